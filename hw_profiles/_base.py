@@ -1,0 +1,58 @@
+"""What a hardware profile is: facts about one device, each with its source. No code of the engine, no torch."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyModel:
+    """Constants of the roofline: a net takes `fixed_us` plus, for each fused kernel, the larger of floor and work.
+
+    Attributes:
+        fixed_us: microseconds of one inference that no kernel accounts for (launch of the graph, copies).
+        floor_us: least microseconds of one kernel, however small.
+        efficiency: share of the peak arithmetic rate that convolutions of this size reach, 0..1, by kernel kind
+            ("conv", "pointwise", "depthwise", "grouped", "linear").
+        relative_error: half-width of the 95 % interval of a prediction, as a share of it (0.5 means +-50 %).
+        source: where the constants come from, and how they were checked.
+    """
+
+    fixed_us: float
+    floor_us: float
+    efficiency: dict[str, float]
+    relative_error: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareProfile:
+    """One device that a net may have to run on.
+
+    Attributes:
+        name: the word after `--target`.
+        title: what the device is, for people.
+        runtime: word of the runtime that runs files on it (`nas.runtimes`).
+        precisions: bit-widths that the device really accelerates or stores, ascending subset of (8, 16, 32).
+        channel_multiple: channel counts stay on multiples of this.
+        activation_signed: whether INT8 activations are signed with zero point 0 (TensorRT, ARM), or unsigned (x86).
+        peak_gops: peak arithmetic rate in 1e9 operations per second (a multiply-accumulate is two), by bit-width.
+        bandwidth_gb_s: memory bandwidth, 1e9 bytes per second.
+        memory_gb: memory.
+        local: whether the device is the machine this runs on, so that it can always be measured.
+        latency: constants for prediction, None where nothing is published to fit them to.
+        facts: further facts, name to value.
+        sources: fact name (or "*") to where it was read.
+    """
+
+    name: str
+    title: str
+    runtime: str
+    precisions: tuple[int, ...]
+    channel_multiple: int
+    activation_signed: bool
+    peak_gops: dict[int, float]
+    bandwidth_gb_s: float
+    memory_gb: float
+    local: bool = False
+    latency: LatencyModel | None = None
+    facts: dict[str, str | int | float] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,96 @@
+"""A candidate: one architecture and how it is compressed, with a key that tells whether two candidates are the same.
+
+Compression genes are named `sparsity.<stage>` (0 to 0.75, structured) and `bits.<stage>` (also for stem and head). A
+sparsity is resolved into the width that remains on the target's channel grid, so two sparsities that leave the same
+channels are one candidate.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
+
+SPARSITIES = (0.0, 0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One net, fully described. Frozen; equal keys mean equal nets (weights and unused genes are ignored).
+
+    Attributes:
+        space: the search space's name.
+        architecture: canonical, as `SearchSpace.decode` returned it.
+        widths: channels of each stage as trained at first, from `SearchSpace.widths`.
+        pruned: channels of each stage after pruning; equal to `widths` where nothing is pruned.
+        bits: bit-width of `stem`, each stage in use, and `head`.
+    """
+
+    space: str
+    architecture: Architecture
+    widths: dict[str, int]
+    pruned: dict[str, int]
+    bits: dict[str, int]
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that name this candidate."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the body's channels that pruning removes, 0..1, averaged over the stages."""
+        return 1 - sum(self.pruned[s] / w for s, w in self.widths.items()) / len(self.widths)
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether any channel is removed."""
+        return self.pruned != self.widths
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Candidate":
+        """The inverse of `to_json`."""
+        fields: dict[str, Any] = json.loads(text)
+        return cls(**fields)
+
+
+def compression_choices(space: SearchSpace, *, precisions: tuple[int, ...]) -> tuple[Choice, ...]:
+    """The compression genes of a space on a target that runs these bit-widths."""
+    units = (STEM, *space.stages, HEAD)
+    sparsity = [Choice(name=f"sparsity.{stage}", options=SPARSITIES) for stage in space.stages]
+    bits = [Choice(name=f"bits.{unit}", options=tuple(sorted(precisions))) for unit in units]
+    return (*sparsity, *(bits if len(precisions) > 1 else ()))
+
+
+def decode(
+    space: SearchSpace, picked: Mapping[str, Value], *, channel_multiple: int, precisions: tuple[int, ...]
+) -> Candidate:
+    """The candidate of a pick over the space's and the compression's genes.
+
+    Raises:
+        DisconnectedError: there is no path from the input to the output.
+    """
+    architecture = space.decode(picked)
+    widths = space.widths(architecture)
+    pruned = {s: kept_width(w, float(picked[f"sparsity.{s}"]), channel_multiple) for s, w in widths.items()}
+    bits = {unit: int(picked.get(f"bits.{unit}", max(precisions))) for unit in (STEM, *widths, HEAD)}
+    return Candidate(space=space.name, architecture=architecture, widths=widths, pruned=pruned, bits=bits)
+
+
+def kept_width(width: int, sparsity: float, multiple: int) -> int:
+    """Channels left of `width` when `sparsity` of them go: on the grid, at least one step, never more than `width`.
+
+    Raises:
+        ValueError: `sparsity` is outside [0, 1).
+    """
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity must be in [0, 1), but got {sparsity}; 0 keeps every channel")
+    steps = max(1, round(width * (1 - sparsity) / multiple))
+    return min(width, steps * multiple)
