@@ -1,0 +1,176 @@
+"""What a search is asked to do: flags or TOML in, one frozen and checked `SearchConfig` out."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nas.errors import ConfigError
+
+OBJECTIVES: dict[str, bool] = {"accuracy": True, "latency": False, "size": False, "energy": False}
+"""Objective words, and whether more is better."""
+
+_TIME_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LATENCY_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_SIZE_BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "kib": 1024.0, "mib": 1024.0**2}
+
+
+def quantity(text: str | float, units: Mapping[str, float], *, example: str) -> float:
+    """A number with a unit as a plain number; a bare number is taken as it is.
+
+    Raises:
+        ConfigError: it is not a positive number, or the unit is none of `units`.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", str(text))
+    unit = match[2].lower() if match else ""
+    if not match or float(match[1]) <= 0 or (unit and unit not in units):
+        raise ConfigError(f"need a positive number with one of {', '.join(units)}, but got {text!r}; try {example}")
+    return float(match[1]) * (units[unit] if unit else 1.0)
+
+
+def _unit(units: Mapping[str, float], example: str) -> BeforeValidator:
+    return BeforeValidator(lambda v: None if v is None else quantity(v, units, example=example))
+
+
+Seconds = Annotated[float, _unit(_TIME_S, "30m")]
+Milliseconds = Annotated[float, _unit(_LATENCY_MS, "5ms")]
+Bytes = Annotated[float, _unit(_SIZE_BYTES, "500kB")]
+
+
+class SearchConfig(BaseModel):
+    """One search. Frozen; every field is checked once, here.
+
+    Attributes:
+        target: the device to search for, a word of `nas targets`.
+        space: the search space.
+        dataset: the data set; `data` is its file or folder, `data_options` further settings by name.
+        objectives: two or more of accuracy, latency, size and energy; accuracy and latency among them.
+        max_latency: upper limit in milliseconds on the target; text may carry a unit ("5ms").
+        max_size: upper limit of the file in bytes; text may carry a unit ("500kB").
+        min_accuracy: lower limit of the accuracy on the selection split, 0..1.
+        trials: stop after this many evaluated candidates.
+        budget: stop after this many seconds, training the front included; text may carry a unit ("30m").
+        sampler: who proposes candidates.
+        epochs: passes over the training set that a candidate gets when it goes through all rungs.
+        rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on.
+        final_epochs: passes that a member of the front gets afterwards, on top; 0 skips that.
+        verify: how many members of the front are trained and measured again.
+        seed: of everything random.
+        threads: CPU threads for training; 0 means all cores.
+        device: "auto", "cpu" or "cuda".
+        storage: URL of an Optuna storage; None keeps a journal file in the run folder.
+        runs: folder of all runs.
+        name: of this run; None makes it from data set, space and target.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str = "jetson"
+    space: str = "darts"
+    dataset: str = "synthetic"
+    data: Path | None = None
+    data_options: dict[str, str] = Field(default_factory=dict)
+    objectives: tuple[str, ...] = ("accuracy", "latency")
+    max_latency: Milliseconds | None = None
+    max_size: Bytes | None = None
+    min_accuracy: float | None = Field(default=None, ge=0, le=1)
+    trials: int | None = Field(default=None, ge=1)
+    budget: Seconds | None = None
+    sampler: str = "tpe"
+    epochs: float = Field(default=3.0, gt=0)
+    rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
+    final_epochs: int = Field(default=20, ge=0)
+    verify: int = Field(default=5, ge=0)
+    seed: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0)
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
+    storage: str | None = None
+    runs: Path = Path("runs")
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [w for w in words if w not in OBJECTIVES]
+        if unknown or len(set(words)) != len(words) or not {"accuracy", "latency"} <= set(words):
+            raise ValueError(
+                f"objectives must be accuracy, latency and any of size, energy, each once, but got {','.join(words)}"
+            )
+        return words
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending_rungs(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
+        if not rungs or rungs[-1] != 1 or rungs[0] <= 0 or any(a >= b for a, b in zip(rungs, rungs[1:], strict=False)):
+            raise ValueError(f"rungs must ascend within (0, 1] and end with 1, but got {rungs}")
+        return rungs
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        if self.trials is None and self.budget is None:
+            object.__setattr__(self, "budget", DEFAULT_BUDGET_S)
+        return self
+
+    @property
+    def run_name(self) -> str:
+        """The run's name, the given one or one made of data set, space and target."""
+        return self.name or f"{self.dataset}-{self.space}-{self.target}"
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.runs / self.run_name
+
+    def to_toml(self) -> str:
+        """The configuration as TOML; fields that are None are left out."""
+        fields = self.model_dump(mode="json", exclude_none=True)
+        tables = {k: v for k, v in fields.items() if isinstance(v, dict)}
+        lines = [f"{k} = {json.dumps(v)}" for k, v in fields.items() if k not in tables]
+        for name, table in tables.items():
+            if table:
+                lines += ["", f"[{name}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in table.items())]
+        return "\n".join(lines) + "\n"
+
+    def differences(self, other: "SearchConfig") -> list[str]:
+        """Fields that decide what is found and differ, as "field: here, there"; see `FREE_FIELDS` for the others."""
+        mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
+        return [f"{k}: {mine[k]!r} there, {theirs[k]!r} asked" for k in mine if k not in FREE_FIELDS and mine[k] != theirs[k]]
+
+
+DEFAULT_BUDGET_S = 240.0
+FREE_FIELDS = frozenset({"trials", "budget", "final_epochs", "verify", "threads", "device", "runs", "name", "data"})
+"""Fields that may change when a run is resumed: how long, with what and where from. The data set's digest is checked."""
+
+
+def make_config(**fields: Any) -> SearchConfig:
+    """A checked configuration; fields that are None take their default.
+
+    Raises:
+        ConfigError: one line for the first field that does not fit.
+    """
+    try:
+        return SearchConfig(**{k: v for k, v in fields.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise ConfigError(f"{name}: {message}" if name and not message.startswith(name) else message) from None
+
+
+def read_config(path: Path) -> SearchConfig:
+    """The configuration that a TOML file holds.
+
+    Raises:
+        ConfigError: there is no such file, it is not TOML, or a field does not fit.
+    """
+    try:
+        fields = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    return make_config(**fields)
