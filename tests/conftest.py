@@ -59,7 +59,7 @@ def learnable_faces(
 ) -> FaceData:
     """Images whose class is the place of a bright spot under noise: any convolutional net learns them in a few epochs.
 
-    The spots stand on a ring around the centre, the first one straight up. Labels are balanced, their order is shuffled.
+    The spots stand on a ring around the centre, the first one straight up. Labels are balanced and shuffled.
     """
     rng = np.random.default_rng(seed)
     spots = np.stack([_spot(k, len(classes), size) for k in range(len(classes))])
