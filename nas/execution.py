@@ -1,0 +1,128 @@
+"""Where and in which form a net is trained, chosen by a short measurement.
+
+On a CPU, memory format and precision change the speed of training by two to five times, and not the same way for every
+net: depthwise convolutions lose by bfloat16 what dense ones gain. So every net is asked.
+"""
+
+import copy
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas.errors import ConfigError
+
+MemoryFormat = Literal["contiguous", "channels_last"]
+Precision = Literal["fp32", "bf16"]
+
+_FORMATS: tuple[MemoryFormat, ...] = ("contiguous", "channels_last")
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+_PROBE_SECONDS = 1.2
+_PROBE_BATCH = 32
+BF16_GAIN = 1.1
+"""How much faster bfloat16 must be before it is worth its rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """The form of the computation. It decides speed, and results only by rounding.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        memory_format: order of activations and weights in memory.
+        precision: "bf16" trains by autocast; weights and sums stay fp32.
+        threads: CPU threads.
+    """
+
+    device: str = "cpu"
+    memory_format: MemoryFormat = "contiguous"
+    precision: Precision = "fp32"
+    threads: int = 1
+
+    @property
+    def torch_format(self) -> torch.memory_format:
+        """The memory format as torch names it."""
+        return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the forward pass runs."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def choose_execution(
+    net: nn.Module,
+    *,
+    input_shape: tuple[int, int, int],
+    batch_size: int,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Execution:
+    """The fastest form for training `net`, which is left as it is.
+
+    On the CPU all four forms take training steps in turn for about a second, so that a load from elsewhere meets all of
+    them alike; the shortest step counts. Choices close to each other may fall differently from call to call: keep the
+    answer where runs must repeat. On CUDA no measurement is needed.
+
+    Args:
+        net: from images [N, C, H, W] to logits.
+        input_shape: (C, H, W).
+        batch_size: images per training step.
+        device: "auto" (CUDA where present), "cpu" or "cuda".
+        threads: CPU threads; None takes torch's present number.
+
+    Raises:
+        ConfigError: the device is unknown or absent.
+    """
+    threads = threads or torch.get_num_threads()
+    if _device(device) == "cuda":
+        return Execution(device="cuda", memory_format="channels_last", precision="bf16", threads=threads)
+    forms = [
+        Execution(memory_format=f, precision=p, threads=threads) for f, p in itertools.product(_FORMATS, _PRECISIONS)
+    ]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        seconds = _step_seconds(net, forms, (min(batch_size, _PROBE_BATCH), *input_shape))
+    finally:
+        torch.set_num_threads(before)
+    handicap = {form: BF16_GAIN if form.precision == "bf16" else 1.0 for form in forms}
+    return min(forms, key=lambda form: seconds[form] * handicap[form])
+
+
+def _device(word: str) -> str:
+    if word not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device must be auto, cpu or cuda, but got {word!r}")
+    present = torch.cuda.is_available()
+    if word == "cuda" and not present:
+        raise ConfigError("device cuda must be present, but torch finds none; use --device cpu")
+    return "cuda" if present and word != "cpu" else "cpu"
+
+
+def _step_seconds(net: nn.Module, forms: list[Execution], shape: tuple[int, ...]) -> dict[Execution, float]:
+    """The shortest training step of each form, in seconds; at least one warm-up and one timed step each."""
+    images = torch.full(shape, 127.0)
+    twins = {form: copy.deepcopy(net).train().to(memory_format=form.torch_format) for form in forms}  # type: ignore[call-overload]
+    best = dict.fromkeys(forms, float("inf"))
+    end = time.perf_counter() + _PROBE_SECONDS
+    for form, twin in twins.items():
+        _step(twin, images[:4], form)
+    while True:
+        for form, twin in twins.items():
+            begin = time.perf_counter()
+            _step(twin, images, form)
+            best[form] = min(best[form], time.perf_counter() - begin)
+        if time.perf_counter() > end:
+            return best
+
+
+def _step(net: nn.Module, images: Tensor, form: Execution) -> None:
+    images = images.contiguous(memory_format=form.torch_format)
+    with form.autocast():
+        logits = net(images)
+    net.zero_grad(set_to_none=True)
+    loss = functional.cross_entropy(logits.float(), logits.new_zeros(len(logits), dtype=torch.long))
+    loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,318 @@
+"""Training: one seeded one-cycle schedule over faces that lie in memory as uint8.
+
+Leslie Smith's one cycle (https://arxiv.org/abs/1803.09820) in the form warm-up then cosine, and a moving average of
+weights and batch-norm statistics whose decay warms up, so that it is of use even when a rung lasts half an epoch. There
+is no loader and no worker: a batch is a row gather and a few vectorised changes, a few per cent of a step.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas.augment import augment
+from nas.data._base import Images, Split
+from nas.errors import ConfigError, TrainError
+from nas.execution import Execution, choose_execution
+from nas.recipe import Recipe, recipe_for
+
+__all__ = ["Curve", "Execution", "Recipe", "choose_execution", "predict", "recipe_for", "train"]
+
+Floats = npt.NDArray[np.float32]
+_MOMENTUM = 0.9
+_CHECK_STEPS = 16
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """How one call of `train` went.
+
+    Attributes:
+        points: (epoch, loss, accuracy on the changed training images) after each epoch and at the end.
+        epochs: how far it got, in epochs; less than asked only if `should_stop` said so.
+        seconds: of the whole call.
+        images_per_second: images trained on per second of it.
+    """
+
+    points: tuple[tuple[float, float, float], ...]
+    epochs: float
+    seconds: float
+    images_per_second: float
+
+
+def train(
+    net: nn.Module,
+    split: Split,
+    *,
+    classes: int,
+    epochs: float,
+    recipe: Recipe,
+    execution: Execution,
+    seed: int,
+    lr_scale: float = 1.0,
+    soft_labels: bool = False,
+    compiled: bool = False,
+    progress: Callable[[float, float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    phase: Callable[[str], None] | None = None,
+) -> Curve:
+    """Train `net` in place for one whole schedule, from the weights it has.
+
+    Afterwards the net holds the averaged weights and statistics, in eval mode, as contiguous fp32 on the CPU. The same
+    seed, execution and machine give the same weights.
+
+    Args:
+        net: from images [N, C, H, W], 0..255, to logits [N, classes].
+        split: faces to learn from.
+        classes: how many logits.
+        epochs: passes over the split; fractions are fine, at least one step is taken.
+        recipe: how.
+        execution: where and in which form.
+        seed: of order, changes and mixing.
+        lr_scale: factor on the recipe's learning rate, for a net that is already trained.
+        soft_labels: learn the annotators' shares instead of one label.
+        compiled: use torch.compile; pays on CUDA only.
+        progress: told (epoch, loss) about twice a second.
+        should_stop: asked before each step; True ends the training early.
+        phase: told a phase's name at its end, for benchmarks.
+
+    Raises:
+        TrainError: the loss is not finite.
+        ConfigError: `epochs` is not positive, the split is empty, or it has no soft labels where these are asked for.
+    """
+    if not epochs > 0:
+        raise ConfigError(f"epochs must be positive, but got {epochs}")
+    targets = _targets(split, classes, recipe.label_smoothing, soft=soft_labels)
+    begin = time.perf_counter()
+    with _threads(execution.threads), _placed(net, execution):
+        run = _Run(net, split.images, targets, recipe=recipe, execution=execution, seed=seed, compiled=compiled)
+        log = _Log(per_epoch=len(split), progress=progress)
+        total = max(1, round(epochs * len(split) / run.batch))
+        for step in range(total):
+            if should_stop is not None and should_stop():
+                break
+            rate = recipe.lr * lr_scale * one_cycle((step + 1) / total, recipe.warmup)
+            log.add(*run.step(rate, phase or _ignore), run.batch)
+        log.close()
+        run.average.store()
+    seconds = time.perf_counter() - begin
+    return Curve(points=tuple(log.points), epochs=log.epoch, seconds=seconds, images_per_second=log.images / seconds)
+
+
+def predict(net: nn.Module, images: Images, *, execution: Execution, batch: int = 512) -> Floats:
+    """What the net says about faces: probabilities [N, K] float32, rows sum to 1.
+
+    It runs in eval mode and fp32 whatever the execution's precision, and leaves the net in eval mode on the CPU.
+
+    Args:
+        net: from images [N, C, H, W], 0..255, to logits [N, K].
+        images: [N, C, H, W] uint8, at least one.
+        execution: its device, memory format and threads are used.
+        batch: images per step.
+    """
+    net.eval()
+    with _threads(execution.threads), _placed(net, execution), torch.inference_mode():
+        parts = [
+            net(_pixels(torch.from_numpy(images[at : at + batch].copy()).to(execution.device), execution))
+            .softmax(1)
+            .cpu()
+            for at in range(0, len(images), batch)
+        ]
+    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """The learning rate's share of its peak: linear up to 1 at `warmup`, then a cosine down to 0; both in 0..1."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) if warmup < 1 else 1.0
+
+
+class _Run:
+    """One training: what a step needs, on its device. `step` draws a batch, learns from it, and averages."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        images: Images,
+        targets: Tensor,
+        *,
+        recipe: Recipe,
+        execution: Execution,
+        seed: int,
+        compiled: bool,
+    ) -> None:
+        self.recipe, self.execution = recipe, execution
+        self.images = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(execution.device)
+        self.targets = targets.to(execution.device)
+        self.batch = min(recipe.batch_size, len(images))
+        self.rows = _rows(len(images), self.batch, torch.Generator().manual_seed(seed))
+        self.generator = torch.Generator(execution.device).manual_seed(seed)
+        self.mixing = np.random.default_rng(seed)
+        self.net = net.train()
+        self.forward = torch.compile(net) if compiled else net
+        self.parameters = list(net.parameters())
+        self.optimizer = _optimizer(net, recipe)
+        self.average = _Average(net, recipe.ema_decay)
+
+    def step(self, rate: float, phase: Callable[[str], None]) -> tuple[Tensor, Tensor]:
+        """Learn from one batch at this learning rate; its mean loss and count of hits, scalars on the device."""
+        rows = next(self.rows).to(self.execution.device)
+        images, targets = self.images.index_select(0, rows).float(), self.targets.index_select(0, rows)
+        phase("gather")
+        images = augment(images, self.recipe.augmentation, self.generator)
+        if self.recipe.mixup:
+            share = float(self.mixing.beta(self.recipe.mixup, self.recipe.mixup))
+            images = torch.lerp(images.roll(1, 0), images, share)  # rows are in random order: the neighbour is random
+            targets = torch.lerp(targets.roll(1, 0), targets, share)
+        images = _pixels(images, self.execution)
+        phase("augment")
+        with self.execution.autocast():
+            logits = self.forward(images)
+        logits = logits.float()
+        loss = -(targets * functional.log_softmax(logits, dim=1)).sum() / len(targets)
+        phase("forward")
+        loss.backward()  # type: ignore[no-untyped-call]
+        phase("backward")
+        nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        phase("optimizer")
+        self.average.update()
+        hits = (logits.detach().argmax(1) == targets.argmax(1)).sum()
+        phase("average")
+        return loss.detach(), hits
+
+
+class _Average:
+    """Moving average of a net's weights and floating statistics; other buffers (counters) are the net's own."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        self.live = [t.detach() for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()]
+        self.mean = [t.clone() for t in self.live]
+
+    def update(self) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self.mean, self.live, 1 - decay)
+
+    def store(self) -> None:
+        torch._foreach_copy_(self.live, self.mean)
+
+
+class _Log:
+    """Sums losses and hits, closes a point of the curve each epoch, and refuses a loss that is not finite."""
+
+    def __init__(self, *, per_epoch: int, progress: Callable[[float, float], None] | None) -> None:
+        self.points: list[tuple[float, float, float]] = []
+        self.images, self._per_epoch, self._progress = 0, per_epoch, progress
+        self._sums: list[Tensor] = []
+        self._hits: list[Tensor] = []
+        self._since, self._steps, self._told = 0, 0, 0.0
+
+    @property
+    def epoch(self) -> float:
+        """Epochs so far."""
+        return self.images / self._per_epoch
+
+    def add(self, loss: Tensor, hits: Tensor, images: int) -> None:
+        self._sums.append(loss)
+        self._hits.append(hits)
+        self._steps += 1
+        before, self.images = int(self.epoch + 1e-9), self.images + images
+        self._since += images
+        if self._steps % _CHECK_STEPS == 0 or self._steps == 1:
+            self._check(float(loss))
+        if int(self.epoch + 1e-9) > before:
+            self.close()
+
+    def close(self) -> None:
+        if not self._since:
+            return
+        loss = float(torch.stack(self._sums).mean())
+        self.points.append((self.epoch, loss, int(torch.stack(self._hits).sum()) / self._since))
+        self._sums, self._hits, self._since = [], [], 0
+        self._told = 0.0
+        self._check(loss)
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainError(
+                f"the loss must be finite, but got {loss} in epoch {self.epoch:.2f}; lower the learning rate"
+            )
+        now = time.perf_counter()
+        if self._progress is not None and now - self._told >= _PROGRESS_SECONDS:
+            self._told = now
+            self._progress(self.epoch, loss)
+
+
+def _targets(split: Split, classes: int, smoothing: float, *, soft: bool) -> Tensor:
+    """What the net shall say, [N, classes] float32, rows sum to 1."""
+    if not len(split):
+        raise ConfigError("the training split must hold at least one face, but it is empty")
+    if soft and split.soft_labels is None:
+        raise ConfigError("soft labels must come with the data set, but it has none; leave soft labels off")
+    if soft:
+        return torch.from_numpy(np.array(split.soft_labels, dtype=np.float32))
+    hot = functional.one_hot(torch.from_numpy(np.array(split.labels)), classes).float()
+    return hot * (1 - smoothing) + smoothing / classes
+
+
+def _rows(n: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless batches of row numbers: one shuffled pass after the other, cut into equal pieces across their seams."""
+    queue = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(queue) < batch:
+            queue = torch.cat([queue, torch.randperm(n, generator=generator)])
+        yield queue[:batch]
+        queue = queue[batch:]
+
+
+def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    weights = [p for p in net.parameters() if p.ndim > 1]
+    rest = [p for p in net.parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=_MOMENTUM, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+
+
+def _pixels(images: Tensor, execution: Execution) -> Tensor:
+    return images.to(torch.float32, memory_format=execution.torch_format)
+
+
+@contextmanager
+def _placed(net: nn.Module, execution: Execution) -> Iterator[None]:
+    """The net on the execution's device and in its format; afterwards contiguous on the CPU, in eval mode."""
+    net.to(device=execution.device, memory_format=execution.torch_format)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        net.eval().to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        net.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _ignore(_: str) -> None:
+    return None
