@@ -1,0 +1,187 @@
+"""Pareto mathematics on plain arrays: front, ranks, hypervolume, knee and a spread choice.
+
+Points are float arrays [n, m], one row a point, one column an objective; `maximize` holds one bool each. A point
+dominates another when it is no worse in every objective and better in at least one. A row with a NaN is nobody's rival:
+it is never on a front, dominates nothing and adds no volume. Infinite values are ordinary values that are very good or
+very bad, except for `hypervolume`, `knee` and `spread`, which drop rows that are not finite.
+
+Exact hypervolume by exclusive volumes (While, Bradstreet & Barone, "A Fast Way of Calculating Exact Hypervolumes", IEEE
+TEVC 16(1), 2012, https://doi.org/10.1109/TEVC.2010.2077298). Different here: two objectives are a sweep, and the limit
+set is cut down by `non_dominated` without the paper's slicing, which pays only from about five objectives on.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Points = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+
+
+def non_dominated(points: npt.ArrayLike, maximize: Sequence[bool]) -> Mask:
+    """Which points no other point dominates.
+
+    Of equal points only the first is kept, so that a front holds each trade-off once.
+
+    Args:
+        points: [n, m]; n may be 0.
+        maximize: m flags; True where more is better.
+
+    Returns:
+        [n] bool. Rows with a NaN are False.
+
+    Raises:
+        ValueError: `points` is not [n, m] with as many columns as `maximize` has flags, or m is 0.
+    """
+    goods = _more_is_better(points, maximize)
+    mask = np.zeros(len(goods), dtype=bool)
+    known = np.flatnonzero(~np.isnan(goods).any(axis=1))
+    # Best first, and equal ones by index: so a point can only be dominated by one that is on the front already.
+    order = known[np.lexsort((known, *(-goods[known].T[::-1])))]
+    front = np.empty((0, goods.shape[1]))
+    for i in order:
+        if not (front >= goods[i]).all(axis=1).any():
+            front = np.vstack([front, goods[i]])
+            mask[i] = True
+    return mask
+
+
+def ranks(points: npt.ArrayLike, maximize: Sequence[bool]) -> Indices:
+    """Which layer each point is on: 0 is the front, 1 the front of the rest, and so on (non-dominated sorting).
+
+    Equal points share a rank. Rows with a NaN come after all others: their rank is the number of layers.
+
+    Args:
+        points: [n, m].
+        maximize: m flags; True where more is better.
+
+    Returns:
+        [n] int64.
+
+    Raises:
+        ValueError: the shapes do not fit, as in `non_dominated`.
+    """
+    goods = _more_is_better(points, maximize)
+    unique, twin = np.unique(goods, axis=0, return_inverse=True)
+    layers = np.zeros(len(unique), dtype=np.int64)
+    left = np.flatnonzero(~np.isnan(unique).any(axis=1))
+    layer = 0
+    while len(left):
+        front = non_dominated(unique[left], [True] * goods.shape[1])
+        layers[left[front]] = layer
+        left = left[~front]
+        layer += 1
+    layers[np.isnan(unique).any(axis=1)] = layer
+    return layers[twin.reshape(-1)]
+
+
+def hypervolume(points: npt.ArrayLike, reference: Sequence[float], maximize: Sequence[bool]) -> float:
+    """Volume of the space that the points dominate and that itself dominates the reference point.
+
+    Exact for any number of objectives. The unit is the product of the objectives' units; more is better. Points
+    that are not better than the reference in every objective, and rows that are not finite, add nothing.
+
+    Args:
+        points: [n, m].
+        reference: m values, worse than every point that is to count.
+        maximize: m flags; True where more is better.
+
+    Raises:
+        ValueError: the shapes do not fit, or the reference is not finite.
+    """
+    goods = _more_is_better(points, maximize)
+    corner = np.asarray(reference, dtype=np.float64)
+    if corner.shape != (goods.shape[1],) or not np.isfinite(corner).all():
+        raise ValueError(f"reference must hold {goods.shape[1]} finite values, but got {list(reference)}")
+    gains = goods - corner * np.where(np.asarray(maximize, dtype=bool), 1.0, -1.0)
+    gains = gains[np.isfinite(gains).all(axis=1)]
+    return _volume(gains[(gains > 0).all(axis=1)])
+
+
+def knee(points: npt.ArrayLike, maximize: Sequence[bool]) -> int:
+    """Index of the front's knee: where giving up a little of one objective stops to buy much of another.
+
+    The front is scaled to 0..1 in each objective (1 is its best value); the knee is its point farthest above the chord
+    of the ends: the line, or with m objectives the plane, on which the scaled values sum to 1. Ties: the first.
+    (Das, "On characterizing the 'knee' of the Pareto curve", Structural Optimization 18, 1999.)
+
+    Args:
+        points: [n, m]; dominated points and rows that are not finite are left out of the question.
+        maximize: m flags; True where more is better.
+
+    Raises:
+        ValueError: the shapes do not fit, or no point is finite.
+    """
+    front, scaled = _scaled_front(points, maximize)
+    if not len(front):
+        raise ValueError("a knee needs at least one point with finite values, but got none")
+    return int(front[scaled.sum(axis=1).argmax()])
+
+
+def spread(points: npt.ArrayLike, maximize: Sequence[bool], k: int) -> list[int]:
+    """At most k members of the front that stand for all of it, the most telling first.
+
+    Greedy by hypervolume gained, on the front scaled to 0..1 with the reference a tenth below its worst values, so that
+    the ends count too. Greedy choice gets at least 1 - 1/e of the best k members' volume (Nemhauser, Wolsey & Fisher,
+    Mathematical Programming 14, 1978). Ties: the first.
+
+    Args:
+        points: [n, m]; dominated points and rows that are not finite are never chosen.
+        maximize: m flags; True where more is better.
+        k: how many, 0 or more.
+
+    Returns:
+        Distinct indices into `points`: min(k, size of the front) of them.
+
+    Raises:
+        ValueError: the shapes do not fit, or k is negative.
+    """
+    if k < 0:
+        raise ValueError(f"k must be 0 or more, but got {k}")
+    front, scaled = _scaled_front(points, maximize)
+    boxes = scaled + 0.1
+    chosen: list[int] = []
+    while len(chosen) < min(k, len(front)):
+        gains = [-1.0 if i in chosen else _volume(boxes[[*chosen, i]]) for i in range(len(front))]
+        chosen.append(int(np.argmax(gains)))
+    return [int(front[i]) for i in chosen]
+
+
+def _more_is_better(points: npt.ArrayLike, maximize: Sequence[bool]) -> Points:
+    array = np.asarray(points, dtype=np.float64)
+    signs = np.where(np.asarray(maximize, dtype=bool), 1.0, -1.0)
+    if array.size == 0:
+        array = array.reshape(0, len(signs))
+    if array.ndim != 2 or not len(signs) or array.shape[1] != len(signs):
+        raise ValueError(f"points must be [n, {len(signs)}], one column for each flag, but got {list(array.shape)}")
+    return array * signs + 0.0  # + 0.0 makes -0.0 and 0.0 equal for np.unique too
+
+
+def _scaled_front(points: npt.ArrayLike, maximize: Sequence[bool]) -> tuple[Indices, Points]:
+    """Indices of the front, and its points scaled to 0..1, 1 best; an objective without a range is 0."""
+    goods = _more_is_better(points, maximize)
+    finite = np.where(np.isfinite(goods).all(axis=1, keepdims=True), goods, np.nan)
+    front = np.flatnonzero(non_dominated(finite, [True] * goods.shape[1]))
+    if not len(front):
+        return front, goods[front]
+    low, high = goods[front].min(axis=0), goods[front].max(axis=0)
+    return front, (goods[front] - low) / np.where(high > low, high - low, 1.0)
+
+
+def _volume(gains: Points) -> float:
+    """Volume of the union of the boxes between 0 and each row; all values positive."""
+    if not len(gains):
+        return 0.0
+    front = gains[non_dominated(gains, [True] * gains.shape[1])]
+    front = front[np.argsort(-front[:, 0], kind="stable")]
+    if front.shape[1] == 1:
+        return float(front[0, 0])
+    if front.shape[1] == 2:
+        below = np.concatenate([[0.0], front[:-1, 1]])
+        return float((front[:, 0] * (front[:, 1] - below)).sum())
+    total = 0.0
+    for i, box in enumerate(front):
+        total += float(box.prod()) - _volume(np.minimum(front[i + 1 :], box))
+    return total
