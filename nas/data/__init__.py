@@ -1,0 +1,1 @@
+"""Face data sets: one module each; the file name is the word after `--dataset`."""

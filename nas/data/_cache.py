@@ -1,0 +1,90 @@
+"""Loaded faces as one uncompressed .npz per source and setting, so that the second load only reads arrays.
+
+The file's name holds a key over the settings and the path, size and modification time of every source file: a changed
+source has another key, and is read anew. Zip checksums guard the arrays, so the digest recorded with them holds.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.data._base import FaceData, Split
+
+FORMAT = 1
+"""Raised whenever a loader reads the same source differently, so that older caches are left alone."""
+
+_SPLITS = ("train", "val", "test")
+_LOG = logging.getLogger(__name__)
+
+
+def cached(
+    cache: Path,
+    make: Callable[[], FaceData],
+    *,
+    dataset: str,
+    settings: Mapping[str, object],
+    sources: Iterable[Path] = (),
+) -> FaceData:
+    """What `make` returns, from the cache if it was made before from the same sources and settings.
+
+    A file that cannot be read is made anew, with a warning in the log. Two processes may fill the cache at once: files
+    appear whole.
+    """
+    path = cache / f"{dataset}-{_key(settings, sources)}.npz"
+    if path.exists():
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            _LOG.warning("%s cannot be read (%s); the source is read again", path, error)
+    data = make()
+    _write(path, data)
+    return data
+
+
+def _key(settings: Mapping[str, object], sources: Iterable[Path]) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, sorted(settings.items())], default=str).encode())
+    for source in sources:
+        stat = source.stat()
+        digest.update(f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _write(path: Path, data: FaceData) -> None:
+    text = {f.name: getattr(data, f.name) for f in fields(FaceData) if f.name not in _SPLITS}
+    arrays: dict[str, Any] = {"about": np.array(json.dumps({**text, "digest": data.digest}))}
+    for name in _SPLITS:
+        split = getattr(data, name)
+        for f in fields(Split) if split is not None else ():
+            if getattr(split, f.name) is not None:
+                arrays[f"{name}.{f.name}"] = getattr(split, f.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}.partial")
+    with beside.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    beside.replace(path)
+
+
+def _read(path: Path) -> FaceData:
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    about = json.loads(str(arrays.pop("about")))
+    digest = about.pop("digest")
+    about["classes"], about["notes"] = tuple(about["classes"]), tuple(about["notes"])
+    splits = {name: _split(arrays, name) for name in _SPLITS}
+    data = FaceData(**about, **splits)
+    # The digest is a cached property; handing it over saves hashing every image at each start.
+    data.__dict__["digest"] = digest
+    return data
+
+
+def _split(arrays: Mapping[str, Any], name: str) -> Split | None:
+    of_split = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+    return Split(**of_split) if of_split else None

@@ -1,0 +1,35 @@
+"""The options of a data set: text a person typed, checked once against a pydantic model."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nas.errors import DataError
+
+
+class Options(BaseModel):
+    """Base of every data set's options. Unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Model = TypeVar("Model", bound=Options)
+
+
+def parse(model: type[Model], options: Mapping[str, str], *, dataset: str) -> Model:
+    """The options as checked values.
+
+    Raises:
+        DataError: a name is unknown or a value does not fit; the message lists the names there are.
+    """
+    try:
+        return model.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(sorted(model.model_fields)) or "none"
+        reason = "is not known" if first["type"] == "extra_forbidden" else f"does not fit: {first['msg']}"
+        raise DataError(
+            f"option {name}={first['input']!r} of data set {dataset} {reason}; its options are: {known}"
+        ) from None

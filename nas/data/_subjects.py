@@ -1,0 +1,110 @@
+"""People and their expressions as numbers: identity per subject, movement per face, each with chance in it.
+
+Movements follow the action units of the seven expressions (Ekman and Friesen, Facial Action Coding System): lowered
+brows for anger, a wrinkled nose for disgust, raised inner brows for fear and sadness, raised corners and cheeks for
+happiness, an open mouth and raised brows for surprise. Weak intensity and personal habits make classes overlap.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.data._base import Labels
+from nas.data._draw import Array
+
+_PARTS = ("brow_in", "brow_out", "eye_open", "corner", "open", "mouth_width", "wrinkle", "lip_raise", "cheek")
+_AU = np.array(
+    [  # brow in, out, eye, corner, open, width, wrinkle, lip raise, cheek
+        [-1.0, 0.2, 0.0, -0.3, 0.1, -0.3, 0.3, 0.0, 0.0],  # angry
+        [-0.6, -0.1, -0.5, -0.3, 0.1, 0.0, 1.0, 1.0, 0.3],  # disgust
+        [0.8, 0.2, 0.7, -0.3, 0.4, 0.3, 0.0, 0.0, 0.0],  # fear
+        [0.0, 0.0, -0.3, 1.0, 0.3, 0.5, 0.0, 0.2, 1.0],  # happy
+        [0.6, -0.4, -0.4, -0.9, 0.0, -0.1, 0.0, 0.0, 0.0],  # sad
+        [0.8, 0.8, 0.8, 0.0, 0.9, -0.4, 0.0, 0.0, 0.0],  # surprise
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],  # neutral
+    ],
+    np.float32,
+)
+_UNIT = np.array([0.09, 0.10, 0.05, 0.11, 0.26, 0.09, 1.0, 0.07, 1.0], np.float32)
+"""How far one unit moves each part, in the face's frame."""
+_REST = np.array([0.0, 0.0, 0.07, 0.0, 0.015, 0.30, 0.0, 0.0, 0.0], np.float32)
+_AFFECT = np.array(
+    [[-0.6, 0.7], [-0.65, 0.35], [-0.6, 0.8], [0.8, 0.5], [-0.7, -0.4], [0.2, 0.8], [0.0, -0.05]], np.float32
+)
+"""Valence and arousal of each expression at full intensity, -1..1, after the circumplex (J. A. Russell, 1980)."""
+
+_HABIT, _JITTER = 0.22, 0.2
+
+
+def identities(count: int, rng: np.random.Generator) -> dict[str, Array]:
+    """What belongs to a person: geometry, tones and habitual movements, each [count] or [count, parts]."""
+
+    def normal(mean: float, deviation: float) -> Array:
+        return rng.normal(mean, deviation, count).astype(np.float32)
+
+    def uniform(low: float, high: float) -> Array:
+        return rng.uniform(low, high, count).astype(np.float32)
+
+    dark = uniform(0, 1)
+    return {
+        "width": np.clip(normal(0.76, 0.06), 0.6, 0.95),
+        "skin": 0.35 + 0.4 * dark,
+        "hair": 0.1 + 0.45 * uniform(0, 1) * dark,
+        "hairline": normal(-0.62, 0.08),
+        "eye_x": normal(0.32, 0.025),
+        "eye_y": normal(-0.2, 0.03),
+        "brow_y": normal(-0.39, 0.03),
+        "brow_thick": np.clip(normal(0.035, 0.012), 0.015, 0.07),
+        "nose": normal(0.2, 0.03),
+        "mouth": normal(0.5, 0.035),
+        "lips": np.clip(normal(0.04, 0.012), 0.015, 0.08),
+        "lip_tone": uniform(0.55, 0.9),
+        "beard": (uniform(0, 1) < 0.2) * uniform(0.3, 0.9),
+        "glasses": (uniform(0, 1) < 0.2) * uniform(0.5, 1.0),
+        "habit": rng.normal(0, _HABIT, (count, len(_PARTS))).astype(np.float32),
+    }
+
+
+def faces(
+    people: dict[str, Array], who: npt.NDArray[np.int64], labels: Labels, rng: np.random.Generator
+) -> tuple[dict[str, Array], Array]:
+    """Parameters for `draw`, each [N, 1, 1], and affect [N, 2], of person `who` [N] showing expression `labels` [N]."""
+    n = len(labels)
+    intensity = rng.beta(2.0, 1.6, (n, 1)).astype(np.float32)
+    units = intensity * _AU[labels] + people["habit"][who] + rng.normal(0, _JITTER, (n, len(_PARTS)))
+    moved = (_REST + _UNIT * units).astype(np.float32)
+    face = {name: moved[:, i] for i, name in enumerate(_PARTS)}
+    face["open"] = np.maximum(face["open"], 0)
+    face["lip_raise"] = np.maximum(face["lip_raise"], 0)
+    face["mouth_width"] = np.clip(face["mouth_width"], 0.15, 0.6)
+    face["fold"] = face["cheek"] * 0.6 + face["wrinkle"] * 0.5
+    face |= {name: values[who] for name, values in people.items() if name != "habit"}
+    face |= _circumstances(n, rng)
+    affect = np.clip(intensity * _AFFECT[labels] + rng.normal(0, 0.08, (n, 2)), -1, 1).astype(np.float32)
+    return {name: values.astype(np.float32)[:, None, None] for name, values in face.items()}, affect
+
+
+def _circumstances(n: int, rng: np.random.Generator) -> dict[str, Array]:
+    """What belongs to one picture: pose, light, sharpness, background, gaze, whether teeth show."""
+
+    def normal(mean: float, deviation: float) -> Array:
+        return rng.normal(mean, deviation, n).astype(np.float32)
+
+    def uniform(low: float, high: float) -> Array:
+        return rng.uniform(low, high, n).astype(np.float32)
+
+    return {
+        "shift_x": normal(0, 0.07),
+        "shift_y": normal(0, 0.07),
+        "roll": normal(0, 0.14),
+        "scale": np.clip(normal(0.9, 0.08), 0.65, 1.15),
+        "turn": normal(0, 0.25),
+        "gaze": normal(0, 0.03),
+        "teeth": (uniform(0, 1) < 0.6).astype(np.float32),
+        "soft": uniform(0.035, 0.11),
+        "light_x": normal(0, 0.28),
+        "light_y": normal(0, 0.18),
+        "ground": uniform(0.1, 0.8),
+        "wave_x": normal(0, 4),
+        "wave_y": normal(0, 4),
+        "phase": uniform(0, 6.28),
+    }

@@ -1,0 +1,67 @@
+"""FER2013 (Goodfellow et al., "Challenges in representation learning", ICML 2013 workshop), and FER+ on its pixels.
+
+Reads what people have: Kaggle's `fer2013.csv` (also .gz, .tar.gz, .zip; columns in any order), or the folder release
+with `train/<class>/Training_*.jpg` and `test/<class>/{PublicTest,PrivateTest}_*.jpg`. Training is learned from,
+PublicTest is chosen by, PrivateTest is reported once; where PrivateTest is absent there is no test split.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from nas.data._base import Dataset, FaceData
+from nas.data._cache import cached
+from nas.data._fer2013_csv import find_votes, read_csv
+from nas.data._fer2013_folder import image_files, read_folder
+from nas.data._options import Options, parse
+from nas.errors import DataError
+
+
+class _Options(Options):
+    labels: Literal["fer2013", "ferplus"] = "fer2013"
+    ferplus: Path | None = None
+
+
+class Fer2013(Dataset):
+    """Options: `labels=fer2013` (default) or `labels=ferplus`; `ferplus=PATH` of `fer2013new.csv`."""
+
+    name = "fer2013"
+
+    def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
+        """Read the faces; see `Dataset.load`."""
+        checked = parse(_Options, options, dataset=self.name)
+        source = _source(path)
+        settings = {"labels": checked.labels, "release": "folder" if source.is_dir() else "csv"}
+        if source.is_dir():
+            if checked.labels == "ferplus":
+                raise DataError(
+                    f"FER+ needs the rows of fer2013.csv in their order, but {source} is a folder of images"
+                )
+            files = image_files(source)
+            return cached(
+                cache, lambda: read_folder(source, files), dataset=self.name, settings=settings, sources=files
+            )
+        votes = find_votes(source, checked.ferplus) if checked.labels == "ferplus" else None
+        sources = (source,) if votes is None else (source, votes)
+        return cached(cache, lambda: read_csv(source, votes), dataset=self.name, settings=settings, sources=sources)
+
+
+def _source(path: Path | None) -> Path:
+    """The CSV file, or the folder with train/ and test/."""
+    if path is None:
+        raise DataError(
+            "fer2013 needs the path of fer2013.csv (or .gz, .zip) or of the folder with train/ and test/; "
+            "Kaggle offers both, for research"
+        )
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give the path of fer2013.csv or of the folder with train/ and test/")
+    if not path.is_dir():
+        return path
+    names = ("fer2013.csv", "icml_face_data.csv", "fer2013.csv.gz", "fer2013.csv.zip", "fer2013.tar.gz", "fer2013.zip")
+    found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is None and not (path / "train").is_dir():
+        raise DataError(f"{path} must hold fer2013.csv, or train/ and test/ of the folder release, but has neither")
+    return found or path
+
+
+DATASET = Fer2013()

@@ -1,0 +1,37 @@
+"""Load a data set by its word."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from nas.data._base import Dataset, FaceData
+from nas.registry import load
+
+_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+
+
+def load_data(
+    name: str, path: Path | None, *, options: Mapping[str, str] = _NO_OPTIONS, cache: Path | None = None
+) -> FaceData:
+    """The faces of the data set `name`.
+
+    Args:
+        name: word of the data set (`nas.registry.names("dataset")` lists them).
+        path: its file or folder, None for a data set that needs none.
+        options: further settings, by name.
+        cache: folder for arrays of earlier loads; `default_cache()` if None.
+
+    Raises:
+        UnknownMemberError: there is no such data set.
+        DataError: a file is missing or broken, or an option does not fit.
+        MissingPackageError: image files need pillow.
+    """
+    dataset: Dataset = load("dataset", name)
+    return dataset.load(path, cache=default_cache() if cache is None else cache, options=options)
+
+
+def default_cache() -> Path:
+    """`fer-nas` below $XDG_CACHE_HOME, else below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fer-nas"

@@ -1,0 +1,123 @@
+"""How good predictions are: accuracy with its interval, balanced accuracy, macro-F1, recall, confusion.
+
+The interval is Wilson's score interval (E. B. Wilson, JASA 22, 1927), which holds near 0 and 1 and for small n too.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.data._base import Images, Split
+from nas.errors import CandidateError
+
+Floats = npt.NDArray[np.float32]
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % quantile of the standard normal distribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Shares are 0..1, larger is better.
+
+    Attributes:
+        accuracy: share of faces whose most probable class is the label.
+        low: lower end of the 95 % Wilson interval of `accuracy`.
+        high: upper end of it.
+        balanced_accuracy: mean recall over the classes that occur in the split.
+        macro_f1: mean F1 over the classes that occur in the split or among the predictions.
+        recall: recall by class name; a class that does not occur in the split is left out.
+        confusion: rows are labels, columns predictions, both in class order; entries are faces.
+        n: how many faces.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    balanced_accuracy: float
+    macro_f1: float
+    recall: dict[str, float]
+    confusion: list[list[int]]
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Score":
+        """The inverse of `to_dict`, also after a JSON round trip."""
+        return cls(**fields)
+
+
+def score(predict: Callable[[Images], Floats], split: Split, classes: tuple[str, ...], *, batch: int = 256) -> Score:
+    """Score predictions on every face of a split.
+
+    Args:
+        predict: images [N, C, H, W] uint8 to probabilities (or logits) [N, K]. Among equal ones the first class counts.
+        split: the faces, at least one.
+        classes: the K class names.
+        batch: faces handed over at once.
+
+    Raises:
+        CandidateError: `predict` returned another shape, or a value that is not finite.
+        ValueError: the split is empty.
+    """
+    if not len(split):
+        raise ValueError("a score needs at least one face, but the split is empty")
+    parts = [_predicted(predict, split.images[i : i + batch], len(classes)) for i in range(0, len(split), batch)]
+    return from_confusion(confusion(split.labels, np.concatenate(parts), len(classes)), classes)
+
+
+def confusion(labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
+    """[k, k] counts: rows are labels [N], columns predictions [N]."""
+    return np.bincount(labels * k + predicted, minlength=k * k).reshape(k, k).astype(np.int64)
+
+
+def from_confusion(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) -> Score:
+    """The score that a confusion matrix [K, K] (rows labels, columns predictions, at least one face) stands for."""
+    n, hits = int(counts.sum()), np.diagonal(counts)
+    per_label, per_prediction = counts.sum(axis=1), counts.sum(axis=0)
+    seen = per_label > 0
+    recall = hits[seen] / per_label[seen]
+    either = per_label + per_prediction
+    f1 = 2 * hits[either > 0] / either[either > 0]
+    low, high = wilson(int(hits.sum()), n)
+    return Score(
+        accuracy=int(hits.sum()) / n,
+        low=low,
+        high=high,
+        balanced_accuracy=float(recall.mean()),
+        macro_f1=float(f1.mean()),
+        recall={classes[i]: float(r) for i, r in zip(np.flatnonzero(seen), recall, strict=True)},
+        confusion=counts.tolist(),
+        n=n,
+    )
+
+
+def wilson(hits: int, n: int, *, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's interval of a share: (low, high), both in [0, 1], around `hits` of `n` trials.
+
+    Raises:
+        ValueError: not 0 <= hits <= n, or n is 0.
+    """
+    if not (0 <= hits <= n and n > 0):
+        raise ValueError(f"an interval needs 0 <= hits <= n and n > 0, but got hits={hits}, n={n}")
+    share, slack = hits / n, z * z / n
+    centre = (share + slack / 2) / (1 + slack)
+    half = z * math.sqrt(share * (1 - share) / n + slack / (4 * n)) / (1 + slack)
+    # Rounding must not push the interval off the share itself at 0 and 1.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+
+
+def _predicted(predict: Callable[[Images], Floats], images: Images, k: int) -> npt.NDArray[np.int64]:
+    outputs = predict(images)
+    if outputs.shape != (len(images), k):
+        raise CandidateError(f"predictions must have shape {(len(images), k)}, but got {outputs.shape}")
+    if not np.isfinite(outputs).all():
+        raise CandidateError("predictions must be finite, but got NaN or infinity; the net or its file is broken")
+    return outputs.argmax(axis=1).astype(np.int64)
