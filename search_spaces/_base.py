@@ -56,6 +56,10 @@ class SearchSpace(ABC):
     def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
         """The genes, with every width a multiple of `channel_multiple`."""
 
+    def seeds(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+        """Picks of nets that are known to be good, asked first. Full or partial: what is left out is sampled."""
+        return ()
+
     @abstractmethod
     def decode(self, picked: Mapping[str, Value]) -> Architecture:
         """The canonical architecture of a pick. Genes that have no effect are dropped, equivalent forms are unified.

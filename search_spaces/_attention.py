@@ -1,0 +1,64 @@
+"""Channel attention: each channel of a map [N, C, H, W] is scaled by a gate in 0..1 computed from the channel means.
+
+Squeeze-and-excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507) with C//4 inner channels, and ECA (Wang et al.
+2020, https://arxiv.org/abs/1910.03151). ECA's kernel is always 3, the size its rule gives for C up to 64, so that a
+pruned net has the same kernel as the wide one.
+"""
+
+from torch import Tensor, nn
+
+from search_spaces._leaf import Scale, SwapAxes
+
+ATTENTION = ("none", "se", "eca")
+
+
+class SqueezeExcite(nn.Module):
+    """Gates from two 1x1 convolutions, C to C//4 to C."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = max(1, width // 4)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.down = nn.Conv2d(width, inner, 1)
+        self.act = nn.ReLU()
+        self.up = nn.Conv2d(inner, width, 1)
+        self.gate = nn.Sigmoid()
+        self.scale = Scale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape [N, C, H, W], as x."""
+        gates = self.gate(self.up(self.act(self.down(self.pool(x)))))  # [N, C, 1, 1]
+        scaled: Tensor = self.scale(x, gates)
+        return scaled
+
+
+class EfficientAttention(nn.Module):
+    """Gates from a convolution of length 3 along the channel axis: three weights, whatever the width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.to_row = SwapAxes()
+        self.conv = nn.Conv2d(1, 1, (3, 1), padding=(1, 0), bias=False)
+        self.to_channels = SwapAxes()
+        self.gate = nn.Sigmoid()
+        self.scale = Scale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape [N, C, H, W], as x."""
+        row = self.conv(self.to_row(self.pool(x)))  # [N, 1, C, 1]
+        scaled: Tensor = self.scale(x, self.gate(self.to_channels(row)))
+        return scaled
+
+
+def attention_of(name: str, width: int) -> nn.Module | None:
+    """A new attention module for this width, None for "none".
+
+    Raises:
+        ValueError: the name is none of `ATTENTION`.
+    """
+    if name not in ATTENTION:
+        raise ValueError(f"attention must be one of {', '.join(ATTENTION)}, but got {name!r}")
+    if name == "none":
+        return None
+    return SqueezeExcite(width) if name == "se" else EfficientAttention()

@@ -1,0 +1,89 @@
+"""The cell as a torch module: a small graph of ops between two earlier maps and one output."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from search_spaces._genotype import Genotype, Node, Plug
+from search_spaces._leaf import Add, Concat
+from search_spaces._ops import conv_bn_act, op
+
+
+class CellNode(nn.Module):
+    """The sum of one or two ops, each on one of the maps that the cell holds so far."""
+
+    def __init__(self, edges: Node, *, width: int, reduces: bool, activation: str) -> None:
+        super().__init__()
+        self.sources = [int(source) for _, source in edges]
+        for name, (word, source) in zip(("a", "b"), edges, strict=False):
+            stride = 2 if reduces and int(source) < 2 else 1
+            self.add_module(name, op(str(word), width=width, stride=stride, activation=activation))
+        if len(edges) == 2:
+            self.add = Add()
+
+    def forward(self, maps: dict[int, Tensor]) -> Tensor:
+        """Shape [N, width, H, W]; `maps` holds the cell's slots and nodes by number."""
+        values = [self.get_submodule(n)(maps[s]) for n, s in zip(("a", "b"), self.sources, strict=False)]
+        total: Tensor = self.add(*values) if len(values) == 2 else values[0]
+        return total
+
+
+class Cell(nn.Module):
+    """1x1 convolution on each map it reads, then nodes, then all nodes side by side, then attention if any.
+
+    Args:
+        genotype: living nodes only.
+        plugs: what is plugged into each slot that is read.
+        widths_in: channels of all maps so far (stem first), by source number.
+        width: channels of each node.
+        reduces: ops that read a slot have stride 2.
+        attention: applied to the output, None for none.
+    """
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        plugs: Sequence[Plug],
+        *,
+        widths_in: Sequence[int],
+        width: int,
+        reduces: bool,
+        activation: str,
+        attention: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.plugs = [(slot, source) for slot, source, _ in plugs]
+        for slot, source, stride in plugs:
+            adapt = conv_bn_act(widths_in[source], width, 1, stride=stride, activation=activation)
+            self.add_module(f"input{slot}", adapt)
+        self.nodes = len(genotype)
+        for i, edges in enumerate(genotype):
+            self.add_module(f"node{i}", CellNode(edges, width=width, reduces=reduces, activation=activation))
+        self.concat = Concat() if self.nodes > 1 else None
+        self.attention = attention
+
+    def forward(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Shape [N, nodes * width, H, W]; `outputs` are the stem's map and those of all cells before."""
+        maps = {slot: self.get_submodule(f"input{slot}")(outputs[source]) for slot, source in self.plugs}
+        for i in range(self.nodes):
+            maps[i + 2] = self.get_submodule(f"node{i}")(maps)
+        nodes = [maps[i + 2] for i in range(self.nodes)]
+        joined: Tensor = nodes[0] if self.concat is None else self.concat(*nodes)
+        return joined if self.attention is None else self.attention(joined)
+
+
+class CellStage(nn.Module):
+    """Some cells in order, as `cell0`, `cell1`, ...: each reads maps of the list that is handed through."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        super().__init__()
+        self.cells = len(cells)
+        for i, cell in enumerate(cells):
+            self.add_module(f"cell{i}", cell)
+
+    def forward(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """`outputs` with this stage's maps appended."""
+        grown = list(outputs)
+        for i in range(self.cells):
+            grown.append(self.get_submodule(f"cell{i}")(grown))
+        return grown

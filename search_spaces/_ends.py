@@ -1,0 +1,37 @@
+"""What every net begins and ends with: `prepare` and `stem` in front, `head` behind, and the genes they share."""
+
+from torch import nn
+
+from search_spaces._attention import ATTENTION
+from search_spaces._base import Choice
+from search_spaces._leaf import Normalise
+from search_spaces._ops import ACTIVATIONS, conv_bn_act, named
+
+SHARED_CHOICES = (
+    Choice(name="stem_stride", options=(1, 2)),
+    Choice(name="input_size", options=(40, 48, 64)),
+    Choice(name="activation", options=tuple(ACTIVATIONS)),
+    Choice(name="attention", options=ATTENTION),
+)
+
+
+def prepare(*, size: tuple[int, int], input_size: int) -> nn.Sequential:
+    """Pixels [N, C, *size] in 0..255 to [N, C, input_size, input_size] in about -2..2; no resize where sizes agree."""
+    target = (input_size, input_size)
+    resize = None if size == target else nn.Upsample(target, mode="bilinear", align_corners=False)
+    return named(resize=resize, normalise=Normalise())
+
+
+def stem(channels: int, width: int, *, stride: int, activation: str) -> nn.Sequential:
+    """The first convolution, 3x3, from the image's channels to `width`."""
+    return conv_bn_act(channels, width, 3, stride=stride, activation=activation)
+
+
+def head(width: int, classes: int) -> nn.Sequential:
+    """Global average pooling and one linear layer: [N, width, H, W] to logits [N, classes]."""
+    return named(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(width, classes))
+
+
+def on_grid(widths: tuple[int, ...], multiple: int) -> tuple[int, ...]:
+    """The widths moved to the nearest multiple, at least one step, ascending, without repeats."""
+    return tuple(sorted({max(1, round(w / multiple)) * multiple for w in widths}))

@@ -1,0 +1,72 @@
+"""Tiny modules for what is usually a line of Python, so that a traced net consists of named modules only.
+
+`torch.fx.symbolic_trace` steps into every module outside `torch.nn`. A `Leaf` stays one node of its own, so each
+operation of a net has a qualified name (`stage2.cell1.node0.add`), and whoever rewrites the graph needs no list of
+functions and operators.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+
+class Leaf(nn.Module):
+    """A module that `torch.fx` records as one `call_module` node. Inputs are positional."""
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the module, or record it when an input is a tracer's proxy."""
+        for value in inputs:
+            if isinstance(value, fx.Proxy):
+                tracer = cast(fx.Tracer, value.tracer)
+                return tracer.create_proxy("call_module", tracer.path_of_module(self), inputs, {})
+        return super().__call__(*inputs)
+
+
+class Add(Leaf):
+    """Sum of two maps of one shape [N, C, H, W]."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Shape [N, C, H, W]."""
+        return a + b
+
+
+class Concat(Leaf):
+    """Maps [N, C_i, H, W] side by side in the channel axis."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Shape [N, sum of C_i, H, W]."""
+        return torch.cat(maps, dim=1)
+
+
+class Scale(Leaf):
+    """Each channel of a map [N, C, H, W] times its gate [N, C, 1, 1]."""
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """Shape [N, C, H, W]."""
+        return x * gate
+
+
+class SwapAxes(Leaf):
+    """Exchange axes 1 and 2: [N, A, B, D] to [N, B, A, D]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape [N, B, A, D]."""
+        return x.transpose(1, 2)
+
+
+class Normalise(Leaf):
+    """(x - mean) / std with two fixed numbers, in pixel values."""
+
+    def __init__(self, *, mean: float = 127.5, std: float = 64.0) -> None:
+        super().__init__()
+        self.mean = mean
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        """Both numbers, for `print(net)`."""
+        return f"mean={self.mean}, std={self.std}"

@@ -1,0 +1,150 @@
+"""Normal and reduction cells after DARTS (Liu et al. 2019, https://arxiv.org/abs/1806.09055).
+
+A net is a stem, a chain of cells with two reduction cells at one and two thirds, global pooling and one linear layer.
+Each cell reads the two outputs before it and has up to 4 nodes, each the sum of two ops; the width doubles at each
+reduction. What is different here: an input pair is one choice; the ops are those of `_ops.py`; dead nodes and dead
+cells are really absent; the stem gives the searched width, not three times it; attention sits on the output of each
+cell of the last stage, where maps are small and it is cheap.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import combinations
+
+from torch import Tensor, nn
+
+from search_spaces._attention import attention_of
+from search_spaces._base import Architecture, Choice, SearchSpace, Value
+from search_spaces._cells import Cell, CellStage
+from search_spaces._ends import SHARED_CHOICES, head, on_grid, prepare, stem
+from search_spaces._genotype import Genotype, canonical, living, places
+from search_spaces._ops import NONE, OPS
+
+KINDS = ("normal", "reduce")
+NODES = 4
+
+
+class DartsNet(nn.Module):
+    """Images [N, C, H, W] to logits [N, classes]."""
+
+    def __init__(self, *, prepare: nn.Module, stem: nn.Module, stages: dict[str, CellStage], head: nn.Module) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.stem = stem
+        self.stages = tuple(stages)
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+        self.head = head
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Shape [N, classes]; `image` holds raw pixel values."""
+        outputs = [self.stem(self.prepare(image))]
+        for name in self.stages:
+            outputs = self.get_submodule(name)(outputs)
+        logits: Tensor = self.head(outputs[-1])
+        return logits
+
+
+class Darts(SearchSpace):
+    """Stage 1 is what comes before the first reduction, stages 2 and 3 begin with one.
+
+    With few cells there may be nothing before the first reduction; a stage without living cells is not in use.
+    """
+
+    name = "darts"
+    stages = ("stage1", "stage2", "stage3")
+
+    def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
+        """Six macro genes, and three for each of the four nodes of both kinds of cell."""
+        macro = (
+            Choice(name="cells", options=tuple(range(2, 9))),
+            Choice(name="width", options=on_grid((8, 16, 24, 32, 48), channel_multiple)),
+        )
+        return (
+            *macro,
+            *SHARED_CHOICES,
+            *(gene for kind in KINDS for i in range(NODES) for gene in _node_genes(kind, i)),
+        )
+
+    def decode(self, picked: Mapping[str, Value]) -> Architecture:
+        """Living cells and nodes only, in the one form that equal nets share."""
+        genotypes = {kind: living(_genotype(picked, kind)) for kind in KINDS}
+        cells = places(int(picked["cells"]), genotypes=genotypes, stages=self.stages)
+        used: dict[str, Genotype] = {}
+        for kind in KINDS:
+            mine = [cell for cell in cells if cell.kind == kind]
+            if mine:
+                used[kind], plugs = canonical(genotypes[kind], [cell.plugs for cell in mine])
+                for cell, plugged in zip(mine, plugs, strict=True):
+                    cell.plugs = plugged
+        return {
+            "width": picked["width"],
+            **{choice.name: picked[choice.name] for choice in SHARED_CHOICES},
+            "cells": [{"stage": cell.stage, "kind": cell.kind, "plugs": cell.plugs} for cell in cells],
+            **used,
+        }
+
+    def widths(self, architecture: Architecture) -> dict[str, int]:
+        """Channels of one node: the stem's width, doubled at each reduction."""
+        in_use = {cell["stage"] for cell in architecture["cells"]}
+        return {stage: architecture["width"] << i for i, stage in enumerate(self.stages) if stage in in_use}
+
+    def build(
+        self,
+        architecture: Architecture,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        widths: Mapping[str, int] | None = None,
+    ) -> nn.Module:
+        """The net; overridden widths are those of the nodes, the stem keeps its own."""
+        channels, *size = input_shape
+        widths = {**self.widths(architecture), **(widths or {})}
+        activation = architecture["activation"]
+        maps = [architecture["width"]]
+        stages: dict[str, list[Cell]] = defaultdict(list)
+        for cell in architecture["cells"]:
+            genotype, width = architecture[cell["kind"]], widths[cell["stage"]]
+            maps_now, out = tuple(maps), len(genotype) * width
+            attention = architecture["attention"] if cell["stage"] == self.stages[-1] else "none"
+            stages[cell["stage"]].append(
+                Cell(
+                    genotype,
+                    cell["plugs"],
+                    widths_in=maps_now,
+                    width=width,
+                    reduces=cell["kind"] == "reduce",
+                    activation=activation,
+                    attention=attention_of(attention, out),
+                )
+            )
+            maps.append(out)
+        return DartsNet(
+            prepare=prepare(size=(size[0], size[1]), input_size=architecture["input_size"]),
+            stem=stem(channels, architecture["width"], stride=architecture["stem_stride"], activation=activation),
+            stages={name: CellStage(cells) for name, cells in stages.items()},
+            head=head(maps[-1], classes),
+        )
+
+
+def _node_genes(kind: str, i: int) -> tuple[Choice, ...]:
+    pairs = tuple(f"{a},{b}" for a, b in combinations(range(i + 2), 2))
+    ops = (NONE, *OPS)
+    prefix = f"{kind}.n{i}"
+    return (
+        Choice(name=f"{prefix}.pair", options=pairs),
+        Choice(name=f"{prefix}.op_a", options=ops),
+        Choice(name=f"{prefix}.op_b", options=ops),
+    )
+
+
+def _genotype(picked: Mapping[str, Value], kind: str) -> Genotype:
+    nodes: Genotype = []
+    for i in range(NODES):
+        prefix = f"{kind}.n{i}"
+        a, b = str(picked[f"{prefix}.pair"]).split(",")
+        nodes.append([[str(picked[f"{prefix}.op_a"]), int(a)], [str(picked[f"{prefix}.op_b"]), int(b)]])
+    return nodes
+
+
+SPACE = Darts()

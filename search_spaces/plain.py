@@ -1,0 +1,132 @@
+"""Chains of dense or residual 3x3 convolutions.
+
+Dense after VGG (https://arxiv.org/abs/1409.1556), residual after ResNet (https://arxiv.org/abs/1512.03385).
+
+At 48x48 with batch 1 a net's latency is close to its number of kernels, and dense 3x3 convolutions are the fastest
+arithmetic there is, so such chains often beat cells per millisecond. What is different here: attention, if any, sits
+once at the end of the last stage, and the first residual block of a stage always has a 1x1 convolution as its shortcut.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from search_spaces._attention import attention_of
+from search_spaces._base import Architecture, Choice, SearchSpace, Value
+from search_spaces._ends import SHARED_CHOICES, head, on_grid, prepare, stem
+from search_spaces._ops import Residual, conv_bn_act, named
+
+DEPTHS = {"stage1": (1, 2, 3), "stage2": (1, 2, 3), "stage3": (1, 2, 3), "stage4": (0, 1, 2)}
+STAGE_GENES = ("depth", "width", "block", "down")
+
+
+class PlainNet(nn.Module):
+    """Images [N, C, H, W] to logits [N, classes]."""
+
+    def __init__(self, **parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = tuple(parts)
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Shape [N, classes]; `image` holds raw pixel values."""
+        for name in self.parts:
+            image = self.get_submodule(name)(image)
+        return image
+
+
+class Plain(SearchSpace):
+    """Three or four stages of equal blocks; a stage may begin by halving the map.
+
+    A dense block is one convolution, a residual block two. A stage that changes neither the map's size, nor the width,
+    nor the block only continues the stage before it, so it is counted there and is not in use itself.
+    """
+
+    name = "plain"
+    stages = tuple(DEPTHS)
+
+    def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
+        """The stem's width, four genes for each stage, and the macro genes that all spaces share."""
+        widths = on_grid((8, 16, 24, 32, 48, 64, 96, 128), channel_multiple)
+        stem_widths = on_grid((8, 16, 24, 32), channel_multiple)
+        genes = [Choice(name="stem_width", options=stem_widths), *SHARED_CHOICES]
+        for stage, depths in DEPTHS.items():
+            genes += [
+                Choice(name=f"{stage}.depth", options=depths),
+                Choice(name=f"{stage}.width", options=widths),
+                Choice(name=f"{stage}.block", options=("dense", "residual")),
+                Choice(name=f"{stage}.down", options=("none", "stride", "max_pool")),
+            ]
+        return tuple(genes)
+
+    def decode(self, picked: Mapping[str, Value]) -> Architecture:
+        """Stages in use only, each with all its genes. Never disconnected."""
+        body: list[dict[str, Value]] = []
+        for stage in self.stages:
+            genes = {gene: picked[f"{stage}.{gene}"] for gene in STAGE_GENES}
+            if genes["depth"] == 0:
+                continue
+            if body and genes["down"] == "none" and all(genes[g] == body[-1][g] for g in ("width", "block")):
+                body[-1]["depth"] = int(body[-1]["depth"]) + int(genes["depth"])
+            else:
+                body.append({"stage": stage, **genes})
+        shared = {choice.name: picked[choice.name] for choice in SHARED_CHOICES}
+        return {"stem_width": picked["stem_width"], **shared, "body": body}
+
+    def widths(self, architecture: Architecture) -> dict[str, int]:
+        """Channels that each stage in use puts out."""
+        return {stage["stage"]: stage["width"] for stage in architecture["body"]}
+
+    def build(
+        self,
+        architecture: Architecture,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        widths: Mapping[str, int] | None = None,
+    ) -> nn.Module:
+        """The net; overridden widths are those of the stages, the stem keeps its own."""
+        channels, *size = input_shape
+        kept = {**self.widths(architecture), **(widths or {})}
+        activation, width_in = architecture["activation"], architecture["stem_width"]
+        parts: dict[str, nn.Module] = {
+            "prepare": prepare(size=(size[0], size[1]), input_size=architecture["input_size"]),
+            "stem": stem(channels, width_in, stride=architecture["stem_stride"], activation=activation),
+        }
+        for stage in architecture["body"]:
+            width = kept[stage["stage"]]
+            is_last = stage is architecture["body"][-1]
+            attention = attention_of(architecture["attention"], width) if is_last else None
+            blocks = _blocks(stage, width_in=width_in, width=width, activation=activation)
+            parts[stage["stage"]] = named(**blocks, attention=attention)
+            width_in = width
+        return PlainNet(**parts, head=head(width_in, classes))
+
+
+def _blocks(stage: Mapping[str, Any], *, width_in: int, width: int, activation: str) -> dict[str, nn.Module | None]:
+    pool = nn.MaxPool2d(2) if stage["down"] == "max_pool" else None
+    blocks: dict[str, nn.Module | None] = {"pool": pool}
+    for i in range(stage["depth"]):
+        stride = 2 if i == 0 and stage["down"] == "stride" else 1
+        block = _residual if stage["block"] == "residual" else _dense
+        blocks[f"block{i}"] = block(width if i else width_in, width, stride, activation, adapts=i == 0)
+    return blocks
+
+
+def _dense(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
+    return conv_bn_act(width_in, width, 3, stride=stride, activation=activation)
+
+
+def _residual(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
+    body = named(
+        first=conv_bn_act(width_in, width, 3, stride=stride, activation=activation),
+        second=conv_bn_act(width, width, 3, activation=None),
+    )
+    # The first block of a stage always adapts, or stages of equal width could not be pruned apart.
+    shortcut = conv_bn_act(width_in, width, 1, stride=stride, activation=None) if adapts else None
+    return Residual(body, shortcut=shortcut, activation=activation)
+
+
+SPACE = Plain()
