@@ -1,0 +1,114 @@
+"""Fronts of hand-made records whose order is known."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas.front import COLUMNS, fallen, feasible, front, hypervolume_curve, reference, rows, search_front, verified_front
+from nas.front import write_front as write
+from tests.fake_runs import a_run, a_search, some_latency, some_record
+
+BOTH = ("accuracy", "latency")
+
+
+def trials(records) -> list[int]:
+    return [r.trial for r in records]
+
+
+def test_the_search_front_holds_what_is_complete_feasible_and_not_dominated() -> None:
+    assert trials(search_front(a_search(), BOTH)) == [0, 1, 2, 5]
+
+
+def test_the_verified_front_stands_for_the_run_once_there_is_one() -> None:
+    records = a_search()
+    assert trials(verified_front(records, BOTH)) == trials(front(records, BOTH)) == [0, 1, 2]
+    unverified = [r for r in records if r.phase == "search"]
+    assert verified_front(unverified, BOTH) == []
+    assert front(unverified, BOTH) == search_front(records, BOTH)
+
+
+def test_one_record_for_each_key_and_it_is_the_latest() -> None:
+    again = some_record(9, 0.45, 1.0, key_of=0)
+    found = search_front([*a_search(), again], BOTH)
+    assert [r.trial for r in found if r.key == again.key] == [9]
+
+
+def test_a_third_objective_keeps_the_small_on_the_front() -> None:
+    small = some_record(3, 0.50, 3.0, size_bytes=10)
+    records = [*a_search()[:3], small]
+    assert trials(search_front(records, BOTH)) == [0, 1, 2]
+    assert trials(search_front(records, (*BOTH, "size"))) == [0, 1, 3, 2]
+
+
+def test_who_fell_and_who_pushed() -> None:
+    (fell,) = fallen(a_search(), BOTH)
+    assert (fell.search.trial, fell.verified.phase, fell.by.trial) == (5, "verified", 2)
+    assert fell.reason.startswith("trial 2 is +2.0 points of accuracy, -0.800 ms")
+
+
+def test_a_member_that_breaks_a_constraint_when_verified_has_fallen() -> None:
+    records = a_search()
+    records[-1] = replace(records[-1], status="infeasible", violations={"max_latency": 0.1})
+    (fell,) = fallen(records, BOTH)
+    assert (fell.by, fell.reason) == (None, "breaks max_latency after full training")
+
+
+def test_a_broken_constraint_is_infeasible_even_in_a_complete_record() -> None:
+    assert feasible(some_record(1, 0.5, 1.0, violations={"max_latency": 0.0}))
+    assert not feasible(some_record(1, 0.5, 1.0, violations={"max_latency": 0.01}))
+
+
+def test_the_hypervolume_curve_by_hand() -> None:
+    # Reference: accuracy 0 at 4.8 ms. Boxes: 0.4*3.8; + 0.15*2.8; + 0.05*0.8; trial 3 adds nothing.
+    curve = hypervolume_curve(a_search(), BOTH)
+    by_hand = [1.52, 1.94, 1.98, 1.98, 1.98]
+    assert [4.8 * share for share in curve[:5]] == pytest.approx(by_hand, abs=1e-6)
+    assert len(curve) == 8
+    assert curve == sorted(curve)
+
+
+def test_no_feasible_record_gives_a_flat_curve() -> None:
+    nothing = [some_record(7, None, None, status="failed")]
+    assert hypervolume_curve(nothing, BOTH) == [0.0]
+    assert reference(nothing, BOTH) == [0.0, 1.0]
+
+
+def test_a_row_says_where_its_latency_is_from() -> None:
+    (row,) = rows([some_record(3, 0.5, 4.0)])
+    assert tuple(row) == COLUMNS
+    assert (row["latency_kind"], row["latency_ms"], row["latency_device"]) == ("predicted", 4.0, "Jetson Orin Nano")
+    assert row["host_latency_ms"] == pytest.approx(0.97)  # 5th percentile of a median of 1 ms
+    assert row["bits"] == "stem:32 stage1:32 stage2:8 head:32"
+    assert row["sparsity"] == 0.0
+
+
+def test_a_measured_latency_is_also_the_host_latency() -> None:
+    measured = some_record(1, 0.5, 4.0, host=None, latency=some_latency(4.0, kind="measured"))
+    (row,) = rows([measured])
+    assert row["host_latency_ms"] == pytest.approx(3.88)
+    assert row["bits"] == "32"
+
+
+def test_a_record_without_figures_has_empty_cells() -> None:
+    (row,) = rows([some_record(7, None, None, status="failed", size_bytes=None)])
+    assert row["accuracy"] is row["latency_ms"] is row["size_bytes"] is row["host_latency_ms"] is None
+
+
+def test_the_files_hold_the_front(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    table, details = write(folder, BOTH)
+    with table.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [int(r["trial"]) for r in found] == [0, 1, 2]
+    for row in found:
+        assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
+        assert float(row["latency_low_ms"]) <= float(row["latency_ms"]) <= float(row["latency_high_ms"])
+    more = json.loads(details.read_text())
+    assert more["verified"] is True
+    assert more["front"][0]["candidate"]["architecture"] == {"depth": 0, "input": 48}
+    assert set(more["front"][0]["score"]["recall"]) == {"angry", "happy", "sad"}
+    assert more["fallen"][0]["by_trial"] == 2
+    assert [r["trial"] for r in more["search_front"]] == [0, 1, 2, 5]
