@@ -1,0 +1,330 @@
+"""How each leaf module is written as ONNX nodes: one function per module type, found by its type.
+
+A new operation needs one function here with `@emit.register`, or none at all if it is made of modules that are known
+(the tracer looks inside). Opset 17 on purpose: TensorRT 8.6 reads it as well as TensorRT 11 and ONNX Runtime. GELU is
+spelled with Erf, which ONNX Runtime and TensorRT fuse back into one kernel.
+"""
+
+import re
+from functools import singledispatch
+from math import floor, sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from nas._fold import Affine, Subtract
+from nas.errors import ExportError
+from search_spaces._leaf import Add, Concat, Scale, SwapAxes
+
+OPSET = 17
+IR_VERSION = 8
+
+Array = npt.NDArray[Any]
+
+
+class Writer:
+    """Collects nodes and initialisers of one ONNX graph.
+
+    A value (a tensor in the graph) is named after the module that makes it. `half` holds the values in float16:
+    what is computed from such a value is float16 too, and constants follow (`constant(like=...)`).
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.half: set[str] = set()
+
+    def node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """Add a node; its output carries its name, which is returned."""
+        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        if op not in ("QuantizeLinear", "DequantizeLinear", "Cast") and any(i in self.half for i in inputs):
+            self.half.add(name)
+        return name
+
+    def constant(self, name: str, array: Array, *, like: str | None = None) -> str:
+        """Add an initialiser, stored in float16 if the value `like` is."""
+        if like in self.half and array.dtype == np.float32:
+            array = array.astype(np.float16)
+        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def parameter(self, name: str, tensor: torch.Tensor, *, like: str) -> str:
+        """Add a weight as an initialiser."""
+        return self.constant(name, tensor.detach().cpu().numpy(), like=like)
+
+
+def clean(name: str) -> str:
+    """A node name of letters, digits, `_`, `.` and `/` only."""
+    return re.sub(r"[^A-Za-z0-9_./]", "_", name)
+
+
+@singledispatch
+def emit(module: nn.Module, writer: Writer, name: str, inputs: list[str]) -> str:
+    """Write one module's nodes; returns the name of its output value.
+
+    Args:
+        module: picks the function by its type.
+        writer: receives nodes and initialisers; knows the shape of each input.
+        name: the module's qualified name, and the name that the output must carry if there is a node.
+        inputs: names of the input values.
+
+    Raises:
+        ExportError: no function is registered for this type, or it cannot be said in ONNX.
+    """
+    raise ExportError(f"every layer must have an ONNX form, but {name!r} is a {type(module).__name__}; register one")
+
+
+@emit.register
+def _sequential(module: nn.Sequential, writer: Writer, name: str, inputs: list[str]) -> str:
+    for i, child in enumerate(module):
+        last = i == len(module) - 1
+        inputs = [emit(child, writer, name if last else f"{name}.{i}", inputs)]
+    return inputs[0]
+
+
+@emit.register(nn.Identity)
+@emit.register(nn.Dropout)
+@emit.register(nn.Dropout2d)
+def _nothing(module: nn.Module, writer: Writer, name: str, inputs: list[str]) -> str:
+    return inputs[0]
+
+
+@emit.register
+def _conv2d(module: nn.Conv2d, writer: Writer, name: str, inputs: list[str]) -> str:
+    weights = [writer.parameter(f"{name}.weight", module.weight, like=inputs[0])]
+    if module.bias is not None:
+        weights.append(writer.parameter(f"{name}.bias", module.bias, like=inputs[0]))
+    return writer.node("Conv", [*inputs, *weights], name, **conv_attributes(module, name))
+
+
+def conv_attributes(module: nn.Conv2d, name: str) -> dict[str, Any]:
+    """ONNX attributes of a convolution.
+
+    Raises:
+        ExportError: the padding is not of zeros.
+    """
+    if module.padding_mode != "zeros":
+        raise ExportError(f"a convolution must pad with zeros, but {name!r} pads with {module.padding_mode!r}")
+    return {
+        "kernel_shape": list(module.kernel_size),
+        "strides": list(module.stride),
+        "dilations": list(module.dilation),
+        "group": module.groups,
+        "pads": _conv_pads(module),
+    }
+
+
+def _conv_pads(module: nn.Conv2d) -> list[int]:
+    if module.padding == "valid":
+        return [0, 0, 0, 0]
+    if module.padding == "same":
+        totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        return [t // 2 for t in totals] + [t - t // 2 for t in totals]
+    return [int(p) for p in module.padding] * 2
+
+
+@emit.register
+def _conv1d(module: nn.Conv1d, writer: Writer, name: str, inputs: list[str]) -> str:
+    if isinstance(module.padding, str) or module.padding_mode != "zeros":
+        raise ExportError(f"a 1-d convolution must pad with a number of zeros, but {name!r} pads otherwise")
+    weights = [writer.parameter(f"{name}.weight", module.weight, like=inputs[0])]
+    if module.bias is not None:
+        weights.append(writer.parameter(f"{name}.bias", module.bias, like=inputs[0]))
+    return writer.node(
+        "Conv",
+        [*inputs, *weights],
+        name,
+        kernel_shape=list(module.kernel_size),
+        strides=list(module.stride),
+        dilations=list(module.dilation),
+        group=module.groups,
+        pads=[module.padding[0]] * 2,
+    )
+
+
+@emit.register
+def _linear(module: nn.Linear, writer: Writer, name: str, inputs: list[str]) -> str:
+    weights = [writer.parameter(f"{name}.weight", module.weight, like=inputs[0])]
+    if module.bias is not None:
+        weights.append(writer.parameter(f"{name}.bias", module.bias, like=inputs[0]))
+    return writer.node("Gemm", [*inputs, *weights], name, transB=1)
+
+
+@emit.register
+def _batch_norm(module: nn.BatchNorm2d, writer: Writer, name: str, inputs: list[str]) -> str:
+    mean, var = module.running_mean, module.running_var
+    if mean is None or var is None:
+        raise ExportError(f"batch norm must keep running statistics, but {name!r} does not")
+    gain = torch.ones_like(mean) if module.weight is None else module.weight
+    shift = torch.zeros_like(mean) if module.bias is None else module.bias
+    tensors = {"weight": gain, "bias": shift, "running_mean": mean, "running_var": var}
+    weights = [writer.parameter(f"{name}.{k}", tensor, like=inputs[0]) for k, tensor in tensors.items()]
+    return writer.node("BatchNormalization", [*inputs, *weights], name, epsilon=module.eps)
+
+
+@emit.register
+def _relu(module: nn.ReLU, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("Relu", inputs, name)
+
+
+@emit.register
+def _relu6(module: nn.ReLU6, writer: Writer, name: str, inputs: list[str]) -> str:
+    bounds = [writer.constant(f"{name}.{k}", np.array(v, np.float32), like=inputs[0]) for k, v in _RELU6]
+    return writer.node("Clip", [*inputs, *bounds], name)
+
+
+_RELU6 = (("low", 0.0), ("high", 6.0))
+
+
+@emit.register
+def _hardswish(module: nn.Hardswish, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("HardSwish", inputs, name)
+
+
+@emit.register
+def _hardsigmoid(module: nn.Hardsigmoid, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("HardSigmoid", inputs, name, alpha=1 / 6, beta=0.5)
+
+
+@emit.register
+def _sigmoid(module: nn.Sigmoid, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("Sigmoid", inputs, name)
+
+
+@emit.register
+def _silu(module: nn.SiLU, writer: Writer, name: str, inputs: list[str]) -> str:
+    gate = writer.node("Sigmoid", inputs, f"{name}/sigmoid")
+    return writer.node("Mul", [*inputs, gate], name)
+
+
+@emit.register
+def _gelu(module: nn.GELU, writer: Writer, name: str, inputs: list[str]) -> str:
+    if module.approximate != "none":
+        raise ExportError(f"GELU must be exact, but {name!r} is approximated by {module.approximate!r}")
+    x = inputs[0]
+    root, one, half = (
+        writer.constant(f"{name}/{key}", np.array(value, np.float32), like=x)
+        for key, value in (("sqrt2", sqrt(2)), ("one", 1), ("half", 0.5))
+    )
+    erf = writer.node("Erf", [writer.node("Div", [x, root], f"{name}/div")], f"{name}/erf")
+    both = writer.node("Mul", [x, writer.node("Add", [erf, one], f"{name}/add")], f"{name}/mul")
+    return writer.node("Mul", [both, half], name)
+
+
+@emit.register
+def _softmax(module: nn.Softmax, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("Softmax", inputs, name, axis=-1 if module.dim is None else module.dim)
+
+
+@emit.register
+def _max_pool(module: nn.MaxPool2d, writer: Writer, name: str, inputs: list[str]) -> str:
+    dilations = list(_pair(module.dilation))
+    return writer.node("MaxPool", inputs, name, dilations=dilations, **_pool_attributes(module, name))
+
+
+@emit.register
+def _avg_pool(module: nn.AvgPool2d, writer: Writer, name: str, inputs: list[str]) -> str:
+    if module.divisor_override is not None:
+        raise ExportError(f"an average pool must divide by its window, but {name!r} divides by a given number")
+    include = int(module.count_include_pad)
+    return writer.node("AveragePool", inputs, name, count_include_pad=include, **_pool_attributes(module, name))
+
+
+def _pool_attributes(module: nn.MaxPool2d | nn.AvgPool2d, name: str) -> dict[str, Any]:
+    if module.ceil_mode:
+        raise ExportError(f"a pool must round its size down, but {name!r} rounds up: runtimes disagree on that border")
+    return {
+        "kernel_shape": list(_pair(module.kernel_size)),
+        "strides": list(_pair(module.stride if module.stride is not None else module.kernel_size)),
+        "pads": list(_pair(module.padding)) * 2,
+    }
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+@emit.register
+def _global_pool(module: nn.AdaptiveAvgPool2d, writer: Writer, name: str, inputs: list[str]) -> str:
+    if _pair(module.output_size) != (1, 1):
+        raise ExportError(f"an adaptive pool must pool to 1x1, but {name!r} pools to {module.output_size}")
+    return writer.node("GlobalAveragePool", inputs, name)
+
+
+@emit.register
+def _flatten(module: nn.Flatten, writer: Writer, name: str, inputs: list[str]) -> str:
+    if (module.start_dim, module.end_dim) != (1, -1):
+        raise ExportError(f"a flatten must keep the batch only, but {name!r} goes from {module.start_dim}")
+    return writer.node("Flatten", inputs, name, axis=1)
+
+
+@emit.register
+def _upsample(module: nn.Upsample, writer: Writer, name: str, inputs: list[str]) -> str:
+    if module.mode != "bilinear" or module.align_corners or module.size is None:
+        raise ExportError(f"a resize must be bilinear to a size, corners not aligned, but {name!r} is otherwise")
+    return resize(writer, name, inputs, size=_pair(module.size))
+
+
+def resize(writer: Writer, name: str, inputs: list[str], *, size: tuple[int, int]) -> str:
+    """Bilinear resize [N, C, H, W] to [N, C, *size], half-pixel centres, no antialiasing, as torch interpolates."""
+    scales = [exact_scale(have, want) for have, want in zip(writer.shapes[inputs[0]][2:], size, strict=True)]
+    constant = writer.constant(f"{name}.scales", np.array([1, 1, *scales], np.float32))
+    return writer.node(
+        "Resize",
+        [inputs[0], "", constant],
+        name,
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def exact_scale(have: int, want: int) -> np.float32:
+    """The float32 nearest to want / have for which floor(have * scale) == want, as ONNX computes the size."""
+    scale = np.float32(want / have)
+    while floor(np.float32(have) * scale) < want:
+        scale = np.nextafter(scale, np.float32(np.inf), dtype=np.float32)
+    return scale
+
+
+@emit.register
+def _affine(module: Affine, writer: Writer, name: str, inputs: list[str]) -> str:
+    value = inputs[0]
+    if module.scale != 1:
+        factor = writer.constant(f"{name}.scale", np.array(module.scale, np.float32), like=value)
+        value = writer.node("Mul", [value, factor], name if module.shift == 0 else f"{name}/mul")
+    if module.shift != 0:
+        shift = writer.constant(f"{name}.shift", np.array(module.shift, np.float32), like=value)
+        value = writer.node("Add", [value, shift], name)
+    return value
+
+
+@emit.register
+def _subtract(module: Subtract, writer: Writer, name: str, inputs: list[str]) -> str:
+    value = writer.constant(f"{name}.value", np.array(module.value, np.float32), like=inputs[0])
+    return writer.node("Sub", [inputs[0], value], name)
+
+
+@emit.register
+def _add(module: Add, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("Add", inputs, name)
+
+
+@emit.register
+def _concat(module: Concat, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("Concat", inputs, name, axis=1)
+
+
+@emit.register
+def _scale(module: Scale, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("Mul", inputs, name)
+
+
+@emit.register
+def _swap_axes(module: SwapAxes, writer: Writer, name: str, inputs: list[str]) -> str:
+    return writer.node("Transpose", inputs, name, perm=[0, 2, 1, 3])
