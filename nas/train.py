@@ -92,7 +92,7 @@ def train(
         raise ConfigError(f"epochs must be positive, but got {epochs}")
     targets = _targets(split, classes, recipe.label_smoothing, soft=soft_labels)
     begin = time.perf_counter()
-    with _threads(execution.threads), _placed(net, execution):
+    with _threads(execution.threads), _seeded(execution.device, seed), _placed(net, execution):
         run = _Run(net, split.images, targets, recipe=recipe, execution=execution, seed=seed, compiled=compiled)
         log = _Log(per_epoch=len(split), progress=progress)
         total = max(1, round(epochs * len(split) / run.batch))
@@ -302,6 +302,14 @@ def _placed(net: nn.Module, execution: Execution) -> Iterator[None]:
     finally:
         net.eval().to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         net.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _seeded(device: str, seed: int) -> Iterator[None]:
+    """Seeds what a net draws by itself (dropout); the process's own random state comes back afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

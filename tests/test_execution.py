@@ -1,0 +1,81 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from nas import execution
+from nas.errors import ConfigError
+from nas.execution import Execution, choose_execution
+
+
+def net() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 7),
+    )
+
+
+def test_measuring_leaves_the_net_and_the_process_as_they_were() -> None:
+    asked = net().eval()
+    kept = copy.deepcopy(asked.state_dict())
+    threads, rng = torch.get_num_threads(), torch.random.get_rng_state()
+    chosen = choose_execution(asked, input_shape=(1, 32, 32), batch_size=16, device="cpu", threads=1)
+    assert chosen.device == "cpu"
+    assert chosen.threads == 1
+    assert all(torch.equal(v, kept[k]) for k, v in asked.state_dict().items())
+    assert not asked.training
+    assert all(p.grad is None for p in asked.parameters())
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), rng)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"),
+    [
+        ({("contiguous", "bf16"): 0.50}, ("contiguous", "bf16")),
+        ({("channels_last", "bf16"): 0.95}, ("contiguous", "fp32")),  # too little gained for the rounding
+        ({("channels_last", "fp32"): 0.95}, ("channels_last", "fp32")),
+        ({("channels_last", "fp32"): 0.5, ("channels_last", "bf16"): 0.48}, ("channels_last", "fp32")),
+    ],
+)
+def test_the_fastest_form_wins_and_bf16_must_pay(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[str, str], float], wanted: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(
+        execution,
+        "_step_seconds",
+        lambda net, forms, shape: {f: seconds.get((f.memory_format, f.precision), 1.0) for f in forms},
+    )
+    chosen = choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="cpu")
+    assert (chosen.memory_format, chosen.precision) == wanted
+
+
+def test_every_form_is_timed() -> None:
+    forms = [Execution(precision=p, memory_format=f) for p in ("fp32", "bf16") for f in ("contiguous", "channels_last")]
+    seconds = execution._step_seconds(net(), forms, (4, 1, 32, 32))
+    assert set(seconds) == set(forms)
+    assert all(0 < s < 10 for s in seconds.values())
+
+
+def test_unknown_device() -> None:
+    with pytest.raises(ConfigError, match="device must be auto, cpu or cuda, but got 'tpu'"):
+        choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="tpu")
+
+
+def test_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device cuda must be present"):
+        choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="cuda")
+
+
+@pytest.mark.gpu
+def test_cuda_needs_no_measurement() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    chosen = choose_execution(net(), input_shape=(1, 32, 32), batch_size=16)
+    assert (chosen.device, chosen.memory_format, chosen.precision) == ("cuda", "channels_last", "bf16")

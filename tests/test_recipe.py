@@ -1,0 +1,18 @@
+import pytest
+
+from nas.augment import MILD, STRONG
+from nas.recipe import recipe_for
+
+
+def test_tiny_nets_are_spared_and_large_ones_are_not() -> None:
+    tiny, large = recipe_for(60_000), recipe_for(2_000_000)
+    assert (tiny.mixup, tiny.augmentation, tiny.augmentation.erase) == (0, MILD, 0)
+    assert large.mixup > 0
+    assert large.augmentation == STRONG
+    assert recipe_for(499_999).mixup == 0
+    assert recipe_for(500_000).mixup > 0
+
+
+def test_params_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="params must be positive"):
+        recipe_for(0)

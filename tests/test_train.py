@@ -1,0 +1,245 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nas import train as training
+from nas.augment import Augmentation
+from nas.data._base import Split
+from nas.errors import ConfigError, TrainError
+from nas.train import Execution, Recipe, one_cycle, predict, train
+
+PLAIN = Execution(threads=1)
+QUICK = Recipe(lr=2e-2, batch_size=32, augmentation=Augmentation(shift=0.1, brightness=0.05))
+
+
+class Scaled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - 127.5) / 64
+
+
+def net(seed: int = 0, classes: int = 3) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            Scaled(),
+            nn.Conv2d(1, 8, 3, stride=2, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, stride=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, classes),
+        )
+
+
+def stripes(n: int = 192, seed: int = 0) -> Split:
+    """Upright stripes, lying stripes, and none, under noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    wave = 60 * np.sin(np.arange(32) * 1.5)
+    pattern = np.stack([np.tile(wave, (32, 1)), np.tile(wave, (32, 1)).T, np.zeros((32, 32))])
+    images = np.clip(128 + pattern[labels] + rng.normal(0, 25, (n, 32, 32)), 0, 255).astype(np.uint8)
+    return Split(images=images[:, None], labels=labels)
+
+
+def go(module: nn.Module, split: Split, **changes: object) -> training.Curve:
+    settings: dict[str, object] = {"classes": 3, "epochs": 1, "recipe": QUICK, "execution": PLAIN, "seed": 0}
+    return train(module, split, **{**settings, **changes})  # type: ignore[arg-type]
+
+
+def accuracy(module: nn.Module, split: Split) -> float:
+    return float((predict(module, split.images, execution=PLAIN).argmax(1) == split.labels).mean())
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [QUICK, replace(QUICK, optimizer="sgd", lr=0.2, mixup=0.2)],
+    ids=["adamw", "sgd-mixup"],
+)
+def test_learns_and_generalises(recipe: Recipe) -> None:
+    module = net()
+    before = accuracy(module, stripes(seed=9))
+    curve = go(module, stripes(), epochs=12, recipe=recipe)
+    assert before < 0.6
+    assert accuracy(module, stripes(seed=9)) > 0.95
+    assert len(curve.points) == 12
+    assert curve.points[-1][1] < curve.points[0][1]
+    assert curve.points[-1][0] == curve.epochs == 12
+
+
+def test_same_seed_same_weights() -> None:
+    states = []
+    for seed in (3, 3, 4):
+        module = nn.Sequential(net(), nn.Dropout(0.1))
+        go(module, stripes(), epochs=2, seed=seed)
+        states.append(torch.cat([v.flatten().float() for v in module.state_dict().values()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_leaves_the_process_and_the_net_tidy() -> None:
+    threads, rng = torch.get_num_threads(), torch.random.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    module = nn.Sequential(net(), nn.Dropout(0.1)).train()
+    go(module, stripes(), execution=Execution(threads=2, memory_format="channels_last"))
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), rng)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # type: ignore[index]  # noqa: NPY002
+    assert not module.training
+    for p in module.parameters():
+        assert p.is_contiguous()
+        assert (p.dtype, p.device.type, p.grad) == (torch.float32, "cpu", None)
+
+
+def test_a_second_call_keeps_what_was_learned() -> None:
+    module = net()
+    go(module, stripes(), epochs=12)
+    curve = go(module, stripes(), epochs=1, lr_scale=0.1, seed=1)
+    assert curve.points[0][2] > 0.9
+    assert accuracy(module, stripes(seed=9)) > 0.95
+
+
+def test_fractions_of_an_epoch() -> None:
+    assert go(net(), stripes(), epochs=0.5).epochs == 0.5
+    curve = go(net(), stripes(), epochs=2.5)
+    assert [round(p[0], 6) for p in curve.points] == [1, 2, 2.5]
+    assert go(net(), stripes(), epochs=1e-6).epochs == pytest.approx(32 / 192)  # one step at least
+
+
+def test_a_split_smaller_than_a_batch() -> None:
+    assert go(net(), stripes(20), epochs=3).epochs == 3
+
+
+def test_read_only_images() -> None:
+    split = stripes()
+    split.images.flags.writeable = False
+    module = net()
+    go(module, split)
+    predict(module, split.images, execution=PLAIN)
+
+
+def test_channels_last_means_the_same() -> None:
+    still = replace(QUICK, augmentation=Augmentation(), lr=1e-3)
+    a, b, c = net(), net(), net()
+    go(a, stripes(), recipe=still)
+    go(b, stripes(), recipe=still, execution=Execution(memory_format="channels_last"))
+    go(c, stripes(), recipe=still, execution=Execution(memory_format="channels_last", precision="bf16"))
+    for x, y, z in zip(a.parameters(), b.parameters(), c.parameters(), strict=True):
+        assert torch.allclose(x, y, atol=1e-3)
+        assert torch.allclose(x, z, atol=2e-2)
+
+
+def test_soft_labels_are_learned_only_when_asked() -> None:
+    split = stripes()
+    turned = np.eye(3, dtype=np.float32)[(split.labels + 1) % 3]
+    split = Split(images=split.images, labels=split.labels, soft_labels=turned)
+    hard, soft = net(), net()
+    go(hard, split, epochs=8)
+    go(soft, split, epochs=8, soft_labels=True)
+    assert accuracy(hard, split) > 0.9
+    assert accuracy(soft, split) < 0.1
+
+
+def test_stops_when_told() -> None:
+    calls = iter(range(100))
+    curve = go(net(), stripes(), epochs=5, should_stop=lambda: next(calls) >= 3)
+    assert curve.epochs == pytest.approx(3 * 32 / 192)
+    assert len(curve.points) == 1
+
+
+def test_progress_and_phases_are_told() -> None:
+    told: list[tuple[float, float]] = []
+    phases: list[str] = []
+    go(net(), stripes(), epochs=3, progress=lambda epoch, loss: told.append((epoch, loss)), phase=phases.append)
+    assert told[-1][0] == 3
+    assert all(loss > 0 for _, loss in told)
+    assert phases == ["gather", "augment", "forward", "backward", "optimizer", "average"] * 18
+
+
+def test_a_loss_that_is_not_finite() -> None:
+    module = net()
+    next(module.parameters()).data.fill_(float("nan"))
+    threads = torch.get_num_threads()
+    with pytest.raises(
+        TrainError, match=r"the loss must be finite, but got nan in epoch 0\.17; lower the learning rate"
+    ):
+        go(module, stripes(), execution=Execution(threads=2))
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("epochs", [0, -1, float("nan")])
+def test_epochs_must_be_positive(epochs: float) -> None:
+    with pytest.raises(ConfigError, match="epochs must be positive"):
+        go(net(), stripes(), epochs=epochs)
+
+
+def test_an_empty_split_and_missing_soft_labels() -> None:
+    with pytest.raises(ConfigError, match="at least one face"):
+        go(net(), stripes(0))
+    with pytest.raises(ConfigError, match="soft labels must come with the data set"):
+        go(net(), stripes(), soft_labels=True)
+
+
+def test_predict_is_the_nets_softmax_in_any_batch() -> None:
+    module, images = net().train(), stripes(50).images
+    twin = net().eval()(torch.from_numpy(images).float()).softmax(1).detach().numpy()
+    for batch in (7, 512):
+        out = predict(module, images, execution=replace(PLAIN, precision="bf16"), batch=batch)
+        assert out.dtype == np.float32
+        assert np.allclose(out, twin, atol=1e-6)
+        assert np.allclose(out.sum(1), 1, atol=1e-6)
+
+
+def test_average_against_a_slow_twin() -> None:
+    module = nn.BatchNorm1d(2)
+    average = training._Average(module, decay=0.5)
+    mean, steps = 1.0, np.random.default_rng(0).normal(size=30)
+    for t, value in enumerate(steps, start=1):
+        nn.init.constant_(module.weight, value)
+        module.running_mean.fill_(value)  # type: ignore[union-attr]
+        module.num_batches_tracked.fill_(t)  # type: ignore[union-attr]
+        average.update()
+        decay = min(0.5, (1 + t) / (10 + t))
+        mean = decay * mean + (1 - decay) * value
+    average.store()
+    assert module.weight.tolist() == pytest.approx([mean] * 2, rel=1e-5)
+    assert module.bias.tolist() == [0, 0]
+    assert int(module.num_batches_tracked) == 30  # type: ignore[arg-type]
+
+
+def test_every_face_comes_once_a_pass() -> None:
+    rows = training._rows(10, 4, torch.Generator().manual_seed(0))
+    stream = torch.cat([next(rows) for _ in range(10)]).view(4, 10)
+    assert torch.equal(stream.sort(1).values, torch.arange(10).expand(4, 10))
+    assert not torch.equal(stream[0], stream[1])
+
+
+def test_only_matrices_and_kernels_decay() -> None:
+    for word in ("adamw", "sgd"):
+        optimizer = training._optimizer(net(), replace(QUICK, optimizer=word, weight_decay=0.3))
+        for group in optimizer.param_groups:
+            assert all((p.ndim > 1) == (group["weight_decay"] == 0.3) for p in group["params"])
+
+
+@given(st.floats(0, 1), st.floats(0, 0.9))
+def test_one_cycle_rises_then_falls(progress: float, warmup: float) -> None:
+    rate = one_cycle(progress, warmup)
+    assert 0 <= rate <= 1
+    later = one_cycle(min(1.0, progress + 1e-3), warmup)
+    assert later >= rate if progress + 1e-3 < warmup else progress < warmup or later <= rate
+
+
+def test_one_cycle_at_its_marks() -> None:
+    assert [one_cycle(p, 0.2) for p in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+def test_targets_are_smoothed() -> None:
+    split = Split(images=np.zeros((2, 1, 4, 4), np.uint8), labels=np.array([0, 2]))
+    out = training._targets(split, 4, 0.2, soft=False)
+    assert np.allclose(out.numpy(), [[0.85, 0.05, 0.05, 0.05], [0.05, 0.05, 0.85, 0.05]])
