@@ -11,7 +11,8 @@ class LatencyModel:
         fixed_us: microseconds of one inference that no kernel accounts for (launch of the graph, copies).
         floor_us: least microseconds of one kernel, however small.
         efficiency: share of the peak arithmetic rate that convolutions of this size reach, 0..1, by kernel kind
-            ("conv", "pointwise", "depthwise", "grouped", "linear").
+            ("conv", "pointwise", "depthwise", "grouped", "linear"); "memory" is the share of the bandwidth that traffic
+            reaches. A kind that is missing counts as 1.
         relative_error: half-width of the 95 % interval of a prediction, as a share of it (0.5 means +-50 %).
         source: where the constants come from, and how they were checked.
     """

@@ -1,0 +1,319 @@
+"""What a file costs, read off its ONNX graph: multiply-accumulates, bytes and kernels after fusion, at batch 1.
+
+A kernel is what a runtime launches once. Fusion follows what TensorRT documents ("Types of Fusions" in its developer
+guide) and ONNX Runtime does: a convolution takes in its bias, batch normalisation, ReLU-like activation and one
+residual addition; chains of element-wise operators are one kernel. Hard-swish, SiLU and sigmoid after a convolution are
+not on that list, so they count as an element-wise kernel; a concatenation is a copy kernel; squeeze-and-excitation is
+four. Q/DQ pairs, casts and reshapes are no kernels: they are done while a neighbour loads or stores. No fusion reaches
+across Q/DQ.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from nas.errors import ExportError
+
+CONV_KINDS = frozenset({"conv", "pointwise", "depthwise", "grouped", "linear"})
+
+_VIEWS = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast"})
+_QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_EPILOGUE = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "BatchNormalization"})
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_KINDS = {
+    "Concat": "concat",
+    "Split": "concat",
+    "Slice": "concat",
+    "Gather": "concat",
+    "Pad": "concat",
+    "Resize": "resize",
+    "MaxPool": "pool",
+    "AveragePool": "pool",
+    "GlobalAveragePool": "reduce",
+    "GlobalMaxPool": "reduce",
+    "ReduceMean": "reduce",
+    "ReduceSum": "reduce",
+    "ReduceMax": "reduce",
+    "Softmax": "reduce",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """One launch, for one image.
+
+    Attributes:
+        name: of the ONNX node that opens it.
+        kind: conv, pointwise (1x1), depthwise, grouped, linear, pool, elementwise, concat, resize or reduce.
+        macs: multiply-accumulates; 0 where the kernel only moves or compares.
+        input_bytes: activations read, a fused residual among them.
+        output_bytes: activations written.
+        weight_bytes: weights and biases read.
+        bits: width of the arithmetic: 8 where inputs and weights come from DequantizeLinear, 16 for half, else 32.
+        in_channels: of the first input; 0 without weights.
+        out_channels: of the output; 0 without weights.
+        groups: of a convolution.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    input_bytes: int
+    output_bytes: int
+    weight_bytes: int
+    bits: int
+    in_channels: int = 0
+    out_channels: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Costs of one file for one image.
+
+    Attributes:
+        kernels: in the order they run.
+        params: elements of all stored weights: of convolutions, linear layers, normalisations and channel-wise factors.
+        nonzero_params: those of them that are not zero.
+    """
+
+    kernels: tuple[Kernel, ...]
+    params: int
+    nonzero_params: int
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        return sum(kernel.macs for kernel in self.kernels)
+
+
+def costs(model: onnx.ModelProto | Path) -> Costs:
+    """Read the costs off a file or a model.
+
+    Raises:
+        ExportError: the file is no ONNX file, or a tensor's shape is unknown at batch 1.
+    """
+    if isinstance(model, Path):
+        try:
+            model = onnx.load(model)
+        except Exception as error:  # protobuf's DecodeError is no public name
+            raise ExportError(f"{model} must be a readable ONNX file: {error}") from error
+    graph = _Graph(model)
+    weights = [numpy_helper.to_array(tensor) for tensor in graph.weights()]
+    return Costs(
+        kernels=tuple(_kernels(graph)),
+        params=sum(w.size for w in weights),
+        nonzero_params=sum(int(np.count_nonzero(w)) for w in weights),
+    )
+
+
+class _Graph:
+    """A graph with shapes, constants and views resolved."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.initializers = {t.name: t for t in model.graph.initializer}
+        self.tensors = _shapes(model)
+        self.constants = set(self.initializers)
+        self.origin: dict[str, str] = {}  # name -> the tensor it is a view of
+        self.quantised: set[str] = set()  # names that came out of Q/DQ
+        self.sealed: set[str] = set()  # origins that fusion must not reach across
+        self.nodes: list[NodeProto] = []
+        self._values: dict[str, npt.NDArray[np.generic]] = {}
+        for node in model.graph.node:
+            self._add(node)
+        self.readers = Counter(self.root(i) for n in self.nodes for i in n.input if i)
+        self.readers.update(self.root(o.name) for o in model.graph.output)
+        self.written_as = {self.root(view): view for view in self.quantised}
+
+    def _add(self, node: NodeProto) -> None:
+        if node.op_type == "Constant":
+            value = next((a.t for a in node.attribute if a.name == "value"), None)
+            if value is not None:
+                self.initializers[node.output[0]] = value
+        if all(i in self.constants for i in node.input if i):
+            self.constants.update(node.output)
+            if node.input:
+                self.origin[node.output[0]] = self.root(node.input[0])
+            if node.op_type in _QDQ:
+                self.quantised.add(node.output[0])
+        elif node.op_type in _VIEWS | _QDQ:
+            source = self.root(node.input[0])
+            self.origin[node.output[0]] = source
+            if node.op_type in _QDQ:
+                self.quantised.add(node.output[0])
+                self.sealed.add(source)
+        else:
+            self.nodes.append(node)
+
+    def root(self, name: str) -> str:
+        return self.origin.get(name, name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        found = self.tensors.get(name) or self.tensors.get(self.root(name))
+        if found is None:
+            raise ExportError(
+                f"every tensor's shape must be known at batch 1, but {name!r} has none; fix the input's size"
+            )
+        return found[0]
+
+    def width(self, name: str) -> int:
+        """Bytes of one element as the tensor is stored."""
+        if name in self.quantised:
+            return 1
+        kind = (self.tensors.get(name) or ((), TensorProto.FLOAT))[1]
+        return int(helper.tensor_dtype_to_np_dtype(kind).itemsize)
+
+    def size(self, name: str) -> int:
+        return math.prod(self.shape(name)) * self.width(name)
+
+    def output_size(self, name: str) -> int:
+        return self.size(self.written_as.get(name, name))
+
+    def data(self, node: NodeProto) -> list[str]:
+        return [i for i in node.input if i and i not in self.constants]
+
+    def weights(self) -> Iterator[TensorProto]:
+        """Stored weights, each once: constants of more than one element that take part in arithmetic."""
+        arithmetic = _WEIGHTED | {"BatchNormalization", "PRelu", "Mul", "Add"}
+        names = {
+            self.root(i): None for n in self.nodes if n.op_type in arithmetic for i in n.input if i in self.constants
+        }
+        for name in names:
+            tensor = self.initializers.get(name)
+            if tensor is not None and math.prod(tensor.dims) > 1:
+                yield tensor
+
+
+@dataclass
+class _Draft:
+    """A kernel while nodes are still fused into it."""
+
+    node: NodeProto
+    kind: str
+    tail: str
+    input_bytes: int
+    weight_bytes: int = 0
+    macs: int = 0
+    bits: int = 32
+    channels: tuple[int, int, int] = (0, 0, 1)
+    has_residual: bool = False
+
+
+def _kernels(graph: _Graph) -> Iterator[Kernel]:
+    drafts: list[_Draft] = []
+    open_at: dict[str, _Draft] = {}  # tail -> the kernel that writes it
+    for node in graph.nodes:
+        host = _host(graph, node, open_at)
+        if host is None:
+            host = _draft(graph, node)
+            drafts.append(host)
+        else:
+            own = open_at.pop(host.tail)
+            others = [i for i in graph.data(node) if graph.root(i) != own.tail]
+            host.input_bytes += sum(graph.size(i) for i in others)
+            host.has_residual |= bool(others)
+        host.tail = node.output[0]
+        open_at[host.tail] = host
+    for d in drafts:
+        yield Kernel(
+            name=d.node.name or d.node.output[0],
+            kind=d.kind,
+            macs=d.macs,
+            input_bytes=d.input_bytes,
+            output_bytes=graph.output_size(d.tail),
+            weight_bytes=d.weight_bytes,
+            bits=d.bits,
+            in_channels=d.channels[0],
+            out_channels=d.channels[1],
+            groups=d.channels[2],
+        )
+
+
+def _host(graph: _Graph, node: NodeProto, open_at: dict[str, _Draft]) -> _Draft | None:
+    """The kernel that takes this node in, the latest where there are two; None when it needs its own."""
+    if node.op_type in _WEIGHTED or node.op_type in _KINDS:
+        return None
+    tails = {graph.root(i): None for i in graph.data(node)}
+    found = [open_at[t] for t in tails if t in open_at and graph.readers[t] == 1 and t not in graph.sealed]
+    convs = [d for d in found if d.kind in CONV_KINDS]
+    if node.op_type in _EPILOGUE and convs:
+        return convs[-1]
+    if node.op_type in {"Add", "Sub", "Mul", "Div"} and convs and len(tails) == 1:
+        return convs[-1]  # a factor or an offset that is constant
+    if node.op_type == "Add" and len(tails) == 2:
+        same = len({graph.shape(t) for t in tails}) == 1
+        late = [d for d in convs if same and not d.has_residual]
+        if late:
+            return max(late, key=lambda d: graph.nodes.index(d.node))
+    chains = [d for d in found if d.kind == "elementwise"]
+    return chains[-1] if chains else None
+
+
+def _draft(graph: _Graph, node: NodeProto) -> _Draft:
+    data = graph.data(node)
+    draft = _Draft(
+        node=node,
+        kind=_KINDS.get(node.op_type, "elementwise"),
+        tail=node.output[0],
+        input_bytes=sum(graph.size(i) for i in dict.fromkeys(data)),
+    )
+    weights = [i for i in node.input if i in graph.constants]
+    draft.bits = 8 * min(4, max((graph.width(i) for i in data), default=4))
+    if node.op_type in _WEIGHTED:
+        draft.weight_bytes = sum(graph.size(i) for i in weights)
+        draft.bits = 8 * min(4, max(graph.width(i) for i in [*data, *weights[:1]]))
+        draft.kind, draft.macs, draft.channels = _arithmetic(graph, node)
+    return draft
+
+
+def _arithmetic(graph: _Graph, node: NodeProto) -> tuple[str, int, tuple[int, int, int]]:
+    """Kind, multiply-accumulates, and (input channels, output channels, groups) of a weighted node."""
+    outputs = math.prod(graph.shape(node.output[0]))
+    if node.op_type in {"Gemm", "MatMul"}:
+        swapped = any(a.name == "transA" and a.i for a in node.attribute)
+        inner = graph.shape(node.input[0])[-2 if swapped else -1]
+        return "linear", outputs * inner, (inner, graph.shape(node.output[0])[-1], 1)
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    source, target = graph.shape(node.input[0])[1], graph.shape(node.output[0])[1]
+    window = math.prod(graph.shape(node.input[1])[2:])
+    if node.op_type == "ConvTranspose":
+        macs = math.prod(graph.shape(node.input[0])) * target // groups * window
+    else:
+        macs = outputs * source // groups * window
+    if groups == 1:
+        return "pointwise" if window == 1 else "conv", macs, (source, target, groups)
+    return "depthwise" if groups == source else "grouped", macs, (source, target, groups)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Shape at batch 1 and element type of every tensor. The values of large weights are left out of the inference."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = "light"
+    light.graph.node.extend(model.graph.node)
+    light.graph.input.extend(model.graph.input)
+    light.graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        small = math.prod(tensor.dims) <= 64
+        light.graph.initializer.append(
+            tensor if small else TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        )
+    for entry in (*light.graph.input, *light.graph.output):
+        for i, dim in enumerate(entry.type.tensor_type.shape.dim):
+            if i == 0 and not dim.dim_value:
+                dim.dim_value = 1
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    found = {t.name: (tuple(t.dims), int(t.data_type)) for t in model.graph.initializer}
+    for entry in (*inferred.input, *inferred.value_info, *inferred.output):
+        kind = entry.type.tensor_type
+        dims = tuple(d.dim_value for d in kind.shape.dim)
+        if all(dims):
+            found[entry.name] = (dims, kind.elem_type)
+    return found
