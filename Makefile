@@ -45,5 +45,5 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.installed
-	$(PIP) -e '.[dashboard,lint]'
+	$(PIP) -e '.[dashboard,images,lint]'
 	touch $@
