@@ -35,7 +35,7 @@ $(VENV)/.created:
 	touch $@
 
 # torch goes first and at its exact version: a range would fetch gigabytes of another build.
-$(VENV)/.installed: $(VENV)/.created constraints.txt pyproject.toml
+$(VENV)/.installed: $(VENV)/.created constraints.txt pyproject.toml Makefile
 	$(PIP) torch
 	$(PIP) -e '.[dashboard]'
 	touch $@
