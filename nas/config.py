@@ -1,5 +1,6 @@
 """What a search is asked to do: flags or TOML in, one frozen and checked `SearchConfig` out."""
 
+import itertools
 import json
 import re
 import tomllib
@@ -105,7 +106,7 @@ class SearchConfig(BaseModel):
     @field_validator("rungs")
     @classmethod
     def _ascending_rungs(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
-        if not rungs or rungs[-1] != 1 or rungs[0] <= 0 or any(a >= b for a, b in zip(rungs, rungs[1:], strict=False)):
+        if not rungs or rungs[-1] != 1 or rungs[0] <= 0 or any(a >= b for a, b in itertools.pairwise(rungs)):
             raise ValueError(f"rungs must ascend within (0, 1] and end with 1, but got {rungs}")
         return rungs
 
@@ -138,12 +139,16 @@ class SearchConfig(BaseModel):
     def differences(self, other: "SearchConfig") -> list[str]:
         """Fields that decide what is found and differ, as "field: here, there"; see `FREE_FIELDS` for the others."""
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
-        return [f"{k}: {mine[k]!r} there, {theirs[k]!r} asked" for k in mine if k not in FREE_FIELDS and mine[k] != theirs[k]]
+        return [
+            f"{k}: {mine[k]!r} there, {theirs[k]!r} asked"
+            for k in mine
+            if k not in FREE_FIELDS and mine[k] != theirs[k]
+        ]
 
 
 DEFAULT_BUDGET_S = 240.0
 FREE_FIELDS = frozenset({"trials", "budget", "final_epochs", "verify", "threads", "device", "runs", "name", "data"})
-"""Fields that may change when a run is resumed: how long, with what and where from. The data set's digest is checked."""
+"""Fields that may change when a run is resumed: how long, with what and where from. The data's digest is checked."""
 
 
 def make_config(**fields: Any) -> SearchConfig:

@@ -112,8 +112,8 @@ class Record:
 class RunFolder:
     """One run on disk. Append-only but for what is made anew from the records.
 
-    Promises: a line of records.jsonl is there whole or not at all; a reader never sees a torn one; whole files appear by
-    renaming. `claim` is held by at most one live process, also after `kill -9`.
+    Promises: a line of records.jsonl is there whole or not at all, and a reader never sees a torn one; whole files
+    appear by renaming. `claim` is held by at most one live process, also after `kill -9`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -178,7 +178,9 @@ class RunFolder:
             file.seek(0, os.SEEK_END)
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a writer died within its line: what it left is ended, and skipped by readers
+                if (
+                    file.read(1) != b"\n"
+                ):  # a writer died within its line: what it left is ended, and skipped by readers
                     file.write(b"\n")
             file.write(line.encode() + b"\n")
             file.flush()

@@ -1,0 +1,395 @@
+"""The flow, on one page: a candidate goes in, one ONNX file and a record of what was read off it come out.
+
+build, prune the shape, export untrained, count, measure     seconds: nobody trains what cannot be shipped
+constraint broken? stop
+train in rungs, promote the non-dominated                    minutes
+prune, quantise, export, parity gate, score THE FILE, measure THE FILE
+"""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from nas.compressors._base import Compressor
+from torch import fx, nn
+
+from hw_profiles._base import HardwareProfile
+from nas.candidate import Candidate
+from nas.config import SearchConfig
+from nas.costs import Costs, costs
+from nas.data._base import FaceData, Images
+from nas.errors import CandidateError, NasError, TrainError
+from nas.export import check_parity, export, fold, tolerance
+from nas.latency.roofline import predict as predict_latency
+from nas.measure import Measurement, measure
+from nas.records import Phase, Record, RunFolder
+from nas.runtimes._base import Runtime
+from nas.score import score
+from nas.train import Execution, choose_execution, predict, recipe_for, train
+from search_spaces._base import SearchSpace
+
+CALIBRATION_IMAGES = 256
+PARITY_IMAGES = 256
+QUICK_RUNS = 200
+"""Timed runs of a draft; the finished file gets `FULL_RUNS`."""
+FULL_RUNS = 400
+
+Watch = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A candidate exported untrained: what it weighs and how fast it is, before a second of training.
+
+    Attributes:
+        costs: MACs and weights of the file.
+        size_bytes: of the file.
+        latency: on the target.
+        host: on this machine; None when the target is predicted and nobody asked yet.
+    """
+
+    costs: Costs
+    size_bytes: int
+    latency: Measurement
+    host: Measurement | None
+
+
+Promote = Callable[[int, float, Draft], bool]
+"""(rungs done, accuracy there, the draft) to whether training goes on."""
+
+
+@dataclass
+class Clock:
+    """Seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Add the block's time to a phase."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Turns candidates into records. All parts are handed in; nothing is looked up here.
+
+    Attributes:
+        config: what was asked.
+        folder: where files go.
+        space: builds nets.
+        profile: the target.
+        compressors: applied in order.
+        runtime: runs files on this machine.
+        data: faces.
+        digest: of the data, part of every file's metadata.
+        watch: told what is being done, in words.
+    """
+
+    config: SearchConfig
+    folder: RunFolder
+    space: SearchSpace
+    profile: HardwareProfile
+    compressors: Sequence[Compressor]
+    runtime: Runtime
+    data: FaceData
+    digest: str
+    watch: Watch = lambda _: None
+
+    def evaluate(
+        self, candidate: Candidate, *, trial: int, promote: Promote, deadline: Callable[[], bool] = lambda: False
+    ) -> Record:
+        """Everything about one candidate of the search. Never raises for what a candidate can do wrong.
+
+        Args:
+            candidate: what to build.
+            trial: number of its Optuna trial.
+            promote: decides after each rung.
+            deadline: whether the time for the search is over; the candidate then ends with the rung it is in.
+        """
+        clock = Clock()
+        blank = self._blank(candidate, trial, "search")
+        try:
+            self.watch("export untrained, measure")
+            draft = self.draft(candidate, clock)
+            cheap = self.violations(draft.latency, draft.size_bytes, None)
+            if any(v > 0 for v in cheap.values()):
+                return replace(
+                    blank, status="infeasible", reason=self._broken(cheap), violations=cheap, seconds=clock.seconds,
+                    latency=draft.latency, host=draft.host, size_bytes=draft.size_bytes, params=draft.costs.params,
+                    nonzero_params=draft.costs.nonzero_params, macs=draft.costs.macs, finished=_now(),
+                )  # fmt: skip
+            net, rung = self.resume(candidate)
+            for index in range(rung, len(self.config.rungs)):
+                shares = (0.0, *self.config.rungs)
+                epochs = (shares[index + 1] - shares[index]) * self.config.epochs
+                net = self.train(candidate, net, epochs, f"rung {index + 1} of {len(self.config.rungs)}", index, clock)
+                rung = index + 1
+                self._save(candidate, net, rung)
+                if (
+                    rung == len(self.config.rungs)
+                    or deadline()
+                    or not promote(rung, self._quick_accuracy(net, clock), draft)
+                ):
+                    break
+            if net is None:
+                raise TrainError("a candidate must go through at least one rung, but there is none")
+            done = self.config.rungs[rung - 1] * self.config.epochs
+            return self.finish(replace(blank, rung=rung, epochs=done), net, clock)
+        except CandidateError as error:
+            return replace(blank, status="failed", reason=_one_line(error), seconds=clock.seconds, finished=_now())
+        except NasError:
+            raise
+        except Exception as error:
+            # One candidate must never stop a search of hours; the reason is in its record.
+            reason = f"{type(error).__name__}: {_one_line(error)}"
+            return replace(blank, status="failed", reason=reason, seconds=clock.seconds, finished=_now())
+
+    def verify(self, record: Record, *, epochs: float, stop: Callable[[], bool] = lambda: False) -> Record:
+        """Train a member of the front on from what it has learned, and read all figures off the new file.
+
+        Args:
+            record: a complete record of the search.
+            epochs: passes over the training set, on top of those it had.
+            stop: asked before each training step; True ends the training there.
+        """
+        clock = Clock()
+        net, rung = self.resume(record.candidate)
+        if net is None:  # its weights are gone: it is trained from scratch, for all of its epochs
+            epochs += record.epochs
+        trained = self.train(record.candidate, net, epochs, "final training", len(self.config.rungs), clock, stop)
+        had = record.epochs if net is not None else 0.0
+        blank = replace(self._blank(record.candidate, record.trial, "verified"), rung=max(rung, record.rung))
+        return self.finish(replace(blank, epochs=had + epochs), trained, clock)
+
+    def draft(self, candidate: Candidate, clock: Clock | None = None) -> Draft:
+        """Build, prune the shape, export untrained, count, measure. Under three seconds; no weights are kept.
+
+        Raises:
+            CandidateError: any of it fails.
+        """
+        clock = clock or Clock()
+        with clock("build"):
+            torch.manual_seed(0)
+            net = self.build(candidate, pruned=True)
+            graph = self._compressed(candidate, net, images=32)
+        path = self.folder.path / "models" / f".draft-{candidate.key}-{os.getpid()}.onnx"
+        try:
+            with clock("export"):
+                file = export(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata={})
+                counted = costs(path)
+            with clock("measure"):
+                host = self._host(path, QUICK_RUNS) if self.profile.local else None
+                latency = host or predict_latency(counted, self.profile)
+        finally:
+            path.unlink(missing_ok=True)
+        return Draft(costs=counted, size_bytes=file.size_bytes, latency=latency, host=host)
+
+    def violations(self, latency: Measurement | None, size: int | None, accuracy: float | None) -> dict[str, float]:
+        """Constraint to the share by which it is broken; zero or less is kept. What is not known yet is left out."""
+        found = {}
+        if latency and self.config.max_latency:
+            found["max_latency"] = latency.latency_ms / self.config.max_latency - 1
+        if size and self.config.max_size:
+            found["max_size"] = size / self.config.max_size - 1
+        if accuracy is not None and self.config.min_accuracy:
+            found["min_accuracy"] = self.config.min_accuracy - accuracy
+        return found
+
+    def build(self, candidate: Candidate, *, pruned: bool) -> nn.Module:
+        """The candidate's net with fresh weights, wide or in its pruned shape."""
+        return self.space.build(
+            candidate.architecture,
+            input_shape=self.data.input_shape,
+            classes=len(self.data.classes),
+            widths=candidate.pruned if pruned else candidate.widths,
+        )
+
+    def train(
+        self,
+        candidate: Candidate,
+        net: nn.Module | None,
+        epochs: float,
+        what: str,
+        stage: int,
+        clock: Clock,
+        stop: Callable[[], bool] | None = None,
+    ) -> nn.Module:
+        """A net trained on for so many epochs. A fresh one learns wide first and is pruned half-way."""
+        if net is not None:
+            return self._fit(candidate, net, epochs, what, stage, clock, stop)
+        torch.manual_seed(self._seed(candidate, -1))
+        wide = self.build(candidate, pruned=False)
+        if not candidate.is_pruned:
+            return self._fit(candidate, wide, epochs, what, stage, clock, stop)
+        self._fit(candidate, wide, epochs / 2, f"{what}, before pruning", stage, clock, stop)
+        slim = self.build(candidate, pruned=True)
+        with clock("prune"):
+            for compressor in self.compressors:
+                compressor.on_model(wide, slim, input_shape=self.data.input_shape)
+        return self._fit(candidate, slim, epochs / 2, f"{what}, after pruning", stage, clock, stop)
+
+    def resume(self, candidate: Candidate) -> tuple[nn.Module | None, int]:
+        """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first."""
+        for rung in range(len(self.config.rungs), 0, -1):
+            path = self._checkpoint(candidate, rung)
+            if path.exists():
+                net = self.build(candidate, pruned=True)
+                net.load_state_dict(torch.load(path, weights_only=True))
+                return net.eval(), rung
+        return None, 0
+
+    def finish(self, record: Record, net: nn.Module, clock: Clock) -> Record:
+        """Compress, export, gate, score and measure; every figure is the file's.
+
+        Raises:
+            CandidateError: export or parity fails.
+        """
+        candidate = record.candidate
+        self.watch("compress, export")
+        with clock("export"):
+            graph = self._compressed(candidate, net.eval(), images=CALIBRATION_IMAGES)
+            suffix = "" if record.phase == "search" else "-verified"
+            name = f"models/{candidate.key}{suffix}.onnx"
+            file = export(
+                graph, self.folder.path / name, input_shape=self.data.input_shape, classes=self.data.classes,
+                metadata=self._metadata(record),
+            )  # fmt: skip
+            counted = costs(file.path)
+        self.watch("score the file")
+        with clock("score"):
+            session = self.runtime.load(file.path, threads=self.threads)
+            try:
+                agreed = check_parity(
+                    graph, session, self.data.val.images[:PARITY_IMAGES], path=file.path, load=self.runtime.load,
+                    max_difference=tolerance(candidate.bits),
+                )  # fmt: skip
+                scored = score(session.predict, self.data.val, self.data.classes)
+            finally:
+                session.close()
+        self.watch("measure the file")
+        with clock("measure"):
+            host = self._host(file.path, FULL_RUNS)
+            latency = host if self.profile.local else predict_latency(counted, self.profile)
+        broken = self.violations(latency, file.size_bytes, scored.accuracy)
+        reason = self._broken(broken)
+        return replace(
+            record, status="infeasible" if reason else "complete", reason=reason,
+            latency=latency, host=host, score=scored, accuracy_split=self.split_name,
+            parity={"max_difference": agreed.max_difference, "agreement": agreed.agreement, "n": agreed.n},
+            size_bytes=file.size_bytes, params=counted.params, nonzero_params=counted.nonzero_params,
+            macs=counted.macs, model=name, sha256=file.sha256, violations=broken, seconds=clock.seconds,
+            finished=_now(),
+        )  # fmt: skip
+
+    @property
+    def split_name(self) -> str:
+        """The selection split in words; synthetic faces are called so."""
+        return f"val ({self.data.val_name}{', synthetic faces' if self.data.synthetic else ''})"
+
+    @property
+    def threads(self) -> int:
+        """CPU threads for training and scoring."""
+        return self.config.threads or os.cpu_count() or 1
+
+    def _compressed(self, candidate: Candidate, net: nn.Module, *, images: int) -> fx.GraphModule:
+        graph = fold(net, input_shape=self.data.input_shape)
+        calibration = self._calibration(images)
+        for compressor in self.compressors:
+            graph = compressor.on_graph(
+                graph, bits=candidate.bits, calibration=calibration, signed=self.profile.activation_signed
+            )
+        return graph
+
+    def _calibration(self, count: int) -> Images:
+        """Training images, spread evenly over the set: never noise, never validation."""
+        rows = np.linspace(0, len(self.data.train) - 1, min(count, len(self.data.train))).astype(int)
+        return self.data.train.images[rows]
+
+    def _fit(
+        self,
+        candidate: Candidate,
+        net: nn.Module,
+        epochs: float,
+        what: str,
+        stage: int,
+        clock: Clock,
+        stop: Callable[[], bool] | None,
+    ) -> nn.Module:
+        recipe = recipe_for(sum(p.numel() for p in net.parameters()))
+        with clock("choose execution"):
+            execution = choose_execution(
+                net, input_shape=self.data.input_shape, batch_size=recipe.batch_size, device=self.config.device,
+                threads=self.threads,
+            )  # fmt: skip
+        with clock("train"):
+            train(
+                net, self.data.train, classes=len(self.data.classes), epochs=epochs, recipe=recipe,
+                execution=execution, seed=self._seed(candidate, stage), should_stop=stop,
+                progress=lambda epoch, loss: self.watch(f"{what}: epoch {epoch:.1f} of {epochs:.1f}, loss {loss:.2f}"),
+            )  # fmt: skip
+        return net
+
+    def _quick_accuracy(self, net: nn.Module, clock: Clock) -> float:
+        """Accuracy of the float net in torch, for promotion only."""
+        with clock("score"):
+            guessed = predict(net, self.data.val.images, execution=Execution(threads=self.threads)).argmax(1)
+            return float((guessed == self.data.val.labels).mean())
+
+    def _host(self, path: Path, runs: int) -> Measurement:
+        return measure(path, self.runtime, device=platform.node(), input_shape=self.data.input_shape, runs=runs)
+
+    def _seed(self, candidate: Candidate, stage: int) -> int:
+        """A seed that depends on the search's seed, the candidate and the stage, and on no order of evaluation."""
+        text = f"{self.config.seed}/{candidate.key}/{stage}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+    def _checkpoint(self, candidate: Candidate, rung: int) -> Path:
+        return self.folder.path / "checkpoints" / f"{candidate.key}-{rung}.pt"
+
+    def _save(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
+        path = self._checkpoint(candidate, rung)
+        beside = path.with_suffix(f".{os.getpid()}")
+        torch.save(net.state_dict(), beside)
+        beside.replace(path)
+        self._checkpoint(candidate, rung - 1).unlink(missing_ok=True)
+
+    def _blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
+        worker = f"{platform.node()}/{os.getpid()}"
+        return Record(trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker)
+
+    def _broken(self, violations: Mapping[str, float]) -> str:
+        return "; ".join(f"{name} exceeded by {v:.1%}" for name, v in violations.items() if v > 0)
+
+    def _metadata(self, record: Record) -> dict[str, str]:
+        return {
+            "space": self.space.name,
+            "candidate": record.candidate.to_json(),
+            "key": record.key,
+            "dataset": self.data.name,
+            "dataset_digest": self.digest,
+            "synthetic": json.dumps(self.data.synthetic),
+            "trained_epochs": f"{record.epochs:.2f}",
+            "versions": json.dumps({"torch": torch.__version__, **self.runtime.versions()}),
+        }
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,299 @@
+"""The search: Optuna asks, the pipeline answers, records remember; afterwards the front is trained in full.
+
+Rerunning the same search goes on where it stopped. Several processes may work on one run at once: they share the study,
+the records and the rungs, and each holds what it works on by a lock.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from nas.report import write_report
+
+from nas.candidate import Candidate, decode
+from nas.config import OBJECTIVES, SearchConfig
+from nas.data._base import FaceData
+from nas.datasets import load_data
+from nas.doctor import doctor
+from nas.errors import ConfigError
+from nas.front import search_front, verified_front, write_front
+from nas.pareto import hypervolume, non_dominated, spread
+from nas.pipeline import Draft, Evaluator
+from nas.records import Record, RunFolder
+from nas.registry import load, names
+from nas.study import Ask, Study
+from nas.targets import target
+from search_spaces._base import Choice, DisconnectedError, SearchSpace
+
+logger = logging.getLogger(__name__)
+
+SEARCH_SHARE = 0.6
+"""Share of a time budget for the search; the rest trains and measures the front."""
+MAX_REPEATS = 200
+"""Proposals in a row that are known already, after which the space counts as exhausted."""
+SIDE_RUNTIME = "onnxruntime"
+"""Scores every file, and measures it on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Where a search stands, for a person.
+
+    Attributes:
+        run: the run's folder.
+        phase: what it is at.
+        activity: what is being done at this moment, in words.
+        done: candidates finished in the search, or members of the front verified.
+        total: of how many; None when time is the limit.
+        feasible: share of the finished candidates that keep all constraints, 0..1.
+        hypervolume: of the search front, relative to the worst values seen so far; more is better.
+        best: the most accurate feasible candidate in words.
+        left_s: seconds left of the budget; None without one.
+    """
+
+    run: str
+    phase: Literal["search", "verify", "done"]
+    activity: str
+    done: int
+    total: int | None
+    feasible: float
+    hypervolume: float
+    best: str
+    left_s: float | None
+
+
+def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = None) -> RunFolder:
+    """Search, then train the front in full; go on where an earlier call of the same configuration stopped.
+
+    Args:
+        config: what to search for.
+        watch: told the status about once a second.
+
+    Returns:
+        The run folder, with records, models, pareto.csv, pareto.json and report.html.
+
+    Raises:
+        ConfigError: the folder holds another configuration or another data set.
+        UserError: a member, a file or a package is missing.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # all but training is many tiny steps, which threads only slow down
+    try:
+        searcher = Searcher(config, watch or (lambda _: None))
+        searcher.search()
+        searcher.verify()
+        return searcher.close()
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Searcher:
+    """One process at work on a run. Life: made, `search`, `verify`, `close`, each once."""
+
+    def __init__(self, config: SearchConfig, watch: Callable[[Status], None]) -> None:
+        self.config, self._watch = config, watch
+        self._started, self._ticked = time.time(), 0.0
+        profile = target(config.target)
+        self.space: SearchSpace = load("space", config.space)
+        check_objectives(config, can_measure_energy=False)
+        data = load_data(config.dataset, config.data, options=config.data_options)
+        self.folder = RunFolder.open(config)
+        digest = self._same_data(data)
+        self.folder.write("environment.json", json.dumps({f.name: f.value for f in doctor()}, indent=1))
+        compressors = [load("compressor", name) for name in names("compressor")]
+        self.evaluator = Evaluator(
+            config=config, folder=self.folder, space=self.space, profile=profile, compressors=compressors,
+            runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, watch=self._say,
+        )  # fmt: skip
+        own = self.space.choices(channel_multiple=profile.channel_multiple)
+        compression = [c for member in compressors for c in member.choices(self.space.stages, profile)]
+        choices: list[Choice] = [*own, *compression]
+        self.study = Study(
+            self.folder, config, choices, load("sampler", config.sampler),
+            seeds=self.space.seeds(channel_multiple=profile.channel_multiple),
+        )  # fmt: skip
+        self._phase: Literal["search", "verify", "done"] = "search"
+        self._status: Status | None = None
+        self._refresh()
+
+    def search(self) -> None:
+        """Ask and answer until the trials or the search's share of the time are spent."""
+        repeats = 0
+        while not self._search_is_over() and repeats < MAX_REPEATS:
+            with ExitStack() as held:
+                ask = self.study.ask(held)
+                record = self._answer(ask, held)
+                if record is None:
+                    repeats += 1
+                    continue
+                repeats = repeats + 1 if record.trial != ask.number else 0
+                self.study.tell(ask, record)
+            self._refresh()
+        if repeats >= MAX_REPEATS:
+            logger.warning("the last %d proposals were all known; the space holds little else", repeats)
+
+    def verify(self) -> None:
+        """Train members of the front in full and measure them again, the most telling first."""
+        self._phase = "verify"
+        for position, member in enumerate(chosen := self._members()):
+            with self.folder.claim(f"verify-{member.key}") as ours:
+                if not ours or member.key in self._verified():
+                    continue
+                epochs = self._final_epochs(member, len(chosen) - position)
+                if epochs > 0:
+                    self.folder.append(self.evaluator.verify(member, epochs=epochs))
+            self._refresh()
+
+    def close(self) -> RunFolder:
+        """Write what people hold: the front as tables, and the report."""
+        self._phase = "done"
+        write_front(self.folder, self.config.objectives)
+        self.folder.write("importance.json", json.dumps(self.study.importance(), indent=1))
+        write_report([self.folder], self.folder.path / "report.html")
+        self._refresh()
+        return self.folder
+
+    def _answer(self, ask: Ask, held: ExitStack) -> Record | None:
+        """The record of a trial: made now, or known already. None when the trial was given up."""
+        profile = self.evaluator.profile
+        try:
+            candidate = decode(
+                self.space, ask.picked, channel_multiple=profile.channel_multiple, precisions=profile.precisions
+            )
+        except DisconnectedError as error:
+            self.study.skip(ask, str(error))
+            return None
+        if not held.enter_context(self.folder.claim(f"key-{candidate.key}")):
+            self.study.skip(ask, "the same candidate is being evaluated by another process")
+            return None
+        known = {r.key: r for r in self.folder.records() if r.phase == "search"}
+        if candidate.key in known:
+            return known[candidate.key]
+        self._say(f"trial {ask.number}")
+        record = self.evaluator.evaluate(
+            candidate, trial=ask.number, promote=self._promoter(candidate), deadline=self._search_is_over
+        )
+        self.folder.append(record)
+        return record
+
+    def _promoter(self, candidate: Candidate) -> Callable[[int, float, Draft], bool]:
+        """Asynchronous promotion: a candidate goes on unless one that came to the same rung before dominates it."""
+
+        def promote(rung: int, accuracy: float, draft: Draft) -> bool:
+            values = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
+            line = {"key": candidate.key, "rung": rung, "values": [values[o] for o in self.config.objectives]}
+            cohort = [json.loads(text) for text in self.folder.lines("rungs.jsonl")]
+            others = [c["values"] for c in cohort if c["rung"] == rung and c["key"] != candidate.key]
+            if not any(c["rung"] == rung and c["key"] == candidate.key for c in cohort):
+                self.folder.append_line("rungs.jsonl", json.dumps(line))
+            return bool(non_dominated([*others, line["values"]], self._maximize)[-1])
+
+        return promote
+
+    @property
+    def _maximize(self) -> list[bool]:
+        return [OBJECTIVES[o] for o in self.config.objectives]
+
+    def _members(self) -> list[Record]:
+        """The members of the search front that stand for all of it."""
+        front = search_front(self.folder.records(), self.config.objectives)
+        points = np.array([[r.objective(o) for o in self.config.objectives] for r in front], dtype=float)
+        return [front[i] for i in spread(points.reshape(len(front), -1), self._maximize, self.config.verify)]
+
+    def _verified(self) -> set[str]:
+        return {r.key for r in self.folder.records() if r.phase == "verified"}
+
+    def _final_epochs(self, member: Record, members_left: int) -> float:
+        """Epochs that a member gets: those asked for, or as many as its part of the time left allows."""
+        if self.config.budget is None or self.config.final_epochs == 0:
+            return float(self.config.final_epochs)
+        epoch_s = member.seconds.get("train", 0.0) / max(member.epochs, 1e-9)
+        overhead_s = sum(s for phase, s in member.seconds.items() if phase != "train")
+        mine_s = (self.config.budget - self.folder.spent_s()) / members_left - overhead_s
+        return float(min(self.config.final_epochs, max(0.0, mine_s / max(epoch_s, 1e-9))))
+
+    def _search_is_over(self) -> bool:
+        """Whether trials or time of the search are spent."""
+        self.folder.tick(self._started)
+        share = SEARCH_SHARE if self.config.verify and self.config.final_epochs else 1.0
+        if self.config.budget is not None and self.folder.spent_s() >= share * self.config.budget:
+            return True
+        done = sum(r.phase == "search" for r in self.folder.records())
+        return self.config.trials is not None and done >= self.config.trials
+
+    def _same_data(self, data: FaceData) -> str:
+        """The data's digest, after making sure that the run was started with the same data."""
+        file = self.folder.path / "data.json"
+        facts = {"digest": data.digest, "classes": data.classes, "notes": data.notes, "synthetic": data.synthetic}
+        facts |= {"train": len(data.train), "val": len(data.val), "test": len(data.test) if data.test else 0}
+        facts |= {"name": data.name, "val_name": data.val_name, "test_name": data.test_name}
+        if not file.exists():
+            self.folder.write("data.json", json.dumps(facts, indent=1))
+        elif (before := json.loads(file.read_text())["digest"]) != data.digest:
+            raise ConfigError(
+                f"{self.folder.path} was started with data of digest {before[:12]}, but this data has "
+                f"{data.digest[:12]}; give this run a --name of its own"
+            )
+        return data.digest
+
+    def _refresh(self) -> None:
+        """Look at all records anew and tell the status."""
+        records = self.folder.records()
+        searched = [r for r in records if r.phase == "search"]
+        complete = [r for r in searched if r.status == "complete"]
+        best = max(complete, key=lambda r: r.objective("accuracy") or 0.0, default=None)
+        verifying = self._phase != "search"
+        self._status = Status(
+            run=str(self.folder.path),
+            phase=self._phase,
+            activity="",
+            done=len(verified_front(records, self.config.objectives)) if verifying else len(searched),
+            total=min(self.config.verify, len(self._members())) if verifying else self.config.trials,
+            feasible=len(complete) / len(searched) if searched else 1.0,
+            hypervolume=self._hypervolume(complete),
+            best=_in_words(best) if best else "none yet",
+            left_s=None,
+        )
+        self._say("")
+
+    def _hypervolume(self, complete: list[Record]) -> float:
+        if not complete:
+            return 0.0
+        points = np.array([[r.objective(o) for o in self.config.objectives] for r in complete], dtype=float)
+        worst = np.where(self._maximize, points.min(0), points.max(0))
+        return hypervolume(points, worst.tolist(), self._maximize)
+
+    def _say(self, activity: str) -> None:
+        now = time.time()
+        if now - self._ticked > 1:
+            self.folder.tick(self._started)
+            self._ticked = now
+        if self._status is None:
+            return
+        left = None if self.config.budget is None else max(0.0, self.config.budget - self.folder.spent_s())
+        fields = {**self._status.__dict__, "activity": activity, "left_s": left}
+        self._watch(Status(**fields))
+
+
+def check_objectives(config: SearchConfig, *, can_measure_energy: bool) -> None:
+    """Refuse an objective that the target cannot give.
+
+    Raises:
+        ConfigError: energy is asked for and nothing here can measure it.
+    """
+    if "energy" in config.objectives and not can_measure_energy:
+        raise ConfigError(
+            f"objective energy needs a target that measures it, but {config.target!r} does not; "
+            "use --objectives accuracy,latency or add size"
+        )
+
+
+def _in_words(record: Record) -> str:
+    latency = record.latency.latency_ms if record.latency else float("nan")
+    return f"{record.objective('accuracy') or 0:.1%} at {latency:.3g} ms (trial {record.trial})"
