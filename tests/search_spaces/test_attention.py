@@ -1,0 +1,31 @@
+"""Attention against its formula, computed channel by channel."""
+
+import pytest
+import torch
+
+from search_spaces._attention import EfficientAttention, SqueezeExcite, attention_of
+
+
+def test_eca_is_a_convolution_of_length_three_over_the_channel_means() -> None:
+    module = EfficientAttention()
+    x = torch.randn(2, 6, 5, 4)
+    k = module.conv.weight.flatten()
+    means = torch.nn.functional.pad(x.mean((2, 3)), (1, 1))  # [N, C + 2]
+    gates = torch.stack([torch.sigmoid((means[:, c : c + 3] * k).sum(1)) for c in range(6)], dim=1)
+    assert torch.allclose(module(x), x * gates[:, :, None, None], atol=1e-6)
+    assert sum(p.numel() for p in module.parameters()) == 3
+
+
+def test_squeeze_and_excitation_is_two_linear_layers_over_the_channel_means() -> None:
+    module = SqueezeExcite(8)
+    x = torch.randn(2, 8, 5, 4)
+    hidden = torch.relu(x.mean((2, 3)) @ module.down.weight[:, :, 0, 0].T + module.down.bias)
+    gates = torch.sigmoid(hidden @ module.up.weight[:, :, 0, 0].T + module.up.bias)
+    assert torch.allclose(module(x), x * gates[:, :, None, None], atol=1e-6)
+    assert sum(p.numel() for p in module.parameters()) == 2 * 8 * 2 + 2 + 8
+
+
+def test_words() -> None:
+    assert attention_of("none", 8) is None
+    with pytest.raises(ValueError, match="attention must be one of none, se, eca, but got 'cbam'"):
+        attention_of("cbam", 8)
