@@ -120,4 +120,4 @@ def _predicted(predict: Callable[[Images], Floats], images: Images, k: int) -> n
         raise CandidateError(f"predictions must have shape {(len(images), k)}, but got {outputs.shape}")
     if not np.isfinite(outputs).all():
         raise CandidateError("predictions must be finite, but got NaN or infinity; the net or its file is broken")
-    return outputs.argmax(axis=1).astype(np.int64)
+    return np.asarray(outputs.argmax(axis=1), np.int64)

@@ -24,6 +24,7 @@ class Split:
         soft_labels: [N, K] float32 shares of the annotators' votes, rows sum to 1, or None.
         subjects: [N] int64, one number per person, or None where persons are not known.
         affect: [N, 2] float32 valence and arousal in -1..1, or None.
+        groups: [N] words by which figures are to be reported apart, or None.
     """
 
     images: Images
@@ -31,6 +32,7 @@ class Split:
     soft_labels: npt.NDArray[np.float32] | None = None
     subjects: npt.NDArray[np.int64] | None = None
     affect: npt.NDArray[np.float32] | None = None
+    groups: npt.NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -18,7 +18,7 @@ import numpy as np
 
 from nas.data._base import FaceData, Split
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a loader reads the same source differently, so that older caches are left alone."""
 
 _SPLITS = ("train", "val", "test")
@@ -78,7 +78,7 @@ def _read(path: Path) -> FaceData:
     about = json.loads(str(arrays.pop("about")))
     digest = about.pop("digest")
     about["classes"], about["notes"] = tuple(about["classes"]), tuple(about["notes"])
-    splits = {name: _split(arrays, name) for name in _SPLITS}
+    splits: dict[str, Any] = {name: _split(arrays, name) for name in _SPLITS}
     data = FaceData(**about, **splits)
     # The digest is a cached property; handing it over saves hashing every image at each start.
     data.__dict__["digest"] = digest

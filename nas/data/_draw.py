@@ -5,11 +5,12 @@ parameters are arrays [N, 1, 1], all layers [N, S, S]; the result is luminance 0
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 Face = Mapping[str, Array]
 
 
@@ -49,7 +50,7 @@ def _mix(below: Array, above: Array, share: Array) -> Array:
 
 def _background(face: Face, u: Array, v: Array) -> Array:
     wave = np.sin(u * face["wave_x"] + v * face["wave_y"] + face["phase"])
-    return (face["ground"] + 0.15 * wave).astype(np.float32)
+    return (face["ground"] + 0.08 * wave).astype(np.float32)
 
 
 def _folds(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array:
@@ -79,7 +80,7 @@ def _mouth(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Arra
     middle = face["mouth"] - face["corner"] * (t * t - 0.4)
     top = middle - bulge * (0.35 * face["open"] + face["lip_raise"])
     bottom = middle + bulge * 0.65 * face["open"]
-    opening = _edge(np.minimum(v - top, bottom - v), face["soft"]) * across
+    opening = _edge(np.minimum(v - top, bottom - v) - 0.01, face["soft"]) * across
     lips = _edge(np.minimum(v - top + face["lips"], bottom + face["lips"] - v), face["soft"]) * across
     teeth = _edge(top + 0.05 - v, face["soft"]) * np.clip(face["teeth"], 0, 1)
     picture = _mix(picture, picture * face["lip_tone"], lips)
@@ -90,10 +91,10 @@ def _eyes(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array
     """White, iris and upper lid, opened by `eye_open`."""
     x, y = right - face["eye_x"], v - face["eye_y"]
     height = np.maximum(face["eye_open"], 0.012)
-    lid = height * np.clip(1 - (x / 0.15) ** 2, 0, 1)
-    within = _edge(lid - np.abs(y), face["soft"]) * _edge(0.15 - np.abs(x), face["soft"])
-    iris = _edge(0.06 - np.hypot((u - face["gaze"]) - np.sign(u) * face["eye_x"], y), face["soft"])
-    lash = _edge(0.02 - np.abs(y + lid), face["soft"]) * _edge(0.16 - np.abs(x), face["soft"])
+    lid = height * np.clip(1 - (x / 0.17) ** 2, 0, 1)
+    within = _edge(lid - np.abs(y), face["soft"]) * _edge(0.17 - np.abs(x), face["soft"])
+    iris = _edge(0.07 - np.hypot((u - face["gaze"]) - np.sign(u) * face["eye_x"], y), face["soft"])
+    lash = _edge(0.02 - np.abs(y + lid), face["soft"]) * _edge(0.18 - np.abs(x), face["soft"])
     eye = _mix(np.full_like(picture, 0.85), np.full_like(picture, 0.1), iris)
     return _mix(_mix(picture, eye * (0.6 + 0.4 * face["skin"]), within), np.full_like(picture, 0.12), 0.8 * lash)
 

@@ -32,8 +32,11 @@ def _numbers(texts: list[str]) -> npt.NDArray[np.uint8] | None:
         return None
     last = np.flatnonzero(is_digit[:-1] & ~is_digit[1:])
     tens, hundreds = is_digit[last - 1], is_digit[last - 1] & is_digit[last - 2]
-    value = digit[last].astype(np.int32)
-    value += np.where(tens, digit[last - 1], 0) * np.int32(10) + np.where(hundreds, digit[last - 2], 0) * np.int32(100)
+    value = (
+        digit[last].astype(np.int64)
+        + 10 * np.where(tens, digit[last - 1], 0).astype(np.int64)
+        + 100 * np.where(hundreds, digit[last - 2], 0).astype(np.int64)
+    )
     if np.any(value > 255) or np.any(hundreds & is_digit[last - 3]):
         return None
     return value.astype(np.uint8)

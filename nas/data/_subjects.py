@@ -24,15 +24,15 @@ _AU = np.array(
     ],
     np.float32,
 )
-_UNIT = np.array([0.09, 0.10, 0.05, 0.11, 0.26, 0.09, 1.0, 0.07, 1.0], np.float32)
+_UNIT = np.array([0.19, 0.20, 0.08, 0.24, 0.50, 0.16, 1.4, 0.12, 1.5], np.float32)
 """How far one unit moves each part, in the face's frame."""
-_REST = np.array([0.0, 0.0, 0.07, 0.0, 0.015, 0.30, 0.0, 0.0, 0.0], np.float32)
+_REST = np.array([0.0, 0.0, 0.09, 0.0, 0.015, 0.36, 0.0, 0.0, 0.0], np.float32)
 _AFFECT = np.array(
     [[-0.6, 0.7], [-0.65, 0.35], [-0.6, 0.8], [0.8, 0.5], [-0.7, -0.4], [0.2, 0.8], [0.0, -0.05]], np.float32
 )
 """Valence and arousal of each expression at full intensity, -1..1, after the circumplex (J. A. Russell, 1980)."""
 
-_HABIT, _JITTER = 0.22, 0.2
+_HABIT, _JITTER = 0.15, 0.13
 
 
 def identities(count: int, rng: np.random.Generator) -> dict[str, Array]:
@@ -47,19 +47,19 @@ def identities(count: int, rng: np.random.Generator) -> dict[str, Array]:
     dark = uniform(0, 1)
     return {
         "width": np.clip(normal(0.76, 0.06), 0.6, 0.95),
-        "skin": 0.35 + 0.4 * dark,
-        "hair": 0.1 + 0.45 * uniform(0, 1) * dark,
-        "hairline": normal(-0.62, 0.08),
+        "skin": 0.5 + 0.3 * dark,
+        "hair": 0.1 + 0.3 * uniform(0, 1) * dark,
+        "hairline": normal(-0.72, 0.06),
         "eye_x": normal(0.32, 0.025),
         "eye_y": normal(-0.2, 0.03),
-        "brow_y": normal(-0.39, 0.03),
-        "brow_thick": np.clip(normal(0.035, 0.012), 0.015, 0.07),
+        "brow_y": normal(-0.42, 0.025),
+        "brow_thick": np.clip(normal(0.05, 0.012), 0.025, 0.08),
         "nose": normal(0.2, 0.03),
-        "mouth": normal(0.5, 0.035),
-        "lips": np.clip(normal(0.04, 0.012), 0.015, 0.08),
-        "lip_tone": uniform(0.55, 0.9),
-        "beard": (uniform(0, 1) < 0.2) * uniform(0.3, 0.9),
-        "glasses": (uniform(0, 1) < 0.2) * uniform(0.5, 1.0),
+        "mouth": normal(0.52, 0.03),
+        "lips": np.clip(normal(0.05, 0.012), 0.025, 0.08),
+        "lip_tone": uniform(0.4, 0.75),
+        "beard": (uniform(0, 1) < 0.12) * uniform(0.3, 0.9),
+        "glasses": (uniform(0, 1) < 0.12) * uniform(0.5, 1.0),
         "habit": rng.normal(0, _HABIT, (count, len(_PARTS))).astype(np.float32),
     }
 
@@ -69,7 +69,7 @@ def faces(
 ) -> tuple[dict[str, Array], Array]:
     """Parameters for `draw`, each [N, 1, 1], and affect [N, 2], of person `who` [N] showing expression `labels` [N]."""
     n = len(labels)
-    intensity = rng.beta(2.0, 1.6, (n, 1)).astype(np.float32)
+    intensity = rng.beta(3.0, 1.2, (n, 1)).astype(np.float32)
     units = intensity * _AU[labels] + people["habit"][who] + rng.normal(0, _JITTER, (n, len(_PARTS)))
     moved = (_REST + _UNIT * units).astype(np.float32)
     face = {name: moved[:, i] for i, name in enumerate(_PARTS)}
@@ -93,16 +93,16 @@ def _circumstances(n: int, rng: np.random.Generator) -> dict[str, Array]:
         return rng.uniform(low, high, n).astype(np.float32)
 
     return {
-        "shift_x": normal(0, 0.07),
-        "shift_y": normal(0, 0.07),
-        "roll": normal(0, 0.14),
-        "scale": np.clip(normal(0.9, 0.08), 0.65, 1.15),
-        "turn": normal(0, 0.25),
+        "shift_x": normal(0, 0.05),
+        "shift_y": normal(0, 0.05),
+        "roll": normal(0, 0.1),
+        "scale": np.clip(normal(1.02, 0.06), 0.8, 1.2),
+        "turn": normal(0, 0.18),
         "gaze": normal(0, 0.03),
         "teeth": (uniform(0, 1) < 0.6).astype(np.float32),
-        "soft": uniform(0.035, 0.11),
-        "light_x": normal(0, 0.28),
-        "light_y": normal(0, 0.18),
+        "soft": uniform(0.035, 0.07),
+        "light_x": normal(0, 0.2),
+        "light_y": normal(0, 0.12),
         "ground": uniform(0.1, 0.8),
         "wave_x": normal(0, 4),
         "wave_y": normal(0, 4),

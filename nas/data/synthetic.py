@@ -101,21 +101,21 @@ def _pictures(
 
 
 def _occluded(picture: Array, rng: np.random.Generator) -> Array:
-    """A flat block over a part of every fourth picture: a hand, a scarf, the edge of something."""
+    """A flat block over a part of every fifth picture: a hand, a scarf, the edge of something."""
     n, side, _ = picture.shape
     line = (np.arange(side, dtype=np.float32) + 0.5) / side
     centre, half = rng.uniform(0, 1, (2, n, 1)), rng.uniform(0.06, 0.2, (2, n, 1))
     inside = np.abs(line - centre) < half  # [2, N, S]
-    block = inside[0][:, :, None] & inside[1][:, None, :] & (rng.random((n, 1, 1)) < 0.25)
+    block = inside[0][:, :, None] & inside[1][:, None, :] & (rng.random((n, 1, 1)) < 0.2)
     return np.where(block, rng.uniform(0.1, 0.9, (n, 1, 1)).astype(np.float32), picture)
 
 
 def _camera(picture: Array, skin: Array, channels: int, rng: np.random.Generator) -> Images:
     """Contrast, exposure, tint and noise; [N, S, S] luminance to [N, C, S, S] bytes."""
     n, side, _ = picture.shape
-    contrast = rng.uniform(0.55, 1.15, (n, 1, 1)).astype(np.float32)
+    contrast = rng.uniform(0.7, 1.2, (n, 1, 1)).astype(np.float32)
     exposure = rng.normal(0, 0.08, (n, 1, 1)).astype(np.float32)
-    noise = rng.uniform(0.01, 0.07, (n, 1, 1, 1)).astype(np.float32)
+    noise = rng.uniform(0.005, 0.025, (n, 1, 1, 1)).astype(np.float32)
     exposed = ((picture - 0.45) * contrast + 0.45 + exposure)[:, None]  # [N, 1, S, S]
     if channels == 3:
         tint = np.array([0.12, 0.0, -0.1], np.float32)[None, :, None, None]

@@ -1,0 +1,98 @@
+"""A table of faces: a CSV file with columns path, label and, as far as known, split, subject, group, valence, arousal.
+
+Paths are relative to the file's folder. Labels are class names; names of expressions are brought to one spelling.
+Without val rows a tenth of the training faces is chosen by: whole subjects where the table names them. Without test rows
+there is no test split. Valence and arousal lie in -1..1.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from nas.data._base import Dataset, FaceData
+from nas.data._cache import cached
+from nas.data._items import SPLIT_WORDS, Item, gather
+from nas.data._options import Options, parse
+from nas.data._table import Row, rows
+from nas.errors import DataError
+
+
+class _Options(Options):
+    size: int | None = Field(default=None, ge=32, le=112)
+    channels: Literal["1", "3"] | None = None
+    val_share: float = Field(default=0.1, gt=0, lt=1)
+
+
+class Csv(Dataset):
+    """Options: `size` (pixels; the files' own if left out), `channels` (1 or 3; as the first file), `val_share`."""
+
+    name = "csv"
+
+    def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
+        """Read the faces; see `Dataset.load`."""
+        checked = parse(_Options, options, dataset=self.name)
+        if path is None or not path.is_file():
+            raise DataError(f"csv needs the path of a CSV file with columns path and label, but got {path}")
+        items = _items(path)
+
+        def read() -> FaceData:
+            return gather(
+                items,
+                name=self.name,
+                source=path,
+                side=checked.size,
+                channels=int(checked.channels) if checked.channels else None,
+                val_share=checked.val_share,
+            )
+
+        files = [path, *(item.path for item in items)]
+        return cached(cache, read, dataset=self.name, settings=checked.model_dump(), sources=files)
+
+
+def _items(source: Path) -> list[Item]:
+    with source.open(encoding="utf-8-sig", newline="") as file:
+        return [
+            _item(row, source, f"{source}, row {n}") for n, row in rows(file, source=source, required=("path", "label"))
+        ]
+
+
+def _item(row: Row, source: Path, where: str) -> Item:
+    path = source.parent / row["path"]
+    if not row["path"] or not path.is_file():
+        raise DataError(f"{where}: image {path} does not exist; paths are relative to the folder of {source.name}")
+    if not row["label"]:
+        raise DataError(f"{where}: label is empty; name the class or leave the row out")
+    return Item(
+        path=path,
+        where=where,
+        label=row["label"],
+        split=_split(row.get("split", ""), where),
+        subject=row.get("subject") or None,
+        group=row.get("group") or None,
+        affect=_affect(row, where),
+    )
+
+
+def _split(word: str, where: str) -> str | None:
+    if word and word.lower() not in SPLIT_WORDS:
+        raise DataError(f"{where}: split must be train, val or test, but got {word!r}")
+    return SPLIT_WORDS[word.lower()] if word else None
+
+
+def _affect(row: Row, where: str) -> tuple[float, float] | None:
+    """Valence and arousal, None where both are left empty."""
+    words = {name: row.get(name, "") for name in ("valence", "arousal")}
+    if not any(words.values()):
+        return None
+    try:
+        valence, arousal = (float(word) for word in words.values())
+    except ValueError:
+        raise DataError(f"{where}: valence and arousal must be numbers, but got {words}") from None
+    if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
+        raise DataError(f"{where}: valence and arousal must lie in -1..1, but got {words}; drop rows marked as unknown")
+    return valence, arousal
+
+
+DATASET = Csv()

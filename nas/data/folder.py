@@ -1,0 +1,80 @@
+"""Class folders: `ROOT/<class>/*.png`, or `ROOT/{train,val,test}/<class>/*.png`; also .jpg, .bmp, .tif and others.
+
+Classes are the folders' names; names of expressions are brought to one spelling ("happiness" is "happy"). Without a
+val folder a tenth of the training faces is chosen by, the same ones each time. Without a test folder there is no test
+split.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from nas.data._base import Dataset, FaceData
+from nas.data._cache import cached
+from nas.data._images import IMAGE_SUFFIXES
+from nas.data._items import SPLIT_WORDS, Item, gather
+from nas.data._options import Options, parse
+from nas.errors import DataError
+
+
+class _Options(Options):
+    size: int | None = Field(default=None, ge=32, le=112)
+    channels: Literal["1", "3"] | None = None
+    val_share: float = Field(default=0.1, gt=0, lt=1)
+
+
+class Folder(Dataset):
+    """Options: `size` (pixels; the files' own if left out), `channels` (1 or 3; as the first file), `val_share`."""
+
+    name = "folder"
+
+    def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
+        """Read the faces; see `Dataset.load`."""
+        checked = parse(_Options, options, dataset=self.name)
+        if path is None or not path.is_dir():
+            raise DataError(f"folder needs the path of a folder with one folder per class, but got {path}")
+        items = _items(path)
+
+        def read() -> FaceData:
+            return gather(
+                items,
+                name=self.name,
+                source=path,
+                side=checked.size,
+                channels=int(checked.channels) if checked.channels else None,
+                val_share=checked.val_share,
+            )
+
+        files = [item.path for item in items]
+        return cached(cache, read, dataset=self.name, settings=checked.model_dump(), sources=files)
+
+
+def _items(root: Path) -> list[Item]:
+    """Every image below class folders, sorted by path.
+
+    Raises:
+        DataError: there are none, or class folders stand beside split folders.
+    """
+    tops = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    splits = {top: SPLIT_WORDS[top.name.lower()] for top in tops if top.name.lower() in SPLIT_WORDS}
+    if splits and len(splits) != len(tops):
+        odd = next(top.name for top in tops if top not in splits)
+        raise DataError(f"{root} must hold either split folders or class folders, but {odd} stands beside both kinds")
+    found = [item for top in tops for item in (_below(top, splits[top]) if splits else _of_class(top, None))]
+    if not found:
+        raise DataError(f"{root} holds no images in class folders; expected is {root}/<class>/*.png or .jpg")
+    return found
+
+
+def _below(top: Path, split: str) -> list[Item]:
+    return [item for folder in sorted(top.iterdir()) if folder.is_dir() for item in _of_class(folder, split)]
+
+
+def _of_class(folder: Path, split: str | None) -> list[Item]:
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return [Item(path=path, where=str(path), label=folder.name, split=split) for path in files]
+
+
+DATASET = Folder()
