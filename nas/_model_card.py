@@ -1,0 +1,133 @@
+"""The text of a model card (Mitchell et al., "Model Cards for Model Reporting", FAT* 2019), from plain mappings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ETHICS = (
+    (
+        "It predicts the expression that annotators would name for a cropped face. It does not know what a person "
+        "feels: the classes are contested, and on FER2013 people agree with its labels in about 65 of 100 faces."
+    ),
+    (
+        "In the European Union, inferring emotions at work and in education is prohibited (AI Act, Article 5(1)(f); "
+        "medical and safety uses excepted), other emotion recognition counts as high-risk, and people must be told."
+    ),
+    "Do not use it to decide about people: not in hiring, proctoring, policing, credit or insurance.",
+    "Most face data sets are for research only. A model trained on one inherits those terms.",
+)
+"""What everybody who holds a model or a report has to read, a sentence or two each."""
+
+
+def write(record: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any], shape: Sequence[int]) -> str:
+    """The card as Markdown.
+
+    Args:
+        record: `nas.records.Record` as a mapping.
+        data: facts of the data set, as in data.json.
+        config: `nas.config.SearchConfig` as a mapping.
+        shape: (C, H, W) of the input.
+    """
+    parts = (
+        f"# Facial-expression model {record['key']}",
+        _summary(record, data, config),
+        "## Input and output\n\n" + _interface(record, data, shape),
+        "## Accuracy\n\n" + _accuracy(record, data),
+        "## Latency\n\n" + "\n".join(_latency(record)),
+        "## Data and training\n\n" + _training(record, data, config),
+        "## Limits and ethics\n\n" + "\n".join(f"- {line}" for line in ETHICS),
+        "## Check it\n\n" + _check(record),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    faces = " **These faces are synthetic, drawn by code: the accuracy says nothing about real faces.**"
+    pruned = {s: f"{w} to {r['candidate']['pruned'][s]}" for s, w in r["candidate"]["widths"].items()}
+    widths = ", ".join(f"{s} {w}" for s, w in pruned.items())
+    return (
+        f"Found by a search in the space `{r['candidate']['space']}` for the target `{config['target']}` "
+        f"on the data set `{data.get('name', config['dataset'])}`.{faces if _synthetic(r, data) else ''}\n\n"
+        f"| | |\n|---|---|\n| stored weights | {r['params']:,} ({r['nonzero_params']:,} not zero) |\n"
+        f"| multiply-accumulates | {r['macs']:,} |\n| file | {r['size_bytes']:,} bytes |\n"
+        f"| channels (trained to kept) | {widths} |\n"
+        f"| bits | {', '.join(f'{u} {b}' for u, b in r['candidate']['bits'].items())} |"
+    )
+
+
+def _interface(r: Mapping[str, Any], data: Mapping[str, Any], shape: Sequence[int]) -> str:
+    labels = data.get("classes") or list((r.get("score") or {}).get("recall", {}))
+    return (
+        f"- `image`: float32 [N, {', '.join(map(str, shape))}], a cropped face, raw pixel values 0..255. "
+        "Resizing and normalisation are inside the file.\n"
+        f"- `probabilities`: float32 [N, {len(labels)}], in this order: {', '.join(labels)}. "
+        "The names are in the file's metadata as `labels`, too.\n"
+    ).rstrip()
+
+
+def _accuracy(r: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    score = r.get("score")
+    if not score:
+        return "Not scored."
+    split = r["accuracy_split"]
+    split += " (synthetic faces)" if _synthetic(r, data) and "synthetic" not in split else ""
+    recall = "\n".join(f"| {name} | {share:.1%} |" for name, share in score["recall"].items())
+    return (
+        f"{score['accuracy']:.2%} (95 % interval {score['low']:.2%} to {score['high']:.2%}) of {score['n']:,} faces "
+        f"of the split {split}, read off this very file by ONNX Runtime. Balanced accuracy "
+        f"{score['balanced_accuracy']:.2%}, macro-F1 {score['macro_f1']:.3f}. The candidate was chosen by this split, "
+        "so the figure is somewhat optimistic.\n\n"
+        f"| class | recall |\n|---|---|\n{recall}"
+    )
+
+
+def _latency(r: Mapping[str, Any]) -> list[str]:
+    lines = [f"- on the target: {statement(r['latency'])}"] if r.get("latency") else []
+    return lines + ([f"- on the machine of the search: {statement(r['host'])}"] if r.get("host") else [])
+
+
+def statement(m: Mapping[str, Any]) -> str:
+    """A latency with its provenance, in one sentence."""
+    value = f"{m['latency_ms']:.3f} ms [{m['low_ms']:.3f}, {m['high_ms']:.3f}] {m['kind']}"
+    versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+    notes = f"; {'; '.join(m['notes'])}" if m["notes"] else ""
+    if m["kind"] == "predicted":
+        return f"{value} for {m['device']} ({m['runtime']}; {versions}){notes}"
+    tail = f"median of {m['runs']} runs, {m['threads']} thread{'s' if m['threads'] != 1 else ''}"
+    tail += f", 5th percentile {m['p5_ms']:.3f} ms" if m.get("p5_ms") else ""
+    tail += f", drift {m['drift']:+.1%}" if m.get("drift") is not None else ""
+    return f"{value} on {m['device']}, {tail} ({versions or m['runtime']}){notes}"
+
+
+def _training(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{data[s]:,} {s}" for s in ("train", "val", "test") if isinstance(data.get(s), int))
+    facts = [
+        f"data set {data.get('name', config['dataset'])}{f' ({counts})' if counts else ''}",
+        *([f"digest {data['digest']}"] if data.get("digest") else []),
+        *data.get("notes", ()),
+        f"{r['epochs']:.1f} passes over the training set ({r['phase']} phase), seed {config['seed']}",
+        f"finished {r['finished'] or 'at an unknown time'}",
+    ]
+    return "\n".join(f"- {fact}" for fact in facts)
+
+
+def _check(r: Mapping[str, Any]) -> str:
+    parity = r.get("parity") or {}
+    agreed = (
+        f" PyTorch and ONNX Runtime differed by at most {parity['max_difference']:.2g} in probability on "
+        f"{parity['n']:.0f} faces and named the same class for {parity['agreement']:.1%} of them."
+        if {"max_difference", "n", "agreement"} <= set(parity)
+        else ""
+    )
+    return (
+        f"SHA-256 of model.onnx: `{r['sha256']}`.{agreed}\n\n"
+        "golden.npz holds one `image` and the `probabilities` that the file gave for it; another machine should come "
+        "within 0.001:\n\n"
+        "```python\nimport numpy as np, onnxruntime as ort\n"
+        'pair = np.load("golden.npz")\n'
+        'got = ort.InferenceSession("model.onnx").run(None, {"image": pair["image"].astype("float32")})[0]\n'
+        'print(abs(got - pair["probabilities"]).max())\n```'
+    )
+
+
+def _synthetic(r: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    return bool(data.get("synthetic")) or "synthetic" in r["accuracy_split"] or data.get("name") == "synthetic"

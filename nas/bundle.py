@@ -1,0 +1,103 @@
+"""What leaves the run folder: one model with everything needed to use it, to doubt it and to check it.
+
+OUT/model.onnx       the very file that was scored and measured (its SHA-256 is checked)
+OUT/model_card.md    what it is, how good, how fast, on what data, what it must not be used for
+OUT/golden.npz       one input and the output it must give: `image` uint8 [1, C, H, W], `probabilities` [1, K]
+OUT/record.json      everything recorded of it
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from nas import _model_card, registry
+from nas.errors import ConfigError
+from nas.front import feasible
+from nas.records import Record, RunFolder
+from nas.runtimes._base import Runtime
+
+GOLDEN_RUNTIME = "onnxruntime"
+
+
+def export_model(folder: RunFolder, which: int | str | Record, out: Path) -> Path:
+    """Write a record's model and its papers into a folder, each file whole or not at all.
+
+    Args:
+        folder: the run.
+        which: a record, the number of a trial, or the first digits of a key. The verified record is preferred.
+        out: the folder to write; made when it is not there.
+
+    Returns:
+        The path of model.onnx.
+
+    Raises:
+        ConfigError: no such candidate, it has no file, or the file is not the one that was measured.
+    """
+    record = which if isinstance(which, Record) else find(folder.records(), which)
+    source = folder.path / record.model
+    if not record.model or not source.exists():
+        raise ConfigError(f"trial {record.trial} has no model file ({record.reason or 'it is gone'}); pick another")
+    content = source.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != record.sha256:
+        raise ConfigError(
+            f"{source} must have SHA-256 {record.sha256[:16]}..., but has {found[:16]}...: "
+            "it was changed after it was measured, so none of its figures hold; search again"
+        )
+    image, probabilities = golden_pair(source, content)
+    golden = io.BytesIO()
+    np.savez_compressed(golden, image=image, probabilities=probabilities)
+    out.mkdir(parents=True, exist_ok=True)
+    target = RunFolder(out)  # for its whole-or-nothing writing
+    target.write("record.json", json.dumps(json.loads(record.to_json()), indent=2) + "\n")
+    target.write("golden.npz", golden.getvalue())
+    target.write("model_card.md", card(folder, record, shape=image.shape[1:]))
+    return target.write("model.onnx", content)
+
+
+def find(records: list[Record], which: int | str) -> Record:
+    """The record of a trial's number or of a key's first digits: verified if there is one, with a file, the latest.
+
+    Raises:
+        ConfigError: none fits, or several keys do.
+    """
+    text = str(which).strip()
+    hits = [r for r in records if text.isdigit() and r.trial == int(text)] or [
+        r for r in records if len(text) >= 4 and r.key.startswith(text)
+    ]
+    if len({r.key for r in hits}) > 1:
+        keys = ", ".join(sorted({r.key for r in hits}))
+        raise ConfigError(f"{which} names several candidates ({keys}); give more digits of the key")
+    if not hits:
+        raise ConfigError(f"no trial and no key is {which!r}; `nas report` lists them")
+    return max(reversed(hits), key=lambda r: (bool(r.model), feasible(r), r.phase == "verified"))
+
+
+def golden_pair(path: Path, content: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """A fixed image [1, C, H, W] and the probabilities [1, K] that the file gives for it on this machine."""
+    entry = onnx.load_model_from_string(content).graph.input[0]
+    channels, height, width = (d.dim_value for d in entry.type.tensor_type.shape.dim[1:])
+    image = golden_image(channels, height, width)
+    runtime: Runtime = registry.load("runtime", GOLDEN_RUNTIME)
+    session = runtime.load(path)
+    try:
+        return image, session.predict(image)
+    finally:
+        session.close()
+
+
+def golden_image(channels: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A pattern [1, C, H, W] that needs no random generator: (31 c + 7 y + 13 x + x y) mod 256, from 0."""
+    c, y, x = np.mgrid[:channels, :height, :width]
+    return ((31 * c + 7 * y + 13 * x + x * y) % 256).astype(np.uint8)[None]
+
+
+def card(folder: RunFolder, record: Record, *, shape: tuple[int, ...]) -> str:
+    """The model card of a record, in Markdown."""
+    file = folder.path / "data.json"
+    data = json.loads(file.read_text()) if file.exists() else {"name": folder.config.dataset}
+    return _model_card.write(json.loads(record.to_json()), data, folder.config.model_dump(mode="json"), shape)

@@ -1,0 +1,100 @@
+"""A finished or running search, for people with a notebook: its records and its front as pandas DataFrames."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nas.config import SearchConfig
+from nas.errors import ConfigError
+from nas.front import COLUMNS, fallen, front, rows, search_front
+from nas.records import Record, RunFolder
+
+
+class Run:
+    """One run folder, read. Every property reads anew, so a run can be watched while it goes on.
+
+    Example:
+        >>> run = nas.load_run("runs/synthetic-darts-jetson")
+        >>> run.front[["trial", "accuracy", "latency_ms", "latency_kind"]]
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r})"
+
+    @property
+    def config(self) -> SearchConfig:
+        """What was asked."""
+        return self.folder.config
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Facts of the data set: name, classes, counts, digest, whether synthetic; empty where none were written."""
+        file = self.folder.path / "data.json"
+        facts: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return facts
+
+    @property
+    def all_records(self) -> list[Record]:
+        """Every finished candidate as it was written, oldest first."""
+        return self.folder.records()
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """One row for each finished candidate, oldest first: the columns of pareto.csv, then status and reason."""
+        found = self.all_records
+        more = [{"status": r.status, "reason": r.reason, "rung": r.rung, "finished": r.finished} for r in found]
+        table = [row | extra for row, extra in zip(rows(found), more, strict=True)]
+        return pd.DataFrame(table, columns=[*COLUMNS, "status", "reason", "rung", "finished"])
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The verified front, or the search front as long as nothing is verified; fastest first."""
+        return pd.DataFrame(rows(front(self.all_records, self.config.objectives)), columns=list(COLUMNS))
+
+    @property
+    def search_front(self) -> pd.DataFrame:
+        """The front as the search left it, before the full training; fastest first."""
+        return pd.DataFrame(rows(search_front(self.all_records, self.config.objectives)), columns=list(COLUMNS))
+
+    @property
+    def fallen(self) -> pd.DataFrame:
+        """Who fell off the front when trained in full, and why: trial, by_trial, reason."""
+        found = fallen(self.all_records, self.config.objectives)
+        table = [{"trial": f.search.trial, "by_trial": f.by.trial if f.by else None, "reason": f.reason} for f in found]
+        return pd.DataFrame(table, columns=["trial", "by_trial", "reason"])
+
+
+def load_run(path: str | Path | None = None, *, runs: str | Path = "runs") -> Run:
+    """A run by the path of its folder.
+
+    Args:
+        path: the folder; None takes the one below `runs` that was written to last.
+        runs: folder of all runs.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    return Run(RunFolder.existing(Path(path)) if path is not None else newest(Path(runs)))
+
+
+def newest(runs: Path) -> RunFolder:
+    """The run below `runs` that was written to last.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = [file.parent for file in runs.glob("*/config.toml")]
+    if not found:
+        raise ConfigError(f"{runs} holds no run yet; `nas search` makes one, or give the path of a run folder")
+    return RunFolder(max(found, key=_written))
+
+
+def _written(folder: Path) -> float:
+    """When a run was last written to, in seconds since the epoch."""
+    files = (folder / "records.jsonl", folder / "config.toml")
+    return max(f.stat().st_mtime for f in files if f.exists())
