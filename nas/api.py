@@ -71,8 +71,8 @@ def measure(model: str | Path, *, target: str = "cpu", runs: int = 300, threads:
 
     Args:
         model: a file with one input [N, C, H, W] whose C, H and W are fixed.
-        target: a word of `nas targets`. Where it is this machine, the file is measured; otherwise it is predicted, and a
-            measurement on this machine follows.
+        target: a word of `nas targets`. Where it is this machine, the file is measured; otherwise its latency is
+            predicted, and a measurement on this machine follows.
         runs: timed runs.
         threads: threads of the runtime.
 
@@ -98,7 +98,6 @@ def _input_shape(path: Path) -> tuple[int, int, int]:
         raise ConfigError(f"{path} must be an ONNX file, but cannot be read as one: {error}") from None
     dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
     if len(dims) != 4 or min(dims[1:]) < 1:
-        raise ConfigError(
-            f"{path} must have one input [N, C, H, W] with fixed C, H and W, but has {dims or len(inputs)}"
-        )
+        found = dims or f"{len(inputs)} inputs"
+        raise ConfigError(f"{path} must have one input [N, C, H, W] with fixed C, H and W, but has {found}")
     return dims[1], dims[2], dims[3]

@@ -93,7 +93,8 @@ def golden_pair(path: Path, content: bytes) -> tuple[npt.NDArray[np.uint8], npt.
 def golden_image(channels: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     """A pattern [1, C, H, W] that needs no random generator: (31 c + 7 y + 13 x + x y) mod 256, from 0."""
     c, y, x = np.mgrid[:channels, :height, :width]
-    return ((31 * c + 7 * y + 13 * x + x * y) % 256).astype(np.uint8)[None]
+    pattern: npt.NDArray[np.uint8] = ((31 * c + 7 * y + 13 * x + x * y) % 256).astype(np.uint8)
+    return pattern[None]  # [1, C, H, W]
 
 
 def card(folder: RunFolder, record: Record, *, shape: tuple[int, ...]) -> str:
