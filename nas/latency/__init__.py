@@ -1,0 +1,1 @@
+"""Latency of devices that are not at hand: predicted, and always said to be."""

@@ -1,0 +1,155 @@
+"""The timing loop under a clock that does what it is told, and once for real."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.errors import MeasureError
+from nas.measure import Measurement, measure, measure_interleaved, median_interval
+from nas.runtimes._base import Floats, Runtime, Session
+from nas.runtimes._reference import INPUT_SHAPE, reference_path
+from nas.runtimes.onnxruntime import RUNTIME
+
+MODEL = Path("model.onnx")
+
+
+class FakeMachine(Runtime):
+    """Runs nothing: each call moves the clock by what is due, and sessions are counted."""
+
+    name = "fake"
+
+    def __init__(self, model_us: float = 100, reference_us: Iterable[float] = (50,)) -> None:
+        self.now_ns = 0
+        self.most_open = self.open = self.loads = 0
+        self.model_us = model_us
+        self.reference_us = [*reference_us]
+
+    def clock(self) -> int:
+        return self.now_ns
+
+    def missing(self) -> str | None:
+        return None
+
+    def versions(self) -> dict[str, str]:
+        return {"fake": "1"}
+
+    def load(self, model: Path, *, threads: int = 1) -> "FakeSession":
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        if model == MODEL:
+            return FakeSession(self, self.model_us)
+        self.loads += 1
+        return FakeSession(self, self.reference_us[min(self.loads, len(self.reference_us)) - 1])
+
+
+class FakeSession(Session):
+    def __init__(self, machine: FakeMachine, us: float) -> None:
+        self.machine, self.us, self.calls = machine, us, 0
+
+    def predict(self, images: np.ndarray) -> Floats:
+        raise NotImplementedError
+
+    def bound_run(self, images: np.ndarray) -> Callable[[], None]:
+        def run() -> None:
+            self.calls += 1
+            cold = 10 if self.calls <= 30 else 1
+            self.machine.now_ns += int(self.us * 1e3 * cold)
+
+        return run
+
+    def close(self) -> None:
+        self.machine.open -= 1
+
+
+def on(machine: FakeMachine, **extra: object) -> Measurement:
+    return measure(MODEL, machine, device="here", input_shape=(1, 8, 8), clock=machine.clock, **extra)  # type: ignore[arg-type]
+
+
+def test_warm_runs_are_quoted_in_milliseconds() -> None:
+    machine = FakeMachine(model_us=100)
+    found = on(machine, runs=250, threads=2)
+    assert (found.latency_ms, found.low_ms, found.high_ms, found.p5_ms, found.p99_ms) == (0.1,) * 5
+    assert (found.kind, found.device, found.runtime, found.runs, found.threads) == ("measured", "here", "fake", 250, 2)
+    assert found.drift == 0
+    assert found.notes == ()
+    assert found.versions["fake"] == "1"
+
+
+def test_one_session_is_open_at_a_time_and_none_remains() -> None:
+    machine = FakeMachine()
+    on(machine)
+    assert (machine.most_open, machine.open) == (1, 0)
+
+
+def test_a_drift_that_passes_is_forgotten() -> None:
+    machine = FakeMachine(reference_us=[50, 60, 50])
+    found = on(machine)
+    assert (machine.loads, found.drift, found.notes) == (4, 0, ())
+
+
+def test_a_drift_that_stays_keeps_the_least_disturbed_and_says_so() -> None:
+    machine = FakeMachine(reference_us=[50, 60, 50, 52.5, 50, 40])
+    found = on(machine)
+    assert machine.loads == 6
+    assert found.drift == pytest.approx(0.05)
+    assert found.notes == ("busy machine: the reference network drifted by +5.0% in the least disturbed of 3 attempts",)
+
+
+def test_sessions_are_closed_when_a_run_fails() -> None:
+    machine = FakeMachine()
+
+    def broken() -> int:
+        raise MeasureError("no clock")
+
+    with pytest.raises(MeasureError, match="no clock"):
+        measure(MODEL, machine, device="here", input_shape=(1, 8, 8), clock=broken)
+    assert machine.open == 0
+
+
+def test_interleaving_gives_each_file_its_own_statement() -> None:
+    machine = FakeMachine(model_us=100)
+    found = measure_interleaved(
+        [MODEL, MODEL], machine, device="here", input_shape=[(1, 8, 8), (3, 4, 4)], runs=205, clock=machine.clock
+    )
+    assert [m.latency_ms for m in found] == [0.1, 0.1]
+    assert all(m.runs >= 205 and m.drift == 0 and m.notes == ("2 files interleaved",) for m in found)
+    assert machine.open == 0
+
+
+def test_the_number_of_shapes_must_fit() -> None:
+    with pytest.raises(ValueError, match="one for each of 2, but got 1"):
+        measure_interleaved([MODEL, MODEL], FakeMachine(), device="here", input_shape=[(1, 8, 8)])
+
+
+def test_too_few_runs_are_refused() -> None:
+    with pytest.raises(ValueError, match="runs must be at least 2, but got 1"):
+        on(FakeMachine(), runs=1)
+    with pytest.raises(ValueError, match="runs must be at least 2, but got 1"):
+        measure_interleaved([MODEL], FakeMachine(), device="here", input_shape=(1, 8, 8), runs=1)
+
+
+def test_the_interval_of_a_median_has_the_textbook_ranks() -> None:
+    # Conover's ranks for n = 100 are 40 and 61, counted from 1.
+    assert median_interval(np.random.default_rng(0).permutation(100) + 1.0) == (40, 61)
+
+
+def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    intervals = [median_interval(random.lognormal(0, 1, 200)) for _ in range(1000)]
+    assert 0.93 <= np.mean([low <= 1 <= high for low, high in intervals]) <= 0.98
+
+
+def test_a_real_measurement_is_ordered_and_survives_json() -> None:
+    found = measure(reference_path(), RUNTIME, device="here", input_shape=INPUT_SHAPE, runs=200)
+    assert found.p5_ms is not None
+    assert found.p99_ms is not None
+    assert 0 < found.p5_ms <= found.low_ms <= found.latency_ms <= found.high_ms <= found.p99_ms
+    assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_wrong_shape_is_a_candidates_error() -> None:
+    with pytest.raises(MeasureError, match="must fit the input"):
+        measure(reference_path(), RUNTIME, device="here", input_shape=(3, 48, 48))
