@@ -55,6 +55,7 @@ class SearchConfig(BaseModel):
         min_accuracy: lower limit of the accuracy on the selection split, 0..1.
         trials: stop after this many evaluated candidates.
         budget: stop after this many seconds, training the front included; text may carry a unit ("30m").
+        search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
         epochs: passes over the training set that a candidate gets when it goes through all rungs.
         rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on.
@@ -81,6 +82,7 @@ class SearchConfig(BaseModel):
     min_accuracy: float | None = Field(default=None, ge=0, le=1)
     trials: int | None = Field(default=None, ge=1)
     budget: Seconds | None = None
+    search_share: float = Field(default=0.6, gt=0, le=1)
     sampler: str = "tpe"
     epochs: float = Field(default=3.0, gt=0)
     rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
@@ -147,7 +149,9 @@ class SearchConfig(BaseModel):
 
 
 DEFAULT_BUDGET_S = 240.0
-FREE_FIELDS = frozenset({"trials", "budget", "final_epochs", "verify", "threads", "device", "runs", "name", "data"})
+FREE_FIELDS = frozenset(
+    {"trials", "budget", "search_share", "final_epochs", "verify", "threads", "device", "runs", "name", "data"}
+)
 """Fields that may change when a run is resumed: how long, with what and where from. The data's digest is checked."""
 
 

@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from nas.report import write_report
 
 from nas.candidate import Candidate, decode
 from nas.config import OBJECTIVES, SearchConfig
@@ -27,14 +26,13 @@ from nas.pareto import hypervolume, non_dominated, spread
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
 from nas.registry import load, names
+from nas.report import write_report
 from nas.study import Ask, Study
 from nas.targets import target
 from search_spaces._base import Choice, DisconnectedError, SearchSpace
 
 logger = logging.getLogger(__name__)
 
-SEARCH_SHARE = 0.6
-"""Share of a time budget for the search; the rest trains and measures the front."""
 MAX_REPEATS = 200
 """Proposals in a row that are known already, after which the space counts as exhausted."""
 SIDE_RUNTIME = "onnxruntime"
@@ -221,7 +219,7 @@ class Searcher:
     def _search_is_over(self) -> bool:
         """Whether trials or time of the search are spent."""
         self.folder.tick(self._started)
-        share = SEARCH_SHARE if self.config.verify and self.config.final_epochs else 1.0
+        share = self.config.search_share if self.config.verify and self.config.final_epochs else 1.0
         if self.config.budget is not None and self.folder.spent_s() >= share * self.config.budget:
             return True
         done = sum(r.phase == "search" for r in self.folder.records())

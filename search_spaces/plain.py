@@ -18,6 +18,13 @@ from search_spaces._ends import SHARED_CHOICES, head, on_grid, prepare, stem
 from search_spaces._ops import Residual, conv_bn_act, named
 
 DEPTHS = {"stage1": (1, 2, 3), "stage2": (1, 2, 3), "stage3": (1, 2, 3), "stage4": (0, 1, 2)}
+SEEDS = (
+    (2, 8, (16, 32, 64, 128), "dddd"),
+    (2, 16, (16, 32, 64, 128), "rrrr"),
+    (2, 16, (32, 48, 96, 128), "drrr"),
+    (1, 16, (32, 64, 96, 128), "drrd"),
+)
+"""Stem stride, stem width, widths of the stages, and their blocks: (d)ense or (r)esidual."""
 STAGE_GENES = ("depth", "width", "block", "down")
 
 
@@ -61,6 +68,12 @@ class Plain(SearchSpace):
             ]
         return tuple(genes)
 
+    def seeds(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+        """Narrow to wide chains that halve the map at every stage, all on the grid."""
+        options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
+        seeds = [_seed(*shape) for shape in SEEDS]
+        return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
+
     def decode(self, picked: Mapping[str, Value]) -> Architecture:
         """Stages in use only, each with all its genes. Never disconnected."""
         body: list[dict[str, Value]] = []
@@ -103,6 +116,16 @@ class Plain(SearchSpace):
             parts[stage["stage"]] = named(**blocks, attention=attention)
             width_in = width
         return PlainNet(**parts, head=head(width_in, classes))
+
+
+def _seed(stem_stride: int, stem: int, widths: tuple[int, ...], blocks: str) -> dict[str, Value]:
+    picked: dict[str, Value] = {"stem_stride": stem_stride, "stem_width": stem, "input_size": 48}
+    picked |= {"activation": "relu", "attention": "none"}
+    for stage, width, block in zip(DEPTHS, widths, blocks, strict=True):
+        kind = "residual" if block == "r" else "dense"
+        picked |= {f"{stage}.width": width, f"{stage}.block": kind, f"{stage}.depth": 1}
+        picked[f"{stage}.down"] = "none" if stage == "stage1" and stem_stride == 2 else "stride"
+    return picked
 
 
 def _blocks(stage: Mapping[str, Any], *, width_in: int, width: int, activation: str) -> dict[str, nn.Module | None]:
