@@ -1,0 +1,221 @@
+"""The report's plots, from plain numbers: the front, hypervolume against candidates, importances, time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+
+COLOURS = ("#0b6e69", "#c2570c", "#4357ad", "#a3387a", "#6b7f1d", "#7a4b2a")
+GREY, PALE, INK = "#8593a3", "#c3cad2", "#1b2430"
+SYMBOLS = {"measured": "circle", "predicted": "diamond-open"}
+FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,sans-serif'
+LOG_FROM = 8.0
+"""An axis whose largest value is that many times its smallest is logarithmic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One candidate in the plot of the front.
+
+    Attributes:
+        x: one (value, low, high) for each x axis on offer; None where it is unknown.
+        y: accuracy in percent, None where it is unknown.
+        y_low: lower end of its interval.
+        y_high: upper end of it.
+        kind: `measured` or `predicted`, of the target's latency.
+        hover: HTML of the box that comes up.
+    """
+
+    x: tuple[tuple[float, float, float] | None, ...]
+    y: float | None
+    y_low: float | None
+    y_high: float | None
+    kind: str
+    hover: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Points drawn alike. `role` is untrained, infeasible, dominated, moved, search or verified.
+
+    The points of a `moved` layer come in pairs: where the search left a candidate, and where full training took it.
+    """
+
+    name: str
+    role: str
+    colour: str
+    points: tuple[Point, ...]
+
+
+def script() -> str:
+    """plotly.js, whole: the page needs no network."""
+    return str(get_plotlyjs())
+
+
+def front(layers: Sequence[Layer], axes: Sequence[str], *, limits: tuple[float | None, float | None]) -> str:
+    """The front as HTML.
+
+    Args:
+        layers: drawn in this order.
+        axes: titles of the x axes on offer; the first is shown.
+        limits: largest allowed value on the first axis, least accuracy in percent; None where there is none.
+    """
+    known = [p.y for layer in layers for p in layer.points if p.y is not None]
+    floor = min(known, default=0.0) - 0.06 * (max(known, default=1.0) - min(known, default=0.0) + 1)
+    figure = go.Figure([_trace(layer, floor) for layer in layers if layer.points])
+    shown = [layer for layer in layers if layer.points]
+    shapes = _limit_lines(limits)
+    figure.update_layout(
+        xaxis={"title": {"text": axes[0]}, "type": _scale(shown, 0)},
+        yaxis={"title": {"text": "accuracy, %"}},
+        shapes=shapes,
+        updatemenus=[_axis_buttons(shown, axes, shapes), _interval_buttons(shown)],
+    )
+    return _html(figure, "front", height=590, top=64)
+
+
+def lines(series: Mapping[str, Sequence[float]], *, x: str, y: str, name: str) -> str:
+    """Step curves over 1, 2, 3, ... as HTML."""
+    figure = go.Figure()
+    for colour, (title, values) in zip(COLOURS * 9, series.items(), strict=False):
+        figure.add_scatter(
+            x=list(range(1, len(values) + 1)), y=list(values), name=title, mode="lines",
+            line={"color": colour, "shape": "hv", "width": 2.5},
+        )  # fmt: skip
+    figure.update_layout(
+        xaxis={"title": {"text": x}}, yaxis={"title": {"text": y}, "rangemode": "tozero"}, showlegend=len(series) > 1
+    )
+    return _html(figure, name, height=340)
+
+
+def bars(series: Mapping[str, Mapping[str, float]], *, x: str, name: str, most: int = 14) -> str:
+    """Horizontal bars as HTML: for each series a value by name; the `most` largest of their sums are drawn."""
+    totals: dict[str, float] = {}
+    for values in series.values():
+        for key, value in values.items():
+            totals[key] = totals.get(key, 0.0) + value
+    top = sorted(totals, key=lambda k: totals[k])[-most:]
+    figure = go.Figure()
+    for colour, (title, values) in zip(COLOURS * 9, series.items(), strict=False):
+        figure.add_bar(
+            y=top, x=[values.get(k, 0.0) for k in top], name=title, orientation="h", marker={"color": colour}
+        )
+    figure.update_layout(
+        xaxis={"title": {"text": x}}, yaxis={"automargin": True}, barmode="group", bargap=0.28,
+        showlegend=len(series) > 1,
+    )  # fmt: skip
+    return _html(figure, name, height=max(340, 90 + 24 * len(top)))
+
+
+def _trace(layer: Layer, floor: float) -> go.Scatter:
+    points, role = layer.points, layer.role
+    front_like = role in {"search", "verified"}
+    xs: list[float | None] = _xs(layer, 0)
+    ys = [floor if p.y is None else p.y for p in points]
+    hover = [p.hover for p in points]
+    if role == "moved":
+        ys, hover = _paired([p.y for p in points]), _paired(hover)
+    size = {"verified": 12, "search": 10, "dominated": 7, "infeasible": 7, "untrained": 9}.get(role, 1)
+    symbol = "line-ns-open" if role == "untrained" else [SYMBOLS.get(p.kind, "x") for p in points]
+    mode = {"moved": "lines"}.get(role, "lines+markers" if front_like else "markers")
+    dash = {"search": "dot", "moved": "dot"}.get(role, "solid")
+    trace = go.Scatter(
+        x=xs, y=ys, name=layer.name, mode=mode, text=hover, hovertemplate="%{text}<extra></extra>",
+        opacity=1.0 if role in {"verified", "search"} else 0.75,
+        line={"color": layer.colour, "dash": dash, "width": 1 if role == "moved" else 2, "shape": _shape(role)},
+        marker={"color": layer.colour, "size": size, "symbol": symbol, "line": {"width": 1.6, "color": layer.colour}},
+        hoverinfo="skip" if role == "moved" else None, showlegend=role != "moved",
+    )  # fmt: skip
+    if front_like:
+        x_low, x_high = _spans([p.x[0] for p in points])
+        y_low, y_high = _spans([None if p.y is None else (p.y, p.y_low or p.y, p.y_high or p.y) for p in points])
+        style = {"type": "data", "thickness": 1, "width": 3, "color": layer.colour, "visible": False}
+        trace.update(
+            error_x={**style, "symmetric": False, "array": x_high, "arrayminus": x_low},
+            error_y={**style, "symmetric": False, "array": y_high, "arrayminus": y_low},
+        )
+    return trace
+
+
+def _shape(role: str) -> str:
+    return "hv" if role in {"search", "verified"} else "linear"
+
+
+def _xs(layer: Layer, axis: int) -> list[float | None]:
+    found = [None if p.x[axis] is None else p.x[axis][0] for p in layer.points]  # type: ignore[index]
+    return _paired(found) if layer.role == "moved" else found
+
+
+def _paired(values: Sequence[object]) -> list:  # type: ignore[type-arg]
+    """a, b, None, c, d, None: lines that do not join."""
+    return [v for i in range(0, len(values) - 1, 2) for v in (values[i], values[i + 1], None)]
+
+
+def _spans(values: Sequence[tuple[float, float, float] | None]) -> tuple[list[float], list[float]]:
+    down = [0.0 if v is None else v[0] - v[1] for v in values]
+    return down, [0.0 if v is None else v[2] - v[0] for v in values]
+
+
+def _scale(layers: Sequence[Layer], axis: int) -> str:
+    values = [v for layer in layers for v in _xs(layer, axis) if v]
+    return "log" if values and max(values) > LOG_FROM * min(values) else "linear"
+
+
+def _limit_lines(limits: tuple[float | None, float | None]) -> list[dict[str, object]]:
+    x, y = limits
+    style = {"type": "line", "line": {"color": "#b4441a", "width": 1.5, "dash": "dash"}}
+    upright = [{**style, "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"}] if x else []
+    return upright + ([{**style, "y0": y, "y1": y, "x0": 0, "x1": 1, "xref": "paper"}] if y else [])
+
+
+def _axis_buttons(layers: Sequence[Layer], axes: Sequence[str], shapes: list[dict[str, object]]) -> dict[str, object]:
+    def button(axis: int, title: str) -> dict[str, object]:
+        spans = [_spans([p.x[axis] for p in layer.points]) for layer in layers]
+        traces = {
+            "x": [_xs(layer, axis) for layer in layers],
+            "error_x.arrayminus": [down for down, _ in spans],
+            "error_x.array": [up for _, up in spans],
+        }
+        kept = shapes if axis == 0 else [s for s in shapes if "xref" in s]
+        layout = {
+            "xaxis.title.text": title,
+            "xaxis.type": _scale(layers, axis),
+            "xaxis.autorange": True,
+            "shapes": kept,
+        }
+        return {"label": title.split(",")[0], "method": "update", "args": [traces, layout]}
+
+    return _menu([button(i, title) for i, title in enumerate(axes)], x=0.0)
+
+
+def _interval_buttons(layers: Sequence[Layer]) -> dict[str, object]:
+    fronts = [i for i, layer in enumerate(layers) if layer.role in {"search", "verified"}]
+    buttons: list[dict[str, object]] = [
+        {"label": label, "method": "restyle", "args": [{"error_x.visible": on, "error_y.visible": on}, fronts]}
+        for label, on in (("points", False), ("95 % intervals", True))
+    ]
+    return _menu(buttons, x=1.0)
+
+
+def _menu(buttons: list[dict[str, object]], *, x: float) -> dict[str, object]:
+    return {
+        "type": "buttons" if x else "dropdown", "direction": "right" if x else "down", "buttons": buttons, "x": x,
+        "xanchor": "right" if x else "left", "y": 1.02, "yanchor": "bottom", "pad": {"t": 0, "r": 0, "l": 0, "b": 4},
+        "bgcolor": "#ffffff", "bordercolor": PALE, "font": {"size": 12}, "showactive": True,
+    }  # fmt: skip
+
+
+def _html(figure: go.Figure, name: str, *, height: int, top: int = 16) -> str:
+    grid = {"gridcolor": "#e9edf1", "zeroline": False, "linecolor": PALE, "ticks": "outside", "tickcolor": PALE}
+    figure.update_layout(
+        template="none", height=height, autosize=True, font={"family": FONT, "size": 13, "color": INK},
+        margin={"l": 62, "r": 16, "t": top, "b": 56}, paper_bgcolor="white", plot_bgcolor="white",
+        hoverlabel={"bgcolor": "white", "bordercolor": PALE, "font": {"color": INK, "size": 12.5}, "align": "left"},
+        legend={"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0, "font": {"size": 12.5}},
+    )  # fmt: skip
+    figure.update_xaxes(**grid, automargin=True)
+    figure.update_yaxes(**grid)
+    config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+    return str(to_html(figure, full_html=False, include_plotlyjs=False, div_id=f"plot-{name}", config=config))
