@@ -196,6 +196,7 @@ class _Graph:
 class _Draft:
     """A kernel while nodes are still fused into it."""
 
+    order: int
     node: NodeProto
     kind: str
     tail: str
@@ -213,7 +214,7 @@ def _kernels(graph: _Graph) -> Iterator[Kernel]:
     for node in graph.nodes:
         host = _host(graph, node, open_at)
         if host is None:
-            host = _draft(graph, node)
+            host = _draft(graph, node, order=len(drafts))
             drafts.append(host)
         else:
             own = open_at.pop(host.tail)
@@ -252,14 +253,15 @@ def _host(graph: _Graph, node: NodeProto, open_at: dict[str, _Draft]) -> _Draft 
         same = len({graph.shape(t) for t in tails}) == 1
         late = [d for d in convs if same and not d.has_residual]
         if late:
-            return max(late, key=lambda d: graph.nodes.index(d.node))
+            return max(late, key=lambda d: d.order)
     chains = [d for d in found if d.kind == "elementwise"]
     return chains[-1] if chains else None
 
 
-def _draft(graph: _Graph, node: NodeProto) -> _Draft:
+def _draft(graph: _Graph, node: NodeProto, *, order: int) -> _Draft:
     data = graph.data(node)
     draft = _Draft(
+        order=order,
         node=node,
         kind=_KINDS.get(node.op_type, "elementwise"),
         tail=node.output[0],
