@@ -51,7 +51,7 @@ class Writer:
         """Add an initialiser, stored in float16 if the value `like` is."""
         if like in self.half and array.dtype == np.float32:
             array = array.astype(np.float16)
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
 
     def parameter(self, name: str, tensor: torch.Tensor, *, like: str) -> str:

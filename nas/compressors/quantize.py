@@ -1,0 +1,177 @@
+"""Bits per unit: 8 (integers between Q/DQ nodes), 16 (float16 between casts) or 32, chosen for each unit on its own.
+
+Post-training, calibrated on training images. Nodes are placed so that ONNX Runtime and TensorRT fuse them: at every
+tensor that an integer kernel reads or writes, but not between a convolution or addition and the ReLU that only it
+feeds. Pools, flattening and transposing keep their input's grid; a concatenation's inputs share its output's grid
+(TensorRT asks for it), but for uint8 only where both are non-negative or neither is: a ReLU vanishes into its producer
+only if 0 is the lowest level. Without VNNI instructions x86 kernels may saturate; the parity gate would show it.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from torch import fx, nn
+
+from hw_profiles._base import HardwareProfile
+from nas._fold import insert_after, module_nodes, module_of
+from nas.compressors._base import Compressor
+from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
+from nas.compressors._ranges import Range, watch
+from nas.errors import ExportError
+from search_spaces._base import HEAD, STEM, Choice
+from search_spaces._leaf import Add, Concat, SwapAxes
+
+KEEPS_GRID = (nn.MaxPool2d, nn.Flatten, SwapAxes)
+FUSES_RELU = (nn.Conv2d, nn.Linear, Add)
+
+
+class Quantize(Compressor):
+    """Genes `bits.<unit>` for the stem, each stage and the head."""
+
+    name = "quantize"
+
+    def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
+        """One gene per unit over the device's precisions; none where it has but one."""
+        if len(profile.precisions) < 2:
+            return ()
+        options = tuple(sorted(profile.precisions))
+        return tuple(Choice(name=f"bits.{unit}", options=options) for unit in (STEM, *stages, HEAD))
+
+    def on_graph(
+        self, graph: fx.GraphModule, *, bits: Mapping[str, int], calibration: npt.NDArray[np.uint8], signed: bool
+    ) -> fx.GraphModule:
+        """The graph with fake-quantisers and casts.
+
+        Raises:
+            ExportError: a bit-width is none of 8, 16, 32, a unit is not in the graph, or 8 bits have no images.
+        """
+        _check(graph, bits, images=len(calibration))
+        widths = {node: bits.get(str(node.target).split(".")[0], 32) for node in module_nodes(graph)}
+        _leave_half(graph, widths)
+        _quantize(graph, widths, calibration, signed=signed)
+        _enter_half(graph, widths)
+        graph.recompile()
+        return graph
+
+
+def _check(graph: fx.GraphModule, bits: Mapping[str, int], *, images: int) -> None:
+    wrong = {unit: width for unit, width in bits.items() if width not in (8, 16, 32)}
+    if wrong:
+        raise ExportError(f"bits must be 8, 16 or 32, but got {wrong}")
+    units = {str(node.target).split(".")[0] for node in module_nodes(graph)}
+    if set(bits) - units:
+        raise ExportError(f"bits must name units of the net ({', '.join(sorted(units))}), but got {sorted(bits)}")
+    if 8 in bits.values() and not images:
+        raise ExportError("8-bit units need calibration images, but got none; hand over some training images")
+
+
+def _leave_half(graph: fx.GraphModule, widths: Mapping[fx.Node, int]) -> None:
+    for node in [n for n, width in widths.items() if width == 16]:
+        module_of(graph, node).half().float()
+        outside = [user for user in node.users if widths.get(user) != 16]
+        if outside:
+            cast = insert_after(graph, node, Cast(32), f"{node.target}_float")
+            _redirect(node, cast, outside)
+
+
+def _enter_half(graph: fx.GraphModule, widths: Mapping[fx.Node, int]) -> None:
+    for node in list(graph.graph.nodes):
+        inside = [user for user in node.users if widths.get(user) == 16]
+        if inside and widths.get(node) != 16:
+            cast = insert_after(graph, node, Cast(16), f"{_path(node)}_half")
+            _redirect(node, cast, inside)
+
+
+def _quantize(
+    graph: fx.GraphModule, widths: Mapping[fx.Node, int], images: npt.NDArray[np.uint8], *, signed: bool
+) -> None:
+    integer = [node for node, width in widths.items() if width == 8]
+    tensors = _tensors_on_grids(graph, integer)
+    if not tensors:
+        return
+    grids = _grids(graph, tensors, watch(graph, tensors, images), signed=signed)
+    for node, grid in grids.items():
+        readers = [user for user in node.users if node in integer or user in integer]
+        fake = insert_after(graph, node, grid, f"{_path(node)}_q")
+        _redirect(node, fake, readers)
+    for node in integer:
+        layer = module_of(graph, node)
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            scale = _grid_read_by(graph, node).scale
+            graph.set_submodule(str(node.target), QuantLayer(layer, input_scale=scale))
+
+
+def _tensors_on_grids(graph: fx.GraphModule, integer: list[fx.Node]) -> list[fx.Node]:
+    inside = set(integer)
+    found: dict[fx.Node, None] = {}
+    for node in integer:
+        candidates = [*node.all_input_nodes, *([] if _is_logits(node) else [node])]
+        found.update(dict.fromkeys(t for t in candidates if t not in inside or not _vanishes(graph, t, inside)))
+    return list(found)
+
+
+def _vanishes(graph: fx.GraphModule, node: fx.Node, inside: set[fx.Node]) -> bool:
+    """Whether a runtime fuses the node with the ReLU that alone reads it, so that its output never exists."""
+    if not isinstance(module_of(graph, node), FUSES_RELU) or len(node.users) != 1:
+        return False
+    reader = next(iter(node.users))
+    return reader in inside and isinstance(module_of(graph, reader), nn.ReLU)
+
+
+def _is_logits(node: fx.Node) -> bool:
+    return all(user.op == "output" for user in node.users)
+
+
+def _grids(
+    graph: fx.GraphModule, tensors: list[fx.Node], ranges: dict[fx.Node, Range], *, signed: bool
+) -> dict[fx.Node, FakeQuant]:
+    """One grid for each tensor; tensors that must share one form a group with one range."""
+    group = {node: [node] for node in tensors}
+    for node in tensors:
+        module = module_of(graph, node) if node.op == "call_module" else None
+        for source in node.all_input_nodes:
+            if source not in group:
+                continue
+            same_sign = (ranges[source].low < 0) == (ranges[node].low < 0)
+            if isinstance(module, KEEPS_GRID) or (isinstance(module, Concat) and (signed or same_sign)):
+                _unite(group, source, node)
+    made: dict[int, FakeQuant] = {}
+    for members in group.values():
+        if id(members) not in made:
+            joined = ranges[members[0]]
+            for other in members[1:]:
+                joined = joined.join(ranges[other])
+            made[id(members)] = joined.grid(signed=signed)
+    return {node: _copy(made[id(members)]) for node, members in group.items()}
+
+
+def _unite(group: dict[fx.Node, list[fx.Node]], a: fx.Node, b: fx.Node) -> None:
+    if group[a] is not group[b]:
+        joined = group[a] + group[b]
+        for node in joined:
+            group[node] = joined
+
+
+def _copy(grid: FakeQuant) -> FakeQuant:
+    return FakeQuant(scale=grid.scale, zero_point=grid.zero_point, signed=grid.signed)
+
+
+def _grid_read_by(graph: fx.GraphModule, node: fx.Node) -> FakeQuant:
+    source = node.all_input_nodes[0]
+    grid = module_of(graph, source) if source.op == "call_module" else None
+    if not isinstance(grid, FakeQuant):
+        raise ExportError(f"an 8-bit layer must read a quantised tensor, but {node.target!r} reads {source.name!r}")
+    return grid
+
+
+def _redirect(node: fx.Node, replacement: fx.Node, readers: list[fx.Node]) -> None:
+    for reader in readers:
+        reader.replace_input_with(node, replacement)
+
+
+def _path(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else node.name
+
+
+COMPRESSOR = Quantize()
