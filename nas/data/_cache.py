@@ -73,7 +73,7 @@ def _write(path: Path, data: FaceData) -> None:
 
 
 def _read(path: Path) -> FaceData:
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     about = json.loads(str(arrays.pop("about")))
     digest = about.pop("digest")

@@ -1,8 +1,8 @@
 """A table of faces: a CSV file with columns path, label and, as far as known, split, subject, group, valence, arousal.
 
 Paths are relative to the file's folder. Labels are class names; names of expressions are brought to one spelling.
-Without val rows a tenth of the training faces is chosen by: whole subjects where the table names them. Without test rows
-there is no test split. Valence and arousal lie in -1..1.
+Without val rows a tenth of the training faces is chosen by: whole subjects where the table names them. Without test
+rows there is no test split. Valence and arousal lie in -1..1.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,27 @@
+"""Class names."""
+
+import pytest
+
+from nas.data._classes import EXPRESSIONS, canonical, ordered
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("Happiness", "happy"),
+        (" ANGER ", "angry"),
+        ("surprised", "surprise"),
+        ("neutral", "neutral"),
+        ("Bored", "bored"),
+    ],
+)
+def test_synonyms_become_one_name_and_others_stay(written: str, name: str) -> None:
+    assert canonical(written) == name
+
+
+def test_canonical_names_are_their_own() -> None:
+    assert tuple(map(canonical, EXPRESSIONS)) == EXPRESSIONS
+
+
+def test_order_is_expressions_then_numbers_then_words() -> None:
+    assert ordered(["sad", "10", "bored", "2", "angry", "sad"]) == ("angry", "sad", "bored", "2", "10")

@@ -1,0 +1,99 @@
+"""Tables of faces."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.data._base import FaceData
+from nas.data.csv import DATASET
+from nas.errors import DataError
+from tests.data.sources import pixels, write_csv, write_image
+
+
+def load(path: Path, **options: str) -> FaceData:
+    return DATASET.load(path, cache=path.parent / "cache", options=options)
+
+
+def table(folder: Path, header: str, *rows: str) -> Path:
+    for i, face in enumerate(pixels(6, side=40)):
+        write_image(folder / f"{i}.png", face)
+    path = folder / "t.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_subjects_are_not_parted(tmp_path: Path) -> None:
+    data = load(write_csv(tmp_path), val_share="0.3")
+    assert data.train.subjects is not None
+    assert data.val.subjects is not None
+    assert not set(data.train.subjects) & set(data.val.subjects)
+    # Ten subjects with four faces each: three of them are three tenths.
+    assert (len(data.train), len(data.val)) == (28, 12)
+    assert any("by subject" in note for note in data.notes)
+
+
+def test_every_column_arrives(tmp_path: Path) -> None:
+    data = load(write_csv(tmp_path))
+    assert data.classes == ("angry", "sad")
+    for split in (data.train, data.val):
+        assert split.affect is not None
+        assert split.groups is not None
+        # The writer gave the i-th face valence i / 40, label and group by parity: so pixels find the row.
+        rows = (split.affect[:, 0] * 40).round().astype(int)
+        assert np.array_equal(split.images[:, 0], pixels(40, side=36)[rows])
+        assert np.array_equal(split.labels, rows % 2)
+        assert split.groups.tolist() == ["ab"[r % 2] for r in rows]
+        assert np.all(split.affect[:, 1] == -0.5)
+
+
+def test_named_splits_and_shared_subjects_are_said(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,label,split,subject", "0.png,happy,training,a", "1.png,sad,dev,a", "2.png,sad,test,b")
+    data = load(path)
+    assert data.test is not None
+    assert (len(data.train), len(data.val), len(data.test)) == (1, 1, 1)
+    assert "the source's own splits share subjects: 1 in both train and val" in data.notes
+    assert "no faces to learn from in: sad" in data.notes
+
+
+def test_changed_image_is_read_anew(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,label,split", "0.png,happy,train", "1.png,sad,val")
+    first = load(path)
+    write_image(tmp_path / "0.png", pixels(1, side=40, seed=9)[0])
+    assert load(path).digest != first.digest
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "reason"),
+    [
+        ("path,label", "9.png,happy", r"image .*9\.png does not exist; paths are relative"),
+        ("path,label", "1.png,", "label is empty"),
+        ("path,label,split", "1.png,happy,holdout", "split must be train, val or test, but got 'holdout'"),
+        ("path,label,valence,arousal", "1.png,happy,high,0", "valence and arousal must be numbers"),
+        ("path,label,valence,arousal", "1.png,happy,0.5,", "valence and arousal must be numbers"),
+        ("path,label,valence,arousal", "1.png,happy,-2,-2", "valence and arousal must lie in -1..1"),
+        ("path,label,valence,arousal", "1.png,happy,nan,0", "valence and arousal must lie in -1..1"),
+    ],
+)
+def test_broken_row_is_named_with_its_reason(tmp_path: Path, header: str, row: str, reason: str) -> None:
+    good = ",".join(["0.png", "happy", "", ""][: header.count(",") + 1])
+    with pytest.raises(DataError, match=rf"t\.csv, row 3: {reason}"):
+        load(table(tmp_path, header, good, row))
+
+
+def test_some_subjects_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 3: other faces name their subject"):
+        load(table(tmp_path, "path,label,subject", "0.png,happy,a", "1.png,happy,"))
+
+
+def test_missing_column_and_broken_image(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="row 1: columns path, label are needed, but label is missing from path, emotion"
+    ):
+        load(table(tmp_path, "path,emotion", "0.png,happy"))
+    path = table(tmp_path, "path,label", "0.png,happy", "1.png,happy")
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"t\.csv, row 3: 1\.png is not a readable image"):
+        load(path)
+    with pytest.raises(DataError, match="holds no faces"):
+        load(table(tmp_path, "path,label"))

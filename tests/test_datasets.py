@@ -1,0 +1,29 @@
+"""Loading by word, and where the cache lies."""
+
+from pathlib import Path
+
+import pytest
+
+from nas.datasets import default_cache, load_data
+from nas.errors import UnknownMemberError
+
+
+def test_default_cache_respects_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "fer-nas"
+    data = load_data("synthetic", None, options={"n": "200"})
+    assert data.name == "synthetic"
+    assert list((tmp_path / "fer-nas").glob("synthetic-*.npz"))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert default_cache() == Path("/home/somebody/.cache/fer-nas")
+
+
+def test_cache_given_is_used(tmp_path: Path) -> None:
+    load_data("synthetic", None, options={"n": "200"}, cache=tmp_path / "c")
+    assert len(list((tmp_path / "c").iterdir())) == 1
+
+
+def test_unknown_word_lists_the_members() -> None:
+    with pytest.raises(UnknownMemberError, match="csv, fer2013, folder, synthetic"):
+        load_data("faces", None)
