@@ -22,6 +22,13 @@ from search_spaces._ops import NONE, OPS
 
 KINDS = ("normal", "reduce")
 NODES = 4
+SEEDS = (
+    (3, 16, ("none", "res_conv_3x3", "none"), ("none", "conv_3x3", "none")),
+    (5, 16, ("skip", "sep_conv_3x3", "none"), ("none", "conv_3x3", "none")),
+    (4, 24, ("none", "res_conv_3x3", "none"), ("max_pool_3x3", "conv_3x3", "none")),
+    (6, 16, ("skip", "sep_conv_3x3", "sep_conv_3x3"), ("max_pool_3x3", "sep_conv_5x5", "none")),
+)
+"""Cells, width, and for normal and reduction cells: the first node's two ops, and the second node's op on the first."""
 
 
 class DartsNet(nn.Module):
@@ -65,6 +72,12 @@ class Darts(SearchSpace):
             *SHARED_CHOICES,
             *(gene for kind in KINDS for i in range(NODES) for gene in _node_genes(kind, i)),
         )
+
+    def seeds(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+        """Small nets with one or two living nodes in a cell: few kernels, so fast on every device."""
+        options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
+        seeds = [_seed(*shape) for shape in SEEDS]
+        return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
 
     def decode(self, picked: Mapping[str, Value]) -> Architecture:
         """Living cells and nodes only, in the one form that equal nets share."""
@@ -125,6 +138,17 @@ class Darts(SearchSpace):
             stages={name: CellStage(cells) for name, cells in stages.items()},
             head=head(maps[-1], classes),
         )
+
+
+def _seed(cells: int, width: int, *ops: tuple[str, str, str]) -> dict[str, Value]:
+    picked: dict[str, Value] = {"cells": cells, "width": width, "stem_stride": 2, "input_size": 48}
+    picked |= {"activation": "relu", "attention": "none"}
+    for kind, (older, newer, second) in zip(KINDS, ops, strict=True):
+        for i in range(NODES):
+            picked |= {f"{kind}.n{i}.pair": "0,1", f"{kind}.n{i}.op_a": NONE, f"{kind}.n{i}.op_b": NONE}
+        picked |= {f"{kind}.n0.op_a": older, f"{kind}.n0.op_b": newer}
+        picked |= {f"{kind}.n1.pair": "1,2", f"{kind}.n1.op_b": second}
+    return picked
 
 
 def _node_genes(kind: str, i: int) -> tuple[Choice, ...]:
