@@ -217,5 +217,5 @@ def _html(figure: go.Figure, name: str, *, height: int, top: int = 16) -> str:
     )  # fmt: skip
     figure.update_xaxes(**grid, automargin=True)
     figure.update_yaxes(**grid)
-    config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+    config = {"displayModeBar": False, "responsive": True}
     return str(to_html(figure, full_html=False, include_plotlyjs=False, div_id=f"plot-{name}", config=config))

@@ -28,12 +28,14 @@ from nas.front import (
     latest,
     reference,
     search_front,
+    values,
     verified_front,
-)  # fmt: skip
+)
 from nas.measure import Measurement
 from nas.pareto import knee
 from nas.records import Record, RunFolder
 
+NOTHING = "&mdash;"
 AXES = (
     "latency on the target, ms",
     "latency on the machine of the search, ms (5th percentile)",
@@ -126,7 +128,7 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
             "".join(_classes_section(v, named=len(views) > 1) for v in views),
             paper.columns(_time_section(views), _provenance_section(views)),
             paper.section("What this is, and what it is not", "", paper.listing([text(line) for line in ETHICS])),
-            "<footer>Made by nas from records.jsonl. Every figure was read off the ONNX file it stands beside.</footer>",
+            "<footer>Made from records.jsonl. Every figure was read off the ONNX file it stands beside.</footer>",
         ]
     )
     html = paper.page(title=title, header=_header(views), body=body, scripts=plots.script())
@@ -150,7 +152,7 @@ def _header(views: Sequence[_View]) -> str:
         ("run", ", ".join(v.name for v in views)),
         ("target", ", ".join(dict.fromkeys(v.config.target for v in views))),
         ("space", ", ".join(dict.fromkeys(v.config.space for v in views))),
-        ("data", f"{first.data['name']}{' (synthetic)' if first.synthetic else ''}"),
+        ("data", f"{first.data['name']}"),
         ("objectives", ", ".join(c.objectives)),
         ("sampler", ", ".join(dict.fromkeys(v.config.sampler for v in views))),
         *[(name.replace("_", " "), str(value)) for name, value in _limits(c).items()],
@@ -165,8 +167,8 @@ def _header(views: Sequence[_View]) -> str:
             else ""
         )
         + (
-            '<div class="warn"><b>Predicted latency.</b> No such device was at hand: target latencies are computed from '
-            "its profile, not measured. What was measured on the machine of the search stands beside them.</div>"
+            '<div class="warn"><b>Predicted latency.</b> No such device was at hand: target latencies are computed '
+            "from its profile, not measured. What was measured on the machine of the search stands beside them.</div>"
             if "predicted" in kinds
             else ""
         )
@@ -192,7 +194,7 @@ def _figures(views: Sequence[_View]) -> list[tuple[str, str, str]]:
         best = max(members, key=lambda r: r.score.accuracy if r.score else 0.0)
         fast = min(members, key=lambda r: r.latency.latency_ms if r.latency else 0.0)
         small = min(members, key=lambda r: r.size_bytes or 0)
-        bend = members[knee([[r.objective("accuracy"), r.objective("latency")] for r in members], [True, False])]
+        bend = members[knee(values(members, ("accuracy", "latency")), [True, False])]
         cards += [
             ("most accurate", _percent(best), f"{_ms(best.latency)}, trial {best.trial}"),
             ("fastest", _ms(fast.latency), f"{_percent(fast)}, trial {fast.trial}"),
@@ -208,11 +210,11 @@ def _front_section(views: Sequence[_View]) -> str:
     limits = (c.max_latency, 100 * c.min_accuracy if c.min_accuracy else None) if len(views) == 1 else (None, None)
     if not any(v.front for v in views):
         return paper.section("The front", "No candidate is complete yet.")
-    errors = {m.relative_error for m in (_Prediction.of(r) for v in views for r in v.front) if m}
+    errors = [share for v in views for r in v.front if (share := _relative_error(r.latency))]
     note = (
-        "Up and to the left is better. Filled circles are measured, open diamonds predicted; a solid line joins the front "
-        "that was trained in full and measured again, a dotted one the front as the search left it, and thin dotted "
-        "lines show where full training took each member. Ticks at the bottom are candidates that broke a limit before "
+        "Up and to the left is better. Filled circles are measured, open diamonds predicted; a solid line joins the "
+        "front that was trained in full and measured again, a dotted one the front as the search left it, and thin "
+        "dotted lines show where full training took each member. Ticks at the bottom are candidates that broke a limit before "
         "any training. Dashed lines are the limits asked for."
     )
     if errors:
@@ -220,14 +222,9 @@ def _front_section(views: Sequence[_View]) -> str:
     return paper.section("The front", note, plots.front(layers, AXES, limits=limits))
 
 
-@dataclass(frozen=True)
-class _Prediction:
-    relative_error: float
-
-    @classmethod
-    def of(cls, record: Record) -> "_Prediction | None":
-        m = record.latency
-        return cls(m.high_ms / m.latency_ms - 1) if m and m.kind == "predicted" and m.latency_ms else None
+def _relative_error(m: Measurement | None) -> float | None:
+    """Half-width of a predicted latency's interval, as a share of it."""
+    return m.high_ms / m.latency_ms - 1 if m and m.kind == "predicted" and m.latency_ms else None
 
 
 def _layers(view: _View, index: int, *, named: bool) -> list[plots.Layer]:
@@ -292,8 +289,8 @@ def _hover(r: Record) -> str:
 def _table_section(view: _View, *, named: bool) -> str:
     before = {r.key: r for r in view.searched}
     head = [
-        "trial", "accuracy", "in the search", "latency on the target", "on this host, p5", "file", "weights", "MMAC",
-        "channels removed", "bits", "epochs", "take it",
+        "trial", "accuracy", "in the search", "latency on the target", "host, p5", "file", "MMAC", "removed", "epochs",
+        "take it",
     ]  # fmt: skip
     body = [_table_row(view, r, before.get(r.key)) for r in view.front]
     which = "Verified front" if view.verified_front else "Search front"
@@ -309,29 +306,36 @@ def _table_section(view: _View, *, named: bool) -> str:
     waiting = len({r.key for r in view.search_front} - {r.key for r in latest(view.records, "verified")})
     if view.verified_front and waiting:
         told += f"<p>{waiting} further members of the search front were not trained in full.</p>"
-    return paper.section(f"{which}{f' of {view.name}' if named else ''}", note, paper.table(head, body), told)
+    return paper.section(f"{which}{f' of {view.name}' if named else ''}", note, paper.table(head, body, wrap=[9]), told)
 
 
 def _table_row(view: _View, r: Record, before: Record | None) -> list[str]:
     score, latency, host = r.score, r.latency, host_measurement(r)
-    searched = _percent(before) if before and before is not r else "&ndash;"
+    at_target, at_host = NOTHING, NOTHING
+    if latency:
+        span = f"<small>{latency.low_ms:.3g} to {latency.high_ms:.3g}, {text(latency.device)}</small>"
+        at_target = f"<b>{_ms(latency)}</b> {paper.kind_tag(latency.kind)}{span}"
+    if host:
+        at_host = f"{host.p5_ms or host.latency_ms:.3g} ms<small>median {host.latency_ms:.3g}</small>"
     return [
         f"<b>{r.trial}</b><small>{r.key[:8]}</small>",
-        f"<b>{_percent(r)}</b><small>{score.low:.1%} to {score.high:.1%}</small>" if score else "&ndash;",
-        searched,
-        f"<b>{_ms(latency)}</b> {paper.kind_tag(latency.kind)}<small>{latency.low_ms:.3g} to {latency.high_ms:.3g}, "
-        f"{text(latency.device)}</small>"
-        if latency
-        else "&ndash;",
-        f"{host.p5_ms or host.latency_ms:.3g} ms<small>median {host.latency_ms:.3g}</small>" if host else "&ndash;",
-        f"{(r.size_bytes or 0) / 1e3:.1f} kB",
-        f"{r.params or 0:,}",
+        f"<b>{_percent(r)}</b><small>{score.low:.1%} to {score.high:.1%}</small>" if score else NOTHING,
+        _percent(before) if before and before is not r else NOTHING,
+        at_target,
+        at_host,
+        f"{(r.size_bytes or 0) / 1e3:.1f} kB<small>{r.params or 0:,} weights</small>",
         f"{(r.macs or 0) / 1e6:.2f}",
-        f"{r.candidate.sparsity:.0%}",
-        text(bits_text(r.candidate.bits)).replace(" ", "<br>"),
+        f"{r.candidate.sparsity:.0%} of channels<small>{text(_bits(r.candidate.bits))}</small>",
         f"{r.epochs:.1f}",
         paper.command(f"nas export {view.folder.path} --trial {r.trial}"),
     ]
+
+
+def _bits(bits: dict[str, int]) -> str:
+    """The commonest bit-width, then the units that differ from it."""
+    most = max(bits.values(), key=list(bits.values()).count)
+    others = [f"{unit} {width}" for unit, width in bits.items() if width != most]
+    return ", ".join([f"{most} bits", *others])
 
 
 def _hypervolume_section(views: Sequence[_View]) -> str:
@@ -341,8 +345,8 @@ def _hypervolume_section(views: Sequence[_View]) -> str:
     corner = reference([r for v in views for r in v.searched], objectives)
     curves = {v.name: hypervolume_curve(v.records, objectives, corner=corner) for v in views}
     note = (
-        "Share of the box between no accuracy at the largest feasible cost and full accuracy at no cost that the search "
-        "front covers, after each finished candidate. Where it is flat, further search has stopped to pay."
+        "Share of the box between no accuracy at the largest feasible cost and full accuracy at no cost that the "
+        "search front covers, after each finished candidate. Where it is flat, further search has stopped to pay."
     )
     plot = plots.lines(curves, x="finished candidates", y="hypervolume, share", name="hypervolume")
     return paper.section("Hypervolume", note, plot)
@@ -383,7 +387,7 @@ def _classes_section(view: _View, *, named: bool) -> str:
         ),
         paper.section(
             f"Confusion{suffix}",
-            "Rows are the annotators' labels, columns what the net says; faces counted, shaded by the share of the row.",
+            "Rows are the annotators' labels, columns what the net says; faces counted, shaded by share of the row.",
             paper.choose(f"confusion-{view.name}", options),
         ),
     )
@@ -393,7 +397,7 @@ def _recall_cells(r: Record, classes: Sequence[str]) -> list[tuple[str, float]]:
     if r.score is None:
         return []
     shares = [r.score.recall.get(name) for name in classes]
-    cells = [("&ndash;" if s is None else f"{s:.0%}", float("nan") if s is None else s) for s in shares]
+    cells = [("" if s is None else f"{s:.0%}", float("nan") if s is None else s) for s in shares]
     return [*cells, (f"{r.score.balanced_accuracy:.1%}", float("nan")), (f"{r.score.macro_f1:.3f}", float("nan"))]
 
 
