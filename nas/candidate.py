@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
+from search_spaces._base import HEAD, STEM, Architecture, SearchSpace, Value
 
 SPARSITIES = (0.0, 0.25, 0.5, 0.75)
 
@@ -61,14 +61,6 @@ class Candidate:
         return cls(**fields)
 
 
-def compression_choices(space: SearchSpace, *, precisions: tuple[int, ...]) -> tuple[Choice, ...]:
-    """The compression genes of a space on a target that runs these bit-widths."""
-    units = (STEM, *space.stages, HEAD)
-    sparsity = [Choice(name=f"sparsity.{stage}", options=SPARSITIES) for stage in space.stages]
-    bits = [Choice(name=f"bits.{unit}", options=tuple(sorted(precisions))) for unit in units]
-    return (*sparsity, *(bits if len(precisions) > 1 else ()))
-
-
 def decode(
     space: SearchSpace, picked: Mapping[str, Value], *, channel_multiple: int, precisions: tuple[int, ...]
 ) -> Candidate:
@@ -79,18 +71,20 @@ def decode(
     """
     architecture = space.decode(picked)
     widths = space.widths(architecture)
-    pruned = {s: kept_width(w, float(picked[f"sparsity.{s}"]), channel_multiple) for s, w in widths.items()}
+    pruned = {s: kept_width(w, float(picked.get(f"sparsity.{s}", 0.0)), channel_multiple) for s, w in widths.items()}
     bits = {unit: int(picked.get(f"bits.{unit}", max(precisions))) for unit in (STEM, *widths, HEAD)}
     return Candidate(space=space.name, architecture=architecture, widths=widths, pruned=pruned, bits=bits)
 
 
 def kept_width(width: int, sparsity: float, multiple: int) -> int:
-    """Channels left of `width` when `sparsity` of them go: on the grid, at least one step, never more than `width`.
+    """Channels left of `width` when `sparsity` of them go: all for 0, else on the grid, at least one step if it fits.
 
     Raises:
         ValueError: `sparsity` is outside [0, 1).
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must be in [0, 1), but got {sparsity}; 0 keeps every channel")
+    if sparsity == 0:
+        return width
     steps = max(1, round(width * (1 - sparsity) / multiple))
     return min(width, steps * multiple)

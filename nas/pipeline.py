@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nas.compressors._base import Compressor
 from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
+from nas.compressors._base import Compressor
 from nas.config import SearchConfig
 from nas.costs import Costs, costs
 from nas.data._base import FaceData, Images
@@ -317,7 +317,8 @@ class Evaluator:
     def _calibration(self, count: int) -> Images:
         """Training images, spread evenly over the set: never noise, never validation."""
         rows = np.linspace(0, len(self.data.train) - 1, min(count, len(self.data.train))).astype(int)
-        return self.data.train.images[rows]
+        chosen: Images = self.data.train.images[rows]
+        return chosen
 
     def _fit(
         self,

@@ -7,6 +7,7 @@ left by a process that died: the next `ask` hands it out again, under its own nu
 import itertools
 import logging
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from nas.config import OBJECTIVES, SearchConfig
@@ -28,6 +30,7 @@ from search_spaces._base import Choice, Value
 logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.log"
+MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 WORST = {"accuracy": 0.0}
 """What is told for an objective that was not evaluated, because a constraint was broken before."""
 
@@ -67,7 +70,7 @@ class Study:
         self.folder, self.objectives = folder, config.objectives
         self.choices = {c.name: c for c in choices}
         self.distributions = {c.name: distribution(c) for c in choices}
-        directions = ["maximize" if OBJECTIVES[o] else "minimize" for o in config.objectives]
+        directions = [MAXIMIZE if OBJECTIVES[o] else MINIMIZE for o in config.objectives]
         with folder.claim("ask", wait=True):
             self._storage = open_storage(folder.path, config.storage)
             try:
@@ -76,13 +79,15 @@ class Study:
                 )
             except optuna.exceptions.StorageInternalError as error:
                 raise ConfigError(f"storage {config.storage} cannot be used: {error}") from None
-            if [d.name.lower() for d in self._study.directions] != directions:
+            if self._study.directions != directions:
                 raise ConfigError(
                     f"study {config.run_name!r} in {config.storage} has other objectives; give this run a --name"
                 )
             self._make_sampler, self._seed = make_sampler, config.seed
             if not self._study.get_trials(deepcopy=False):
-                self._study.set_metric_names(list(config.objectives))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    self._study.set_metric_names(list(config.objectives))
                 for picked in seeds:
                     self._study.enqueue_trial({k: v for k, v in picked.items() if k in self.choices})
 
@@ -141,9 +146,13 @@ class Study:
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         found = {}
         for index, objective in enumerate(self.objectives):
+
+            def value(trial: optuna.trial.FrozenTrial, index: int = index) -> float:
+                return float(trial.values[index])
+
             try:
                 found[objective] = optuna.importance.get_param_importances(
-                    self._study, evaluator=evaluator, target=lambda t, i=index: t.values[i]
+                    self._study, evaluator=evaluator, target=value
                 )
             except (ValueError, RuntimeError) as error:  # every gene constant, or too few distinct values
                 logger.info("no importance for %s: %s", objective, error)
