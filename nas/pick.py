@@ -7,20 +7,31 @@ asked, it is the knee.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nas.config import Bytes, Milliseconds
 from nas.errors import ConfigError
 from nas.front import directions, front, values
 from nas.pareto import knee as knee_of
 from nas.records import Record
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a pick must keep; None means no limit. Milliseconds on the target, bytes, share of faces 0..1."""
+class Limits(BaseModel):
+    """What a pick must keep; None means no limit.
 
-    max_latency: float | None = None
-    max_size: float | None = None
-    min_accuracy: float | None = None
+    Attributes:
+        max_latency: milliseconds on the target; text may carry a unit ("5ms").
+        max_size: bytes of the file; text may carry a unit ("500kB").
+        min_accuracy: on the selection split, 0..1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_latency: Milliseconds | None = None
+    max_size: Bytes | None = None
+    min_accuracy: float | None = Field(default=None, ge=0, le=1)
 
     def broken_by(self, record: Record) -> list[str]:
         """The limits that a record breaks, in words; an unknown figure breaks its limit."""
@@ -38,6 +49,20 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+
+def make_limits(**fields: Any) -> Limits:
+    """Checked limits, from numbers or from text with a unit.
+
+    Raises:
+        ConfigError: one line for the first that does not fit.
+    """
+    try:
+        return Limits(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {message}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

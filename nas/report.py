@@ -214,8 +214,8 @@ def _front_section(views: Sequence[_View]) -> str:
     note = (
         "Up and to the left is better. Filled circles are measured, open diamonds predicted; a solid line joins the "
         "front that was trained in full and measured again, a dotted one the front as the search left it, and thin "
-        "dotted lines show where full training took each member. Ticks at the bottom are candidates that broke a limit before "
-        "any training. Dashed lines are the limits asked for."
+        "dotted lines show where full training took each member. Ticks at the bottom are candidates that broke a "
+        "limit before any training. Dashed lines are the limits asked for."
     )
     if errors:
         note += f" A predicted latency may be off by about {max(errors):.0%}; switch the intervals on to see it."

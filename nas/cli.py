@@ -1,0 +1,298 @@
+"""The command line: parses, calls, prints. Everything else is in the modules it calls, which are imported at use.
+
+A `NasError` is one line on stderr and exit status 2; an interrupted command says so and exits with 130.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+import nas
+from nas.config import SearchConfig, make_config, read_config
+from nas.errors import ConfigError, NasError
+
+if TYPE_CHECKING:
+    from nas.records import RunFolder
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="nas", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Search for small, fast facial-expression nets for a device, and hold ONNX files with measured figures.",
+    epilog="Example: nas search --target jetson",
+)  # fmt: skip
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.", epilog="Example: nas data check synthetic")
+app.add_typer(data_app, name="data")
+
+RunPath = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="Folder of the run; the newest below runs/ if left out.")
+]
+RunsPath = Annotated[Path, typer.Option(help="Folder of all runs.")]
+MaxLatency = Annotated[str | None, typer.Option(help="Upper limit on the target, for example 5ms.")]
+MaxSize = Annotated[str | None, typer.Option(help="Upper limit of the file, for example 500kB.")]
+MinAccuracy = Annotated[float | None, typer.Option(help="Lower limit, 0..1, on the selection split.")]
+Knee = Annotated[bool, typer.Option("--knee", help="Take the knee of what is within the limits (the default without).")]
+
+
+def main() -> None:
+    """The entry point of the `nas` command."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    app()
+
+
+def _told(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn errors made on purpose into one line and an exit status."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except NasError as error:
+            typer.echo(f"nas: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("nas: stopped; the same command goes on where it stopped", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        Console().print(f"fer-nas {nas.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command(epilog="Example: nas search --target jetson --max-latency 5ms --budget 30m")
+@_told
+def search(
+    target: Annotated[str | None, typer.Option(help="Device to search for; see `nas targets`. [jetson]")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space: darts, plain, ... [darts]")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set: synthetic, fer2013, ... [synthetic]")] = None,
+    data: Annotated[Path | None, typer.Option(help="File or folder of the data set.")] = None,
+    data_option: Annotated[list[str] | None, typer.Option(help="Setting of the data set, NAME=VALUE; repeat.")] = None,
+    objectives: Annotated[str | None, typer.Option(help="accuracy,latency and any of size, energy.")] = None,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    min_accuracy: MinAccuracy = None,
+    trials: Annotated[int | None, typer.Option(help="Stop after so many candidates.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Stop after so long, all included: 30m, 4h. [4m]")] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random. [tpe]")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data in the search. [3]")] = None,
+    rungs: Annotated[str | None, typer.Option(help="Shares of the epochs after which a candidate may stop.")] = None,
+    final_epochs: Annotated[int | None, typer.Option(help="Further passes for the front's members. [20]")] = None,
+    verify: Annotated[int | None, typer.Option(help="How many members are trained in full. [5]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random. [0]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for training; 0 is all cores. [0]")] = None,
+    device: Annotated[str | None, typer.Option(help="Where to train: auto, cpu or cuda. [auto]")] = None,
+    storage: Annotated[str | None, typer.Option(help="URL of an Optuna storage; a file in the run by default.")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of all runs. [runs]")] = None,
+    name: Annotated[str | None, typer.Option(help="Of this run; made of data, space and target if left out.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with these fields; flags go first.")] = None,
+) -> None:
+    """Search, train the front in full, and write the run folder. The same command again goes on where it stopped."""
+    flags: dict[str, Any] = {
+        "target": target, "space": space, "dataset": dataset, "data": data, "max_latency": max_latency,
+        "max_size": max_size, "min_accuracy": min_accuracy, "trials": trials, "budget": budget, "sampler": sampler,
+        "epochs": epochs, "final_epochs": final_epochs, "verify": verify, "seed": seed, "threads": threads,
+        "device": device, "storage": storage, "runs": runs, "name": name,
+        "objectives": tuple(objectives.split(",")) if objectives else None,
+        "rungs": _numbers(rungs, "--rungs 0.1,0.3,1") if rungs else None,
+        "data_options": _pairs(data_option) if data_option else None,
+    }  # fmt: skip
+    _search(_configured(config, flags))
+
+
+def _search(config: SearchConfig) -> None:
+    from nas.api import search as run_search
+    from nas.terminal import Watcher, show_front
+
+    console = Console()
+    with Watcher(console) as watch:
+        run = run_search(config, watch=watch)
+    show_front(console, run.folder)
+    path = run.folder.path
+    lines = (f"report   {path / 'report.html'}", f"pick     nas pick {path}", f"export   nas export {path} --knee")
+    console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: nas pick runs/synthetic-darts-jetson --max-latency 2ms")
+@_told
+def pick(
+    run: RunPath = None,
+    knee: Knee = False,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    min_accuracy: MinAccuracy = None,
+    runs: RunsPath = Path("runs"),
+) -> None:
+    """Choose one point of the front, and say why this one and what its neighbours would give."""
+    from nas.pick import make_limits
+    from nas.pick import pick as choose
+    from nas.terminal import show_pick
+
+    folder = _folder(run, runs)
+    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
+    picked = choose(folder.records(), folder.config.objectives, limits=limits, knee=knee)
+    console = Console()
+    show_pick(console, picked)
+    console.print(f"\nexport   nas export {folder.path} --trial {picked.record.trial}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: nas export runs/synthetic-darts-jetson --trial 37 --out my_model")
+@_told
+def export(
+    run: RunPath = None,
+    trial: Annotated[str | None, typer.Option(help="Number of a trial, or first digits of a key.")] = None,
+    knee: Knee = False,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    min_accuracy: MinAccuracy = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write. [exported/RUN-TRIAL]")] = None,
+    runs: RunsPath = Path("runs"),
+) -> None:
+    """Write model.onnx, a model card, a golden input/output pair and the record of one point: a trial or a pick."""
+    from nas.api import export as write
+    from nas.pick import NO_LIMITS, make_limits
+    from nas.pick import pick as choose
+
+    folder = _folder(run, runs)
+    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
+    if trial is not None and (knee or limits != NO_LIMITS):
+        raise ConfigError("give --trial, or --knee and limits, but not both: a trial is chosen already")
+    which = trial or choose(folder.records(), folder.config.objectives, limits=limits, knee=knee).record
+    model = write(folder, which, out=out)
+    console = Console()
+    for file in sorted(model.parent.iterdir()):
+        console.print(f"{file}  {file.stat().st_size:,} bytes", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: nas measure my_model/model.onnx --target cpu")
+@_told
+def measure(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The file.")],
+    target: Annotated[str, typer.Option(help="Device; see `nas targets`.")] = "cpu",
+    measured_runs: Annotated[int, typer.Option("--runs", help="Timed runs.", min=2)] = 300,
+    threads: Annotated[int, typer.Option(help="Threads of the runtime.", min=1)] = 1,
+) -> None:
+    """State the latency of an ONNX file on a target: measured where that is this machine, else predicted."""
+    from nas._model_card import statement
+    from nas.api import measure as state
+
+    for found in state(model, target=target, runs=measured_runs, threads=threads):
+        Console().print(statement(found.to_dict()), highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: nas report runs/synthetic-darts-jetson runs/synthetic-plain-jetson")
+@_told
+def report(
+    run: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Folders of runs on the same data; the newest.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file. [RUN/report.html, or comparison.html]")] = None,
+    runs: RunsPath = Path("runs"),
+) -> None:
+    """Write the report of a run anew, or of several runs beside each other, and show their fronts."""
+    from nas.report import write_report
+    from nas.terminal import show_front
+
+    folders = [_folder(path, runs) for path in run] if run else [_folder(None, runs)]
+    path = out or (folders[0].path / "report.html" if len(folders) == 1 else Path("comparison.html"))
+    written = write_report(folders, path)
+    console = Console()
+    for folder in folders:
+        console.print(f"{folder.path}", style="bold", highlight=False, soft_wrap=True)
+        show_front(console, folder)
+    console.print(f"\nreport   {written}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: nas dashboard runs/synthetic-darts-jetson --port 8081")
+@_told
+def dashboard(
+    run: RunPath = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    runs: RunsPath = Path("runs"),
+) -> None:
+    """Serve Optuna's dashboard on a run, also while its search goes on. Stop it with Ctrl-C."""
+    from nas.dashboard import serve
+
+    folder = _folder(run, runs)
+    Console().print(f"{folder.path} at http://{host}:{port}/dashboard/", highlight=False, soft_wrap=True)
+    serve(folder, host=host, port=port)
+
+
+@app.command(epilog="Example: nas targets")
+@_told
+def targets() -> None:
+    """List the devices that can be searched for."""
+    from nas.targets import targets as profiles
+    from nas.terminal import targets_table
+
+    Console().print(targets_table(profiles()))
+
+
+@app.command(epilog="Example: nas doctor")
+@_told
+def doctor() -> None:
+    """Look at versions, devices and what is missing. Exit status 1 where a search could not go on."""
+    from nas.doctor import doctor as examine
+    from nas.terminal import findings_table
+
+    findings = examine()
+    Console().print(findings_table(findings))
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)
+
+
+@data_app.command("check", epilog="Example: nas data check fer2013 --data fer2013.csv")
+@_told
+def data_check(
+    dataset: Annotated[str, typer.Argument(help="Data set: synthetic, fer2013, folder, csv.")] = "synthetic",
+    data: Annotated[Path | None, typer.Option(help="File or folder of the data set.")] = None,
+    data_option: Annotated[list[str] | None, typer.Option(help="Setting of the data set, NAME=VALUE; repeat.")] = None,
+) -> None:
+    """Count faces and classes, and look for copies within and across splits and for constant images."""
+    from nas.data_check import check
+    from nas.datasets import load_data
+    from nas.terminal import plain_table
+
+    result = check(load_data(dataset, data, options=_pairs(data_option or [])))
+    console = Console()
+    console.print(plain_table(result.table()))
+    console.print(plain_table([("found", "times"), *((what, str(count)) for what, count in result.findings())]))
+    for note in (*result.notes, f"digest {result.digest}"):
+        console.print(note, highlight=False, soft_wrap=True)
+
+
+def _configured(file: Path | None, flags: dict[str, Any]) -> SearchConfig:
+    """The configuration of a file and flags; a flag goes before the file's field."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return make_config(**((read_config(file).model_dump(exclude_unset=True) if file else {}) | given))
+
+
+def _folder(run: Path | None, runs: Path) -> "RunFolder":
+    from nas.run import load_run
+
+    return load_run(run, runs=runs).folder
+
+
+def _numbers(words: str, example: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in words.split(","))
+    except ValueError:
+        raise ConfigError(f"need numbers with commas between, but got {words!r}; try {example}") from None
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    broken = [word for word in words if "=" not in word]
+    if broken:
+        raise ConfigError(f"--data-option must be NAME=VALUE, but got {broken[0]!r}")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}

@@ -1,0 +1,209 @@
+"""What the command line shows: a search while it goes on, fronts, targets and findings as tables."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hw_profiles._base import HardwareProfile
+from nas.doctor import Finding
+from nas.front import bits_text, fallen, front, host_measurement, latest, search_front, verified_front
+from nas.pick import Pick
+from nas.records import Record, RunFolder
+from nas.search import Status
+
+QUIET_EVERY_CANDIDATES = 10
+QUIET_EVERY_S = 60.0
+"""Without a terminal there is one line after so many candidates, or when so much time has gone by."""
+
+PHASES = {"search": "searching", "verify": "training the front in full", "done": "done"}
+
+
+class Watcher:
+    """Shows the status of a search: a live panel on a terminal, now and then one line elsewhere.
+
+    Life: entered, called with each status, left; the panel is gone then.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
+        self._said_at, self._said_done, self._said_phase = time.monotonic(), 0, "search"
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.__exit__(kind, error, trace)
+
+    def __call__(self, status: Status) -> None:
+        """Show where the search stands."""
+        if self._live:
+            self._live.update(panel(status))
+        elif self._is_due(status):
+            self._said_at, self._said_done, self._said_phase = time.monotonic(), status.done, status.phase
+            self._console.print(one_line(status), highlight=False, soft_wrap=True)
+
+    def _is_due(self, status: Status) -> bool:
+        if status.phase != self._said_phase:
+            return True
+        news = status.done >= self._said_done + QUIET_EVERY_CANDIDATES
+        return status.phase != "done" and (news or time.monotonic() - self._said_at >= QUIET_EVERY_S)
+
+
+def panel(status: Status) -> Panel:
+    """The status as a panel of a few lines."""
+    figures = Table.grid(padding=(0, 3))
+    for _ in range(4):
+        figures.add_column()
+    figures.add_row(
+        Text.assemble("candidates " if status.phase == "search" else "verified ", (_progress(status), "bold")),
+        Text.assemble("feasible ", (f"{status.feasible:.0%}", "bold")),
+        Text.assemble("hypervolume ", (f"{status.hypervolume:.4g}", "bold")),
+        Text.assemble("time left ", (clock(status.left_s), "bold")),
+    )
+    best = Text.assemble("best within the limits: ", (status.best, "bold green"))
+    now = Text(status.activity or "...", style="dim", no_wrap=True, overflow="ellipsis")
+    bar = [ProgressBar(total=status.total, completed=min(status.done, status.total))] if status.total else []
+    title = f"{status.run}: {PHASES[status.phase]}"
+    return Panel(Group(figures, best, now, *bar), title=title, title_align="left", border_style="cyan")
+
+
+def one_line(status: Status) -> str:
+    """The status as one plain line."""
+    left = f", {clock(status.left_s)} left" if status.left_s is not None else ""
+    what = "candidates" if status.phase == "search" else "verified"
+    return (
+        f"{PHASES[status.phase]}: {_progress(status)} {what}, {status.feasible:.0%} feasible, "
+        f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}"
+    )
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as h:mm:ss or m:ss; "no limit" for None."""
+    if seconds is None:
+        return "no limit"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def show_front(console: Console, folder: RunFolder) -> None:
+    """The front of a run, the search front beside the verified one, and who fell off."""
+    records, objectives = folder.records(), folder.config.objectives
+    members = front(records, objectives)
+    if not members:
+        failed = [r for r in records if r.status != "complete"]
+        why = f"; the last one: {failed[-1].reason}" if failed else ""
+        console.print(f"No candidate is complete and within the limits yet ({len(records)} tried{why}).")
+        return
+    verified = bool(verified_front(records, objectives))
+    before = {r.key: r for r in latest(records, "search")} if verified else {}
+    console.print(front_table(members, before=before, title="verified front" if verified else "search front"))
+    for fell in fallen(records, objectives):
+        console.print(f"  fell off: trial {fell.search.trial} ({fell.reason})", highlight=False)
+    waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
+    if verified and waiting:
+        console.print(f"  {waiting} further members of the search front were not trained in full", highlight=False)
+    console.print(f"  accuracy on {members[0].accuracy_split or 'val'}, of {_faces(members[0])} faces", highlight=False)
+
+
+def front_table(members: Sequence[Record], *, before: Mapping[str, Record], title: str) -> Table:
+    """Members of a front as a table; `before` holds the search's record of each key, for comparison."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    table.add_column("trial", justify="right")
+    table.add_column("accuracy [95 %]")
+    if before:
+        table.add_column("in search", justify="right")
+    table.add_column("ms", justify="right")
+    table.add_column("[95 %]")
+    table.add_column("kind")
+    for head in ("host ms", "kB", "weights", "MMAC", "sparsity"):
+        table.add_column(head, justify="right")
+    table.add_column("bits")
+    table.add_column("epochs", justify="right")
+    for r in members:
+        table.add_row(*_cells(r, before))
+    return table
+
+
+def show_pick(console: Console, picked: Pick) -> None:
+    """A pick, why it was chosen, and what its neighbours would give."""
+    console.print(front_table([picked.record], before={}, title=f"trial {picked.record.trial}"))
+    console.print(f"  why: {picked.why}", highlight=False)
+    for line in picked.trade():
+        console.print(f"  {line}", highlight=False)
+
+
+def targets_table(profiles: Mapping[str, HardwareProfile]) -> Table:
+    """All targets: what they are, what they run, and whether their latency is measured here or predicted."""
+    table = Table(header_style="dim", box=None, pad_edge=False)
+    for head in ("target", "device", "runtime", "bits", "channels", "latency"):
+        table.add_column(head)
+    for name, p in profiles.items():
+        error = f", +-{p.latency.relative_error:.0%}" if p.latency else ""
+        latency = "measured here" if p.local else f"predicted{error}" if p.latency else "none published"
+        alias = f" (= {p.name})" if name != p.name else ""
+        bits = " ".join(str(b) for b in p.precisions)
+        table.add_row(f"[bold]{name}[/]{alias}", p.title, p.runtime, bits, f"x{p.channel_multiple}", latency)
+    return table
+
+
+def findings_table(findings: Iterable[Finding]) -> Table:
+    """What the doctor found."""
+    table = Table(header_style="dim", box=None, pad_edge=False)
+    for head in ("", "what", "found", "advice"):
+        table.add_column(head, overflow="fold")
+    for f in findings:
+        table.add_row("[green]ok[/]" if f.ok else "[red]no[/]", f.name, Text(f.value), Text(f.advice))
+    return table
+
+
+def plain_table(rows: Sequence[Sequence[str]]) -> Table:
+    """Rows of words, the first of them the header."""
+    table = Table(header_style="dim", box=None, pad_edge=False)
+    for i, head in enumerate(rows[0]):
+        table.add_column(head, justify="right" if i else "left")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _cells(r: Record, before: Mapping[str, Record]) -> list[str]:
+    score, latency, host = r.score, r.latency, host_measurement(r)
+    searched = before.get(r.key)
+    return [
+        str(r.trial),
+        f"[bold]{score.accuracy:.1%}[/] {score.low:.1%}..{score.high:.1%}" if score else "-",
+        *([f"{searched.score.accuracy:.1%}" if searched and searched.score else "-"] if before else []),
+        f"[bold]{latency.latency_ms:.3g}[/]" if latency else "-",
+        f"{latency.low_ms:.3g}..{latency.high_ms:.3g}" if latency else "-",
+        {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}[latency.kind] if latency else "-",
+        f"{host.p5_ms or host.latency_ms:.3g}" if host else "-",
+        f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
+        f"{r.params:,}" if r.params else "-",
+        f"{r.macs / 1e6:.2f}" if r.macs else "-",
+        f"{r.candidate.sparsity:.0%}",
+        bits_text(r.candidate.bits),
+        f"{r.epochs:.1f}",
+    ]
+
+
+def _progress(status: Status) -> str:
+    return f"{status.done} of {status.total}" if status.total else str(status.done)
+
+
+def _faces(record: Record) -> str:
+    return f"{record.score.n:,}" if record.score else "no"
