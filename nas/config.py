@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -26,9 +27,9 @@ def quantity(text: str | float, units: Mapping[str, float], *, example: str) -> 
     Raises:
         ConfigError: it is not a positive number, or the unit is none of `units`.
     """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", str(text))
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]*)\s*", str(text))
     unit = match[2].lower() if match else ""
-    if not match or float(match[1]) <= 0 or (unit and unit not in units):
+    if not match or not 0 < float(match[1]) < math.inf or (unit and unit not in units):
         raise ConfigError(f"need a positive number with one of {', '.join(units)}, but got {text!r}; try {example}")
     return float(match[1]) * (units[unit] if unit else 1.0)
 
@@ -69,7 +70,7 @@ class SearchConfig(BaseModel):
         name: of this run; None makes it from data set, space and target.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     target: str = "jetson"
     space: str = "darts"
@@ -132,10 +133,10 @@ class SearchConfig(BaseModel):
         """The configuration as TOML; fields that are None are left out."""
         fields = self.model_dump(mode="json", exclude_none=True)
         tables = {k: v for k, v in fields.items() if isinstance(v, dict)}
-        lines = [f"{k} = {json.dumps(v)}" for k, v in fields.items() if k not in tables]
+        lines = [f"{k} = {_toml(v)}" for k, v in fields.items() if k not in tables]
         for name, table in tables.items():
             if table:
-                lines += ["", f"[{name}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in table.items())]
+                lines += ["", f"[{name}]", *(f"{_toml(k)} = {_toml(v)}" for k, v in table.items())]
         return "\n".join(lines) + "\n"
 
     def differences(self, other: "SearchConfig") -> list[str]:
@@ -146,6 +147,11 @@ class SearchConfig(BaseModel):
             for k in mine
             if k not in FREE_FIELDS and mine[k] != theirs[k]
         ]
+
+
+def _toml(value: Any) -> str:
+    """Text, number, truth or list as TOML: JSON, but for what TOML wants as it is or escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 DEFAULT_BUDGET_S = 240.0
@@ -177,9 +183,9 @@ def read_config(path: Path) -> SearchConfig:
         ConfigError: there is no such file, it is not TOML, or a field does not fit.
     """
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     return make_config(**fields)

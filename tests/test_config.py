@@ -1,0 +1,160 @@
+"""The configuration: what a person typed, read once and refused in one line where it does not fit."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from nas.config import DEFAULT_BUDGET_S, FREE_FIELDS, SearchConfig, make_config, quantity, read_config
+from nas.errors import ConfigError
+
+UNITS = {"s": 1.0, "m": 60.0}
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("budget", "30m", 1800.0), ("budget", "1.5 h", 5400.0), ("budget", "2d", 172800.0), ("budget", "45", 45.0),
+        ("budget", 45, 45.0), ("max_latency", "5ms", 5.0), ("max_latency", "250us", 0.25),
+        ("max_latency", "1S", 1000.0),
+        ("max_latency", 0.00005, 0.00005), ("max_latency", "5e-2ms", 0.05), ("max_latency", ".5", 0.5),
+        ("max_size", "500kB", 500_000.0), ("max_size", "1MiB", 1_048_576.0), ("max_size", "1e16", 1e16),
+        ("max_size", 12345, 12345.0),
+    ],
+)  # fmt: skip
+def test_quantities_carry_units(field: str, text: str | float, value: float) -> None:
+    assert getattr(make_config(**{field: text}), field) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize("text", ["", "five", "-3", "0", "3 parsecs", "3m3", "nan", "inf", "1e999", "m", "--", "0.0s"])
+def test_a_quantity_that_is_none_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"need a positive number with one of s, m, but got .*; try 30m"):
+        quantity(text, UNITS, example="30m")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"budget": "soon"}, "budget: need a positive number with one of s, m, h, d, but got 'soon'; try 30m"),
+        ({"max_latency": "5kB"}, "max_latency: need a positive number with one of us, ms, s"),
+        ({"max_size": -1}, "max_size: need a positive number"),
+        ({"objectives": ("accuracy",)}, "objectives must be accuracy, latency and any of size, energy"),
+        ({"objectives": ("accuracy", "latency", "beauty")}, "but got accuracy,latency,beauty"),
+        ({"objectives": ("accuracy", "latency", "latency")}, "each once"),
+        ({"rungs": (0.5, 0.25, 1.0)}, "rungs must ascend"),
+        ({"rungs": (0.5,)}, "rungs must ascend"),
+        ({"rungs": (0.0, 1.0)}, "rungs must ascend"),
+        ({"rungs": (0.5, 0.5, 1.0)}, "rungs must ascend"),
+        ({"rungs": (math.nan, 1.0)}, "rungs"),
+        ({"rungs": ()}, "rungs must ascend"),
+        ({"trials": 0}, "trials: "),
+        ({"epochs": 0}, "epochs: "),
+        ({"epochs": math.inf}, "epochs: "),
+        ({"min_accuracy": 1.5}, "min_accuracy: "),
+        ({"min_accuracy": math.nan}, "min_accuracy: "),
+        ({"search_share": 0}, "search_share: "),
+        ({"device": "tpu"}, "device: "),
+        ({"name": "../elsewhere"}, "name: "),
+        ({"name": ""}, "name: "),
+        ({"verify": -1}, "verify: "),
+        ({"seed": -1}, "seed: "),
+        ({"trails": 5}, "trails: "),
+    ],
+    ids=lambda x: str(x)[:40],
+)
+def test_a_field_that_does_not_fit_is_refused_in_one_line(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config(**fields)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+def test_fields_that_are_none_take_their_default() -> None:
+    assert make_config(target=None, trials=None, rungs=None) == SearchConfig()
+
+
+def test_a_search_without_an_end_gets_the_default_budget() -> None:
+    assert make_config().budget == DEFAULT_BUDGET_S
+    assert make_config(trials=3).budget is None
+    assert make_config(budget="10s").trials is None
+
+
+def test_a_configuration_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        make_config().seed = 1  # type: ignore[misc]
+
+
+def test_the_folder_is_named_by_the_person_or_by_what_is_searched() -> None:
+    assert make_config(runs=Path("there"), space="plain", target="cpu").folder == Path("there/synthetic-plain-cpu")
+    assert make_config(runs=Path("there"), name="mine").folder == Path("there/mine")
+
+
+texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
+configs = st.fixed_dictionaries(
+    {},
+    optional={
+        "target": texts,
+        "data": texts.filter(bool).map(Path),
+        "data_options": st.dictionaries(texts, texts, max_size=3),
+        "objectives": st.permutations(["accuracy", "latency", "size"]).map(tuple),
+        "max_latency": st.floats(1e-9, 1e9),
+        "max_size": st.floats(1e-3, 1e20),
+        "min_accuracy": st.floats(0, 1),
+        "trials": st.integers(1, 10**9),
+        "budget": st.floats(1e-6, 1e20),
+        "epochs": st.floats(1e-9, 1e9),
+        "rungs": st.floats(1e-9, 0.99).map(lambda x: (x, 1.0)),
+        "storage": texts,
+        "seed": st.integers(0, 2**63 - 1),
+    },
+)
+
+
+@given(configs)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_toml_gives_the_configuration_back(tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any]) -> None:
+    config = make_config(**fields)
+    file = tmp_path_factory.getbasetemp() / "config.toml"
+    file.write_bytes(config.to_toml().encode())
+    assert read_config(file) == config
+    assert read_config(file).differences(config) == []
+
+
+@pytest.mark.parametrize("field", sorted(set(SearchConfig.model_fields) - FREE_FIELDS))
+def test_every_field_that_decides_what_is_found_is_a_difference(field: str) -> None:
+    other = {
+        "target": "cpu", "space": "plain", "dataset": "folder", "data_options": {"n": "300"}, "max_latency": 5.0,
+        "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
+        "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://",
+    }[field]  # fmt: skip
+    before, asked = make_config(), make_config(**{field: other})
+    (difference,) = before.differences(asked)
+    there, wanted = (config.model_dump(mode="json")[field] for config in (before, asked))
+    assert difference == f"{field}: {there!r} there, {wanted!r} asked"
+
+
+def test_how_long_and_with_what_may_change() -> None:
+    changed = make_config(
+        trials=9, budget="1h", search_share=0.5, final_epochs=1, verify=1, threads=3, device="cpu", runs="x", name="y",
+        data="/moved",
+    )  # fmt: skip
+    assert make_config().differences(changed) == []
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*absent\.toml: No such file"):
+        read_config(tmp_path / "absent.toml")
+    (tmp_path / "broken.toml").write_text("trials = = 3")
+    with pytest.raises(ConfigError, match=r"broken\.toml is not valid TOML: "):
+        read_config(tmp_path / "broken.toml")
+    (tmp_path / "wrong.toml").write_text("trials = 'many'")
+    with pytest.raises(ConfigError, match="trials: "):
+        read_config(tmp_path / "wrong.toml")
+    (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
+    with pytest.raises(ConfigError, match=r"latin\.toml is not valid TOML: "):
+        read_config(tmp_path / "latin.toml")
