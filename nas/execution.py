@@ -6,14 +6,18 @@ net: depthwise convolutions lose by bfloat16 what dense ones gain. So every net 
 
 import copy
 import itertools
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
+from nas.depthwise import quick_gradients
 from nas.errors import ConfigError
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -21,8 +25,10 @@ Precision = Literal["fp32", "bf16"]
 
 _FORMATS: tuple[MemoryFormat, ...] = ("contiguous", "channels_last")
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-_PROBE_SECONDS = 1.2
+_PROBE_SECONDS = 1.0
 _PROBE_BATCH = 32
+_WARMUP_BATCH = 4
+_SLOW_SECONDS = 0.4
 BF16_GAIN = 1.1
 """How much faster bfloat16 must be before it is worth its rounding."""
 
@@ -53,6 +59,19 @@ class Execution:
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
+@contextmanager
+def placed(net: nn.Module, execution: Execution) -> Iterator[None]:
+    """While it lasts, the net is in this form; afterwards contiguous, on the CPU, in eval mode, without gradients."""
+    net.to(device=execution.device, memory_format=execution.torch_format)  # type: ignore[call-overload]
+    quick = execution == replace(execution, device="cpu", memory_format="channels_last", precision="bf16")
+    try:
+        with quick_gradients(net) if quick else nullcontext():
+            yield
+    finally:
+        net.eval().to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        net.zero_grad(set_to_none=True)
+
+
 def choose_execution(
     net: nn.Module,
     *,
@@ -70,7 +89,7 @@ def choose_execution(
     Args:
         net: from images [N, C, H, W] to logits.
         input_shape: (C, H, W).
-        batch_size: images per training step.
+        batch_size: images per training step; the probe's own batch is smaller, the order of the forms is the same.
         device: "auto" (CUDA where present), "cpu" or "cuda".
         threads: CPU threads; None takes torch's present number.
 
@@ -86,7 +105,7 @@ def choose_execution(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        seconds = _step_seconds(net, forms, (min(batch_size, _PROBE_BATCH), *input_shape))
+        seconds = _step_seconds(net, forms, input_shape)
     finally:
         torch.set_num_threads(before)
     handicap = {form: BF16_GAIN if form.precision == "bf16" else 1.0 for form in forms}
@@ -102,27 +121,31 @@ def _device(word: str) -> str:
     return "cuda" if present and word != "cpu" else "cpu"
 
 
-def _step_seconds(net: nn.Module, forms: list[Execution], shape: tuple[int, ...]) -> dict[Execution, float]:
-    """The shortest training step of each form, in seconds; at least one warm-up and one timed step each."""
-    images = torch.full(shape, 127.0)
-    twins = {form: copy.deepcopy(net).train().to(memory_format=form.torch_format) for form in forms}  # type: ignore[call-overload]
+def _step_seconds(net: nn.Module, forms: list[Execution], shape: tuple[int, int, int]) -> dict[Execution, float]:
+    """The shortest training step of each form, in seconds; at least one timed step each.
+
+    The batch is cut down for slow nets, so that even theirs takes a few seconds at most.
+    """
     best = dict.fromkeys(forms, float("inf"))
-    end = time.perf_counter() + _PROBE_SECONDS
-    for form, twin in twins.items():
-        _step(twin, images[:4], form)
-    while True:
+    with ExitStack() as stack:
+        twins = {form: copy.deepcopy(net).train() for form in forms}
         for form, twin in twins.items():
-            begin = time.perf_counter()
-            _step(twin, images, form)
-            best[form] = min(best[form], time.perf_counter() - begin)
-        if time.perf_counter() > end:
-            return best
+            stack.enter_context(placed(twin, form))
+        warmups = [_timed_step(twin, (_WARMUP_BATCH, *shape), form) for form, twin in twins.items()]
+        batch = max(_WARMUP_BATCH, min(_PROBE_BATCH, int(_WARMUP_BATCH * _SLOW_SECONDS / min(warmups))))
+        end = time.perf_counter() + _PROBE_SECONDS
+        while math.inf in best.values() or time.perf_counter() < end:
+            for form, twin in twins.items():
+                best[form] = min(best[form], _timed_step(twin, (batch, *shape), form))
+    return best
 
 
-def _step(net: nn.Module, images: Tensor, form: Execution) -> None:
-    images = images.contiguous(memory_format=form.torch_format)
+def _timed_step(net: nn.Module, shape: tuple[int, ...], form: Execution) -> float:
+    images = torch.full(shape, 127.0).contiguous(memory_format=form.torch_format)
+    begin = time.perf_counter()
     with form.autocast():
         logits = net(images)
-    net.zero_grad(set_to_none=True)
-    loss = functional.cross_entropy(logits.float(), logits.new_zeros(len(logits), dtype=torch.long))
+    loss = functional.cross_entropy(logits.float(), torch.zeros(len(images), dtype=torch.long))
     loss.backward()  # type: ignore[no-untyped-call]
+    net.zero_grad(set_to_none=True)
+    return time.perf_counter() - begin

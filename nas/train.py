@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from torch.nn import functional
 from nas.augment import augment
 from nas.data._base import Images, Split
 from nas.errors import ConfigError, TrainError
-from nas.execution import Execution, choose_execution
+from nas.execution import Execution, choose_execution, placed
 from nas.recipe import Recipe, recipe_for
 
 __all__ = ["Curve", "Execution", "Recipe", "choose_execution", "predict", "recipe_for", "train"]
@@ -92,7 +92,7 @@ def train(
         raise ConfigError(f"epochs must be positive, but got {epochs}")
     targets = _targets(split, classes, recipe.label_smoothing, soft=soft_labels)
     begin = time.perf_counter()
-    with _threads(execution.threads), _seeded(execution.device, seed), _placed(net, execution):
+    with _threads(execution.threads), _seeded(execution.device, seed), placed(net, execution):
         run = _Run(net, split.images, targets, recipe=recipe, execution=execution, seed=seed, compiled=compiled)
         log = _Log(per_epoch=len(split), progress=progress)
         total = max(1, round(epochs * len(split) / run.batch))
@@ -119,7 +119,7 @@ def predict(net: nn.Module, images: Images, *, execution: Execution, batch: int 
         batch: images per step.
     """
     net.eval()
-    with _threads(execution.threads), _placed(net, execution), torch.inference_mode():
+    with _threads(execution.threads), placed(net, replace(execution, precision="fp32")), torch.inference_mode():
         parts = [
             net(_pixels(torch.from_numpy(images[at : at + batch].copy()).to(execution.device), execution))
             .softmax(1)
@@ -291,17 +291,6 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def _pixels(images: Tensor, execution: Execution) -> Tensor:
     return images.to(torch.float32, memory_format=execution.torch_format)
-
-
-@contextmanager
-def _placed(net: nn.Module, execution: Execution) -> Iterator[None]:
-    """The net on the execution's device and in its format; afterwards contiguous on the CPU, in eval mode."""
-    net.to(device=execution.device, memory_format=execution.torch_format)  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        net.eval().to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        net.zero_grad(set_to_none=True)
 
 
 @contextmanager

@@ -1,0 +1,73 @@
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from nas.depthwise import is_slow, quick_gradients
+
+
+def conv(channels: int, kernel: int, stride: int, dilation: int, inputs: int = 1) -> nn.Conv2d:
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(inputs * channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "inputs"), list(itertools.product((3, 5, 7), (1, 2), (1, 2), (1, 2)))
+)
+@pytest.mark.parametrize("size", [(12, 12), (9, 7)])
+def test_same_output_and_gradients_as_torch(
+    kernel: int, stride: int, dilation: int, inputs: int, size: tuple[int, int]
+) -> None:
+    module = conv(6, kernel, stride, dilation, inputs).double()
+    x = torch.randn(3, 6 * inputs, *size, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    wanted = module(x)
+    way = torch.randn(wanted.shape, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    gradients = torch.autograd.grad((wanted * way).sum(), (x, module.weight))
+    with quick_gradients(module):
+        got = module(x)
+        quick = torch.autograd.grad((got * way).sum(), (x, module.weight))
+    assert torch.allclose(got, wanted)
+    for a, b in zip(quick, gradients, strict=True):
+        assert torch.allclose(a, b)
+
+
+def test_autocast_computes_in_bfloat16_and_learns_in_fp32() -> None:
+    module = conv(8, 5, 1, 1)
+    x = torch.rand(2, 8, 10, 10).contiguous(memory_format=torch.channels_last)
+    with quick_gradients(module), torch.autocast("cpu", dtype=torch.bfloat16):
+        y = module(x)
+    assert y.dtype == torch.bfloat16
+    y.float().square().mean().backward()
+    quick, module.weight.grad = module.weight.grad, None
+    module(x).square().mean().backward()
+    assert quick is not None
+    assert quick.dtype == torch.float32
+    assert torch.allclose(quick, module.weight.grad, rtol=0.05, atol=0.02)  # type: ignore[arg-type]
+
+
+def test_only_what_is_slow_and_known_is_replaced() -> None:
+    assert not is_slow(conv(8, 3, 1, 1)), "torch is quick here"
+    assert is_slow(conv(8, 3, 2, 1))
+    assert is_slow(conv(8, 3, 1, 2))
+    assert is_slow(conv(8, 5, 1, 1))
+    assert is_slow(conv(8, 3, 1, 1, inputs=2))
+    for other in (
+        nn.Conv2d(8, 8, 5, padding=2, bias=False),
+        nn.Conv2d(8, 8, 5, padding=2, groups=4, bias=False),
+        nn.Conv2d(8, 8, 5, padding=1, groups=8, bias=False),
+        nn.Conv2d(8, 8, (5, 3), padding=(2, 1), groups=8, bias=False),
+        nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=True),
+        nn.Conv2d(8, 8, 5, padding="same", groups=8, bias=False),
+        nn.Conv2d(1, 1, 3, padding=1, bias=False),
+    ):
+        assert not is_slow(other)
+
+
+def test_the_net_is_itself_again_afterwards() -> None:
+    net = nn.Sequential(conv(8, 5, 1, 1), nn.Conv2d(8, 8, 3))
+    with quick_gradients(net):
+        assert "forward" in vars(net[0])
+        assert "forward" not in vars(net[1])
+    assert "forward" not in vars(net[0])
