@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
 
 import nas
 from nas.config import SearchConfig, make_config, read_config
@@ -31,7 +30,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.", epilog="
 app.add_typer(data_app, name="data")
 
 RunPath = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="Folder of the run; the newest below runs/ if left out.")
+    Path | None, typer.Argument(metavar="RUN", help="Folder of the run; the newest below runs/ if left out.")
 ]
 RunsPath = Annotated[Path, typer.Option(help="Folder of all runs.")]
 MaxLatency = Annotated[str | None, typer.Option(help="Upper limit on the target, for example 5ms.")]
@@ -44,6 +43,14 @@ def main() -> None:
     """The entry point of the `nas` command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     app()
+
+
+def _flag(field: str, text: str) -> Any:
+    """An option of `nas search` whose default is that of the configuration's field."""
+    default = SearchConfig.model_fields[field].default
+    if isinstance(default, tuple):
+        default = ",".join(f"{part:.3g}" if isinstance(part, float) else part for part in default)
+    return typer.Option(help=text if default is None else f"{text} (default {default})")
 
 
 def _told(command: Callable[P, R]) -> Callable[P, R]:
@@ -66,34 +73,36 @@ def _told(command: Callable[P, R]) -> Callable[P, R]:
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
     if version:
-        Console().print(f"fer-nas {nas.__version__}", highlight=False)
+        typer.echo(f"fer-nas {nas.__version__}")
         raise typer.Exit
 
 
 @app.command(epilog="Example: nas search --target jetson --max-latency 5ms --budget 30m")
 @_told
 def search(
-    target: Annotated[str | None, typer.Option(help="Device to search for; see `nas targets`. [jetson]")] = None,
-    space: Annotated[str | None, typer.Option(help="Search space: darts, plain, ... [darts]")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set: synthetic, fer2013, ... [synthetic]")] = None,
+    target: Annotated[str | None, _flag("target", "Device to search for; see `nas targets`.")] = None,
+    space: Annotated[str | None, _flag("space", "Search space: darts, plain, ...")] = None,
+    dataset: Annotated[str | None, _flag("dataset", "Data set: synthetic, fer2013, ...")] = None,
     data: Annotated[Path | None, typer.Option(help="File or folder of the data set.")] = None,
     data_option: Annotated[list[str] | None, typer.Option(help="Setting of the data set, NAME=VALUE; repeat.")] = None,
-    objectives: Annotated[str | None, typer.Option(help="accuracy,latency and any of size, energy.")] = None,
+    objectives: Annotated[str | None, _flag("objectives", "accuracy,latency and any of size, energy.")] = None,
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     min_accuracy: MinAccuracy = None,
-    trials: Annotated[int | None, typer.Option(help="Stop after so many candidates.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Stop after so long, all included: 30m, 4h. [4m]")] = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random. [tpe]")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data in the search. [3]")] = None,
-    rungs: Annotated[str | None, typer.Option(help="Shares of the epochs after which a candidate may stop.")] = None,
-    final_epochs: Annotated[int | None, typer.Option(help="Further passes for the front's members. [20]")] = None,
-    verify: Annotated[int | None, typer.Option(help="How many members are trained in full. [5]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random. [0]")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads for training; 0 is all cores. [0]")] = None,
-    device: Annotated[str | None, typer.Option(help="Where to train: auto, cpu or cuda. [auto]")] = None,
+    trials: Annotated[int | None, _flag("trials", "Stop after so many candidates.")] = None,
+    budget: Annotated[
+        str | None, _flag("budget", "Stop after so long, all included: 30m, 4h (4m without --trials).")
+    ] = None,
+    sampler: Annotated[str | None, _flag("sampler", "tpe, nsga2 or random.")] = None,
+    epochs: Annotated[float | None, _flag("epochs", "Passes over the data in the search.")] = None,
+    rungs: Annotated[str | None, _flag("rungs", "Shares of the epochs after which a candidate may stop.")] = None,
+    final_epochs: Annotated[int | None, _flag("final_epochs", "Further passes for the front's members.")] = None,
+    verify: Annotated[int | None, _flag("verify", "How many members are trained in full.")] = None,
+    seed: Annotated[int | None, _flag("seed", "Of everything random.")] = None,
+    threads: Annotated[int | None, _flag("threads", "CPU threads for training; 0 is all cores.")] = None,
+    device: Annotated[str | None, _flag("device", "Where to train: auto, cpu or cuda.")] = None,
     storage: Annotated[str | None, typer.Option(help="URL of an Optuna storage; a file in the run by default.")] = None,
-    runs: Annotated[Path | None, typer.Option(help="Folder of all runs. [runs]")] = None,
+    runs: Annotated[Path | None, _flag("runs", "Folder of all runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Of this run; made of data, space and target if left out.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with these fields; flags go first.")] = None,
 ) -> None:
@@ -111,16 +120,16 @@ def search(
 
 
 def _search(config: SearchConfig) -> None:
+    from nas import terminal
     from nas.api import search as run_search
-    from nas.terminal import Watcher, show_front
 
-    console = Console()
-    with Watcher(console) as watch:
+    console = terminal.console()
+    with terminal.Watcher(console) as watch:
         run = run_search(config, watch=watch)
-    show_front(console, run.folder)
+    terminal.show_front(console, run.folder)
     path = run.folder.path
     lines = (f"report   {path / 'report.html'}", f"pick     nas pick {path}", f"export   nas export {path} --knee")
-    console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n" + "\n".join(lines), soft_wrap=True)
 
 
 @app.command(epilog="Example: nas pick runs/synthetic-darts-jetson --max-latency 2ms")
@@ -134,16 +143,16 @@ def pick(
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Choose one point of the front, and say why this one and what its neighbours would give."""
+    from nas import terminal
     from nas.pick import make_limits
     from nas.pick import pick as choose
-    from nas.terminal import show_pick
 
     folder = _folder(run, runs)
     limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
     picked = choose(folder.records(), folder.config.objectives, limits=limits, knee=knee)
-    console = Console()
-    show_pick(console, picked)
-    console.print(f"\nexport   nas export {folder.path} --trial {picked.record.trial}", highlight=False, soft_wrap=True)
+    console = terminal.console()
+    terminal.show_pick(console, picked)
+    console.print(f"\nexport   nas export {folder.path} --trial {picked.record.trial}", soft_wrap=True)
 
 
 @app.command(epilog="Example: nas export runs/synthetic-darts-jetson --trial 37 --out my_model")
@@ -155,10 +164,11 @@ def export(
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     min_accuracy: MinAccuracy = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write. [exported/RUN-TRIAL]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; exported/RUN-TRIAL if left out.")] = None,
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Write model.onnx, a model card, a golden input/output pair and the record of one point: a trial or a pick."""
+    from nas import terminal
     from nas.api import export as write
     from nas.pick import NO_LIMITS, make_limits
     from nas.pick import pick as choose
@@ -169,9 +179,9 @@ def export(
         raise ConfigError("give --trial, or --knee and limits, but not both: a trial is chosen already")
     which = trial or choose(folder.records(), folder.config.objectives, limits=limits, knee=knee).record
     model = write(folder, which, out=out)
-    console = Console()
+    console = terminal.console()
     for file in sorted(model.parent.iterdir()):
-        console.print(f"{file}  {file.stat().st_size:,} bytes", highlight=False, soft_wrap=True)
+        console.print(f"{file}  {file.stat().st_size:,} bytes", soft_wrap=True)
 
 
 @app.command(epilog="Example: nas measure my_model/model.onnx --target cpu")
@@ -183,34 +193,36 @@ def measure(
     threads: Annotated[int, typer.Option(help="Threads of the runtime.", min=1)] = 1,
 ) -> None:
     """State the latency of an ONNX file on a target: measured where that is this machine, else predicted."""
+    from nas import terminal
     from nas._model_card import statement
     from nas.api import measure as state
 
     for found in state(model, target=target, runs=measured_runs, threads=threads):
-        Console().print(statement(found.to_dict()), highlight=False, soft_wrap=True)
+        terminal.console().print(statement(found.to_dict()), soft_wrap=True)
 
 
 @app.command(epilog="Example: nas report runs/synthetic-darts-jetson runs/synthetic-plain-jetson")
 @_told
 def report(
     run: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Folders of runs on the same data; the newest.")
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Folders of runs on the same data; the newest if left out."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="HTML file. [RUN/report.html, or comparison.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file; RUN/report.html if left out, or comparison.html")] = None,
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Write the report of a run anew, or of several runs beside each other, and show their fronts."""
+    from nas import terminal
     from nas.report import write_report
-    from nas.terminal import show_front
 
     folders = [_folder(path, runs) for path in run] if run else [_folder(None, runs)]
     path = out or (folders[0].path / "report.html" if len(folders) == 1 else Path("comparison.html"))
     written = write_report(folders, path)
-    console = Console()
+    console = terminal.console()
     for folder in folders:
-        console.print(f"{folder.path}", style="bold", highlight=False, soft_wrap=True)
-        show_front(console, folder)
-    console.print(f"\nreport   {written}", highlight=False, soft_wrap=True)
+        console.print(f"{folder.path}", style="bold", soft_wrap=True)
+        terminal.show_front(console, folder)
+    console.print(f"\nreport   {written}", soft_wrap=True)
 
 
 @app.command(epilog="Example: nas dashboard runs/synthetic-darts-jetson --port 8081")
@@ -222,10 +234,11 @@ def dashboard(
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Serve Optuna's dashboard on a run, also while its search goes on. Stop it with Ctrl-C."""
+    from nas import terminal
     from nas.dashboard import serve
 
     folder = _folder(run, runs)
-    Console().print(f"{folder.path} at http://{host}:{port}/dashboard/", highlight=False, soft_wrap=True)
+    terminal.console().print(f"{folder.path} at http://{host}:{port}/dashboard/", soft_wrap=True)
     serve(folder, host=host, port=port)
 
 
@@ -233,21 +246,21 @@ def dashboard(
 @_told
 def targets() -> None:
     """List the devices that can be searched for."""
+    from nas import terminal
     from nas.targets import targets as profiles
-    from nas.terminal import targets_table
 
-    Console().print(targets_table(profiles()))
+    terminal.console().print(terminal.targets_table(profiles()))
 
 
 @app.command(epilog="Example: nas doctor")
 @_told
 def doctor() -> None:
     """Look at versions, devices and what is missing. Exit status 1 where a search could not go on."""
+    from nas import terminal
     from nas.doctor import doctor as examine
-    from nas.terminal import findings_table
 
     findings = examine()
-    Console().print(findings_table(findings))
+    terminal.console().print(terminal.findings_table(findings))
     if not all(f.ok for f in findings):
         raise typer.Exit(1)
 
@@ -260,16 +273,17 @@ def data_check(
     data_option: Annotated[list[str] | None, typer.Option(help="Setting of the data set, NAME=VALUE; repeat.")] = None,
 ) -> None:
     """Count faces and classes, and look for copies within and across splits and for constant images."""
+    from nas import terminal
     from nas.data_check import check
     from nas.datasets import load_data
-    from nas.terminal import plain_table
 
     result = check(load_data(dataset, data, options=_pairs(data_option or [])))
-    console = Console()
-    console.print(plain_table(result.table()))
-    console.print(plain_table([("found", "times"), *((what, str(count)) for what, count in result.findings())]))
+    console = terminal.console()
+    console.print(terminal.plain_table(result.table()))
+    found = [(what, str(count)) for what, count in result.findings()]
+    console.print(terminal.plain_table([("found", "times"), *found]))
     for note in (*result.notes, f"digest {result.digest}"):
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
 
 
 def _configured(file: Path | None, flags: dict[str, Any]) -> SearchConfig:

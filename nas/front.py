@@ -234,6 +234,12 @@ def bits_text(bits: dict[str, int]) -> str:
     return " ".join(f"{unit}:{width}" for unit, width in bits.items())
 
 
+def bits_words(bits: dict[str, int]) -> str:
+    """Bit-widths for people: the commonest, then the units that differ from it."""
+    most = max(bits.values(), key=list(bits.values()).count)
+    return ", ".join([f"{most} bits", *(f"{unit} {width}" for unit, width in bits.items() if width != most)])
+
+
 def _details(r: Record) -> dict[str, Any]:
     return {
         "candidate": asdict(r.candidate),

@@ -19,7 +19,7 @@ from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.front import (
     Fallen,
-    bits_text,
+    bits_words,
     fallen,
     feasible,
     front,
@@ -281,7 +281,7 @@ def _hover(r: Record) -> str:
         lines.append(f"{host.p5_ms or host.latency_ms:.3g} ms measured, {text(host.device)}")
     if r.params and r.macs:
         lines.append(f"{r.params:,} weights, {r.macs / 1e6:.2f} MMAC, {(r.size_bytes or 0) / 1e3:.1f} kB")
-    lines.append(f"sparsity {r.candidate.sparsity:.0%}, bits {text(bits_text(r.candidate.bits))}")
+    lines.append(f"sparsity {r.candidate.sparsity:.0%}, {text(bits_words(r.candidate.bits))}")
     lines.append(f"{r.epochs:.1f} epochs")
     return "<br>".join([*lines, *([text(r.reason)] if r.reason else [])])
 
@@ -325,17 +325,10 @@ def _table_row(view: _View, r: Record, before: Record | None) -> list[str]:
         at_host,
         f"{(r.size_bytes or 0) / 1e3:.1f} kB<small>{r.params or 0:,} weights</small>",
         f"{(r.macs or 0) / 1e6:.2f}",
-        f"{r.candidate.sparsity:.0%} of channels<small>{text(_bits(r.candidate.bits))}</small>",
+        f"{r.candidate.sparsity:.0%} of channels<small>{text(bits_words(r.candidate.bits))}</small>",
         f"{r.epochs:.1f}",
         paper.command(f"nas export {view.folder.path} --trial {r.trial}"),
     ]
-
-
-def _bits(bits: dict[str, int]) -> str:
-    """The commonest bit-width, then the units that differ from it."""
-    most = max(bits.values(), key=list(bits.values()).count)
-    others = [f"{unit} {width}" for unit, width in bits.items() if width != most]
-    return ", ".join([f"{most} bits", *others])
 
 
 def _hypervolume_section(views: Sequence[_View]) -> str:

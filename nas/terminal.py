@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
 from nas.doctor import Finding
-from nas.front import bits_text, fallen, front, host_measurement, latest, search_front, verified_front
+from nas.front import bits_words, fallen, front, host_measurement, latest, search_front, verified_front
 from nas.pick import Pick
 from nas.records import Record, RunFolder
 from nas.search import Status
@@ -23,7 +23,17 @@ QUIET_EVERY_CANDIDATES = 10
 QUIET_EVERY_S = 60.0
 """Without a terminal there is one line after so many candidates, or when so much time has gone by."""
 
+WIDE_FROM = 118
+"""Columns of a terminal from which tables show everything; what is not a terminal has room enough."""
+WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
+KINDS = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
 PHASES = {"search": "searching", "verify": "training the front in full", "done": "done"}
+
+
+def console() -> Console:
+    """Where everything is shown: standard output, wide enough for every table where it is no terminal."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=160)
 
 
 class Watcher:
@@ -54,7 +64,7 @@ class Watcher:
             self._live.update(panel(status))
         elif self._is_due(status):
             self._said_at, self._said_done, self._said_phase = time.monotonic(), status.done, status.phase
-            self._console.print(one_line(status), highlight=False, soft_wrap=True)
+            self._console.print(one_line(status), soft_wrap=True)
 
     def _is_due(self, status: Status) -> bool:
         if status.phase != self._said_phase:
@@ -111,40 +121,43 @@ def show_front(console: Console, folder: RunFolder) -> None:
         return
     verified = bool(verified_front(records, objectives))
     before = {r.key: r for r in latest(records, "search")} if verified else {}
-    console.print(front_table(members, before=before, title="verified front" if verified else "search front"))
+    title = f"{'verified' if verified else 'search'} front"
+    console.print(front_table(members, before=before, title=title, wide=console.width >= WIDE_FROM))
     for fell in fallen(records, objectives):
-        console.print(f"  fell off: trial {fell.search.trial} ({fell.reason})", highlight=False)
+        console.print(f"  fell off: trial {fell.search.trial} ({fell.reason})", soft_wrap=True)
     waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
     if verified and waiting:
-        console.print(f"  {waiting} further members of the search front were not trained in full", highlight=False)
-    console.print(f"  accuracy on {members[0].accuracy_split or 'val'}, of {_faces(members[0])} faces", highlight=False)
+        console.print(f"  {waiting} further members of the search front were not trained in full")
+    console.print(f"  accuracy on {members[0].accuracy_split or 'val'}, of {_faces(members[0])} faces")
 
 
-def front_table(members: Sequence[Record], *, before: Mapping[str, Record], title: str) -> Table:
-    """Members of a front as a table; `before` holds the search's record of each key, for comparison."""
+def front_table(members: Sequence[Record], *, before: Mapping[str, Record], title: str, wide: bool = True) -> Table:
+    """Members of a front as a table.
+
+    Args:
+        members: one row each.
+        before: the search's record of each key, for comparison; empty where there is nothing to compare.
+        title: of the table.
+        wide: whether there is room for intervals, weights and bits too.
+    """
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
-    table.add_column("trial", justify="right")
-    table.add_column("accuracy [95 %]")
-    if before:
-        table.add_column("in search", justify="right")
-    table.add_column("ms", justify="right")
-    table.add_column("[95 %]")
-    table.add_column("kind")
-    for head in ("host ms", "kB", "weights", "MMAC", "sparsity"):
-        table.add_column(head, justify="right")
-    table.add_column("bits")
-    table.add_column("epochs", justify="right")
-    for r in members:
-        table.add_row(*_cells(r, before))
+    columns = [_columns(r, before) for r in members]
+    for name in columns[0]:
+        if wide or name not in WIDE_ONLY:
+            left = name in {"kind", "bits"} or name.startswith("[")
+            table.add_column(name.replace("[", "\\["), justify="left" if left else "right", no_wrap=True)
+    for row in columns:
+        table.add_row(*(cell for name, cell in row.items() if wide or name not in WIDE_ONLY))
     return table
 
 
 def show_pick(console: Console, picked: Pick) -> None:
     """A pick, why it was chosen, and what its neighbours would give."""
-    console.print(front_table([picked.record], before={}, title=f"trial {picked.record.trial}"))
-    console.print(f"  why: {picked.why}", highlight=False)
+    wide = console.width >= WIDE_FROM
+    console.print(front_table([picked.record], before={}, title=f"trial {picked.record.trial}", wide=wide))
+    console.print(f"  why: {picked.why}", soft_wrap=True)
     for line in picked.trade():
-        console.print(f"  {line}", highlight=False)
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def targets_table(profiles: Mapping[str, HardwareProfile]) -> Table:
@@ -181,24 +194,27 @@ def plain_table(rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def _cells(r: Record, before: Mapping[str, Record]) -> list[str]:
+def _columns(r: Record, before: Mapping[str, Record]) -> dict[str, str]:
+    """One row of the front's table: title to cell."""
     score, latency, host = r.score, r.latency, host_measurement(r)
     searched = before.get(r.key)
-    return [
-        str(r.trial),
-        f"[bold]{score.accuracy:.1%}[/] {score.low:.1%}..{score.high:.1%}" if score else "-",
-        *([f"{searched.score.accuracy:.1%}" if searched and searched.score else "-"] if before else []),
-        f"[bold]{latency.latency_ms:.3g}[/]" if latency else "-",
-        f"{latency.low_ms:.3g}..{latency.high_ms:.3g}" if latency else "-",
-        {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}[latency.kind] if latency else "-",
-        f"{host.p5_ms or host.latency_ms:.3g}" if host else "-",
-        f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
-        f"{r.params:,}" if r.params else "-",
-        f"{r.macs / 1e6:.2f}" if r.macs else "-",
-        f"{r.candidate.sparsity:.0%}",
-        bits_text(r.candidate.bits),
-        f"{r.epochs:.1f}",
-    ]
+    compared = {"in search": f"{searched.score.accuracy:.1%}" if searched and searched.score else "-"} if before else {}
+    return {
+        "trial": str(r.trial),
+        "accuracy": f"[bold]{score.accuracy:.1%}[/]" if score else "-",
+        "[95 %]": f"{100 * score.low:.1f} to {100 * score.high:.1f}" if score else "-",
+        **compared,
+        "target ms": f"[bold]{latency.latency_ms:.3g}[/]" if latency else "-",
+        "[interval]": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
+        "kind": KINDS[latency.kind] if latency else "-",
+        "host ms": f"{host.p5_ms or host.latency_ms:.3g}" if host else "-",
+        "kB": f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
+        "weights": f"{r.params:,}" if r.params else "-",
+        "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",
+        "sparsity": f"{r.candidate.sparsity:.0%}",
+        "bits": bits_words(r.candidate.bits),
+        "epochs": f"{r.epochs:.1f}",
+    }
 
 
 def _progress(status: Status) -> str:
