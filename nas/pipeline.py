@@ -13,7 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -142,7 +142,7 @@ class Evaluator:
                 if (
                     rung == len(self.config.rungs)
                     or deadline()
-                    or not promote(rung, self._quick_accuracy(net, clock), draft)
+                    or not promote(rung, self._quick_accuracy(candidate, net, clock), draft)
                 ):
                     break
             if net is None:
@@ -331,11 +331,7 @@ class Evaluator:
         stop: Callable[[], bool] | None,
     ) -> nn.Module:
         recipe = recipe_for(sum(p.numel() for p in net.parameters()))
-        with clock("choose execution"):
-            execution = choose_execution(
-                net, input_shape=self.data.input_shape, batch_size=recipe.batch_size, device=self.config.device,
-                threads=self.threads,
-            )  # fmt: skip
+        execution = self._execution(candidate, net, recipe.batch_size, clock)
         with clock("train"):
             train(
                 net, self.data.train, classes=len(self.data.classes), epochs=epochs, recipe=recipe,
@@ -344,10 +340,24 @@ class Evaluator:
             )  # fmt: skip
         return net
 
-    def _quick_accuracy(self, net: nn.Module, clock: Clock) -> float:
+    def _execution(self, candidate: Candidate, net: nn.Module, batch_size: int, clock: Clock) -> Execution:
+        """The form this candidate is trained in: measured once, kept on disk, so that a resumed training repeats."""
+        path = self.folder.path / "checkpoints" / f"{candidate.key}-execution.json"
+        if path.exists():
+            return replace(Execution(**json.loads(path.read_text())), threads=self.threads)
+        with clock("choose execution"):
+            chosen = choose_execution(
+                net, input_shape=self.data.input_shape, batch_size=batch_size, device=self.config.device,
+                threads=self.threads,
+            )  # fmt: skip
+        self.folder.write(f"checkpoints/{path.name}", json.dumps(asdict(chosen)))
+        return chosen
+
+    def _quick_accuracy(self, candidate: Candidate, net: nn.Module, clock: Clock) -> float:
         """Accuracy of the float net in torch, for promotion only."""
         with clock("score"):
-            guessed = predict(net, self.data.val.images, execution=Execution(threads=self.threads)).argmax(1)
+            execution = self._execution(candidate, net, len(self.data.val), clock)
+            guessed = predict(net, self.data.val.images, execution=execution).argmax(1)
             return float((guessed == self.data.val.labels).mean())
 
     def _host(self, path: Path, runs: int) -> Measurement:

@@ -64,8 +64,8 @@ class Darts(SearchSpace):
     def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
         """Six macro genes, and three for each of the four nodes of both kinds of cell."""
         macro = (
-            Choice(name="cells", options=tuple(range(2, 9))),
-            Choice(name="width", options=on_grid((8, 16, 24, 32, 48), channel_multiple)),
+            Choice(name="cells", options=tuple(range(2, 7))),
+            Choice(name="width", options=on_grid((8, 16, 24, 32), channel_multiple)),
         )
         return (
             *macro,
