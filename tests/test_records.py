@@ -1,0 +1,182 @@
+"""The run folder: a record is there whole or not at all, and what a process holds is let go when it dies."""
+
+import json
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.config import make_config
+from nas.errors import ConfigError
+from nas.records import Record, RunFolder
+from tests.fake_runs import a_run, a_search, some_record
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return a_run(tmp_path, records=[])
+
+
+@contextmanager
+def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process with this code; killed at the end of the block."""
+    command = [sys.executable, "-c", code, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def line(started: subprocess.Popen[str]) -> str:
+    assert started.stdout is not None
+    return started.stdout.readline()
+
+
+@pytest.mark.parametrize("record", a_search(), ids=lambda r: f"{r.trial}-{r.phase}-{r.status}")
+def test_a_record_survives_json(record: Record) -> None:
+    line = record.to_json()
+    assert "\n" not in line
+    assert Record.from_json(line) == record
+
+
+def test_fields_of_a_later_version_are_ignored() -> None:
+    record = some_record(0, 0.5, 1.0)
+    fields = json.loads(record.to_json()) | {"watts": 3.5}
+    assert Record.from_json(json.dumps(fields)) == record
+
+
+def test_objectives_are_read_off_the_record_and_unknown_ones_are_none() -> None:
+    record = some_record(3, 0.5, 2.5)
+    assert [record.objective(o) for o in ("accuracy", "latency", "size", "energy")] == [0.5, 2.5, 4000.0, None]
+    blank = replace(record, score=None, latency=None, size_bytes=None)
+    assert [blank.objective(o) for o in ("accuracy", "latency", "size")] == [None, None, None]
+
+
+def test_records_come_back_in_the_order_they_were_added(folder: RunFolder) -> None:
+    assert folder.records() == []
+    for record in a_search():
+        folder.append(record)
+    assert folder.records() == a_search()
+    assert RunFolder.existing(folder.path).records() == a_search()
+
+
+@given(cut=st.integers(0, 10**6), whole=st.integers(1, 4))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_file_that_ends_anywhere_keeps_all_whole_records_and_takes_more(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, whole: int
+) -> None:
+    folder = a_run(tmp_path_factory.mktemp("torn"), records=a_search()[:whole])
+    file = folder.path / "records.jsonl"
+    content = file.read_bytes()
+    kept = content[: cut % len(content)]
+    file.write_bytes(kept)
+
+    # A line without its end is whole if only the line break is missing.
+    before = [line for line in kept.split(b"\n") if line.endswith(b"}") and line in content.split(b"\n")]
+    assert folder.records() == a_search()[: len(before)]
+
+    folder.append(some_record(8, 0.3, 3.0))
+    assert folder.records() == [*a_search()[: len(before)], some_record(8, 0.3, 3.0)]
+    assert file.read_bytes().startswith(kept), "what is in the file is never rewritten"
+
+
+def test_processes_that_append_at_once_lose_no_line_and_tear_none(folder: RunFolder) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom nas.records import RunFolder\n"
+        "for i in range(60): RunFolder(Path(sys.argv[1])).append_line('x.jsonl', '\"' + sys.argv[2] * 5000 + '\"')"
+    )
+    with process(code, str(folder.path), "a") as one, process(code, str(folder.path), "b") as other:
+        assert (one.wait(120), other.wait(120)) == (0, 0)
+    lines = (folder.path / "x.jsonl").read_text().splitlines()
+    assert sorted(lines) == [f'"{letter * 5000}"' for letter in "ab" for _ in range(60)]
+
+
+def test_a_file_appears_whole_or_not_at_all(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write("x.txt", "before")
+
+    def dies(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dies)
+        with pytest.raises(KeyboardInterrupt):
+            folder.write("x.txt", "after, and much longer")
+    assert (folder.path / "x.txt").read_text() == "before"
+    assert folder.write("x.txt", b"after").read_text() == "after"
+
+
+def test_a_claim_is_held_once_and_let_go(folder: RunFolder) -> None:
+    with folder.claim("a") as first, folder.claim("a") as second, folder.claim("b") as other:
+        assert (first, second, other) == (True, False, True)
+    with folder.claim("a") as again, ExitStack() as held:
+        assert again
+        assert not held.enter_context(folder.claim("a"))
+
+
+def test_a_claim_is_let_go_by_a_process_that_is_killed_and_waited_for_by_others(folder: RunFolder) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom nas.records import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).claim('a', wait=True): print('held', flush=True); time.sleep(600)"
+    )
+    with process(code, str(folder.path)) as first, process(code, str(folder.path)) as second:
+        held, _, _ = select.select([first.stdout, second.stdout], [], [], 60)
+        holder, waiter = (first, second) if held[0] is first.stdout else (second, first)
+        assert line(holder) == "held\n"
+        with folder.claim("a") as ours:
+            assert not ours
+        holder.send_signal(signal.SIGKILL)
+        assert holder.wait(30) == -signal.SIGKILL
+        assert line(waiter) == "held\n"
+    with folder.claim("a") as ours:
+        assert ours
+
+
+def test_time_in_which_two_processes_work_counts_once(folder: RunFolder) -> None:
+    assert folder.spent_s() == 0
+    for name, span in {
+        "1-1": [100.0, 110.0],
+        "2-2": [105.0, 108.0],
+        "3-3": [108.0, 120.0],
+        "4-4": [200.5, 203.0],
+    }.items():
+        folder.write(f"clocks/{name}.json", json.dumps(span))
+    assert folder.spent_s() == pytest.approx(20 + 2.5)
+
+
+def test_a_tick_prolongs_its_own_span(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for now in (1001.0, 1007.5):
+        monkeypatch.setattr("nas.records.time.time", lambda now=now: now)
+        folder.tick(1000.0)
+    assert folder.spent_s() == pytest.approx(7.5)
+
+
+def test_the_same_configuration_opens_the_folder_again(tmp_path: Path) -> None:
+    config = make_config(runs=tmp_path, trials=3)
+    folder = RunFolder.open(config)
+    longer = RunFolder.open(make_config(runs=tmp_path, trials=30, threads=2))
+    assert longer.path == folder.path
+    assert longer.config == config, "the folder keeps what the run was started with"
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
+    RunFolder.open(make_config(runs=tmp_path, trials=3, seed=1))
+    with pytest.raises(
+        ConfigError, match=r"another configuration \(epochs: 3.0 there, 2.0 asked; seed: 1 there, 7 ask"
+    ):
+        RunFolder.open(make_config(runs=tmp_path, trials=3, seed=7, epochs=2))
+
+
+def test_a_folder_that_no_search_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is no run folder \(it holds no config.toml\); `nas search` makes one"):
+        RunFolder.existing(tmp_path)
