@@ -4,10 +4,12 @@ Rerunning the same search goes on where it stopped. Several processes may work o
 the records and the rungs, and each holds what it works on by a lock.
 """
 
+import itertools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +17,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate, decode
+from nas.compressors._base import Compressor
 from nas.config import OBJECTIVES, SearchConfig
 from nas.data._base import FaceData
 from nas.datasets import load_data
@@ -29,7 +33,7 @@ from nas.registry import load, names
 from nas.report import write_report
 from nas.study import Ask, Study
 from nas.targets import target
-from search_spaces._base import Choice, DisconnectedError, SearchSpace
+from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +118,17 @@ class Searcher:
         choices: list[Choice] = [*own, *compression]
         self.study = Study(
             self.folder, config, choices, load("sampler", config.sampler),
-            seeds=self.space.seeds(channel_multiple=profile.channel_multiple),
+            seeds=self._seeds(compressors, profile),
         )  # fmt: skip
         self._phase: Literal["search", "verify", "done"] = "search"
         self._status: Status | None = None
         self._refresh()
+
+    def _seeds(self, compressors: Sequence[Compressor], profile: HardwareProfile) -> list[dict[str, Value]]:
+        """Known good nets in each of the settings that the compressors want tried first."""
+        settings = itertools.product(*(member.seeds(self.space.stages, profile) for member in compressors))
+        nets = self.space.seeds(channel_multiple=profile.channel_multiple)
+        return [dict(ChainMap(net, *setting)) for setting in settings for net in nets]
 
     def search(self) -> None:
         """Ask and answer until the trials or the search's share of the time are spent."""

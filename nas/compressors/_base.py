@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
-from search_spaces._base import Choice
+from search_spaces._base import Choice, Value
 
 
 class Compressor(ABC):
@@ -31,6 +31,10 @@ class Compressor(ABC):
             stages: names of the stages of the space's body, in order; `stem` and `head` come on top.
             profile: the target.
         """
+
+    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+        """Settings worth trying first, each over all or none of this member's genes; the neutral one comes first."""
+        return ({},)
 
     # A hook may do nothing, so it is not abstract.
     def on_model(self, wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int]) -> None:  # noqa: B027

@@ -17,7 +17,7 @@ from nas.candidate import SPARSITIES
 from nas.compressors._base import Compressor
 from nas.compressors._channels import Coupling, Ids, Layer, couple
 from nas.errors import BuildError
-from search_spaces._base import Choice
+from search_spaces._base import Choice, Value
 
 
 class PruneStructured(Compressor):
@@ -28,6 +28,10 @@ class PruneStructured(Compressor):
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """One gene per stage, on every target."""
         return tuple(Choice(name=f"sparsity.{stage}", options=SPARSITIES) for stage in stages)
+
+    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+        """Nothing removed."""
+        return ({f"sparsity.{stage}": 0.0 for stage in stages},)
 
     def on_model(self, wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int]) -> None:
         """See `transfer`."""

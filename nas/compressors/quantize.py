@@ -19,7 +19,7 @@ from nas.compressors._base import Compressor
 from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
 from nas.compressors._ranges import Range, watch
 from nas.errors import ExportError
-from search_spaces._base import HEAD, STEM, Choice
+from search_spaces._base import HEAD, STEM, Choice, Value
 from search_spaces._leaf import Add, Concat, SwapAxes
 
 KEEPS_GRID = (nn.MaxPool2d, nn.Flatten, SwapAxes)
@@ -37,6 +37,14 @@ class Quantize(Compressor):
             return ()
         options = tuple(sorted(profile.precisions))
         return tuple(Choice(name=f"bits.{unit}", options=options) for unit in (STEM, *stages, HEAD))
+
+    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+        """All in the widest form; and the body in the narrowest, with the thin stem and the head left wide."""
+        low, high = min(profile.precisions), max(profile.precisions)
+        if low == high:
+            return ({},)
+        wide: dict[str, Value] = {f"bits.{unit}": high for unit in (STEM, *stages, HEAD)}
+        return wide, {**wide, **{f"bits.{stage}": low for stage in stages}}
 
     def on_graph(
         self, graph: fx.GraphModule, *, bits: Mapping[str, int], calibration: npt.NDArray[np.uint8], signed: bool
