@@ -1,0 +1,79 @@
+"""Random nets of every search space whose outputs really move, and images that differ as faces do."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from nas import registry
+from search_spaces._base import Architecture, DisconnectedError, SearchSpace
+
+SHAPE = (1, 32, 32)
+CLASSES = ("angry", "happy", "sad", "neutral")
+SPACES = registry.names("space")
+
+
+@dataclass(frozen=True)
+class RandomNet:
+    space: SearchSpace
+    architecture: Architecture
+    net: nn.Module
+
+    @property
+    def widths(self) -> dict[str, int]:
+        return self.space.widths(self.architecture)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return ("stem", *self.widths, "head")
+
+    def twin(self, widths: dict[str, int]) -> nn.Module:
+        return build(self.space, self.architecture, widths)
+
+
+def random_net(word: str, *, seed: int, **fixed: Any) -> RandomNet:
+    """A small net in eval mode; genes given by name are fixed."""
+    space, picks = registry.load("space", word), random.Random(seed)
+    while True:
+        picked = {c.name: picks.choice(c.options) for c in space.choices(channel_multiple=8)}
+        for gene in picked:
+            if "width" in gene:
+                picked[gene] = picks.choice((16, 24))
+        small = {"input_size": 40, "stem_stride": 2, "cells": picks.choice((2, 3, 4))}
+        picked |= {gene: value for gene, value in (small | fixed).items() if gene in picked}
+        try:
+            architecture = space.decode(picked)
+            break
+        except DisconnectedError:
+            continue
+    torch.manual_seed(seed)
+    return RandomNet(space=space, architecture=architecture, net=build(space, architecture, None))
+
+
+def build(space: SearchSpace, architecture: Architecture, widths: dict[str, int] | None) -> nn.Module:
+    """Batch statistics were seen, not guessed, and the head is scaled so that each logit moves by about 1.5."""
+    net = space.build(architecture, input_shape=SHAPE, classes=len(CLASSES), widths=widths).train()
+    with torch.no_grad():
+        for seed in range(12):
+            net(torch.from_numpy(pictures(16, seed=seed)).float())
+        net.eval()
+        logits = net(torch.from_numpy(pictures(64, seed=20)).float())
+        linear = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+        gain = 1.5 / logits.std(0)
+        linear.weight.mul_(gain[:, None])
+        linear.bias.sub_(logits.mean(0)).mul_(gain)
+    return net
+
+
+def pictures(count: int, *, seed: int, shape: tuple[int, int, int] = SHAPE) -> npt.NDArray[np.uint8]:
+    """Coarse patches under fine noise, each of its own brightness and contrast, [count, *shape]."""
+    rng = np.random.default_rng(seed)
+    c, h, w = shape
+    patches = rng.normal(size=(count, c, h // 4, w // 4)).repeat(4, 2).repeat(4, 3)
+    fine = rng.normal(size=(count, *shape))
+    light, contrast, grain = (rng.uniform(*span, (count, 1, 1, 1)) for span in ((60, 190), (5, 70), (2, 30)))
+    return (light + contrast * patches + grain * fine).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,121 @@
+"""Folding changes the graph and not what it computes."""
+
+import operator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas._fold import Affine, Subtract, fold, module_nodes, module_of, trace
+from nas.errors import ExportError
+from search_spaces._leaf import Add, Concat, Normalise, Scale
+from tests.random_nets import SHAPE, SPACES, pictures, random_net
+
+
+class Functional(nn.Module):
+    """Says with functions and methods what modules would say, with parts under the given layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, size=(20, 24), mode="bilinear", align_corners=False)
+        x = F.relu(self.stem((x - 127.5) / 64 * 0.5 + 0.25))
+        gate = F.adaptive_avg_pool2d(x, 1)
+        x = torch.cat([x + x, x * gate], dim=1)
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1)
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_folded_net_gives_the_same_logits(word: str, seed: int) -> None:
+    net = random_net(word, seed=seed).net
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    graph = fold(net, input_shape=SHAPE)
+    pixels = torch.from_numpy(pictures(8, seed=99)).float()
+    with torch.no_grad():
+        torch.testing.assert_close(graph(pixels), net(pixels), rtol=1e-3, atol=1e-3)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items()), "fold changed the net it was given"
+
+
+def test_no_batch_norm_dropout_or_scale_is_left_where_a_convolution_can_take_it() -> None:
+    net = nn.Sequential(
+        Normalise(), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1)
+    )
+    graph = fold(net, input_shape=SHAPE)
+    kinds = [type(module_of(graph, node)) for node in module_nodes(graph)]
+    assert kinds == [Subtract, nn.Conv2d, nn.ReLU, nn.AdaptiveAvgPool2d]
+
+
+def test_a_norm_whose_convolution_others_read_too_stays() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.add = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), Add()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            total: Tensor = self.add(y, self.norm(y))
+            return total
+
+    graph = fold(Shared(), input_shape=SHAPE)
+    assert any(isinstance(module_of(graph, node), nn.BatchNorm2d) for node in module_nodes(graph))
+
+
+def test_functions_become_modules() -> None:
+    net = Functional().eval()
+    graph = trace(net)
+    kinds = {type(module_of(graph, node)) for node in module_nodes(graph)}
+    assert {Add, Concat, Scale, Affine, Subtract, nn.ReLU, nn.Upsample, nn.AdaptiveAvgPool2d} <= kinds
+    assert not [node for node in graph.graph.nodes if node.op in ("call_function", "call_method")]
+    pixels = torch.from_numpy(pictures(4, seed=1)).float()
+    torch.testing.assert_close(graph(pixels), net(pixels), rtol=1e-5, atol=1e-5)
+
+
+def test_a_net_that_looks_at_its_data_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"must be traceable by torch\.fx, but Branching is not"):
+        fold(Branching(), input_shape=SHAPE)
+
+
+def test_a_function_without_a_module_is_named() -> None:
+    with pytest.raises(ExportError, match="'cumsum' calls cumsum; wrap it"):
+        fold(Sum(), input_shape=SHAPE)
+
+
+def test_batch_norm_without_statistics_is_refused() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
+    with pytest.raises(ExportError, match="track_running_stats=True"):
+        fold(net, input_shape=SHAPE)
+
+
+def test_a_net_that_is_not_finite_is_refused() -> None:
+    conv = nn.Conv2d(1, 4, 3)
+    nn.init.constant_(conv.weight, float("nan"))
+    with pytest.raises(ExportError, match="must compute what the net does, but its logits differ by nan"):
+        fold(nn.Sequential(conv), input_shape=SHAPE)
+
+
+@pytest.mark.parametrize("function", [operator.add, operator.mul])
+def test_arithmetic_with_a_constant_on_either_side(function: object) -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            left: Tensor = function(3.0, x)  # type: ignore[operator]
+            right: Tensor = function(left, 0.5)  # type: ignore[operator]
+            return right
+
+    net, x = Constant(), torch.rand(2, 1, 4, 4)
+    torch.testing.assert_close(trace(net)(x), net(x))

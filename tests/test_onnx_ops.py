@@ -1,0 +1,152 @@
+"""Every leaf module against ONNX Runtime, one by one, with outputs that no softmax squashes."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from nas._fold import Affine, Subtract
+from nas._onnx_ops import IR_VERSION, OPSET, Writer, clean, emit, exact_scale
+from nas.errors import ExportError
+from search_spaces._leaf import Add, Concat, Normalise, Scale, SwapAxes
+
+torch.manual_seed(0)
+
+
+def norm(width: int) -> nn.BatchNorm2d:
+    module = nn.BatchNorm2d(width, eps=1e-3)
+    for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+        assert tensor is not None
+        nn.init.uniform_(tensor, 0.5, 2)
+    return module
+
+
+ONE_INPUT: list[nn.Module] = [
+    nn.Conv2d(4, 6, 3),
+    nn.Conv2d(4, 6, (3, 1), stride=(2, 1), padding=(1, 0), bias=False),
+    nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4),
+    nn.Conv2d(4, 8, 5, stride=2, padding=2, groups=2),
+    nn.Conv2d(4, 6, (3, 5), dilation=2, padding="same"),
+    nn.Conv2d(4, 6, 3, padding="valid"),
+    norm(4),
+    nn.BatchNorm2d(4, affine=False),
+    nn.ReLU(),
+    nn.ReLU6(),
+    nn.Hardswish(),
+    nn.Hardsigmoid(),
+    nn.Sigmoid(),
+    nn.SiLU(),
+    nn.GELU(),
+    nn.Softmax(dim=1),
+    nn.MaxPool2d(3, 2, padding=1),
+    nn.MaxPool2d((2, 3), stride=1, dilation=2),
+    nn.AvgPool2d(3, 1, padding=1),
+    nn.AvgPool2d(3, 2, padding=1, count_include_pad=False),
+    nn.AdaptiveAvgPool2d(1),
+    nn.AdaptiveAvgPool2d((1, 1)),
+    nn.Flatten(),
+    nn.Identity(),
+    nn.Dropout(0.5),
+    nn.Upsample((13, 5), mode="bilinear", align_corners=False),
+    nn.Upsample(size=40, mode="bilinear"),
+    Affine(0.25, 3.0),
+    Affine(0.25, 0.0),
+    Affine(1.0, 3.0),
+    Subtract(127.5),
+    SwapAxes(),
+    nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
+    nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3, bias=False)),
+]
+
+
+def run(module: nn.Module, *inputs: Tensor, half: bool = False) -> Tensor:
+    rank = module.eval()(*inputs).ndim
+    writer, names = Writer(), [f"x{i}" for i in range(len(inputs))]
+    writer.shapes.update({name: tuple(x.shape) for name, x in zip(names, inputs, strict=True)})
+    if half:
+        writer.half.update(names)
+    output = emit(module.eval(), writer, "layer", names)
+    kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    writer.nodes.append(helper.make_node("Identity", [output], ["y"]))
+    graph = helper.make_graph(
+        writer.nodes,
+        "layer",
+        [helper.make_tensor_value_info(n, kind, list(x.shape)) for n, x in zip(names, inputs, strict=True)],
+        [helper.make_tensor_value_info("y", kind, [None] * rank)],
+        list(writer.initializers.values()),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {n: (x.half() if half else x).numpy() for n, x in zip(names, inputs, strict=True)}
+    return torch.from_numpy(session.run(None, feeds)[0])
+
+
+@pytest.mark.parametrize("module", ONE_INPUT, ids=str)
+def test_a_layer_computes_in_onnx_what_it_computes_in_torch(module: nn.Module) -> None:
+    x = 4 * torch.randn(3, 4, 9, 7)
+    with torch.no_grad():
+        expected = module.eval()(x)
+    torch.testing.assert_close(run(module, x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_convolution_along_one_axis() -> None:
+    for module in (nn.Conv1d(4, 2, 3, stride=2, padding=1), nn.Conv1d(4, 4, 5, groups=4, bias=False)):
+        x = torch.randn(2, 4, 11)
+        with torch.no_grad():
+            torch.testing.assert_close(run(module, x), module(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("module", [Add(), Concat(), Scale()], ids=lambda module: type(module).__name__)
+def test_layers_of_two_inputs(module: nn.Module) -> None:
+    a, b = torch.randn(2, 4, 5, 5), torch.randn(2, 4, *((1, 1) if isinstance(module, Scale) else (5, 5)))
+    torch.testing.assert_close(run(module, a, b), module(a, b))
+
+
+@pytest.mark.parametrize("module", [nn.Conv2d(4, 6, 3), nn.GELU(), Affine(2.0, 1.0), norm(4)], ids=str)
+def test_constants_follow_their_input_into_half_precision(module: nn.Module) -> None:
+    x = torch.randn(2, 4, 9, 7)
+    with torch.no_grad():
+        expected = module.eval()(x)
+    got = run(module, x, half=True)
+    assert got.dtype == torch.float16
+    torch.testing.assert_close(got.float(), expected, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.PReLU(), "'layer' is a PReLU; register one"),
+        (Normalise(), "'layer' is a Normalise"),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "must pad with zeros, but 'layer' pads with 'reflect'"),
+        (nn.Conv1d(4, 4, 3, padding="same"), "must pad with a number of zeros"),
+        (nn.BatchNorm2d(4, track_running_stats=False), "must keep running statistics"),
+        (nn.GELU(approximate="tanh"), "approximated by 'tanh'"),
+        (nn.MaxPool2d(2, ceil_mode=True), "rounds up"),
+        (nn.AvgPool2d(2, divisor_override=3), "divides by a given number"),
+        (nn.AdaptiveAvgPool2d(2), "pools to 2"),
+        (nn.Flatten(2), "must keep the batch only, but 'layer' goes from 2"),
+        (nn.Upsample(size=(8, 8)), "must be bilinear"),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), "must be bilinear to a size"),
+    ],
+    ids=str,
+)
+def test_what_has_no_form_is_refused_by_name(module: nn.Module, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        emit(module, Writer(), "layer", ["x"])
+
+
+@given(have=st.integers(1, 300), want=st.integers(1, 300))
+def test_a_resize_scale_gives_the_size_that_was_asked_for(have: int, want: int) -> None:
+    scale = exact_scale(have, want)
+    assert np.floor(np.float32(have) * scale) == want
+    assert abs(float(scale) - want / have) <= 1e-6 * want / have
+
+
+def test_names_are_sanitised() -> None:
+    assert clean("stage1.cell0/a b:c-d_e") == "stage1.cell0/a_b_c_d_e"
