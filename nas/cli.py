@@ -208,7 +208,7 @@ def report(
         list[Path] | None,
         typer.Argument(metavar="RUN", help="Folders of runs on the same data; the newest if left out."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="HTML file; RUN/report.html if left out, or comparison.html")] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file; in the folder of a single run if left out.")] = None,
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Write the report of a run anew, or of several runs beside each other, and show their fronts."""

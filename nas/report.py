@@ -306,14 +306,16 @@ def _table_section(view: _View, *, named: bool) -> str:
     waiting = len({r.key for r in view.search_front} - {r.key for r in latest(view.records, "verified")})
     if view.verified_front and waiting:
         told += f"<p>{waiting} further members of the search front were not trained in full.</p>"
-    return paper.section(f"{which}{f' of {view.name}' if named else ''}", note, paper.table(head, body, wrap=[9]), told)
+    return paper.section(
+        f"{which}{f' of {view.name}' if named else ''}", note, paper.table(head, body, wrap=[3, 9]), told
+    )
 
 
 def _table_row(view: _View, r: Record, before: Record | None) -> list[str]:
     score, latency, host = r.score, r.latency, host_measurement(r)
     at_target, at_host = NOTHING, NOTHING
     if latency:
-        span = f"<small>{latency.low_ms:.3g} to {latency.high_ms:.3g}, {text(latency.device)}</small>"
+        span = f"<small>{latency.low_ms:.3g} to {latency.high_ms:.3g}; {text(latency.device)}</small>"
         at_target = f"<b>{_ms(latency)}</b> {paper.kind_tag(latency.kind)}{span}"
     if host:
         at_host = f"{host.p5_ms or host.latency_ms:.3g} ms<small>median {host.latency_ms:.3g}</small>"
@@ -443,7 +445,8 @@ def _data_words(view: _View) -> str:
     counts = ", ".join(f"{data[s]:,} {s}" for s in ("train", "val", "test") if isinstance(data.get(s), int))
     digest = f"; digest {str(data['digest'])[:16]}" if data.get("digest") else ""
     split = f"; chosen by {text(data['val_name'])}" if data.get("val_name") else ""
-    return f"{text(data['name'])}{', synthetic' if view.synthetic else ''} ({counts}){split}{digest}"
+    drawn = ", synthetic" if view.synthetic and data["name"] != "synthetic" else ""
+    return f"{text(data['name'])}{drawn} ({counts}){split}{digest}"
 
 
 def _percent(r: Record) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from nas.candidate import Candidate
 from nas.config import make_config
@@ -102,3 +104,32 @@ def a_run(runs: Path, *, records: list[Record] | None = None, **fields: Any) -> 
     for record in a_search() if records is None else records:
         folder.append(record)
     return folder
+
+
+def a_model(folder: RunFolder, name: str) -> dict[str, Any]:
+    """Write a real ONNX file of one linear layer into a run, and return the fields a record of it must have."""
+    weights = np.linspace(-1, 1, 64 * 3, dtype=np.float32).reshape(64, 3) / 255
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"]),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 8, 8])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    content = model.SerializeToString()
+    onnx.checker.check_model(model)
+    folder.write(name, content)
+    return {"model": name, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+
+
+def expected_probabilities(image: Any) -> Any:
+    """What the file of `a_model` must give for images [N, 1, 8, 8], by numpy in double precision."""
+    weights = np.linspace(-1, 1, 64 * 3, dtype=np.float32).reshape(64, 3).astype(np.float64) / 255
+    logits = image.reshape(len(image), -1).astype(np.float64) @ weights
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)

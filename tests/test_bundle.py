@@ -1,0 +1,91 @@
+"""What leaves a run folder, from a run with one real ONNX file whose output numpy can compute."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.bundle import export_model, find, golden_image
+from nas.errors import ConfigError
+from nas.records import Record, RunFolder
+from tests.fake_runs import CLASSES, a_model, a_run, expected_probabilities, some_record
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = a_run(tmp_path / "runs", records=[])
+    made.append(some_record(0, 0.5, 1.0, **a_model(made, "models/a.onnx")))
+    made.append(some_record(1, None, 9.0, status="infeasible", model="", score=None, reason="too slow"))
+    made.write("data.json", json.dumps({"name": "synthetic", "classes": CLASSES, "synthetic": True, "train": 10}))
+    return made
+
+
+def test_the_bundle_holds_the_measured_file_and_its_papers(folder: RunFolder, tmp_path: Path) -> None:
+    model = export_model(folder, 0, tmp_path / "out")
+    assert sorted(f.name for f in model.parent.iterdir()) == [
+        "golden.npz",
+        "model.onnx",
+        "model_card.md",
+        "record.json",
+    ]
+    record = folder.records()[0]
+    assert hashlib.sha256(model.read_bytes()).hexdigest() == record.sha256
+    assert Record.from_json((model.parent / "record.json").read_text()) == record
+
+
+def test_the_golden_pair_is_what_the_file_must_give(folder: RunFolder, tmp_path: Path) -> None:
+    model = export_model(folder, 0, tmp_path / "out")
+    with np.load(model.parent / "golden.npz") as pair:
+        image, probabilities = pair["image"], pair["probabilities"]
+    assert image.dtype == np.uint8
+    assert image.shape == (1, 1, 8, 8)
+    np.testing.assert_allclose(probabilities, expected_probabilities(image), atol=1e-5)
+
+
+def test_the_golden_image_is_the_pattern_of_its_docstring() -> None:
+    image = golden_image(3, 40, 48)
+    assert image.shape == (1, 3, 40, 48)
+    assert image[0, 2, 11, 30] == (31 * 2 + 7 * 11 + 13 * 30 + 11 * 30) % 256
+
+
+def test_the_card_says_what_a_user_has_to_know(folder: RunFolder, tmp_path: Path) -> None:
+    export_model(folder, 0, tmp_path / "out")
+    card = (tmp_path / "out/model_card.md").read_text()
+    for words in (
+        "These faces are synthetic",
+        "50.00% (95 % interval",
+        "1.000 ms [0.600, 1.500] predicted for Jetson Orin Nano",
+        "0.250 ms [0.245, 0.258] measured on this host, median of 300 runs",
+        "float32 [N, 1, 8, 8]",
+        "angry, happy, sad",
+        "not know what a person feels",
+        "prohibited",
+        folder.records()[0].sha256,
+    ):
+        assert words in card
+
+
+def test_a_changed_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
+    (folder.path / "models/a.onnx").write_bytes(b"something else")
+    with pytest.raises(ConfigError, match="must have SHA-256"):
+        export_model(folder, 0, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_has_no_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trial 1 has no model file \(too slow\)"):
+        export_model(folder, 1, tmp_path / "out")
+
+
+def test_find_prefers_the_verified_and_takes_keys() -> None:
+    first, again = some_record(3, 0.5, 1.0), some_record(3, 0.6, 1.0, phase="verified")
+    records = [first, again, some_record(4, 0.5, 1.0)]
+    assert find(records, 3) is again
+    assert find(records, "3") is again
+    assert find(records, first.key[:6]) is again
+    with pytest.raises(ConfigError, match="no trial and no key is 7"):
+        find(records, 7)
+    with pytest.raises(ConfigError, match="several candidates"):
+        find([*records, some_record(3, 0.5, 1.0, key_of=8)], 3)

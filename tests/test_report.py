@@ -1,0 +1,117 @@
+"""The report: one file, no network, and nothing shown without where it comes from."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from nas.errors import ConfigError
+from nas.report import write_report
+from tests.fake_runs import CLASSES, a_run, a_search, some_latency, some_record
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would load, and the text outside scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self._skip = 0
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.loaded += [v for k, v in attrs if k in {"src", "href", "srcset"}]
+        self._skip += tag in {"script", "style"}
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+        self._skip -= tag in {"script", "style"}
+
+    def handle_data(self, data) -> None:
+        if not self._skip:
+            self.words.append(data)
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text())
+    assert not reader.open
+    return reader
+
+
+def test_one_file_that_loads_nothing(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    path = write_report([folder], folder.path / "report.html")
+    assert read(path).loaded == []
+    assert "plotly.js v" in path.read_text()[:20_000]
+
+
+def test_it_says_what_the_figures_are(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    folder.write("importance.json", json.dumps({"accuracy": {"depth": 0.7}, "latency": {"depth": 0.9}}))
+    words = " ".join(read(write_report([folder], folder.path / "report.html")).words)
+    for said in (
+        "Synthetic faces.",
+        "Predicted latency.",
+        "Verified front",
+        "Fell off the front",
+        "trial 2 is +2.0 points of accuracy",
+        f"nas export {folder.path} --trial 2",
+        "Recall by class",
+        "Confusion",
+        "what a person feels",
+        "prohibited",
+        *CLASSES,
+    ):
+        assert said in words
+    assert "Too few candidates" not in words
+
+
+def test_a_measured_front_is_not_called_predicted(tmp_path: Path) -> None:
+    records = [some_record(1, 0.5, 1.0, latency=some_latency(1.0, kind="measured", device="cpu"), host=None)]
+    folder = a_run(tmp_path, records=records, target="cpu")
+    folder.write("data.json", json.dumps({"name": "fer2013", "synthetic": False, "digest": "ab" * 32}))
+    words = " ".join(read(write_report([folder], folder.path / "report.html")).words)
+    assert "Predicted latency." not in words
+    assert "Synthetic faces." not in words
+    assert "measured" in words
+    assert "Not verified yet" in words
+    assert "Too few candidates" in words
+
+
+def test_a_run_without_candidates_gives_a_report(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[])
+    words = " ".join(read(write_report([folder], folder.path / "report.html")).words)
+    assert "No candidate is complete yet." in words
+
+
+def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
+    nasty = "<script>alert(1)</script>"
+    folder = a_run(tmp_path, records=[some_record(1, 0.5, 1.0, latency=some_latency(1.0, device=nasty))])
+    folder.write("data.json", json.dumps({"name": nasty, "classes": [nasty, "b", "c"], "notes": [nasty]}))
+    html = write_report([folder], folder.path / "report.html").read_text()
+    assert nasty not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_several_runs_share_a_plot_and_an_axis(tmp_path: Path) -> None:
+    one, two = a_run(tmp_path, name="one"), a_run(tmp_path, name="two", records=a_search()[:4])
+    html = write_report([one, two], tmp_path / "both.html").read_text()
+    assert "2 runs beside each other" in html
+    for name in ("one", "two"):
+        assert re.search(rf'"name":\s*"search front, {name}"', html)
+
+
+def test_runs_on_different_data_are_not_compared(tmp_path: Path) -> None:
+    one, two = a_run(tmp_path, name="one"), a_run(tmp_path, name="two")
+    one.write("data.json", json.dumps({"name": "a", "digest": "11"}))
+    two.write("data.json", json.dumps({"name": "a", "digest": "22"}))
+    with pytest.raises(ConfigError, match="must be of the same data"):
+        write_report([one, two], tmp_path / "both.html")
+    with pytest.raises(ConfigError, match="at least one run"):
+        write_report([], tmp_path / "none.html")
