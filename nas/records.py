@@ -54,7 +54,8 @@ class Record:
         macs: multiply-accumulates for one image.
         model: path of the file, relative to the run folder.
         sha256: of the file.
-        violations: constraint to amount by which it is broken (<= 0 is kept), in the constraint's unit.
+        violations: constraint to the amount by which it is broken (<= 0 is kept): the share of the limit that latency
+            and size are above it, the difference that accuracy is below it.
         seconds: phase to seconds it took.
         worker: host and process.
         finished: UTC, ISO 8601.

@@ -84,31 +84,25 @@ class Study:
                     f"study {config.run_name!r} in {config.storage} has other objectives; give this run a --name"
                 )
             self._make_sampler, self._seed = make_sampler, config.seed
-            if not self._study.get_trials(deepcopy=False):
+            self._shared = config.storage is not None
+            if all(t.state == TrialState.WAITING for t in self._study.get_trials(deepcopy=False)):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     self._study.set_metric_names(list(config.objectives))
-                for picked in seeds:
-                    self._study.enqueue_trial({k: v for k, v in picked.items() if k in self.choices})
+                for picked in seeds:  # a process may have died between two of them
+                    known = {k: v for k, v in picked.items() if k in self.choices}
+                    self._study.enqueue_trial(known, skip_if_exists=True)
 
     def ask(self, held: ExitStack) -> Ask:
         """The next trial: one that a dead process left, or a new one. Its lock is held until `held` closes."""
         with self.folder.claim("ask", wait=True):
-            for left in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                ours = left.user_attrs.get("host", platform.node()) == platform.node()
-                if ours and held.enter_context(self.folder.claim(f"trial-{left.number}")):
-                    logger.info("trial %d was left by a process that died; it goes on", left.number)
-                    trial = optuna.trial.Trial(self._study, left._trial_id)
-                    break
-            else:
-                # A fresh sampler for each trial: what is asked depends on the history alone, not on restarts.
-                number = len(self._study.get_trials(deepcopy=False))
-                self._study.sampler = self._make_sampler(seed_of(self._seed, number))
-                trial = self._study.ask()
-                held.enter_context(self.folder.claim(f"trial-{trial.number}"))
-            trial.set_user_attr("host", platform.node())
-            picked = {name: self._suggest(trial, name) for name in self.choices}
-        return Ask(number=trial.number, picked=picked, trial=trial)
+            return self._picked(self._left(held) or self._new(held))
+
+    def left(self, held: ExitStack) -> Ask | None:
+        """A trial that a dead process left, if there is one. Its lock is held until `held` closes."""
+        with self.folder.claim("ask", wait=True):
+            trial = self._left(held)
+            return self._picked(trial) if trial else None
 
     def tell(self, ask: Ask, record: Record) -> None:
         """Hand the outcome to Optuna: a failed candidate as failed, a duplicate with the values of the first."""
@@ -127,8 +121,9 @@ class Study:
             return
         # optuna-dashboard up to 0.21 reads only the older attribute, so both are written.
         self._storage.set_trial_system_attr(ask.trial._trial_id, "constraints", list(record.violations.values()))
-        for name, amount in record.violations.items():
-            ask.trial.set_constraint(name, amount)
+        told_before = ask.trial.constraints  # by a process that died before it could finish the trial
+        for name in record.violations.keys() - told_before.keys():
+            ask.trial.set_constraint(name, record.violations[name])
         values = [record.objective(o) for o in self.objectives]
         told = [WORST.get(o, 0.0) if v is None else v for o, v in zip(self.objectives, values, strict=True)]
         self._study.tell(ask.trial, told, skip_if_finished=True)
@@ -158,6 +153,41 @@ class Study:
                 logger.info("no importance for %s: %s", objective, error)
         return found
 
+    def _left(self, held: ExitStack) -> optuna.Trial | None:
+        for left in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            host = left.user_attrs.get("host", platform.node())
+            if self._shared and host != platform.node():
+                continue
+            free = held.enter_context(self.folder.claim(f"trial-{left.number}"))
+            # Whoever held it may have finished it between the list and the claim.
+            if free and not self._storage.get_trial(left._trial_id).state.is_finished():
+                logger.info("trial %d was left by a process that died; it goes on", left.number)
+                self._study.sampler = self._sampler(left.number)
+                return optuna.trial.Trial(self._study, left._trial_id)
+        return None
+
+    def _new(self, held: ExitStack) -> optuna.Trial:
+        trials = self._study.get_trials(deepcopy=False)
+        number = min((t.number for t in trials if t.state == TrialState.WAITING), default=len(trials))
+        self._study.sampler = self._sampler(number)
+        trial = self._study.ask()
+        held.enter_context(self.folder.claim(f"trial-{trial.number}"))
+        return trial
+
+    def _picked(self, trial: optuna.Trial) -> Ask:
+        """All genes of a trial. Each has a sampler of its own seed, so a process may die between any two."""
+        trial.set_user_attr("host", platform.node())
+        _ = trial.relative_params  # drawn now and kept by the trial
+        picked = {}
+        for index, name in enumerate(self.choices, start=1):
+            self._study.sampler = self._sampler(trial.number, index)
+            picked[name] = self._suggest(trial, name)
+        return Ask(number=trial.number, picked=picked, trial=trial)
+
+    def _sampler(self, *numbers: int) -> optuna.samplers.BaseSampler:
+        sampler: optuna.samplers.BaseSampler = self._make_sampler(seed_of(self._seed, *numbers))
+        return sampler
+
     def _suggest(self, trial: optuna.Trial, name: str) -> Value:
         got: Value
         match self.distributions[name]:
@@ -173,9 +203,9 @@ class Study:
         return got if isinstance(got, str) else min(options, key=lambda o: abs(float(o) - float(got)))
 
 
-def seed_of(seed: int, number: int) -> int:
-    """The sampler's seed for one trial, 0..2**32 - 1."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def seed_of(*numbers: int) -> int:
+    """A sampler's seed, 0..2**32 - 1, from the search's seed, the trial's number and whatever else tells it apart."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def distribution(choice: Choice) -> BaseDistribution:
@@ -191,6 +221,19 @@ def distribution(choice: Choice) -> BaseDistribution:
     return CategoricalDistribution(options)
 
 
+class _JournalLock:
+    """Optuna's own locks are files, which a process that is killed leaves behind: all others then wait for 30 s."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder, self._held = folder, ExitStack()
+
+    def acquire(self) -> bool:
+        return self._held.enter_context(self._folder.claim("journal", wait=True))
+
+    def release(self) -> None:
+        self._held.close()
+
+
 def open_storage(folder: Path, url: str | None) -> BaseStorage:
     """The storage of a run: a URL, or the journal file in its folder.
 
@@ -198,7 +241,8 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
         ConfigError: the URL names a storage that cannot be opened.
     """
     if url is None:
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        lock = _JournalLock(RunFolder(folder))
+        return JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock))  # type: ignore[arg-type]
     try:
         return get_storage(url)
     except Exception as error:  # SQLAlchemy and its drivers raise whatever they like
