@@ -93,6 +93,7 @@ def search(
     budget: Annotated[
         str | None, _flag("budget", "Stop after so long, all included: 30m, 4h (4m without --trials).")
     ] = None,
+    search_share: Annotated[float | None, _flag("search_share", "Share of the budget for the search itself.")] = None,
     sampler: Annotated[str | None, _flag("sampler", "tpe, nsga2 or random.")] = None,
     epochs: Annotated[float | None, _flag("epochs", "Passes over the data in the search.")] = None,
     rungs: Annotated[str | None, _flag("rungs", "Shares of the epochs after which a candidate may stop.")] = None,
@@ -111,7 +112,7 @@ def search(
         "target": target, "space": space, "dataset": dataset, "data": data, "max_latency": max_latency,
         "max_size": max_size, "min_accuracy": min_accuracy, "trials": trials, "budget": budget, "sampler": sampler,
         "epochs": epochs, "final_epochs": final_epochs, "verify": verify, "seed": seed, "threads": threads,
-        "device": device, "storage": storage, "runs": runs, "name": name,
+        "search_share": search_share, "device": device, "storage": storage, "runs": runs, "name": name,
         "objectives": tuple(objectives.split(",")) if objectives else None,
         "rungs": _numbers(rungs, "--rungs 0.1,0.3,1") if rungs else None,
         "data_options": _pairs(data_option) if data_option else None,
