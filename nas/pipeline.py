@@ -92,6 +92,7 @@ class Evaluator:
         folder: where files go.
         space: builds nets.
         profile: the target.
+        host: this machine.
         compressors: applied in order.
         runtime: runs files on this machine.
         data: faces.
@@ -103,6 +104,7 @@ class Evaluator:
     folder: RunFolder
     space: SearchSpace
     profile: HardwareProfile
+    host: HardwareProfile
     compressors: Sequence[Compressor]
     runtime: Runtime
     data: FaceData
@@ -361,7 +363,7 @@ class Evaluator:
             return float((guessed == self.data.val.labels).mean())
 
     def _host(self, path: Path, runs: int) -> Measurement:
-        return measure(path, self.runtime, device=platform.node(), input_shape=self.data.input_shape, runs=runs)
+        return measure(path, self.runtime, device=self.host.title, input_shape=self.data.input_shape, runs=runs)
 
     def _seed(self, candidate: Candidate, stage: int) -> int:
         """A seed that depends on the search's seed, the candidate and the stage, and on no order of evaluation."""

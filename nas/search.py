@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 MAX_REPEATS = 200
 """Proposals in a row that are known already, after which the space counts as exhausted."""
+HOST = "cpu"
+"""Target word of this machine."""
 SIDE_RUNTIME = "onnxruntime"
 """Scores every file, and measures it on this machine."""
 
@@ -110,8 +112,8 @@ class Searcher:
         self.folder.write("environment.json", json.dumps({f.name: f.value for f in doctor()}, indent=1))
         compressors = [load("compressor", name) for name in names("compressor")]
         self.evaluator = Evaluator(
-            config=config, folder=self.folder, space=self.space, profile=profile, compressors=compressors,
-            runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, watch=self._say,
+            config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
+            compressors=compressors, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, watch=self._say,
         )  # fmt: skip
         own = self.space.choices(channel_multiple=profile.channel_multiple)
         compression = [c for member in compressors for c in member.choices(self.space.stages, profile)]

@@ -1,0 +1,80 @@
+"""Seconds from a pick to its latency, before any training: build, prune the shape, quantise, export, load, time.
+
+    python benchmarks/candidate_seconds.py [--space darts] [--target cpu] [--candidates 30] [--json OUT.json]
+
+The limit is three seconds. `cpu` times every file; for a predicted target the time is that of the prediction.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nas.candidate import decode
+from nas.config import make_config
+from nas.datasets import load_data
+from nas.pipeline import Clock, Evaluator
+from nas.records import RunFolder
+from nas.registry import load, names
+from nas.targets import target
+from search_spaces._base import DisconnectedError
+
+LIMIT_S = 3.0
+
+
+def evaluator(space: str, target_name: str, folder: Path) -> Evaluator:
+    """An evaluator on the embedded faces."""
+    config = make_config(space=space, target=target_name, runs=folder, name="benchmark", trials=1)
+    return Evaluator(
+        config=config, folder=RunFolder.open(config), space=load("space", space), profile=target(target_name),
+        host=target("cpu"), compressors=[load("compressor", name) for name in names("compressor")], runtime=load("runtime", "onnxruntime"),
+        data=load_data("synthetic", None), digest="",
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print a table, write the JSON file if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="darts")
+    parser.add_argument("--target", default="cpu")
+    parser.add_argument("--candidates", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # as a search does outside training
+    rng = random.Random(args.seed)
+    rows: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        parts = evaluator(args.space, args.target, Path(folder))
+        profile = parts.profile
+        genes = list(parts.space.choices(channel_multiple=profile.channel_multiple))
+        genes += [g for member in parts.compressors for g in member.choices(parts.space.stages, profile)]
+        while len(rows) < args.candidates:
+            picked = {gene.name: rng.choice(gene.options) for gene in genes}
+            try:
+                candidate = decode(
+                    parts.space, picked, channel_multiple=profile.channel_multiple, precisions=profile.precisions
+                )
+            except DisconnectedError:
+                continue
+            clock, begin = Clock(), time.perf_counter()
+            draft = parts.draft(candidate, clock)
+            rows.append({"total": time.perf_counter() - begin, **clock.seconds, "latency_ms": draft.latency.latency_ms})
+    print(f"{args.space} on {args.target}, {len(rows)} random candidates, seconds before training")
+    for phase in ("build", "export", "measure", "total"):
+        values = np.array([row.get(phase, 0.0) for row in rows])
+        quantiles = np.percentile(values, [50, 95, 100])
+        print(f"  {phase:8} median {quantiles[0]:.2f}  p95 {quantiles[1]:.2f}  most {quantiles[2]:.2f}")
+    within = float(np.mean([row["total"] <= LIMIT_S for row in rows]))
+    print(f"  within {LIMIT_S:g} s: {within:.0%}; median latency {np.median([r['latency_ms'] for r in rows]):.2f} ms")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
