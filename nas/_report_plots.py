@@ -213,7 +213,7 @@ def _html(figure: go.Figure, name: str, *, height: int, top: int = 16) -> str:
         template="none", height=height, autosize=True, font={"family": FONT, "size": 13, "color": INK},
         margin={"l": 62, "r": 16, "t": top, "b": 56}, paper_bgcolor="white", plot_bgcolor="white",
         hoverlabel={"bgcolor": "white", "bordercolor": PALE, "font": {"color": INK, "size": 12.5}, "align": "left"},
-        legend={"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0, "font": {"size": 12.5}},
+        legend={"orientation": "h", "y": -62 / (height - top - 56), "yanchor": "top", "x": 0, "font": {"size": 12.5}},
     )  # fmt: skip
     figure.update_xaxes(**grid, automargin=True)
     figure.update_yaxes(**grid)
