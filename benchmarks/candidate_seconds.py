@@ -31,10 +31,16 @@ def evaluator(space: str, target_name: str, folder: Path) -> Evaluator:
     """An evaluator on the embedded faces."""
     config = make_config(space=space, target=target_name, runs=folder, name="benchmark", trials=1)
     return Evaluator(
-        config=config, folder=RunFolder.open(config), space=load("space", space), profile=target(target_name),
-        host=target("cpu"), compressors=[load("compressor", name) for name in names("compressor")], runtime=load("runtime", "onnxruntime"),
-        data=load_data("synthetic", None), digest="",
-    )  # fmt: skip
+        config=config,
+        folder=RunFolder.open(config),
+        space=load("space", space),
+        profile=target(target_name),
+        host=target("cpu"),
+        compressors=[load("compressor", name) for name in names("compressor")],
+        runtime=load("runtime", "onnxruntime"),
+        data=load_data("synthetic", None),
+        digest="",
+    )
 
 
 def main() -> None:
