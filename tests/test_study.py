@@ -1,0 +1,287 @@
+"""The study: trials that are asked, left by dead processes, answered and told."""
+
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from nas import registry
+from nas.config import make_config
+from nas.errors import ConfigError
+from nas.records import RunFolder
+from nas.study import Ask, Study, distribution, open_storage, seed_of
+from search_spaces._base import Choice
+from tests.fake_runs import a_run, some_record
+
+CHOICES = (Choice(name="width", options=(8, 16, 24)), Choice(name="operation", options=("conv", "pool")))
+
+
+def a_study(runs: Path, seeds: Sequence[dict[str, Any]] = (), **fields: Any) -> Study:
+    folder = a_run(runs, records=[], **fields)
+    return Study(folder, folder.config, CHOICES, registry.load("sampler", "random"), seeds=seeds)
+
+
+def trials(folder: RunFolder, storage: str | None = None) -> list[FrozenTrial]:
+    name = folder.config.run_name
+    return optuna.load_study(study_name=name, storage=open_storage(folder.path, storage)).get_trials()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return a_study(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((1, 2, 3), IntDistribution(1, 3)),
+        ((8, 16, 24), IntDistribution(8, 24, step=8)),
+        ((8, 32), IntDistribution(8, 32, step=24)),
+        ((0.0, 0.25, 0.5, 0.75), FloatDistribution(0.0, 0.75, step=0.25)),
+        ((0.1, 0.2, 0.3), FloatDistribution(0.1, 0.3, step=0.1)),
+        ((8, 16, 32), CategoricalDistribution((8, 16, 32))),
+        ((32, 16, 0), CategoricalDistribution((32, 16, 0))),
+        (("conv", "pool"), CategoricalDistribution(("conv", "pool"))),
+        ((48,), CategoricalDistribution((48,))),
+    ],
+)
+def test_evenly_spaced_numbers_keep_their_order(options: tuple[Any, ...], expected: Any) -> None:
+    found = distribution(Choice(name="gene", options=options))
+    assert type(found) is type(expected)
+    if isinstance(found, FloatDistribution):
+        assert (found.low, found.high, found.step) == pytest.approx((expected.low, expected.high, expected.step))
+    else:
+        assert found == expected
+
+
+def test_a_seed_differs_by_each_of_its_numbers_and_is_the_same_again() -> None:
+    found = [seed_of(a, b) for a in range(20) for b in range(20)] + [seed_of(0, 0, c) for c in range(1, 20)]
+    assert len(set(found)) == len(found)
+    assert seed_of(3, 4) == seed_of(3, 4)
+    assert all(0 <= seed < 2**32 for seed in found)
+
+
+def test_what_is_told_is_in_the_trial(study: Study) -> None:
+    record = some_record(0, 0.75, 2.5, violations={"max_latency": -0.5})
+    with ExitStack() as held:
+        study.tell(study.ask(held), record)
+    (trial,) = trials(study.folder)
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [0.75, 2.5]
+    assert trial.constraints["max_latency"] == -0.5
+    told = {name: trial.user_attrs[name] for name in ("key", "status", "latency_kind", "epochs", "macs", "model")}
+    assert told == {
+        "key": record.key, "status": "complete", "latency_kind": "predicted, Jetson Orin Nano", "epochs": 3.0,
+        "macs": 1_000_000, "model": "models/0000-search.onnx",
+    }  # fmt: skip
+    assert "duplicate_of" not in trial.user_attrs
+
+
+def test_an_objective_that_was_not_evaluated_is_told_as_the_worst(study: Study) -> None:
+    record = some_record(0, None, 9.0, status="infeasible", reason="too slow", violations={"max_latency": 0.8})
+    with ExitStack() as held:
+        study.tell(study.ask(held), record)
+    (trial,) = trials(study.folder)
+    assert trial.values == [0.0, 9.0]
+    assert trial.user_attrs["reason"] == "too slow"
+    assert trial.constraints["max_latency"] == 0.8
+
+
+def test_a_failed_candidate_is_told_as_failed_with_its_reason(study: Study) -> None:
+    with ExitStack() as held:
+        study.tell(study.ask(held), some_record(0, None, None, status="failed", reason="loss is not finite"))
+    (trial,) = trials(study.folder)
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["reason"] == "loss is not finite"
+
+
+def test_a_duplicate_gets_the_values_of_the_first_and_names_it(study: Study) -> None:
+    record = some_record(0, 0.6, 1.5)
+    for _ in range(2):
+        with ExitStack() as held:
+            study.tell(study.ask(held), record)
+    first, second = trials(study.folder)
+    assert first.values == second.values == [0.6, 1.5]
+    assert second.user_attrs["duplicate_of"] == 0
+
+
+def test_a_trial_that_is_given_up_is_failed_and_says_why(study: Study) -> None:
+    with ExitStack() as held:
+        study.skip(study.ask(held), "no path")
+    (trial,) = trials(study.folder)
+    assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "no path")
+
+
+def test_a_trial_that_a_process_left_is_asked_again_under_its_number(study: Study, tmp_path: Path) -> None:
+    with ExitStack() as held:
+        left = study.ask(held)
+    with ExitStack() as held:
+        again = a_study(tmp_path).ask(held)
+        assert (again.number, again.picked) == (left.number, left.picked)
+        assert a_study(tmp_path).ask(held).number == 1, "the first is held now"
+    assert len(trials(study.folder)) == 2
+
+
+def test_only_what_was_left_is_handed_out_when_nothing_new_is_wanted(study: Study) -> None:
+    with ExitStack() as held:
+        assert study.left(held) is None
+        asked = study.ask(held)
+        assert study.left(held) is None
+    with ExitStack() as held:
+        left = study.left(held)
+        assert left is not None
+        assert left.number == asked.number
+        study.skip(left, "over")
+    with ExitStack() as held:
+        assert study.left(held) is None
+    assert len(trials(study.folder)) == 1
+
+
+def test_a_trial_that_is_finished_while_another_process_looks_is_not_taken_for_a_dead_one(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = ExitStack()
+    first, other = study.ask(held), a_study(tmp_path)
+    running = other._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    assert [t.number for t in running] == [first.number]
+    study.tell(first, some_record(0, 0.5, 1.0))
+    held.close()
+    listed = type(other._study).get_trials
+
+    def stale(self: optuna.Study, **asked: Any) -> list[FrozenTrial]:
+        return running if asked.get("states") == (TrialState.RUNNING,) else listed(self, **asked)
+
+    monkeypatch.setattr(optuna.Study, "get_trials", stale)
+    with ExitStack() as stack:
+        assert other.ask(stack).number == 1
+
+
+def test_a_trial_that_was_told_only_in_part_is_told_again_without_a_warning(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = some_record(0, 0.5, 1.0, violations={"max_latency": -0.8, "max_size": 0.1}, status="infeasible")
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with ExitStack() as held, monkeypatch.context() as patch:
+        ask = study.ask(held)
+        patch.setattr(optuna.Study, "tell", dies)
+        with pytest.raises(KeyboardInterrupt):
+            study.tell(ask, record)
+    with ExitStack() as held, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = a_study(tmp_path)
+        again.tell(again.ask(held), record)
+    (trial,) = trials(study.folder)
+    assert trial.state == TrialState.COMPLETE
+    assert {name: trial.constraints[name] for name in record.violations} == record.violations
+
+
+def test_seeds_that_a_process_died_between_are_all_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = [{"width": 24}, {"width": 16, "operation": "pool"}, {"width": 8}]
+    enqueue, calls = optuna.Study.enqueue_trial, []
+
+    def dies(self: optuna.Study, *arguments: Any, **more: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        enqueue(self, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "enqueue_trial", dies)
+        with pytest.raises(KeyboardInterrupt):
+            a_study(tmp_path, seeds)
+    study, asked = a_study(tmp_path, seeds), list[Ask]()
+    for _ in range(5):
+        with ExitStack() as held:
+            asked.append(study.ask(held))
+            study.skip(asked[-1], "done")
+        study = a_study(tmp_path, seeds)
+    assert [a.picked["width"] for a in asked[:3]] == [24, 16, 8]
+    assert [a.number for a in asked] == [0, 1, 2, 3, 4]
+
+
+def test_the_journal_is_not_locked_by_a_process_that_died_in_it(study: Study, tmp_path: Path) -> None:
+    lock = study._storage._backend._lock  # type: ignore[attr-defined]
+    assert lock.acquire()
+    with study.folder.claim("journal") as free:
+        assert not free
+    lock.release()
+    with study.folder.claim("journal") as free:
+        assert free
+    assert not list(study.folder.path.glob("*.lock")), "Optuna's own lock is a file that outlives its process"
+
+
+def test_another_storage_keeps_the_study_and_leaves_other_hosts_their_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = a_study(tmp_path, storage=url)
+    with ExitStack() as held:
+        first = study.ask(held)
+    monkeypatch.setattr("nas.study.platform.node", lambda: "elsewhere")
+    with ExitStack() as held:
+        assert a_study(tmp_path, storage=url).ask(held).number == 1
+    monkeypatch.undo()
+    with ExitStack() as held:
+        again = a_study(tmp_path, storage=url)
+        assert again.ask(held).number == first.number
+    assert len(trials(study.folder, url)) == 2
+    assert not (study.folder.path / "journal.log").exists()
+    for opened in (study, again):
+        opened._storage.remove_session()
+
+
+def test_a_run_folder_that_was_moved_to_another_host_goes_on(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as held:
+        first = study.ask(held)
+    monkeypatch.setattr("nas.study.platform.node", lambda: "elsewhere")
+    with ExitStack() as held:
+        assert a_study(tmp_path).ask(held).number == first.number
+
+
+def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = a_study(tmp_path / "a", storage=url, name="same")
+    with pytest.raises(ConfigError, match=r"study 'same' in sqlite:.* has other objectives; give this run a --name"):
+        a_study(tmp_path / "b", storage=url, name="same", objectives=("accuracy", "latency", "size"))
+    study._storage.remove_session()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://nobody@localhost:1/none", "sqlite:////nowhere/at/all.db"])
+def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"storage must be a URL that Optuna can open, but '.*' gave: ") as caught:
+        open_storage(tmp_path, url)
+    assert "\n" not in str(caught.value)
+
+
+def test_importance_is_empty_with_few_trials_and_then_names_the_gene_that_makes_good_values(study: Study) -> None:
+    assert study.importance() == {}
+    for number in range(24):
+        with ExitStack() as held:
+            ask = study.ask(held)
+            wide, pools = ask.picked["width"] == 24, ask.picked["operation"] == "pool"
+            # Only the width makes it good; what makes it worst is the pool.
+            accuracy, latency = 0.9 if wide else 0.5 - 0.3 * pools, 1.0 if wide else 2.0 + 5 * pools
+            study.tell(ask, some_record(number, accuracy, latency))
+    found = study.importance()
+    assert set(found) == {"accuracy", "latency"}
+    for shares in found.values():
+        assert shares["width"] > 0.9
+        assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_the_objectives_are_maximised_or_minimised_as_their_words_say(tmp_path: Path) -> None:
+    study = a_study(tmp_path, objectives=("latency", "accuracy", "size"))
+    assert [d.name for d in study._study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
+    assert study._study.metric_names == ["latency", "accuracy", "size"]
+    assert make_config(objectives=("latency", "accuracy", "size")).objectives == study.objectives
