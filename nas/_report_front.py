@@ -11,6 +11,7 @@ from nas.measure import Measurement
 from nas.records import Record
 
 NOTHING = "&mdash;"
+NO_TEST = "The data has no test split here, so there is no test figure."
 AXES = (
     "latency on the target, ms",
     "latency on the machine of the search, ms (5th percentile)",
@@ -35,6 +36,11 @@ def front_section(views: Sequence[View]) -> str:
     if errors:
         note += f" A predicted latency may be off by about {max(errors):.0%}; switch the intervals on to see it."
     return paper.section("The front", note, plots.front(layers, AXES, limits=limits))
+
+
+def _test(r: Record) -> str:
+    """The test split's figure under that of the selection split."""
+    return f"<small>test {r.test.accuracy:.1%} ({r.test.low:.1%} to {r.test.high:.1%})</small>" if r.test else ""
 
 
 def _relative_error(m: Measurement | None) -> float | None:
@@ -114,7 +120,8 @@ def table_section(view: View, *, named: bool) -> str:
     body = [_table_row(view, r, before.get(r.key)) for r in view.front]
     which = "Verified front" if view.verified_front else "Search front"
     note = (
-        "Trained in full and measured again after the search. An interval holds with 95 %."
+        "Trained in full and measured again after the search. An interval holds with 95 %. "
+        + ("Test figures were taken once, on the final files." if any(r.test for r in view.front) else NO_TEST)
         if view.verified_front
         else "Not verified yet: these candidates were chosen by the very scores shown, so expect some to fall back."
     )
@@ -140,7 +147,7 @@ def _table_row(view: View, r: Record, before: Record | None) -> list[str]:
         at_host = f"{host.p5_ms or host.latency_ms:.3g} ms<small>median {host.latency_ms:.3g}</small>"
     return [
         f"<b>{r.trial}</b><small>{r.key[:8]}</small>",
-        f"<b>{percent(r)}</b><small>{score.low:.1%} to {score.high:.1%}</small>" if score else NOTHING,
+        f"<b>{percent(r)}</b><small>{score.low:.1%} to {score.high:.1%}</small>{_test(r)}" if score else NOTHING,
         percent(before) if before and before is not r else NOTHING,
         at_target,
         at_host,

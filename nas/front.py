@@ -27,7 +27,8 @@ COLUMNS = (
     "trial", "key", "accuracy", "accuracy_low", "accuracy_high", "accuracy_split", "latency_ms", "latency_low_ms",
     "latency_high_ms", "latency_kind", "latency_device", "host_latency_ms", "size_bytes", "params", "nonzero_params",
     "macs", "sparsity", "bits", "epochs", "model", "sha256", "phase", "space", "balanced_accuracy", "macro_f1",
-    "latency_runtime", "host_device", "host_median_ms", "parity_max_difference",
+    "latency_runtime", "host_device", "host_median_ms", "parity_max_difference", "test_accuracy", "test_low",
+    "test_high",
 )  # fmt: skip
 """Columns of pareto.csv, in order. `host_latency_ms` is the 5th percentile on the machine that ran the search, the
 figure that repeats on a shared machine; `host_median_ms` is the median. `sparsity` is the share of channels removed,
@@ -209,6 +210,8 @@ def _row(r: Record) -> dict[str, Any]:
     if r.score:
         row |= {"accuracy": r.score.accuracy, "accuracy_low": r.score.low, "accuracy_high": r.score.high}
         row |= {"balanced_accuracy": r.score.balanced_accuracy, "macro_f1": r.score.macro_f1}
+    if r.test:
+        row |= {"test_accuracy": r.test.accuracy, "test_low": r.test.low, "test_high": r.test.high}
     if r.latency:
         row |= {"latency_ms": r.latency.latency_ms, "latency_low_ms": r.latency.low_ms}
         row |= {"latency_high_ms": r.latency.high_ms, "latency_kind": r.latency.kind}
@@ -244,6 +247,7 @@ def _details(r: Record) -> dict[str, Any]:
     return {
         "candidate": asdict(r.candidate),
         "score": r.score.to_dict() if r.score else None,
+        "test": r.test.to_dict() if r.test else None,
         "latency": r.latency.to_dict() if r.latency else None,
         "host": r.host.to_dict() if r.host else None,
         "parity": r.parity,

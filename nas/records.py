@@ -47,6 +47,7 @@ class Record:
         host: measured on this machine.
         score: ONNX Runtime's on the file, on the selection split.
         accuracy_split: which split, and whether its faces are synthetic.
+        test: the file's score on the test split, taken once, after full training; None before, and without test data.
         parity: largest difference of probabilities, share of equal top-1, number of images.
         size_bytes: of the file.
         params: stored weights.
@@ -73,6 +74,7 @@ class Record:
     host: Measurement | None = None
     score: Score | None = None
     accuracy_split: str = ""
+    test: Score | None = None
     parity: dict[str, float] = field(default_factory=dict)
     size_bytes: int | None = None
     params: int | None = None
@@ -106,7 +108,8 @@ class Record:
         raw["candidate"] = Candidate(**raw["candidate"])
         for name in ("latency", "host"):
             raw[name] = Measurement.from_dict(raw[name]) if raw.get(name) else None
-        raw["score"] = Score.from_dict(raw["score"]) if raw.get("score") else None
+        for name in ("score", "test"):
+            raw[name] = Score.from_dict(raw[name]) if raw.get(name) else None
         return cls(**raw)
 
 

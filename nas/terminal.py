@@ -128,7 +128,9 @@ def show_front(console: Console, folder: RunFolder) -> None:
     waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
     if verified and waiting:
         console.print(f"  {waiting} further members of the search front were not trained in full")
-    console.print(f"  accuracy on {members[0].accuracy_split or 'val'}, of {_faces(members[0])} faces")
+    console.print(
+        f"  accuracy on {members[0].accuracy_split or 'val'}, of {_faces(members[0])} faces; {_tested(members)}"
+    )
 
 
 def front_table(members: Sequence[Record], *, before: Mapping[str, Record], title: str, wide: bool = True) -> Table:
@@ -204,6 +206,7 @@ def _columns(r: Record, before: Mapping[str, Record]) -> dict[str, str]:
         "accuracy": f"[bold]{score.accuracy:.1%}[/]" if score else "-",
         "[95 %]": f"{100 * score.low:.1f} to {100 * score.high:.1f}" if score else "-",
         **compared,
+        **({"test": f"{r.test.accuracy:.1%}"} if r.test else {}),
         "target ms": f"[bold]{latency.latency_ms:.3g}[/]" if latency else "-",
         "[interval]": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
         "kind": KINDS[latency.kind] if latency else "-",
@@ -215,6 +218,15 @@ def _columns(r: Record, before: Mapping[str, Record]) -> dict[str, str]:
         "bits": bits_words(r.candidate.bits),
         "epochs": f"{r.epochs:.1f}",
     }
+
+
+def _tested(members: Sequence[Record]) -> str:
+    """What the test split says, or why it says nothing."""
+    if first := members[0].test:
+        return f"test taken once, of {first.n:,} faces, interval +-{50 * (first.high - first.low):.1f} points"
+    if members[0].phase == "search":
+        return "no test figure before full training"
+    return "no test figure: the data has no test split here"
 
 
 def _progress(status: Status) -> str:
