@@ -27,7 +27,7 @@ from nas.compressors._base import Compressor
 from nas.config import SearchConfig
 from nas.costs import Costs, costs
 from nas.data._base import FaceData, Images
-from nas.errors import CandidateError, NasError, TrainError
+from nas.errors import CandidateError, NasError
 from nas.export import check_parity, export, fold, tolerance
 from nas.latency.roofline import predict as predict_latency
 from nas.measure import Measurement, measure
@@ -122,60 +122,21 @@ class Evaluator:
             promote: decides after each rung.
             deadline: whether the time for the search is over; the candidate then ends with the rung it is in.
         """
-        clock = Clock()
-        blank = self._blank(candidate, trial, "search")
-        try:
-            self.watch("export untrained, measure")
-            draft = self.draft(candidate, clock)
-            cheap = self.violations(draft.latency, draft.size_bytes, None)
-            if any(v > 0 for v in cheap.values()):
-                return replace(
-                    blank, status="infeasible", reason=self._broken(cheap), violations=cheap, seconds=clock.seconds,
-                    latency=draft.latency, host=draft.host, size_bytes=draft.size_bytes, params=draft.costs.params,
-                    nonzero_params=draft.costs.nonzero_params, macs=draft.costs.macs, finished=_now(),
-                )  # fmt: skip
-            net, rung = self.resume(candidate)
-            for index in range(rung, len(self.config.rungs)):
-                shares = (0.0, *self.config.rungs)
-                epochs = (shares[index + 1] - shares[index]) * self.config.epochs
-                net = self.train(candidate, net, epochs, f"rung {index + 1} of {len(self.config.rungs)}", index, clock)
-                rung = index + 1
-                self._save(candidate, net, rung)
-                if (
-                    rung == len(self.config.rungs)
-                    or deadline()
-                    or not promote(rung, self._quick_accuracy(candidate, net, clock), draft)
-                ):
-                    break
-            if net is None:
-                raise TrainError("a candidate must go through at least one rung, but there is none")
-            done = self.config.rungs[rung - 1] * self.config.epochs
-            return self.finish(replace(blank, rung=rung, epochs=done), net, clock)
-        except CandidateError as error:
-            return replace(blank, status="failed", reason=_one_line(error), seconds=clock.seconds, finished=_now())
-        except NasError:
-            raise
-        except Exception as error:
-            # One candidate must never stop a search of hours; the reason is in its record.
-            reason = f"{type(error).__name__}: {_one_line(error)}"
-            return replace(blank, status="failed", reason=reason, seconds=clock.seconds, finished=_now())
+        clock, blank = Clock(), self._blank(candidate, trial, "search")
+        return self._caught(blank, clock, lambda: self._evaluated(blank, clock, promote, deadline))
 
     def verify(self, record: Record, *, epochs: float, stop: Callable[[], bool] = lambda: False) -> Record:
         """Train a member of the front on from what it has learned, and read all figures off the new file.
+
+        Never raises for what a candidate can do wrong.
 
         Args:
             record: a complete record of the search.
             epochs: passes over the training set, on top of those it had.
             stop: asked before each training step; True ends the training there.
         """
-        clock = Clock()
-        net, rung = self.resume(record.candidate)
-        if net is None:  # its weights are gone: it is trained from scratch, for all of its epochs
-            epochs += record.epochs
-        trained = self.train(record.candidate, net, epochs, "final training", len(self.config.rungs), clock, stop)
-        had = record.epochs if net is not None else 0.0
-        blank = replace(self._blank(record.candidate, record.trial, "verified"), rung=max(rung, record.rung))
-        return self.finish(replace(blank, epochs=had + epochs), trained, clock)
+        clock, blank = Clock(), self._blank(record.candidate, record.trial, "verified")
+        return self._caught(blank, clock, lambda: self._verified(blank, record, epochs, stop, clock))
 
     def draft(self, candidate: Candidate, clock: Clock | None = None) -> Draft:
         """Build, prune the shape, export untrained, count, measure. Under three seconds; no weights are kept.
@@ -280,6 +241,8 @@ class Evaluator:
                     max_difference=tolerance(candidate.bits),
                 )  # fmt: skip
                 scored = score(session.predict, self.data.val, self.data.classes)
+                held_out = self.data.test if record.phase == "verified" else None
+                tested = score(session.predict, held_out, self.data.classes) if held_out is not None else None
             finally:
                 session.close()
         self.watch("measure the file")
@@ -290,12 +253,56 @@ class Evaluator:
         reason = self._broken(broken)
         return replace(
             record, status="infeasible" if reason else "complete", reason=reason,
-            latency=latency, host=host, score=scored, accuracy_split=self.split_name,
+            latency=latency, host=host, score=scored, accuracy_split=self.split_name, test=tested,
             parity={"max_difference": agreed.max_difference, "agreement": agreed.agreement, "n": agreed.n},
             size_bytes=file.size_bytes, params=counted.params, nonzero_params=counted.nonzero_params,
             macs=counted.macs, model=name, sha256=file.sha256, violations=broken, seconds=clock.seconds,
             finished=_now(),
         )  # fmt: skip
+
+    def _evaluated(self, blank: Record, clock: Clock, promote: Promote, deadline: Callable[[], bool]) -> Record:
+        candidate = blank.candidate
+        self.watch("export untrained, measure")
+        draft = self.draft(candidate, clock)
+        cheap = self.violations(draft.latency, draft.size_bytes, None)
+        if any(v > 0 for v in cheap.values()):
+            return replace(
+                blank, status="infeasible", reason=self._broken(cheap), violations=cheap, seconds=clock.seconds,
+                latency=draft.latency, host=draft.host, size_bytes=draft.size_bytes, params=draft.costs.params,
+                nonzero_params=draft.costs.nonzero_params, macs=draft.costs.macs, finished=_now(),
+            )  # fmt: skip
+        net, rung = self.resume(candidate)
+        rungs = self.config.rungs
+        # Asked before each rung, not after: so it is asked again if the process died between rung and answer.
+        while net is None or (
+            rung < len(rungs) and not deadline() and promote(rung, self._quick_accuracy(candidate, net, clock), draft)
+        ):
+            share = rungs[rung] - (rungs[rung - 1] if rung else 0.0)
+            what = f"rung {rung + 1} of {len(rungs)}"
+            net = self.train(candidate, net, share * self.config.epochs, what, rung, clock)
+            rung += 1
+            self._save(candidate, net, rung)
+        return self.finish(replace(blank, rung=rung, epochs=rungs[rung - 1] * self.config.epochs), net, clock)
+
+    def _verified(self, blank: Record, record: Record, epochs: float, stop: Callable[[], bool], clock: Clock) -> Record:
+        net, rung = self.resume(record.candidate)
+        had = record.epochs if net is not None else 0.0
+        if net is None:  # its weights are gone: it is trained from scratch, for all of its epochs
+            epochs += record.epochs
+        trained = self.train(record.candidate, net, epochs, "final training", len(self.config.rungs), clock, stop)
+        return self.finish(replace(blank, rung=max(rung, record.rung), epochs=had + epochs), trained, clock)
+
+    def _caught(self, blank: Record, clock: Clock, work: Callable[[], Record]) -> Record:
+        """What `work` returns, or why it failed: one candidate must never stop a search of hours."""
+        try:
+            return work()
+        except CandidateError as error:
+            reason = _one_line(error)
+        except NasError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {_one_line(error)}"
+        return replace(blank, status="failed", reason=reason, seconds=clock.seconds, finished=_now())
 
     @property
     def split_name(self) -> str:

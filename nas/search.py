@@ -25,7 +25,7 @@ from nas.data._base import FaceData
 from nas.datasets import load_data
 from nas.doctor import doctor
 from nas.errors import ConfigError
-from nas.front import search_front, verified_front, write_front
+from nas.front import search_front, values, verified_front, write_front
 from nas.pareto import hypervolume, non_dominated, spread
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
@@ -133,17 +133,19 @@ class Searcher:
         return [dict(ChainMap(net, *setting)) for setting in settings for net in nets]
 
     def search(self) -> None:
-        """Ask and answer until the trials or the search's share of the time are spent."""
+        """Ask and answer until the trials or the search's share of the time are spent; then leave no trial running."""
         repeats = 0
-        while not self._search_is_over() and repeats < MAX_REPEATS:
+        while True:
+            over = self._search_is_over() or repeats >= MAX_REPEATS
             with ExitStack() as held:
-                ask = self.study.ask(held)
-                record = self._answer(ask, held)
-                if record is None:
-                    repeats += 1
-                    continue
-                repeats = repeats + 1 if record.trial != ask.number else 0
-                self.study.tell(ask, record)
+                ask = self.study.left(held) if over else self.study.ask(held)
+                if ask is None:
+                    break
+                record = self._answer(ask, held, evaluate=not over)
+                repeats += 1
+                if record is not None:
+                    repeats = repeats if record.trial != ask.number else 0
+                    self.study.tell(ask, record)
             self._refresh()
         if repeats >= MAX_REPEATS:
             logger.warning("the last %d proposals were all known; the space holds little else", repeats)
@@ -169,8 +171,8 @@ class Searcher:
         self._refresh()
         return self.folder
 
-    def _answer(self, ask: Ask, held: ExitStack) -> Record | None:
-        """The record of a trial: made now, or known already. None when the trial was given up."""
+    def _answer(self, ask: Ask, held: ExitStack, *, evaluate: bool) -> Record | None:
+        """The record of a trial: known already, or made now if `evaluate`. None when the trial was given up."""
         profile = self.evaluator.profile
         try:
             candidate = decode(
@@ -185,6 +187,9 @@ class Searcher:
         known = {r.key: r for r in self.folder.records() if r.phase == "search"}
         if candidate.key in known:
             return known[candidate.key]
+        if not evaluate:
+            self.study.skip(ask, "the search was over before this candidate was evaluated")
+            return None
         self._say(f"trial {ask.number}")
         record = self.evaluator.evaluate(
             candidate, trial=ask.number, promote=self._promoter(candidate), deadline=self._search_is_over
@@ -213,8 +218,8 @@ class Searcher:
     def _members(self) -> list[Record]:
         """The members of the search front that stand for all of it."""
         front = search_front(self.folder.records(), self.config.objectives)
-        points = np.array([[r.objective(o) for o in self.config.objectives] for r in front], dtype=float)
-        return [front[i] for i in spread(points.reshape(len(front), -1), self._maximize, self.config.verify)]
+        points = values(front, self.config.objectives)
+        return [front[i] for i in spread(points, self._maximize, self.config.verify)]
 
     def _verified(self) -> set[str]:
         return {r.key for r in self.folder.records() if r.phase == "verified"}
@@ -275,7 +280,7 @@ class Searcher:
     def _hypervolume(self, complete: list[Record]) -> float:
         if not complete:
             return 0.0
-        points = np.array([[r.objective(o) for o in self.config.objectives] for r in complete], dtype=float)
+        points = values(complete, self.config.objectives)
         worst = np.where(self._maximize, points.min(0), points.max(0))
         return hypervolume(points, worst.tolist(), self._maximize)
 
