@@ -3,7 +3,8 @@
     python -m benchmarks.training --nets 3 --threads 1 --json training.json
 
 `learning` is the share of forward, backward and optimiser; the claim is at least 90 %. `gain` is the speed against
-contiguous fp32, what torch does by itself. Faces are noise: their content costs nothing.
+contiguous fp32, what torch does by itself. Faces are noise: their content costs nothing. With one thread, time is the
+thread's processor time, so that a busy machine changes little.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from torch import nn
 
 from nas import registry
 from nas.data._base import Split
+from nas.execution import clock_of
 from nas.train import Execution, choose_execution, recipe_for, train
 from search_spaces._base import DisconnectedError, SearchSpace
 
@@ -32,7 +34,8 @@ SECONDS = 5.0
 class Phases:
     """Sums the time up to the end of each phase, but for the first step, which also sets things up."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._clock = clock_of(threads)
         self.seconds: dict[str, float] = defaultdict(float)
         self.steps = 0
         self._last = 0.0
@@ -40,7 +43,7 @@ class Phases:
 
     def end(self, name: str) -> None:
         """A phase has ended; a step ends with "average"."""
-        now = time.perf_counter()
+        now = self._clock()
         if self.steps:
             self.seconds[name] += now - self._last
         self._last = now
@@ -78,7 +81,7 @@ def measure(net: nn.Module, *, images: int, threads: int) -> dict[str, Any]:
     )
     runs: dict[Execution, Phases] = {}
     for execution in (Execution(threads=threads), chosen):
-        runs[execution] = phases = Phases()
+        runs[execution] = phases = Phases(threads)
         settings: dict[str, Any] = {
             "classes": CLASSES,
             "epochs": 1,
