@@ -1,7 +1,11 @@
 """How a net of a given size is trained.
 
 Tiny nets underfit faces, so they see mild augmentation and no mixup; from about half a million weights on, nets overfit
-FER2013 within ten epochs and get both.
+FER2013 within ten epochs and get both. Measured for tiny nets only: a residual net of 77,559 weights (stem stride 2,
+widths 16-32-64), ten epochs of FER2013, one seed, PublicTest, where one standard error is 0.8 points and the recipes
+share images and seed. AdamW at a peak of 2e-3, 4e-3, 8e-3: 55.8, 56.7, 57.6 % (loss 1.177, 1.153, 1.140); SGD at 0.1:
+57.0 %. At 4e-3: without label smoothing 57.4 %, with flips as the only change 57.1 %, but then 64.7 % on training faces
+against 58.2 %, so that longer schedules overfit. The larger nets' recipes are published ones, scaled down.
 """
 
 from dataclasses import dataclass
@@ -30,7 +34,7 @@ class Recipe:
     """
 
     optimizer: Optimizer = "adamw"
-    lr: float = 4e-3
+    lr: float = 8e-3
     weight_decay: float = 0.02
     batch_size: int = 128
     label_smoothing: float = 0.1
@@ -52,5 +56,5 @@ def recipe_for(params: int) -> Recipe:
     if params < 200_000:
         return Recipe()
     if params < 500_000:
-        return Recipe(augmentation=MEDIUM)
+        return Recipe(lr=4e-3, augmentation=MEDIUM)
     return Recipe(optimizer="sgd", lr=0.1, weight_decay=5e-4, mixup=0.2, augmentation=STRONG)

@@ -1,4 +1,5 @@
 import copy
+import time
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 
 from nas import execution
 from nas.errors import ConfigError
-from nas.execution import Execution, choose_execution
+from nas.execution import Execution, choose_execution, clock_of, placed
 
 
 def net() -> nn.Module:
@@ -79,3 +80,21 @@ def test_cuda_needs_no_measurement() -> None:
         pytest.skip("no CUDA device")
     chosen = choose_execution(net(), input_shape=(1, 32, 32), batch_size=16)
     assert (chosen.device, chosen.memory_format, chosen.precision) == ("cuda", "channels_last", "bf16")
+
+
+def test_depthwise_gradients_are_quick_only_where_they_gain() -> None:
+    deep = nn.Sequential(nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=False))
+    for memory_format in ("contiguous", "channels_last"):
+        for precision in ("fp32", "bf16"):
+            with placed(deep, Execution(memory_format=memory_format, precision=precision)):
+                assert ("forward" in vars(deep[0])) == (memory_format == "channels_last" and precision == "bf16")
+    assert not deep.training
+    assert next(deep.parameters()).is_contiguous()
+
+
+def test_one_threads_time_does_not_run_while_it_waits() -> None:
+    clock = clock_of(1)
+    begin = clock()
+    time.sleep(0.2)
+    assert clock() - begin < 0.1
+    assert clock_of(2) is time.perf_counter
