@@ -1,0 +1,80 @@
+"""What makes a real search quick enough for a test: few timed runs, no search for the best form of training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+import pytest
+
+import nas.pipeline
+from nas.data._base import FaceData, Images
+from nas.execution import Execution
+from nas.score import Floats
+
+
+@dataclass(frozen=True)
+class Training:
+    """One call of `nas.pipeline.train`."""
+
+    epochs: float
+    seed: int
+    params: int
+    before: dict[str, Any]
+
+
+class Killed(BaseException):
+    """What SIGKILL is to a test within one process: nothing catches it."""
+
+
+def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    """Make training and timing quick. Returns the list that every training is noted in."""
+    for name in ("QUICK_RUNS", "FULL_RUNS"):
+        monkeypatch.setattr(nas.pipeline, name, 20)
+    for name, value in {"WARM_UP_RUNS": 2, "REFERENCE_RUNS": 20, "ATTEMPTS": 1}.items():
+        monkeypatch.setattr(import_module("nas.measure"), name, value)  # nas.measure itself is the function
+    monkeypatch.setattr(nas.pipeline, "choose_execution", lambda *_, **__: Execution())
+    done: list[Training] = []
+    train = nas.pipeline.train
+
+    def noting(net: Any, *arguments: Any, epochs: float, seed: int, **more: Any) -> Any:
+        before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        params = sum(p.numel() for p in net.parameters())
+        done.append(Training(epochs=epochs, seed=seed, params=params, before=before))
+        return train(net, *arguments, epochs=epochs, seed=seed, **more)
+
+    monkeypatch.setattr(nas.pipeline, "train", noting)
+    return done
+
+
+def after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, but it dies at the call after so many."""
+    made: list[None] = []
+
+    def dying(*arguments: Any, **more: Any) -> Any:
+        made.append(None)
+        if len(made) > calls:
+            raise Killed
+        return function(*arguments, **more)
+
+    return dying
+
+
+def session(model: Path) -> ort.InferenceSession:
+    """A file as a stranger opens it."""
+    onnx.checker.check_model(onnx.load(str(model)), full_check=True)
+    return ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+
+
+def probabilities(model: Path, images: Images) -> Floats:
+    """What the file says of raw pixels, [N, K]."""
+    found: Floats = session(model).run(["probabilities"], {"image": images.astype("float32")})[0]
+    return found
+
+
+def accuracy(model: Path, faces: FaceData) -> float:
+    """Share of the selection split that the file gets right."""
+    return float((probabilities(model, faces.val.images).argmax(1) == faces.val.labels).mean())
