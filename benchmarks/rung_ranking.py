@@ -1,0 +1,60 @@
+"""Whether cheap rungs keep the ranking: rank correlation between accuracies at the rungs of a run, and the final one.
+
+    python benchmarks/rung_ranking.py RUN [RUN ...] [--json OUT.json]
+
+Spearman's rho over the candidates that reached both. Those of a later rung were chosen by the earlier one, which
+makes rho smaller than it would be over all candidates.
+"""
+
+import argparse
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import spearmanr
+
+from nas.records import RunFolder
+
+
+def accuracies(folder: RunFolder) -> dict[str, dict[str, float]]:
+    """Stage ("rung 1", ..., "file", "verified") to key to accuracy 0..1."""
+    found: dict[str, dict[str, float]] = {}
+    for line in folder.lines("rungs.jsonl"):
+        entry = json.loads(line)
+        found.setdefault(f"rung {entry['rung']}", {})[entry["key"]] = entry["values"][0]
+    for record in folder.records():
+        full = record.rung == len(folder.config.rungs)
+        if record.score and (record.phase == "verified" or full):
+            stage = "verified" if record.phase == "verified" else "file after all rungs"
+            found.setdefault(stage, {})[record.key] = record.score.accuracy
+    return found
+
+
+def main() -> None:
+    """Compute, print a table, write the JSON file if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for path in args.runs:
+        stages = accuracies(RunFolder.existing(path))
+        for first, second in combinations(stages, 2):
+            keys = sorted(stages[first].keys() & stages[second].keys())
+            if len(keys) < 4:
+                continue
+            rho = spearmanr([stages[first][k] for k in keys], [stages[second][k] for k in keys]).statistic
+            rows.append({"run": path.name, "from": first, "to": second, "candidates": len(keys), "rho": float(rho)})
+    for row in rows:
+        print(
+            f"{row['run']:20} {row['from']:10} -> {row['to']:22} {row['candidates']:4} candidates  rho {row['rho']:.3f}"
+        )
+    if not rows:
+        print("no two rungs share four candidates yet")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
