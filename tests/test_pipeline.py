@@ -37,18 +37,38 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     return make_quick(monkeypatch)
 
 
+def an_evaluator(place: Path, data: FaceData, **fields: Any) -> Evaluator:
+    config = {"target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
+    folder = a_run(place, records=[], **config)
+    return Evaluator(
+        config=folder.config, folder=folder, space=registry.load("space", "plain"), digest="d" * 64, data=data,
+        profile=target(folder.config.target), host=target("cpu"), runtime=registry.load("runtime", "onnxruntime"),
+        compressors=[registry.load("compressor", name) for name in registry.names("compressor")],
+    )  # fmt: skip
+
+
 @pytest.fixture
 def make(tmp_path: Path, faces: FaceData) -> Callable[..., Evaluator]:
-    def make(place: str = "run", data: FaceData = faces, **fields: Any) -> Evaluator:
-        config = {"target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
-        folder = a_run(tmp_path / place, records=[], **config)
-        return Evaluator(
-            config=folder.config, folder=folder, space=registry.load("space", "plain"), digest="d" * 64, data=data,
-            profile=target(folder.config.target), host=target("cpu"), runtime=registry.load("runtime", "onnxruntime"),
-            compressors=[registry.load("compressor", name) for name in registry.names("compressor")],
-        )  # fmt: skip
+    """A builder of evaluators: `make("place", data=faces, **fields of the configuration)`."""
+    return lambda place="run", data=faces, **fields: an_evaluator(tmp_path / place, data, **fields)
 
-    return make
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, faces: FaceData) -> Record:
+    """The record of the small candidate when nothing happens on the way."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        return evaluate(an_evaluator(tmp_path_factory.mktemp("undisturbed"), faces))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, make_faces: Callable[..., FaceData]) -> Evaluator:
+    """An evaluator that has trained the small candidate until it knows these faces; they have a test split too."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        evaluator = an_evaluator(tmp_path_factory.mktemp("trained"), make_faces(test=24), epochs=30)
+        evaluator.folder.append(evaluate(evaluator))
+        return evaluator
 
 
 def small(**genes: Value) -> Candidate:
@@ -75,10 +95,12 @@ def fields_of(record: Record) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("bits", [32, 16, 8])
-def test_every_figure_is_the_files(make: Callable[..., Evaluator], faces: FaceData, bits: int) -> None:
-    evaluator = make()
-    candidate = small(bits_of_stage1=bits, bits_of_stage2=bits)
+def test_every_figure_is_the_files(trained: Evaluator, trainings: list[Training], bits: int) -> None:
+    evaluator, faces, candidate = trained, trained.data, small(bits_of_stage1=bits, bits_of_stage2=bits)
+    weights = evaluator.folder.path / "checkpoints"
+    (weights / f"{candidate.key}-3.pt").write_bytes((weights / f"{small().key}-3.pt").read_bytes())
     record = evaluate(evaluator, candidate, trial=7)
+    assert trainings == []
     assert (record.status, record.reason, record.trial, record.key) == ("complete", "", 7, candidate.key)
     assert record.score is not None
     assert record.latency is not None
@@ -88,6 +110,7 @@ def test_every_figure_is_the_files(make: Callable[..., Evaluator], faces: FaceDa
     assert record.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert record.size_bytes == file.stat().st_size
     assert record.score.accuracy == pytest.approx(accuracy(file, faces))
+    assert record.score.accuracy > 0.6, "these faces are learned in thirty steps"
     assert record.score.low <= record.score.accuracy <= record.score.high
     assert np.sum(record.score.confusion) == record.score.n == len(faces.val)
     shares = probabilities(file, faces.val.images)
@@ -97,7 +120,7 @@ def test_every_figure_is_the_files(make: Callable[..., Evaluator], faces: FaceDa
     assert record.parity["agreement"] > 0.9
     assert (record.latency.kind, record.host.kind) == ("predicted", "measured")
     assert record.latency.low_ms <= record.latency.latency_ms <= record.latency.high_ms
-    assert (record.rung, record.epochs) == (3, 2.0)
+    assert (record.rung, record.epochs) == (3, 30.0)
     assert record.accuracy_split == "val (val, synthetic faces)"
     assert record.test is None, "a candidate of the search never sees the test split"
 
@@ -106,7 +129,7 @@ def test_every_figure_is_the_files(make: Callable[..., Evaluator], faces: FaceDa
     assert Candidate.from_json(told["candidate"]) == candidate
     assert (told["key"], told["dataset"], told["dataset_digest"]) == (candidate.key, "spots", "d" * 64)
     assert json.loads(told["synthetic"]) is True
-    assert float(told["trained_epochs"]) == 2.0
+    assert float(told["trained_epochs"]) == 30.0
 
 
 def test_a_local_target_is_measured(make: Callable[..., Evaluator]) -> None:
@@ -226,18 +249,21 @@ def test_a_pruned_candidate_learns_wide_first_and_ships_slim(
     [("train", 0), ("train", 1), ("train", 2), ("predict", 1), ("export", 1), ("score", 0), ("measure", 0)],
 )
 def test_a_process_may_die_anywhere_and_the_record_is_the_same(
-    make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch, name: str, calls: int
+    make: Callable[..., Evaluator],
+    undisturbed: Record,
+    trainings: list[Training],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    calls: int,
 ) -> None:
-    whole = evaluate(make("undisturbed"))
-    planned = len(trainings)
     evaluator = make()
     with monkeypatch.context() as patch:
         patch.setattr(nas.pipeline, name, after(calls, getattr(nas.pipeline, name)))
         with pytest.raises(Killed):
             evaluate(evaluator)
     again = evaluate(evaluator)
-    assert fields_of(again) == fields_of(whole), "also the file is the same, byte for byte"
-    assert len(trainings) == 2 * planned, "no rung that was finished is trained again"
+    assert fields_of(again) == fields_of(undisturbed), "also the file is the same, byte for byte"
+    assert len(trainings) == len(RUNGS), "no rung that was finished is trained again"
 
 
 def test_promotion_is_asked_again_if_the_process_died_before_the_answer_counted(
@@ -271,24 +297,27 @@ def test_the_order_of_evaluation_changes_nothing(make: Callable[..., Evaluator])
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("step", "error", "reason"),
     [
-        (ExportError("the checker\nrefuses it"), "the checker refuses it"),
-        (TrainError("the loss must be finite"), "the loss must be finite"),
-        (RuntimeError("out of\n memory"), "RuntimeError: out of memory"),
+        ("export", ExportError("the checker\nrefuses it"), "the checker refuses it"),
+        ("train", TrainError("the loss must be finite"), "the loss must be finite"),
+        ("score", RuntimeError("out of\n memory"), "RuntimeError: out of memory"),
     ],
 )
-@pytest.mark.parametrize("step", ["export", "train", "score"])
 def test_what_goes_wrong_is_in_the_record(
-    make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str, step: str
+    make: Callable[..., Evaluator],
+    undisturbed: Record,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: Exception,
+    reason: str,
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise error
 
     evaluator = make()
-    complete = evaluate(evaluator, promote=never)
     monkeypatch.setattr(nas.pipeline, step, fails)
-    for record in (evaluate(evaluator, small(stem_width=16)), evaluator.verify(complete, epochs=1)):
+    for record in (evaluate(evaluator), evaluator.verify(undisturbed, epochs=1)):
         assert (record.status, record.reason) == ("failed", reason)
         assert record.score is None
         assert record.finished
@@ -305,25 +334,22 @@ def test_what_a_user_did_wrong_is_raised(make: Callable[..., Evaluator], monkeyp
 
 
 def test_verification_goes_on_from_the_search_and_reads_all_figures_anew(
-    make: Callable[..., Evaluator], trainings: list[Training], make_faces: Callable[..., FaceData]
+    trained: Evaluator, trainings: list[Training]
 ) -> None:
-    data = make_faces(test=24)
-    evaluator = make(data=data)
-    found = evaluate(evaluator, promote=never)
-    kept = torch.load(evaluator.folder.path / "checkpoints" / f"{found.key}-1.pt", weights_only=True)
-    record = evaluator.verify(found, epochs=6)
-    assert (record.phase, record.status, record.trial, record.rung) == ("verified", "complete", 0, 1)
-    assert record.epochs == 0.5 + 6
-    assert trainings[-1].epochs == 6
-    assert all(torch.equal(kept[name], trainings[-1].before[name]) for name in kept)
+    evaluator, found = trained, trained.folder.records()[0]
+    kept = torch.load(evaluator.folder.path / "checkpoints" / f"{found.key}-3.pt", weights_only=True)
+    record = evaluator.verify(found, epochs=2)
+    assert (record.phase, record.status, record.trial, record.rung) == ("verified", "complete", 0, 3)
+    assert record.epochs == 30 + 2
+    (training,) = trainings
+    assert training.epochs == 2
+    assert all(torch.equal(kept[name], training.before[name]) for name in kept)
     file = evaluator.folder.path / record.model
     assert record.model != found.model
     assert (evaluator.folder.path / found.model).exists(), "the search's own file stays"
     assert record.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert record.score is not None
-    assert found.score is not None
-    assert record.score.accuracy == pytest.approx(accuracy(file, data))
-    assert record.score.accuracy > found.score.accuracy, "these faces are learned in a few epochs"
+    assert record.score.accuracy == pytest.approx(accuracy(file, evaluator.data))
     assert record.test is not None
     assert record.test.n == 24
 
