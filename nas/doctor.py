@@ -26,7 +26,6 @@ CORE = (
     "pydantic",
     "rich",
     "torch",
-    "torch-pruning",
     "typer",
 )
 """What the package depends on, as in pyproject.toml."""
