@@ -80,16 +80,20 @@ class QuantLayer(Leaf):
         levels = torch.round(weight / per_channel).clamp(-WEIGHT_MAX, WEIGHT_MAX)
         self.register_buffer("weight_levels", levels.to(torch.int8))
         self.register_buffer("bias_levels", torch.round(bias.double() / bias_scale.double()).to(torch.int32))
-        self.register_buffer("weight", levels * per_channel)
-        self.register_buffer("bias", self.get_buffer("bias_levels").float() * bias_scale)
+        self.input_scale = input_scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W], or [N, C] where the layer is linear."""
-        weight, bias = self.get_buffer("weight"), self.get_buffer("bias")
+        """[N, C, H, W], or [N, C] where the layer is linear.
+
+        Summed over whole levels, as a runtime does: in float32 that is exact up to 2^24, so ties fall to the same side.
+        """
+        levels, weight = torch.round(x / self.input_scale), self.get_buffer("weight_levels").float()
+        bias, scale = self.get_buffer("bias_levels").float(), self.get_buffer("bias_scale")
         if isinstance(self.layer, nn.Linear):
-            return F.linear(x, weight, bias)
+            return F.linear(levels, weight, bias) * scale
         conv = self.layer
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        sums = F.conv2d(levels, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return sums * scale[:, None, None]
 
 
 @emit.register
