@@ -25,7 +25,7 @@ from nas.data._base import FaceData
 from nas.datasets import load_data
 from nas.doctor import doctor
 from nas.errors import ConfigError
-from nas.front import search_front, values, verified_front, write_front
+from nas.front import latest, search_front, values, write_front
 from nas.pareto import hypervolume, non_dominated, spread
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
@@ -198,16 +198,18 @@ class Searcher:
         return record
 
     def _promoter(self, candidate: Candidate) -> Callable[[int, float, Draft], bool]:
-        """Asynchronous promotion: a candidate goes on unless one that came to the same rung before dominates it."""
+        """Asynchronous promotion: a candidate goes on unless one that came to the same rung before is as good in all."""
 
         def promote(rung: int, accuracy: float, draft: Draft) -> bool:
-            values = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
-            line = {"key": candidate.key, "rung": rung, "values": [values[o] for o in self.config.objectives]}
             cohort = [json.loads(text) for text in self.folder.lines("rungs.jsonl")]
-            others = [c["values"] for c in cohort if c["rung"] == rung and c["key"] != candidate.key]
-            if not any(c["rung"] == rung and c["key"] == candidate.key for c in cohort):
-                self.folder.append_line("rungs.jsonl", json.dumps(line))
-            return bool(non_dominated([*others, line["values"]], self._maximize)[-1])
+            cohort = [line for line in cohort if line["rung"] == rung]
+            mine = next((line for line in cohort if line["key"] == candidate.key), None)
+            if mine is None:
+                found = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
+                mine = {"key": candidate.key, "rung": rung, "values": [found[o] for o in self.config.objectives]}
+                self.folder.append_line("rungs.jsonl", json.dumps(mine))
+            before = itertools.takewhile(lambda line: line["key"] != candidate.key, cohort)
+            return bool(non_dominated([*(line["values"] for line in before), mine["values"]], self._maximize)[-1])
 
         return promote
 
@@ -268,7 +270,7 @@ class Searcher:
             run=str(self.folder.path),
             phase=self._phase,
             activity="",
-            done=len(verified_front(records, self.config.objectives)) if verifying else len(searched),
+            done=len(latest(records, "verified")) if verifying else len(searched),
             total=min(self.config.verify, len(self._members())) if verifying else self.config.trials,
             feasible=len(complete) / len(searched) if searched else 1.0,
             hypervolume=self._hypervolume(complete),
