@@ -1,0 +1,160 @@
+"""What every compressor promises, run over every member found in the folder."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import fx
+
+from hw_profiles._base import HardwareProfile
+from nas import registry
+from nas.candidate import Candidate, decode, kept_width
+from nas.compressors._base import Compressor
+from nas.export import check_parity, export, fold, tolerance
+from nas.runtimes.onnxruntime import RUNTIME
+from nas.targets import targets
+from search_spaces._base import Choice, Value
+from tests.random_nets import CLASSES, SHAPE, SPACES, RandomNet, pictures, random_net, trained_net
+
+COMPRESSORS = [registry.load("compressor", name) for name in registry.names("compressor")]
+PROFILES = tuple(targets().values())
+MULTIPLE = 8
+
+pytestmark = pytest.mark.parametrize("compressor", COMPRESSORS, ids=lambda compressor: compressor.name)
+
+
+def everything() -> HardwareProfile:
+    """The profile that allows the most."""
+    return max(PROFILES, key=lambda profile: len(profile.precisions))
+
+
+def neutral(choice: Choice) -> Value:
+    """The setting that leaves the net as it is: no sparsity, all bits."""
+    return max(choice.options) if choice.name.startswith("bits.") else min(choice.options)  # type: ignore[type-var]
+
+
+def candidate_of(found: RandomNet, genes: dict[str, Value]) -> Candidate:
+    """The candidate that these genes make of a net; genes that are not given are neutral."""
+    widths = found.widths
+    return Candidate(
+        space=found.space.name,
+        architecture=found.architecture,
+        widths=widths,
+        pruned={s: kept_width(w, float(genes.get(f"sparsity.{s}", 0)), MULTIPLE) for s, w in widths.items()},
+        bits={unit: int(genes.get(f"bits.{unit}", 32)) for unit in found.units},
+    )
+
+
+def compressed(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> tuple[fx.GraphModule, Candidate]:
+    candidate = candidate_of(found, genes)
+    net = copy.deepcopy(found.net)
+    if candidate.is_pruned:
+        net = found.twin(candidate.pruned)
+        compressor.on_model(found.net, net, input_shape=SHAPE)
+    graph = fold(net, input_shape=SHAPE)
+    calibration = pictures(64, seed=7)
+    return compressor.on_graph(graph, bits=candidate.bits, calibration=calibration, signed=False), candidate
+
+
+def size_of(graph: fx.GraphModule, folder: Path) -> int:
+    return export(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata={}).size_bytes
+
+
+def genes_of(compressor: Compressor, found: RandomNet) -> list[Choice]:
+    return [
+        choice
+        for choice in compressor.choices(found.space.stages, everything())
+        if choice.name.split(".")[1] in found.units
+    ]
+
+
+def test_a_member_is_named_after_its_file(compressor: Compressor) -> None:
+    assert registry.load("compressor", compressor.name) is compressor
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_genes_are_such_as_a_candidate_reads_and_fit_the_device(
+    compressor: Compressor, profile: HardwareProfile
+) -> None:
+    stages = ("stage1", "stage2")
+    for choice in compressor.choices(stages, profile):
+        kind, unit = choice.name.split(".")
+        assert unit in {"sparsity": stages, "bits": ("stem", *stages, "head")}[kind]
+        assert len(choice.options) > 1, "a gene with one value is none"
+        assert list(choice.options) == sorted(choice.options)
+        assert neutral(choice) == (max(profile.precisions) if kind == "bits" else 0)
+        if kind == "bits":
+            assert set(choice.options) <= set(profile.precisions)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_seeds_are_settings_of_its_own_genes(compressor: Compressor, profile: HardwareProfile) -> None:
+    stages = ("stage1", "stage2")
+    options = {choice.name: choice.options for choice in compressor.choices(stages, profile)}
+    for seed in compressor.seeds(stages, profile):
+        assert all(value in options[gene] for gene, value in seed.items())
+
+
+def test_no_two_members_share_a_gene(compressor: Compressor) -> None:
+    own = {choice.name for choice in compressor.choices(("stage1",), everything())}
+    for other in COMPRESSORS:
+        assert other is compressor or not own & {c.name for c in other.choices(("stage1",), everything())}
+
+
+@pytest.mark.parametrize("word", SPACES)
+def test_the_neutral_setting_changes_nothing(compressor: Compressor, word: str, tmp_path: Path) -> None:
+    found = random_net(word, seed=1)
+    before = fold(found.net, input_shape=SHAPE)
+    after, candidate = compressed(compressor, found, {})
+    assert not candidate.is_pruned
+    pixels = torch.from_numpy(pictures(4, seed=3)).float()
+    with torch.no_grad():
+        assert torch.equal(before(pixels), after(pixels))
+    assert size_of(before, tmp_path / "a") == size_of(after, tmp_path / "b")
+
+
+@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("attention", ["se", "eca"])
+def test_every_setting_exports_and_agrees_with_torch(
+    compressor: Compressor, word: str, attention: str, tmp_path: Path
+) -> None:
+    found, rng = trained_net(word, seed=1, attention=attention), np.random.default_rng(0)
+    choices = genes_of(compressor, found)
+    for _ in range(3):
+        genes = {choice.name: choice.options[rng.integers(len(choice.options))] for choice in choices}
+        graph, candidate = compressed(compressor, found, genes)
+        file = export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+        limit = tolerance(candidate.bits)
+        check_parity(graph, RUNTIME.load(file.path), pictures(200, seed=11), path=file.path, max_difference=limit)
+
+
+@pytest.mark.parametrize("word", SPACES)
+def test_a_stronger_setting_never_makes_the_file_larger(compressor: Compressor, word: str, tmp_path: Path) -> None:
+    found = random_net(word, seed=2)
+    genes = genes_of(compressor, found)
+    steps = max(len(choice.options) for choice in genes)
+    sizes = []
+    for step in range(steps):
+        setting = {c.name: sorted(c.options, reverse=c.name.startswith("bits."))[step] for c in genes}  # type: ignore[type-var]
+        sizes.append(size_of(compressed(compressor, found, setting)[0], tmp_path))
+    assert sizes == sorted(sizes, reverse=True), sizes
+    assert sizes[-1] < sizes[0]
+
+
+def test_decoded_candidates_can_be_compressed(compressor: Compressor) -> None:
+    space = registry.load("space", "plain")
+    profile = everything()
+    own = compressor.choices(space.stages, profile)
+    picked = {choice.name: choice.options[0] for choice in space.choices(channel_multiple=8)}
+    picked |= {choice.name: max(choice.options, key=lambda option: option != neutral(choice)) for choice in own}
+    candidate = decode(space, picked, channel_multiple=8, precisions=profile.precisions)
+    net = space.build(candidate.architecture, input_shape=SHAPE, classes=4, widths=candidate.pruned).eval()
+    wide = space.build(candidate.architecture, input_shape=SHAPE, classes=4).eval()
+    compressor.on_model(wide, net, input_shape=SHAPE)
+    graph = compressor.on_graph(
+        fold(net, input_shape=SHAPE), bits=candidate.bits, calibration=pictures(8, seed=0), signed=True
+    )
+    with torch.no_grad():
+        assert graph(torch.from_numpy(pictures(2, seed=1)).float()).shape == (2, 4)
