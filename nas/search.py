@@ -153,6 +153,7 @@ class Searcher:
     def verify(self) -> None:
         """Train members of the front in full and measure them again, the most telling first."""
         self._phase = "verify"
+        self._refresh()
         for position, member in enumerate(chosen := self._members()):
             with self.folder.claim(f"verify-{member.key}") as ours:
                 if not ours or member.key in self._verified():
@@ -198,7 +199,7 @@ class Searcher:
         return record
 
     def _promoter(self, candidate: Candidate) -> Callable[[int, float, Draft], bool]:
-        """Asynchronous promotion: a candidate goes on unless one that came to the same rung before is as good in all."""
+        """Asynchronous promotion: a candidate goes on unless one that was there before it is as good in everything."""
 
         def promote(rung: int, accuracy: float, draft: Draft) -> bool:
             cohort = [json.loads(text) for text in self.folder.lines("rungs.jsonl")]

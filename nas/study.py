@@ -151,7 +151,7 @@ class Study:
 
             try:
                 with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes the importances")
+                    warnings.simplefilter("ignore", UserWarning)  # on the sign, and on too few distinct values
                     found[objective] = optuna.importance.get_param_importances(
                         self._study, evaluator=evaluator, target=value
                     )

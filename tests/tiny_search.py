@@ -1,5 +1,6 @@
 """What makes a real search quick enough for a test: few timed runs, no search for the best form of training."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,12 +9,17 @@ from typing import Any
 
 import onnx
 import onnxruntime as ort
+import optuna
 import pytest
+from optuna.trial import FrozenTrial
 
 import nas.pipeline
+from nas.cli import main
 from nas.data._base import FaceData, Images
 from nas.execution import Execution
+from nas.records import RunFolder
 from nas.score import Floats
+from nas.study import open_storage
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     for name, value in {"WARM_UP_RUNS": 2, "REFERENCE_RUNS": 20, "ATTEMPTS": 1}.items():
         monkeypatch.setattr(import_module("nas.measure"), name, value)  # nas.measure itself is the function
     monkeypatch.setattr(nas.pipeline, "choose_execution", lambda *_, **__: Execution())
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     done: list[Training] = []
     train = nas.pipeline.train
 
@@ -78,3 +85,15 @@ def probabilities(model: Path, images: Images) -> Floats:
 def accuracy(model: Path, faces: FaceData) -> float:
     """Share of the selection split that the file gets right."""
     return float((probabilities(model, faces.val.images).argmax(1) == faces.val.labels).mean())
+
+
+def trials_of(folder: RunFolder) -> list[FrozenTrial]:
+    """The trials in a run's journal."""
+    study = optuna.load_study(study_name=folder.config.run_name, storage=open_storage(folder.path, None))
+    return study.get_trials()
+
+
+def command_line() -> None:
+    """The real command line, but every training in the same form: which one is fastest depends on the moment."""
+    nas.pipeline.choose_execution = lambda *_, **__: Execution()
+    main()
