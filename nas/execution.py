@@ -31,6 +31,8 @@ _WARMUP_BATCH = 4
 _SLOW_SECONDS = 0.4
 BF16_GAIN = 1.1
 """How much faster bfloat16 must be before it is worth its rounding."""
+THREADS_GAIN = 1.15
+"""How much faster all threads must be than one before they are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +84,18 @@ def choose_execution(
 ) -> Execution:
     """The fastest form for training `net`, which is left as it is.
 
-    On the CPU all four forms take training steps in turn for about a second, so that a load from elsewhere meets all of
-    them alike; the shortest step counts. Choices close to each other may fall differently from call to call: keep the
-    answer where runs must repeat. On CUDA no measurement is needed.
+    On the CPU all four forms take training steps in turn on one thread for about a second, and the shortest processor
+    time counts, which a load from elsewhere does not stretch. The winner then runs on one thread and on all by turns,
+    by the clock on the wall: on a busy machine threads wait for each other, and one alone can be many times faster.
+    Choices close to each other may fall differently from call to call: keep the answer where runs must repeat. On CUDA
+    no measurement is needed.
 
     Args:
         net: from images [N, C, H, W] to logits.
         input_shape: (C, H, W).
         batch_size: images per training step; the probe's own batch is smaller, the order of the forms is the same.
         device: "auto" (CUDA where present), "cpu" or "cuda".
-        threads: CPU threads; None takes torch's present number.
+        threads: CPU threads at most; None takes torch's present number.
 
     Raises:
         ConfigError: the device is unknown or absent.
@@ -99,17 +103,19 @@ def choose_execution(
     threads = threads or torch.get_num_threads()
     if _device(device) == "cuda":
         return Execution(device="cuda", memory_format="channels_last", precision="bf16", threads=threads)
-    forms = [
-        Execution(memory_format=f, precision=p, threads=threads) for f, p in itertools.product(_FORMATS, _PRECISIONS)
-    ]
+    forms = [Execution(memory_format=f, precision=p) for f, p in itertools.product(_FORMATS, _PRECISIONS)]
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
+        torch.set_num_threads(1)
         seconds = _step_seconds(net, forms, input_shape)
+        handicap = {form: BF16_GAIN if form.precision == "bf16" else 1.0 for form in forms}
+        chosen = min(forms, key=lambda form: seconds[form] * handicap[form])
+        if threads == 1:
+            return chosen
+        one, many = _wall_seconds(net, chosen, (1, threads), (batch_size, *input_shape), seconds[chosen])
+        return replace(chosen, threads=threads) if many * THREADS_GAIN < one else chosen
     finally:
         torch.set_num_threads(before)
-    handicap = {form: BF16_GAIN if form.precision == "bf16" else 1.0 for form in forms}
-    return min(forms, key=lambda form: seconds[form] * handicap[form])
 
 
 def _device(word: str) -> str:
@@ -140,9 +146,32 @@ def _step_seconds(net: nn.Module, forms: list[Execution], shape: tuple[int, int,
     return best
 
 
-def _timed_step(net: nn.Module, shape: tuple[int, ...], form: Execution) -> float:
+def _wall_seconds(
+    net: nn.Module, form: Execution, counts: tuple[int, int], shape: tuple[int, ...], step_seconds: float
+) -> tuple[float, float]:
+    """Mean seconds of a training step on the wall with each number of threads, taken by turns.
+
+    The batch of `shape` is cut down where `step_seconds`, of a probe's step, says that it would take long.
+    """
+    batch = max(_PROBE_BATCH, min(shape[0], int(_PROBE_BATCH * _SLOW_SECONDS / step_seconds)))
+    sums = [0.0, 0.0]
+    twin, turns = copy.deepcopy(net).train(), 0
+    with placed(twin, form):
+        end = time.perf_counter() + _PROBE_SECONDS / 2
+        while turns < 2 or time.perf_counter() < end:
+            for i, count in enumerate(counts):
+                torch.set_num_threads(count)
+                seconds = _timed_step(twin, (batch, *shape[1:]), form, clock=time.perf_counter)
+                sums[i] += seconds if turns else 0.0  # the first turn warms up
+            turns += 1
+    return sums[0] / (turns - 1), sums[1] / (turns - 1)
+
+
+def _timed_step(
+    net: nn.Module, shape: tuple[int, ...], form: Execution, *, clock: Callable[[], float] | None = None
+) -> float:
     images = torch.full(shape, 127.0).contiguous(memory_format=form.torch_format)
-    clock = clock_of(form.threads)
+    clock = clock or clock_of(form.threads)
     begin = clock()
     with form.autocast():
         logits = net(images)

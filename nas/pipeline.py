@@ -353,7 +353,7 @@ class Evaluator:
         """The form this candidate is trained in: measured once, kept on disk, so that a resumed training repeats."""
         path = self.folder.path / "checkpoints" / f"{candidate.key}-execution.json"
         if path.exists():
-            return replace(Execution(**json.loads(path.read_text())), threads=self.threads)
+            return Execution(**json.loads(path.read_text()))
         with clock("choose execution"):
             chosen = choose_execution(
                 net, input_shape=self.data.input_shape, batch_size=batch_size, device=self.config.device,

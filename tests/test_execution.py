@@ -63,6 +63,22 @@ def test_every_form_is_timed() -> None:
     assert all(0 < s < 10 for s in seconds.values())
 
 
+@pytest.mark.parametrize(("one", "many", "wanted"), [(1.0, 0.6, 2), (1.0, 0.95, 1), (1.0, 9.0, 1)])
+def test_threads_must_pay(monkeypatch: pytest.MonkeyPatch, one: float, many: float, wanted: int) -> None:
+    monkeypatch.setattr(execution, "_wall_seconds", lambda *args: (one, many))
+    chosen = choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="cpu", threads=2)
+    assert chosen.threads == wanted
+
+
+def test_threads_are_timed_by_turns_on_the_wall() -> None:
+    before = torch.get_num_threads()
+    try:
+        seconds = execution._wall_seconds(net(), Execution(), (1, 2), (16, 1, 32, 32), 0.01)
+    finally:
+        torch.set_num_threads(before)
+    assert all(0 < s < 10 for s in seconds)
+
+
 def test_unknown_device() -> None:
     with pytest.raises(ConfigError, match="device must be auto, cpu or cuda, but got 'tpu'"):
         choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="tpu")
