@@ -58,7 +58,19 @@ class ParityError(CandidateError):
 
 
 class MeasureError(CandidateError):
-    """The device did not give a latency that can be trusted."""
+    """The device did not give a latency that can be trusted.
+
+    Attributes:
+        log: the last lines that the device's tool wrote, where it wrote any.
+    """
+
+    def __init__(self, message: str, *, log: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class UnreachableError(MeasureError):
+    """There is no way to the device, or the connection to it broke."""
 
 
 class TrainError(CandidateError):

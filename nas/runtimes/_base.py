@@ -1,13 +1,58 @@
 """What a runtime is: something that loads an exported file on a device and runs it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hw_profiles._base import HardwareProfile
+from nas.errors import MeasureError
+
 Floats = npt.NDArray[np.float32]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer that a device executed: its name after fusion, and its milliseconds."""
+
+    name: str
+    ms: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timing:
+    """What a device reports of one file that it timed itself.
+
+    Attributes:
+        times_ms: milliseconds of each run [runs], one image.
+        device: where, in words.
+        drift: relative change of the reference network around the runs.
+        versions: names and versions that the figure must carry, and the state of the device.
+        notes: what a reader has to know.
+        layers: in order of execution; empty when not asked for.
+        energy_mj: millijoules of one inference above idle; None where nothing measures them.
+    """
+
+    times_ms: npt.NDArray[np.float64]
+    device: str
+    drift: float
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    energy_mj: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line about a device that was looked at: what, what was found, and whether it can be measured with that."""
+
+    name: str
+    value: str
+    ok: bool = True
 
 
 class Session(ABC):
@@ -46,3 +91,43 @@ class Runtime(ABC):
         Raises:
             MeasureError: the runtime refuses the file, or would run it elsewhere than asked.
         """
+
+    def times(self, profile: HardwareProfile) -> bool:
+        """Whether this runtime itself times files on that device, by `timings`, and not by the loop on this machine."""
+        return False
+
+    def reach(self, profile: HardwareProfile) -> list[Finding]:
+        """Look whether files can be timed on the device, and how it stands.
+
+        Raises:
+            MeasureError: there is no way to it.
+        """
+        raise MeasureError(f"{profile.name!r} must be a device that {self.name} times itself, but it is none")
+
+    def timings(
+        self,
+        models: Sequence[Path],
+        profile: HardwareProfile,
+        *,
+        layers: bool = False,
+        energy: bool = False,
+        dry: list[str] | None = None,
+        say: Say = lambda _: None,
+    ) -> list[Timing | MeasureError]:
+        """Time files on the device, one after the other. One that fails costs the others nothing.
+
+        Args:
+            models: exported files.
+            profile: of the device.
+            layers: whether each layer is timed too, in a run of its own.
+            energy: whether energy is measured too, where the device can.
+            dry: takes the commands, which are then not run; the result is empty.
+            say: told what is being done.
+
+        Returns:
+            For each file, in order, its timing or why there is none.
+
+        Raises:
+            MeasureError: nothing can be timed there at all.
+        """
+        raise MeasureError(f"{profile.name!r} must be a device that {self.name} times itself, but it is none")

@@ -1,0 +1,190 @@
+"""What a Jetson says of itself to a plain POSIX shell without root: who it is, its power mode, clocks and temperatures.
+
+Where things stand in sysfs differs between generations; the places are those that the kernels of JetPack 4 to 7 use, as
+far as published tools name them (https://github.com/rbonghi/jetson_stats documents them best). Read from descriptions:
+no Jetson was looked at for this project. What is not found is recorded as unknown and stops nothing.
+
+The board's account may set `NAS_ROOT`, which is put before each path; the tests do, to play a board.
+"""
+
+import re
+from dataclasses import dataclass
+
+HOT_C = 80.0
+"""Temperature from which a figure is not trusted: Orin begins to throttle softly between 87 and 97."""
+SLOW = 0.98
+"""Share of the locked clock below which the GPU counts as throttled."""
+
+_JETPACK = {
+    "32.7": "4.6", "34.1": "5.0", "35.1": "5.0.2", "35.2": "5.1", "35.3": "5.1.1", "35.4": "5.1.2", "35.5": "5.1.3",
+    "35.6": "5.1.4 or later", "36.2": "6.0 DP", "36.3": "6.0", "36.4": "6.1", "36.4.3": "6.2", "36.4.4": "6.2.1",
+    "36.4.7": "6.2.1", "36.5": "6.2.2", "38.2": "7.0", "38.4": "7.1", "39.0": "7.2", "39.2": "7.2",
+}  # fmt: skip
+"""L4T to JetPack; the longest prefix decides. NVIDIA's JetPack archive, as in jetson_stats."""
+
+PLACES = """
+root=${NAS_ROOT:-}
+gpu=
+for d in "$root"/sys/class/devfreq/*; do
+  case ${d##*/} in *gpu*|*gm20b*|*gp10b*|*gv11b*|*ga10b*|*gb10b*) [ -r "$d/cur_freq" ] && gpu=$d ;; esac
+done
+state() {
+  f=; [ -n "$gpu" ] && read -r f <"$gpu/cur_freq"
+  hot=0
+  for z in "$root"/sys/class/thermal/thermal_zone*/temp; do
+    t=; read -r t <"$z"
+    case $t in ""|*[!0-9]*) ;; *) [ "$t" -gt "$hot" ] && hot=$t ;; esac
+  done
+  echo "$1 $f $hot"
+} 2>/dev/null
+"""
+"""Finds the GPU's clock; `state WORD` then prints the word, the clock in Hz and the hottest zone in mC."""
+
+IDENTIFY = (
+    PLACES
+    + """
+say() { printf "%s=%s\\n" "$1" "$2"; }
+say model "$(tr -d "\\000" <"$root/proc/device-tree/model" 2>/dev/null)"
+say release "$(head -n 1 "$root/etc/nv_tegra_release" 2>/dev/null)"
+say mode "$(nvpmodel -q 2>/dev/null | sed -n "s/.*NV Power Mode: *//p" | head -n 1)"
+say machine "$(uname -m)"
+for b in min max; do
+  [ -n "$gpu" ] && read -r f <"$gpu/${b}_freq" && say ${b}_hz "$f"
+done 2>/dev/null
+for c in "$root"/sys/class/hwmon/hwmon*/oc*_event_cnt; do
+  [ -r "$c" ] && { read -r n <"$c"; say over_current "$n"; }
+done 2>/dev/null
+say free_kb "$(df -Pk . 2>/dev/null | sed -n "2p" | { read -r _ _ _ n _; echo "$n"; })"
+say memory_kb "$(sed -n "s/^MemAvailable: *\\([0-9]*\\).*/\\1/p" "$root/proc/meminfo" 2>/dev/null)"
+state state
+"""
+)
+
+WATCH_STEP_S = 0.5
+
+
+def watch(file: str) -> str:
+    """A script that writes clock and heat into a file of our own naming for as long as process `$p` lives."""
+    return f"{PLACES}while kill -0 $p 2>/dev/null; do state state; sleep {WATCH_STEP_S}; done >{file}"
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Clock and heat at one moment; None where the board does not tell."""
+
+    gpu_hz: int | None
+    hottest_c: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """What a board said of itself at one moment.
+
+    Attributes:
+        model: the module, as in the device tree.
+        l4t: release of Linux for Tegra, for example "36.4.3".
+        mode: name of the power mode; its number means another mode on another module.
+        machine: kind of processor.
+        min_hz: lower bound of the GPU's clock.
+        max_hz: upper bound of it in this mode.
+        over_current: events counted so far in which the board drew too much and was slowed.
+        free_mb: of the file system with the session's folder.
+        memory_mb: available.
+        state: clock and heat.
+    """
+
+    model: str
+    l4t: str
+    mode: str
+    machine: str
+    min_hz: int | None
+    max_hz: int | None
+    over_current: int
+    free_mb: int | None
+    memory_mb: int | None
+    state: State
+
+    @property
+    def jetpack(self) -> str:
+        """The JetPack that this L4T came with."""
+        fitting = [known for known in _JETPACK if f"{self.l4t}.".startswith(f"{known}.")]
+        return _JETPACK[max(fitting, key=len)] if fitting else "unknown"
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the GPU's clock is fixed, as `sudo jetson_clocks` does."""
+        return self.min_hz is not None and self.min_hz == self.max_hz
+
+    @property
+    def clocks(self) -> str:
+        """The clocks in words."""
+        if self.max_hz is None:
+            return "unknown"
+        return f"{'locked at' if self.is_locked else 'not locked, up to'} {self.max_hz / 1e6:.0f} MHz"
+
+    def versions(self) -> dict[str, str]:
+        """What a figure of this board must carry."""
+        known = {"l4t": self.l4t, "jetpack": self.jetpack, "power_mode": self.mode, "clocks": self.clocks}
+        return {name: value or "unknown" for name, value in known.items()}
+
+
+def parse_board(text: str) -> Board:
+    """What `IDENTIFY` printed; whatever is missing or garbled is unknown."""
+    fields: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            fields.setdefault(name.strip(), []).append(_words(value))
+
+    def one(name: str) -> str:
+        return fields.get(name, [""])[0]
+
+    release = re.search(r"R(\d+) \(release\), REVISION: ([0-9.]+)", one("release"))
+    states = parse_states(text)
+    return Board(
+        model=one("model") or "unknown board",
+        l4t=f"{release[1]}.{release[2].rstrip('.')}" if release else "",
+        mode=one("mode"),
+        machine=one("machine"),
+        min_hz=_number(one("min_hz")),
+        max_hz=_number(one("max_hz")),
+        over_current=sum(_number(n) or 0 for n in fields.get("over_current", [])),
+        free_mb=_thousandth(one("free_kb")),
+        memory_mb=_thousandth(one("memory_kb")),
+        state=states[-1] if states else State(gpu_hz=None, hottest_c=None),
+    )
+
+
+def parse_states(text: str) -> list[State]:
+    """What `state` printed, oldest first."""
+    found = re.findall(r"^state (\d*) (\d+)$", text, re.MULTILINE)
+    return [State(gpu_hz=_number(hz), hottest_c=int(mc) / 1e3 if int(mc) else None) for hz, mc in found]
+
+
+def throttling(before: Board, during: list[State], after: Board) -> str:
+    """Why a figure taken between these moments is too slow; empty when nothing speaks for that."""
+    hottest = max((s.hottest_c for s in (*during, after.state) if s.hottest_c is not None), default=0.0)
+    if hottest >= HOT_C:
+        return f"throttled or about to: {hottest:.0f} C, which should stay below {HOT_C:.0f}"
+    if after.over_current > before.over_current:
+        return "throttled: the board counted an over-current event"
+    slowest = min((s.gpu_hz for s in during if s.gpu_hz), default=None)
+    if before.is_locked and before.max_hz and slowest and slowest < SLOW * before.max_hz:
+        return f"throttled: the GPU fell to {slowest / 1e6:.0f} MHz, though it was {before.clocks}"
+    if after.max_hz != before.max_hz or after.mode != before.mode:
+        return f"the board changed from {before.mode}, {before.clocks} to {after.mode}, {after.clocks}"
+    return ""
+
+
+def _words(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text.strip())[:120]
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def _thousandth(text: str) -> int | None:
+    number = _number(text)
+    return None if number is None else number // 1000

@@ -1,0 +1,332 @@
+"""One connection to a board, by this system's own ssh and scp: its keys, its agent, its configuration, its jump hosts.
+
+The first ssh is the master of the connection and holds a *keeper* on the board: a shell that makes a private folder,
+takes the board's lock, and waits for its standard input to end. All further commands go through the master's socket.
+When the connection ends in any way, the keeper kills what still runs and removes the folder; when the network just
+falls silent, it misses the heartbeat and does the same a minute later. So nothing stays behind on the board.
+
+The lock is one on the board's directory for temporary files itself, so that no lock file stays behind either.
+
+Nothing here is put together from what a person wrote but by `shlex.quote`; passwords are never asked for, and the host
+has to have the key that is known of it.
+"""
+
+import os
+import re
+import select
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from nas.errors import ConfigError, MissingPackageError, UnreachableError
+
+CONNECT_S = 8
+HEARTBEAT_S = 15
+SILENCE_S = 60
+"""Seconds without a heartbeat after which the keeper takes this side for dead."""
+LOCK_WAIT_S = 600
+ANSWER_S = 60
+"""Seconds that a short command may take."""
+LONGEST_SOCKET_PATH = 80
+"""Of the 104 to 108 characters that a socket's path may have, ssh needs some for itself."""
+
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[0-9]{1,5})?")
+
+_KEEPER = """
+umask 077
+tmp=${TMPDIR:-/tmp}
+exec 9<"$tmp" || exit 73
+flock -n 9 || { echo busy; flock -w @LOCK@ 9 || { echo "another search holds the lock" >&2; exit 75; }; }
+dir=$(mktemp -d "$tmp/nas-XXXXXX") || exit 73
+end() {
+  trap "" HUP INT TERM
+  for signal in TERM KILL; do
+    for job in "$dir"/jobs/*; do
+      [ -e "$job" ] && kill -$signal "-${job##*/}" 2>/dev/null && sleep 0.3
+    done
+  done
+  rm -rf -- "$dir"
+}
+trap end EXIT
+trap "exit 143" HUP INT TERM
+mkdir "$dir/jobs" || exit 73
+echo "dir $dir"
+while timeout @SILENCE@ sh -c "IFS= read -r beat"; do :; done 9<&-
+"""
+
+_JOB = """
+cd @DIR@ || exit 73
+timeout -k 5 @LIMIT@ @COMMAND@ >@LOG@ 2>&1 </dev/null &
+p=$!
+: >jobs/$p
+@WATCH@
+wait $p
+r=$?
+rm -f jobs/$p
+tail -c 200000 @LOG@
+exit $r
+"""
+
+_REFUSALS: dict[str, str] = {
+    "IDENTIFICATION HAS CHANGED": "must show the host key that is known of it, but showed another; find out whether "
+    "the board was set up anew, and only then type: ssh-keygen -R {host}",
+    "Host key verification failed": "must be a host whose key is known, but this one's is not; type once: ssh {host}, "
+    "and compare the fingerprint",
+    "Permission denied": "must let you in by key and without a password, but does not; type: ssh-copy-id {host}",
+    "Could not resolve": "must be a name that resolves to a host, but does not; mend it in nas.toml or ~/.ssh/config",
+    "Connection refused": "must run an ssh server, but refused the connection",
+    "timed out": "must answer, but was silent; is the board on, and on this network?",
+    "No route to host": "must answer, but there is no way to it; is the board on, and on this network?",
+    "No space left": "must have room in its directory for temporary files, but the disk is full; free some",
+    "another search holds": "must be free, but another search kept its lock for ten minutes; try again later",
+}
+"""What ssh, scp and the keeper say when they give up, and what that means; the first that fits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A command that ended on the board: exit status, output, and what it said on the error stream."""
+
+    status: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        """The output as text; bytes that are none are replaced."""
+        return self.out.decode(errors="replace")
+
+
+def check_address(address: str) -> tuple[str, int | None]:
+    """An address `[user@]host[:port]` as host with user, and port.
+
+    Raises:
+        ConfigError: it has another form, for example begins with a dash, which ssh would take for an option.
+    """
+    if not _ADDRESS.fullmatch(address):
+        raise ConfigError(
+            f"an ssh address must be user@host or user@host:port of letters, digits, '.', '_' and '-', not beginning "
+            f"with '-', but got {address!r}; put anything else into ~/.ssh/config under a short name"
+        )
+    host, _, port = address.partition(":")
+    return host, int(port) if port else None
+
+
+class Connection:
+    """A connection with a private folder on the board. Life: entered, used, left; nothing of it remains.
+
+    Attributes:
+        folder: the folder on the board, as the board names it.
+        dry: the commands, where they are to be written down and not run; else None.
+    """
+
+    def __init__(
+        self, address: str, *, config: Path | None = None, dry: list[str] | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self.address = address
+        self._host, self._port = check_address(address)
+        self._config, self.dry, self._say = config, dry, say
+        self.folder = "/tmp/nas-XXXXXX"  # noqa: S108  a placeholder for dry runs
+        self._here = Path()
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Connect, wait for the board's lock, and make the folder.
+
+        Raises:
+            MissingPackageError: there is no ssh here.
+            UnreachableError: the board does not answer, is not who it was, or does not let us in.
+        """
+        if not shutil.which("ssh") or not shutil.which("scp"):
+            raise MissingPackageError("a board over ssh needs ssh and scp, which are missing; install openssh-client")
+        self._here = Path(tempfile.mkdtemp(prefix="nas-"))  # mode 0700
+        if len(str(self._here)) > LONGEST_SOCKET_PATH:
+            self._here.rmdir()
+            self._here = Path(tempfile.mkdtemp(prefix="nas-", dir="/tmp"))
+        script = _filled(_KEEPER, LOCK=LOCK_WAIT_S, SILENCE=SILENCE_S)
+        command = self._ssh("ControlMaster=yes", script)
+        if self._is_dry(command):
+            return self
+        try:
+            self._keeper = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            )
+            self.folder = self._greeting()
+        except BaseException:
+            self._end()
+            raise
+        threading.Thread(target=self._beat, args=(self._keeper,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def run(self, script: str, *, limit_s: float = ANSWER_S) -> Finished:
+        """Run a script of the POSIX shell on the board.
+
+        Raises:
+            UnreachableError: the connection broke, or there was no answer within `limit_s`.
+        """
+        return self._finished(self._ssh("ControlMaster=no", script), limit_s)
+
+    def job(self, command: Sequence[str], *, log: str, limit_s: float, watch: str = ":") -> Finished:
+        """Run a long command in the folder, killed after `limit_s`; its output is the end of both its streams.
+
+        Args:
+            command: program and arguments.
+            log: file in the folder that takes the output.
+            limit_s: seconds after which the board itself kills it; the status is then 124 or 137.
+            watch: a shell script that runs beside it, with the process in `$p`.
+
+        Raises:
+            UnreachableError: the connection broke.
+        """
+        words = shlex.join(command)
+        script = _filled(
+            _JOB, DIR=shlex.quote(self.folder), LIMIT=f"{limit_s:g}", COMMAND=words, LOG=shlex.quote(log), WATCH=watch
+        )
+        return self.run(script, limit_s=limit_s + ANSWER_S)
+
+    def send(self, files: Sequence[tuple[Path, str]]) -> None:
+        """Copy files of this machine into the folder, under names of our own choice.
+
+        Raises:
+            UnreachableError: the connection broke, or the board has no room.
+        """
+        staged = []
+        for path, name in files:
+            staged.append(str(self._here / name))
+            shutil.copyfile(path, staged[-1])
+        target = f"{self._host}:{self.folder}/"
+        command = ["scp", "-q", *self._options("ControlMaster=no"), "--", *staged, target]
+        done = self._finished(command, ANSWER_S + 10 * len(files))
+        for file in staged:
+            Path(file).unlink()
+        if done.status:
+            raise UnreachableError(f"{self.address} must take the files, but did not: {self._reason(done.err)}")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the master still runs."""
+        return self._keeper is not None and self._keeper.poll() is None
+
+    def _finished(self, command: list[str], limit_s: float) -> Finished:
+        if self._is_dry(command):
+            return Finished(status=0, out=b"", err="")
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            raise UnreachableError(f"{self.address} must answer within {limit_s:.0f} s, but was silent") from None
+        if done.returncode == 255:
+            time.sleep(0.2)  # the master's end follows that of its sessions
+            if not self.is_alive:
+                raise UnreachableError(f"the connection to {self.address} broke in the middle of a measurement")
+        return Finished(status=done.returncode, out=done.stdout, err=done.stderr.decode(errors="replace"))
+
+    def _ssh(self, role: str, script: str) -> list[str]:
+        return ["ssh", "-T", *self._options(role), "--", self._host, f"exec /bin/sh -c {shlex.quote(script)}"]
+
+    def _options(self, role: str) -> list[str]:
+        settings = [
+            "BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval=5",
+            "ServerAliveCountMax=3", "ClearAllForwardings=yes", "ForwardAgent=no", "PermitLocalCommand=no", role,
+            "ControlPersist=no", f"ControlPath={self._here}/master",
+        ]  # fmt: skip
+        if role == "ControlMaster=no":
+            settings.append("ProxyCommand=false")  # through the master or not at all: a second connection has no keeper
+        if self._port:
+            settings.append(f"Port={self._port}")
+        options = ["-F", str(self._config.absolute())] if self._config else []
+        return [*options, *(word for setting in settings for word in ("-o", setting))]
+
+    def _is_dry(self, command: list[str]) -> bool:
+        if self.dry is not None:
+            self.dry.append(shlex.join(command))
+        return self.dry is not None
+
+    def _greeting(self) -> str:
+        """The folder's name, as the keeper tells it."""
+        seen, deadline = b"", time.monotonic() + ANSWER_S
+        while True:
+            line = self._line(deadline)
+            if line == b"busy":
+                self._say(f"another search is measuring on {self.address}; waiting for it")
+                deadline = time.monotonic() + LOCK_WAIT_S + ANSWER_S
+            elif line.startswith(b"dir /"):
+                return line.removeprefix(b"dir ").decode()
+            elif not line:
+                raise UnreachableError(f"{self.address} {self._reason(self._last_words())}")
+            seen += line  # a greeting of the login shell: skipped, up to a limit
+            if len(seen) > 100_000:
+                raise UnreachableError(f"{self.address} must give a plain POSIX shell, but talks without end")
+
+    def _line(self, deadline: float) -> bytes:
+        """One line of the keeper; empty when it ended or the time is over."""
+        assert self._keeper is not None  # noqa: S101
+        assert self._keeper.stdout is not None  # noqa: S101
+        line = b""
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._keeper.stdout], [], [], left)[0]:
+                return b""
+            if not (byte := os.read(self._keeper.stdout.fileno(), 1)):
+                return b""
+            line += byte
+        return line[:-1] or b" "
+
+    def _last_words(self) -> str:
+        assert self._keeper is not None  # noqa: S101
+        try:
+            _, err = self._keeper.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "timed out"
+        return err.decode(errors="replace")
+
+    def _reason(self, err: str) -> str:
+        for sign, reason in _REFUSALS.items():
+            if sign in err:
+                return reason.format(host=self._host)
+        lines = [line.strip() for line in err.splitlines() if line.strip()]
+        return f"must answer, but ssh says: {lines[-1] if lines else 'nothing'}"
+
+    def _beat(self, keeper: "subprocess.Popen[bytes]") -> None:
+        assert keeper.stdin is not None  # noqa: S101
+        while keeper.poll() is None:
+            try:
+                keeper.stdin.write(b"\n")
+                keeper.stdin.flush()
+            except (OSError, ValueError):
+                return
+            time.sleep(HEARTBEAT_S)
+
+    def _end(self) -> None:
+        """Let the keeper go, which cleans up on the board, and remove what is here."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            try:
+                keeper.communicate(timeout=15)  # closes its input, which is what it waits for
+            except (subprocess.TimeoutExpired, ValueError, OSError):
+                keeper.kill()
+                keeper.wait()
+            for stream in (keeper.stdin, keeper.stdout, keeper.stderr):
+                if stream is not None:
+                    stream.close()
+        if self._here != Path():
+            shutil.rmtree(self._here, ignore_errors=True)
+
+
+def _filled(script: str, **values: object) -> str:
+    for name, value in values.items():
+        script = script.replace(f"@{name}@", str(value))
+    return script.strip()

@@ -1,0 +1,153 @@
+"""What trtexec is told and what is read from it, version by version, without any trtexec."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper, save
+
+from nas.errors import MeasureError
+from nas.runtimes import _trtexec
+from nas.runtimes._reference import reference_path
+from nas.runtimes._trtexec import Form, Tool, build_and_time, form_of, parse_layers, parse_times, version_of
+
+PLAIN = Form(shapes="image:1x1x48x48", half=False, quantised=False)
+MIXED = Form(shapes="", half=True, quantised=True)
+OLD_ONLY = {"--useCudaGraph", "--useSpinWait", "--noDataTransfers"}
+REMOVED_IN_11 = {"--fp16", "--int8", "--best", "--workspace"}
+
+
+def flags(version: tuple[int, int, int], form: Form, help: str = "") -> set[str]:
+    tool = Tool(path="/trtexec", version=version, help=help)
+    words = build_and_time(tool, form, model="m", engine="e", times="t", cache="c", duration_s=2)
+    assert words[0] == "/trtexec"
+    return set(words[1:])
+
+
+def names(words: set[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words}
+
+
+@pytest.mark.parametrize(
+    ("banner", "version"),
+    [("v8205", (8, 2, 5)), ("v8502", (8, 5, 2)), ("v8601", (8, 6, 1)), ("v100300", (10, 3, 0)),
+     ("v101602", (10, 16, 2)), ("v110400", (11, 4, 0)), ("v11.1.0.106", (11, 1, 0))],
+)  # fmt: skip
+def test_the_banner_tells_the_version(banner: str, version: tuple[int, int, int]) -> None:
+    assert version_of(f"&&&& RUNNING TensorRT.trtexec [TensorRT {banner}] [b1] # trtexec --help\n") == version
+
+
+def test_too_old_is_refused() -> None:
+    with pytest.raises(MeasureError, match=r"must be 8\.2 or newer, but the board has 7\.1\.3"):
+        version_of("&&&& RUNNING TensorRT.trtexec [TensorRT v7103] # trtexec")
+
+
+def test_types_come_from_the_file_where_networks_are_strongly_typed() -> None:
+    assert "--stronglyTyped" in flags((10, 3, 0), MIXED)
+    assert "--stronglyTyped" in flags((8, 6, 2), MIXED, help="--stronglyTyped")
+    assert not {"--fp16", "--int8"} & flags((10, 3, 0), MIXED)
+
+
+@pytest.mark.parametrize("version", [(8, 2, 5), (8, 5, 2), (8, 6, 2)])
+def test_before_that_only_types_of_the_file_are_allowed(version: tuple[int, int, int]) -> None:
+    assert {"--fp16", "--int8"} <= flags(version, MIXED, help="--fp16")
+    assert not {"--fp16", "--int8", "--stronglyTyped"} & flags(version, PLAIN, help="--fp16")
+
+
+def test_what_11_removed_is_not_said_to_it() -> None:
+    assert not (REMOVED_IN_11 | OLD_ONLY | {"--stronglyTyped"}) & names(flags((11, 4, 0), MIXED))
+
+
+@pytest.mark.parametrize("version", [(8, 2, 5), (8, 5, 2), (8, 6, 2), (10, 3, 0)])
+def test_older_ones_are_told_what_11_does_anyway(version: tuple[int, int, int]) -> None:
+    assert flags(version, PLAIN) >= OLD_ONLY
+
+
+def test_workspace_and_level_follow_the_version() -> None:
+    assert "--workspace=256" in flags((8, 2, 5), PLAIN)
+    assert "--memPoolSize=workspace:256" in flags((8, 5, 2), PLAIN)
+    assert "--builderOptimizationLevel" not in names(flags((8, 5, 2), PLAIN))
+    assert "--builderOptimizationLevel=3" in flags((8, 6, 2), PLAIN)
+
+
+def test_an_open_batch_gets_its_shape() -> None:
+    assert form_of(reference_path()) == PLAIN
+    assert "--shapes=image:1x1x48x48" in flags((8, 2, 5), PLAIN)
+    assert "--shapes" not in names(flags((8, 2, 5), MIXED))
+
+
+def a_file(path: Path, name: str = "image", batch: int | str = "N") -> Path:
+    grid = [numpy_helper.from_array(np.float32(1), "scale"), numpy_helper.from_array(np.int8(0), "zero")]
+    nodes = [
+        helper.make_node("QuantizeLinear", [name, "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Cast", ["d"], ["half"], to=TensorProto.FLOAT16),
+    ]
+    image = helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 1, 8, 8])
+    output = helper.make_tensor_value_info("half", TensorProto.FLOAT16, [batch, 1, 8, 8])
+    save(helper.make_model(helper.make_graph(nodes, "g", [image], [output], grid)), path)
+    return path
+
+
+def test_quantisers_and_halves_are_found(tmp_path: Path) -> None:
+    assert form_of(a_file(tmp_path / "m.onnx", batch=1)) == MIXED
+
+
+@pytest.mark.parametrize("name", ["image:1x1,other", "--best", "a b", "x;y", "$(z)"])
+def test_an_input_whose_name_is_no_word_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MeasureError, match="input must have a name of letters"):
+        form_of(a_file(tmp_path / "m.onnx", name=name))
+
+
+def test_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"not a model")
+    with pytest.raises(MeasureError, match="must be an ONNX file") as caught:
+        form_of(tmp_path / "m.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_durations_are_read_and_not_differences_of_stamps() -> None:
+    entry = {"startComputeMs": 1234.56, "endComputeMs": 1234.65, "computeMs": 0.0931, "latencyMs": 0.1}
+    assert parse_times(json.dumps([entry, entry])).tolist() == [0.0931, 0.0931]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[1, 2]", '[{"computeMs": "x"}]', '[{"ms": 1}]', "null", "[" * 5])
+def test_other_times_are_refused(text: str) -> None:
+    with pytest.raises(MeasureError, match="trtexec must"):
+        parse_times(text)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_times_that_no_gpu_takes_are_refused(value: float) -> None:
+    with pytest.raises(MeasureError, match="each above 0 ms"):
+        parse_times(json.dumps([{"computeMs": 0.1}, {"computeMs": value}]))
+
+
+def test_layers_have_medians_or_means() -> None:
+    entries = [{"count": 2}, {"name": "a || b", "averageMs": 0.2, "medianMs": 0.1}, {"name": "c", "averageMs": 0.3}]
+    assert [(layer.name, layer.ms) for layer in parse_layers(json.dumps(entries))] == [("a || b", 0.1), ("c", 0.3)]
+
+
+@pytest.mark.parametrize("text", ["", '[{"name": "a"}]', "[1]", '{"name": 1}', '[{"name": "a "b" c"}]'])
+def test_other_layers_are_refused(text: str) -> None:
+    with pytest.raises(MeasureError, match="must write a list of layers"):
+        parse_layers(text)
+
+
+def test_the_first_error_says_why_and_the_tail_is_short_and_printable() -> None:
+    log = "\n".join(
+        [*(f"[I] {i}" for i in range(50)), "[11/21/2025-10:00:00] [E] [TRT] boom\x1b[2J", "[E] later", "&&&& FAILED"]
+    )
+    assert _trtexec.failure(log) == "boom?[2J"
+    assert len(_trtexec.tail(log)) == 20
+    assert all(line.isprintable() for line in _trtexec.tail(log))
+    assert _trtexec.failure("") == "it wrote nothing"
+
+
+def test_weak_typing_is_noted() -> None:
+    tool = Tool(path="/t", version=(8, 2, 5), help="--fp16")
+    assert _trtexec.notes_of(tool, MIXED) == (
+        "weakly typed: TensorRT 8.2.5 chose each layer's type among FP32 and FP16 and INT8",
+    )
+    assert _trtexec.notes_of(Tool(path="/t", version=(11, 4, 0)), MIXED) == ()
