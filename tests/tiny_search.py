@@ -95,5 +95,6 @@ def trials_of(folder: RunFolder) -> list[FrozenTrial]:
 
 def command_line() -> None:
     """The real command line, but every training in the same form: which one is fastest depends on the moment."""
+    import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
     nas.pipeline.choose_execution = lambda *_, **__: Execution()
     main()
