@@ -5,6 +5,7 @@ A `NasError` is one line on stderr and exit status 2; an interrupted command say
 
 import functools
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -28,6 +29,8 @@ app = typer.Typer(
 )  # fmt: skip
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.", epilog="Example: nas data check synthetic")
 app.add_typer(data_app, name="data")
+targets_app = typer.Typer()
+app.add_typer(targets_app, name="targets")
 
 RunPath = Annotated[
     Path | None, typer.Argument(metavar="RUN", help="Folder of the run; the newest below runs/ if left out.")
@@ -42,7 +45,12 @@ Knee = Annotated[bool, typer.Option("--knee", help="Take the knee of what is wit
 def main() -> None:
     """The entry point of the `nas` command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    app()
+    try:
+        status = app(prog_name="nas", standalone_mode=False)
+    except typer.TyperException as error:  # a flag or a command that does not exist, a value of the wrong kind
+        typer.echo(f"nas: {error.format_message().rstrip('.')}; `nas COMMAND --help` lists what there is", err=True)
+        status = 2
+    sys.exit(status or 0)
 
 
 def _flag(field: str, text: str) -> Any:
@@ -188,18 +196,28 @@ def export(
 @app.command(epilog="Example: nas measure my_model/model.onnx --target cpu")
 @_told
 def measure(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The file.")],
+    model: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx", help="The file, or several to compare.")],
     target: Annotated[str, typer.Option(help="Device; see `nas targets`.")] = "cpu",
-    measured_runs: Annotated[int, typer.Option("--runs", help="Timed runs.", min=2)] = 300,
+    measured_runs: Annotated[int, typer.Option("--runs", help="Timed runs on this machine.", min=2)] = 300,
     threads: Annotated[int, typer.Option(help="Threads of the runtime.", min=1)] = 1,
+    layers: Annotated[bool, typer.Option("--layers", help="Show each layer's time too.")] = False,
+    energy: Annotated[bool, typer.Option("--energy", help="Measure energy too, on a board that can.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands for a board; run none.")] = False,
 ) -> None:
-    """State the latency of an ONNX file on a target: measured where that is this machine, else predicted."""
+    """State the latency of ONNX files on a target: measured on this machine or a board over ssh, else predicted."""
     from nas import terminal
-    from nas._model_card import statement
-    from nas.api import measure as state
+    from nas.api import commands, compare
 
-    for found in state(model, target=target, runs=measured_runs, threads=threads):
-        terminal.console().print(statement(found.to_dict()), soft_wrap=True)
+    console = terminal.console()
+    if dry_run:
+        for command in commands(model, target=target, layers=layers, energy=energy):
+            console.print(command, soft_wrap=True, markup=False)
+        return
+    found = compare(
+        model, target=target, runs=measured_runs, threads=threads, layers=layers, energy=energy, say=terminal.say
+    )
+    if not terminal.show_measurements(console, dict(zip(map(str, model), found, strict=True))):
+        raise typer.Exit(2)
 
 
 @app.command(epilog="Example: nas report runs/synthetic-darts-jetson runs/synthetic-plain-jetson")
@@ -243,14 +261,48 @@ def dashboard(
     serve(folder, host=host, port=port)
 
 
-@app.command(epilog="Example: nas targets")
+@targets_app.callback(invoke_without_command=True, epilog="Example: nas targets")
 @_told
-def targets() -> None:
-    """List the devices that can be searched for."""
+def targets(context: typer.Context) -> None:
+    """List the devices that can be searched for, or add and check one of your own."""
     from nas import terminal
     from nas.targets import targets as profiles
 
-    terminal.console().print(terminal.targets_table(profiles()))
+    if context.invoked_subcommand is None:
+        terminal.console().print(terminal.targets_table(profiles()))
+
+
+@targets_app.command("add", epilog="Example: nas targets add mynano --like jetson-orin-nano --ssh user@host")
+@_told
+def targets_add(
+    name: Annotated[str, typer.Argument(help="Word for the device.")],
+    like: Annotated[str, typer.Option(help="The known target that it is one of.")],
+    ssh: Annotated[str | None, typer.Option(help="Where it is: user@host or user@host:port; by key.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="It is this machine, by the tensorrt package.")] = False,
+    trtexec: Annotated[str | None, typer.Option(help="Path on the board, where it is not the usual one.")] = None,
+    ssh_config: Annotated[Path | None, typer.Option(help="File for ssh -F.")] = None,
+) -> None:
+    """Write a device of yours into nas.toml in this folder, so that searches measure on it."""
+    from nas import terminal
+    from nas.targets import add_target
+
+    fields = {"like": like, "ssh": ssh, "local": local or None, "trtexec": trtexec, "ssh_config": ssh_config}
+    profile = add_target(name, fields)
+    terminal.console().print(f"{name}: {profile.title}\ncheck   nas targets check {name}", soft_wrap=True, markup=False)
+
+
+@targets_app.command("check", epilog="Example: nas targets check mynano")
+@_told
+def targets_check(name: Annotated[str, typer.Argument(help="The device.")]) -> None:
+    """Tell in a minute whether a device can be measured, and how it stands. Exit status 1 where it cannot."""
+    from nas import terminal
+    from nas.api import check_target
+
+    findings = check_target(name)
+    console = terminal.console()
+    console.print(terminal.checks_table(findings))
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: nas doctor")

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import nas
 from nas import api
-from nas.cli import app
+from nas.cli import app, main
 from nas.doctor import Finding
 from nas.records import RunFolder
 from nas.run import Run
@@ -236,3 +236,24 @@ def test_data_check_counts_what_it_finds(run: CliRunner, monkeypatch, faces) -> 
     assert "angry 32 (33.3%) 16 (33.3%)" in words
     assert "all 96 48" in words
     assert f"digest {faces.digest}" in words
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["search", "--trials", "x"], "Invalid value for '--trials'"),
+        (["data", "check", "--dataset", "x"], "No such option: --dataset"),
+        (["nope"], "No such command 'nope'"),
+    ],
+)
+def test_what_is_mistyped_gets_one_line(
+    words: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["nas", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"nas: {told}")
+    assert "--help" in lines[0]
