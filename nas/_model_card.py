@@ -99,9 +99,12 @@ def statement(m: Mapping[str, Any]) -> str:
     notes = f"; {'; '.join(m['notes'])}" if m["notes"] else ""
     if m["kind"] == "predicted":
         return f"{value} for {m['device']} ({m['runtime']}; {versions}){notes}"
-    tail = f"median of {m['runs']} runs, {m['threads']} thread{'s' if m['threads'] != 1 else ''}"
+    tail = f"median of {m['runs']} runs"
+    if "tensorrt" not in m["versions"]:  # a GPU has no threads of ours
+        tail += f", {m['threads']} thread{'s' if m['threads'] != 1 else ''}"
     tail += f", 5th percentile {m['p5_ms']:.3f} ms" if m.get("p5_ms") else ""
     tail += f", drift {m['drift']:+.1%}" if m.get("drift") is not None else ""
+    tail += f", {m['energy_mj']:.3g} mJ above idle" if m.get("energy_mj") is not None else ""
     return f"{value} on {m['device']}, {tail} ({versions or m['runtime']}){notes}"
 
 

@@ -1,24 +1,29 @@
-"""What a notebook and the command line call: search, export and measure, each one call."""
+"""What a notebook and the command line call: search, export, measure and its kin, each one call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.bundle import export_model
 from nas.config import SearchConfig, make_config
 from nas.costs import costs
-from nas.errors import ConfigError
-from nas.latency.roofline import predict
-from nas.measure import Measurement
+from nas.errors import ConfigError, MeasureError
+from nas.latency.roofline import kernel_us, predict
+from nas.measure import Measurement, measure_there
 from nas.measure import measure as measure_file
 from nas.pick import pick
 from nas.records import Record, RunFolder
 from nas.run import Run, load_run
+from nas.runtimes._base import Finding, Runtime
+from nas.runtimes._reference import reference_path
 from nas.search import Status
 from nas.search import search as run_search
+from nas.targets import device_runtime
 from nas.targets import target as target_profile
 
 HOST_RUNTIME = "onnxruntime"
@@ -66,27 +71,114 @@ def export(
     return export_model(folder, which, Path(out) if out else Path("exported") / f"{folder.path.name}-{name}")
 
 
-def measure(model: str | Path, *, target: str = "cpu", runs: int = 300, threads: int = 1) -> list[Measurement]:
+def measure(
+    model: str | Path, *, target: str = "cpu", runs: int = 300, threads: int = 1, layers: bool = False,
+    energy: bool = False,
+) -> list[Measurement]:  # fmt: skip
     """The latency of an ONNX file on a target.
 
     Args:
         model: a file with one input [N, C, H, W] whose C, H and W are fixed.
-        target: a word of `nas targets`. Where it is this machine, the file is measured; otherwise its latency is
-            predicted, and a measurement on this machine follows.
-        runs: timed runs.
+        target: a word of `nas targets`. Where it is this machine or a board over ssh, the file is measured; otherwise
+            its latency is predicted, and a measurement on this machine follows.
+        runs: timed runs on this machine; a board times for two seconds.
         threads: threads of the runtime.
+        layers: whether the first measurement carries each layer's time too.
+        energy: whether a board with power monitors measures its energy too.
 
     Raises:
         ConfigError: there is no such file, or its input is of another form.
         UnknownMemberError: there is no such target.
-        MeasureError: the runtime refuses the file.
+        MeasureError: the runtime refuses the file, or the board gives no figure that can be trusted.
     """
-    path, profile = Path(model), target_profile(target)
-    shape = _input_shape(path)
+    (found,) = compare([model], target=target, runs=runs, threads=threads, layers=layers, energy=energy)
+    if isinstance(found, MeasureError):
+        raise found
+    return found
+
+
+def compare(
+    models: Sequence[str | Path], *, target: str = "cpu", runs: int = 300, threads: int = 1, layers: bool = False,
+    energy: bool = False, say: Callable[[str], None] = lambda _: None,
+) -> list[list[Measurement] | MeasureError]:  # fmt: skip
+    """The latencies of several files on a target, as `measure` gives them; a board serves all by one connection.
+
+    Returns:
+        For each file its measurements, or why the board gave none.
+
+    Raises:
+        ConfigError: there is no such file, or its input is of another form.
+        UnknownMemberError: there is no such target.
+        MeasureError: the runtime refuses a file, or there is no way to the board.
+    """
+    paths, profile = [Path(model) for model in models], target_profile(target)
+    shapes = [_input_shape(path) for path in paths]
+    if device := device_runtime(profile):
+        found = measure_there(paths, device, profile, layers=layers, energy=energy, say=say)
+        return [m if isinstance(m, MeasureError) else [m] for m in found]
     runtime = registry.load("runtime", profile.runtime if profile.local else HOST_RUNTIME)
-    device = profile.title if profile.local else "this machine"
-    host = measure_file(path, runtime, device=device, input_shape=shape, runs=runs, threads=threads)
-    return [host] if profile.local else [predict(costs(path), profile), host]
+    where = profile.title if profile.local else "this machine"
+
+    def here(path: Path, shape: tuple[int, int, int]) -> Measurement:
+        return measure_file(path, runtime, device=where, input_shape=shape, runs=runs, threads=threads)
+
+    if not profile.local:
+        return [
+            [_predicted(path, profile, layers=layers), here(path, shape)]
+            for path, shape in zip(paths, shapes, strict=True)
+        ]
+    return [
+        [replace(here(path, shape), layers=_layers(runtime, path, shape) if layers else ())]
+        for path, shape in zip(paths, shapes, strict=True)
+    ]
+
+
+def commands(models: Sequence[str | Path], *, target: str, layers: bool = False, energy: bool = False) -> list[str]:
+    """Every command that measuring these files on a board would run, in order; none is run.
+
+    Raises:
+        ConfigError: the target is no board over ssh.
+    """
+    profile = target_profile(target)
+    device = device_runtime(profile)
+    if device is None or profile.local:
+        raise ConfigError(f"a dry run needs a board over ssh, but {target!r} is none; see `nas targets add --help`")
+    found: list[str] = []
+    device.timings([Path(model) for model in models], profile, layers=layers, energy=energy, dry=found)
+    return found
+
+
+def check_target(name: str) -> list[Finding]:
+    """Look whether a target can be measured, down to the reference network's latency on it.
+
+    Raises:
+        ConfigError: the target is neither a board over ssh nor this machine.
+        MeasureError: there is no way to it.
+    """
+    profile = target_profile(name)
+    device = device_runtime(profile)
+    if device is None and not profile.local:
+        raise ConfigError(f"{name!r} is predicted, there is nothing to check; a board of yours: nas targets add --help")
+    findings = device.reach(profile) if device else []
+    (found,) = compare([reference_path()], target=name)
+    if isinstance(found, MeasureError):
+        return [*findings, Finding(name="reference network", value=str(found), ok=False)]
+    latency, limit = found[0], 0.03
+    steady = abs(latency.drift or 0.0) <= limit
+    value = (
+        f"{latency.latency_ms:.4f} ms [{latency.low_ms:.4f}, {latency.high_ms:.4f}], drift {latency.drift or 0:+.1%}"
+    )
+    return [*findings, Finding(name="reference network", value=value, ok=steady)]
+
+
+def _predicted(path: Path, profile: HardwareProfile, *, layers: bool) -> Measurement:
+    counted = costs(path)
+    found = predict(counted, profile)
+    return replace(found, layers=tuple((k.name, kernel_us(k, profile) / 1e3) for k in counted.kernels if layers))
+
+
+def _layers(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, float], ...]:
+    return tuple((layer.name, layer.ms) for layer in runtime.layer_times(path, input_shape=shape))
 
 
 def _input_shape(path: Path) -> tuple[int, int, int]:

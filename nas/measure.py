@@ -16,8 +16,10 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from hw_profiles._base import HardwareProfile
+from nas.errors import MeasureError
 from nas.runtimes import _reference
-from nas.runtimes._base import Runtime
+from nas.runtimes._base import Runtime, Timing
 
 MeasurementKind = Literal["measured", "predicted"]
 Shape = tuple[int, int, int]
@@ -29,6 +31,7 @@ REFERENCE_RUNS = 200
 DRIFT_LIMIT = 0.03
 ATTEMPTS = 3
 BLOCKS = 10
+OPTIONAL = frozenset({"energy_mj", "layers"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,9 @@ class Measurement:
         threads: threads the runtime was given.
         drift: relative change of the reference network around the measurement; None when predicted.
         notes: what a reader has to know ("busy machine: drift 5 %").
-        versions: names and versions of what ran it, or of the model that predicted it.
+        versions: names and versions of what ran it and the state of the device, or of the model that predicted it.
+        energy_mj: millijoules of one inference above idle; None where nothing measured them.
+        layers: name and milliseconds of each layer that the device executed, in order; empty when not asked for.
     """
 
     kind: MeasurementKind
@@ -64,15 +69,20 @@ class Measurement:
     drift: float | None = None
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    energy_mj: float | None = None
+    layers: tuple[tuple[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
+        """JSON-ready; what is optional and not there is left out."""
+        fields = asdict(self)
+        return {k: v for k, v in fields.items() if k not in OPTIONAL or v not in (None, ())}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Measurement":
-        """The inverse of `to_dict`, also after a JSON round trip."""
-        return cls(**{**fields, "notes": tuple(fields.get("notes", ()))})
+        """The inverse of `to_dict`, also after a JSON round trip; fields of a later version are ignored."""
+        known = {k: v for k, v in fields.items() if k in cls.__dataclass_fields__}
+        layers = tuple((str(name), float(ms)) for name, ms in fields.get("layers", ()))
+        return cls(**{**known, "notes": tuple(fields.get("notes", ())), "layers": layers})
 
 
 def measure(
@@ -183,6 +193,35 @@ def measure_interleaved(
     ]
 
 
+def measure_there(
+    models: Sequence[Path],
+    runtime: Runtime,
+    profile: HardwareProfile,
+    *,
+    layers: bool = False,
+    energy: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Measurement | MeasureError]:
+    """Measure files on a device that times them itself: a board over ssh, or a GPU by its own clock.
+
+    Args:
+        models: the ONNX files.
+        runtime: one whose `times(profile)` is true.
+        profile: of the device.
+        layers: whether each layer is timed too.
+        energy: whether energy is measured too, where the device can.
+        say: told what is being done.
+
+    Returns:
+        For each file, in order, its measurement or why there is none.
+
+    Raises:
+        MeasureError: there is no way to the device, or nothing runs on it.
+    """
+    timings = runtime.timings(models, profile, layers=layers, energy=energy, say=say)
+    return [t if isinstance(t, MeasureError) else _reported(t, runtime) for t in timings]
+
+
 def median_interval(times: Times) -> tuple[float, float]:
     """The 95 % interval of the median by order statistics, which assumes no distribution, only independent runs.
 
@@ -223,6 +262,27 @@ def _statement(
         drift=drift,
         notes=notes,
         versions={**runtime.versions(), "reference": str(_reference.VERSION)},
+    )
+
+
+def _reported(timing: Timing, runtime: Runtime) -> Measurement:
+    low, high = median_interval(timing.times_ms)
+    p5, median, p99 = (float(v) for v in np.percentile(timing.times_ms, [5, 50, 99]))
+    return Measurement(
+        kind="measured",
+        device=timing.device,
+        runtime=runtime.name,
+        latency_ms=median,
+        low_ms=low,
+        high_ms=high,
+        p5_ms=p5,
+        p99_ms=p99,
+        runs=len(timing.times_ms),
+        drift=timing.drift,
+        notes=timing.notes,
+        versions={**timing.versions, "reference": str(_reference.VERSION)},
+        energy_mj=timing.energy_mj,
+        layers=tuple((layer.name, layer.ms) for layer in timing.layers),
     )
 
 

@@ -1,15 +1,91 @@
-"""The devices one can search for, by the word after `--target`."""
+"""The devices one can search for, by the word after `--target`: those of `hw_profiles`, and the user's own.
+
+A user's own device stands in `nas.toml` in the working directory, as a copy of a known one that can be reached:
+
+    [target.mynano]
+    like = "jetson-orin-nano"
+    ssh = "user@host"               # or local = true: the device is this machine
+    trtexec = "/usr/src/tensorrt/bin/trtexec"     # only where it is elsewhere; likewise ssh_config, build_limit_s
+"""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.errors import ConfigError, UnknownMemberError
+from nas.runtimes._base import Runtime
+from nas.runtimes._ssh import check_address
+
+FILE = Path("nas.toml")
+OVER_SSH, HERE = "trtexec_ssh", "tensorrt"
+"""Runtimes that time files on the device itself."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
-def targets() -> dict[str, HardwareProfile]:
-    """Every profile of every member of `hw_profiles`, by name, sorted. Aliases appear beside what they stand for.
+class UserTarget(BaseModel):
+    """One table `[target.NAME]` of nas.toml. Frozen; checked here, once.
+
+    Attributes:
+        like: the known target that this device is one of.
+        ssh: `[user@]host[:port]`.
+        local: whether the device is this machine, by the tensorrt package.
+        trtexec: absolute path on the board, where it is not at one of the usual places.
+        ssh_config: file for `ssh -F`.
+        build_limit_s: seconds that the engine of one candidate may take.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    like: str
+    ssh: str | None = None
+    local: bool = False
+    trtexec: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./+-]+$")
+    ssh_config: Path | None = None
+    build_limit_s: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if bool(self.ssh) == self.local:
+            raise ValueError('a target needs either ssh = "user@host" or local = true')
+        if self.ssh:
+            check_address(self.ssh)
+        return self
+
+    def profile(self, name: str, known: dict[str, HardwareProfile]) -> HardwareProfile:
+        """The known device's profile under this name, with the way to it among its facts.
+
+        Raises:
+            ConfigError: `like` is no known target, or `name` is taken.
+        """
+        if self.like not in known or name in known:
+            what = (
+                f"target {name!r} must have a name of its own" if name in known else f"like = {self.like!r} is unknown"
+            )
+            raise ConfigError(f"{what}; the known targets are {', '.join(known)}")
+        like = known[self.like]
+        facts = {k: v for k, v in self.model_dump(mode="json", exclude={"like", "local"}).items() if v is not None}
+        return replace(
+            like,
+            name=name,
+            title=f"{like.title}, yours",
+            runtime=HERE if self.local else OVER_SSH,
+            local=self.local,
+            facts={**like.facts, **facts},
+            sources={**like.sources, **dict.fromkeys(facts, "the user's nas.toml")},
+        )
+
+
+def targets(file: Path | None = None) -> dict[str, HardwareProfile]:
+    """Every profile of every member of `hw_profiles`, and of `nas.toml`, by name, sorted. Aliases appear too.
 
     Raises:
-        ConfigError: two members give one name.
+        ConfigError: two members give one name, or nas.toml is not as it must be.
     """
     found: dict[str, HardwareProfile] = {}
     for member in registry.names("target"):
@@ -17,16 +93,92 @@ def targets() -> dict[str, HardwareProfile]:
         if twice := sorted(found.keys() & profiles.keys()):
             raise ConfigError(f"a target's name must be unique, but {', '.join(twice)} occurs again in {member}.py")
         found |= profiles
-    return dict(sorted(found.items()))
+    found = dict(sorted(found.items()))
+    mine = {name: entry.profile(name, found) for name, entry in user_targets(file).items()}
+    return dict(sorted({**found, **mine}.items()))
 
 
-def target(name: str) -> HardwareProfile:
+def target(name: str, file: Path | None = None) -> HardwareProfile:
     """The profile of one device.
 
     Raises:
         UnknownMemberError: no profile has this name; the message lists those there are.
+        ConfigError: nas.toml is not as it must be.
     """
-    found = targets()
+    found = targets(file)
     if name not in found:
-        raise UnknownMemberError(f"target must be one of {', '.join(found)}, but got {name!r}")
+        raise UnknownMemberError(
+            f"target must be one of {', '.join(found)}, but got {name!r}; "
+            "a board of yours: nas targets add NAME --like jetson-orin-nano --ssh user@host"
+        )
     return found[name]
+
+
+def device_runtime(profile: HardwareProfile) -> Runtime | None:
+    """The runtime that times files on this very device, a board or a GPU; None where there is no way to it."""
+    if profile.runtime not in registry.names("runtime"):
+        return None
+    runtime: Runtime = registry.load("runtime", profile.runtime)
+    return runtime if runtime.times(profile) else None
+
+
+def user_targets(file: Path | None = None) -> dict[str, UserTarget]:
+    """What the user's nas.toml names, checked; empty where there is no such file.
+
+    Raises:
+        ConfigError: it is not TOML, or a table does not fit; one line that names table and field.
+    """
+    file = file or FILE
+    if not file.is_file():
+        return {}
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8")).get("target", {})
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} must be TOML with tables [target.NAME], but is not: {error}") from None
+    if not isinstance(tables, dict):
+        return {}  # a search's configuration under the same name: `target` is a word there
+    return {name: _checked(file, name, table) for name, table in tables.items()}
+
+
+def add_target(name: str, fields: dict[str, Any], file: Path | None = None) -> HardwareProfile:
+    """Write a table `[target.NAME]` at the end of nas.toml, and give its profile.
+
+    Raises:
+        ConfigError: the name is taken, or a field does not fit. The file is as it was then.
+    """
+    file = file or FILE
+    given = {k: v for k, v in fields.items() if v is not None}
+    if name in targets(file):
+        raise ConfigError(f"target {name!r} must have a name of its own, but there is one; see `nas targets`")
+    entry = _checked(file, name, given)
+    profile = entry.profile(name, targets(file))
+    written = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    lines = [f"[target.{name}]", *(f"{key} = {_toml(value)}" for key, value in written.items())]
+    before = file.read_text(encoding="utf-8").rstrip() + "\n\n" if file.is_file() else ""
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_text(before + "\n".join(lines) + "\n", encoding="utf-8")
+    beside.replace(file)
+    return profile
+
+
+def _checked(file: Path, name: str, table: Any) -> UserTarget:
+    try:
+        _Named(name=name)
+        return UserTarget.model_validate(table)
+    except (ValidationError, ConfigError) as error:
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"{file}, [target.{name}]: {error}") from None
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise ConfigError(f"{file}, [target.{name}]: {f'{where}: ' if where else ''}{message}") from None
+
+
+class _Named(BaseModel):
+    name: Name
+
+
+def _toml(value: str | bool | float) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value).lower()

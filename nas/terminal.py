@@ -7,16 +7,21 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
+from nas._model_card import statement
 from nas.doctor import Finding
+from nas.errors import MeasureError
 from nas.front import bits_words, fallen, front, host_measurement, latest, search_front, verified_front
+from nas.measure import Measurement
 from nas.pick import Pick
 from nas.records import Record, RunFolder
+from nas.runtimes._base import Finding as DeviceFinding
 from nas.search import Status
 
 QUIET_EVERY_CANDIDATES = 10
@@ -169,11 +174,63 @@ def targets_table(profiles: Mapping[str, HardwareProfile]) -> Table:
         table.add_column(head)
     for name, p in profiles.items():
         error = f", +-{p.latency.relative_error:.0%}" if p.latency else ""
-        latency = "measured here" if p.local else f"predicted{error}" if p.latency else "none published"
+        latency = f"predicted{error}" if p.latency else "none published"
+        if p.local or "ssh" in p.facts:
+            latency = "measured here" if p.local else f"measured at {p.facts['ssh']}"
         alias = f" (= {p.name})" if name != p.name else ""
         bits = " ".join(str(b) for b in p.precisions)
-        table.add_row(f"[bold]{name}[/]{alias}", p.title, p.runtime, bits, f"x{p.channel_multiple}", latency)
+        table.add_row(f"[bold]{name}[/]{alias}", p.title, p.runtime, bits, f"x{p.channel_multiple}", escape(latency))
     return table
+
+
+def show_measurements(console: Console, found: Mapping[str, list[Measurement] | MeasureError]) -> bool:
+    """The full statement of each file, its layers where they were timed, and how the files compare.
+
+    Returns:
+        Whether every file has a figure.
+    """
+    first: tuple[str, Measurement] | None = None
+    for name, measured in found.items():
+        if len(found) > 1:
+            console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
+        if isinstance(measured, MeasureError):
+            console.print(f"no figure: {measured}", soft_wrap=True, markup=False)
+            for line in measured.log:
+                console.print(f"  {line}", soft_wrap=True, markup=False, style="dim")
+            continue
+        for m in measured:
+            console.print(statement(m.to_dict()), soft_wrap=True, markup=False)
+        if measured[0].layers:
+            console.print(layers_table(measured[0]))
+        if first is None:
+            first = (name, measured[0])
+        else:
+            share = measured[0].latency_ms / first[1].latency_ms
+            console.print(f"takes {share:.3f} of the time of {first[0]}", soft_wrap=True, markup=False)
+    return not any(isinstance(measured, MeasureError) for measured in found.values())
+
+
+def layers_table(measured: Measurement) -> Table:
+    """Layers in order of execution, with their share of the sum of all layers."""
+    total = sum(ms for _, ms in measured.layers) or 1.0
+    rows = [(name, f"{1e3 * ms:.1f}", f"{ms / total:.1%}") for name, ms in measured.layers]
+    summed = f"{len(rows)} layers, timed one by one: {total:.3f} ms"
+    return plain_table([("layer", "us", "share"), *rows, (summed, f"{1e3 * total:.1f}", "")])
+
+
+def checks_table(findings: Iterable[DeviceFinding]) -> Table:
+    """What was found of a device."""
+    table = Table(header_style="dim", box=None, pad_edge=False)
+    for head in ("", "what", "found"):
+        table.add_column(head, overflow="fold")
+    for f in findings:
+        table.add_row("[green]ok[/]" if f.ok else "[red]no[/]", f.name, Text(f.value))
+    return table
+
+
+def say(line: str) -> None:
+    """Something that is being done, on standard error, so that the output stays clean."""
+    Console(stderr=True, highlight=False).print(line, style="dim", soft_wrap=True, markup=False)
 
 
 def findings_table(findings: Iterable[Finding]) -> Table:

@@ -1,3 +1,6 @@
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from hw_profiles import cpu
@@ -24,3 +27,78 @@ def test_a_name_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "load", lambda family, name: cpu.PROFILES)
     with pytest.raises(ConfigError, match="must be unique, but cpu"):
         targets.targets()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "nas.toml"
+
+
+def test_a_board_of_ones_own_is_written_and_found_again(file: Path) -> None:
+    file.write_text("# mine\n[target.other]\nlike = 'jetson-nano'\nssh = 'nano'\n")
+    targets.add_target("mynano", {"like": "jetson-orin-nano", "ssh": "me@nano:2222", "trtexec": None}, file)
+    assert file.read_text().startswith("# mine\n[target.other]")
+    mine, like = targets.target("mynano", file), targets.target("jetson-orin-nano")
+    assert (mine.runtime, mine.local, mine.facts["ssh"]) == ("trtexec_ssh", False, "me@nano:2222")
+    assert (mine.precisions, mine.latency, mine.peak_gops) == (like.precisions, like.latency, like.peak_gops)
+    assert mine.sources["ssh"] == "the user's nas.toml"
+    assert targets.target("other", file).facts["ssh"] == "nano"
+    assert tomllib.loads(file.read_text())["target"]["mynano"] == {"like": "jetson-orin-nano", "ssh": "me@nano:2222"}
+
+
+def test_text_is_escaped_as_toml_wants_it(file: Path) -> None:
+    where = 'a "b"\\c'
+    targets.add_target("mine", {"like": "jetson", "ssh": "nano", "ssh_config": where}, file)
+    assert targets.target("mine", file).facts["ssh_config"] == where
+
+
+def test_this_machine_can_be_a_board(file: Path) -> None:
+    targets.add_target("here", {"like": "jetson", "local": True}, file)
+    here = targets.target("here", file)
+    assert (here.runtime, here.local) == ("tensorrt", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "reason"),
+    [
+        ("cpu", {"like": "jetson", "ssh": "a"}, "must have a name of its own"),
+        ("mine", {"like": "toaster", "ssh": "a"}, "like = 'toaster' is unknown; the known targets are"),
+        ("mine", {"like": "jetson"}, r"needs either ssh = \"user@host\" or local = true"),
+        ("mine", {"like": "jetson", "ssh": "a", "local": True}, "needs either ssh"),
+        ("mine", {"like": "jetson", "ssh": "-oProxyCommand=x"}, r"\[target.mine\]: an ssh address must be user@host"),
+        ("mine", {"like": "jetson", "ssh": "a", "trtexec": "/bin/x;rm"}, r"\[target.mine\]: trtexec: String should"),
+        ("mine", {"like": "jetson", "ssh": "a", "trtexec": "trtexec"}, "trtexec: String should"),
+        ("mine", {"like": "jetson", "ssh": "a", "build_limit_s": 0}, "build_limit_s: Input should be greater"),
+        ("mine", {"like": "jetson", "ssh": "a", "password": "x"}, "password: Extra inputs are not permitted"),
+        ("-x", {"like": "jetson", "ssh": "a"}, "name: String should match"),
+        ("a]b", {"like": "jetson", "ssh": "a"}, "name: String should match"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_writes_nothing(
+    file: Path, name: str, fields: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        targets.add_target(name, fields, file)
+    assert "\n" not in str(caught.value)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("text", ["[target", "[target.a]\nlike = 'jetson'", "[target]\na = 1", "\xff\xfe"])
+def test_a_broken_file_is_named(file: Path, text: str) -> None:
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"nas\.toml"):
+        targets.targets(file)
+
+
+def test_a_searchs_configuration_under_this_name_is_none_of_ours(file: Path) -> None:
+    file.write_text('target = "cpu"\n')
+    assert targets.user_targets(file) == {}
+
+
+def test_only_a_device_with_a_way_to_it_is_timed_on_itself(file: Path) -> None:
+    targets.add_target("mynano", {"like": "jetson", "ssh": "nano"}, file)
+    runtime = targets.device_runtime(targets.target("mynano", file))
+    assert runtime is not None
+    assert runtime.name == "trtexec_ssh"
+    assert targets.device_runtime(targets.target("jetson")) is None
+    assert targets.device_runtime(targets.target("cpu")) is None

@@ -92,6 +92,14 @@ class Runtime(ABC):
             MeasureError: the runtime refuses the file, or would run it elsewhere than asked.
         """
 
+    def layer_times(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[Layer, ...]:
+        """Milliseconds of each layer of a file on this machine, in order; their sum is more than the whole takes.
+
+        Raises:
+            MeasureError: this runtime cannot tell.
+        """
+        raise MeasureError(f"{self.name} does not tell the times of layers; measure without --layers")
+
     def times(self, profile: HardwareProfile) -> bool:
         """Whether this runtime itself times files on that device, by `timings`, and not by the loop on this machine."""
         return False

@@ -68,7 +68,6 @@ def watch(file: str) -> str:
     return f"{PLACES}while kill -0 $p 2>/dev/null; do state state; sleep {WATCH_STEP_S}; done >{file}"
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class State:
     """Clock and heat at one moment; None where the board does not tell."""

@@ -1,0 +1,106 @@
+"""The command line with a board of one's own: added, listed, checked, measured, over a real sshd."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from nas import api
+from nas.cli import app
+from nas.errors import ConfigError
+from nas.runtimes._reference import reference_path
+from tests.runtimes.conftest import PlayedBoard
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("float.onnx", "int8.onnx"):
+        (tmp_path / name).write_bytes(reference_path().read_bytes())
+    return tmp_path
+
+
+def nas(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def add(board: PlayedBoard, host: str = "board") -> Result:
+    profile = board.profile(host)
+    places = ["--trtexec", str(profile.facts["trtexec"]), "--ssh-config", str(profile.facts["ssh_config"])]
+    return nas("targets", "add", "mynano", "--like", "jetson-orin-nano", "--ssh", host, *places)
+
+
+def test_a_board_is_added_listed_and_checked(board: PlayedBoard, folder: Path) -> None:
+    added = add(board)
+    assert added.exit_code == 0, added.output
+    assert "nas targets check mynano" in added.stdout
+    assert re.search(r"mynano .* trtexec_ssh .* measured at board", nas("targets").stdout)
+    checked = nas("targets", "check", "mynano")
+    assert checked.exit_code == 0, checked.output
+    told = plain(checked.stdout)
+    assert "ok TensorRT 10.3.0" in told
+    assert "ok power mode 15W" in told
+    assert re.search(r"ok reference network 0\.1000 ms \[0\.\d{4}, 0\.\d{4}\], drift \+0\.0%", told)
+
+
+def test_files_are_stated_in_full_and_compared(board: PlayedBoard, folder: Path) -> None:
+    board.play(ms={"candidate-1": 0.2, "candidate-2": 0.15, "*": 0.1})
+    add(board)
+    found = nas("measure", "float.onnx", "int8.onnx", "--target", "mynano", "--layers")
+    assert found.exit_code == 0, found.output
+    told = plain(found.stdout)
+    assert "0.200 ms [0.200, 0.200] measured on NVIDIA Jetson Orin Nano Developer Kit (15W, clocks locked" in told
+    assert "tensorrt 10.3.0, l4t 36.4.3, jetpack 6.2, power_mode 15W" in told
+    assert "int8.onnx" in told
+    assert "takes 0.750 of the time of float.onnx" in told
+    assert "stage1.0.conv || stage1.1.conv 20.0 33.3%" in told
+
+
+def test_a_file_that_fails_shows_its_log_and_the_other_its_figure(board: PlayedBoard, folder: Path) -> None:
+    board.play(do={"candidate-1": "fail"})
+    add(board)
+    found = nas("measure", "float.onnx", "int8.onnx", "--target", "mynano")
+    assert found.exit_code == 2
+    told = plain(found.stdout)
+    assert "no figure: 'float.onnx': trtexec failed with status 1: Error[10]" in told
+    assert "Engine could not be created from network" in told
+    assert "0.100 ms" in told
+
+
+def test_a_dry_run_prints_commands_that_a_shell_can_read(board: PlayedBoard, folder: Path) -> None:
+    add(board)
+    found = nas("measure", "float.onnx", "--target", "mynano", "--dry-run")
+    assert found.exit_code == 0, found.output
+    assert "--stronglyTyped" in found.stdout
+    assert not (board.root / "calls.jsonl").exists()
+
+
+def test_a_board_with_another_key_is_one_line(board: PlayedBoard, folder: Path) -> None:
+    add(board, "impostor")
+    found = nas("measure", "float.onnx", "--target", "mynano")
+    assert found.exit_code == 2
+    assert found.stderr.startswith("nas: impostor must show the host key that is known of it, but showed another")
+    assert found.stderr.count("\n") == 1
+
+
+def test_only_a_board_has_a_dry_run_and_a_check(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="a dry run needs a board over ssh, but 'cpu' is none"):
+        api.commands(["float.onnx"], target="cpu")
+    with pytest.raises(ConfigError, match="'jetson' is predicted, there is nothing to check"):
+        api.check_target("jetson")
+
+
+def test_this_machine_can_be_checked_too(folder: Path) -> None:
+    (found,) = api.check_target("cpu")
+    assert found.name == "reference network"
+
+
+def test_a_prediction_tells_its_kernels(folder: Path) -> None:
+    predicted, _ = api.measure("float.onnx", target="jetson", runs=20, layers=True)
+    assert len(predicted.layers) >= 4
+    assert sum(ms for _, ms in predicted.layers) < predicted.latency_ms
