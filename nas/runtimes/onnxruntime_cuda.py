@@ -1,0 +1,13 @@
+"""ONNX Runtime's CUDA provider: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html.
+
+TF32 is off, so that float means what it means elsewhere. Never run on a GPU for this project.
+"""
+
+from nas.runtimes._ort_gpu import OrtGpuRuntime
+
+RUNTIME = OrtGpuRuntime(
+    name="onnxruntime_cuda",
+    provider="CUDAExecutionProvider",
+    settings={"device_id": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"},
+    needs="a CUDA device",
+)

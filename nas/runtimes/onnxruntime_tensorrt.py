@@ -1,0 +1,14 @@
+"""ONNX Runtime's TensorRT provider: https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html.
+
+Precisions stay those of the file: FP16 and INT8 come as float16 tensors and Q/DQ nodes, not as permissions for the
+builder. Engines are not cached on disk, so none is ever loaded. Never run on a GPU for this project.
+"""
+
+from nas.runtimes._ort_gpu import OrtGpuRuntime
+
+RUNTIME = OrtGpuRuntime(
+    name="onnxruntime_tensorrt",
+    provider="TensorrtExecutionProvider",
+    settings={"device_id": "0", "trt_builder_optimization_level": "3", "trt_engine_cache_enable": "0"},
+    needs="a CUDA device with TensorRT",
+)

@@ -1,0 +1,76 @@
+"""Nothing falls back in silence: a provider that is missing or runs only a part is refused. That needs no GPU."""
+
+import importlib
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+from nas import registry
+from nas.errors import MeasureError
+from nas.runtimes import _ort_session
+from nas.runtimes._base import Runtime
+from nas.runtimes._ort_gpu import OrtGpuRuntime
+from nas.runtimes._ort_session import CPU, check_placement, cpu_options, profiled
+from nas.runtimes._reference import INPUT_SHAPE, reference_path
+
+GPU = {"onnxruntime_cuda": "CUDAExecutionProvider", "onnxruntime_tensorrt": "TensorrtExecutionProvider"}
+each = pytest.mark.parametrize("word", GPU)
+
+
+def runtime(word: str) -> Runtime:
+    found: Runtime = registry.load("runtime", word)
+    return found
+
+
+@each
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has GPU providers"
+)
+def test_a_provider_that_is_not_here_is_missing_and_never_replaced(word: str) -> None:
+    assert "pip install onnxruntime-gpu" in (runtime(word).missing() or "")
+    with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but this onnxruntime has none"):
+        runtime(word).load(reference_path())
+
+
+@each
+def test_a_provider_that_onnxruntime_drops_is_refused(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the provider's library cannot be loaded, onnxruntime warns and hands out a session on the CPU."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [GPU[word], CPU])
+    real = ort.InferenceSession
+    monkeypatch.setattr(ort, "InferenceSession", lambda *given, providers, **more: real(*given, providers=[CPU]))
+    with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but ONNX Runtime chose {CPU}"):
+        runtime(word).load(reference_path())
+
+
+def test_nodes_on_the_cpu_are_found_in_a_real_profile() -> None:
+    events = profiled(reference_path(), cpu_options(1), CPU, INPUT_SHAPE, runs=1)
+    check_placement(events, CPU, reference_path())
+    with pytest.raises(MeasureError, match=r"must run on CUDAExecutionProvider, but \d+ of \d+ ran elsewhere"):
+        check_placement(events, "CUDAExecutionProvider", reference_path())
+    with pytest.raises(MeasureError, match="but none ran"):
+        check_placement([], CPU, reference_path())
+
+
+def test_one_node_elsewhere_is_enough() -> None:
+    def node(name: str, provider: str) -> dict[str, object]:
+        return {"cat": "Node", "name": f"{name}_kernel_time", "dur": 1, "args": {"provider": provider}}
+
+    events = [node("conv", "CUDAExecutionProvider"), node("resize", CPU), {"cat": "Session", "name": "run", "dur": 9}]
+    with pytest.raises(MeasureError, match=r"1 of 2 ran elsewhere, the first \('resize', 'CPUExecutionProvider'\)"):
+        check_placement(events, "CUDAExecutionProvider", Path("net.onnx"))
+
+
+def test_a_gpu_runtime_loads_where_each_node_runs_on_its_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way of the GPU members, with the CPU as their provider: it is the only one that is everywhere."""
+    found = OrtGpuRuntime(name="here", provider=CPU, settings={}, needs="nothing").load(reference_path())
+    assert isinstance(found, _ort_session.OrtSession)
+
+
+def test_layers_are_what_is_executed_after_fusion() -> None:
+    member = importlib.import_module("nas.runtimes.onnxruntime")
+    layers = member.RUNTIME.layer_times(reference_path(), input_shape=INPUT_SHAPE)
+    assert 4 <= len(layers) <= 10  # three convolutions with their ReLUs inside, pool, product, softmax, reorders
+    assert sum("Conv" in layer.name for layer in layers) == 3
+    assert all(layer.ms >= 0 for layer in layers)
+    assert max(layers, key=lambda layer: layer.ms).name.count("Conv") == 1
