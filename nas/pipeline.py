@@ -353,7 +353,10 @@ class Evaluator:
         """The form this candidate is trained in: measured once, kept on disk, so that a resumed training repeats."""
         path = self.folder.path / "checkpoints" / f"{candidate.key}-execution.json"
         if path.exists():
-            return Execution(**json.loads(path.read_text()))
+            kept = Execution(**json.loads(path.read_text()))
+            is_here = kept.device == "cpu" or torch.cuda.is_available()
+            if is_here and self.config.device in ("auto", kept.device):
+                return kept
         with clock("choose execution"):
             chosen = choose_execution(
                 net, input_shape=self.data.input_shape, batch_size=batch_size, device=self.config.device,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nas import registry
 from nas.candidate import Candidate, decode
 from nas.data._base import FaceData
 from nas.errors import ConfigError, ExportError, TrainError
+from nas.execution import Execution
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record
 from nas.targets import target
@@ -384,3 +386,22 @@ def test_calibration_uses_training_images_from_the_whole_set(
     assert all(image.tobytes() in train for image in (*draft, *final))
     assert (draft[0] == faces.train.images[0]).all()
     assert (draft[-1] == faces.train.images[-1]).all()
+
+
+@pytest.mark.parametrize(("device", "kept", "again"), [("auto", "cpu", True), ("cpu", "cuda", False)])
+def test_the_form_of_training_is_kept_unless_another_device_is_asked_for(
+    make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch, device: str, kept: str, again: bool
+) -> None:
+    evaluator = make(device=device)
+    file = evaluator.folder.path / "checkpoints" / f"{small().key}-execution.json"
+    file.write_text(json.dumps(asdict(Execution(device=kept, memory_format="channels_last", threads=2))))
+    seen = []
+    train = nas.pipeline.train
+
+    def noting(*arguments: Any, execution: Execution, **more: Any) -> Any:
+        seen.append(execution)
+        return train(*arguments, execution=execution, **more)
+
+    monkeypatch.setattr(nas.pipeline, "train", noting)
+    assert evaluate(evaluator, promote=never).status == "complete"
+    assert seen == [Execution(memory_format="channels_last", threads=2) if again else Execution()]
