@@ -11,7 +11,7 @@ across Q/DQ.
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class Kernel:
         in_channels: of the first input; 0 without weights.
         out_channels: of the output; 0 without weights.
         groups: of a convolution.
+        operators: ONNX operators in it, in order.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Kernel:
     in_channels: int = 0
     out_channels: int = 0
     groups: int = 1
+    operators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +208,7 @@ class _Draft:
     bits: int = 32
     channels: tuple[int, int, int] = (0, 0, 1)
     has_residual: bool = False
+    operators: list[str] = field(default_factory=list)
 
 
 def _kernels(graph: _Graph) -> Iterator[Kernel]:
@@ -221,6 +224,7 @@ def _kernels(graph: _Graph) -> Iterator[Kernel]:
             others = [i for i in graph.data(node) if graph.root(i) != own.tail]
             host.input_bytes += sum(graph.size(i) for i in others)
             host.has_residual |= bool(others)
+        host.operators.append(node.op_type)
         host.tail = node.output[0]
         open_at[host.tail] = host
     for d in drafts:
@@ -235,6 +239,7 @@ def _kernels(graph: _Graph) -> Iterator[Kernel]:
             in_channels=d.channels[0],
             out_channels=d.channels[1],
             groups=d.channels[2],
+            operators=tuple(d.operators),
         )
 
 

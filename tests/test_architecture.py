@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("nas.latency._*", "nas._*"),
     ("nas.latency", "nas.latency.*", "nas.export", "nas.records"),
     ("nas.compressors._*", "nas.front"),
-    ("nas.compressors", "nas.compressors.*", "nas.pick", "nas.run", "nas._report_*"),
+    ("nas.compressors", "nas.compressors.*", "nas.pick", "nas.run", "nas._report_*", "nas.untrained"),
     ("nas.pipeline", "nas.samplers._*", "nas.report"),
     ("nas.samplers", "nas.samplers.*", "nas.doctor", "nas.bundle"),
     ("nas.study",),

@@ -8,11 +8,10 @@ rounded up to the device's multiple, over the peak rate times the efficiency of 
 here.
 """
 
-import math
-
 from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.costs import Costs, Kernel
 from nas.errors import ConfigError
+from nas.latency._rates import padded_macs, peak_gops
 from nas.measure import Measurement
 
 VERSION = "roofline 1"
@@ -51,19 +50,6 @@ def kernel_us(kernel: Kernel, profile: HardwareProfile) -> float:
         profile.bandwidth_gb_s * model.efficiency.get("memory", 1.0) * 1e3
     )
     return max(model.floor_us, arithmetic, traffic)
-
-
-def padded_macs(kernel: Kernel, multiple: int) -> float:
-    """Multiply-accumulates with the channels of each group rounded up to `multiple`; depthwise ones are not padded."""
-    if not kernel.macs or kernel.kind == "depthwise":
-        return kernel.macs
-    sides = (kernel.in_channels / kernel.groups, kernel.out_channels / kernel.groups)
-    return kernel.macs * math.prod(math.ceil(side / multiple) * multiple / side for side in sides)
-
-
-def peak_gops(profile: HardwareProfile, bits: int) -> float:
-    """Peak rate at this bit-width, or at the next wider one that the device has (INT8 on a device without it)."""
-    return profile.peak_gops[min((b for b in profile.peak_gops if b >= bits), default=max(profile.peak_gops))]
 
 
 def _model(profile: HardwareProfile) -> LatencyModel:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.costs import CONV_KINDS, Costs, Kernel
 from nas.errors import ConfigError
-from nas.latency.roofline import kernel_us, padded_macs, peak_gops, predict
+from nas.latency._rates import padded_macs, peak_gops
+from nas.latency.roofline import kernel_us, predict
 
 PROFILE = HardwareProfile(
     name="board",

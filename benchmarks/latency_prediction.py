@@ -1,0 +1,196 @@
+"""Latency of NAS-Bench-201 cells never measured, learned from a few that were.
+
+    python benchmarks/latency_prediction.py --table nb201.csv.gz [--latency-column jetson_nano_fp32_ms ...] [--json OUT]
+
+For each latency column of the table (any whose name ends in `_ms`, unless named), for 10 to 200 samples and ten seeds:
+rank correlation, mean relative error and the share within 10 % on all cells that were not among the samples, of the
+learned roofline, of a line over multiply-accumulates, of a ridge regression on one-hot edges, and of a random forest.
+Cells without a path from input to output are left out, as a search does; `--all-cells` keeps them.
+
+The table needs the six columns op_0_1 ... op_2_3 (0 none, 1 skip, 2 conv1x1, 3 conv3x3, 4 avgpool) or `arch_str`.
+
+The bar is a rank correlation of 0.95 at 50 samples and 0.97 at 100. Where a column misses it, two ceilings say whether
+the table allows it: what the same form reaches fitted to the whole table, and what a forest of 8,000 cells reaches on
+the rest.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nb201_cells as nb201
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from nas.latency._additive import fit
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int_]
+Method = Callable[[Rows, Floats, Rows], Floats]  # rows to learn from, their latencies, rows to predict
+
+SAMPLES = (10, 20, 50, 100, 200)
+BARS = {50: 0.95, 100: 0.97}
+CEILING_CELLS = 8000
+_STRENGTHS = np.logspace(-3, 3, 13)
+
+
+def rank_correlation(a: Floats, b: Floats) -> float:
+    """Spearman's, ties at their mean rank."""
+    return float(np.corrcoef(pd.Series(a).rank(), pd.Series(b).rank())[0, 1])
+
+
+def figures(predicted: Floats, true: Floats) -> dict[str, float]:
+    """Rank correlation, mean relative error, share within 10 %."""
+    errors = np.abs(predicted / true - 1)
+    return {
+        "spearman": rank_correlation(predicted, true),
+        "mean_error": float(errors.mean()),
+        "within_10": float((errors <= 0.1).mean()),
+    }
+
+
+def methods(cells: nb201.Cells) -> dict[str, Method]:
+    """The learned roofline and what it is held against, by name."""
+    macs = np.stack([np.ones(len(cells.operations)), nb201.macs(cells.operations)], axis=1)
+    one_hot = nb201.one_hot(cells.operations)
+
+    def learned(rows: Rows, values: Floats, unseen: Rows) -> Floats:
+        found: Floats = cells.columns[unseen] @ fit(cells.columns[rows], values, ties, resamples=0).coefficients
+        return found
+
+    def line(rows: Rows, values: Floats, unseen: Rows) -> Floats:
+        scaled, ones = macs[rows] / values[:, None], np.ones(len(rows))
+        intercept, slope = np.linalg.lstsq(scaled, ones, rcond=None)[0]
+        if slope <= 0:  # more work never takes less time
+            intercept, slope = 0.0, float(scaled[:, 1].sum() / (scaled[:, 1] ** 2).sum())
+        found: Floats = intercept + slope * macs[unseen, 1]
+        return found
+
+    ties = nb201.ties()
+    return {
+        "learned roofline": learned,
+        "MACs alone": line,
+        "ridge on one-hot edges": lambda rows, values, unseen: ridge(one_hot[rows], values, one_hot[unseen]),
+        "random forest": lambda rows, values, unseen: forest(one_hot[rows], values, one_hot[unseen]),
+    }
+
+
+def ridge(columns: Floats, values: Floats, unseen: Floats) -> Floats:
+    """Ridge regression of the log latency; its strength has the least leave-one-out error (in closed form)."""
+    target, mean = np.log(values), float(np.log(values).mean())
+    centre = columns.mean(axis=0)
+    left, scales, right = np.linalg.svd(columns - centre, full_matrices=False)
+    best, weights = np.inf, np.zeros(columns.shape[1])
+    for strength in _STRENGTHS:
+        shrunk = scales / (scales**2 + strength)
+        fitted = left @ (scales * shrunk * (left.T @ (target - mean)))
+        leverage = (left**2 * (scales * shrunk)).sum(axis=1) + 1 / len(values)
+        error = float((((target - mean - fitted) / (1 - leverage + 1e-9)) ** 2).mean())
+        if error < best:
+            best, weights = error, right.T @ (shrunk * (left.T @ (target - mean)))
+    found: Floats = np.exp((unseen - centre) @ weights + mean)
+    return found
+
+
+def forest(columns: Floats, values: Floats, unseen: Floats) -> Floats:
+    """A random forest of 100 trees on the log latency."""
+    try:
+        from sklearn.ensemble import RandomForestRegressor  # the baseline only
+    except ImportError:
+        sys.exit("the random forest needs scikit-learn: pip install scikit-learn, or leave it out with --no-forest")
+    model = RandomForestRegressor(100, random_state=0).fit(columns, np.log(values))
+    found: Floats = np.exp(model.predict(unseen))
+    return found
+
+
+def ceilings(cells: nb201.Cells, values: Floats, rows: Rows, *, with_forest: bool) -> dict[str, float]:
+    """What the table allows: see the module."""
+    coefficients = fit(cells.columns[rows], values[rows], nb201.ties(), resamples=0).coefficients
+    found = {"same form, whole table": rank_correlation(cells.columns[rows] @ coefficients, values[rows])}
+    if with_forest and len(rows) > CEILING_CELLS:
+        order = np.random.default_rng(0).permutation(rows)
+        columns = np.concatenate([nb201.one_hot(cells.operations), cells.columns], axis=1)
+        known, rest = order[:CEILING_CELLS], order[CEILING_CELLS:]
+        predicted = forest(columns[known], values[known], columns[rest])
+        found[f"forest, {CEILING_CELLS} cells"] = rank_correlation(predicted, values[rest])
+    return found
+
+
+def study(
+    cells: nb201.Cells, values: Floats, rows: Rows, *, samples: list[int], seeds: int, with_forest: bool
+) -> dict[str, Any]:
+    """Mean figures of every method after each number of samples."""
+    used = {name: m for name, m in methods(cells).items() if with_forest or name != "random forest"}
+    found: dict[str, Any] = {}
+    for count in samples:
+        every: dict[str, list[dict[str, float]]] = {name: [] for name in used}
+        for seed in range(seeds):
+            known = np.random.default_rng(seed).choice(rows, count, replace=False)
+            unseen = np.setdiff1d(rows, known)
+            for name, method in used.items():
+                every[name].append(figures(method(known, values[known], unseen), values[unseen]))
+        found[str(count)] = {name: _summary(entries) for name, entries in every.items()}
+    return found
+
+
+def _summary(entries: list[dict[str, float]]) -> dict[str, float]:
+    mean = {name: float(np.mean([e[name] for e in entries])) for name in entries[0]}
+    return {**mean, "least_spearman": min(e["spearman"] for e in entries)}
+
+
+def main() -> None:
+    """Learn, print a table for each column, write the JSON file if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--latency-column", action="append", default=[])
+    parser.add_argument("--samples", type=int, nargs="+", default=list(SAMPLES))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--all-cells", action="store_true")
+    parser.add_argument("--no-forest", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    table = nb201.read_table(args.table)
+    cells = nb201.cells(nb201.read_operations(table))
+    result: dict[str, Any] = {}
+    for column in args.latency_column or [c for c in table.columns if c.endswith("_ms")]:
+        begin = time.perf_counter()
+        values = table[column].to_numpy(dtype=np.float64)
+        rows = np.flatnonzero(np.isfinite(values) & (values > 0) & (cells.connected | args.all_cells))
+        found = study(cells, values, rows, samples=args.samples, seeds=args.seeds, with_forest=not args.no_forest)
+        limits = ceilings(cells, values, rows, with_forest=not args.no_forest)
+        result[column] = {"cells": len(rows), "figures": found, "ceilings": limits, "bars": _bars(found)}
+        _print(column, result[column], time.perf_counter() - begin)
+        if args.json:
+            args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _bars(found: dict[str, Any]) -> dict[str, bool]:
+    return {
+        str(count): found[str(count)]["learned roofline"]["spearman"] >= bar
+        for count, bar in BARS.items()
+        if str(count) in found
+    }
+
+
+def _print(column: str, result: dict[str, Any], seconds: float) -> None:
+    print(
+        f"{column}: {result['cells']} cells, {seconds:.0f} s (rank correlation / mean error / within 10 %)", flush=True
+    )
+    for name in next(iter(result["figures"].values())):
+        cells = [
+            f"{count}: {f[name]['spearman']:.3f} {f[name]['mean_error']:5.1%} {f[name]['within_10']:4.0%}"
+            for count, f in result["figures"].items()
+        ]
+        print(f"  {name:24}{'   '.join(cells)}")
+    print(f"  ceilings: {', '.join(f'{name} {value:.3f}' for name, value in result['ceilings'].items())}")
+    missed = [f"{BARS[int(count)]} at {count}" for count, kept in result["bars"].items() if not kept]
+    print(f"  {'misses ' + ', '.join(missed) if missed else 'keeps the bar'}")
+
+
+if __name__ == "__main__":
+    main()
