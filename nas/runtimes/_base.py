@@ -13,6 +13,8 @@ from nas.errors import MeasureError
 
 Floats = npt.NDArray[np.float32]
 Say = Callable[[str], None]
+NO_MONITOR = "not measured: no power monitor found"
+"""What `Runtime.reach` finds of the energy of a device that cannot tell it."""
 
 
 @dataclass(frozen=True, kw_only=True)

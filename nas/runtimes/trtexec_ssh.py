@@ -17,7 +17,7 @@ from pathlib import Path
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError, UnreachableError
 from nas.runtimes import _power
-from nas.runtimes._base import Finding, Runtime, Say, Session, Timing
+from nas.runtimes._base import NO_MONITOR, Finding, Runtime, Say, Session, Timing
 from nas.runtimes._bench import Bench, enough, heat, identified, megabytes, probed
 from nas.runtimes._ssh import Connection
 
@@ -75,7 +75,7 @@ class TrtexecSsh(Runtime):
             Finding(name="temperature", value=heat(board.state)),
             Finding(name="free disk", value=megabytes(board.free_mb), ok=enough(board.free_mb)),
             Finding(name="free memory", value=megabytes(board.memory_mb)),
-            Finding(name="energy", value=", ".join(r.name for r in rails) or "no power monitor found"),
+            Finding(name="energy", value=", ".join(r.name for r in rails) or NO_MONITOR),
         ]
 
     def timings(

@@ -86,7 +86,10 @@ def a_file(path: Path, name: str = "image", batch: int | str = "N") -> Path:
     ]
     image = helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 1, 8, 8])
     output = helper.make_tensor_value_info("half", TensorProto.FLOAT16, [batch, 1, 8, 8])
-    save(helper.make_model(helper.make_graph(nodes, "g", [image], [output], grid)), path)
+    graph = helper.make_graph(nodes, "g", [image], [output], grid)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    save(model, path)
     return path
 
 

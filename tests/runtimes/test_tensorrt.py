@@ -1,0 +1,115 @@
+"""The order of calls to TensorRT and CUDA, on stand-ins for both (see there): no engine is built in these tests."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hw_profiles._base import HardwareProfile
+from nas.errors import MeasureError
+from nas.runtimes import _cuda, onnxruntime, tensorrt
+from nas.runtimes._base import Timing
+from nas.runtimes._reference import INPUT_SHAPE, reference_path
+from nas.runtimes.tensorrt import TensorRt
+from nas.targets import target
+from tests.runtimes.stand_in_tensorrt import PlayedCuda, package
+from tests.runtimes.test_trtexec import a_file
+
+HERE: HardwareProfile = replace(target("jetson-orin-nano"), runtime="tensorrt", local=True)
+
+
+@pytest.fixture(params=["8.6.1", "10.3.0", "11.4.0.106"])
+def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return played(request.param, monkeypatch)
+
+
+def played(version: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    memory: dict[int, np.ndarray] = {}
+    found = package(version, memory)
+    found.devices = []
+
+    def cuda() -> PlayedCuda:
+        found.devices.append(PlayedCuda(memory))
+        return found.devices[-1]
+
+    monkeypatch.setitem(sys.modules, "tensorrt", found)
+    monkeypatch.setattr(_cuda, "cuda", cuda)
+    for name, count in {"RUNS": 50, "REFERENCE_RUNS": 10, "WARM_UP_RUNS": 3}.items():
+        monkeypatch.setattr(tensorrt, name, count)
+    return found
+
+
+def test_an_engine_computes_what_the_file_says(trt: Any) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, *INPUT_SHAPE), dtype=np.uint8)
+    session = TensorRt().load(reference_path())
+    np.testing.assert_array_equal(session.predict(images), onnxruntime.RUNTIME.load(reference_path()).predict(images))
+    session.close()
+    assert all(device.closed for device in trt.devices)
+    with pytest.raises(MeasureError, match="must be open"):
+        session.predict(images)
+
+
+def test_files_are_timed_as_graphs_with_the_reference_around(trt: Any) -> None:
+    (found,) = TensorRt().timings([reference_path()], HERE, layers=True)
+    assert isinstance(found, Timing)
+    assert (len(found.times_ms), found.drift, found.device) == (50, 0.0, "stand-in GPU")
+    assert sum(device.captures for device in trt.devices) == 3  # before, the file, after
+    assert len(trt.done["built"]) == 2
+    assert set(trt.done["levels"]) == {3}
+    assert [layer.name for layer in found.layers] == ["stem [Half]", "head [type unknown]"]
+    assert found.layers[0].ms == pytest.approx(0.02)
+    assert found.versions["typing"] == ("weak" if trt.__version__.startswith("8") else "strong")
+
+
+def test_before_strong_typing_the_files_types_are_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trt = played("8.6.1", monkeypatch)
+    TensorRt().load(a_file(tmp_path / "mixed.onnx", batch=1))
+    assert trt.done["flags"] == ["FP16", "INT8"]
+
+
+def test_the_timing_cache_is_handed_on(trt: Any) -> None:
+    runtime = TensorRt()
+    runtime.load(reference_path())
+    runtime.load(reference_path())
+    assert runtime._cache.content == b"++"
+
+
+def test_a_file_that_fails_costs_itself(trt: Any, tmp_path: Path) -> None:
+    bad, unbuildable = tmp_path / "bad.onnx", tmp_path / "unbuildable.onnx"
+    bad.write_bytes(reference_path().read_bytes().replace(b"GlobalAveragePool", b"GlobalAverageXool"))
+    unbuildable.write_bytes(reference_path().read_bytes())
+    first, second, third = TensorRt().timings([bad, unbuildable, reference_path()], HERE)
+    assert str(first) == "'bad.onnx' must be a file that TensorRT parses: no parser for it"
+    assert "builds an engine of" in str(second)
+    assert isinstance(third, Timing)
+    assert all(device.closed for device in trt.devices)
+
+
+@pytest.mark.parametrize("shape", [(2, *INPUT_SHAPE), (1, 1, 4, 4)])
+def test_images_of_another_shape_are_refused(trt: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(MeasureError, match="images must fit the input"):
+        TensorRt().load(reference_path()).bound_run(np.zeros(shape, np.uint8))
+
+
+def test_too_old_and_missing_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    played("8.5.2", monkeypatch)
+    assert "must be 8.6 or newer, but is 8.5.2" in (TensorRt().missing() or "")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert "pip install 'fer-nas[tensorrt]'" in (TensorRt().missing() or "")
+    with pytest.raises(MeasureError, match="cannot be measured: the package tensorrt must be installed"):
+        TensorRt().timings([reference_path()], HERE)
+
+
+def test_without_any_cuda_package_both_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MeasureError, match=r"pip install pycuda .*pip install cuda-python"):
+        _cuda.cuda()
+
+
+def test_only_this_machine_is_timed() -> None:
+    assert TensorRt().times(HERE)
+    assert not TensorRt().times(target("jetson"))
