@@ -27,10 +27,10 @@ from nas.compressors._base import Compressor
 from nas.config import SearchConfig
 from nas.costs import Costs, costs
 from nas.data._base import FaceData, Images
-from nas.errors import CandidateError, NasError
+from nas.errors import CandidateError, MeasureError, NasError
 from nas.export import check_parity, export, fold, tolerance
 from nas.latency.roofline import predict as predict_latency
-from nas.measure import Measurement, measure
+from nas.measure import Measurement, measure, measure_there
 from nas.records import Phase, Record, RunFolder
 from nas.runtimes._base import Runtime
 from nas.score import score
@@ -42,6 +42,8 @@ PARITY_IMAGES = 256
 QUICK_RUNS = 200
 """Timed runs of a draft; the finished file gets `FULL_RUNS`."""
 FULL_RUNS = 400
+
+DRAFTED = "measured on the finished file; what was decided before and during training rests on a prediction"
 
 Watch = Callable[[str], None]
 
@@ -97,6 +99,7 @@ class Evaluator:
         runtime: runs files on this machine.
         data: faces.
         digest: of the data, part of every file's metadata.
+        board: times finished files on the target itself, where there is a way to it; drafts are predicted then.
         watch: told what is being done, in words.
     """
 
@@ -109,6 +112,7 @@ class Evaluator:
     runtime: Runtime
     data: FaceData
     digest: str
+    board: Runtime | None = None
     watch: Watch = lambda _: None
 
     def evaluate(
@@ -155,7 +159,7 @@ class Evaluator:
                 file = export(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata={})
                 counted = costs(path)
             with clock("measure"):
-                host = self._host(path, QUICK_RUNS) if self.profile.local else None
+                host = self._host(path, QUICK_RUNS) if self._is_host else None
                 latency = host or predict_latency(counted, self.profile)
         finally:
             path.unlink(missing_ok=True)
@@ -248,7 +252,7 @@ class Evaluator:
         self.watch("measure the file")
         with clock("measure"):
             host = self._host(file.path, FULL_RUNS)
-            latency = host if self.profile.local else predict_latency(counted, self.profile)
+            latency = self._on_target(file.path, counted, host)
         broken = self.violations(latency, file.size_bytes, scored.accuracy)
         reason = self._broken(broken)
         return replace(
@@ -264,7 +268,7 @@ class Evaluator:
         candidate = blank.candidate
         self.watch("export untrained, measure")
         draft = self.draft(candidate, clock)
-        cheap = self.violations(draft.latency, draft.size_bytes, None)
+        cheap = self.violations(self._at_best(draft.latency), draft.size_bytes, None)
         if any(v > 0 for v in cheap.values()):
             return replace(
                 blank, status="infeasible", reason=self._broken(cheap), violations=cheap, seconds=clock.seconds,
@@ -371,6 +375,31 @@ class Evaluator:
             execution = self._execution(candidate, net, len(self.data.val), clock)
             guessed = predict(net, self.data.val.images, execution=execution).argmax(1)
             return float((guessed == self.data.val.labels).mean())
+
+    @property
+    def _is_host(self) -> bool:
+        """Whether this machine's runtime times the target."""
+        return self.profile.local and self.board is None
+
+    def _on_target(self, path: Path, counted: Costs, host: Measurement) -> Measurement:
+        """The file's latency on the target: this machine's, the board's, or a prediction.
+
+        Raises:
+            MeasureError: the board gives no figure; the end of its log is kept beside the file.
+        """
+        if self.board is None:
+            return host if self.profile.local else predict_latency(counted, self.profile)
+        energy = "energy" in self.config.objectives
+        (found,) = measure_there([path], self.board, self.profile, energy=energy, say=self.watch)
+        if isinstance(found, MeasureError):
+            if found.log:
+                self.folder.write(f"models/{path.stem}-board.log", "\n".join(found.log) + "\n")
+            raise found
+        return replace(found, notes=(*found.notes, DRAFTED))
+
+    def _at_best(self, latency: Measurement) -> Measurement:
+        """What a draft is held against limits with: where the board will have the last word, the lowest it may be."""
+        return latency if self.board is None else replace(latency, latency_ms=latency.low_ms)
 
     def _host(self, path: Path, runs: int) -> Measurement:
         return measure(path, self.runtime, device=self.host.title, input_shape=self.data.input_shape, runs=runs)

@@ -88,11 +88,13 @@ class Record:
     finished: str = ""
 
     def objective(self, word: str) -> float | None:
-        """The value of one objective: accuracy 0..1, latency in ms, size in bytes; None where unknown."""
+        """The value of one objective: accuracy 0..1, latency in ms, size in bytes, energy in mJ; None where unknown."""
         if word == "accuracy":
             return self.score.accuracy if self.score else None
         if word == "latency":
             return self.latency.latency_ms if self.latency else None
+        if word == "energy":
+            return self.latency.energy_mj if self.latency else None
         return float(self.size_bytes) if word == "size" and self.size_bytes else None
 
     def to_json(self) -> str:

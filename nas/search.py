@@ -31,8 +31,9 @@ from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
 from nas.registry import load, names
 from nas.report import write_report
+from nas.runtimes._base import NO_MONITOR
 from nas.study import Ask, Study
-from nas.targets import target
+from nas.targets import device_runtime, target
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,9 @@ class Searcher:
         self._started, self._ticked = time.time(), 0.0
         profile = target(config.target)
         self.space: SearchSpace = load("space", config.space)
-        check_objectives(config, can_measure_energy=False)
+        board = device_runtime(profile)
+        found = {f.name: f.value for f in board.reach(profile)} if board else {}  # nothing begins without the board
+        check_objectives(config, can_measure_energy=found.get("energy", NO_MONITOR) != NO_MONITOR)
         data = load_data(config.dataset, config.data, options=config.data_options)
         self.folder = RunFolder.open(config)
         digest = self._same_data(data)
@@ -113,7 +116,8 @@ class Searcher:
         compressors = [load("compressor", name) for name in names("compressor")]
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
-            compressors=compressors, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, watch=self._say,
+            compressors=compressors, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
+            watch=self._say,
         )  # fmt: skip
         own = self.space.choices(channel_multiple=profile.channel_multiple)
         compression = [c for member in compressors for c in member.choices(self.space.stages, profile)]
