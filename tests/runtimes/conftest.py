@@ -44,7 +44,7 @@ class PlayedBoard:
         for name, text in BOARD_FILES.items():
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).write_text(text)
-        self.tool("trtexec", f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$@"\n')
+        self.tool("trtexec", f'#!/bin/sh\nexec {sys.executable} -I -S {STAND_IN} "$@"\n')
         self.tool("nvpmodel", "#!/bin/sh\nprintf 'NV Power Mode: 15W\\n0\\n'\n")
         (self.root / "board.json").write_text(json.dumps({"version": version, **what}))
 
