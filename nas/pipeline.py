@@ -69,6 +69,21 @@ Promote = Callable[[int, float, Draft], bool]
 """(rungs done, accuracy there, the draft) to whether training goes on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cycle:
+    """One schedule of training: its name, its number (for the seed), its epochs, and those the net had before."""
+
+    what: str
+    stage: int
+    epochs: float
+    had: float = 0.0
+
+    @property
+    def lr_scale(self) -> float:
+        """Share of the full learning rate: a short cycle at the full rate undoes more than it has time to repair."""
+        return min(1.0, max(0.2, self.epochs / (2 * self.had))) if self.had else 1.0
+
+
 @dataclass
 class Clock:
     """Seconds by phase."""
@@ -189,25 +204,24 @@ class Evaluator:
         self,
         candidate: Candidate,
         net: nn.Module | None,
-        epochs: float,
-        what: str,
-        stage: int,
+        cycle: Cycle,
         clock: Clock,
         stop: Callable[[], bool] | None = None,
     ) -> nn.Module:
-        """A net trained on for so many epochs. A fresh one learns wide first and is pruned half-way."""
+        """A net trained for one cycle. A fresh one learns wide first and is pruned half-way."""
         if net is not None:
-            return self._fit(candidate, net, epochs, what, stage, clock, stop)
+            return self._fit(candidate, net, cycle, clock, stop)
         torch.manual_seed(self._seed(candidate, -1))
         wide = self.build(candidate, pruned=False)
         if not candidate.is_pruned:
-            return self._fit(candidate, wide, epochs, what, stage, clock, stop)
-        self._fit(candidate, wide, epochs / 2, f"{what}, before pruning", stage, clock, stop)
+            return self._fit(candidate, wide, cycle, clock, stop)
+        half = replace(cycle, epochs=cycle.epochs / 2)
+        self._fit(candidate, wide, replace(half, what=f"{cycle.what}, before pruning"), clock, stop)
         slim = self.build(candidate, pruned=True)
         with clock("prune"):
             for compressor in self.compressors:
                 compressor.on_model(wide, slim, input_shape=self.data.input_shape)
-        return self._fit(candidate, slim, epochs / 2, f"{what}, after pruning", stage, clock, stop)
+        return self._fit(candidate, slim, replace(half, what=f"{cycle.what}, after pruning"), clock, stop)
 
     def resume(self, candidate: Candidate) -> tuple[nn.Module | None, int]:
         """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first."""
@@ -283,7 +297,9 @@ class Evaluator:
         ):
             share = rungs[rung] - (rungs[rung - 1] if rung else 0.0)
             what = f"rung {rung + 1} of {len(rungs)}"
-            net = self.train(candidate, net, share * self.config.epochs, what, rung, clock)
+            had = rungs[rung - 1] * self.config.epochs if rung else 0.0
+            cycle = Cycle(what=what, stage=rung, epochs=share * self.config.epochs, had=had)
+            net = self.train(candidate, net, cycle, clock)
             rung += 1
             self._save(candidate, net, rung)
         return self.finish(replace(blank, rung=rung, epochs=rungs[rung - 1] * self.config.epochs), net, clock)
@@ -293,7 +309,8 @@ class Evaluator:
         had = record.epochs if net is not None else 0.0
         if net is None:  # its weights are gone: it is trained from scratch, for all of its epochs
             epochs += record.epochs
-        trained = self.train(record.candidate, net, epochs, "final training", len(self.config.rungs), clock, stop)
+        cycle = Cycle(what="final training", stage=len(self.config.rungs), epochs=epochs, had=had)
+        trained = self.train(record.candidate, net, cycle, clock, stop)
         return self.finish(replace(blank, rung=max(rung, record.rung), epochs=had + epochs), trained, clock)
 
     def _caught(self, blank: Record, clock: Clock, work: Callable[[], Record]) -> Record:
@@ -334,22 +351,19 @@ class Evaluator:
         return chosen
 
     def _fit(
-        self,
-        candidate: Candidate,
-        net: nn.Module,
-        epochs: float,
-        what: str,
-        stage: int,
-        clock: Clock,
-        stop: Callable[[], bool] | None,
+        self, candidate: Candidate, net: nn.Module, cycle: Cycle, clock: Clock, stop: Callable[[], bool] | None
     ) -> nn.Module:
         recipe = recipe_for(sum(p.numel() for p in net.parameters()))
         execution = self._execution(candidate, net, recipe.batch_size, clock)
+
+        def say(epoch: float, loss: float) -> None:
+            self.watch(f"{cycle.what}: epoch {epoch:.1f} of {cycle.epochs:.1f}, loss {loss:.2f}")
+
         with clock("train"):
             train(
-                net, self.data.train, classes=len(self.data.classes), epochs=epochs, recipe=recipe,
-                execution=execution, seed=self._seed(candidate, stage), should_stop=stop,
-                progress=lambda epoch, loss: self.watch(f"{what}: epoch {epoch:.1f} of {epochs:.1f}, loss {loss:.2f}"),
+                net, self.data.train, classes=len(self.data.classes), epochs=cycle.epochs, recipe=recipe,
+                execution=execution, seed=self._seed(candidate, cycle.stage), lr_scale=cycle.lr_scale,
+                should_stop=stop, progress=say,
             )  # fmt: skip
         return net
 
@@ -424,7 +438,8 @@ class Evaluator:
         return Record(trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker)
 
     def _broken(self, violations: Mapping[str, float]) -> str:
-        return "; ".join(f"{name} exceeded by {v:.1%}" for name, v in violations.items() if v > 0)
+        word = {"min_accuracy": "missed"}
+        return "; ".join(f"{name} {word.get(name, 'exceeded')} by {v:.1%}" for name, v in violations.items() if v > 0)
 
     def _metadata(self, record: Record) -> dict[str, str]:
         return {

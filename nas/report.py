@@ -150,7 +150,7 @@ def _importance_section(views: Sequence[View]) -> str:
     }
     if not found:
         return paper.section("What mattered", "Too few candidates to tell which genes mattered.")
-    note = "Share of the variance of each objective that a gene explains among the candidates (Optuna's PED-ANOVA)."
+    note = "How much a gene sets the better candidates apart, as a share of all genes (Optuna's PED-ANOVA)."
     return paper.section("What mattered", note, plots.bars(found, x="importance", name="importance"))
 
 

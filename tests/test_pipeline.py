@@ -17,7 +17,7 @@ from nas.candidate import Candidate, decode
 from nas.data._base import FaceData
 from nas.errors import ConfigError, ExportError, TrainError
 from nas.execution import Execution
-from nas.pipeline import Draft, Evaluator
+from nas.pipeline import Cycle, Draft, Evaluator
 from nas.records import Record
 from nas.targets import target
 from search_spaces._base import Value
@@ -405,3 +405,10 @@ def test_the_form_of_training_is_kept_unless_another_device_is_asked_for(
     monkeypatch.setattr(nas.pipeline, "train", noting)
     assert evaluate(evaluator, promote=never).status == "complete"
     assert seen == [Execution(memory_format="channels_last", threads=2) if again else Execution()]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "had", "wanted"), [(5.0, 0.0, 1.0), (60.0, 4.0, 1.0), (2.0, 3.0, 1 / 3), (0.1, 9.0, 0.2)]
+)
+def test_a_short_cycle_after_a_long_one_learns_slower(epochs: float, had: float, wanted: float) -> None:
+    assert Cycle(what="", stage=0, epochs=epochs, had=had).lr_scale == pytest.approx(wanted)
