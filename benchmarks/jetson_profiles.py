@@ -1,84 +1,192 @@
-"""The Jetson profiles against published TensorRT FP16 latencies at batch 1, board by board.
+"""The Jetson profiles against published TensorRT FP16 latencies at batch 1, and the constants that fit them.
 
-    python benchmarks/jetson_profiles.py --table jetson_latency.csv
+    python benchmarks/jetson_profiles.py --table jetson_latency.csv [--table MORE.csv] [--onnx FOLDER] [--json OUT.json]
 
-The table's columns: device, model, precision, batch, latency_ms, runtime, source_repo. Rows of the publisher whose
-figures the constants were fitted to are shown apart from all others, which were not used. An error is that of the
-published figure relative to the prediction, as `relative_error` in the profiles is.
+A table's columns: device, model, precision, batch, latency_ms, runtime, source_repo. Rows are used where the net is
+known: by name from `published_nets`, or as FOLDER/<model>.onnx, whose kernels are then taken in FP16.
+
+For each board: the shipped profile, then constants fitted without the net that is predicted (leave one model out), then
+constants from the other boards alone (leave one board out). An error is that of the published figure relative to the
+prediction, as `relative_error` in the profiles is. `--fit` also prints the constants of a fit to all rows, which
+are what hw_profiles/jetson.py holds.
 """
 
 import argparse
 import csv
+import json
 import statistics
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import roofline_fit
+from latency_prediction import rank_correlation
 from published_nets import NETS
 
+from hw_profiles._base import HardwareProfile
+from nas.costs import Costs, costs
+from nas.latency.learned import half_width
 from nas.latency.roofline import predict
-from nas.targets import target
+from nas.targets import target, targets
 
-FITTED_TO = "Nota-NetsPresso/netspresso-trainer"
+RUNTIMES = {"tensorrt", "tensorrt(torch2trt)"}
+BOARDS = {"orin_nx_16gb": "jetson-orin-nx"}  # where the table's word is not the profile's
+LEAST_ROWS = 5
+Figures = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One published figure beside the profile's prediction, in ms."""
+    """One published figure, in ms."""
 
     board: str
     model: str
     source: str
     published_ms: float
-    predicted_ms: float
-    inside: bool
+    net: Costs
 
     @property
-    def error(self) -> float:
-        """Of the published figure, relative to the prediction."""
-        return self.published_ms / self.predicted_ms - 1
+    def profile(self) -> HardwareProfile:
+        """Of the board."""
+        return target(self.board)
 
 
-def rows(table: Path) -> list[Row]:
-    """The rows of the table whose net is known here."""
-    found = []
-    with table.open(newline="") as file:
-        for entry in csv.DictReader(file):
-            model = entry["model"].lower().removesuffix("_bn")
-            plain = entry["runtime"] in {"tensorrt", "tensorrt(torch2trt)"} and entry["precision"] == "fp16"
-            if not plain or model not in NETS or entry["batch"] != "1" or not entry["latency_ms"]:
-                continue
-            board = "jetson-" + entry["device"].replace("_", "-")
-            predicted, published = predict(NETS[model](), target(board)), float(entry["latency_ms"])
-            found.append(
-                Row(
-                    board=board,
-                    model=entry["model"],
-                    source=entry["source_repo"],
-                    published_ms=published,
-                    predicted_ms=predicted.latency_ms,
-                    inside=predicted.low_ms <= published <= predicted.high_ms,
-                )
+def rows(tables: Iterable[Path], onnx_folder: Path | None) -> tuple[list[Row], set[str]]:
+    """The rows whose board and net are known here, and the names of nets that are not."""
+    found, unknown = [], set()
+    nets = {_plain(name): build for name, build in NETS.items()}
+    known: dict[str, Costs] = {}
+    for entry in (entry for table in tables for entry in csv.DictReader(table.open(newline=""))):
+        usable = entry["runtime"] in RUNTIMES and entry["precision"] == "fp16" and entry["batch"] == "1"
+        board = BOARDS.get(entry["device"], "jetson-" + entry["device"].replace("_", "-"))
+        if not usable or not entry["latency_ms"] or board not in targets():
+            continue
+        name = _plain(entry["model"])
+        file = onnx_folder / f"{entry['model']}.onnx" if onnx_folder else None
+        if name not in known and name in nets:
+            known[name] = nets[name]()
+        elif name not in known and file and file.exists():
+            known[name] = _halved(costs(file))
+        if name not in known:
+            unknown.add(entry["model"])
+            continue
+        found.append(
+            Row(
+                board=board,
+                model=entry["model"],
+                source=entry["source_repo"],
+                published_ms=float(entry["latency_ms"]),
+                net=known[name],
             )
-    return found
+        )
+    return found, unknown
+
+
+def _plain(model: str) -> str:
+    """A model's name without what publishers write differently; batch norm is folded, so it changes no latency."""
+    return model.lower().removesuffix("_bn").replace("-", "").replace("_", "").replace(".", "")
+
+
+def _halved(net: Costs) -> Costs:
+    kernels = tuple(
+        replace(
+            k, bits=16, input_bytes=k.input_bytes // 2, output_bytes=k.output_bytes // 2,
+            weight_bytes=k.weight_bytes // 2,
+        )
+        for k in net.kernels
+        if k.bits == 32
+    )  # fmt: skip
+    return replace(net, kernels=kernels or net.kernels)
+
+
+def figures(published: Iterable[float], predicted: Iterable[float]) -> Figures:
+    """Median and 95 % error of the published figure relative to the prediction, and the rank correlation."""
+    true, guess = np.array(list(published)), np.array(list(predicted))
+    errors = np.abs(true / guess - 1)
+    return {
+        "rows": len(true),
+        "median_error": statistics.median(errors.tolist()),
+        "interval": half_width(guess / true - 1),
+        "spearman": rank_correlation(guess, true),
+    }
+
+
+def study(found: list[Row]) -> dict[str, Any]:
+    """Figures of each board: as shipped, without the model, without the board; and the constants of a fit to all."""
+    boards = {b: [r for r in found if r.board == b] for b in dict.fromkeys(r.board for r in found)}
+    enough = {b: rows for b, rows in boards.items() if len(rows) >= LEAST_ROWS}
+    constants = roofline_fit.fit_boards({b: _samples(rows) for b, rows in enough.items()})
+    result: dict[str, Any] = {}
+    for board, own in boards.items():
+        others = {b: _samples(rows) for b, rows in enough.items() if b != board}
+        prior = roofline_fit.pooled(roofline_fit.fit_boards(others)) if others else roofline_fit.START
+        predicted = {
+            "shipped": [predict(r.net, r.profile).latency_ms for r in own],
+            "without the board": roofline_fit.predict(_samples(own), prior).tolist(),
+        }
+        if board in enough:
+            predicted["without the model"] = _without_model(own, prior)
+        result[board] = {name: _figures_by_source(own, values) for name, values in predicted.items()}
+        if board in enough:
+            result[board]["constants"] = roofline_fit.describe(constants[board])
+    return result
+
+
+def _figures_by_source(own: list[Row], predicted: list[float]) -> dict[str, Figures]:
+    """Of all rows, and where there are several publishers of each, since their software differs."""
+    sources = list(dict.fromkeys(r.source for r in own))
+    groups = {"all": own} | ({s: [r for r in own if r.source == s] for s in sources} if len(sources) > 1 else {})
+    guess = {id(r): p for r, p in zip(own, predicted, strict=True)}
+    return {
+        name: figures([r.published_ms for r in group], [guess[id(r)] for r in group])
+        for name, group in groups.items()
+        if len(group) > 1
+    }
+
+
+def _without_model(own: list[Row], prior: roofline_fit.Constants) -> list[float]:
+    predicted = []
+    for row in own:
+        rest = [r for r in own if _plain(r.model) != _plain(row.model)]
+        constants = roofline_fit.fit(_samples(rest), prior)
+        predicted += roofline_fit.predict(_samples([row]), constants).tolist()
+    return predicted
+
+
+def _samples(own: list[Row]) -> roofline_fit.Samples:
+    return roofline_fit.samples([(r.net, r.profile, r.published_ms) for r in own])
 
 
 def main() -> None:
-    """Print every row, then the errors of fitted and of held-out rows."""
+    """Print every row, then the figures of each board; write the JSON file if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, required=True)
-    found = rows(parser.parse_args().table)
-    for r in found:
-        print(f"{r.board:20} {r.model:20} {r.published_ms:8.2f} {r.predicted_ms:8.2f} {r.error:+7.0%}  {r.source}")
-    for name, group in (
-        ("fitted to", [r for r in found if r.source == FITTED_TO]),
-        ("not used", [r for r in found if r.source != FITTED_TO]),
-    ):
-        errors = [abs(r.error) for r in group]
-        if errors:
-            print(
-                f"{name}: {len(group)} rows, median error {statistics.median(errors):.0%}, "
-                f"{sum(r.inside for r in group)} inside the interval"
-            )
+    parser.add_argument("--table", type=Path, action="append", required=True)
+    parser.add_argument("--onnx", type=Path, help="folder of <model>.onnx for nets that are not known by name")
+    parser.add_argument("--fit", action="store_true", help="print the constants of a fit to all rows")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found, unknown = rows(args.table, args.onnx)
+    for r in sorted(found, key=lambda r: r.board):
+        guess = predict(r.net, r.profile).latency_ms
+        error = r.published_ms / guess - 1
+        print(f"{r.board:24} {r.model:20} {r.published_ms:8.2f} {guess:8.2f} {error:+7.0%}  {r.source}")
+    if unknown:
+        print(f"not known here, so left out: {', '.join(sorted(unknown))}")
+    result = study(found)
+    for board, entry in result.items():
+        print(board)
+        for what in ("shipped", "without the model", "without the board"):
+            for source, f in entry.get(what, {}).items():
+                print(
+                    f"  {what:18} {f['rows']:3} rows, median error {f['median_error']:4.0%}, 95 % within "
+                    f"{f['interval']:4.0%}, rank correlation {f['spearman']:.3f}  {source}"
+                )
+        if args.fit and "constants" in entry:
+            print(f"  {entry['constants']}")
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,81 +1,22 @@
-"""Well-known nets as lists of fused kernels in FP16, to hold device profiles against published latencies.
+"""Well-known classifiers as lists of fused kernels in FP16, to hold device profiles against published latencies.
 
-Architectures from their papers and torchvision's defaults: ResNet (arXiv 1512.03385), VGG (1409.1556),
-MobileNetV3-large (1905.02244), MNASNet (1807.11626), SqueezeNet 1.0 (1602.07360). Published multiply-accumulates check
-them in the tests.
+Architectures from their papers and torchvision's and timm's defaults: ResNet (arXiv 1512.03385), ResNeXt (1611.05431),
+VGG (1409.1556), AlexNet (1404.5997), DenseNet (1608.06993), MobileNetV2 (1801.04381), MobileNetV3 (1905.02244), MNASNet
+(1807.11626), MixNet (1907.09595), EfficientNet (1905.11946), EfficientFormer (2206.01191), ShuffleNetV2 (1807.11164),
+SqueezeNet (1602.07360). Published multiply-accumulates check them in the tests.
 """
 
 from collections.abc import Callable
 
-from nas.costs import Costs, Kernel
+from kernel_list import Net, round8
+from published_detectors import DETECTORS
 
-BYTES = 2
-
-
-class _Net:
-    """Collects kernels while the resolution and the channels go along."""
-
-    def __init__(self, size: int = 224, channels: int = 3) -> None:
-        self.size, self.channels = size, channels
-        self.kernels: list[Kernel] = []
-        self.params = 0
-
-    def add(
-        self, kind: str, macs: int, read: int, written: int, weights: int = 0, out: int = 0, groups: int = 1
-    ) -> None:
-        self.params += weights
-        self.kernels.append(
-            Kernel(
-                name=f"k{len(self.kernels)}",
-                kind=kind,
-                macs=macs,
-                input_bytes=read * BYTES,
-                output_bytes=written * BYTES,
-                weight_bytes=weights * BYTES,
-                bits=16,
-                in_channels=self.channels if out else 0,
-                out_channels=out,
-                groups=groups,
-            )
-        )
-
-    def conv(self, out: int, k: int, stride: int = 1, *, groups: int = 1, residual: bool = False) -> "_Net":
-        size = -(-self.size // stride)
-        weights = out * self.channels // groups * k * k
-        kind = ("pointwise" if k == 1 else "conv") if groups == 1 else "depthwise"
-        read = self.channels * self.size**2 + (out * size**2 if residual else 0)
-        self.add(kind, weights * size**2, read, out * size**2, weights + out, out, groups)
-        self.size, self.channels = size, out
-        return self
-
-    def move(self, kind: str, stride: int = 1) -> "_Net":
-        """A kernel that only moves: an activation of its own, a pooling, a copy."""
-        size = -(-self.size // stride)
-        self.add(kind, 0, self.channels * self.size**2, self.channels * size**2)
-        self.size = size
-        return self
-
-    def attention(self, reduced: int) -> "_Net":
-        """Squeeze-and-excitation: pooling, two 1x1 convolutions, one pointwise kernel."""
-        width, size = self.channels, self.size
-        self.add("reduce", 0, width * size**2, width)
-        self.size = 1
-        self.conv(reduced, 1).conv(width, 1)
-        self.size = size
-        return self.move("elementwise")
-
-    def head(self, *widths: int) -> Costs:
-        self.add("reduce", 0, self.channels * self.size**2, self.channels)
-        for width in widths:
-            weights = width * self.channels
-            self.add("linear", weights, self.channels, width, weights + width, width)
-            self.channels = width
-        return Costs(kernels=tuple(self.kernels), params=self.params, nonzero_params=self.params)
+from nas.costs import Costs
 
 
-def resnet(blocks: tuple[int, ...], *, bottleneck: bool) -> Costs:
-    """ResNet v1.5 as torchvision builds it."""
-    net = _Net().conv(64, 7, 2).move("pool", 2)
+def resnet(blocks: tuple[int, ...], *, bottleneck: bool, groups: int = 1, wide: float = 1) -> Costs:
+    """ResNet v1.5 as torchvision builds it; ResNeXt with `groups` and `wide` times as wide inside."""
+    net = Net().conv(64, 7, 2).move("pool", 2)
     for stage, count in enumerate(blocks):
         width = 64 * 2**stage
         out = width * (4 if bottleneck else 1)
@@ -86,7 +27,8 @@ def resnet(blocks: tuple[int, ...], *, bottleneck: bool) -> Costs:
                 net.conv(out, 1, stride)
                 net.size, net.channels = size, channels
             if bottleneck:
-                net.conv(width, 1).conv(width, 3, stride).conv(out, 1, residual=True)
+                inner = int(width * wide)
+                net.conv(inner, 1).conv(inner, 3, stride, groups=groups).conv(out, 1, residual=True)
             else:
                 net.conv(width, 3, stride).conv(out, 3, residual=True)
     return net.head(1000)
@@ -94,7 +36,7 @@ def resnet(blocks: tuple[int, ...], *, bottleneck: bool) -> Costs:
 
 def vgg(counts: tuple[int, ...]) -> Costs:
     """VGG with its three linear layers."""
-    net = _Net()
+    net = Net()
     for count, width in zip(counts, (64, 128, 256, 512, 512), strict=True):
         for _ in range(count):
             net.conv(width, 3)
@@ -125,7 +67,7 @@ _MOBILENET_V3_LARGE = (  # kernel, expansion, out, squeeze-and-excitation, hard-
 
 def mobilenet_v3_large() -> Costs:
     """MobileNetV3-large; hard-swish is a kernel of its own."""
-    net = _Net().conv(16, 3, 2).move("elementwise")
+    net = Net().conv(16, 3, 2).move("elementwise")
     for k, wide, out, attention, swish, stride in _MOBILENET_V3_LARGE:
         residual = stride == 1 and net.channels == out
         if wide != net.channels:
@@ -136,15 +78,15 @@ def mobilenet_v3_large() -> Costs:
         if swish:
             net.move("elementwise")
         if attention:
-            net.attention(_round8(wide / 4))
+            net.attention(round8(wide / 4))
         net.conv(out, 1, residual=residual)
     return net.conv(960, 1).move("elementwise").head(1280, 1000)
 
 
 def mnasnet(alpha: float) -> Costs:
     """MNASNet-B1 scaled by `alpha`."""
-    net = _Net().conv(_round8(32 * alpha), 3, 2)
-    net.conv(net.channels, 3, groups=net.channels).conv(_round8(16 * alpha), 1)
+    net = Net().conv(round8(32 * alpha), 3, 2)
+    net.conv(net.channels, 3, groups=net.channels).conv(round8(16 * alpha), 1)
     table = (
         (24, 3, 2, 3, 3),
         (40, 5, 2, 3, 3),
@@ -156,13 +98,13 @@ def mnasnet(alpha: float) -> Costs:
     for base, k, first, expansion, repeats in table:
         for i in range(repeats):
             wide, stride = net.channels * expansion, first if i == 0 else 1
-            net.conv(wide, 1).conv(wide, k, stride, groups=wide).conv(_round8(base * alpha), 1, residual=i > 0)
+            net.conv(wide, 1).conv(wide, k, stride, groups=wide).conv(round8(base * alpha), 1, residual=i > 0)
     return net.conv(1280, 1).head(1000)
 
 
 def squeezenet() -> Costs:
     """SqueezeNet 1.0; the concatenation of a fire module is a copy kernel."""
-    net = _Net().conv(96, 7, 2).move("pool", 2)
+    net = Net().conv(96, 7, 2).move("pool", 2)
     for squeeze, expand, pooled in (
         (16, 64, False), (16, 64, False), (32, 128, True), (32, 128, False),
         (48, 192, False), (48, 192, False), (64, 256, True), (64, 256, False),
@@ -177,16 +119,165 @@ def squeezenet() -> Costs:
     return net.conv(1000, 1).head()
 
 
-def _round8(value: float) -> int:
-    rounded = max(8, int(value + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * value else rounded
+def alexnet() -> Costs:
+    """AlexNet as torchvision builds it; the first convolution's stride of 4 leaves 55x55, the poolings 27, 13 and 6."""
+    net = Net()
+    net.conv(64, 11, 4)
+    net.size = 55
+    for size, out, k in ((27, 192, 5), (13, 384, 3)):
+        net.move("pool", 2)
+        net.size = size
+        net.conv(out, k)
+    net.conv(256, 3).conv(256, 3).move("pool", 2)
+    net.size, net.channels = 1, 256 * 36
+    return net.head(4096, 4096, 1000)
+
+
+def densenet(blocks: tuple[int, ...], growth: int, first: int) -> Costs:
+    """DenseNet; normalisation and ReLU before a convolution are a kernel, joining is none (written in place)."""
+    net = Net().conv(first, 7, 2).move("pool", 2)
+    total = first
+    for i, count in enumerate(blocks):
+        for _ in range(count):
+            net.channels = total
+            net.move("elementwise").conv(4 * growth, 1).conv(growth, 3)
+            total += growth
+        net.channels = total
+        net.move("elementwise")
+        if i < len(blocks) - 1:
+            total //= 2
+            net.conv(total, 1).move("pool", 2)
+    return net.head(1000)
+
+
+def mobilenet_v2(alpha: float = 1.0) -> Costs:
+    """MobileNetV2."""
+    net = Net().conv(round8(32 * alpha), 3, 2)
+    table = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    for expansion, out, repeats, first in table:
+        for i in range(repeats):
+            wide, stride = net.channels * expansion, first if i == 0 else 1
+            if expansion > 1:
+                net.conv(wide, 1)
+            net.conv(wide, 3, stride, groups=wide).conv(round8(out * alpha), 1, residual=i > 0)
+    return net.conv(max(1280, round8(1280 * alpha)), 1).head(1000)
+
+
+def efficientnet(width: float, depth: float, size: int) -> Costs:
+    """EfficientNet; a SiLU is a kernel of its own."""
+    net = Net(size).conv(round8(32 * width), 3, 2).move("elementwise")
+    table = (
+        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
+        (6, 320, 1, 1, 3),
+    )  # fmt: skip
+    for expansion, out, repeats, first, k in table:
+        for i in range(-(-int(repeats * depth * 1000) // 1000)):
+            source, wide, stride = net.channels, net.channels * expansion, first if i == 0 else 1
+            if expansion > 1:
+                net.conv(wide, 1).move("elementwise")
+            net.conv(wide, k, stride, groups=wide).move("elementwise").attention(max(1, source // 4))
+            net.conv(round8(out * width), 1, residual=i > 0)
+    return net.conv(round8(1280 * width), 1).move("elementwise").head(1000)
+
+
+_MIXNET_S = (  # repeats, kernels, split expansion, split projection, stride, expansion, out, attention, swish
+    (1, (3,), 2, 2, 2, 6, 24, 0.0, False), (1, (3,), 2, 2, 1, 3, 24, 0.0, False),
+    (1, (3, 5, 7), 1, 1, 2, 6, 40, 0.5, True), (3, (3, 5), 2, 2, 1, 6, 40, 0.5, True),
+    (1, (3, 5, 7), 1, 2, 2, 6, 80, 0.25, True), (2, (3, 5), 1, 2, 1, 6, 80, 0.25, True),
+    (1, (3, 5, 7), 2, 2, 1, 6, 120, 0.5, True), (2, (3, 5, 7, 9), 2, 2, 1, 3, 120, 0.5, True),
+    (1, (3, 5, 7, 9, 11), 1, 1, 2, 6, 200, 0.5, True), (2, (3, 5, 7, 9), 1, 2, 1, 6, 200, 0.5, True),
+)  # fmt: skip
+_MIXNET_M = (
+    (1, (3, 5, 7), 2, 2, 2, 6, 32, 0.0, False), (1, (3,), 2, 2, 1, 3, 32, 0.0, False),
+    (1, (3, 5, 7, 9), 1, 1, 2, 6, 40, 0.5, True), (3, (3, 5), 2, 2, 1, 6, 40, 0.5, True),
+    (1, (3, 5, 7), 1, 1, 2, 6, 80, 0.25, True), (3, (3, 5, 7, 9), 2, 2, 1, 6, 80, 0.25, True),
+    (1, (3,), 1, 1, 1, 6, 120, 0.5, True), (3, (3, 5, 7, 9), 2, 2, 1, 3, 120, 0.5, True),
+    (1, (3, 5, 7, 9), 1, 1, 2, 6, 200, 0.5, True), (3, (3, 5, 7, 9), 1, 2, 1, 6, 200, 0.5, True),
+)  # fmt: skip
+
+
+def mixnet(
+    table: tuple[tuple[int, tuple[int, ...], int, int, int, int, int, float, bool], ...], stem: int, width: float
+) -> Costs:
+    """MixNet: each kernel size of a mixed convolution is a kernel, and joining them a copy."""
+    net = Net()
+    first = round8(stem * width)
+    net.conv(first, 3, 2).conv(first, 3, groups=first).conv(first, 1, residual=True)
+    for repeats, kernels, expand, project, first_stride, expansion, base, attention, swish in table:
+        for i in range(repeats):
+            source, out, stride = net.channels, round8(base * width), first_stride if i == 0 else 1
+            wide = source * expansion
+            _mixed(net, wide, (1,) * expand, swish=swish)
+            _mixed(net, wide, kernels, stride=stride, depthwise=True, swish=swish)
+            if attention:
+                net.attention(max(1, int(source * attention)))
+            _mixed(net, out, (1,) * project, swish=False)
+            if stride == 1 and source == out:
+                net.move("elementwise")
+    return net.conv(1536, 1).head(1000)
+
+
+def _mixed(
+    net: Net, out: int, kernels: tuple[int, ...], *, stride: int = 1, depthwise: bool = False, swish: bool
+) -> None:
+    source, size, count = net.channels, net.size, len(kernels)
+    for k in kernels:
+        net.size, net.channels = size, source // count
+        net.conv(out // count, k, stride, groups=net.channels if depthwise else 1)
+    net.channels = out
+    if count > 1:
+        net.move("concat")
+    if swish:
+        net.move("elementwise")
+
+
+def efficientformer(widths: tuple[int, ...], depths: tuple[int, ...]) -> Costs:
+    """EfficientFormer: pooling blocks, and one attention over 7x7 tokens at the end."""
+    net = Net().conv(widths[0] // 2, 3, 2).conv(widths[0], 3, 2)
+    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        if stage:
+            net.conv(width, 3, 2)
+        for i in range(depth):
+            if stage == len(widths) - 1 and i == depth - 1:
+                tokens, keys, values = net.size**2, 8 * 32, 8 * 128
+                net.move("reduce").conv(2 * keys + values, 1)
+                net.add("linear", tokens**2 * (keys + values), (2 * keys + values) * tokens, values * tokens)
+                net.add("reduce", 0, 8 * tokens**2, 8 * tokens**2)
+                net.channels = values
+                net.conv(width, 1, residual=True).move("reduce")
+            else:
+                net.move("pool").move("elementwise")
+            net.conv(4 * width, 1).move("elementwise").conv(width, 1, residual=True)
+    return net.head(1000)
+
+
+def shufflenet_v2(widths: tuple[int, ...]) -> Costs:
+    """ShuffleNetV2; joining and shuffling is one copy."""
+    net = Net().conv(24, 3, 2).move("pool", 2)
+    for out, repeats in zip(widths, (4, 8, 4), strict=False):
+        half = out // 2
+        for i in range(repeats):
+            stride = 2 if i == 0 else 1
+            size, source = net.size, net.channels
+            if i == 0:
+                net.conv(source, 3, 2, groups=source).conv(half, 1)
+                net.size, net.channels = size, source
+            else:
+                net.channels = half
+            net.conv(half, 1).conv(half, 3, stride, groups=half).conv(half, 1)
+            net.channels = out
+            net.move("concat")
+    return net.conv(widths[-1], 1).head(1000)
 
 
 NETS: dict[str, Callable[[], Costs]] = {
     "resnet18": lambda: resnet((2, 2, 2, 2), bottleneck=False),
+    "resnet34": lambda: resnet((3, 4, 6, 3), bottleneck=False),
     "resnet50": lambda: resnet((3, 4, 6, 3), bottleneck=True),
     "resnet101": lambda: resnet((3, 4, 23, 3), bottleneck=True),
     "resnet152": lambda: resnet((3, 8, 36, 3), bottleneck=True),
+    "resnext50_32x4d": lambda: resnet((3, 4, 6, 3), bottleneck=True, groups=32, wide=2),
+    "wide_resnet50_2": lambda: resnet((3, 4, 6, 3), bottleneck=True, wide=2),
     "vgg11": lambda: vgg((1, 1, 2, 2, 2)),
     "vgg13": lambda: vgg((2, 2, 2, 2, 2)),
     "vgg16": lambda: vgg((2, 2, 3, 3, 3)),
@@ -197,4 +288,24 @@ NETS: dict[str, Callable[[], Costs]] = {
     "mnasnet1_0": lambda: mnasnet(1.0),
     "mnasnet1_3": lambda: mnasnet(1.3),
     "squeezenet1_0": squeezenet,
+    "alexnet": alexnet,
+    "densenet121": lambda: densenet((6, 12, 24, 16), 32, 64),
+    "densenet161": lambda: densenet((6, 12, 36, 24), 48, 96),
+    "densenet169": lambda: densenet((6, 12, 32, 32), 32, 64),
+    "densenet201": lambda: densenet((6, 12, 48, 32), 32, 64),
+    "mobilenetv2": mobilenet_v2,
+    "efficientnet-b0": lambda: efficientnet(1.0, 1.0, 224),
+    "efficientnet-b1": lambda: efficientnet(1.0, 1.1, 240),
+    "efficientnet-b2": lambda: efficientnet(1.1, 1.2, 260),
+    "efficientnet-b3": lambda: efficientnet(1.2, 1.4, 300),
+    "mixnet-s": lambda: mixnet(_MIXNET_S, 16, 1.0),
+    "mixnet-m": lambda: mixnet(_MIXNET_M, 24, 1.0),
+    "mixnet-l": lambda: mixnet(_MIXNET_M, 24, 1.3),
+    "efficientformer-l1": lambda: efficientformer((48, 96, 224, 448), (3, 2, 6, 4)),
+    "efficientformer-l3": lambda: efficientformer((64, 128, 320, 512), (4, 4, 12, 6)),
+    "shufflenet_v2_x0_5": lambda: shufflenet_v2((48, 96, 192, 1024)),
+    "shufflenet_v2_x1_0": lambda: shufflenet_v2((116, 232, 464, 1024)),
+    "shufflenet_v2_x1_5": lambda: shufflenet_v2((176, 352, 704, 1024)),
+    "shufflenet_v2_x2_0": lambda: shufflenet_v2((244, 488, 976, 2048)),
+    **DETECTORS,
 }

@@ -4,29 +4,28 @@ A row holds what differs: streaming multiprocessors, clock in the power mode nam
 Peak rates follow from the architecture (operations per multiprocessor and clock: NVIDIA's white papers on Maxwell,
 Volta and Ampere) times multiprocessors and clock: dense rates of the GPU alone, without DLA and 2:4 sparsity.
 
-The latency constants were fitted to published TensorRT FP16 latencies at batch 1 of ResNet18, ResNet50 and
-MobileNetV3-large on six boards, where they err by 7 % at most. 26 rows of another publisher were not used (torch2trt's
-tables of Nano and AGX Xavier): half of them are within 25 % of the prediction, 25 within 70 %, which is the interval.
-`benchmarks/jetson_profiles.py` prints the errors. All of those nets have 224x224 inputs. What a 48x48 net takes is
-mostly floor times kernels, and the floor is the least certain constant, above all on Nano and TX2, where the three nets
-leave it open and it is assumed. It is a floor without a CUDA graph; with one, a kernel this small may take a quarter of
-it. So trust the order of two nets more than the milliseconds.
+The latency constants were fitted to published TensorRT FP16 latencies at batch 1: Nota AI's device matrix (eight nets
+on six boards), torch2trt's tables (Nano, AGX Xavier) and Ultralytics' (Orin Nano Super, Orin NX). What a row states of
+its fit was measured on rows that the fit had not seen: constants refitted without the net that is predicted, and
+constants from the other boards alone. `benchmarks/jetson_profiles.py` refits and prints all of it. All of those nets
+have inputs of 224x224 and more. What a 48x48 net takes is mostly floor times kernels, and that floor is one without a
+CUDA graph; with one, a kernel this small may take a quarter of it. So trust the order of two nets more than the
+milliseconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hw_profiles._base import HardwareProfile, LatencyModel
 
 _FITTED = (
-    "roofline fitted to TensorRT FP16 batch-1 latencies of ResNet18, ResNet50 and MobileNetV3-large, published by Nota "
-    "AI (NetsPresso trainer, device matrix); 25 of 26 rows of another publisher are "
-    "inside the interval; not checked on nets as small as faces need"
+    "roofline fitted to {f.rows} published TensorRT FP16 batch-1 latencies ({f.publishers}); refitted without the net "
+    "that is predicted: median error {f.without_model:.0%}, rank correlation {f.rank_without_model:.2f}; from other "
+    "boards alone: {f.without_board:.0%}, {f.rank_without_board:.2f}; not checked on nets as small as faces need"
 )
-_SCALED = (
-    "roofline scaled by clock from the {} profile, which was fitted to published latencies; no figure for this board"
-)
+_BORROWED = "roofline with the constants of the {}, which were fitted to published latencies; no figure for this board"
 
-_FITTED_ERROR, _SCALED_ERROR = 0.7, 0.85
+_LEAST_ERROR = 0.5  # no published net is as small as those for faces, so no interval is narrower
+_BORROWED_ERROR = 0.85
 
 _SHEET = "NVIDIA data sheet of the {}, in the power mode named"
 
@@ -38,6 +37,7 @@ class _Architecture:
     title: str
     operations: dict[int, int]
     tensorrt: str
+    sources: dict[str, str] = field(default_factory=dict)
 
     @property
     def precisions(self) -> tuple[int, ...]:
@@ -47,12 +47,88 @@ class _Architecture:
 _MAXWELL = _Architecture(title="Maxwell", operations={16: 512, 32: 256}, tensorrt="8.2")
 _PASCAL = _Architecture(title="Pascal", operations={16: 512, 32: 256}, tensorrt="8.2")
 _VOLTA = _Architecture(title="Volta", operations={8: 2048, 16: 1024, 32: 128}, tensorrt="8.5")
+_BLACKWELL = _Architecture(
+    title="Blackwell",
+    operations={8: 16384, 16: 8192, 32: 4096},
+    tensorrt="10.13",
+    sources={
+        "peak_gops": "NVIDIA, Jetson Thor data sheet: 517 dense FP8 and INT8 tera-operations; 16 bits half of it, "
+        "TF32 a quarter (assumed from the ratio on Ampere)",
+        "multiprocessors": "NVIDIA developer forum, Jetson Thor device query",
+        "gpu_mhz": "NVIDIA developer forum, Jetson Thor device query; no data sheet states it",
+    },
+)
 _AMPERE = _Architecture(title="Ampere", operations={8: 4096, 16: 2048, 32: 1024}, tensorrt="10.3")
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """Constants of one board and how they did on rows they were not fitted to.
+
+    Attributes:
+        floor_us: of a kernel.
+        fixed_us: of an inference.
+        efficiency: shares reached of the peak rate by conv, pointwise, depthwise, and of the bandwidth.
+        rows: published latencies.
+        publishers: who published them.
+        without_model: median error of constants fitted without the net.
+        without_board: median error of constants of the other boards.
+        rank_without_model: rank correlation of the former.
+        rank_without_board: rank correlation of the latter.
+        interval: the wider of the two 95 % half-widths.
+    """
+
+    floor_us: float
+    fixed_us: float
+    efficiency: tuple[float, float, float, float]
+    rows: int
+    publishers: str
+    without_model: float
+    without_board: float
+    rank_without_model: float
+    rank_without_board: float
+    interval: float
+
+
+_NOTA, _TORCH2TRT, _ULTRALYTICS = "Nota AI", "torch2trt", "Ultralytics"
+
+_NANO = _Fit(
+    floor_us=21.9, fixed_us=31, efficiency=(0.98, 0.453, 0.0105, 0.478), rows=22, publishers=f"{_NOTA}, {_TORCH2TRT}",
+    without_model=0.04, without_board=0.11, rank_without_model=0.990, rank_without_board=0.992, interval=0.55,
+)  # fmt: skip
+_TX2 = _Fit(
+    floor_us=21.3, fixed_us=31, efficiency=(0.756, 0.481, 0.00985, 0.503), rows=8, publishers=_NOTA,
+    without_model=0.14, without_board=0.07, rank_without_model=0.976, rank_without_board=1.0, interval=0.61,
+)  # fmt: skip
+_XAVIER_NX = _Fit(
+    floor_us=19.1, fixed_us=32, efficiency=(0.844, 0.289, 0.0119, 0.493), rows=8, publishers=_NOTA,
+    without_model=0.13, without_board=0.09, rank_without_model=1.0, rank_without_board=1.0, interval=0.31,
+)  # fmt: skip
+_AGX_XAVIER = _Fit(  # torch2trt's DenseNets take three to five times the prediction, and the 201 longer than the 161
+    floor_us=28.4, fixed_us=32, efficiency=(0.771, 0.149, 0.00874, 0.508), rows=31, publishers=f"{_NOTA}, {_TORCH2TRT}",
+    without_model=0.14, without_board=0.37, rank_without_model=0.932, rank_without_board=0.877, interval=0.95,
+)  # fmt: skip
+_ORIN_NANO = _Fit(
+    floor_us=22.4, fixed_us=31, efficiency=(0.625, 0.304, 0.00563, 0.333), rows=8, publishers=_NOTA,
+    without_model=0.13, without_board=0.51, rank_without_model=1.0, rank_without_board=1.0, interval=0.75,
+)  # fmt: skip
+_ORIN_NANO_SUPER = _Fit(
+    floor_us=19.6, fixed_us=31, efficiency=(1.0, 0.468, 0.00928, 0.602), rows=5, publishers=_ULTRALYTICS,
+    without_model=0.09, without_board=0.15, rank_without_model=1.0, rank_without_board=1.0, interval=0.25,
+)  # fmt: skip
+_ORIN_NX = _Fit(  # a share of 1: the publisher's board may have run above the clock of this row
+    floor_us=17.1, fixed_us=31, efficiency=(1.0, 0.537, 0.0118, 0.534), rows=5, publishers=_ULTRALYTICS,
+    without_model=0.13, without_board=0.15, rank_without_model=1.0, rank_without_board=1.0, interval=0.24,
+)  # fmt: skip
+_AGX_ORIN = _Fit(
+    floor_us=10.6, fixed_us=34, efficiency=(1.0, 0.444, 0.00874, 0.493), rows=8, publishers=_NOTA,
+    without_model=0.16, without_board=0.30, rank_without_model=0.905, rank_without_board=0.929, interval=0.57,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Board:
-    """One row: a module in one power mode. `efficiency` is of conv, pointwise and depthwise; `like` names the fit."""
+    """One row: a module in one power mode; `like` names the board that its constants are borrowed from."""
 
     name: str
     title: str
@@ -63,62 +139,62 @@ class _Board:
     mode: str
     gb: float
     gb_s: float
-    floor_us: float
-    fixed_us: float
-    efficiency: tuple[float, float, float]
+    fit: _Fit
     like: str = ""
 
-
-_NANO_EFFICIENCY = (0.81, 0.51, 0.010)
-_TX2_EFFICIENCY = (0.76, 0.49, 0.009)
-_XAVIER_NX_EFFICIENCY = (0.46, 0.35, 0.009)
-_AGX_XAVIER_EFFICIENCY = (0.38, 0.24, 0.009)
-_ORIN_NANO_EFFICIENCY = (0.24, 0.18, 0.007)
-_AGX_ORIN_EFFICIENCY = (0.29, 0.24, 0.009)
 
 _BOARDS = (
     _Board(
         name="jetson-nano", title="Jetson Nano 4 GB", gpu=_MAXWELL, capability="5.3", sms=1, mhz=921.6, mode="10W",
-        gb=4, gb_s=25.6, floor_us=25, fixed_us=50, efficiency=_NANO_EFFICIENCY,
+        gb=4, gb_s=25.6, fit=_NANO,
     ),
     _Board(
         name="jetson-tx2", title="Jetson TX2", gpu=_PASCAL, capability="6.2", sms=2, mhz=1300, mode="MAXN",
-        gb=8, gb_s=59.7, floor_us=18, fixed_us=50, efficiency=_TX2_EFFICIENCY,
+        gb=8, gb_s=59.7, fit=_TX2,
+    ),
+    _Board(
+        name="jetson-tx2-nx", title="Jetson TX2 NX", gpu=_PASCAL, capability="6.2", sms=2, mhz=1300, mode="MAXN",
+        gb=4, gb_s=51.2, fit=_TX2, like="TX2",
     ),
     _Board(
         name="jetson-xavier-nx", title="Jetson Xavier NX", gpu=_VOLTA, capability="7.2", sms=6, mhz=1100, mode="20W",
-        gb=8, gb_s=59.7, floor_us=10.5, fixed_us=20, efficiency=_XAVIER_NX_EFFICIENCY,
+        gb=8, gb_s=59.7, fit=_XAVIER_NX,
     ),
     _Board(
         name="jetson-agx-xavier", title="Jetson AGX Xavier", gpu=_VOLTA, capability="7.2", sms=8, mhz=1377, mode="MAXN",
-        gb=32, gb_s=136.5, floor_us=11.7, fixed_us=20, efficiency=_AGX_XAVIER_EFFICIENCY,
+        gb=32, gb_s=136.5, fit=_AGX_XAVIER,
     ),
     _Board(
         name="jetson-orin-nano-4gb", title="Jetson Orin Nano 4 GB", gpu=_AMPERE, capability="8.7", sms=4, mhz=625,
-        mode="10W", gb=4, gb_s=34, floor_us=19.5, fixed_us=20, efficiency=_ORIN_NANO_EFFICIENCY, like="Orin Nano 8 GB",
+        mode="10W", gb=4, gb_s=34, fit=_ORIN_NANO, like="Orin Nano 8 GB",
     ),
     _Board(
         name="jetson-orin-nano", title="Jetson Orin Nano 8 GB", gpu=_AMPERE, capability="8.7", sms=8, mhz=625,
-        mode="15W", gb=8, gb_s=68, floor_us=19.5, fixed_us=20, efficiency=_ORIN_NANO_EFFICIENCY,
+        mode="15W", gb=8, gb_s=68, fit=_ORIN_NANO,
+    ),
+    _Board(
+        name="jetson-orin-nano-super", title="Jetson Orin Nano 8 GB Super", gpu=_AMPERE, capability="8.7", sms=8,
+        mhz=1020, mode="MAXN_SUPER", gb=8, gb_s=102, fit=_ORIN_NANO_SUPER,
     ),
     _Board(
         name="jetson-orin-nx-8gb", title="Jetson Orin NX 8 GB", gpu=_AMPERE, capability="8.7", sms=8, mhz=765,
-        mode="MAXN", gb=8, gb_s=102.4, floor_us=15.9, fixed_us=20, efficiency=_ORIN_NANO_EFFICIENCY,
-        like="Orin Nano 8 GB",
+        mode="MAXN", gb=8, gb_s=102.4, fit=_ORIN_NX, like="Orin NX 16 GB",
     ),
     _Board(
         name="jetson-orin-nx", title="Jetson Orin NX 16 GB", gpu=_AMPERE, capability="8.7", sms=8, mhz=918,
-        mode="MAXN", gb=16, gb_s=102.4, floor_us=13.3, fixed_us=20, efficiency=_ORIN_NANO_EFFICIENCY,
-        like="Orin Nano 8 GB",
+        mode="MAXN", gb=16, gb_s=102.4, fit=_ORIN_NX,
     ),
     _Board(
         name="jetson-agx-orin-32gb", title="Jetson AGX Orin 32 GB", gpu=_AMPERE, capability="8.7", sms=14, mhz=930,
-        mode="MAXN", gb=32, gb_s=204.8, floor_us=11.6, fixed_us=20, efficiency=_AGX_ORIN_EFFICIENCY,
-        like="AGX Orin 64 GB",
+        mode="MAXN", gb=32, gb_s=204.8, fit=_AGX_ORIN, like="AGX Orin 64 GB",
     ),
     _Board(
         name="jetson-agx-orin", title="Jetson AGX Orin 64 GB", gpu=_AMPERE, capability="8.7", sms=16, mhz=1300,
-        mode="MAXN", gb=64, gb_s=204.8, floor_us=8.3, fixed_us=20, efficiency=_AGX_ORIN_EFFICIENCY,
+        mode="MAXN", gb=64, gb_s=204.8, fit=_AGX_ORIN,
+    ),
+    _Board(
+        name="jetson-thor", title="Jetson Thor T5000", gpu=_BLACKWELL, capability="11.0", sms=20, mhz=1575,
+        mode="MAXN", gb=128, gb_s=273, fit=_AGX_ORIN, like="AGX Orin 64 GB",
     ),
 )  # fmt: skip
 
@@ -154,25 +230,27 @@ def _profile(board: _Board) -> HardwareProfile:
             "Ampere: TF32, TensorRT's default), times multiprocessors and clock",
             "compute_capability": "NVIDIA, CUDA GPU compute capability table",
             "tensorrt": "release notes of the last JetPack for this module",
+            **board.gpu.sources,
         },
     )
 
 
 def _latency(board: _Board) -> LatencyModel:
-    conv, pointwise, depthwise = board.efficiency
+    fit = board.fit
+    conv, pointwise, depthwise, memory = fit.efficiency
     return LatencyModel(
-        fixed_us=board.fixed_us,
-        floor_us=board.floor_us,
+        fixed_us=fit.fixed_us,
+        floor_us=fit.floor_us,
         efficiency={
             "conv": conv,
             "pointwise": pointwise,
             "depthwise": depthwise,
-            "grouped": round(conv / 4, 3),  # assumed: no published net of the fit has grouped convolutions
+            "grouped": 0.1,  # assumed: no net of the fit has grouped convolutions
             "linear": pointwise,
-            "memory": 0.5,
+            "memory": memory,
         },
-        relative_error=_SCALED_ERROR if board.like else _FITTED_ERROR,
-        source=_SCALED.format(board.like) if board.like else _FITTED,
+        relative_error=_BORROWED_ERROR if board.like else max(_LEAST_ERROR, fit.interval),
+        source=_BORROWED.format(board.like) if board.like else _FITTED.format(f=fit),
     )
 
 

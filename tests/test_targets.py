@@ -19,7 +19,7 @@ def test_a_target_is_found_by_its_word() -> None:
 
 
 def test_an_unknown_word_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownMemberError, match=r"cpu, jetson.*'toaster'"):
+    with pytest.raises(UnknownMemberError, match=r"cpu, .*jetson.*'toaster'"):
         targets.target("toaster")
 
 

@@ -1,8 +1,9 @@
 """What a net has of every kind of cost: the columns of the additive model, and what a profile says of their prices.
 
-For each kind of kernel and bit-width: launches, millions of multiply-accumulates with channels rounded up to the block,
-megabytes of traffic, and millions of multiply-accumulates in layers whose channels do not fill the block. One more
-column is 1 for every net.
+For each class of kernels and bit-width: launches and megabytes of traffic, and where there is arithmetic millions of
+multiply-accumulates with channels rounded up to the block, and again those of layers whose channels do not fill it. One
+more column is 1 for every net. A class is a kind of kernel; first convolutions, activations that are curves, and those
+with an error function are told apart, because nothing else explains their time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,12 +19,16 @@ from nas.latency._rates import padded_macs, peak_gops
 
 Floats = npt.NDArray[np.float64]
 
-KINDS = (
-    "conv", "pointwise", "depthwise", "grouped", "linear", "pool", "elementwise", "concat", "resize", "reduce",
-)  # fmt: skip
-PARTS = ("launch", "mmac", "mbyte", "misaligned")
 FIXED = "fixed"
-_WEIGHTED = KINDS[:5]
+_WEIGHTED = ("stem", "conv", "pointwise", "depthwise", "grouped", "linear")
+_MOVING = ("pool", "elementwise", "curve", "erf", "concat", "resize", "reduce")
+CLASSES = {kind: ("launch", "mbyte", "mmac", "misaligned") for kind in _WEIGHTED} | {
+    kind: ("launch", "mbyte") for kind in _MOVING
+}
+_CURVES = frozenset({"HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Exp", "Softplus", "Elu", "Mish", "Gelu"})
+_STEM_CHANNELS = 4  # no runtime has blocks of the input's few channels: such a convolution goes another way
+
+_LIKE = {"stem": "conv"}  # which of a profile's efficiencies a class goes by
 
 # Only their ratios matter: the multipliers of the tie bring the scale. Usual of small convolutions on processors.
 _ASSUMED = LatencyModel(
@@ -50,24 +55,30 @@ class Columns:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Name of every column: `fixed`, then `<kind><bits>.<part>`."""
-        return (FIXED, *(f"{kind}{bits}.{part}" for kind in KINDS for bits in self.bits for part in PARTS))
+        return (FIXED, *(f"{c}{bits}.{part}" for c, parts in CLASSES.items() for bits in self.bits for part in parts))
 
     @cached_property
     def _first(self) -> dict[tuple[str, int], int]:
-        places = [(kind, bits) for kind in KINDS for bits in self.bits]
-        return {place: 1 + len(PARTS) * i for i, place in enumerate(places)}
+        found, at = {}, 1
+        for word, parts in CLASSES.items():
+            for bits in self.bits:
+                found[word, bits] = at
+                at += len(parts)
+        return found
 
     def row(self, kernels: Iterable[Kernel]) -> Floats:
         """[k] What these kernels have of every column but `fixed`, which is 0."""
         found = [0.0] * len(self.names)
         for kernel in kernels:
-            at = self._first[kernel.kind, self._width(kernel.bits)]
-            macs = padded_macs(kernel, self.block) / 1e6
+            word = class_of(kernel)
+            at = self._first[word, self._width(kernel.bits)]
             found[at] += 1
-            found[at + 1] += macs
-            found[at + 2] += (kernel.input_bytes + kernel.output_bytes + kernel.weight_bytes) / 1e6
-            if kernel.in_channels % self.block or kernel.out_channels % self.block:
-                found[at + 3] += macs
+            found[at + 1] += (kernel.input_bytes + kernel.output_bytes + kernel.weight_bytes) / 1e6
+            if word in _WEIGHTED:
+                macs = padded_macs(kernel, 1 if word == "stem" else self.block) / 1e6
+                found[at + 2] += macs
+                if kernel.in_channels % self.block or kernel.out_channels % self.block:
+                    found[at + 3] += macs
         return np.array(found)
 
     def matrix(self, nets: Sequence[Iterable[Kernel]]) -> Floats:
@@ -78,6 +89,17 @@ class Columns:
 
     def _width(self, bits: int) -> int:
         return min((b for b in self.bits if b >= bits), default=self.bits[-1])
+
+
+def class_of(kernel: Kernel) -> str:
+    """The word of the kernel's class: its kind, with first convolutions and costly activations told apart."""
+    if kernel.kind == "conv" and kernel.in_channels <= _STEM_CHANNELS:
+        return "stem"
+    if kernel.kind == "elementwise" and "Erf" in kernel.operators:
+        return "erf"
+    if kernel.kind == "elementwise" and not _CURVES.isdisjoint(kernel.operators):
+        return "curve"
+    return kernel.kind
 
 
 def columns_for(profile: HardwareProfile) -> Columns:
@@ -129,5 +151,5 @@ def _price(name: str, profile: HardwareProfile, model: LatencyModel) -> float:
     kind = kernel.rstrip("0123456789")
     if part == "misaligned" or kind not in _WEIGHTED:
         return 0.0
-    rate = peak_gops(profile, int(kernel[len(kind) :])) * model.efficiency.get(kind, 1.0)
+    rate = peak_gops(profile, int(kernel[len(kind) :])) * model.efficiency.get(_LIKE.get(kind, kind), 1.0)
     return 2e3 / rate

@@ -7,8 +7,11 @@ from nas.costs import Kernel
 
 
 def padded_macs(kernel: Kernel, multiple: int) -> float:
-    """Multiply-accumulates with the channels of each group rounded up to `multiple`; depthwise ones are not padded."""
-    if not kernel.macs or kernel.kind == "depthwise":
+    """Multiply-accumulates with the channels of each group rounded up to `multiple`.
+
+    Depthwise convolutions are not padded, nor is what has no channels (a product of two activations).
+    """
+    if kernel.kind == "depthwise" or not (kernel.macs and kernel.in_channels and kernel.out_channels):
         return kernel.macs
     sides = (kernel.in_channels / kernel.groups, kernel.out_channels / kernel.groups)
     return kernel.macs * math.prod(math.ceil(side / multiple) * multiple / side for side in sides)

@@ -17,6 +17,8 @@ from hw_profiles.jetson import PROFILES
         ("jetson-orin-nx", 8, 30),
         ("jetson-agx-orin-32gb", 8, 54),
         ("jetson-agx-orin", 8, 85),
+        ("jetson-orin-nano-super", 8, 33),
+        ("jetson-thor", 8, 517),
     ],
 )
 def test_peak_rates_are_the_advertised_ones(name: str, bits: int, tera: float) -> None:
@@ -24,7 +26,7 @@ def test_peak_rates_are_the_advertised_ones(name: str, bits: int, tera: float) -
 
 
 def test_boards_without_integer_units_do_not_offer_eight_bits() -> None:
-    assert {n for n, p in PROFILES.items() if 8 not in p.precisions} == {"jetson-nano", "jetson-tx2"}
+    assert {n for n, p in PROFILES.items() if 8 not in p.precisions} == {"jetson-nano", "jetson-tx2", "jetson-tx2-nx"}
 
 
 def test_jetson_is_the_orin_nano() -> None:

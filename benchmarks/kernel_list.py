@@ -1,0 +1,75 @@
+"""A net as the list of its fused kernels in FP16, written layer by layer."""
+
+from nas.costs import Costs, Kernel
+
+BYTES = 2
+
+
+class Net:
+    """Collects kernels while the resolution and the channels go along."""
+
+    def __init__(self, size: int = 224, channels: int = 3) -> None:
+        self.size, self.channels = size, channels
+        self.kernels: list[Kernel] = []
+        self.params = 0
+
+    def add(
+        self, kind: str, macs: int, read: int, written: int, weights: int = 0, out: int = 0, groups: int = 1
+    ) -> None:
+        """A kernel by its figures, for one image; sizes in elements."""
+        self.params += weights
+        self.kernels.append(
+            Kernel(
+                name=f"k{len(self.kernels)}",
+                kind=kind,
+                macs=macs,
+                input_bytes=read * BYTES,
+                output_bytes=written * BYTES,
+                weight_bytes=weights * BYTES,
+                bits=16,
+                in_channels=self.channels if out else 0,
+                out_channels=out,
+                groups=groups,
+            )
+        )
+
+    def conv(self, out: int, k: int, stride: int = 1, *, groups: int = 1, residual: bool = False) -> "Net":
+        """A convolution with its bias, activation and residual."""
+        size = -(-self.size // stride)
+        weights = out * self.channels // groups * k * k
+        kind = ("pointwise" if k == 1 else "conv") if groups == 1 else "depthwise"
+        read = self.channels * self.size**2 + (out * size**2 if residual else 0)
+        self.add(kind, weights * size**2, read, out * size**2, weights + out, out, groups)
+        self.size, self.channels = size, out
+        return self
+
+    def move(self, kind: str, stride: int = 1) -> "Net":
+        """A kernel that only moves: an activation of its own, a pooling, a copy."""
+        size = -(-self.size // stride)
+        self.add(kind, 0, self.channels * self.size**2, self.channels * size**2)
+        self.size = size
+        return self
+
+    def attention(self, reduced: int) -> "Net":
+        """Squeeze-and-excitation: pooling, two 1x1 convolutions, one pointwise kernel."""
+        width, size = self.channels, self.size
+        self.add("reduce", 0, width * size**2, width)
+        self.size = 1
+        self.conv(reduced, 1).conv(width, 1)
+        self.size = size
+        return self.move("elementwise")
+
+    def head(self, *widths: int) -> Costs:
+        """Pooling and linear layers of these widths: the end."""
+        self.add("reduce", 0, self.channels * self.size**2, self.channels)
+        for width in widths:
+            weights = width * self.channels
+            self.add("linear", weights, self.channels, width, weights + width, width)
+            self.channels = width
+        return Costs(kernels=tuple(self.kernels), params=self.params, nonzero_params=self.params)
+
+
+def round8(value: float) -> int:
+    """To a multiple of 8, never more than a tenth down, as the MobileNet papers do."""
+    rounded = max(8, int(value + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * value else rounded

@@ -1,0 +1,113 @@
+"""Fitting the constants of the analytic roofline (`nas.latency.roofline`) to the latencies of whole nets.
+
+Constants of one board: microseconds of an inference that belong to no kernel, the floor of a kernel, and the shares of
+the peak rates that are reached. The floor is much the same on boards of very different clocks, so it carries over as it
+is. They are found in the logarithm by a pattern search over one constant at a time (Hooke and Jeeves, Journal of the
+ACM 8(2), 1961), for the least absolute logarithmic error plus a pull towards a prior: few nets leave some of them open.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hw_profiles._base import HardwareProfile
+from nas.costs import Costs
+from nas.latency._rates import padded_macs, peak_gops
+
+Floats = npt.NDArray[np.float64]
+Constants = Floats  # logarithms, in the order of NAMES
+
+KINDS = ("conv", "pointwise", "depthwise", "grouped")
+NAMES = ("fixed_us", "floor_us", *KINDS, "memory")
+START: Constants = np.log([30.0, 16.0, 0.35, 0.25, 0.01, 0.1, 0.5])
+MOST: Constants = np.log([300.0, 60.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+PULL = np.array([0.06, 0.06, 0.015, 0.015, 0.015, 0.06, 0.15])  # per squared logarithm; stiff where nets say little
+STEPS = (0.5, 0.2, 0.08, 0.03)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Kernels of several nets on one board, one after the other.
+
+    Attributes:
+        starts: first kernel of each net.
+        work_us: [kernels] arithmetic at the full peak rate.
+        kind: [kernels] number of the kernel's kind in `KINDS`.
+        traffic_us: [kernels] bytes at the full bandwidth.
+        published_us: [nets].
+    """
+
+    starts: npt.NDArray[np.int_]
+    work_us: Floats
+    kind: npt.NDArray[np.int_]
+    traffic_us: Floats
+    published_us: Floats
+
+
+def samples(rows: Sequence[tuple[Costs, HardwareProfile, float]]) -> Samples:
+    """Nets on one board with their published latencies in milliseconds."""
+    profile = rows[0][1]
+    kernels = [k for net, _, _ in rows for k in net.kernels]
+    counts = [len(net.kernels) for net, _, _ in rows]
+    return Samples(
+        starts=np.cumsum([0, *counts[:-1]]),
+        work_us=np.array(
+            [2 * padded_macs(k, profile.channel_multiple) / (peak_gops(profile, k.bits) * 1e3) for k in kernels]
+        ),
+        kind=np.array([KINDS.index("pointwise" if k.kind == "linear" else k.kind) if k.macs else 0 for k in kernels]),
+        traffic_us=np.array(
+            [(k.input_bytes + k.output_bytes + k.weight_bytes) / (profile.bandwidth_gb_s * 1e3) for k in kernels]
+        ),
+        published_us=np.array([published for _, _, published in rows]) * 1e3,
+    )
+
+
+def predict(data: Samples, constants: Constants) -> Floats:
+    """[nets] Milliseconds."""
+    values = np.exp(constants)
+    work = data.work_us / values[2 + data.kind]
+    per_kernel = np.maximum(np.maximum(values[1], work), data.traffic_us / values[6])
+    found: Floats = (values[0] + np.add.reduceat(per_kernel, data.starts)) / 1e3
+    return found
+
+
+def fit(data: Samples, prior: Constants = START) -> Constants:
+    """Constants of one board."""
+
+    def loss(constants: Constants) -> float:
+        errors = np.abs(np.log(predict(data, constants) * 1e3 / data.published_us))
+        return float(errors.mean() + (PULL * (constants - prior) ** 2).sum())
+
+    found, least = prior.copy(), loss(prior)
+    for step in STEPS:
+        improved = True
+        while improved:
+            improved = False
+            for i in range(len(NAMES)):
+                for way in (step, -step):
+                    tried = found.copy()
+                    tried[i] = min(tried[i] + way, MOST[i])
+                    value = loss(tried)
+                    if value < least - 1e-6:
+                        found, least, improved = tried, value, True
+    return found
+
+
+def fit_boards(boards: Mapping[str, Samples]) -> dict[str, Constants]:
+    """Constants of each board: fitted alone, pooled, then fitted again with the pool of all as the prior."""
+    alone = [fit(data) for data in boards.values()]
+    prior = np.median(alone, axis=0)
+    return {board: fit(data, prior) for board, data in boards.items()}
+
+
+def pooled(boards: Mapping[str, Constants]) -> Constants:
+    """What a board without any figure is given: the median of each constant."""
+    found: Constants = np.median(list(boards.values()), axis=0)
+    return found
+
+
+def describe(constants: Constants) -> dict[str, float]:
+    """The constants as a profile writes them."""
+    return {name: float(f"{value:.3g}") for name, value in zip(NAMES, np.exp(constants), strict=True)}

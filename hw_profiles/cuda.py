@@ -1,0 +1,93 @@
+"""Desktop NVIDIA GPUs, run by TensorRT. One row for a usual card of each generation that TensorRT 10 and 11 support.
+
+Nets for faces never fill such a card: they take the floor of a kernel times their kernels, whatever the card. The floor
+is a launch without a CUDA graph, reported as 6.4 us on an RTX 5070 Ti, where a node of a graph takes 0.6 us.
+"""
+
+from dataclasses import dataclass
+
+from hw_profiles._base import HardwareProfile, LatencyModel
+
+_ESTIMATED = (
+    "kernel launch of 6.4 us reported for an RTX 5070 Ti laptop without a CUDA graph, rates from data sheets; not "
+    "fitted and not checked on a card"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Card:
+    """One row; `tera` are dense tensor-core rates in 1e12 operations per second by bit-width (32 is TF32)."""
+
+    name: str
+    title: str
+    architecture: str
+    capability: str
+    sms: int
+    mhz: float
+    tera: dict[int, float]
+    gb: float
+    gb_s: float
+
+
+_CARDS = (
+    _Card(
+        name="cuda-ampere", title="GeForce RTX 3060", architecture="Ampere", capability="8.6", sms=28, mhz=1777,
+        tera={8: 102.0, 16: 51.0, 32: 25.4}, gb=12, gb_s=360,
+    ),
+    _Card(
+        name="cuda", title="GeForce RTX 4070", architecture="Ada", capability="8.9", sms=46, mhz=2475,
+        tera={8: 233.0, 16: 116.6, 32: 58.3}, gb=12, gb_s=504,
+    ),
+    _Card(
+        name="cuda-blackwell", title="GeForce RTX 5070", architecture="Blackwell", capability="12.0", sms=48, mhz=2512,
+        tera={8: 247.0, 16: 123.5, 32: 61.7}, gb=12, gb_s=672,
+    ),
+)  # fmt: skip
+
+
+def _profile(card: _Card) -> HardwareProfile:
+    return HardwareProfile(
+        name=card.name,
+        title=f"{card.title} (desktop, {card.architecture})",
+        runtime="tensorrt",
+        precisions=tuple(sorted(card.tera)),
+        channel_multiple=8,
+        activation_signed=True,
+        peak_gops={bits: tera * 1e3 for bits, tera in card.tera.items()},
+        bandwidth_gb_s=card.gb_s,
+        memory_gb=card.gb,
+        latency=LatencyModel(
+            fixed_us=15,
+            floor_us=6.4,
+            efficiency={
+                "conv": 0.5,
+                "pointwise": 0.3,
+                "depthwise": 0.01,
+                "grouped": 0.1,
+                "linear": 0.3,
+                "memory": 0.6,
+            },
+            relative_error=0.9,
+            source=_ESTIMATED,
+        ),
+        facts={
+            "architecture": card.architecture,
+            "compute_capability": card.capability,
+            "multiprocessors": card.sms,
+            "gpu_mhz": card.mhz,
+            "tensorrt": "10 and 11",
+        },
+        sources={
+            "*": f"NVIDIA, specifications of the {card.title}, boost clock",
+            "precisions": "TensorRT support matrix: INT8 from compute capability 6.1 on, but not on 6.2",
+            "channel_multiple": "NVIDIA deep learning performance guide: FP16 tensor cores want multiples of 8",
+            "activation_signed": "TensorRT developer guide, explicit quantisation: INT8 is symmetric, zero point 0",
+            "peak_gops": f"NVIDIA {card.architecture} white paper: dense tensor-core rates with FP32 accumulation "
+            "(INT8: INT32)",
+            "compute_capability": "NVIDIA, CUDA GPU compute capability table",
+            "tensorrt": "TensorRT support matrix",
+        },
+    )
+
+
+PROFILES: dict[str, HardwareProfile] = {card.name: _profile(card) for card in _CARDS}
