@@ -190,6 +190,23 @@ def test_parity_needs_images_and_equal_shapes(tmp_path: Path) -> None:
         parity(graph, Cut(), pictures(3, seed=0), path=file.path)
 
 
+@pytest.mark.parametrize(("lead", "clear"), [(0.01, 1.0), (0.03, 0.5)])
+def test_a_tie_may_fall_either_way(monkeypatch: pytest.MonkeyPatch, lead: float, clear: float) -> None:
+    says = np.array([[0.5, 0.5 - lead, lead], [0.9, 0.05, 0.05]], dtype=np.float32)
+    monkeypatch.setattr("nas.export.torch_probabilities", lambda graph, images: says)
+
+    class Swapped:
+        def predict(self, images: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+            return says[:, [1, 0, 2]] * [[1], [0]] + says * [[0], [1]]
+
+        def close(self) -> None: ...
+
+    net = random_net("plain", seed=0).net
+    result = parity(fold(net, input_shape=SHAPE), Swapped(), pictures(2, seed=0), path=Path("model.onnx"))
+    assert (result.agreement, result.clear_agreement) == (0.5, clear)
+    assert result.max_difference == pytest.approx(lead)
+
+
 def test_probabilities_in_batches_are_those_in_one() -> None:
     graph = fold(random_net("plain", seed=0).net, input_shape=SHAPE)
     images = pictures(7, seed=0)
