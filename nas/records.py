@@ -1,7 +1,8 @@
 """Records and the run folder: one JSON line per finished candidate, appended whole or not at all.
 
     runs/NAME/
-        config.toml  environment.json  journal.log   what was asked, where, and Optuna's study
+        config.toml  data.json  target.json          what was asked, of which faces and for which device
+        environment.json  journal.log                where, and Optuna's study
         records.jsonl  rungs.jsonl                   finished candidates; accuracies on the way there
         models/  checkpoints/  locks/  clocks/       the files; weights between rungs; who works on what, how long
         pareto.csv  pareto.json  report.html         made anew from the records

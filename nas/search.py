@@ -11,7 +11,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 MAX_REPEATS = 200
 """Proposals in a row that are known already, after which the space counts as exhausted."""
+TARGET_FACTS = ("title", "runtime", "latency")
+"""Fields of a profile that latencies depend on."""
 HOST = "cpu"
 """Target word of this machine."""
 SIDE_RUNTIME = "onnxruntime"
@@ -112,6 +114,7 @@ class Searcher:
         data = load_data(config.dataset, config.data, options=config.data_options)
         self.folder = RunFolder.open(config)
         digest = self._same_data(data)
+        self._same_target(profile)
         self.folder.write("environment.json", json.dumps({f.name: f.value for f in doctor()}, indent=1))
         compressors = [load("compressor", name) for name in names("compressor")]
         self.evaluator = Evaluator(
@@ -263,6 +266,21 @@ class Searcher:
                 f"{data.digest[:12]}; give this run a --name of its own"
             )
         return data.digest
+
+    def _same_target(self, profile: HardwareProfile) -> None:
+        """Make sure that all latencies of a run are of one device, and predicted by one model of it."""
+        file = self.folder.path / "target.json"
+        facts = json.loads(json.dumps(asdict(profile)))
+        if not file.exists():
+            self.folder.write("target.json", json.dumps(facts, indent=1))
+            return
+        before = json.loads(file.read_text())
+        changed = [name for name in TARGET_FACTS if before.get(name) != facts[name]]
+        if changed:
+            raise ConfigError(
+                f"{self.folder.path} was started with another {', '.join(changed)} of target {self.config.target}, and "
+                "latencies of the two do not mix; give this run a --name of its own"
+            )
 
     def _refresh(self) -> None:
         """Look at all records anew and tell the status."""

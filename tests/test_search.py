@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +30,7 @@ from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
 from nas.search import Searcher, Status, search
 from nas.study import Study
+from nas.targets import target
 from search_spaces._base import Choice, Value
 from tests.conftest import learnable_faces
 from tests.fake_runs import some_latency
@@ -179,6 +181,16 @@ def test_another_configuration_or_other_data_in_the_folder_is_refused(
     monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: make_faces(seed=1))
     with pytest.raises(ConfigError, match=r"was started with data of digest .* but this data has"):
         go(trials=1)
+
+
+def test_another_model_of_the_target_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    go(trials=1)
+    profile = target("jetson")
+    assert profile.latency is not None
+    refitted = replace(profile, latency=replace(profile.latency, floor_us=1.0))
+    monkeypatch.setattr(SEARCH, "target", lambda name: refitted if name == "jetson" else target(name))
+    with pytest.raises(ConfigError, match="was started with another latency of target jetson"):
+        go(trials=2)
 
 
 def test_energy_is_refused_in_one_line_before_anything_is_made(go: Callable[..., RunFolder], tmp_path: Path) -> None:
