@@ -22,9 +22,9 @@ Floats = npt.NDArray[np.float64]
 FIXED = "fixed"
 _WEIGHTED = ("stem", "conv", "pointwise", "depthwise", "grouped", "linear")
 _MOVING = ("pool", "elementwise", "curve", "erf", "concat", "resize", "reduce")
-CLASSES = {kind: ("launch", "mbyte", "mmac", "misaligned") for kind in _WEIGHTED} | {
-    kind: ("launch", "mbyte") for kind in _MOVING
-}
+CLASSES = dict.fromkeys(_WEIGHTED, ("launch", "mbyte", "mmac", "misaligned")) | dict.fromkeys(
+    _MOVING, ("launch", "mbyte")
+)
 _CURVES = frozenset({"HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Exp", "Softplus", "Elu", "Mish", "Gelu"})
 _STEM_CHANNELS = 4  # no runtime has blocks of the input's few channels: such a convolution goes another way
 
