@@ -28,7 +28,7 @@ QUIET_EVERY_CANDIDATES = 10
 QUIET_EVERY_S = 60.0
 """Without a terminal there is one line after so many candidates, or when so much time has gone by."""
 
-WIDE_FROM = 118
+WIDE_FROM = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""
 WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
 KINDS = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
