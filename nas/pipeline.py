@@ -30,7 +30,7 @@ from nas.data._base import FaceData, Images
 from nas.errors import CandidateError, MeasureError, NasError
 from nas.export import check_parity, export, fold, tolerance
 from nas.latency.roofline import predict as predict_latency
-from nas.measure import Measurement, measure, measure_there
+from nas.measure import ATTEMPTS, Measurement, measure, measure_there
 from nas.records import Phase, Record, RunFolder
 from nas.runtimes._base import Runtime
 from nas.score import score
@@ -174,7 +174,7 @@ class Evaluator:
                 file = export(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata={})
                 counted = costs(path)
             with clock("measure"):
-                host = self._host(path, QUICK_RUNS) if self._is_host else None
+                host = self._host(path, QUICK_RUNS, attempts=1) if self._is_host else None
                 latency = host or predict_latency(counted, self.profile)
         finally:
             path.unlink(missing_ok=True)
@@ -415,8 +415,10 @@ class Evaluator:
         """What a draft is held against limits with: where the board will have the last word, the lowest it may be."""
         return latency if self.board is None else replace(latency, latency_ms=latency.low_ms)
 
-    def _host(self, path: Path, runs: int) -> Measurement:
-        return measure(path, self.runtime, device=self.host.title, input_shape=self.data.input_shape, runs=runs)
+    def _host(self, path: Path, runs: int, attempts: int = ATTEMPTS) -> Measurement:
+        return measure(
+            path, self.runtime, device=self.host.title, input_shape=self.data.input_shape, runs=runs, attempts=attempts
+        )
 
     def _seed(self, candidate: Candidate, stage: int) -> int:
         """A seed that depends on the search's seed, the candidate and the stage, and on no order of evaluation."""
