@@ -1,0 +1,146 @@
+"""A NAS-Bench-201 table as a search problem: six edges with five operations each, two columns as objectives.
+
+Needs a CSV (.csv or .csv.gz) with `arch_str`, or with the six columns `op_0_1` ... `op_2_3` (0 none, 1 skip, 2 conv1x1,
+3 conv3x3, 4 avgpool), one row a cell. A cell is connected if it has a path from input to output without `none`. Only
+connected cells with both values count; all others are infeasible.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from optuna.distributions import CategoricalDistribution
+
+from nas.pareto import hypervolume, non_dominated
+
+Floats = npt.NDArray[np.float64]
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+GENES = tuple(f"op_{a}_{b}" for a, b in EDGES)
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+SPACE = {name: CategoricalDistribution(OPERATIONS) for name in GENES}
+MAXIMIZE = (True, False)
+Picks = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One search problem.
+
+    Attributes:
+        values: [15625, 2] accuracy (more is better) and latency (less is better) by code; NaN where not feasible.
+        proxy: [15625] a cheaper accuracy, NaN where there is none.
+        feasible: [15625] bool.
+        live: [15625, 6] bool, whether an edge is on a path from input to output.
+        reference: the worst accuracy and the worst latency among feasible cells.
+        volume: true hypervolume against `reference`.
+    """
+
+    values: Floats
+    proxy: Floats
+    feasible: npt.NDArray[np.bool_]
+    live: npt.NDArray[np.bool_]
+    reference: tuple[float, float]
+    volume: float
+
+    def share(self, codes: Sequence[int]) -> float:
+        """Share of the true hypervolume that these cells reach, 0..1."""
+        return hypervolume(self.values[list(codes)], self.reference, MAXIMIZE) / self.volume
+
+    def front(self) -> Floats:
+        """The true front [k, 2]."""
+        return self.values[non_dominated(self.values, MAXIMIZE)]
+
+
+def read(path: Path, accuracy: str, latency: str, proxy: str | None = None) -> Table:
+    """The problem of two columns.
+
+    Raises:
+        SystemExit: a column is missing, or no cell has both values.
+    """
+    frame = pd.read_csv(path)
+    missing = [c for c in (accuracy, latency, proxy) if c is not None and c not in frame]
+    if missing or not ("arch_str" in frame or set(GENES) <= set(frame)):
+        raise SystemExit(f"{path} must have the columns {missing or ['arch_str']}, but has {', '.join(frame)}")
+    if set(GENES) <= set(frame):
+        rows = frame[list(GENES)].to_numpy(dtype=np.int64)
+    else:
+        rows = np.array([_operations(text) for text in frame["arch_str"]])
+    codes = rows @ _PLACES
+    cells = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T
+    live = live_edges(cells)
+    values = np.full((5**6, 2), np.nan)
+    values[codes] = frame[[accuracy, latency]].to_numpy(dtype=np.float64)
+    values[~live.any(axis=1)] = np.nan
+    feasible = np.isfinite(values).all(axis=1)
+    if not feasible.any():
+        raise SystemExit(f"{path} holds no connected cell with both {accuracy} and {latency}")
+    values[~feasible] = np.nan
+    cheaper = np.full(5**6, np.nan)
+    if proxy is not None:
+        cheaper[codes] = frame[proxy].to_numpy(dtype=np.float64)
+    reference = (float(values[feasible, 0].min()), float(values[feasible, 1].max()))
+    return Table(values, cheaper, feasible, live, reference, hypervolume(values, reference, MAXIMIZE))
+
+
+_PLACES = 5 ** np.arange(5, -1, -1)
+
+
+def code(picked: Mapping[str, Any]) -> int:
+    """The number of a cell, 0..15624."""
+    return int(sum(OPERATIONS.index(picked[g]) * p for g, p in zip(GENES, _PLACES.tolist(), strict=True)))
+
+
+def live_edges(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which edges [n, 6] of cells [n, 6] are on a path from node 0 to node 3."""
+    here = cells != 0
+    reached, leads = (
+        [np.zeros(len(cells), dtype=bool) for _ in range(4)],
+        [np.zeros(len(cells), bool) for _ in range(4)],
+    )
+    reached[0][:], leads[3][:] = True, True
+    for k, (a, b) in enumerate(EDGES):  # sorted by their end
+        reached[b] |= reached[a] & here[:, k]
+    for k, (a, b) in sorted(enumerate(EDGES), key=lambda e: -e[1][0]):
+        leads[a] |= leads[b] & here[:, k]
+    return np.stack([here[:, k] & reached[a] & leads[b] for k, (a, b) in enumerate(EDGES)], axis=1)
+
+
+def describe(cells: npt.NDArray[np.int64], live: npt.NDArray[np.bool_]) -> Floats:
+    """Features [n, 30] of cells by live edges only: operations of each kind, most convolutions in a row, edges in all,
+    and which operation is on which edge."""
+    counts = [((cells == o) & live).sum(axis=1) for o in range(1, 5)]
+    deep = [np.zeros(len(cells))] + [np.full(len(cells), -9.0) for _ in range(3)]
+    for k, (a, b) in enumerate(EDGES):
+        longer = deep[a] + np.isin(cells[:, k], (2, 3))
+        deep[b] = np.where(live[:, k], np.maximum(deep[b], longer), deep[b])
+    where = [(cells[:, k] == o) & live[:, k] for k in range(6) for o in range(1, 5)]
+    return np.stack([*counts, np.maximum(deep[3], 0), live.sum(axis=1), *where], axis=1).astype(np.float64)
+
+
+def known(table: Table) -> dict[str, Any]:
+    """What may be known of a cell before training: its latency, whether it is connected, and what it is made of."""
+    cells = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T
+    facts = describe(cells, table.live)
+
+    def codes(picks: Picks) -> list[int]:
+        return [code(p) for p in picks]
+
+    def cheap(picks: Picks) -> Floats:
+        return np.stack([np.full(len(picks), np.nan), table.values[codes(picks), 1]], axis=1)
+
+    return {
+        "cheap": cheap,
+        "features": lambda picks: facts[codes(picks)],
+        "allowed": lambda picks: table.feasible[codes(picks)],
+    }
+
+
+def _operations(text: str) -> list[int]:
+    """The six operations of an architecture string, by their place in `EDGES`."""
+    found = {(int(b), j): a for j, node in enumerate(text.split("+"), 1) for a, b in re.findall(r"([\w]+)~(\d)", node)}
+    return [OPERATIONS.index(found[edge]) for edge in EDGES]

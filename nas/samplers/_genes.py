@@ -1,0 +1,131 @@
+"""Genes as numbers: an Optuna search space as a grid of codes, and codes as features that a model can learn from.
+
+A code is the index of an option. Categories keep their options, numbers with a step their grid; a range without a step
+is cut into `LEVELS` values, evenly or, if its distribution is logarithmic, by equal factors.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+Codes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+LEVELS = 64
+"""Options of a range without a step, and most options of any range."""
+
+
+class Genes:
+    """A flat search space as genes with numbered options.
+
+    Args:
+        space: name to distribution, at least one.
+
+    Attributes:
+        names: the genes, in the order of `space`.
+        sizes: [g] int, number of options of each gene, 1 or more.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
+        self.names = tuple(space)
+        self._distributions = dict(space)
+        self._options = [_options(d) for d in space.values()]
+        self.sizes: Codes = np.array([len(o) for o in self._options], dtype=np.int64)
+        self._index = [{_plain(v): i for i, v in reversed(list(enumerate(o)))} for o in self._options]
+        self._numbers = [_positions(o) for o in self._options]
+
+    @property
+    def total(self) -> float:
+        """Number of points of the space; infinite where a float cannot hold it."""
+        return float(np.prod(self.sizes.astype(np.float64)))
+
+    def picks(self, codes: Codes) -> list[dict[str, Any]]:
+        """Codes [n, g] as one mapping from name to value for each row."""
+        return [{n: o[c] for n, o, c in zip(self.names, self._options, row, strict=True)} for row in codes.tolist()]
+
+    def codes(self, picked: Mapping[str, Any]) -> Codes | None:
+        """The codes [g] of a pick; None if a gene is missing or cannot hold its value."""
+        found = []
+        for name, index, options in zip(self.names, self._index, self._options, strict=True):
+            if name not in picked:
+                return None
+            code = index.get(_plain(picked[name]))
+            if code is None and not isinstance(self._distributions[name], CategoricalDistribution):
+                code = int(np.abs(np.array(options, dtype=float) - float(picked[name])).argmin())
+            if code is None:
+                return None
+            found.append(code)
+        return np.array(found, dtype=np.int64)
+
+    def fixed(self, picked: Mapping[str, Any]) -> dict[int, int]:
+        """Position of a gene to its code, for those genes of `picked` that hold one of their options."""
+        positions = {n: i for i, n in enumerate(self.names)}
+        known = {n: self._index[positions[n]].get(_plain(v)) for n, v in picked.items() if n in positions}
+        return {positions[n]: c for n, c in known.items() if c is not None}
+
+    def random(self, n: int, rng: np.random.Generator) -> Codes:
+        """Uniform codes [n, g]."""
+        return rng.integers(0, self.sizes, size=(n, len(self.sizes)))
+
+    def all(self) -> Codes:
+        """Every point of the space, codes [total, g]."""
+        return np.indices(tuple(self.sizes)).reshape(len(self.sizes), -1).T.astype(np.int64)
+
+    def features(self, codes: Codes) -> Floats:
+        """Features [n, d] of codes [n, g]: the position 0..1 of genes that have an order, indicators of the others.
+
+        A category whose options are all numbers gets both.
+        """
+        columns = []
+        for i, (options, numbers) in enumerate(zip(self._options, self._numbers, strict=True)):
+            column = codes[:, i]
+            if len(options) == 1:
+                continue
+            if numbers is not None:
+                columns.append(numbers[column][:, None])
+            if isinstance(self._distributions[self.names[i]], CategoricalDistribution) and len(options) > 2:
+                columns.append(np.sqrt(0.5) * (column[:, None] == np.arange(len(options))))
+            elif numbers is None:
+                columns.append(column[:, None].astype(np.float64))
+        return np.concatenate(columns, axis=1) if columns else np.zeros((len(codes), 1))
+
+
+def _options(distribution: BaseDistribution) -> Sequence[Any]:
+    """The options of a gene, plain Python values."""
+    match distribution:
+        case CategoricalDistribution():
+            return list(distribution.choices)
+        case IntDistribution() if not distribution.log:
+            count = (distribution.high - distribution.low) // distribution.step + 1
+            kept = np.unique(np.linspace(0, count - 1, min(count, LEVELS)).round().astype(int))
+            return [distribution.low + distribution.step * int(k) for k in kept]
+        case FloatDistribution() if distribution.step is not None:
+            count = round((distribution.high - distribution.low) / distribution.step) + 1
+            kept = np.unique(np.linspace(0, count - 1, min(count, LEVELS)).round().astype(int))
+            return [min(distribution.high, distribution.low + distribution.step * int(k)) for k in kept]
+        case IntDistribution():
+            levels = np.geomspace(distribution.low, distribution.high, LEVELS).round().astype(int)
+            return [int(v) for v in np.unique(levels)]
+        case FloatDistribution():
+            space = np.geomspace if distribution.log else np.linspace
+            levels = np.clip(space(distribution.low, distribution.high, LEVELS), distribution.low, distribution.high)
+            return [float(v) for v in np.unique(levels)]
+        case _:
+            raise TypeError(f"a distribution must be categorical, int or float, but got {distribution!r}")
+
+
+def _positions(options: Sequence[Any]) -> Floats | None:
+    """Where each option stands in the order of all, 0..1; None if they have no order."""
+    if not all(isinstance(o, int | float) and not isinstance(o, bool) for o in options) or len(options) < 2:
+        return None
+    return np.argsort(np.argsort(np.array(options, dtype=float))) / (len(options) - 1)
+
+
+def _plain(value: Any) -> Any:
+    """A key for a value: numbers to twelve digits, which survive a storage; truth values are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return (type(value).__name__, value)
+    return float(f"{value:.12g}")

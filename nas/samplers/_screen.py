@@ -1,0 +1,223 @@
+"""The screen: many children are made, each is judged by what is known and what is guessed of it, one is asked.
+
+More is better in every objective here. Nothing is kept between calls: what is asked follows from the history and the
+generator alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.pareto import non_dominated
+from nas.samplers._children import climb, farthest, level, offspring
+from nas.samplers._genes import Codes, Genes
+from nas.samplers._worth import Examples, Worth
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Picks = Sequence[Mapping[str, Any]]
+
+ENUMERATE = 1000
+"""Spaces with at most so many points are screened whole."""
+LISTED = 20_000
+"""Spaces with at most so many points are listed when children find nothing new."""
+CHILDREN, STRANGERS, GRANDCHILDREN = 300, 80, 200
+"""Children of the archive, points from the whole space, and children of the best `PARENTS` of both."""
+PARENTS = 15
+UNSCREENED = 4
+"""Every so many trials a child of the archive is asked as it comes, which keeps the guesses honest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """All that was asked so far, oldest first.
+
+    Attributes:
+        codes: [n, g].
+        values: [n, m], more is better; NaN where unknown.
+        done: [n], whether the values are those of a finished, feasible trial.
+        broken: [n], whether it finished without being feasible. Neither means that it is still running.
+    """
+
+    codes: Codes
+    values: Floats
+    done: Mask
+    broken: Mask
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knowledge:
+    """What is known of picks without evaluating them; each function takes a list of picks.
+
+    Attributes:
+        cheap: values [n, m], more is better, NaN where unknown.
+        features: [n, d] numbers that describe the picks.
+        allowed: [n] bool.
+        identity: [n] hashable names; picks of one name count as duplicates.
+    """
+
+    cheap: Callable[[Picks], Floats]
+    features: Callable[[Picks], Floats] | None = None
+    allowed: Callable[[Picks], Mask] | None = None
+    identity: Callable[[Picks], Sequence[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates: codes [n, g], known objectives [n, m] (NaN where unknown) and features [n, d]."""
+
+    codes: Codes
+    cheap: Floats
+    features: Floats
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+class Screen:
+    """Proposes codes from a history.
+
+    Args:
+        genes: the space.
+        known: what needs no evaluation.
+        history: what was asked.
+        fixed: gene position to code, where a gene is not free.
+        start: trials that spread out before anything is learned.
+        rng: all randomness.
+    """
+
+    def __init__(
+        self, genes: Genes, known: Knowledge, history: History, *, fixed: Mapping[int, int], start: int,
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        self._genes, self._known, self._history, self._fixed = genes, known, history, fixed
+        self._start, self._rng = start, rng
+        self._taken = set(self._identities(history.codes))
+
+    def propose(self) -> Codes | None:
+        """The codes [g] to ask next; None if every point has been asked or is not allowed."""
+        if len(self._history) < self._start or self._history.done.sum() < 2:
+            return self._spread_out()
+        pool = self._fresh(self._candidates())
+        if not len(pool):
+            return None
+        if len(self._history) % UNSCREENED == 0 and self._genes.total > ENUMERATE:
+            return np.asarray(pool.codes[0])
+        judge = self._judge()
+        worth = judge(pool.cheap, pool.features)
+        if self._genes.total <= ENUMERATE:
+            return self._best(pool.codes, worth)
+        best = pool.codes[np.argsort(-worth, kind="stable")[:PARENTS]]
+        young = self._new(self._offspring(best, GRANDCHILDREN))
+        if not len(young):
+            return self._best(pool.codes, worth)
+        both = np.concatenate([worth, judge(young.cheap, young.features)])
+        return self._best(np.concatenate([pool.codes, young.codes]), both)
+
+    def _best(self, codes: Codes, worth: Floats) -> Codes:
+        """The codes [g] worth the most; if nothing promises a gain, the farthest from all that was asked."""
+        if worth.max() > 0:
+            return np.asarray(codes[int(np.argmax(worth))])
+        return np.asarray(codes[farthest(codes, self._history.codes)])
+
+    def _spread_out(self) -> Codes | None:
+        """Far from all that was asked, at the next level of what is known; at first the ends of what is known."""
+        pool = self._fresh(self._genes.all() if self._genes.total <= ENUMERATE else self._random(CHILDREN))
+        if not len(pool):
+            return None
+        turn, codes = len(self._history), pool.codes
+        known = np.flatnonzero(np.isfinite(pool.cheap).all(axis=0))
+        if not len(known):
+            return np.asarray(codes[farthest(codes, self._history.codes)])
+        objective = int(known[turn % len(known)])
+        values = pool.cheap[:, objective]
+        if turn < len(known):
+            return climb(codes, values, lambda parent: self._young(parent, objective))
+        width = max(1, len(codes) // 10)
+        first = int(level(turn // len(known)) * (len(codes) - width))
+        codes = codes[np.argsort(values, kind="stable")[first : first + width]]
+        return np.asarray(codes[farthest(codes, self._history.codes)])
+
+    def _young(self, parent: Codes, objective: int) -> tuple[Codes, Floats]:
+        young = self._new(self._offspring(parent, 60))
+        return young.codes, young.cheap[:, objective]
+
+    def _candidates(self) -> Codes:
+        if self._genes.total <= ENUMERATE:
+            return self._genes.all()
+        values = self._history.values[self._history.done]
+        archive = self._history.codes[self._history.done][non_dominated(values, [True] * values.shape[1])]
+        return np.concatenate([self._offspring(archive, CHILDREN), self._random(STRANGERS)])
+
+    def _random(self, n: int) -> Codes:
+        return self._genes.random(n, self._rng)
+
+    def _offspring(self, parents: Codes, n: int) -> Codes:
+        free = ~np.isin(np.arange(len(self._genes.sizes)), list(self._fixed))
+        return offspring(parents, n, self._genes, free, self._rng)
+
+    def _fresh(self, codes: Codes) -> Pool:
+        """The new ones of the candidates, or, if there are none, of as much of the space as can be looked at."""
+        pool = self._new(codes)
+        if len(pool):
+            return pool
+        return self._new(self._genes.all() if self._genes.total <= LISTED else self._random(2000))
+
+    def _new(self, codes: Codes) -> Pool:
+        """Those that are allowed and were not asked, each once, with what is known of them."""
+        codes = codes.copy()
+        for position, code in self._fixed.items():
+            codes[:, position] = code
+        names = dict(zip(self._identities(codes), range(len(codes)), strict=True))
+        codes = codes[sorted(i for name, i in names.items() if name not in self._taken)]
+        if self._known.allowed is not None and len(codes):
+            codes = codes[np.asarray(self._known.allowed(self._genes.picks(codes)), dtype=bool)]
+        return self._pool(codes)
+
+    def _pool(self, codes: Codes) -> Pool:
+        features = self._genes.features(codes)
+        if not len(codes):
+            return Pool(codes, np.empty((0, self._history.values.shape[1])), features)
+        picks = self._genes.picks(codes)
+        if self._known.features is not None:
+            described = np.asarray(self._known.features(picks), dtype=np.float64).reshape(len(codes), -1)
+            features = np.concatenate([features, self._scaled(described)], axis=1)
+        return Pool(codes, self._known.cheap(picks), features)
+
+    def _scaled(self, described: Floats) -> Floats:
+        """Descriptions on the scale of the genes' own features, by what random points have."""
+        centre, scale = self._description
+        return (described - centre) / scale
+
+    @cached_property
+    def _description(self) -> tuple[Floats, Floats]:
+        if self._known.features is None:
+            return np.zeros(0), np.ones(0)
+        sample = self._genes.picks(self._genes.random(200, np.random.default_rng(0)))
+        described = np.asarray(self._known.features(sample), dtype=np.float64).reshape(200, -1)
+        spread = described.std(axis=0)
+        return described.mean(axis=0), 2 * np.where(spread > 1e-12, spread, 1.0)
+
+    def _identities(self, codes: Codes) -> list[Any]:
+        if self._known.identity is None or not len(codes):
+            return [row.tobytes() for row in np.ascontiguousarray(codes)]
+        return list(self._known.identity(self._genes.picks(codes)))
+
+    def _judge(self) -> Worth:
+        seen = self._pool(self._history.codes)
+        return Worth(
+            Examples(
+                cheap=seen.cheap,
+                features=seen.features,
+                values=self._history.values,
+                done=self._history.done,
+                broken=self._history.broken,
+            )
+        )

@@ -1,0 +1,161 @@
+"""What a candidate is worth: the hypervolume it may be expected to add, times how likely it is feasible.
+
+Expected hypervolume improvement (Emmerich, Giannakoglou & Naujoks 2006, https://doi.org/10.1109/TEVC.2005.859463), here
+the mean over a few evenly spread quantiles of the guessed objectives; known ones are exact. More is better everywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.pareto import non_dominated, spread
+from nas.samplers._gain import free_boxes, gains
+from nas.samplers._guess import Guess, learn
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+DRAWS = 8
+MARGIN = 0.1
+"""How far the reference point lies behind the worst values, in units of the values' range."""
+MOST_EXAMPLES = 400
+"""More are thinned out before learning, to bound the time: half of them the newest, half spread over all."""
+FRONT = {1: 1, 2: 200, 3: 50}
+"""Most members of the front that gains are computed against, by number of objectives; 16 with more."""
+LEAST_CHANCE, LEAST_DOUBT = 1e-3, 0.1
+"""Of a guess of feasibility: smallest probability, and smallest standard deviation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """What was asked: known objectives and values [n, m] (NaN where unknown), features [n, d], done and broken [n]."""
+
+    cheap: Floats
+    features: Floats
+    values: Floats
+    done: Mask
+    broken: Mask
+
+
+class Worth:
+    """Judges candidates by what was learned from examples, of which two or more are done."""
+
+    def __init__(self, examples: Examples) -> None:
+        e = self._examples = examples
+        self._objectives = e.values.shape[1]
+        rows = _thinned(np.flatnonzero(e.done))
+        self._unknown = np.flatnonzero(~np.isfinite(e.cheap[rows]).all(axis=0))
+        self._known = np.setdiff1d(np.arange(self._objectives), self._unknown)
+        self._scales = _log_scales(e.cheap[rows][:, self._known])
+        x = self._inputs(e.cheap, e.features)
+        self._guessers = [_stretched(x[rows], e.values[rows, j]) for j in self._unknown]
+        self._chance: Callable[[Floats], Guess] | None = None
+        if e.broken.any():
+            told = _thinned(np.flatnonzero(e.done | e.broken))
+            self._chance = learn(x[told], e.done[told].astype(np.float64))
+        self._set_front(x)
+
+    def __call__(self, cheap: Floats, features: Floats) -> Floats:
+        """Worth [k] of candidates with known objectives [k, m] and features [k, d]; 0 or more."""
+        x = self._inputs(cheap, features)
+        draws = self._draws(cheap, x)
+        gain = gains((draws - self._reference) / self._scale, self._boxes).mean(axis=0)
+        if self._chance is not None:
+            found = self._chance(x)
+            normal = (found.mean - 0.5) / np.sqrt(found.deviation**2 + LEAST_DOUBT**2)
+            gain = gain * np.maximum(_positive(normal), LEAST_CHANCE)
+        return np.asarray(gain)
+
+    def _set_front(self, x: Floats) -> None:
+        e, m = self._examples, self._objectives
+        values = e.values[e.done]
+        points = values
+        running = ~e.done & ~e.broken
+        if running.any():
+            points = np.concatenate([points, self._means(e.cheap[running], x[running])])
+        low, high = values.min(axis=0), values.max(axis=0)
+        front = points[non_dominated(points, [True] * m)]
+        self._scale = np.maximum(high - low, 1e-12 * np.maximum(1.0, np.abs(high)))
+        self._reference = low - MARGIN * self._scale
+        limit = FRONT.get(m, 16)
+        if len(front) > limit:
+            front = front[spread(front, [True] * m, limit)]
+        self._boxes = free_boxes((front - self._reference) / self._scale, np.zeros(m))
+
+    def _means(self, cheap: Floats, x: Floats) -> Floats:
+        means = cheap.copy()
+        for j, guesser in zip(self._unknown, self._guessers, strict=True):
+            means[:, j] = guesser(x)(0.0)
+        return means
+
+    def _draws(self, cheap: Floats, x: Floats) -> Floats:
+        """Draws [s, k, m] of the objectives."""
+        draws = np.repeat(cheap[None], DRAWS, axis=0)
+        quantiles = _quantiles(len(self._unknown))
+        for k, (j, guesser) in enumerate(zip(self._unknown, self._guessers, strict=True)):
+            value = guesser(x)
+            for s in range(DRAWS):
+                draws[s, :, j] = value(float(quantiles[s, k]))
+        return draws
+
+    def _inputs(self, cheap: Floats, features: Floats) -> Floats:
+        """Features with the known objectives beside them."""
+        return np.concatenate([features, np.nan_to_num(self._scales(cheap[:, self._known]))], axis=1)
+
+
+def _stretched(x: Floats, values: Floats) -> Callable[[Floats], Callable[[float], Floats]]:
+    """A guesser of values on a logarithmic scale that stretches the good end, where the front is decided.
+
+    What is guessed is -log(top - value); the top lies as far above the best value as that above the median. So a few
+    failures do not drown the rest, as with the logarithm of an error.
+
+    Returns:
+        Features to a function that gives the value at so many standard deviations above the mean.
+    """
+    best = float(values.max())
+    room = max(best - float(np.median(values)), 0.1 * (best - float(values.min())), 1e-9 * max(1.0, abs(best)))
+    top = best + room
+    guess = learn(x, -np.log(top - values))
+
+    def at(asked: Floats) -> Callable[[float], Floats]:
+        found = guess(asked)
+        return lambda deviations: top - np.exp(np.minimum(-found.mean - deviations * found.deviation, 300.0))
+
+    return at
+
+
+def _log_scales(known: Floats) -> Callable[[Floats], Floats]:
+    """Known objectives as features: logarithms where all have one sign, to mean 0 and deviation 1/2."""
+    signs = np.where((known < 0).all(axis=0), -1.0, 1.0)
+    logs = (known * signs > 0).all(axis=0) & np.isfinite(known).all(axis=0)
+
+    def raw(v: Floats) -> Floats:
+        positive = np.maximum(v * signs, 1e-300)
+        return np.where(logs, np.log(positive), v)
+
+    centre, scale = raw(known).mean(axis=0), raw(known).std(axis=0)
+    scale = 2 * np.where(scale > 1e-12, scale, 1.0)
+    return lambda v: (raw(v) - centre) / scale
+
+
+def _positive(normal: Floats) -> Floats:
+    """Probability that a normal variable of this mean and deviation 1 is positive."""
+    return np.array([NormalDist().cdf(v) for v in normal.tolist()])
+
+
+def _thinned(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    if len(rows) <= MOST_EXAMPLES:
+        return rows
+    half = MOST_EXAMPLES // 2
+    spread_over = np.linspace(0, len(rows) - half - 1, half).astype(int)
+    return np.asarray(rows[np.concatenate([spread_over, np.arange(len(rows) - half, len(rows))])])
+
+
+def _quantiles(n: int) -> Floats:
+    """Draws [s, n] of standard normals, evenly spread in each column; columns are shuffled against each other."""
+    line = np.array([NormalDist().inv_cdf((i + 0.5) / DRAWS) for i in range(DRAWS)])
+    rng = np.random.default_rng(0)
+    return np.stack([line, *(rng.permutation(line) for _ in range(n - 1))], axis=1)

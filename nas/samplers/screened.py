@@ -1,0 +1,179 @@
+"""Children of the archive, screened before they are asked: our own sampler, usable with any Optuna study.
+
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=ScreenedSampler(cheap=latency_of, seed=0))
+
+Each trial: children of the non-dominated trials by mutation and crossover; objectives that need no evaluation are
+computed (`cheap`), the others guessed with their uncertainty; the child with the largest expected hypervolume gain is
+asked. Nothing is asked twice, running trials count as if they had come out as guessed, and the first trials spread out
+over the space and over what is known.
+
+The split into cheap and expensive objectives is that of LEMONADE (https://arxiv.org/abs/1804.09081), guesses instead of
+evaluations are those of BANANAS (https://arxiv.org/abs/1910.11858). Different here: the gain is hypervolume, exact for
+what is known; guesses come from a small Gaussian process over genes and descriptions; and no state is kept: the
+same seed and history ask the same, from whichever process.
+"""
+
+import logging
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.search_space import intersection_search_space
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.samplers._genes import Genes
+from nas.samplers._screen import History, Knowledge, Picks, Screen
+
+logger = logging.getLogger(__name__)
+
+START = 10
+"""Trials that spread out before anything is learned."""
+
+PICKS = "screened:picks"
+"""System attribute of a trial: what was asked, so that other workers see it before its genes are suggested."""
+
+
+class ScreenedSampler(optuna.samplers.BaseSampler):
+    """Asks the child with the largest expected hypervolume gain. For one objective that is expected improvement.
+
+    The space is flat: what all finished trials had in common, or `space`. Categories, integers and floats with a step
+    are searched exactly, ranges without a step on a grid of 64 values. Genes outside it are drawn at random. Functions
+    below take a list of picks (mappings from gene to value) and must give the same answer each time.
+
+    A trial whose constraints (`trial.set_constraint`) are not all 0 or less is infeasible: it is not repeated, what it
+    says of feasibility is learned, and its objective values are ignored. A failed trial counts as infeasible.
+
+    Args:
+        seed: of all randomness; None draws one.
+        cheap: objective values [n, m] in the study's units and order, NaN where unknown. Those that it knows are
+            taken as exact and never guessed.
+        features: numbers [n, d] that describe picks to the guesser, beside the genes.
+        allowed: bool [n]; what is not allowed is never asked.
+        identity: names [n]; picks of one name are one candidate and are asked once.
+        space: name to distribution; lets the very first trial spread out too.
+        start: trials before anything is learned, 2 or more.
+
+    Raises:
+        ValueError: `start` is below 2, or a function above returns another shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        cheap: Callable[[Picks], npt.ArrayLike] | None = None,
+        features: Callable[[Picks], npt.ArrayLike] | None = None,
+        allowed: Callable[[Picks], npt.ArrayLike] | None = None,
+        identity: Callable[[Picks], Sequence[Any]] | None = None,
+        space: Mapping[str, BaseDistribution] | None = None,
+        start: int = START,
+    ) -> None:
+        if start < 2:
+            raise ValueError(f"start must be 2 or more, but got {start}; two trials are the least to learn from")
+        self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self._cheap, self._features, self._allowed, self._identity = cheap, features, allowed, identity
+        self._space, self._start = space, start
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The given space, or what all finished trials have in common; genes with one option are left out."""
+        found = dict(self._space) if self._space is not None else intersection_search_space(study.get_trials(False))
+        return {name: d for name, d in sorted(found.items()) if not d.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """All genes of the next trial; nothing if the space is not known yet or holds nothing new."""
+        if not search_space:
+            return {}
+        genes = Genes(search_space)
+        fixed = genes.fixed(trial.system_attrs.get("fixed_params", {}))
+        screen = Screen(
+            genes, self._knowledge(study), self._history(study, trial, genes),
+            fixed=fixed, start=self._start, rng=np.random.default_rng([self._seed, trial.number]),
+        )  # fmt: skip
+        codes = screen.propose()
+        if codes is None:
+            logger.warning("every point of the space was asked; trial %d repeats one at random", trial.number)
+            codes = genes.random(1, np.random.default_rng([self._seed, trial.number]))[0]
+        picked = genes.picks(codes[None])[0]
+        study._storage.set_trial_system_attr(trial._trial_id, PICKS, picked)
+        return picked
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A uniform value that depends on seed, trial and gene only."""
+        numbers = (self._seed, trial.number, zlib.crc32(param_name.encode()))
+        random = optuna.samplers.RandomSampler(seed=int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+        return random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _history(self, study: Study, trial: FrozenTrial, genes: Genes) -> History:
+        signs = _signs(study)
+        rows: list[tuple[Any, ...]] = []
+        for old in study.get_trials(deepcopy=False):
+            picked = {**old.system_attrs.get(PICKS, {}), **old.system_attrs.get("fixed_params", {}), **old.params}
+            codes = genes.codes(picked) if old.number != trial.number else None
+            if codes is None or old.state == TrialState.WAITING:
+                continue
+            feasible = all(v <= 0 for v in old.constraints.values())
+            values = np.full(len(signs), np.nan)
+            if old.state == TrialState.COMPLETE and feasible:
+                values = signs * np.array(old.values, dtype=np.float64)
+            done = bool(np.isfinite(values).all())
+            rows.append((codes, values, done, not done and old.state != TrialState.RUNNING))
+        return History(
+            codes=np.array([r[0] for r in rows], dtype=np.int64).reshape(len(rows), len(genes.names)),
+            values=np.array([r[1] for r in rows], dtype=np.float64).reshape(len(rows), len(signs)),
+            done=np.array([r[2] for r in rows], dtype=bool),
+            broken=np.array([r[3] for r in rows], dtype=bool),
+        )
+
+    def _knowledge(self, study: Study) -> Knowledge:
+        signs = _signs(study)
+
+        def cheap(picks: Picks) -> npt.NDArray[np.float64]:
+            if self._cheap is None:
+                return np.full((len(picks), len(signs)), np.nan)
+            return signs * _shaped("cheap", self._cheap(picks), (len(picks), len(signs)))
+
+        return Knowledge(
+            cheap=cheap,
+            features=_checked("features", self._features),
+            allowed=_checked("allowed", self._allowed),
+            identity=self._identity,
+        )
+
+
+def make(seed: int, **knowledge: Any) -> optuna.samplers.BaseSampler:
+    """A sampler; the same seed on the same history asks the same. For `knowledge` see `ScreenedSampler`."""
+    return ScreenedSampler(seed=seed, **knowledge)
+
+
+def _signs(study: Study) -> npt.NDArray[np.float64]:
+    return np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
+
+
+def _checked(name: str, ask: Callable[[Picks], npt.ArrayLike] | None) -> Callable[[Picks], Any] | None:
+    """The function with its answers' first dimension checked."""
+    if ask is None:
+        return None
+
+    def checked(picks: Picks) -> npt.NDArray[Any]:
+        answer = np.asarray(ask(picks))
+        if answer.ndim == 0 or len(answer) != len(picks):
+            raise ValueError(f"{name} must give {len(picks)} rows for {len(picks)} picks, but gave {answer.shape}")
+        return answer
+
+    return checked
+
+
+def _shaped(name: str, answer: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    array = np.asarray(answer, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{name} must give an array {shape}, one row a pick, but gave {array.shape}")
+    return array

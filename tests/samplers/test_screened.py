@@ -1,0 +1,267 @@
+"""The screened sampler: Optuna's own kit, and what it promises beyond the contract of all samplers."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from nas.pareto import hypervolume
+from nas.samplers._genes import Genes
+from nas.samplers.screened import ScreenedSampler
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from optuna.testing.pytest_samplers import (
+        BasicSamplerTestCase,
+        MultiObjectiveSamplerTestCase,
+        RelativeSamplerTestCase,
+    )
+
+SPACE: dict[str, BaseDistribution] = {
+    "op": CategoricalDistribution(("conv", "pool", "skip")),
+    "kernel": CategoricalDistribution((3, 5, 9)),
+    "width": IntDistribution(8, 64, step=8),
+    "sparsity": FloatDistribution(0.0, 0.75, step=0.25),
+    "depth": IntDistribution(1, 6),
+}
+Picked = Mapping[str, Any]
+
+
+class TestOptunaKit(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: ScreenedSampler(seed=1, start=3)
+
+
+def accuracy(picked: Picked) -> float:
+    good = {"conv": 0.2, "pool": 0.05, "skip": 0.0}[picked["op"]]
+    return float(0.4 + good + 0.05 * np.log2(picked["width"]) - 0.2 * picked["sparsity"] + 0.03 * picked["depth"])
+
+
+def latency(picked: Picked) -> float:
+    cost = {"conv": 1.0, "pool": 0.3, "skip": 0.05}[picked["op"]] * picked["kernel"]
+    return float(0.1 + cost * picked["depth"] * (picked["width"] * (1 - picked["sparsity"])) / 64)
+
+
+def cheap(picks: Sequence[Picked]) -> np.ndarray:
+    return np.array([[np.nan, latency(p)] for p in picks])
+
+
+def a_study(sampler: BaseSampler) -> optuna.Study:
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def go_on(study: optuna.Study, trials: int, make: Callable[[], BaseSampler] | None = None) -> list[dict[str, Any]]:
+    for _ in range(trials):
+        if make is not None:
+            study.sampler = make()
+        trial = study.ask(SPACE)
+        study.tell(trial, [accuracy(trial.params), latency(trial.params)])
+    return [t.params for t in study.trials]
+
+
+def names(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
+    return [tuple(p[n] for n in SPACE) for p in picks]
+
+
+def test_nothing_is_asked_twice_until_all_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    space: dict[str, BaseDistribution] = {"a": IntDistribution(0, 4), "b": CategoricalDistribution(("x", "y", "z"))}
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=ScreenedSampler(seed=0, start=4, space=space))
+    for _ in range(15):
+        trial = study.ask(space)
+        study.tell(trial, [trial.params["a"], (trial.params["a"] - 2) ** 2 + ord(trial.params["b"])])
+    assert len({tuple(sorted(t.params.items())) for t in study.trials}) == 15
+    assert "every point" not in caplog.text
+    study.ask(space)
+    assert "every point of the space was asked" in caplog.text
+
+
+def test_it_needs_fewer_trials_than_chance() -> None:
+    def volume(sampler: BaseSampler) -> float:
+        study = a_study(sampler)
+        go_on(study, 40)
+        return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
+
+    ours = np.mean([volume(ScreenedSampler(seed=s, cheap=cheap, space=SPACE)) for s in range(2)])
+    blind = np.mean([volume(ScreenedSampler(seed=s, space=SPACE)) for s in range(2)])
+    chance = np.mean([volume(optuna.samplers.RandomSampler(seed=s)) for s in range(6)])
+    assert ours > chance
+    assert blind > chance
+
+
+def test_what_is_cheap_is_taken_as_exact() -> None:
+    """With all objectives known nothing is left to guess: each pick gains the most, by a slow twin."""
+    space = {**SPACE, "width": IntDistribution(8, 32, step=8)}
+    points = Genes(space).picks(Genes(space).all())
+    known = np.array([[accuracy(p), latency(p)] for p in points])
+    told = dict(zip(names(points), known, strict=True))
+
+    def all_known(picks: Sequence[Picked]) -> np.ndarray:
+        return np.array([told[n] for n in names(picks)])
+
+    study = a_study(ScreenedSampler(seed=0, cheap=all_known, space=space))
+    asked: list[Any] = []
+    for number in range(18):
+        trial = study.ask(space)
+        mine = told[names([trial.params])[0]]
+        if number >= 10:
+            old = np.array(asked)
+            worst = [
+                *(old.min(axis=0) - 0.1 * np.ptp(old, axis=0))[:1],
+                *(old.max(axis=0) + 0.1 * np.ptp(old, axis=0))[1:],
+            ]
+            grown = [hypervolume(np.vstack([old, p]), worst, [True, False]) for p in [mine, *known]]
+            assert grown[0] == pytest.approx(max(grown), rel=1e-9)
+        asked.append(mine)
+        study.tell(trial, mine.tolist())
+
+
+def test_the_end_of_what_is_known_comes_first() -> None:
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    first = study.ask(SPACE).params
+    assert (first["op"], first["kernel"], first["depth"], first["width"], first["sparsity"]) == ("skip", 3, 1, 8, 0.75)
+
+
+def test_limits_that_are_known_are_never_broken() -> None:
+    def narrow(picks: Sequence[Picked]) -> np.ndarray:
+        return np.array([p["width"] <= 32 for p in picks])
+
+    picks = go_on(a_study(ScreenedSampler(seed=0, allowed=narrow, space=SPACE)), 30)
+    assert all(p["width"] <= 32 for p in picks)
+
+
+def test_limits_that_are_told_are_learned() -> None:
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    for _ in range(50):
+        trial = study.ask(SPACE)
+        broken = trial.params["op"] == "conv"
+        trial.set_constraint("no_conv", float(broken))
+        study.tell(trial, [0.0 if broken else accuracy(trial.params), latency(trial.params)])
+    convs = [t.params["op"] == "conv" for t in study.trials]
+    assert any(convs[:10])
+    assert np.mean(convs[20:]) < 0.2, "the share of chance is a third"
+
+
+def test_failed_trials_are_not_repeated() -> None:
+    study = a_study(ScreenedSampler(seed=0, space=SPACE))
+    for i in range(30):
+        trial = study.ask(SPACE)
+        if i % 3 == 0:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, [accuracy(trial.params), latency(trial.params)])
+    asked = names([t.params for t in study.trials])
+    assert len(set(asked)) == len(asked)
+
+
+def test_running_trials_count() -> None:
+    """Workers that ask at the same moment are not sent to the same place, nor to its nearest neighbours only."""
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    go_on(study, 20)
+    running = [study.ask(SPACE) for _ in range(8)]
+    asked = names([t.params for t in running])
+    assert len(set(asked)) == 8
+    assert not set(asked) & set(names([t.params for t in study.trials[:20]]))
+    assert len({t.params["width"] for t in running} | {t.params["depth"] for t in running}) > 3
+
+
+def test_a_running_trial_counts_before_its_genes_are_suggested() -> None:
+    sampler = ScreenedSampler(seed=0, space=SPACE)
+    study = a_study(sampler)
+    go_on(study, 12)
+    first = study.ask()
+    picked = first.relative_params
+    assert study.trials[-1].params == {}
+    asked = [study.ask(SPACE).params for _ in range(6)]
+    assert names([picked])[0] not in names(asked)
+
+
+def test_a_fresh_sampler_for_each_trial_asks_the_same() -> None:
+    whole = go_on(a_study(ScreenedSampler(seed=3, cheap=cheap)), 25)
+    fresh = a_study(optuna.samplers.RandomSampler())
+    assert go_on(fresh, 25, lambda: ScreenedSampler(seed=3, cheap=cheap)) == whole
+    assert go_on(a_study(ScreenedSampler(seed=4, cheap=cheap)), 25) != whole
+
+
+def test_resumed_in_the_middle_it_finds_the_same() -> None:
+    whole = a_study(ScreenedSampler(seed=5, cheap=cheap))
+    go_on(whole, 26)
+    half = a_study(ScreenedSampler(seed=5, cheap=cheap))
+    go_on(half, 13)
+    resumed = a_study(ScreenedSampler(seed=5, cheap=cheap))
+    resumed.add_trials(half.trials)
+    go_on(resumed, 13)
+    assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
+    assert [t.values for t in resumed.best_trials] == [t.values for t in whole.best_trials]
+
+
+def test_enqueued_genes_are_kept_and_the_others_chosen_around_them() -> None:
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    go_on(study, 15)
+    done = study.trials[3].params
+    study.enqueue_trial({n: done[n] for n in ("op", "kernel", "width", "sparsity")})
+    trial = study.ask(SPACE)
+    assert all(trial.params[n] == done[n] for n in ("op", "kernel", "width", "sparsity"))
+    assert trial.params["depth"] != done["depth"]
+
+
+def test_picks_of_one_name_are_asked_once() -> None:
+    """Sparsity has no effect where the operation is a skip."""
+
+    def identity(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
+        return [tuple((n, p[n]) for n in SPACE if p["op"] != "skip" or n == "depth") for p in picks]
+
+    picks = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, identity=identity, space=SPACE)), 40)
+    assert len(set(identity(picks))) == 40
+
+
+def test_three_objectives_two_of_them_guessed() -> None:
+    study = optuna.create_study(
+        directions=["maximize", "minimize", "minimize"], sampler=ScreenedSampler(seed=0, space=SPACE)
+    )
+    for _ in range(16):
+        trial = study.ask(SPACE)
+        study.tell(trial, [accuracy(trial.params), latency(trial.params), float(trial.params["width"])])
+    asked = names([t.params for t in study.trials])
+    assert len(set(asked)) == 16
+
+
+@pytest.mark.parametrize("answer", [np.zeros((3, 1)), np.zeros(2)])
+def test_a_wrong_shape_is_said(answer: np.ndarray) -> None:
+    study = a_study(ScreenedSampler(seed=0, cheap=lambda picks: answer, space=SPACE))
+    with pytest.raises(ValueError, match="cheap must give an array"):
+        study.ask(SPACE)
+    study = a_study(ScreenedSampler(seed=0, allowed=lambda picks: answer, space=SPACE))
+    with pytest.raises(ValueError, match=r"allowed must give \d+ rows"):
+        study.ask(SPACE)
+
+
+def test_too_small_a_start_is_refused() -> None:
+    with pytest.raises(ValueError, match="start must be 2 or more"):
+        ScreenedSampler(start=1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5),
+    directions=st.lists(st.sampled_from(["minimize", "maximize"]), min_size=1, max_size=3),
+    seed=st.integers(0, 1000),
+)
+def test_any_space_is_searched_without_repeats(sizes: list[int], directions: list[str], seed: int) -> None:
+    space: dict[str, BaseDistribution] = {f"g{i}": IntDistribution(0, n - 1) for i, n in enumerate(sizes)}
+    trials = min(int(np.prod(sizes)), 12)
+    study = optuna.create_study(directions=directions, sampler=ScreenedSampler(seed=seed, start=4, space=space))
+    noise = np.random.default_rng(seed)
+    for _ in range(trials):
+        trial = study.ask(space)
+        trial.set_constraint("c", float(noise.random() - 0.7))
+        study.tell(trial, noise.random(len(directions)).tolist())
+    assert len({tuple(t.params.values()) for t in study.trials}) == trials

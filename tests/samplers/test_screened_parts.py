@@ -1,0 +1,111 @@
+"""The parts of the screened sampler against closed forms and slow twins."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from nas.pareto import hypervolume
+from nas.samplers._gain import free_boxes, gains
+from nas.samplers._genes import LEVELS, Genes
+from nas.samplers._guess import learn
+
+
+@settings(max_examples=60, deadline=None)
+@given(m=st.integers(1, 4), n=st.integers(0, 7), seed=st.integers(0, 10_000), ties=st.booleans())
+def test_a_gain_is_what_the_hypervolume_grows_by(m: int, n: int, seed: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    front, points = rng.random((n, m)), rng.random((6, m)) * 1.4 - 0.2
+    if ties:
+        front, points = front.round(1), points.round(1)
+    reference = np.full(m, 0.1)
+    up = [True] * m
+    before = hypervolume(front, reference.tolist(), up)
+    grown = [hypervolume(np.vstack([front, p]), reference.tolist(), up) - before for p in points]
+    np.testing.assert_allclose(gains(points, free_boxes(front, reference)), grown, atol=1e-12)
+
+
+def test_gains_of_many_points_keep_their_shape_and_unknown_ones_gain_nothing() -> None:
+    boxes = free_boxes(np.array([[1.0, 2.0], [2.0, 1.0]]), np.zeros(2))
+    points = np.array([[[2.0, 2.0], [3.0, 3.0]], [[1.0, 1.0], [np.nan, 9.0]]])
+    np.testing.assert_allclose(gains(points, boxes), [[1.0, 6.0], [0.0, 0.0]])
+
+
+SPACE: dict[str, BaseDistribution] = {
+    "word": CategoricalDistribution(("a", "b", "c")),
+    "number": CategoricalDistribution((32, 8, 16)),
+    "truth": CategoricalDistribution((True, False)),
+    "one": CategoricalDistribution((48,)),
+    "step": FloatDistribution(-1.0, 1.0, step=0.1),
+    "log": FloatDistribution(1e-4, 1.0, log=True),
+    "int": IntDistribution(1, 9, step=2),
+    "wide": IntDistribution(1, 100_000, log=True),
+    "many": IntDistribution(0, 999),
+}
+
+
+def test_codes_and_picks_are_each_others_inverse() -> None:
+    genes = Genes(SPACE)
+    codes = genes.random(200, np.random.default_rng(0))
+    picks = genes.picks(codes)
+    for row, picked in zip(codes, picks, strict=True):
+        assert (genes.codes(picked) == row).all()
+        for name, distribution in SPACE.items():
+            assert distribution._contains(distribution.to_internal_repr(picked[name]))
+            assert type(picked[name]) is not np.float64
+    assert genes.codes({"word": "a"}) is None
+    assert genes.codes({**picks[0], "word": "z"}) is None
+
+
+def test_ranges_have_their_own_options_and_wide_ones_a_grid() -> None:
+    sizes = dict(zip(SPACE, Genes(SPACE).sizes.tolist(), strict=True))
+    assert (sizes["word"], sizes["one"], sizes["step"], sizes["int"]) == (3, 1, 21, 5)
+    assert (sizes["log"], sizes["many"]) == (LEVELS, LEVELS)
+    assert 32 < sizes["wide"] <= LEVELS
+
+
+def test_numbers_have_an_order_in_the_features_and_words_have_none() -> None:
+    genes = Genes({"n": SPACE["number"], "w": SPACE["word"]})
+    f = genes.features(np.array([[1, 0], [2, 1], [0, 2]]))  # 8 a, 16 b, 32 c
+    np.testing.assert_allclose(f[:, 0], [0, 0.5, 1])
+    words = f[:, 4:]
+    distances = ((words[:, None] - words[None]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(distances, 1 - np.eye(3))
+
+
+def test_every_point_of_a_small_space_is_listed_once() -> None:
+    genes = Genes({"a": IntDistribution(0, 2), "b": CategoricalDistribution(("x", "y"))})
+    assert genes.total == 6
+    assert len({tuple(row) for row in genes.all().tolist()}) == 6
+
+
+def test_a_guess_knows_what_it_saw_and_doubts_what_it_did_not() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((60, 5))
+    y = 3 * x[:, 0] - 2 * x[:, 1] + x[:, 2] * x[:, 3]
+    new = rng.random((200, 5))
+    truth = 3 * new[:, 0] - 2 * new[:, 1] + new[:, 2] * new[:, 3]
+    seen, unseen, far = (learn(x, y)(z) for z in (x, new, new + 3))
+    assert np.corrcoef(unseen.mean, truth)[0, 1] > 0.98
+    assert np.abs(seen.mean - y).mean() < np.abs(unseen.mean - truth).mean()
+    assert seen.deviation.mean() < unseen.deviation.mean() < far.deviation.mean()
+    inside = np.abs(unseen.mean - truth) < 2 * unseen.deviation
+    assert inside.mean() > 0.8
+
+
+def test_a_guess_at_noise_is_the_mean_and_at_a_constant_the_constant() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.random((80, 4)), rng.normal(size=80)
+    noise = learn(x, y)(rng.random((50, 4)))
+    assert np.abs(noise.mean).max() < 1.2
+    constant = learn(x, np.full(80, 7.0))(x[:3])
+    assert constant.mean.tolist() == [7.0] * 3
+    assert constant.deviation.tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_two_examples_are_enough(n: int) -> None:
+    found = learn(np.eye(3)[:n], np.arange(n, dtype=float))(np.eye(3))
+    assert np.isfinite(found.mean).all()
+    assert np.isfinite(found.deviation).all()
