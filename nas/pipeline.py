@@ -131,7 +131,13 @@ class Evaluator:
     watch: Watch = lambda _: None
 
     def evaluate(
-        self, candidate: Candidate, *, trial: int, promote: Promote, deadline: Callable[[], bool] = lambda: False
+        self,
+        candidate: Candidate,
+        *,
+        trial: int,
+        promote: Promote,
+        deadline: Callable[[], bool] = lambda: False,
+        stop: Callable[[], bool] | None = None,
     ) -> Record:
         """Everything about one candidate of the search. Never raises for what a candidate can do wrong.
 
@@ -140,11 +146,12 @@ class Evaluator:
             trial: number of its Optuna trial.
             promote: decides after each rung.
             deadline: whether the time for the search is over; the candidate then ends with the rung it is in.
+            stop: asked before each training step; True ends the rung there, and the record says how far it came.
         """
         clock, blank = Clock(), self._blank(candidate, trial, "search")
-        return self._caught(blank, clock, lambda: self._evaluated(blank, clock, promote, deadline))
+        return self._caught(blank, clock, lambda: self._evaluated(blank, clock, promote, deadline, stop))
 
-    def verify(self, record: Record, *, epochs: float, stop: Callable[[], bool] = lambda: False) -> Record:
+    def verify(self, record: Record, *, epochs: float, stop: Callable[[], bool] | None = None) -> Record:
         """Train a member of the front on from what it has learned, and read all figures off the new file.
 
         Never raises for what a candidate can do wrong.
@@ -207,21 +214,22 @@ class Evaluator:
         cycle: Cycle,
         clock: Clock,
         stop: Callable[[], bool] | None = None,
-    ) -> nn.Module:
-        """A net trained for one cycle. A fresh one learns wide first and is pruned half-way."""
+    ) -> tuple[nn.Module, float]:
+        """A net trained for one cycle, and the epochs it came. A fresh one learns wide first and is pruned half-way."""
         if net is not None:
-            return self._fit(candidate, net, cycle, clock, stop)
+            return net, self._fit(candidate, net, cycle, clock, stop)
         torch.manual_seed(self._seed(candidate, -1))
         wide = self.build(candidate, pruned=False)
         if not candidate.is_pruned:
-            return self._fit(candidate, wide, cycle, clock, stop)
+            return wide, self._fit(candidate, wide, cycle, clock, stop)
         half = replace(cycle, epochs=cycle.epochs / 2)
-        self._fit(candidate, wide, replace(half, what=f"{cycle.what}, before pruning"), clock, stop)
+        came = self._fit(candidate, wide, replace(half, what=f"{cycle.what}, before pruning"), clock, stop)
         slim = self.build(candidate, pruned=True)
         with clock("prune"):
             for compressor in self.compressors:
                 compressor.on_model(wide, slim, input_shape=self.data.input_shape)
-        return self._fit(candidate, slim, replace(half, what=f"{cycle.what}, after pruning"), clock, stop)
+        after = replace(half, what=f"{cycle.what}, after pruning")
+        return slim, came + self._fit(candidate, slim, after, clock, stop)
 
     def resume(self, candidate: Candidate) -> tuple[nn.Module | None, int]:
         """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first."""
@@ -278,7 +286,14 @@ class Evaluator:
             finished=_now(),
         )  # fmt: skip
 
-    def _evaluated(self, blank: Record, clock: Clock, promote: Promote, deadline: Callable[[], bool]) -> Record:
+    def _evaluated(
+        self,
+        blank: Record,
+        clock: Clock,
+        promote: Promote,
+        deadline: Callable[[], bool],
+        stop: Callable[[], bool] | None,
+    ) -> Record:
         candidate = blank.candidate
         self.watch("export untrained, measure")
         draft = self.draft(candidate, clock)
@@ -299,19 +314,23 @@ class Evaluator:
             what = f"rung {rung + 1} of {len(rungs)}"
             had = rungs[rung - 1] * self.config.epochs if rung else 0.0
             cycle = Cycle(what=what, stage=rung, epochs=share * self.config.epochs, had=had)
-            net = self.train(candidate, net, cycle, clock)
+            net, came = self.train(candidate, net, cycle, clock, stop)
             rung += 1
+            if stop is not None and stop():  # not kept as a finished rung
+                return self.finish(replace(blank, rung=rung, epochs=had + came), net, clock)
             self._save(candidate, net, rung)
         return self.finish(replace(blank, rung=rung, epochs=rungs[rung - 1] * self.config.epochs), net, clock)
 
-    def _verified(self, blank: Record, record: Record, epochs: float, stop: Callable[[], bool], clock: Clock) -> Record:
+    def _verified(
+        self, blank: Record, record: Record, epochs: float, stop: Callable[[], bool] | None, clock: Clock
+    ) -> Record:
         net, rung = self.resume(record.candidate)
-        had = record.epochs if net is not None else 0.0
+        had = self.config.rungs[rung - 1] * self.config.epochs if net is not None else 0.0
         if net is None:  # its weights are gone: it is trained from scratch, for all of its epochs
             epochs += record.epochs
         cycle = Cycle(what="final training", stage=len(self.config.rungs), epochs=epochs, had=had)
-        trained = self.train(record.candidate, net, cycle, clock, stop)
-        return self.finish(replace(blank, rung=max(rung, record.rung), epochs=had + epochs), trained, clock)
+        trained, came = self.train(record.candidate, net, cycle, clock, stop)
+        return self.finish(replace(blank, rung=max(rung, record.rung), epochs=had + came), trained, clock)
 
     def _caught(self, blank: Record, clock: Clock, work: Callable[[], Record]) -> Record:
         """What `work` returns, or why it failed: one candidate must never stop a search of hours."""
@@ -352,7 +371,7 @@ class Evaluator:
 
     def _fit(
         self, candidate: Candidate, net: nn.Module, cycle: Cycle, clock: Clock, stop: Callable[[], bool] | None
-    ) -> nn.Module:
+    ) -> float:
         recipe = recipe_for(sum(p.numel() for p in net.parameters()))
         execution = self._execution(candidate, net, recipe.batch_size, clock)
 
@@ -360,12 +379,12 @@ class Evaluator:
             self.watch(f"{cycle.what}: epoch {epoch:.1f} of {cycle.epochs:.1f}, loss {loss:.2f}")
 
         with clock("train"):
-            train(
+            curve = train(
                 net, self.data.train, classes=len(self.data.classes), epochs=cycle.epochs, recipe=recipe,
                 execution=execution, seed=self._seed(candidate, cycle.stage), lr_scale=cycle.lr_scale,
                 should_stop=stop, progress=say,
             )  # fmt: skip
-        return net
+        return curve.epochs if stop is not None and stop() else cycle.epochs
 
     def _execution(self, candidate: Candidate, net: nn.Module, batch_size: int, clock: Clock) -> Execution:
         """The form this candidate is trained in: measured once, kept on disk, so that a resumed training repeats."""

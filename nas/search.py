@@ -42,6 +42,8 @@ MAX_REPEATS = 200
 """Proposals in a row that are known already, after which the space counts as exhausted."""
 TARGET_FACTS = ("title", "runtime", "latency")
 """Fields of a profile that latencies depend on."""
+GRACE = 0.1
+"""Share of the budget by which a rung may outlast the search."""
 HOST = "cpu"
 """Target word of this machine."""
 SIDE_RUNTIME = "onnxruntime"
@@ -167,7 +169,7 @@ class Searcher:
                     continue
                 epochs = self._final_epochs(member, len(chosen) - position)
                 if epochs > 0:
-                    self.folder.append(self.evaluator.verify(member, epochs=epochs))
+                    self.folder.append(self.evaluator.verify(member, epochs=epochs, stop=self._clock(1.0)))
             self._refresh()
 
     def close(self) -> RunFolder:
@@ -200,7 +202,11 @@ class Searcher:
             return None
         self._say(f"trial {ask.number}")
         record = self.evaluator.evaluate(
-            candidate, trial=ask.number, promote=self._promoter(candidate), deadline=self._search_is_over
+            candidate,
+            trial=ask.number,
+            promote=self._promoter(candidate),
+            deadline=self._search_is_over,
+            stop=self._clock(self._search_share),
         )
         self.folder.append(record)
         return record
@@ -246,11 +252,26 @@ class Searcher:
     def _search_is_over(self) -> bool:
         """Whether trials or time of the search are spent."""
         self.folder.tick(self._started)
-        share = self.config.search_share if self.config.verify and self.config.final_epochs else 1.0
+        share = self._search_share
         if self.config.budget is not None and self.folder.spent_s() >= share * self.config.budget:
             return True
         done = sum(r.phase == "search" for r in self.folder.records())
         return self.config.trials is not None and done >= self.config.trials
+
+    @property
+    def _search_share(self) -> float:
+        """Share of the budget for the search itself; all of it where nothing is verified."""
+        return self.config.search_share if self.config.verify and self.config.final_epochs else 1.0
+
+    def _clock(self, share: float) -> Callable[[], bool] | None:
+        """Whether so much of the budget is spent, cheap enough to be asked before each step; None without a budget.
+
+        A tenth of the budget is allowed on top, so that what is nearly done comes to its end.
+        """
+        if self.config.budget is None:
+            return None
+        end = time.monotonic() + (min(share + GRACE, 1.0) * self.config.budget - self.folder.spent_s())
+        return lambda: time.monotonic() > end
 
     def _same_data(self, data: FaceData) -> str:
         """The data's digest, after making sure that the run was started with the same data."""

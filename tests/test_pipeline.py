@@ -412,3 +412,13 @@ def test_the_form_of_training_is_kept_unless_another_device_is_asked_for(
 )
 def test_a_short_cycle_after_a_long_one_learns_slower(epochs: float, had: float, wanted: float) -> None:
     assert Cycle(what="", stage=0, epochs=epochs, had=had).lr_scale == pytest.approx(wanted)
+
+
+def test_a_rung_that_the_clock_ends_says_how_far_it_came_and_is_no_finished_rung(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
+    evaluator = make()
+    found = evaluate(evaluator, stop=lambda: True)
+    assert (found.status, found.rung, len(trainings)) == ("complete", 1, 1)
+    assert found.epochs < trainings[0].epochs
+    assert evaluator.resume(found.candidate) == (None, 0)

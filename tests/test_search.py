@@ -44,7 +44,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 RUNGS = (1 / 9, 1 / 3, 1.0)
 FACES = learnable_faces(train=32, val=24, test=12)
-FILES = {"config.toml", "environment.json", "data.json", "journal.log", "records.jsonl", "rungs.jsonl"}
+FILES = {"config.toml", "environment.json", "data.json", "target.json", "journal.log", "records.jsonl", "rungs.jsonl"}
 FILES |= {"pareto.csv", "pareto.json", "importance.json", "report.html"}
 
 
@@ -111,7 +111,7 @@ def test_a_finished_search_holds_what_was_promised(finished: RunFolder) -> None:
     assert all(r.test is None for r in records)
     assert_whole(finished)
     assert "plotly" in (finished.path / "report.html").read_text()
-    notes = json.loads((finished.path / "data.json").read_text())
+    notes = json.loads((finished.path / "data.json", "target.json").read_text())
     assert (notes["train"], notes["val"], notes["test"], notes["synthetic"]) == (32, 24, 12, True)
 
 
