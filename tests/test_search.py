@@ -111,7 +111,7 @@ def test_a_finished_search_holds_what_was_promised(finished: RunFolder) -> None:
     assert all(r.test is None for r in records)
     assert_whole(finished)
     assert "plotly" in (finished.path / "report.html").read_text()
-    notes = json.loads((finished.path / "data.json", "target.json").read_text())
+    notes = json.loads((finished.path / "data.json").read_text())
     assert (notes["train"], notes["val"], notes["test"], notes["synthetic"]) == (32, 24, 12, True)
 
 
