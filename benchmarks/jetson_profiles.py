@@ -58,7 +58,7 @@ def rows(tables: Iterable[Path], onnx_folder: Path | None) -> tuple[list[Row], s
     found, unknown = [], set()
     nets = {_plain(name): build for name, build in NETS.items()}
     known: dict[str, Costs] = {}
-    for entry in (entry for table in tables for entry in csv.DictReader(table.open(newline=""))):
+    for entry in (entry for table in tables for entry in csv.DictReader(table.read_text().splitlines())):
         usable = entry["runtime"] in RUNTIMES and entry["precision"] == "fp16" and entry["batch"] == "1"
         board = BOARDS.get(entry["device"], "jetson-" + entry["device"].replace("_", "-"))
         if not usable or not entry["latency_ms"] or board not in targets():

@@ -11,12 +11,12 @@ from hw_profiles._base import HardwareProfile
 
 NOMINAL_GHZ = 3.0
 
-_ISA = {  # word: (flop per cycle of FP32, operations per cycle of INT8), two fused multiply-add units
-    "avx512_vnni": (64, 256),
-    "avx512f": (64, 64),
-    "avx2": (32, 32),
-    "neon": (16, 64),
-    "unknown": (8, 8),
+_ISA = {  # word: (flop per cycle of FP32, operations per cycle of INT8, block); two fused multiply-add units
+    "avx512_vnni": (64, 256, 16),
+    "avx512f": (64, 64, 16),
+    "avx2": (32, 32, 8),
+    "neon": (16, 64, 4),
+    "unknown": (8, 8, 8),
 }
 
 
@@ -47,7 +47,7 @@ def _profile() -> HardwareProfile:
     is_arm = platform.machine().lower() in {"aarch64", "arm64"}
     flags = _flags() | ({"neon"} if is_arm else set())
     isa = next((word for word in _ISA if word in flags), "unknown")
-    fp32, int8 = _ISA[isa]
+    fp32, int8, block = _ISA[isa]
     return HardwareProfile(
         name="cpu",
         title=f"this machine's CPU ({_model_name()}), one thread",
@@ -59,7 +59,7 @@ def _profile() -> HardwareProfile:
         bandwidth_gb_s=10.0,
         memory_gb=_memory_gb(),
         local=True,
-        facts={"isa": isa, "cores": os.cpu_count() or 1, "nominal_ghz": NOMINAL_GHZ},
+        facts={"isa": isa, "block": block, "cores": os.cpu_count() or 1, "nominal_ghz": NOMINAL_GHZ},
         sources={
             "precisions": "ONNX Runtime has no FP16 convolutions on x86; INT8 pays only with VNNI or dot product",
             "channel_multiple": "ONNX Runtime's NCHWc block is 8 on AVX2 and 16 on AVX-512; 8 keeps the grid fine, and "
@@ -69,6 +69,7 @@ def _profile() -> HardwareProfile:
             "bandwidth_gb_s": "a core's usual share of DDR4 and DDR5; assumed, not used",
             "memory_gb": "sysconf(SC_PHYS_PAGES)",
             "isa": "/proc/cpuinfo",
+            "block": "ONNX Runtime, mlas: channels of a block in its NCHWc convolutions",
             "cores": "os.cpu_count()",
             "nominal_ghz": "assumed, the same on every machine so that a profile does not change from run to run",
         },

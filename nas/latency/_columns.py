@@ -1,12 +1,13 @@
 """What a net has of every kind of cost: the columns of the additive model, and what a profile says of their prices.
 
-For each class of kernels and bit-width: launches and megabytes of traffic, and where there is arithmetic millions of
-multiply-accumulates with channels rounded up to the block, and again those of layers whose channels do not fill it. One
-more column is 1 for every net. A class is a kind of kernel; first convolutions, activations that are curves, and those
-with an error function are told apart, because nothing else explains their time.
+For each class of kernels and bit-width: launches and megabytes of activations; where there is arithmetic also megabytes
+of weights, and millions of multiply-accumulates with channels rounded up to the block: all of them, those of layers
+whose channels do not fill the block, and those of layers with no more outputs than one block. One more column is 1 for
+every net. A class is a kind of kernel; convolutions whose inputs do not fill a block (the first of a net), activations
+that are curves, and those with an error function are told apart, because nothing else explains their time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,12 +23,13 @@ Floats = npt.NDArray[np.float64]
 FIXED = "fixed"
 _WEIGHTED = ("stem", "conv", "pointwise", "depthwise", "grouped", "linear")
 _MOVING = ("pool", "elementwise", "curve", "erf", "concat", "resize", "reduce")
-CLASSES = dict.fromkeys(_WEIGHTED, ("launch", "mbyte", "mmac", "misaligned")) | dict.fromkeys(
-    _MOVING, ("launch", "mbyte")
-)
+CLASSES = {
+    **dict.fromkeys(_WEIGHTED, ("launch", "mbyte", "weights", "mmac", "misaligned", "narrow")),
+    **dict.fromkeys(_MOVING, ("launch", "mbyte")),
+}
 _CURVES = frozenset({"HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Exp", "Softplus", "Elu", "Mish", "Gelu"})
-_STEM_CHANNELS = 4  # no runtime has blocks of the input's few channels: such a convolution goes another way
 
+_SURCHARGE = {"misaligned": 0.1, "narrow": 0.3}  # of arithmetic that does not fill what the device works on at once
 _LIKE = {"stem": "conv"}  # which of a profile's efficiencies a class goes by
 
 # Only their ratios matter: the multipliers of the tie bring the scale. Usual of small convolutions on processors.
@@ -54,7 +56,7 @@ class Columns:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Name of every column: `fixed`, then `<kind><bits>.<part>`."""
+        """Name of every column: `fixed`, then `<class><bits>.<part>`."""
         return (FIXED, *(f"{c}{bits}.{part}" for c, parts in CLASSES.items() for bits in self.bits for part in parts))
 
     @cached_property
@@ -70,15 +72,18 @@ class Columns:
         """[k] What these kernels have of every column but `fixed`, which is 0."""
         found = [0.0] * len(self.names)
         for kernel in kernels:
-            word = class_of(kernel)
+            word = self.class_of(kernel)
             at = self._first[word, self._width(kernel.bits)]
             found[at] += 1
-            found[at + 1] += (kernel.input_bytes + kernel.output_bytes + kernel.weight_bytes) / 1e6
+            found[at + 1] += (kernel.input_bytes + kernel.output_bytes) / 1e6
             if word in _WEIGHTED:
-                macs = padded_macs(kernel, 1 if word == "stem" else self.block) / 1e6
-                found[at + 2] += macs
+                macs = self._padded_mmacs(kernel)
+                found[at + 2] += kernel.weight_bytes / 1e6
+                found[at + 3] += macs
                 if kernel.in_channels % self.block or kernel.out_channels % self.block:
-                    found[at + 3] += macs
+                    found[at + 4] += macs
+                if kernel.out_channels <= self.block:
+                    found[at + 5] += macs
         return np.array(found)
 
     def matrix(self, nets: Sequence[Iterable[Kernel]]) -> Floats:
@@ -87,19 +92,24 @@ class Columns:
         found[:, 0] = 1
         return found
 
+    def class_of(self, kernel: Kernel) -> str:
+        """The word of the kernel's class."""
+        if kernel.kind == "conv" and kernel.in_channels < self.block:
+            return "stem"
+        if kernel.kind == "elementwise" and "Erf" in kernel.operators:
+            return "erf"
+        if kernel.kind == "elementwise" and not _CURVES.isdisjoint(kernel.operators):
+            return "curve"
+        return kernel.kind
+
+    def _padded_mmacs(self, kernel: Kernel) -> float:
+        """Millions of multiply-accumulates in full blocks. Fewer input channels than a block are not padded."""
+        macs = padded_macs(kernel, self.block) / 1e6
+        short = kernel.in_channels / kernel.groups
+        return macs * short / self.block if kernel.kind in {"conv", "pointwise"} and short < self.block else macs
+
     def _width(self, bits: int) -> int:
         return min((b for b in self.bits if b >= bits), default=self.bits[-1])
-
-
-def class_of(kernel: Kernel) -> str:
-    """The word of the kernel's class: its kind, with first convolutions and costly activations told apart."""
-    if kernel.kind == "conv" and kernel.in_channels <= _STEM_CHANNELS:
-        return "stem"
-    if kernel.kind == "elementwise" and "Erf" in kernel.operators:
-        return "erf"
-    if kernel.kind == "elementwise" and not _CURVES.isdisjoint(kernel.operators):
-        return "curve"
-    return kernel.kind
 
 
 def columns_for(profile: HardwareProfile) -> Columns:
@@ -110,46 +120,56 @@ def columns_for(profile: HardwareProfile) -> Columns:
 def ties(profile: HardwareProfile, columns: Columns) -> list[Floats]:
     """Prior structures [k, t] in microseconds: what the profile says a unit of each column costs, split into parts.
 
-    The coarse one has four parts (fixed, launches, arithmetic, traffic); the finer one tells convolutions that fill the
-    arithmetic units, depthwise and grouped ones, and kernels that only move data apart, and each bit-width.
+    From coarse to fine. The first has a multiplier for each part (fixed, launches, traffic, arithmetic ...). The second
+    tells convolutions that fill the arithmetic units, depthwise and grouped ones, and kernels that only move data
+    apart, and each bit-width; the third every kind of convolution.
     """
     model = profile.latency or _ASSUMED
     price = np.array([_price(name, profile, model) for name in columns.names])
-    coarse = [name.rpartition(".")[2] for name in columns.names]
-    fine = [_fine(name) for name in columns.names]
-    return [_tie(price, coarse), _tie(price, fine)]
+    return [_tie(price, columns.names, group) for group in (_by_part, _by_sort, _by_kind)]
 
 
-def _tie(price: Floats, groups: list[str]) -> Floats:
-    words = list(dict.fromkeys(groups))
+def _tie(price: Floats, names: Sequence[str], group: Callable[[str], str]) -> Floats:
+    words = list(dict.fromkeys(group(name) for name in names))
     found = np.zeros((len(price), len(words)))
-    for i, group in enumerate(groups):
-        found[i, words.index(group)] = price[i]
+    for i, name in enumerate(names):
+        found[i, words.index(group(name))] = price[i]
     return found
 
 
-def _fine(name: str) -> str:
-    kernel, _, part = name.rpartition(".")
-    if not kernel:
-        return part
-    kind = kernel.rstrip("0123456789")
-    bits = kernel[len(kind) :]
+def _by_part(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _by_sort(name: str) -> str:
+    kind, bits, part = _split(name)
     if kind in {"depthwise", "grouped"}:
         return f"sparse{bits}.{part}"
-    return f"dense{bits}.{part}" if kind in _WEIGHTED else f"move.{part}"
+    return f"{'dense' if kind in _WEIGHTED else 'moving'}{bits}.{part}" if kind else name
+
+
+def _by_kind(name: str) -> str:
+    kind, bits, part = _split(name)
+    if not kind or kind in _WEIGHTED:
+        return name
+    return f"{'curve' if kind in {'curve', 'erf'} else 'moving'}{bits}.{part}"
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Kind, bits and part of a column's name; `fixed` has only the last."""
+    kernel, _, part = name.rpartition(".")
+    kind = kernel.rstrip("0123456789")
+    return kind, kernel[len(kind) :], part
 
 
 def _price(name: str, profile: HardwareProfile, model: LatencyModel) -> float:
     """Microseconds of one unit of a column."""
-    kernel, _, part = name.rpartition(".")
+    kind, bits, part = _split(name)
     if part == FIXED:
         return model.fixed_us
     if part == "launch":
         return model.floor_us
-    if part == "mbyte":
+    if part in {"mbyte", "weights"}:
         return 1e3 / (profile.bandwidth_gb_s * model.efficiency.get("memory", 1.0))
-    kind = kernel.rstrip("0123456789")
-    if part == "misaligned" or kind not in _WEIGHTED:
-        return 0.0
-    rate = peak_gops(profile, int(kernel[len(kind) :])) * model.efficiency.get(_LIKE.get(kind, kind), 1.0)
-    return 2e3 / rate
+    rate = peak_gops(profile, int(bits)) * model.efficiency.get(_LIKE.get(kind, kind), 1.0)
+    return 2e3 / rate * _SURCHARGE.get(part, 1.0)
