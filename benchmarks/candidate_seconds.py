@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.candidate import decode
+from nas.compression import Compression
 from nas.config import make_config
 from nas.datasets import load_data
 from nas.pipeline import Clock, Evaluator
 from nas.records import RunFolder
-from nas.registry import load, names
+from nas.registry import load
 from nas.targets import target
 from search_spaces._base import DisconnectedError
 
@@ -36,7 +36,9 @@ def evaluator(space: str, target_name: str, folder: Path) -> Evaluator:
         space=load("space", space),
         profile=target(target_name),
         host=target("cpu"),
-        compressors=[load("compressor", name) for name in names("compressor")],
+        compression=Compression(
+            members=[load("compressor", name) for name in config.compressors], profile=target(target_name)
+        ),
         runtime=load("runtime", "onnxruntime"),
         data=load_data("synthetic", None),
         digest="",
@@ -59,13 +61,11 @@ def main() -> None:
         parts = evaluator(args.space, args.target, Path(folder))
         profile = parts.profile
         genes = list(parts.space.choices(channel_multiple=profile.channel_multiple))
-        genes += [g for member in parts.compressors for g in member.choices(parts.space.stages, profile)]
+        genes += parts.compression.choices(parts.space.stages)
         while len(rows) < args.candidates:
             picked = {gene.name: rng.choice(gene.options) for gene in genes}
             try:
-                candidate = decode(
-                    parts.space, picked, channel_multiple=profile.channel_multiple, precisions=profile.precisions
-                )
+                candidate = parts.compression.decode(parts.space, picked)
             except DisconnectedError:
                 continue
             clock, begin = Clock(), time.perf_counter()

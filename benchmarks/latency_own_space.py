@@ -27,6 +27,7 @@ from latency_prediction import Floats, Rows, figures
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
+from nas.compression import Compression
 from nas.costs import Costs, Kernel
 from nas.errors import CandidateError
 from nas.latency._nonnegative import nonnegative
@@ -67,25 +68,28 @@ def collect(cache: Path, count: int, profile: HardwareProfile, *, seed: int, clo
     return found
 
 
+def _compression(profile: HardwareProfile) -> Compression:
+    words = ("prune_structured", "quantize")
+    return Compression(members=[load("compressor", word) for word in words], profile=profile)
+
+
 def _pairs(profile: HardwareProfile, seed: int) -> Iterator[tuple[str, dict[str, Candidate]]]:
     generator = random.Random(seed)
-    compressors = [load("compressor", name) for name in names("compressor")]
+    compression = _compression(profile)
     while True:
         for word in names("space"):
-            candidate = draw(load("space", word), compressors, profile, generator)
+            candidate = draw(load("space", word), compression, generator)
             if set(candidate.bits.values()) == {32}:
                 candidate = with_bits(candidate, 8)
             yield word, {"float": with_bits(candidate, 32), "int8": candidate}
 
 
 def _measured(word: str, kind: str, candidate: Candidate, profile: HardwareProfile, clock: Clock) -> Net:
-    compressors = [load("compressor", name) for name in names("compressor")]
     runtime = load("runtime", profile.runtime)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
         counted = write_untrained(
-            candidate, path, space=load("space", word), compressors=compressors, profile=profile,
-            input_shape=INPUT_SHAPE,
+            candidate, path, space=load("space", word), compression=_compression(profile), input_shape=INPUT_SHAPE
         )  # fmt: skip
         found = measure(path, runtime, device=profile.title, input_shape=INPUT_SHAPE, runs=RUNS, clock=clock)
     return {

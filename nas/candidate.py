@@ -2,13 +2,13 @@
 
 Compression genes are named `sparsity.<stage>` (0 to 0.75, structured) and `bits.<stage>` (also for stem and head). A
 sparsity is resolved into the width that remains on the target's channel grid, so two sparsities that leave the same
-channels are one candidate.
+channels are one candidate. All other genes of the compressors are `settings`; those that change nothing are left out.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,7 @@ class Candidate:
         widths: channels of each stage as trained at first, from `SearchSpace.widths`.
         pruned: channels of each stage after pruning; equal to `widths` where nothing is pruned.
         bits: bit-width of `stem`, each stage in use, and `head`.
+        settings: further genes of compressors that have an effect, by name, as `Compressor.settle` returned them.
     """
 
     space: str
@@ -34,6 +35,7 @@ class Candidate:
     widths: dict[str, int]
     pruned: dict[str, int]
     bits: dict[str, int]
+    settings: dict[str, Value] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -51,8 +53,15 @@ class Candidate:
         return self.pruned != self.widths
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Canonical JSON: sorted keys, no spaces; without settings where there are none."""
+        fields = asdict(self)
+        if not self.settings:
+            del fields["settings"]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+    def in_float(self, bits: int) -> "Candidate":
+        """The same net with every unit of fewer than `bits` bits at `bits`: its float twin."""
+        return replace(self, bits={unit: max(width, bits) for unit, width in self.bits.items()})
 
     @classmethod
     def from_json(cls, text: str) -> "Candidate":
@@ -61,10 +70,26 @@ class Candidate:
         return cls(**fields)
 
 
+Settle = Callable[[Mapping[str, Value], "Candidate"], dict[str, Value]]
+"""(pick, candidate so far) to the further settings that have an effect on it."""
+
+
 def decode(
-    space: SearchSpace, picked: Mapping[str, Value], *, channel_multiple: int, precisions: tuple[int, ...]
+    space: SearchSpace,
+    picked: Mapping[str, Value],
+    *,
+    channel_multiple: int,
+    precisions: tuple[int, ...],
+    settle: Iterable[Settle] = (),
 ) -> Candidate:
     """The candidate of a pick over the space's and the compression's genes.
+
+    Args:
+        space: of the architecture.
+        picked: a value for each gene.
+        channel_multiple: grid of the channel counts.
+        precisions: bit-widths of the target; units without a gene get the widest.
+        settle: each compressor's reading of its further genes.
 
     Raises:
         DisconnectedError: there is no path from the input to the output.
@@ -73,7 +98,11 @@ def decode(
     widths = space.widths(architecture)
     pruned = {s: kept_width(w, float(picked.get(f"sparsity.{s}", 0.0)), channel_multiple) for s, w in widths.items()}
     bits = {unit: int(picked.get(f"bits.{unit}", max(precisions))) for unit in (STEM, *widths, HEAD)}
-    return Candidate(space=space.name, architecture=architecture, widths=widths, pruned=pruned, bits=bits)
+    plain = Candidate(space=space.name, architecture=architecture, widths=widths, pruned=pruned, bits=bits)
+    settings: dict[str, Value] = {}
+    for member in settle:
+        settings.update(member(picked, plain))
+    return replace(plain, settings=settings)
 
 
 def kept_width(width: int, sparsity: float, multiple: int) -> int:

@@ -58,6 +58,8 @@ class SearchConfig(BaseModel):
         budget: stop after this many seconds, training the front included; text may carry a unit ("30m").
         search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
+        compressors: what may be done to a net, in order; words of `nas.compressors`.
+        prune_steps: steps in which channels leave, with training between them.
         epochs: passes over the training set that a candidate gets when it goes through all rungs.
         rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on.
         final_epochs: passes that a member of the front gets afterwards, on top; 0 skips that.
@@ -85,6 +87,8 @@ class SearchConfig(BaseModel):
     budget: Seconds | None = None
     search_share: float = Field(default=0.6, gt=0, le=1)
     sampler: str = "tpe"
+    compressors: tuple[str, ...] = ("prune_structured", "quantize")
+    prune_steps: int = Field(default=2, ge=1)
     epochs: float = Field(default=3.0, gt=0)
     rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
     final_epochs: int = Field(default=20, ge=0)

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,12 +23,13 @@ from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compressors._base import Compressor
+from nas.compression import Compression
+from nas.compressors._base import Context
 from nas.config import SearchConfig
 from nas.costs import Costs, costs
-from nas.data._base import FaceData, Images
+from nas.data._base import FaceData
 from nas.errors import CandidateError, MeasureError, NasError
-from nas.export import check_parity, export, fold, tolerance
+from nas.export import check_parity, export, tolerance
 from nas.latency.roofline import predict as predict_latency
 from nas.measure import ATTEMPTS, Measurement, measure, measure_there
 from nas.records import Phase, Record, RunFolder
@@ -38,6 +39,8 @@ from nas.train import Execution, choose_execution, predict, recipe_for, train
 from search_spaces._base import SearchSpace
 
 CALIBRATION_IMAGES = 256
+DRAFT_IMAGES = 32
+"""Calibrate an untrained file, whose accuracy nobody reads."""
 PARITY_IMAGES = 256
 QUICK_RUNS = 200
 """Timed runs of a draft; the finished file gets `FULL_RUNS`."""
@@ -110,7 +113,7 @@ class Evaluator:
         space: builds nets.
         profile: the target.
         host: this machine.
-        compressors: applied in order.
+        compression: what is done to nets.
         runtime: runs files on this machine.
         data: faces.
         digest: of the data, part of every file's metadata.
@@ -123,7 +126,7 @@ class Evaluator:
     space: SearchSpace
     profile: HardwareProfile
     host: HardwareProfile
-    compressors: Sequence[Compressor]
+    compression: Compression
     runtime: Runtime
     data: FaceData
     digest: str
@@ -173,8 +176,8 @@ class Evaluator:
         clock = clock or Clock()
         with clock("build"):
             torch.manual_seed(0)
-            net = self.build(candidate, pruned=True)
-            graph = self._compressed(candidate, net, images=32)
+            net = self.shaped(candidate)
+            graph = self._compressed(candidate, net.eval(), images=DRAFT_IMAGES)
         path = self.folder.path / "models" / f".draft-{candidate.key}-{os.getpid()}.onnx"
         try:
             with clock("export"):
@@ -198,13 +201,13 @@ class Evaluator:
             found["min_accuracy"] = self.config.min_accuracy - accuracy
         return found
 
-    def build(self, candidate: Candidate, *, pruned: bool) -> nn.Module:
-        """The candidate's net with fresh weights, wide or in its pruned shape."""
+    def build(self, candidate: Candidate, widths: Mapping[str, int]) -> nn.Module:
+        """The candidate's net with fresh weights, in these widths; not restructured."""
         return self.space.build(
             candidate.architecture,
             input_shape=self.data.input_shape,
             classes=len(self.data.classes),
-            widths=candidate.pruned if pruned else candidate.widths,
+            widths=widths,
         )
 
     def train(
@@ -215,28 +218,47 @@ class Evaluator:
         clock: Clock,
         stop: Callable[[], bool] | None = None,
     ) -> tuple[nn.Module, float]:
-        """A net trained for one cycle, and the epochs it came. A fresh one learns wide first and is pruned half-way."""
+        """A net trained for one cycle, and the epochs it came.
+
+        A fresh one that is reshaped learns in full for the first half, then its channels leave in steps, and it
+        recovers after each.
+        """
         if net is not None:
             return net, self._fit(candidate, net, cycle, clock, stop)
         torch.manual_seed(self._seed(candidate, -1))
-        wide = self.build(candidate, pruned=False)
-        if not candidate.is_pruned:
-            return wide, self._fit(candidate, wide, cycle, clock, stop)
-        half = replace(cycle, epochs=cycle.epochs / 2)
-        came = self._fit(candidate, wide, replace(half, what=f"{cycle.what}, before pruning"), clock, stop)
-        slim = self.build(candidate, pruned=True)
+        net = self.build(candidate, candidate.widths)
+        if not self.compression.reshapes(candidate):
+            return net, self._fit(candidate, net, cycle, clock, stop)
+        before = replace(cycle, epochs=cycle.epochs / 2, what=f"{cycle.what}, before pruning")
+        came = self._fit(candidate, net, before, clock, stop)
+        steps = narrowing(candidate, steps=self.config.prune_steps, channel_multiple=self.profile.channel_multiple)
+        for number, widths in enumerate(steps, start=1):
+            net = self._narrowed(candidate, net, widths, last=number == len(steps), clock=clock)
+            what = f"{cycle.what}, recovering" + (f" {number} of {len(steps)}" if len(steps) > 1 else "")
+            part = replace(cycle, epochs=cycle.epochs / 2 / len(steps), what=what)
+            came += self._fit(candidate, net, part, clock, stop)
+        return net, came
+
+    def _narrowed(
+        self, candidate: Candidate, net: nn.Module, widths: Mapping[str, int], *, last: bool, clock: Clock
+    ) -> nn.Module:
+        """The net with its most important channels; restructured when no more channels leave."""
         with clock("prune"):
-            for compressor in self.compressors:
-                compressor.on_model(wide, slim, input_shape=self.data.input_shape)
-        after = replace(half, what=f"{cycle.what}, after pruning")
-        return slim, came + self._fit(candidate, slim, after, clock, stop)
+            context = self._context(candidate, CALIBRATION_IMAGES)
+            slim = self.build(candidate, widths)
+            self.compression.prune(net, slim, context)
+            return self.compression.shape(slim, context) if last else slim
+
+    def shaped(self, candidate: Candidate) -> nn.Module:
+        """The candidate's net in its final shape, with fresh weights."""
+        return self.compression.shape(self.build(candidate, candidate.pruned), self._context(candidate, DRAFT_IMAGES))
 
     def resume(self, candidate: Candidate) -> tuple[nn.Module | None, int]:
         """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first."""
         for rung in range(len(self.config.rungs), 0, -1):
             path = self._checkpoint(candidate, rung)
             if path.exists():
-                net = self.build(candidate, pruned=True)
+                net = self.shaped(candidate)
                 net.load_state_dict(torch.load(path, weights_only=True))
                 return net.eval(), rung
         return None, 0
@@ -355,19 +377,16 @@ class Evaluator:
         return self.config.threads or os.cpu_count() or 1
 
     def _compressed(self, candidate: Candidate, net: nn.Module, *, images: int) -> fx.GraphModule:
-        graph = fold(net, input_shape=self.data.input_shape)
-        calibration = self._calibration(images)
-        for compressor in self.compressors:
-            graph = compressor.on_graph(
-                graph, bits=candidate.bits, calibration=calibration, signed=self.profile.activation_signed
-            )
-        return graph
+        return self.compression.graph(net, self._context(candidate, images))
 
-    def _calibration(self, count: int) -> Images:
-        """Training images, spread evenly over the set: never noise, never validation."""
-        rows = np.linspace(0, len(self.data.train) - 1, min(count, len(self.data.train))).astype(int)
-        chosen: Images = self.data.train.images[rows]
-        return chosen
+    def _context(self, candidate: Candidate, images: int) -> Context:
+        """With training images spread evenly over the set: never noise, never validation."""
+        rows = np.linspace(0, len(self.data.train) - 1, min(images, len(self.data.train))).astype(int)
+        return Context(
+            candidate=candidate, profile=self.profile, input_shape=self.data.input_shape,
+            images=self.data.train.images[rows], labels=np.asarray(self.data.train.labels[rows], dtype=np.int64),
+            seed=self._seed(candidate, -2),
+        )  # fmt: skip
 
     def _fit(
         self, candidate: Candidate, net: nn.Module, cycle: Cycle, clock: Clock, stop: Callable[[], bool] | None
@@ -378,11 +397,12 @@ class Evaluator:
         def say(epoch: float, loss: float) -> None:
             self.watch(f"{cycle.what}: epoch {epoch:.1f} of {cycle.epochs:.1f}, loss {loss:.2f}")
 
-        with clock("train"):
+        context = self._context(candidate, CALIBRATION_IMAGES)
+        with clock("train"), self.compression.training(net, context) as before_step:
             curve = train(
                 net, self.data.train, classes=len(self.data.classes), epochs=cycle.epochs, recipe=recipe,
                 execution=execution, seed=self._seed(candidate, cycle.stage), lr_scale=cycle.lr_scale,
-                should_stop=stop, progress=say,
+                should_stop=stop, progress=say, before_step=before_step,
             )  # fmt: skip
         return curve.epochs if stop is not None and stop() else cycle.epochs
 
@@ -473,6 +493,29 @@ class Evaluator:
             "trained_epochs": f"{record.epochs:.2f}",
             "versions": json.dumps({"torch": torch.__version__, **self.runtime.versions()}),
         }
+
+
+def narrowing(candidate: Candidate, *, steps: int, channel_multiple: int) -> list[dict[str, int]]:
+    """The widths after each pruning step: each keeps the same share of channels, on the grid; the last are `pruned`.
+
+    Steps in which nothing would leave are left out, but for the last.
+    """
+    found: list[dict[str, int]] = []
+    before = candidate.widths
+    for step in range(1, steps):
+        widths = {
+            stage: _between(wide, candidate.pruned[stage], step / steps, channel_multiple)
+            for stage, wide in candidate.widths.items()
+        }
+        if widths not in (before, candidate.pruned):
+            found.append(widths)
+            before = widths
+    return [*found, candidate.pruned]
+
+
+def _between(wide: int, slim: int, share: float, multiple: int) -> int:
+    """A width on the grid at `share` of the way from `wide` to `slim`, in equal ratios."""
+    return int(min(wide, max(slim, round(wide * (slim / wide) ** share / multiple) * multiple)))
 
 
 def _one_line(error: Exception) -> str:

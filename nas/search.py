@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from hw_profiles._base import HardwareProfile
-from nas.candidate import Candidate, decode
+from nas.candidate import Candidate
+from nas.compression import Compression
 from nas.compressors._base import Compressor
 from nas.config import OBJECTIVES, SearchConfig
 from nas.data._base import FaceData
@@ -29,7 +30,7 @@ from nas.front import latest, search_front, values, write_front
 from nas.pareto import hypervolume, non_dominated, spread
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
-from nas.registry import load, names
+from nas.registry import load
 from nas.report import write_report
 from nas.runtimes._base import NO_MONITOR
 from nas.study import Ask, Study
@@ -118,18 +119,17 @@ class Searcher:
         digest = self._same_data(data)
         self._same_target(profile)
         self.folder.write("environment.json", json.dumps({f.name: f.value for f in doctor()}, indent=1))
-        compressors = [load("compressor", name) for name in names("compressor")]
+        compression = Compression(members=[load("compressor", name) for name in config.compressors], profile=profile)
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
-            compressors=compressors, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
+            compression=compression, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
             watch=self._say,
         )  # fmt: skip
         own = self.space.choices(channel_multiple=profile.channel_multiple)
-        compression = [c for member in compressors for c in member.choices(self.space.stages, profile)]
-        choices: list[Choice] = [*own, *compression]
+        choices: list[Choice] = [*own, *compression.choices(self.space.stages)]
         self.study = Study(
             self.folder, config, choices, load("sampler", config.sampler),
-            seeds=self._seeds(compressors, profile),
+            seeds=self._seeds(compression.members, profile),
         )  # fmt: skip
         self._phase: Literal["search", "verify", "done"] = "search"
         self._status: Status | None = None
@@ -183,11 +183,8 @@ class Searcher:
 
     def _answer(self, ask: Ask, held: ExitStack, *, evaluate: bool) -> Record | None:
         """The record of a trial: known already, or made now if `evaluate`. None when the trial was given up."""
-        profile = self.evaluator.profile
         try:
-            candidate = decode(
-                self.space, ask.picked, channel_multiple=profile.channel_multiple, precisions=profile.precisions
-            )
+            candidate = self.evaluator.compression.decode(self.space, ask.picked)
         except DisconnectedError as error:
             self.study.skip(ask, str(error))
             return None

@@ -62,6 +62,7 @@ def train(
     compiled: bool = False,
     progress: Callable[[float, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    before_step: Callable[[float], None] | None = None,
     phase: Callable[[str], None] | None = None,
 ) -> Curve:
     """Train `net` in place for one whole schedule, from the weights it has.
@@ -82,6 +83,7 @@ def train(
         compiled: use torch.compile; pays on CUDA only.
         progress: told (epoch, loss) about twice a second.
         should_stop: asked before each step; True ends the training early.
+        before_step: called before each step with the progress, 0..1 (compressors mask and round with it).
         phase: told a phase's name at its end, for benchmarks.
 
     Raises:
@@ -99,6 +101,8 @@ def train(
         for step in range(total):
             if should_stop is not None and should_stop():
                 break
+            if before_step is not None:
+                before_step(step / total)
             rate = recipe.lr * lr_scale * one_cycle((step + 1) / total, recipe.warmup)
             log.add(*run.step(rate, phase or _ignore), run.batch)
         log.close()

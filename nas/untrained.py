@@ -4,34 +4,32 @@ What a calibration and the benchmarks of the latency models time.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from hw_profiles._base import HardwareProfile
-from nas.candidate import Candidate, decode
-from nas.compressors._base import Compressor
+from nas.candidate import Candidate
+from nas.compression import Compression
+from nas.compressors._base import Context
 from nas.costs import Costs, costs
-from nas.export import export, fold
+from nas.export import export
 from search_spaces._base import DisconnectedError, SearchSpace, Value
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CALIBRATION_IMAGES = 4  # noise: the ranges of the activations change no latency
 
 
-def draw(
-    space: SearchSpace, compressors: Sequence[Compressor], profile: HardwareProfile, generator: random.Random
-) -> Candidate:
+def draw(space: SearchSpace, compression: Compression, generator: random.Random) -> Candidate:
     """A candidate with every gene of the space and of the compressors drawn evenly; nets without a path are redrawn."""
-    genes = list(space.choices(channel_multiple=profile.channel_multiple))
-    genes += [gene for member in compressors for gene in member.choices(space.stages, profile)]
+    genes = list(space.choices(channel_multiple=compression.profile.channel_multiple))
+    genes += compression.choices(space.stages)
     while True:
         picked: Mapping[str, Value] = {gene.name: generator.choice(gene.options) for gene in genes}
         try:
-            return decode(space, picked, channel_multiple=profile.channel_multiple, precisions=profile.precisions)
+            return compression.decode(space, picked)
         except DisconnectedError:
             continue
 
@@ -46,8 +44,7 @@ def write_untrained(
     path: Path,
     *,
     space: SearchSpace,
-    compressors: Sequence[Compressor],
-    profile: HardwareProfile,
+    compression: Compression,
     input_shape: tuple[int, int, int],
 ) -> Costs:
     """Build, prune the shape, quantise and export a candidate with fresh weights; returns what its file costs.
@@ -60,7 +57,9 @@ def write_untrained(
         candidate.architecture, input_shape=input_shape, classes=len(CLASSES), widths=candidate.pruned
     ).eval()
     images = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, *input_shape), dtype=np.uint8)
-    graph = fold(net, input_shape=input_shape)
-    for member in compressors:
-        graph = member.on_graph(graph, bits=candidate.bits, calibration=images, signed=profile.activation_signed)
+    labels = np.arange(len(images)) % len(CLASSES)
+    context = Context(
+        candidate=candidate, profile=compression.profile, input_shape=input_shape, images=images, labels=labels
+    )
+    graph = compression.graph(compression.shape(net, context), context)
     return costs(export(graph, path, input_shape=input_shape, classes=CLASSES, metadata={}).path)

@@ -1,7 +1,7 @@
 """Random nets of every search space whose outputs really move, and images that differ as faces do."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,11 +11,25 @@ import torch
 from torch import nn
 
 from nas import registry
+from nas.candidate import Candidate
+from nas.compressors._base import Context
+from nas.targets import target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace
 
 SHAPE = (1, 32, 32)
 CLASSES = ("angry", "happy", "sad", "neutral")
 SPACES = registry.names("space")
+
+
+def context_of(bits: dict[str, int] | None = None, *, signed: bool = False, images: int = 64, **fields: Any) -> Context:
+    """A context for compressors: these bit-widths and fields of the candidate, and labelled pictures."""
+    pixels = pictures(images, seed=7) if images else np.empty((0, *SHAPE), np.uint8)
+    blank: dict[str, Any] = {"space": "plain", "architecture": {}, "widths": {}, "pruned": {}}
+    return Context(
+        candidate=Candidate(**(blank | fields), bits=bits or {}),
+        profile=replace(target("cpu"), activation_signed=signed),
+        input_shape=SHAPE, images=pixels, labels=labels_of(pixels) if images else np.empty(0, np.int64),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

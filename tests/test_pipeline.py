@@ -14,6 +14,8 @@ import torch
 import nas.pipeline
 from nas import registry
 from nas.candidate import Candidate, decode
+from nas.compression import Compression
+from nas.compressors._base import Context
 from nas.data._base import FaceData
 from nas.errors import ConfigError, ExportError, TrainError
 from nas.execution import Execution
@@ -45,7 +47,10 @@ def an_evaluator(place: Path, data: FaceData, **fields: Any) -> Evaluator:
     return Evaluator(
         config=folder.config, folder=folder, space=registry.load("space", "plain"), digest="d" * 64, data=data,
         profile=target(folder.config.target), host=target("cpu"), runtime=registry.load("runtime", "onnxruntime"),
-        compressors=[registry.load("compressor", name) for name in registry.names("compressor")],
+        compression=Compression(
+            members=[registry.load("compressor", name) for name in folder.config.compressors],
+            profile=target(folder.config.target),
+        ),
     )  # fmt: skip
 
 
@@ -236,9 +241,13 @@ def test_a_pruned_candidate_learns_wide_first_and_ships_slim(
     assert candidate.pruned["stage2"] < candidate.widths["stage2"]
     evaluator = make()
     record = evaluate(evaluator, candidate, promote=never)
-    assert [t.epochs for t in trainings] == [0.25, 0.25]
-    wide, slim = (sum(p.numel() for p in evaluator.build(candidate, pruned=p).parameters()) for p in (False, True))
-    assert [t.params for t in trainings] == [wide, slim]
+    assert [t.epochs for t in trainings] == [0.25, 0.125, 0.125], "half in full, then two steps that share the rest"
+    between = {**candidate.widths, "stage2": 16}
+    sizes = [
+        sum(p.numel() for p in evaluator.build(candidate, widths).parameters())
+        for widths in (candidate.widths, between, candidate.pruned)
+    ]
+    assert [t.params for t in trainings] == sizes
     unpruned = evaluate(make("other"), promote=never)
     assert record.params is not None
     assert unpruned.params is not None
@@ -373,10 +382,10 @@ def test_calibration_uses_training_images_from_the_whole_set(
     quantize = registry.load("compressor", "quantize")
     on_graph = type(quantize).on_graph
 
-    def noting(self: Any, graph: Any, **more: Any) -> Any:
-        seen.append(more["calibration"])
-        assert more["signed"] is True, "as the target wants it"
-        return on_graph(self, graph, **more)
+    def noting(self: Any, graph: Any, context: Context) -> Any:
+        seen.append(context.images)
+        assert context.profile.activation_signed, "as the target wants it"
+        return on_graph(self, graph, context)
 
     monkeypatch.setattr(type(quantize), "on_graph", noting)
     evaluate(evaluator, promote=never)

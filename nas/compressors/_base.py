@@ -1,21 +1,50 @@
 """What a compressor is: genes that a target allows, and what they do to a net or to its folded graph."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
+from nas.candidate import Candidate
 from search_spaces._base import Choice, Value
+
+Fit = Callable[[nn.Module], None]
+"""Trains a net in place, for a short while and gently; it is on the CPU in eval mode before and after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a compressor may know when it works on a net.
+
+    Attributes:
+        candidate: whose genes it follows.
+        profile: the target.
+        input_shape: (C, H, W) of the images.
+        images: training images [N, C, H, W], for calibration and importance; never of another split, never noise.
+        labels: their classes [N].
+        seed: of everything random.
+    """
+
+    candidate: Candidate
+    profile: HardwareProfile
+    input_shape: tuple[int, int, int]
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    seed: int = 0
 
 
 class Compressor(ABC):
     """One way to make a net smaller or faster. Stateless.
 
-    Life: `choices` is asked once for a target. A candidate that is pruned goes through `on_model` half-way through its
-    training; every finished candidate goes through `fold`, then `on_graph`, then the export.
+    Life: `choices` is asked once for a target, `settle` for each candidate. Where a member reshapes a candidate, the
+    net learns in its full form for half of its first training; then `on_model` fills the pruned form and `restructure`
+    changes layers, and the rest of the training recovers. Every training runs within `training`. A finished net goes
+    through `nas.export.fold`, then `on_graph`; members of the front through `fine_tune` instead.
 
     Promises: the neutral setting changes nothing; a stronger setting never makes the file larger; the result still
     exports, and torch computes from it what the exported file computes.
@@ -36,26 +65,60 @@ class Compressor(ABC):
         """Settings worth trying first, each over all or none of this member's genes; the neutral one comes first."""
         return ({},)
 
+    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+        """The picked genes other than `sparsity.*` and `bits.*` that change this candidate; neutral ones are left out.
+
+        Args:
+            picked: a value for each gene; genes of this member may be missing.
+            candidate: with architecture, widths, pruned widths and bits.
+        """
+        return {}
+
+    def reshapes(self, candidate: Candidate) -> bool:
+        """Whether the candidate's net changes its layers' shapes half-way through its first training."""
+        return False
+
     # A hook may do nothing, so it is not abstract.
-    def on_model(self, wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int]) -> None:  # noqa: B027
+    def on_model(self, wide: nn.Module, slim: nn.Module, context: Context) -> None:  # noqa: B027
         """Fill a fresh slim net, in place, from a trained wide one with the same module names.
 
         Raises:
             BuildError: the slim net is not a narrower form of the wide one; the layer is named.
         """
 
-    def on_graph(
-        self, graph: fx.GraphModule, *, bits: Mapping[str, int], calibration: npt.NDArray[np.uint8], signed: bool
-    ) -> fx.GraphModule:
+    def restructure(self, net: nn.Module, context: Context) -> nn.Module:
+        """The net with layers replaced by smaller ones computed from them; it may be changed in place.
+
+        The same candidate always gets the same layers and names, whatever the weights are: a checkpoint is loaded into
+        a fresh net that went through here.
+        """
+        return net
+
+    @contextmanager
+    def training(self, net: nn.Module, context: Context) -> Iterator[Callable[[float], None]]:
+        """Change how a net learns (masks, rounding) within the block. Afterwards its weights are plain and final.
+
+        Yields:
+            What is called before each training step with the progress of this training, 0..1.
+        """
+        yield _nothing
+
+    def on_graph(self, graph: fx.GraphModule, context: Context) -> fx.GraphModule:
         """Rewrite a folded graph for the export.
 
         Args:
             graph: from `nas.export.fold`; it may be changed.
-            bits: bit-width (8, 16 or 32) by unit: `stem`, each stage in use, `head`.
-            calibration: training images [N, C, H, W].
-            signed: whether 8-bit activations are int8 with zero point 0 (TensorRT, ARM) or uint8 (x86).
+            context: whose `images` calibrate.
 
         Returns:
             A graph that computes in torch what the exported file computes in a runtime.
         """
         return graph
+
+    def fine_tune(self, graph: fx.GraphModule, context: Context, fit: Fit) -> fx.GraphModule:
+        """Like `on_graph`, with leave to train the rewritten graph; members that gain nothing by it only rewrite."""
+        return self.on_graph(graph, context)
+
+
+def _nothing(progress: float) -> None:
+    return None

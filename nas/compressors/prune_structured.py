@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hw_profiles._base import HardwareProfile
-from nas.candidate import SPARSITIES
-from nas.compressors._base import Compressor
+from nas.candidate import SPARSITIES, Candidate
+from nas.compressors._base import Compressor, Context
 from nas.compressors._channels import Coupling, Ids, Layer, couple
 from nas.errors import BuildError
 from search_spaces._base import Choice, Value
@@ -33,9 +33,13 @@ class PruneStructured(Compressor):
         """Nothing removed."""
         return ({f"sparsity.{stage}": 0.0 for stage in stages},)
 
-    def on_model(self, wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int]) -> None:
+    def reshapes(self, candidate: Candidate) -> bool:
+        """Whether any channel leaves."""
+        return candidate.is_pruned
+
+    def on_model(self, wide: nn.Module, slim: nn.Module, context: Context) -> None:
         """See `transfer`."""
-        transfer(wide, slim, input_shape=input_shape)
+        transfer(wide, slim, input_shape=context.input_shape)
 
 
 def transfer(wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int]) -> None:

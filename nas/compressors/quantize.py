@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas._fold import insert_after, module_nodes, module_of
-from nas.compressors._base import Compressor
+from nas.compressors._base import Compressor, Context
 from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
 from nas.compressors._ranges import Range, watch
 from nas.errors import ExportError
@@ -46,14 +46,14 @@ class Quantize(Compressor):
         wide: dict[str, Value] = {f"bits.{unit}": high for unit in (STEM, *stages, HEAD)}
         return wide, {**wide, **{f"bits.{stage}": low for stage in stages}}
 
-    def on_graph(
-        self, graph: fx.GraphModule, *, bits: Mapping[str, int], calibration: npt.NDArray[np.uint8], signed: bool
-    ) -> fx.GraphModule:
+    def on_graph(self, graph: fx.GraphModule, context: Context) -> fx.GraphModule:
         """The graph with fake-quantisers and casts.
 
         Raises:
             ExportError: a bit-width is none of 8, 16, 32, a unit is not in the graph, or 8 bits have no images.
         """
+        bits, calibration = context.candidate.bits, context.images
+        signed = context.profile.activation_signed
         _check(graph, bits, images=len(calibration))
         widths = {node: bits.get(str(node.target).split(".")[0], 32) for node in module_nodes(graph)}
         _leave_half(graph, widths)

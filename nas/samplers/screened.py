@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 START = 10
 """Trials that spread out before anything is learned."""
 
-COMPARED = 10
-"""Finished trials whose genes tell the space; to compare all of a thousand would take longer than all else."""
 PICKS = "screened:picks"
 """System attribute of a trial: what was asked, so that other workers see it before its genes are suggested."""
 
@@ -43,9 +41,9 @@ PICKS = "screened:picks"
 class ScreenedSampler(optuna.samplers.BaseSampler):
     """Asks the child with the largest expected hypervolume gain. For one objective that is expected improvement.
 
-    The space is flat: what the last finished trials had in common, or `space`. Categories, integers and floats with a
-    step are searched exactly, ranges without a step on a grid of 64 values. Genes outside it are drawn at random. The
-    functions below take a list of picks (mappings from gene to value) and must give the same answer each time.
+    The space is flat: what all finished trials had in common, or `space`. Categories, integers and floats with a step
+    are searched exactly, ranges without a step on a grid of 64 values. Genes outside it are drawn at random. Functions
+    below take a list of picks (mappings from gene to value) and must give the same answer each time.
 
     A trial whose constraints (`trial.set_constraint`) are not all 0 or less is infeasible: it is not repeated, what it
     says of feasibility is learned, and its objective values are ignored. A failed trial counts as infeasible.
@@ -82,12 +80,8 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         self._space, self._start = space, start
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The given space, or what the last finished trials have in common; genes with one option are left out."""
-        if self._space is not None:
-            found = dict(self._space)
-        else:
-            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            found = intersection_search_space(done[-COMPARED:])
+        """The given space, or what all finished trials have in common; genes with one option are left out."""
+        found = dict(self._space) if self._space is not None else intersection_search_space(study.get_trials(False))
         return {name: d for name, d in sorted(found.items()) if not d.single()}
 
     def sample_relative(
@@ -122,13 +116,9 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         signs = _signs(study)
         rows: list[tuple[Any, ...]] = []
         for old in study.get_trials(deepcopy=False):
-            if old.number == trial.number or old.state == TrialState.WAITING:
-                continue
-            picked = old.params
-            if not old.state.is_finished():
-                picked = {**old.system_attrs.get(PICKS, {}), **old.system_attrs.get("fixed_params", {}), **picked}
-            codes = genes.codes(picked)
-            if codes is None:
+            picked = {**old.system_attrs.get(PICKS, {}), **old.system_attrs.get("fixed_params", {}), **old.params}
+            codes = genes.codes(picked) if old.number != trial.number else None
+            if codes is None or old.state == TrialState.WAITING:
                 continue
             feasible = all(v <= 0 for v in old.constraints.values())
             values = np.full(len(signs), np.nan)

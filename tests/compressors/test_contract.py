@@ -1,6 +1,7 @@
 """What every compressor promises, run over every member found in the folder."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ from torch import fx
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.candidate import Candidate, decode, kept_width
-from nas.compressors._base import Compressor
+from nas.candidate import Candidate, kept_width
+from nas.compression import Compression
+from nas.compressors._base import Compressor, Context
 from nas.export import check_parity, export, fold, tolerance
 from nas.runtimes.onnxruntime import RUNTIME
 from nas.targets import targets
 from search_spaces._base import Choice, Value
-from tests.random_nets import CLASSES, SHAPE, SPACES, RandomNet, pictures, random_net, trained_net
+from tests.random_nets import CLASSES, SHAPE, SPACES, RandomNet, context_of, pictures, random_net, trained_net
 
 COMPRESSORS = [registry.load("compressor", name) for name in registry.names("compressor")]
 PROFILES = tuple(targets().values())
@@ -35,27 +37,31 @@ def neutral(choice: Choice) -> Value:
     return max(choice.options) if choice.name.startswith("bits.") else min(choice.options)  # type: ignore[type-var]
 
 
-def candidate_of(found: RandomNet, genes: dict[str, Value]) -> Candidate:
-    """The candidate that these genes make of a net; genes that are not given are neutral."""
+def context_for(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> Context:
+    """The candidate that these genes make of a net, with pictures; genes that are not given are neutral."""
     widths = found.widths
-    return Candidate(
+    plain = context_of(
+        {unit: int(genes.get(f"bits.{unit}", 32)) for unit in found.units},
         space=found.space.name,
         architecture=found.architecture,
         widths=widths,
         pruned={s: kept_width(w, float(genes.get(f"sparsity.{s}", 0)), MULTIPLE) for s, w in widths.items()},
-        bits={unit: int(genes.get(f"bits.{unit}", 32)) for unit in found.units},
     )
+    candidate = replace(plain.candidate, settings=compressor.settle(genes, plain.candidate))
+    return replace(plain, candidate=candidate)
 
 
 def compressed(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> tuple[fx.GraphModule, Candidate]:
-    candidate = candidate_of(found, genes)
+    context = context_for(compressor, found, genes)
     net = copy.deepcopy(found.net)
-    if candidate.is_pruned:
-        net = found.twin(candidate.pruned)
-        compressor.on_model(found.net, net, input_shape=SHAPE)
-    graph = fold(net, input_shape=SHAPE)
-    calibration = pictures(64, seed=7)
-    return compressor.on_graph(graph, bits=candidate.bits, calibration=calibration, signed=False), candidate
+    if context.candidate.is_pruned:
+        net = found.twin(context.candidate.pruned)
+        compressor.on_model(found.net, net, context)
+    net = compressor.restructure(net, context).eval()
+    with compressor.training(net, context) as before_step:
+        for progress in (0.0, 0.5, 1.0):
+            before_step(progress)
+    return compressor.on_graph(fold(net, input_shape=SHAPE), context), context.candidate
 
 
 def size_of(graph: fx.GraphModule, folder: Path) -> int:
@@ -149,12 +155,12 @@ def test_decoded_candidates_can_be_compressed(compressor: Compressor) -> None:
     own = compressor.choices(space.stages, profile)
     picked = {choice.name: choice.options[0] for choice in space.choices(channel_multiple=8)}
     picked |= {choice.name: max(choice.options, key=lambda option: option != neutral(choice)) for choice in own}
-    candidate = decode(space, picked, channel_multiple=8, precisions=profile.precisions)
+    compression = Compression(members=[compressor], profile=profile)
+    candidate = compression.decode(space, picked)
     net = space.build(candidate.architecture, input_shape=SHAPE, classes=4, widths=candidate.pruned).eval()
     wide = space.build(candidate.architecture, input_shape=SHAPE, classes=4).eval()
-    compressor.on_model(wide, net, input_shape=SHAPE)
-    graph = compressor.on_graph(
-        fold(net, input_shape=SHAPE), bits=candidate.bits, calibration=pictures(8, seed=0), signed=True
-    )
+    context = replace(context_of(images=8), candidate=candidate, profile=profile)
+    compression.prune(wide, net, context)
+    graph = compression.graph(compression.shape(net, context).eval(), context)
     with torch.no_grad():
         assert graph(torch.from_numpy(pictures(2, seed=1)).float()).shape == (2, 4)

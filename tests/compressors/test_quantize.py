@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
@@ -16,12 +15,12 @@ from nas.compressors.quantize import COMPRESSOR
 from nas.errors import ExportError
 from nas.export import export, fold, parity
 from nas.runtimes.onnxruntime import RUNTIME
-from tests.random_nets import CLASSES, SHAPE, SPACES, pictures, random_net, trained_net
+from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
 
 
 def quantised(net: nn.Module, bits: dict[str, int], *, signed: bool = False) -> fx.GraphModule:
     graph = fold(net, input_shape=SHAPE)
-    return COMPRESSOR.on_graph(graph, bits=bits, calibration=pictures(64, seed=7), signed=signed)
+    return COMPRESSOR.on_graph(graph, context_of(bits, signed=signed))
 
 
 def exported(graph: fx.GraphModule, folder: Path) -> Path:
@@ -130,10 +129,9 @@ def test_the_file_is_about_a_quarter(tmp_path: Path) -> None:
 
 def test_wrong_settings_are_refused() -> None:
     graph = fold(random_net("plain", seed=0).net, input_shape=SHAPE)
-    images = pictures(4, seed=0)
     with pytest.raises(ExportError, match=r"bits must be 8, 16 or 32, but got \{'stem': 4\}"):
-        COMPRESSOR.on_graph(graph, bits={"stem": 4}, calibration=images, signed=False)
+        COMPRESSOR.on_graph(graph, context_of({"stem": 4}))
     with pytest.raises(ExportError, match=r"must name units of the net \(.*\), but got \['tail'\]"):
-        COMPRESSOR.on_graph(graph, bits={"tail": 8}, calibration=images, signed=False)
+        COMPRESSOR.on_graph(graph, context_of({"tail": 8}))
     with pytest.raises(ExportError, match="need calibration images, but got none"):
-        COMPRESSOR.on_graph(graph, bits={"stem": 8}, calibration=np.empty((0, *SHAPE), np.uint8), signed=False)
+        COMPRESSOR.on_graph(graph, context_of({"stem": 8}, images=0))
