@@ -10,10 +10,13 @@ import onnx
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.bundle import export_model
+from nas.calibrate import NETS, SPACES, Calibration
+from nas.calibrate import calibrate as run_calibration
 from nas.config import SearchConfig, make_config
 from nas.costs import costs
 from nas.errors import ConfigError, MeasureError
-from nas.latency.roofline import kernel_us, predict
+from nas.latency.learned import LearnedRoofline
+from nas.latency.prediction import calibrated, layers_ms, predict
 from nas.measure import Measurement, measure_there
 from nas.measure import measure as measure_file
 from nas.pick import pick
@@ -23,7 +26,7 @@ from nas.runtimes._base import Finding, Runtime
 from nas.runtimes._reference import reference_path
 from nas.search import Status
 from nas.search import search as run_search
-from nas.targets import device_runtime
+from nas.targets import device_runtime, targets
 from nas.targets import target as target_profile
 
 HOST_RUNTIME = "onnxruntime"
@@ -171,10 +174,40 @@ def check_target(name: str) -> list[Finding]:
     return [*findings, Finding(name="reference network", value=value, ok=steady)]
 
 
+def calibrate(
+    target: str, *, nets: int = NETS, spaces: Sequence[str] = SPACES, input_shape: tuple[int, int, int] = (1, 48, 48),
+    seed: int = 0, say: Callable[[str], None] = lambda _: None,
+) -> Calibration:  # fmt: skip
+    """Measure a few nets on a target and learn it from them; later predictions for it go by what was learned.
+
+    The same call again goes on where an interrupted one stopped.
+
+    Args:
+        target: a word of `nas targets`: this machine, or a board of yours.
+        nets: how many to measure, 10 or more; a fifth of them is held out, to say how good the model is.
+        spaces: search spaces that they are drawn from.
+        input_shape: (C, H, W) of the nets' input.
+        seed: of the draw.
+        say: told what is being done.
+
+    Raises:
+        ConfigError: fewer than 10 nets are asked for, or there is no way to measure on the target.
+        UnknownMemberError: there is no such target or space.
+        MeasureError: there is no way to the device now, or fewer than 10 nets could be measured.
+    """
+    return run_calibration(target, nets=nets, spaces=spaces, input_shape=input_shape, seed=seed, say=say)
+
+
+def calibrations() -> dict[str, LearnedRoofline]:
+    """The targets that were calibrated, and what was learned of each."""
+    found = {name: calibrated(profile) for name, profile in targets().items()}
+    return {name: model for name, model in found.items() if model}
+
+
 def _predicted(path: Path, profile: HardwareProfile, *, layers: bool) -> Measurement:
     counted = costs(path)
     found = predict(counted, profile)
-    return replace(found, layers=tuple((k.name, kernel_us(k, profile) / 1e3) for k in counted.kernels if layers))
+    return replace(found, layers=layers_ms(counted, profile) if layers else ())
 
 
 def _layers(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, float], ...]:

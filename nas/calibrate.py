@@ -1,11 +1,10 @@
-"""Calibrating a target: a few nets of the search space measured on it, and a model of all others learned from them.
+"""Calibrating a target: a few nets of the search spaces measured on it, and a model of all others learned from them.
 
-The nets are untrained, because weights change no latency. A fifth of them is drawn as a search draws and held out, to
-say how good the model is; the others are those of a larger draw that lie farthest from each other (Gonzalez,
-Theoretical Computer Science 38, 1985), because corners teach more than the crowd in the middle.
+The nets are untrained, because weights change no latency. A fifth of them is held out, to say how good the model is;
+the model that is kept has learned from all. Each net that was measured is kept in a journal beside the calibration, so
+a call that was interrupted goes on where it stopped.
 """
 
-import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,29 +19,32 @@ import pandas as pd
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
+from nas._calibration_journal import Entry, Journal
+from nas._calibration_sample import Nets, Shape
 from nas.candidate import Candidate
-from nas.costs import Costs
-from nas.errors import CandidateError, ConfigError, MeasureError
-from nas.latency._columns import columns_for
+from nas.config import SearchConfig
+from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
 from nas.latency.learned import LearnedRoofline, learn
 from nas.latency.prediction import FOLDER, save_calibration
-from nas.measure import Measurement
+from nas.measure import Measurement, measure_there
 from nas.measure import measure as measure_here
+from nas.targets import device_runtime
 from nas.targets import target as profile_of
-from nas.untrained import draw, write_untrained
 
-NETS = 30
+NETS = 40
 LEAST_NETS = 10
 HELD_OUT = 0.2
-POOL = 3  # nets drawn for each that is measured
-INPUT_SHAPE = (1, 48, 48)
+BATCH = 5
+"""Nets written and measured at a time: one connection to a board, and the most that an interruption loses."""
+SPACES = ("plain", "darts")
 
-Measure = Callable[[Path], Measurement]
+Measure = Callable[[Sequence[Path]], Sequence[Measurement | MeasureError]]
+Say = Callable[[str], None]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationResult:
+class Calibration:
     """How a calibration went. The figures are of a model that had not seen the held-out nets; the model kept has.
 
     Attributes:
@@ -55,7 +57,6 @@ class CalibrationResult:
         within_10: share of them predicted within 10 %.
         disturbed: share of the measurements that say the machine was busy.
         failed: why nets were left out, one line for each.
-        seconds: it took.
         model: the model, learned from all nets.
     """
 
@@ -68,14 +69,13 @@ class CalibrationResult:
     within_10: float
     disturbed: float
     failed: tuple[str, ...]
-    seconds: float
     model: LearnedRoofline
 
     def lines(self) -> list[str]:
         """What a person wants to know, line by line."""
         errors = f"mean error {self.mean_error:.1%}, within 10 % {self.within_10:.0%}"
         found = [
-            f"{self.target}: learned from {self.nets} nets in {self.seconds:.0f} s",
+            f"{self.target}: learned from {self.nets} nets",
             f"{self.held_out} nets held out: rank correlation {self.spearman:.3f}, {errors}",
             f"predictions for {self.target} now go by {self.path}",
         ]
@@ -88,173 +88,157 @@ def calibrate(
     target: str | HardwareProfile,
     *,
     nets: int = NETS,
-    space: str = "darts",
+    spaces: Sequence[str] = SPACES,
     measure: Measure | None = None,
     folder: Path = FOLDER,
-    input_shape: tuple[int, int, int] = INPUT_SHAPE,
+    input_shape: Shape = (1, 48, 48),
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> CalibrationResult:
-    """Measure nets on a target, learn its prices, write its calibration.
+    say: Say = lambda _: None,
+) -> Calibration:
+    """Measure nets on a target, learn its prices, write its calibration; go on where an interrupted call stopped.
 
     Args:
         target: a word of `nas targets`, or a profile.
         nets: how many to measure, 10 or more; 20 to 50 are sensible.
-        space: where they are drawn from.
-        measure: times one file on the target; None times it here, for targets that are this machine.
+        spaces: where they are drawn from, in turn.
+        measure: times files on the target; None takes the way that the target names: this machine, or a board.
         folder: where calibrations are kept.
         input_shape: (C, H, W) of the nets' input.
         seed: of the draw.
-        progress: told how many of how many nets are measured.
+        say: told what is being done.
 
     Raises:
-        ConfigError: fewer than 10 nets are asked for, or the target can neither be measured here nor by `measure`.
-        MeasureError: fewer than 10 nets could be measured; the message has the last reason.
+        ConfigError: fewer than 10 nets are asked for, or there is no way to measure on the target.
+        MeasureError: there is no way to the device now, or fewer than 10 nets could be measured.
     """
-    begin = time.perf_counter()
     profile = profile_of(target) if isinstance(target, str) else target
     if nets < LEAST_NETS:
-        raise ConfigError(f"a calibration needs {LEAST_NETS} nets or more, but got {nets}; 30 is usual")
-    timed = measure or _local(profile, input_shape)
-    with tempfile.TemporaryDirectory(prefix="fer-nas-") as place:
-        drawn = _draw(profile, space, POOL * nets, Path(place), input_shape, seed)
-        count = round(HELD_OUT * nets)
-        held = list(range(count))  # drawn evenly, as all are
-        spread = [count + i for i in farthest(_features(drawn[count:], profile), nets - count)]
-        found, failed = _measured([drawn[i] for i in held + spread], timed, progress)
-    if len(found) < LEAST_NETS:
-        raise MeasureError(
-            f"a calibration needs {LEAST_NETS} measured nets, but {len(failed)} of {nets} failed: {failed[-1]}"
+        raise ConfigError(f"a calibration needs {LEAST_NETS} nets or more, but got {nets}; {NETS} is usual")
+    timed = measure or _way(profile, input_shape, say)
+    sample = Nets(profile=profile, spaces=tuple(spaces), input_shape=input_shape)
+    held = round(HELD_OUT * nets)
+
+    def choose() -> tuple[list[Candidate], list[Candidate]]:
+        say(f"choosing {nets} nets of {', '.join(spaces)}")
+        return sample.chosen(held, nets - held, seed)
+
+    asked = {"target": asdict(profile), "compressors": SearchConfig.model_fields["compressors"].default}
+    asked |= {"nets": nets, "spaces": spaces, "input_shape": input_shape, "seed": seed}
+    journal = Journal.opened(folder / f".{profile.name}.jsonl", asked, choose)
+    _fill(journal, sample, timed, say)
+    result = _learned(journal, profile, spaces, folder, seed)
+    journal.remove()
+    return result
+
+
+def _way(profile: HardwareProfile, input_shape: Shape, say: Say) -> Measure:
+    """How files are timed on the target.
+
+    Raises:
+        ConfigError: the target is neither this machine nor a device that can be reached.
+    """
+    if board := device_runtime(profile):
+        return lambda paths: measure_there(paths, board, profile, say=say)
+    if not profile.local:
+        raise ConfigError(
+            f"{profile.name!r} must be this machine or a board that can be reached, but is predicted only; "
+            "name yours: nas targets add NAME --like DEVICE --ssh user@host"
         )
-    aside = {drawn[i].candidate.key for i in held}
-    tested = [net for net in found if net.candidate.key in aside]
-    rest = [net for net in found if net.candidate.key not in aside]
-    figures = _figures(_learn(rest, profile, seed), tested)
-    model = _learn(found, profile, seed)
-    disturbed = float(np.mean([any("busy" in n for n in net.measurement.notes) for net in found]))
+    runtime = registry.load("runtime", profile.runtime)
+
+    def here(path: Path) -> Measurement | MeasureError:
+        try:
+            return measure_here(path, runtime, device=profile.title, input_shape=input_shape)
+        except MeasureError as error:
+            return error
+
+    return lambda paths: [here(path) for path in paths]
+
+
+def _fill(journal: Journal, sample: Nets, measure: Measure, say: Say) -> None:
+    """Measure the nets that the journal lacks.
+
+    Raises:
+        MeasureError: there is no way to the device, or so many nets failed that too few are left.
+    """
+    total = len(journal.candidates)
+    missing = [i for i in range(total) if i not in journal.entries]
+    if journal.entries:
+        say(f"{total - len(missing)} of {total} nets were measured before")
+    begin = time.perf_counter()
+    for at in range(0, len(missing), BATCH):
+        with tempfile.TemporaryDirectory(prefix="fer-nas-") as place:
+            _measure_batch(journal, missing[at : at + BATCH], sample, measure, Path(place))
+        failed = [e.failed for e in journal.entries.values() if e.failed]
+        if len(failed) > total - LEAST_NETS:  # too few are left, and each may cost a time-out
+            journal.remove()
+            raise MeasureError(
+                f"a calibration needs {LEAST_NETS} measured nets, but {len(failed)} of {total} failed: {failed[-1]}"
+            )
+        done = min(at + BATCH, len(missing))
+        left_s = (time.perf_counter() - begin) / done * (len(missing) - done)
+        say(f"{total - len(missing) + done} of {total} nets measured, about {left_s:.0f} s left")
+
+
+def _measure_batch(journal: Journal, numbers: Sequence[int], sample: Nets, measure: Measure, folder: Path) -> None:
+    written = {}
+    for number in numbers:
+        candidate = journal.candidates[number]
+        try:
+            written[number] = sample.written(candidate, folder)
+        except CandidateError as error:
+            journal.add(number, Entry(failed=f"{candidate.key}: {error}"))
+    found = measure([path for path, _ in written.values()]) if written else []
+    for (number, (_, counted)), timed in zip(written.items(), found, strict=True):
+        if isinstance(timed, UnreachableError):  # says nothing of the net: it is tried again by the next call
+            raise UnreachableError(f"{timed}; the same command goes on where this one stopped", log=timed.log)
+        if isinstance(timed, MeasureError):
+            journal.add(number, Entry(failed=f"{journal.candidates[number].key}: {timed}"))
+        else:
+            journal.add(number, Entry(costs=counted, measurement=timed))
+
+
+def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], folder: Path, seed: int) -> Calibration:
+    """Learn from what was measured and write it down."""
+    found = {i: (e.costs, e.measurement) for i, e in sorted(journal.entries.items()) if e.costs and e.measurement}
+    tested = [net for i, net in found.items() if i < len(journal.usual)]
+    rest = [net for i, net in found.items() if i >= len(journal.usual)]
+
+    def learn_from(nets: Sequence[tuple[Any, Measurement]]) -> LearnedRoofline:
+        return learn([costs for costs, _ in nets], [m.latency_ms for _, m in nets], profile, seed=seed)
+
+    true = np.array([m.latency_ms for _, m in tested])
+    figures = errors_of(learn_from(rest).predict_ms([costs for costs, _ in tested]), true)
+    model = learn_from([*rest, *tested])
+    first = next(iter(found.values()))[1]
+    disturbed = float(np.mean([any("busy" in note for note in m.notes) for _, m in found.values()]))
     facts = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": found[0].measurement.device,
-        "versions": found[0].measurement.versions,
-        "space": space,
+        "device": first.device,
+        "versions": first.versions,
+        "spaces": list(spaces),
         "held_out": {"nets": len(tested), **figures},
         "disturbed": disturbed,
-        "nets": [{"candidate": asdict(net.candidate), "latency_ms": net.measurement.latency_ms} for net in found],
+        "nets": [
+            {"candidate": asdict(journal.candidates[i]), "latency_ms": m.latency_ms} for i, (_, m) in found.items()
+        ],
     }
-    return CalibrationResult(
+    return Calibration(
         target=profile.name,
         path=save_calibration(model, profile, facts, folder=folder),
         nets=len(found),
         held_out=len(tested),
         **figures,
         disturbed=disturbed,
-        failed=tuple(failed),
-        seconds=time.perf_counter() - begin,
+        failed=tuple(e.failed for e in journal.entries.values() if e.failed),
         model=model,
     )
 
 
-def farthest(points: Floats, count: int) -> list[int]:
-    """Rows of `points` [n, d] that lie far from each other: the one farthest from the mean, then always the farthest.
-
-    Returns:
-        `count` different rows, or all where there are fewer.
-    """
-    chosen = [int(np.argmax(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]
-    gap = ((points - points[chosen[0]]) ** 2).sum(axis=1)
-    while len(chosen) < min(count, len(points)):
-        gap[chosen] = -1.0
-        chosen.append(int(np.argmax(gap)))
-        gap = np.minimum(gap, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-    return chosen
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    candidate: Candidate
-    path: Path
-    costs: Costs
-
-
-@dataclass(frozen=True)
-class _Net:
-    candidate: Candidate
-    costs: Costs
-    measurement: Measurement
-
-
-def _local(profile: HardwareProfile, input_shape: tuple[int, int, int]) -> Measure:
-    if not profile.local:
-        raise ConfigError(
-            f"{profile.name!r} must be this machine or come with a way to measure on it; "
-            "name your board: nas targets add NAME --like DEVICE --ssh user@host"
-        )
-    runtime = registry.load("runtime", profile.runtime)
-    return lambda path: measure_here(path, runtime, device=profile.title, input_shape=input_shape)
-
-
-def _draw(
-    profile: HardwareProfile,
-    space: str,
-    count: int,
-    place: Path,
-    input_shape: tuple[int, int, int],
-    seed: int,
-) -> list[_Drawn]:
-    """So many different candidates as files."""
-    generator = random.Random(seed)  # noqa: S311
-    member = registry.load("space", space)
-    compressors = [registry.load("compressor", name) for name in registry.names("compressor")]
-    found: dict[str, _Drawn] = {}
-    while len(found) < count:
-        candidate = draw(member, compressors, profile, generator)
-        if candidate.key in found:
-            continue
-        path = place / f"{candidate.key}.onnx"
-        try:
-            counted = write_untrained(
-                candidate, path, space=member, compressors=compressors, profile=profile, input_shape=input_shape
-            )
-        except CandidateError:  # the search leaves such nets out as well
-            continue
-        found[candidate.key] = _Drawn(candidate, path, counted)
-    return list(found.values())
-
-
-def _features(drawn: Sequence[_Drawn], profile: HardwareProfile) -> Floats:
-    """[n, d] Logarithms of the columns in use, each of unit spread."""
-    columns = columns_for(profile).matrix([net.costs.kernels for net in drawn])
-    logs = np.log1p(columns / np.maximum(columns.mean(axis=0), 1e-12))
-    found: Floats = logs / np.maximum(logs.std(axis=0), 1e-12)
-    return found
-
-
-def _measured(
-    drawn: Sequence[_Drawn], measure: Measure, progress: Callable[[int, int], None] | None
-) -> tuple[list[_Net], list[str]]:
-    found: list[_Net] = []
-    failed: list[str] = []
-    for done, net in enumerate(drawn):
-        if len(failed) > len(drawn) - LEAST_NETS:  # too few are left, and each may cost a time-out
-            break
-        try:
-            found.append(_Net(net.candidate, net.costs, measure(net.path)))
-        except CandidateError as error:
-            failed.append(f"{net.candidate.key}: {error}")
-        if progress:
-            progress(done + 1, len(drawn))
-    return found, failed
-
-
-def _learn(nets: Sequence[_Net], profile: HardwareProfile, seed: int) -> LearnedRoofline:
-    return learn([n.costs for n in nets], [n.measurement.latency_ms for n in nets], profile, seed=seed)
-
-
-def _figures(model: LearnedRoofline, tested: Sequence[_Net]) -> dict[str, Any]:
-    if not tested:
-        return {"spearman": float("nan"), "mean_error": float("nan"), "within_10": float("nan")}
-    true = np.array([net.measurement.latency_ms for net in tested])
-    predicted = model.predict_ms([net.costs for net in tested])
+def errors_of(predicted: Floats, true: Floats) -> dict[str, float]:
+    """Spearman's rank correlation, mean relative error, and share within 10 %; NaN where there is nothing to tell."""
+    if not len(true):
+        return dict.fromkeys(("spearman", "mean_error", "within_10"), float("nan"))
     errors = np.abs(predicted / true - 1)
     a, b = (pd.Series(values).rank().to_numpy(dtype=np.float64) for values in (predicted, true))
     spearman = float(np.corrcoef(a, b)[0, 1]) if len(true) > 1 else float("nan")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,12 @@ class Costs:
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
         return sum(kernel.macs for kernel in self.kernels)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Costs":
+        """The inverse of `dataclasses.asdict`, also after a JSON round trip."""
+        kernels = tuple(Kernel(**{**k, "operators": tuple(k["operators"])}) for k in fields["kernels"])
+        return cls(kernels=kernels, params=fields["params"], nonzero_params=fields["nonzero_params"])
 
 
 def costs(model: onnx.ModelProto | Path) -> Costs:

@@ -30,7 +30,7 @@ from nas.costs import Costs, costs
 from nas.data._base import FaceData
 from nas.errors import CandidateError, MeasureError, NasError
 from nas.export import check_parity, export, tolerance
-from nas.latency.roofline import predict as predict_latency
+from nas.latency.prediction import predict as predict_latency
 from nas.measure import ATTEMPTS, Measurement, measure, measure_there
 from nas.records import Phase, Record, RunFolder
 from nas.runtimes._base import Runtime

@@ -27,6 +27,7 @@ from nas.datasets import load_data
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.front import latest, search_front, values, write_front
+from nas.latency.prediction import fingerprint
 from nas.pareto import hypervolume, non_dominated, spread
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
@@ -41,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 MAX_REPEATS = 200
 """Proposals in a row that are known already, after which the space counts as exhausted."""
-TARGET_FACTS = ("title", "runtime", "latency")
-"""Fields of a profile that latencies depend on."""
+TARGET_FACTS = ("title", "runtime", "latency", "calibration")
+"""What latencies of a target depend on: fields of its profile, and the calibration that its predictions go by."""
 GRACE = 0.1
 """Share of the budget by which a rung may outlast the search."""
 HOST = "cpu"
@@ -289,6 +290,7 @@ class Searcher:
         """Make sure that all latencies of a run are of one device, and predicted by one model of it."""
         file = self.folder.path / "target.json"
         facts = json.loads(json.dumps(asdict(profile)))
+        facts["calibration"] = None if self._is_measured_here(profile) else fingerprint(profile)
         if not file.exists():
             self.folder.write("target.json", json.dumps(facts, indent=1))
             return
@@ -299,6 +301,10 @@ class Searcher:
                 f"{self.folder.path} was started with another {', '.join(changed)} of target {self.config.target}, and "
                 "latencies of the two do not mix; give this run a --name of its own"
             )
+
+    def _is_measured_here(self, profile: HardwareProfile) -> bool:
+        """Whether even drafts are measured, so that no prediction decides anything."""
+        return profile.local and device_runtime(profile) is None
 
     def _refresh(self) -> None:
         """Look at all records anew and tell the status."""

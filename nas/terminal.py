@@ -18,6 +18,7 @@ from nas._model_card import statement
 from nas.doctor import Finding
 from nas.errors import MeasureError
 from nas.front import bits_words, fallen, front, host_measurement, latest, search_front, verified_front
+from nas.latency.learned import LearnedRoofline
 from nas.measure import Measurement
 from nas.pick import Pick
 from nas.records import Record, RunFolder
@@ -167,16 +168,20 @@ def show_pick(console: Console, picked: Pick) -> None:
         console.print(f"  {line}", soft_wrap=True)
 
 
-def targets_table(profiles: Mapping[str, HardwareProfile]) -> Table:
-    """All targets: what they are, what they run, and whether their latency is measured here or predicted."""
+def targets_table(profiles: Mapping[str, HardwareProfile], calibrations: Mapping[str, LearnedRoofline]) -> Table:
+    """All targets: what they are, what they run, and whether their latency is measured or predicted, and by what."""
     table = Table(header_style="dim", box=None, pad_edge=False)
     for head in ("target", "device", "runtime", "bits", "channels", "latency"):
         table.add_column(head)
     for name, p in profiles.items():
-        error = f", +-{p.latency.relative_error:.0%}" if p.latency else ""
-        latency = f"predicted{error}" if p.latency else "none published"
+        latency = f"predicted, +-{p.latency.relative_error:.0%}" if p.latency else "none published"
+        model = calibrations.get(name)
+        learned = f"calibrated on {model.samples} nets, +-{model.half_width:.0%}" if model else ""
         if p.local or "ssh" in p.facts:
             latency = "measured here" if p.local else f"measured at {p.facts['ssh']}"
+            latency += f"; {learned}" if learned else ""
+        elif learned:
+            latency = f"predicted, {learned}"
         alias = f" (= {p.name})" if name != p.name else ""
         bits = " ".join(str(b) for b in p.precisions)
         table.add_row(f"[bold]{name}[/]{alias}", p.title, p.runtime, bits, f"x{p.channel_multiple}", escape(latency))

@@ -5,6 +5,7 @@ directory, beside nas.toml: it belongs to the boards that nas.toml names. It app
 """
 
 import functools
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -29,6 +30,24 @@ def predict(costs: Costs, profile: HardwareProfile, *, folder: Path = FOLDER) ->
     """
     model = calibrated(profile, folder=folder)
     return roofline.predict(costs, profile) if model is None else model.predict(costs)
+
+
+def layers_ms(costs: Costs, profile: HardwareProfile, *, folder: Path = FOLDER) -> tuple[tuple[str, float], ...]:
+    """Name and predicted milliseconds of each kernel, in order.
+
+    Raises:
+        ConfigError: as `predict`.
+    """
+    model = calibrated(profile, folder=folder)
+    if model is None:
+        return tuple((kernel.name, roofline.kernel_us(kernel, profile) / 1e3) for kernel in costs.kernels)
+    return tuple((name, us / 1e3) for name, us in model.layers_us(costs)[:-1])
+
+
+def fingerprint(profile: HardwareProfile, *, folder: Path = FOLDER) -> str | None:
+    """Which calibration a target's predictions go by, in a few letters; None where it has none."""
+    model = calibrated(profile, folder=folder)
+    return hashlib.sha256(json.dumps(model.to_dict()).encode()).hexdigest()[:12] if model else None
 
 
 def calibrated(profile: HardwareProfile, *, folder: Path = FOLDER) -> LearnedRoofline | None:

@@ -98,7 +98,7 @@ def test_a_prediction_says_that_it_is_one() -> None:
     found = MODEL.predict(NETS[0])
     assert (found.kind, found.device, found.runs) == ("predicted", "a board", 0)
     assert found.low_ms <= found.latency_ms <= found.high_ms
-    assert "50 nets measured on this device" in found.notes[0]
+    assert f"calibrated on 50 nets, median error {MODEL.median_error:.1%}" in found.notes[0]
 
 
 def test_a_thousand_nets_a_second() -> None:

@@ -1,0 +1,112 @@
+"""What a calibration has measured so far: a file that is appended to, so that one that was killed goes on.
+
+The first line has what was asked for and the candidates that were chosen; each further one a candidate's number and its
+measurement, or why there is none. A line that was cut off is ignored.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nas.candidate import Candidate
+from nas.costs import Costs
+from nas.measure import Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One net that was tried: its costs and measurement, or why there are none."""
+
+    costs: Costs | None = None
+    measurement: Measurement | None = None
+    failed: str = ""
+
+
+@dataclass(kw_only=True)
+class Journal:
+    """Life: opened, each net added once, removed when the calibration stands.
+
+    Attributes:
+        path: of the file.
+        usual: the candidates that are held out.
+        spread: the others.
+        entries: number of a candidate (first the usual ones) to what became of it.
+    """
+
+    path: Path
+    usual: list[Candidate]
+    spread: list[Candidate]
+    entries: dict[int, Entry] = field(default_factory=dict)
+
+    @classmethod
+    def opened(
+        cls, path: Path, asked: dict[str, Any], choose: Callable[[], tuple[list[Candidate], list[Candidate]]]
+    ) -> "Journal":
+        """The journal of an earlier calibration that was asked for the same, else a new one in its place.
+
+        Args:
+            path: of the file.
+            asked: what the measurements and the choice of nets depend on; JSON-ready.
+            choose: the usual and the spread candidates; called for a new one only.
+        """
+        asked = json.loads(json.dumps(asked))
+        lines = _lines(path)
+        if lines and lines[0].get("asked") == asked:
+            usual, spread = ([_candidate(c) for c in lines[0][part]] for part in ("usual", "spread"))
+            found = cls(path=path, usual=usual, spread=spread)
+            found.entries = {line["number"]: _entry(line) for line in lines[1:]}
+            found._append("")  # ends a line that was cut off
+            return found
+        usual, spread = choose()
+        found = cls(path=path, usual=usual, spread=spread)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = {"asked": asked, "usual": [asdict(c) for c in usual], "spread": [asdict(c) for c in spread]}
+        beside = path.with_name(f"{path.name}.{os.getpid()}")
+        beside.write_text(json.dumps(head) + "\n", encoding="utf-8")
+        beside.replace(path)
+        return found
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """All of them, by number."""
+        return [*self.usual, *self.spread]
+
+    def add(self, number: int, entry: Entry) -> None:
+        """Keep what became of a candidate."""
+        fields: dict[str, Any] = {"number": number, "failed": entry.failed}
+        if entry.costs and entry.measurement:
+            fields |= {"costs": asdict(entry.costs), "measurement": entry.measurement.to_dict()}
+        self._append(json.dumps(fields))
+        self.entries[number] = entry
+
+    def remove(self) -> None:
+        """Take the file away."""
+        self.path.unlink(missing_ok=True)
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a journal as far as they are whole."""
+    found: list[dict[str, Any]] = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(text))
+        except ValueError:  # cut off when the process was killed
+            continue
+    return found
+
+
+def _entry(line: dict[str, Any]) -> Entry:
+    if line["failed"]:
+        return Entry(failed=line["failed"])
+    return Entry(costs=Costs.from_dict(line["costs"]), measurement=Measurement.from_dict(line["measurement"]))
+
+
+def _candidate(fields: dict[str, Any]) -> Candidate:
+    return Candidate.from_json(json.dumps(fields))

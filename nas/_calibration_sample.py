@@ -1,0 +1,137 @@
+"""The nets that a calibration measures: a few drawn as a search draws, the others as far from each other as can be.
+
+The first tell how good the model is and must be usual ones; the model itself learns more from corners than from the
+crowd in the middle. So of a larger draw those are taken that lie farthest from each other (Gonzalez, Theoretical
+Computer Science 38, 1985, https://doi.org/10.1016/0304-3975(85)90224-5). Every second net has one bit-width
+throughout, by turns: the others mix them, and prices of one width are told apart by nets that hold no other.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hw_profiles._base import HardwareProfile
+from nas import registry
+from nas.candidate import Candidate
+from nas.compression import Compression
+from nas.config import SearchConfig
+from nas.costs import Costs
+from nas.errors import CandidateError, ConfigError
+from nas.latency._columns import columns_for
+from nas.untrained import draw, with_bits, write_untrained
+
+POOL = 3  # nets drawn for each that is measured for its place
+PATIENCE = 200  # draws in a row without a new net, after which a space counts as exhausted
+
+Floats = npt.NDArray[np.float64]
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nets:
+    """Draws candidates of search spaces for a target, and writes them as untrained files.
+
+    Attributes:
+        profile: of the target.
+        spaces: words of the spaces, taken in turn.
+        input_shape: (C, H, W) of the nets' input.
+    """
+
+    profile: HardwareProfile
+    spaces: tuple[str, ...]
+    input_shape: Shape
+
+    def drawn(self, count: int, seed: int) -> list[Candidate]:
+        """So many different candidates whose files can be written.
+
+        Raises:
+            ConfigError: the spaces do not hold as many for this target.
+        """
+        generator, compression = random.Random(seed), self._compression()  # noqa: S311
+        found: dict[str, Candidate] = {}
+        turn = vain = 0
+        while len(found) < count:
+            space = registry.load("space", self.spaces[turn % len(self.spaces)])
+            candidate = draw(space, compression, generator)
+            round_ = turn // len(self.spaces)
+            if round_ % 2:
+                bits = self.profile.precisions[round_ // 2 % len(self.profile.precisions)]
+                candidate = with_bits(candidate, bits)
+            turn, vain = turn + 1, vain + 1
+            if vain > PATIENCE:
+                raise ConfigError(
+                    f"{count} different nets must be drawn, but {', '.join(self.spaces)} gave {len(found)}; "
+                    "ask for fewer, or name another --space"
+                )
+            if candidate.key not in found:
+                found[candidate.key], vain = candidate, 0
+        return list(found.values())
+
+    def written(self, candidate: Candidate, folder: Path) -> tuple[Path, Costs]:
+        """The candidate's file, and what it costs.
+
+        Raises:
+            CandidateError: it cannot be built or exported.
+        """
+        path = folder / f"{candidate.key}.onnx"
+        counted = write_untrained(
+            candidate, path, space=registry.load("space", candidate.space), compression=self._compression(),
+            input_shape=self.input_shape,
+        )  # fmt: skip
+        return path, counted
+
+    def chosen(self, usual: int, spread: int, seed: int) -> tuple[list[Candidate], list[Candidate]]:
+        """`usual` candidates as drawn, and `spread` others that lie far from each other.
+
+        Candidates whose files cannot be written are left out, as a search leaves them out.
+
+        Raises:
+            ConfigError: the spaces do not hold as many for this target.
+        """
+        drawn = self.drawn(usual + POOL * spread, seed)
+        kept, counted = [], []
+        with tempfile.TemporaryDirectory(prefix="fer-nas-") as place:
+            for candidate in drawn[usual:]:
+                try:
+                    path, costs = self.written(candidate, Path(place))
+                except CandidateError:
+                    continue
+                path.unlink()
+                kept.append(candidate)
+                counted.append(costs)
+        far = farthest(features(counted, self.profile), spread)
+        return drawn[:usual], [kept[i] for i in far]
+
+    def _compression(self) -> Compression:
+        members = [registry.load("compressor", w) for w in SearchConfig.model_fields["compressors"].default]
+        return Compression(members=members, profile=self.profile)
+
+
+def features(nets: Sequence[Costs], profile: HardwareProfile) -> Floats:
+    """[n, d] Logarithms of what each net has of every cost, each column of unit spread."""
+    columns = columns_for(profile).matrix([net.kernels for net in nets])
+    logs = np.log1p(columns / np.maximum(columns.mean(axis=0), 1e-12))
+    found: Floats = logs / np.maximum(logs.std(axis=0), 1e-12)
+    return found
+
+
+def farthest(points: Floats, count: int) -> list[int]:
+    """Rows of `points` [n, d] that lie far from each other: the one farthest from the mean, then always the farthest.
+
+    Returns:
+        `count` different rows, or all where there are fewer.
+    """
+    if not len(points):
+        return []
+    chosen = [int(np.argmax(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]
+    gap = ((points - points[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < min(count, len(points)):
+        gap[chosen] = -1.0
+        chosen.append(int(np.argmax(gap)))
+        gap = np.minimum(gap, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+    return chosen
