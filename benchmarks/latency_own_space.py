@@ -28,11 +28,11 @@ from latency_prediction import Floats, Rows, figures
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression import Compression
-from nas.costs import Costs, Kernel
+from nas.costs import Costs
 from nas.errors import CandidateError
 from nas.latency._nonnegative import nonnegative
 from nas.latency.learned import learn
-from nas.measure import DRIFT_LIMIT, Clock, measure
+from nas.measure import ATTEMPTS, DRIFT_LIMIT, Clock, measure
 from nas.registry import load, names
 from nas.targets import target
 from nas.untrained import draw, with_bits, write_untrained
@@ -91,7 +91,10 @@ def _measured(word: str, kind: str, candidate: Candidate, profile: HardwareProfi
         counted = write_untrained(
             candidate, path, space=load("space", word), compression=_compression(profile), input_shape=INPUT_SHAPE
         )  # fmt: skip
-        found = measure(path, runtime, device=profile.title, input_shape=INPUT_SHAPE, runs=RUNS, clock=clock)
+        found = measure(
+            path, runtime, device=profile.title, input_shape=INPUT_SHAPE, runs=RUNS, clock=clock,
+            attempts=ATTEMPTS if clock is CLOCKS["wall"] else 1,
+        )  # fmt: skip
     return {
         "space": word,
         "kind": kind,
@@ -105,7 +108,7 @@ def study(
     nets: list[Net], profile: HardwareProfile, *, samples: list[int], seeds: int, statistic: str
 ) -> dict[str, Any]:
     """Mean figures on unseen nets after each number of samples, of the learned roofline and of a line over MACs."""
-    tables = [_costs(net["costs"]) for net in nets]
+    tables = [Costs.from_dict(net["costs"]) for net in nets]
     values = np.array([net["measurement"][statistic] for net in nets])
     found: dict[str, Any] = {}
     for count in (n for n in samples if n + LEAST_UNSEEN <= len(nets)):
@@ -132,11 +135,6 @@ def _line(tables: list[Costs], values: Floats, known: Rows, unseen: Rows) -> Flo
     fitted = nonnegative(macs[known] / values[known, None], np.ones(len(known)))
     found: Floats = macs[unseen] @ fitted
     return found
-
-
-def _costs(fields: dict[str, Any]) -> Costs:
-    kernels = tuple(Kernel(**{**k, "operators": tuple(k["operators"])}) for k in fields["kernels"])
-    return Costs(kernels=kernels, params=fields["params"], nonzero_params=fields["nonzero_params"])
 
 
 def main() -> None:
