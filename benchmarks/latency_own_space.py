@@ -31,6 +31,7 @@ from nas.compression import Compression
 from nas.costs import Costs
 from nas.errors import CandidateError
 from nas.latency._nonnegative import nonnegative
+from nas.latency.executed import costs_on
 from nas.latency.learned import learn
 from nas.measure import ATTEMPTS, DRIFT_LIMIT, Clock, measure
 from nas.registry import load, names
@@ -91,6 +92,7 @@ def _measured(word: str, kind: str, candidate: Candidate, profile: HardwareProfi
         counted = write_untrained(
             candidate, path, space=load("space", word), compression=_compression(profile), input_shape=INPUT_SHAPE
         )  # fmt: skip
+        counted = costs_on(path, counted, profile, input_shape=INPUT_SHAPE)
         found = measure(
             path, runtime, device=profile.title, input_shape=INPUT_SHAPE, runs=RUNS, clock=clock,
             attempts=ATTEMPTS if clock is CLOCKS["wall"] else 1,

@@ -24,6 +24,7 @@ from nas._calibration_sample import Nets, Shape
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
+from nas.latency.executed import costs_on
 from nas.latency.learned import LearnedRoofline, learn
 from nas.latency.prediction import FOLDER, save_calibration
 from nas.measure import Measurement, measure_there
@@ -185,7 +186,8 @@ def _measure_batch(journal: Journal, numbers: Sequence[int], sample: Nets, measu
     for number in numbers:
         candidate = journal.candidates[number]
         try:
-            written[number] = sample.written(candidate, folder)
+            path, counted = sample.written(candidate, folder)
+            written[number] = path, costs_on(path, counted, sample.profile, input_shape=sample.input_shape)
         except CandidateError as error:
             journal.add(number, Entry(failed=f"{candidate.key}: {error}"))
     found = measure([path for path, _ in written.values()]) if written else []

@@ -1,88 +1,160 @@
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nas.calibrate import CalibrationResult, calibrate, farthest
-from nas.costs import costs
-from nas.errors import ConfigError, MeasureError
+from nas._calibration_sample import Nets, farthest
+from nas.calibrate import Calibration, calibrate, errors_of
+from nas.candidate import Candidate
+from nas.costs import Costs, costs
+from nas.errors import ConfigError, MeasureError, UnreachableError
 from nas.latency.prediction import predict
 from nas.latency.roofline import predict as by_profile
 from nas.measure import Measurement
 from nas.targets import target
 
 BOARD = target("jetson-orin-nano")
+Results = Sequence[Measurement | MeasureError]
 
 
-def board(path: Path) -> Measurement:
+def timed(path: Path) -> Measurement:
     """A board that is half as fast as its profile says."""
     found = by_profile(costs(path), BOARD)
     return replace(found, kind="measured", latency_ms=2 * found.latency_ms, notes=(), versions={"tensorrt": "10.3.0"})
 
 
-def calibrated(folder: Path, measure: Callable[[Path], Measurement] = board, nets: int = 15) -> CalibrationResult:
-    return calibrate(BOARD, nets=nets, space="plain", measure=measure, folder=folder)
+class Counting:
+    """A stand-in board that counts the nets it timed and, at one of them, does something else."""
+
+    def __init__(self, at: int = -1, act: Callable[[], MeasureError] | None = None) -> None:
+        self.timed, self._at, self._act = 0, at, act
+
+    def __call__(self, paths: Sequence[Path]) -> Results:
+        return [self._one(path) for path in paths]
+
+    def _one(self, path: Path) -> Measurement | MeasureError:
+        self.timed += 1
+        return self._act() if self._act and self.timed == self._at else timed(path)
+
+
+def calibrated(folder: Path, measure: Callable[[Sequence[Path]], Results], nets: int = 12) -> Calibration:
+    return calibrate(BOARD, nets=nets, spaces=("plain",), measure=measure, folder=folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The same candidates are drawn again and again: each is exported once. The pool is as small as can be."""
+    kept, known = tmp_path_factory.mktemp("files"), {}
+    write = Nets.written
+
+    def written(self: Nets, candidate: Candidate, folder: Path) -> tuple[Path, Costs]:
+        if candidate.key not in known:
+            known[candidate.key] = write(self, candidate, kept)
+        path, counted = known[candidate.key]
+        return Path(shutil.copy(path, folder)), counted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Nets, "written", written)
+        patch.setattr("nas._calibration_sample.POOL", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> CalibrationResult:
-    return calibrated(tmp_path_factory.mktemp("calibration"), nets=20)
+def done(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    return calibrated(tmp_path_factory.mktemp("calibration"), Counting(), nets=20)
 
 
-def test_held_out_nets_say_how_good_it_is(done: CalibrationResult) -> None:
+def test_held_out_nets_say_how_good_it_is(done: Calibration) -> None:
     assert (done.nets, done.held_out, done.failed, done.disturbed) == (20, 4, (), 0.0)
     assert done.spearman > 0.7  # of four nets: two neighbours may change places
     assert done.mean_error < 0.15
-    assert "learned from 20 nets in" in done.lines()[0]
+    assert done.lines()[0].endswith("learned from 20 nets")
+    assert f"mean error {done.mean_error:.1%}" in done.lines()[1]
 
 
-def test_predictions_go_by_it_from_now_on(done: CalibrationResult, tmp_path: Path) -> None:
+def test_the_file_is_all_that_is_left(done: Calibration) -> None:
+    assert [p.name for p in done.path.parent.iterdir()] == ["jetson-orin-nano.json"]
+    fields = json.loads(done.path.read_text())
+    assert (fields["spaces"], fields["versions"]) == (["plain"], {"tensorrt": "10.3.0"})
+    assert len(fields["nets"]) == 20
+
+
+def test_predictions_go_by_it_from_now_on(done: Calibration, tmp_path: Path) -> None:
+    nets = Nets(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
     errors = []
-
-    def look(path: Path) -> Measurement:
-        found = board(path)
-        errors.append(abs(predict(costs(path), BOARD, folder=done.path.parent).latency_ms / found.latency_ms - 1))
-        return found
-
-    calibrate(BOARD, nets=10, space="plain", measure=look, folder=tmp_path, seed=7)
+    for candidate in nets.drawn(8, seed=7):
+        path, counted = nets.written(candidate, tmp_path)
+        found = predict(counted, BOARD, folder=done.path.parent)
+        assert "calibrated on 20 nets, median error" in found.notes[0]
+        errors.append(abs(found.latency_ms / timed(path).latency_ms - 1))
     assert np.median(errors) < 0.15  # the profile alone is off by half
 
 
+def test_one_that_was_killed_goes_on(tmp_path: Path) -> None:
+    def killed() -> MeasureError:
+        raise KeyboardInterrupt
+
+    whole, first, second = (Counting(), Counting(8, killed), Counting())
+    expected = calibrated(tmp_path / "whole", whole)
+    with pytest.raises(KeyboardInterrupt):
+        calibrated(tmp_path / "cut", first)
+    journal = tmp_path / "cut" / ".jetson-orin-nano.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-30])  # cut off in the middle of a line
+    found = calibrated(tmp_path / "cut", second)
+    assert (first.timed, second.timed) == (8, 12 - 4)  # five were kept but for the line that was cut
+    assert found.model == expected.model
+
+
+def test_another_request_begins_anew(tmp_path: Path) -> None:
+    def gone() -> MeasureError:
+        return UnreachableError("connection lost")
+
+    with pytest.raises(UnreachableError, match="connection lost; the same command goes on where this one stopped"):
+        calibrated(tmp_path, Counting(7, gone))
+    other = Counting()
+    assert calibrated(tmp_path, other, nets=10).nets == other.timed == 10
+
+
 def test_a_net_that_fails_is_left_out_and_told(tmp_path: Path) -> None:
-    calls, seen = iter(range(100)), []
-
-    def sometimes(path: Path) -> Measurement:
-        if next(calls) == 3:
-            raise MeasureError("the engine could not be built")
-        return board(path)
-
-    found = calibrate(
-        BOARD, nets=12, space="plain", measure=sometimes, folder=tmp_path, progress=lambda *at: seen.append(at)
-    )
+    found = calibrated(tmp_path, Counting(4, lambda: MeasureError("the engine could not be built")))
     assert found.nets == 11
-    assert found.failed[0].endswith("the engine could not be built")
-    assert seen[-1] == (12, 12)
+    assert found.lines()[-1].startswith("left out: ")
+    assert found.lines()[-1].endswith("the engine could not be built")
 
 
-def test_a_board_that_is_gone_is_no_calibration(tmp_path: Path) -> None:
-    def gone(path: Path) -> Measurement:
-        raise MeasureError("connection lost")
-
-    with pytest.raises(MeasureError, match=r"needs 10 measured nets, but 1 of 10 failed: .*connection lost"):
-        calibrated(tmp_path, gone, nets=10)
+def test_too_many_failures_are_no_calibration(tmp_path: Path) -> None:
+    with pytest.raises(MeasureError, match=r"needs 10 measured nets, but 5 of 12 failed: .*no kernel"):
+        calibrated(tmp_path, lambda paths: [MeasureError("no kernel")] * len(paths))
     assert not list(tmp_path.iterdir())
 
 
 def test_too_few_nets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs 10 nets or more, but got 9"):
-        calibrated(tmp_path, nets=9)
+        calibrated(tmp_path, Counting(), nets=9)
 
 
 def test_a_device_that_is_elsewhere_needs_a_way_to_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="come with a way to measure on it"):
+    with pytest.raises(ConfigError, match="must be this machine or a board that can be reached"):
         calibrate("jetson", folder=tmp_path)
+
+
+def test_a_space_that_holds_too_few_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    nets = Nets(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
+    (same,) = nets.drawn(1, seed=0)
+    monkeypatch.setattr("nas._calibration_sample.draw", lambda *_: same)
+    with pytest.raises(ConfigError, match="20 different nets must be drawn, but plain gave"):
+        nets.drawn(20, seed=0)
+
+
+def test_every_second_net_has_one_width_and_all_occur() -> None:
+    drawn = Nets(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48)).drawn(40, seed=1)
+    uniform = [set(c.bits.values()) for c in drawn if len(set(c.bits.values())) == 1]
+    assert len(uniform) >= 20
+    assert {width for bits in uniform for width in bits} == set(BOARD.precisions)
 
 
 def test_the_farthest_points_are_taken_once_each() -> None:
@@ -90,3 +162,21 @@ def test_the_farthest_points_are_taken_once_each() -> None:
     assert sorted(farthest(line, 2)) == [0, 4]
     assert sorted(farthest(line, 9)) == [0, 1, 2, 3, 4]
     assert sorted(farthest(np.zeros((3, 2)), 3)) == [0, 1, 2]
+    assert farthest(np.zeros((0, 2)), 3) == []
+
+
+def test_the_figures_are_those_of_their_definitions() -> None:
+    found = errors_of(np.array([1.0, 2.2, 3.3, 5.0]), np.array([1.0, 2.0, 4.0, 3.0]))
+    assert found["spearman"] == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
+    assert found["mean_error"] == pytest.approx((0 + 0.1 + 0.175 + 2 / 3) / 4)
+    assert found["within_10"] == pytest.approx(0.25 if 2.2 / 2.0 - 1 > 0.1 else 0.5)
+
+
+@pytest.mark.slow  # half a minute of measuring
+def test_this_machine_can_be_calibrated(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = calibrate("cpu", nets=12, spaces=("plain",), folder=tmp_path, say=said.append)
+    assert found.nets == 12
+    assert found.model.runtime == "onnxruntime"
+    assert said[-1].startswith("12 of 12 nets measured")
+    assert [p.name for p in tmp_path.iterdir()] == ["cpu.json"]

@@ -4,7 +4,8 @@ For each class of kernels and bit-width: launches and megabytes of activations; 
 of weights, and millions of multiply-accumulates with channels rounded up to the block: all of them, those of layers
 whose channels do not fill the block, and those of layers with no more outputs than one block. One more column is 1 for
 every net. A class is a kind of kernel; convolutions whose inputs do not fill a block (the first of a net), activations
-that are curves, and those with an error function are told apart, because nothing else explains their time.
+that are curves, and those with an error function are told apart, because nothing else explains their time. A curve that
+is fused into a convolution adds its traffic to the curves, and no launch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,16 +22,17 @@ from nas.latency._rates import padded_macs, peak_gops
 Floats = npt.NDArray[np.float64]
 
 FIXED = "fixed"
-_WEIGHTED = ("stem", "conv", "pointwise", "depthwise", "grouped", "linear")
-_MOVING = ("pool", "elementwise", "curve", "erf", "concat", "resize", "reduce")
+_WEIGHTED = ("stem", "conv", "pointwise", "depthwise", "grouped", "unblocked", "linear")
+_MOVING = ("pool", "elementwise", "curve", "erf", "concat", "resize", "reduce", "reorder", "view", "convert")
 CLASSES = {
     **dict.fromkeys(_WEIGHTED, ("launch", "mbyte", "weights", "mmac", "misaligned", "narrow")),
     **dict.fromkeys(_MOVING, ("launch", "mbyte")),
 }
-_CURVES = frozenset({"HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Exp", "Softplus", "Elu", "Mish", "Gelu"})
+_CURVES = frozenset({"HardSwish", "HardSigmoid", "Sigmoid", "QLinearSigmoid", "Tanh", "Exp", "Softplus", "Elu", "Mish"})
+_ERROR_FUNCTIONS = frozenset({"Erf", "Gelu"})
 
 _SURCHARGE = {"misaligned": 0.1, "narrow": 0.3}  # of arithmetic that does not fill what the device works on at once
-_LIKE = {"stem": "conv"}  # which of a profile's efficiencies a class goes by
+_LIKE = {"stem": "conv", "unblocked": "grouped"}  # which of a profile's efficiencies a class goes by
 
 # Only their ratios matter: the multipliers of the tie bring the scale. Usual of small convolutions on processors.
 _ASSUMED = LatencyModel(
@@ -84,6 +86,8 @@ class Columns:
                     found[at + 4] += macs
                 if kernel.out_channels <= self.block:
                     found[at + 5] += macs
+                if not _CURVES.isdisjoint(kernel.operators):
+                    found[self._first["curve", self._width(kernel.bits)] + 1] += kernel.output_bytes / 1e6
         return np.array(found)
 
     def matrix(self, nets: Sequence[Iterable[Kernel]]) -> Floats:
@@ -96,7 +100,7 @@ class Columns:
         """The word of the kernel's class."""
         if kernel.kind == "conv" and kernel.in_channels < self.block:
             return "stem"
-        if kernel.kind == "elementwise" and "Erf" in kernel.operators:
+        if kernel.kind == "elementwise" and not _ERROR_FUNCTIONS.isdisjoint(kernel.operators):
             return "erf"
         if kernel.kind == "elementwise" and not _CURVES.isdisjoint(kernel.operators):
             return "curve"
@@ -143,7 +147,7 @@ def _by_part(name: str) -> str:
 
 def _by_sort(name: str) -> str:
     kind, bits, part = _split(name)
-    if kind in {"depthwise", "grouped"}:
+    if kind in {"depthwise", "grouped", "unblocked"}:
         return f"sparse{bits}.{part}"
     return f"{'dense' if kind in _WEIGHTED else 'moving'}{bits}.{part}" if kind else name
 

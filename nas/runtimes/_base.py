@@ -25,6 +25,37 @@ class Layer:
     ms: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One node that a runtime executes for one image, after all of its fusions and changes of layout.
+
+    Attributes:
+        name: of the node.
+        operator: of the node; one of a domain of the runtime's own has the domain's last word before it (nchwc.Conv).
+        activation: what is fused behind a convolution, as an ONNX operator; empty without.
+        input_shape: of the first input.
+        output_shape: of the first output.
+        weight_shape: of the weights, [outputs, inputs of a group, ...]; empty without.
+        has_channels_last: whether images are [N, H, W, C].
+        output_bits: width of an element of the output.
+        input_bytes: activations read.
+        weight_bytes: constants read.
+        output_bytes: activations written.
+    """
+
+    name: str
+    operator: str
+    activation: str = ""
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...] = ()
+    has_channels_last: bool = False
+    output_bits: int
+    input_bytes: int
+    weight_bytes: int
+    output_bytes: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Timing:
     """What a device reports of one file that it timed itself.
@@ -101,6 +132,14 @@ class Runtime(ABC):
             MeasureError: this runtime cannot tell.
         """
         raise MeasureError(f"{self.name} does not tell the times of layers; measure without --layers")
+
+    def executed(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[Step, ...] | None:
+        """What of a file is executed on this machine, node by node; None where the runtime does not tell.
+
+        Raises:
+            MeasureError: the runtime refuses the file.
+        """
+        return None
 
     def times(self, profile: HardwareProfile) -> bool:
         """Whether this runtime itself times files on that device, by `timings`, and not by the loop on this machine."""

@@ -120,7 +120,7 @@ def check_placement(events: list[dict[str, Any]], provider: str, model: Path) ->
     Raises:
         MeasureError: another one executed a node; the message names the first, and how many there are.
     """
-    nodes = list(_nodes(events))
+    nodes = list(node_events(events))
     elsewhere = [(name, args.get("provider", "unknown")) for name, args, _ in nodes if args.get("provider") != provider]
     if elsewhere or not nodes:
         what = f"{len(elsewhere)} of {len(nodes)} ran elsewhere, the first {elsewhere[0]}" if elsewhere else "none ran"
@@ -150,7 +150,7 @@ def profiled(
 def layers(events: list[dict[str, Any]]) -> tuple[Layer, ...]:
     """Median milliseconds of each node of a profiled run, in order; the profiler itself adds to small ones."""
     times: dict[str, list[float]] = {}
-    for name, args, us in _nodes(events):
+    for name, args, us in node_events(events):
         times.setdefault(f"{name} ({args.get('op_name', 'unknown')})", []).append(us)
     return tuple(Layer(name=name, ms=float(np.median(us)) / 1e3) for name, us in times.items())
 
@@ -160,7 +160,8 @@ def line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _nodes(events: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any], float]]:
+def node_events(events: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any], float]]:
+    """Name, facts and microseconds of each node of a profiled run, in order."""
     ended = "_kernel_time"
     return [
         (str(e["name"]).removesuffix(ended), e.get("args", {}), float(e["dur"]))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from nas.runtimes import _ort_session
-from nas.runtimes._base import Layer, Runtime
+from nas.runtimes import _ort_session, _ort_steps
+from nas.runtimes._base import Layer, Runtime, Step
 from nas.runtimes._ort_session import CPU, OrtSession, cpu_options
 
 
@@ -42,6 +42,14 @@ class OnnxRuntime(Runtime):
             MeasureError: the file is refused.
         """
         return _ort_session.layers(_ort_session.profiled(model, cpu_options(1), CPU, input_shape))
+
+    def executed(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[Step, ...] | None:
+        """What ONNX Runtime makes of a file on this machine's processor: blocked layouts, reorders, integer kernels.
+
+        Raises:
+            MeasureError: the file is refused.
+        """
+        return _ort_steps.executed(model, input_shape)
 
 
 RUNTIME = OnnxRuntime()
