@@ -15,8 +15,9 @@ from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas._fold import insert_after, module_nodes, module_of
-from nas.compressors._base import Compressor, Context
+from nas.compressors._base import Compressor, Context, Fit
 from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
+from nas.compressors._learned import freeze, learn
 from nas.compressors._ranges import Range, watch
 from nas.errors import ExportError
 from search_spaces._base import HEAD, STEM, Choice, Value
@@ -56,10 +57,26 @@ class Quantize(Compressor):
         signed = context.profile.activation_signed
         _check(graph, bits, images=len(calibration))
         widths = {node: bits.get(str(node.target).split(".")[0], 32) for node in module_nodes(graph)}
+        _round_half(graph, bits)
         _leave_half(graph, widths)
         _quantize(graph, widths, calibration, signed=signed)
         _enter_half(graph, widths)
         graph.recompile()
+        return graph
+
+    def fine_tune(self, graph: fx.GraphModule, context: Context, fit: Fit) -> fx.GraphModule:
+        """The same modules as from `on_graph`, with weights that were trained through their rounding.
+
+        Raises:
+            ExportError: as in `on_graph`.
+        """
+        graph = self.on_graph(graph, context)
+        if 8 not in context.candidate.bits.values():
+            return graph
+        learn(graph, steps=False)
+        fit(graph)
+        freeze(graph)
+        _round_half(graph, context.candidate.bits)
         return graph
 
 
@@ -74,9 +91,14 @@ def _check(graph: fx.GraphModule, bits: Mapping[str, int], *, images: int) -> No
         raise ExportError("8-bit units need calibration images, but got none; hand over some training images")
 
 
+def _round_half(graph: fx.GraphModule, bits: Mapping[str, int]) -> None:
+    for node in module_nodes(graph):
+        if bits.get(str(node.target).split(".")[0]) == 16:
+            module_of(graph, node).half().float()
+
+
 def _leave_half(graph: fx.GraphModule, widths: Mapping[fx.Node, int]) -> None:
     for node in [n for n, width in widths.items() if width == 16]:
-        module_of(graph, node).half().float()
         outside = [user for user in node.users if widths.get(user) != 16]
         if outside:
             cast = insert_after(graph, node, Cast(32), f"{node.target}_float")
@@ -151,7 +173,7 @@ def _grids(
             for other in members[1:]:
                 joined = joined.join(ranges[other])
             made[id(members)] = joined.grid(signed=signed)
-    return {node: _copy(made[id(members)]) for node, members in group.items()}
+    return {node: _copy(made[id(members)], group=_path(members[0])) for node, members in group.items()}
 
 
 def _unite(group: dict[fx.Node, list[fx.Node]], a: fx.Node, b: fx.Node) -> None:
@@ -161,8 +183,8 @@ def _unite(group: dict[fx.Node, list[fx.Node]], a: fx.Node, b: fx.Node) -> None:
             group[node] = joined
 
 
-def _copy(grid: FakeQuant) -> FakeQuant:
-    return FakeQuant(scale=grid.scale, zero_point=grid.zero_point, signed=grid.signed)
+def _copy(grid: FakeQuant, *, group: str) -> FakeQuant:
+    return FakeQuant(scale=grid.scale, zero_point=grid.zero_point, signed=grid.signed, group=group)
 
 
 def _grid_read_by(graph: fx.GraphModule, node: fx.Node) -> FakeQuant:
