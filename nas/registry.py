@@ -17,6 +17,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "runtime": ("nas.runtimes", "RUNTIME"),
     "compressor": ("nas.compressors", "COMPRESSOR"),
     "sampler": ("nas.samplers", "make"),
+    "model": ("nas.zoo", "MODEL"),
 }
 
 
