@@ -9,13 +9,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import SPARSITIES, Candidate
 from nas.compressors._base import Compressor, Context
 from nas.compressors._channels import Coupling, Ids, Layer, couple
+from nas.compressors._narrow import kept, width_of
 from nas.errors import BuildError
 from search_spaces._base import Choice, Value
 
@@ -58,7 +58,7 @@ def transfer(wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, i
     gone = _gone(coupling, targets)
     state: dict[str, Tensor] = {}
     for layer in coupling.layers:
-        state.update(_kept(layer, coupling, gone))
+        state.update({f"{layer.name}.{key}": part.cpu() for key, part in kept(layer, coupling, gone).items()})
     _load(slim, state)
 
 
@@ -88,7 +88,7 @@ def _targets(layers: list[Layer], slim: nn.Module) -> dict[str, int]:
         twin = modules.get(layer.name)
         if type(twin) is not type(layer.module):
             raise BuildError(f"the slim net must have the wide net's layers, but {layer.name!r} differs")
-        targets[layer.name] = len(twin.get_parameter("weight"))
+        targets[layer.name] = width_of(twin)
         if targets[layer.name] > len(layer.writes):
             raise BuildError(
                 f"a pruned layer must not grow, but {layer.name!r} has {len(layer.writes)} channels in the wide net "
@@ -114,23 +114,6 @@ def _gone(coupling: Coupling, targets: Mapping[str, int]) -> set[int]:
                 f"layers coupled with it leave {targets[layer.name] - room}"
             )
     return {root for root, stay in stays.items() if not stay}
-
-
-def _kept(layer: Layer, coupling: Coupling, gone: set[int]) -> dict[str, Tensor]:
-    rows = _indices(layer.writes, coupling, gone)
-    kept: dict[str, Tensor] = {}
-    for key, tensor in layer.module.state_dict().items():
-        part = tensor.detach().cpu()
-        if part.ndim > 0:
-            part = part[rows]
-        if part.ndim > 1 and layer.reads is not None:
-            part = part[:, _indices(layer.reads, coupling, gone)]
-        kept[f"{layer.name}.{key}"] = part
-    return kept
-
-
-def _indices(ids: Ids, coupling: Coupling, gone: set[int]) -> Tensor:
-    return torch.tensor([i for i, root in enumerate(coupling.classes(ids)) if int(root) not in gone])
 
 
 def _load(slim: nn.Module, state: Mapping[str, Tensor]) -> None:

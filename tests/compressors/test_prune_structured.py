@@ -176,8 +176,3 @@ def test_maps_that_cannot_be_added_are_refused() -> None:
 def test_a_layer_must_read_what_reaches_it() -> None:
     with pytest.raises(BuildError, match="layer '1' must read the 6 channels it was built for, but 7 reach it"):
         couple(nn.Sequential(Joined(4, 3, Concat()), nn.Conv2d(6, 2, 1)), channels=1)
-
-
-def test_a_layer_that_cannot_be_followed_is_named() -> None:
-    with pytest.raises(BuildError, match="must hold known layers, but '0' is a PReLU"):
-        couple(nn.Sequential(nn.PReLU()), channels=1)
