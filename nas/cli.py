@@ -103,6 +103,11 @@ def search(
     ] = None,
     search_share: Annotated[float | None, _flag("search_share", "Share of the budget for the search itself.")] = None,
     sampler: Annotated[str | None, _flag("sampler", "tpe, nsga2 or random.")] = None,
+    compressors: Annotated[
+        str | None, _flag("compressors", "What may be done to a net: prune_structured, quantize, low_rank, ...")
+    ] = None,
+    prune_steps: Annotated[int | None, _flag("prune_steps", "Steps in which channels leave.")] = None,
+    qat: Annotated[float | None, _flag("qat", "Share of the final epochs trained in 8 bits; 0 is none.")] = None,
     epochs: Annotated[float | None, _flag("epochs", "Passes over the data in the search.")] = None,
     rungs: Annotated[str | None, _flag("rungs", "Shares of the epochs after which a candidate may stop.")] = None,
     final_epochs: Annotated[int | None, _flag("final_epochs", "Further passes for the front's members.")] = None,
@@ -121,6 +126,8 @@ def search(
         "max_size": max_size, "min_accuracy": min_accuracy, "trials": trials, "budget": budget, "sampler": sampler,
         "epochs": epochs, "final_epochs": final_epochs, "verify": verify, "seed": seed, "threads": threads,
         "search_share": search_share, "device": device, "storage": storage, "runs": runs, "name": name,
+        "prune_steps": prune_steps, "qat": qat,
+        "compressors": tuple(compressors.split(",")) if compressors else None,
         "objectives": tuple(objectives.split(",")) if objectives else None,
         "rungs": _numbers(rungs, "--rungs 0.1,0.3,1") if rungs else None,
         "data_options": _pairs(data_option) if data_option else None,

@@ -12,6 +12,9 @@ from nas.compressors._base import Compressor, Context, Fit
 from nas.export import fold
 from search_spaces._base import Choice, SearchSpace, Value
 
+INTEGER_BITS = 8
+"""Width in which runtimes compute in integers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
@@ -34,6 +37,13 @@ class Compression:
             space, picked, channel_multiple=self.profile.channel_multiple, precisions=self.profile.precisions,
             settle=[member.settle for member in self.members],
         )  # fmt: skip
+
+    def float_twin(self, candidate: Candidate) -> Candidate | None:
+        """The same net with its 8-bit units in the next wider form of the target; None where nothing is in 8 bits."""
+        wider = [bits for bits in self.profile.precisions if bits > INTEGER_BITS]
+        if INTEGER_BITS not in candidate.bits.values() or not wider:
+            return None
+        return candidate.in_float(min(wider))
 
     def reshapes(self, candidate: Candidate) -> bool:
         """Whether the candidate's net changes its shape half-way through its first training."""

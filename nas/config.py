@@ -59,6 +59,8 @@ class SearchConfig(BaseModel):
         search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
         compressors: what may be done to a net, in order; words of `nas.compressors`.
+        qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
+            leaves that out.
         prune_steps: steps in which channels leave, with training between them.
         epochs: passes over the training set that a candidate gets when it goes through all rungs.
         rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on.
@@ -89,6 +91,7 @@ class SearchConfig(BaseModel):
     sampler: str = "tpe"
     compressors: tuple[str, ...] = ("prune_structured", "quantize")
     prune_steps: int = Field(default=2, ge=1)
+    qat: float = Field(default=0.15, ge=0, le=1)
     epochs: float = Field(default=3.0, gt=0)
     rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
     final_epochs: int = Field(default=20, ge=0)

@@ -24,6 +24,7 @@ from typing import Any, Literal
 from nas.candidate import Candidate
 from nas.config import SearchConfig, read_config
 from nas.errors import ConfigError
+from nas.gain import Gain
 from nas.measure import Measurement
 from nas.score import Score
 
@@ -49,6 +50,9 @@ class Record:
         score: ONNX Runtime's on the file, on the selection split.
         accuracy_split: which split, and whether its faces are synthetic.
         test: the file's score on the test split, taken once, after full training; None before, and without test data.
+        gain: what the 8-bit units gain over the float twin; None where there are none.
+        before: score of the float twin of a verified net, of the same weights; None where nothing is in 8 bits.
+        notes: what a reader has to know of how the file came to be.
         parity: largest difference of probabilities, share of equal top-1, number of images.
         size_bytes: of the file.
         params: stored weights.
@@ -76,6 +80,9 @@ class Record:
     score: Score | None = None
     accuracy_split: str = ""
     test: Score | None = None
+    gain: Gain | None = None
+    before: Score | None = None
+    notes: tuple[str, ...] = ()
     parity: dict[str, float] = field(default_factory=dict)
     size_bytes: int | None = None
     params: int | None = None
@@ -111,7 +118,9 @@ class Record:
         raw["candidate"] = Candidate(**raw["candidate"])
         for name in ("latency", "host"):
             raw[name] = Measurement.from_dict(raw[name]) if raw.get(name) else None
-        for name in ("score", "test"):
+        raw["gain"] = Gain(**raw["gain"]) if raw.get("gain") else None
+        raw["notes"] = tuple(raw.get("notes", ()))
+        for name in ("score", "test", "before"):
             raw[name] = Score.from_dict(raw[name]) if raw.get(name) else None
         return cls(**raw)
 

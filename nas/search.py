@@ -28,7 +28,7 @@ from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.front import latest, search_front, values, write_front
 from nas.pareto import hypervolume, non_dominated, spread
-from nas.pipeline import Draft, Evaluator
+from nas.pipeline import NO_GAIN, Draft, Evaluator
 from nas.records import Record, RunFolder
 from nas.registry import load
 from nas.report import write_report
@@ -154,6 +154,7 @@ class Searcher:
                 repeats += 1
                 if record is not None:
                     repeats = repeats if record.trial != ask.number else 0
+                    self._propose_twin(ask, record)
                     self.study.tell(ask, record)
             self._refresh()
         if repeats >= MAX_REPEATS:
@@ -169,7 +170,8 @@ class Searcher:
                     continue
                 epochs = self._final_epochs(member, len(chosen) - position)
                 if epochs > 0:
-                    self.folder.append(self.evaluator.verify(member, epochs=epochs, stop=self._clock(1.0)))
+                    for record in self.evaluator.verify(member, epochs=epochs, stop=self._clock(1.0)):
+                        self.folder.append(record)
             self._refresh()
 
     def close(self) -> RunFolder:
@@ -207,6 +209,12 @@ class Searcher:
         )
         self.folder.append(record)
         return record
+
+    def _propose_twin(self, ask: Ask, record: Record) -> None:
+        """Have the float twin evaluated in the place of a net whose 8-bit units gain nothing."""
+        twin = self.evaluator.compression.float_twin(record.candidate)
+        if twin is not None and record.violations.get(NO_GAIN, 0.0) > 0:
+            self.study.propose({**ask.picked, **{f"bits.{unit}": bits for unit, bits in twin.bits.items()}})
 
     def _promoter(self, candidate: Candidate) -> Callable[[int, float, Draft], bool]:
         """Asynchronous promotion: a candidate goes on unless one that was there before it is as good in everything."""

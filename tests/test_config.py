@@ -130,7 +130,7 @@ def test_every_field_that_decides_what_is_found_is_a_difference(field: str) -> N
     other = {
         "target": "cpu", "space": "plain", "dataset": "folder", "data_options": {"n": "300"}, "max_latency": 5.0,
         "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
-        "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 1,
+        "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 1, "qat": 0.3,
             "compressors": ("quantize",),
     }[field]  # fmt: skip
     before, asked = make_config(), make_config(**{field: other})
