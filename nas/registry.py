@@ -20,6 +20,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "runtime": ("nas.runtimes", "RUNTIME"),
     "compressor": ("nas.compressors", "COMPRESSOR"),
     "sampler": ("nas.samplers", "make"),
+    "lesson": ("nas.lessons", "LESSON"),
     "model": ("nas.zoo", "MODEL"),
 }
 
