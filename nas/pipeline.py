@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
@@ -97,6 +97,14 @@ class Cycle:
         return min(1.0, max(0.2, self.epochs / (2 * self.had))) if self.had else 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Trained weights of the space's one net in full width, that every candidate begins with, and their epochs."""
+
+    state: Mapping[str, Tensor]
+    epochs: float
+
+
 @dataclass
 class Clock:
     """Seconds by phase."""
@@ -129,6 +137,7 @@ class Evaluator:
         digest: of the data, part of every file's metadata.
         board: times finished files on the target itself, where there is a way to it; drafts are predicted then.
         watch: told what is being done, in words.
+        start: what candidates begin with; None lets them begin with fresh weights.
     """
 
     config: SearchConfig
@@ -142,6 +151,7 @@ class Evaluator:
     digest: str
     board: Runtime | None = None
     watch: Watch = lambda _: None
+    start: Start | None = None
 
     def evaluate(
         self,
@@ -161,7 +171,7 @@ class Evaluator:
             deadline: whether the time for the search is over; the candidate then ends with the rung it is in.
             stop: asked before each training step; True ends the rung there, and the record says how far it came.
         """
-        clock, blank = Clock(), self._blank(candidate, trial, "search")
+        clock, blank = Clock(), self.blank(candidate, trial, "search")
         return self._caught(blank, clock, lambda: self._evaluated(blank, clock, promote, deadline, stop))
 
     def verify(self, record: Record, *, epochs: float, stop: Callable[[], bool] | None = None) -> list[Record]:
@@ -177,7 +187,7 @@ class Evaluator:
         Returns:
             The member's record; before it that of its float twin, of the same weights, where 8 bits gain nothing.
         """
-        clock, blank = Clock(), self._blank(record.candidate, record.trial, "verified")
+        clock, blank = Clock(), self.blank(record.candidate, record.trial, "verified")
         trained: list[nn.Module] = []
 
         def work() -> Record:
@@ -264,22 +274,27 @@ class Evaluator:
     ) -> tuple[nn.Module, float]:
         """A net trained for one cycle, and the epochs it came.
 
-        A fresh one that is reshaped learns in full for the first half, then its channels leave in steps, and it
-        recovers after each.
+        One that is to be reshaped learns in full for the first half if its weights are fresh, then its channels leave
+        in steps, and it recovers after each.
         """
         if net is not None:
             return net, self._fit(candidate, net, cycle, clock, stop)
         torch.manual_seed(self._seed(candidate, -1))
         net = self.build(candidate, candidate.widths)
+        if self.start is not None:
+            net.load_state_dict(self.start.state)
         if not self.compression.reshapes(candidate):
             return net, self._fit(candidate, net, cycle, clock, stop)
-        before = replace(cycle, epochs=cycle.epochs / 2, what=f"{cycle.what}, before pruning")
-        came = self._fit(candidate, net, before, clock, stop)
+        came, rest = 0.0, cycle.epochs
+        if self.start is None:  # which weights matter is seen once they have learned something
+            rest = cycle.epochs / 2
+            before = replace(cycle, epochs=rest, what=f"{cycle.what}, before pruning")
+            came = self._fit(candidate, net, before, clock, stop)
         steps = narrowing(candidate, steps=self.config.prune_steps, channel_multiple=self.profile.channel_multiple)
         for number, widths in enumerate(steps, start=1):
             net = self._narrowed(candidate, net, widths, last=number == len(steps), clock=clock)
             what = f"{cycle.what}, recovering" + (f" {number} of {len(steps)}" if len(steps) > 1 else "")
-            part = replace(cycle, epochs=cycle.epochs / 2 / len(steps), what=what)
+            part = replace(cycle, epochs=rest / len(steps), what=what)
             came += self._fit(candidate, net, part, clock, stop)
         return net, came
 
@@ -315,8 +330,8 @@ class Evaluator:
         Raises:
             CandidateError: export or parity fails.
         """
-        candidate, verified = record.candidate, record.phase == "verified"
-        suffix = "-verified" if verified else ""
+        candidate, verified = record.candidate, record.phase != "search"
+        suffix = f"-{record.phase}" if verified else ""
         name = f"models/{candidate.key}{suffix}.onnx"
         self.watch("compress, export")
         graph, notes = self._final_graph(record, net.eval(), clock, stop)
@@ -428,12 +443,12 @@ class Evaluator:
             share = rungs[rung] - (rungs[rung - 1] if rung else 0.0)
             what = f"rung {rung + 1} of {len(rungs)}"
             had = rungs[rung - 1] * self.config.epochs if rung else 0.0
-            cycle = Cycle(what=what, stage=rung, epochs=share * self.config.epochs, had=had)
+            cycle = self._cycle(what, rung, share * self.config.epochs, had)
             net, came = self.train(candidate, net, cycle, clock, stop)
             rung += 1
             if stop is not None and stop():  # not kept as a finished rung
                 return self.finish(replace(blank, rung=rung, epochs=had + came), net, clock)
-            self._save(candidate, net, rung)
+            self.save(candidate, net, rung)
         return self.finish(replace(blank, rung=rung, epochs=rungs[rung - 1] * self.config.epochs), net, clock)
 
     def _trained_in_full(
@@ -444,9 +459,13 @@ class Evaluator:
         had = self.config.rungs[rung - 1] * self.config.epochs if net is not None else 0.0
         if net is None:  # its weights are gone: it is trained from scratch, for all of its epochs
             epochs += record.epochs
-        cycle = Cycle(what="final training", stage=len(self.config.rungs), epochs=epochs, had=had)
+        cycle = self._cycle("final training", len(self.config.rungs), epochs, had)
         trained, came = self.train(record.candidate, net, cycle, clock, stop)
         return trained, replace(blank, rung=max(rung, record.rung), epochs=had + came)
+
+    def _cycle(self, what: str, stage: int, epochs: float, had: float) -> Cycle:
+        """A schedule for a net that had some epochs, on top of those of the weights it began with."""
+        return Cycle(what=what, stage=stage, epochs=epochs, had=had + (self.start.epochs if self.start else 0.0))
 
     def _caught(self, blank: Record, clock: Clock, work: Callable[[], Record]) -> Record:
         """What `work` returns, or why it failed: one candidate must never stop a search of hours."""
@@ -584,14 +603,16 @@ class Evaluator:
     def _checkpoint(self, candidate: Candidate, rung: int) -> Path:
         return self.folder.path / "checkpoints" / f"{candidate.key}-{rung}.pt"
 
-    def _save(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
+    def save(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
+        """Keep the net as it is after a rung; the rung before it is forgotten."""
         path = self._checkpoint(candidate, rung)
         beside = path.with_suffix(f".{os.getpid()}")
         torch.save(net.state_dict(), beside)
         beside.replace(path)
         self._checkpoint(candidate, rung - 1).unlink(missing_ok=True)
 
-    def _blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
+    def blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
+        """A record without figures, which counts as failed."""
         worker = f"{platform.node()}/{os.getpid()}"
         return Record(trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker)
 

@@ -29,7 +29,7 @@ from nas.measure import Measurement
 from nas.score import Score
 
 Status = Literal["complete", "infeasible", "failed"]
-Phase = Literal["search", "verified"]
+Phase = Literal["search", "verified", "base"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class Record:
     """Everything known of one finished candidate. The figures were read off the file `model`.
 
     Attributes:
-        trial: number of the Optuna trial.
+        trial: number of the Optuna trial; -1 is the uncompressed net that a compression begins with.
         key: the candidate's key.
         status: `complete`; `infeasible` when a constraint is broken (`reason` says which); `failed`.
-        phase: `search`, or `verified` after the full training of the front.
+        phase: `search`; `verified` after the full training of the front; `base` for an uncompressed net.
         candidate: what was built.
         reason: why it is infeasible or failed, one line.
         rung: how many rungs it went through.

@@ -11,13 +11,14 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
 from hw_profiles._base import HardwareProfile
+from nas.base import begin
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Compressor
@@ -27,6 +28,7 @@ from nas.datasets import load_data
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.front import latest, search_front, values, write_front
+from nas.given import open_model
 from nas.pareto import hypervolume, non_dominated, spread
 from nas.pipeline import NO_GAIN, Draft, Evaluator
 from nas.records import Record, RunFolder
@@ -43,6 +45,8 @@ MAX_REPEATS = 200
 """Proposals in a row that are known already, after which the space counts as exhausted."""
 TARGET_FACTS = ("title", "runtime", "latency")
 """Fields of a profile that latencies depend on."""
+BASE_SHARE = 0.2
+"""Share of the budget for training a given net that comes without weights; the grace comes on top."""
 GRACE = 0.1
 """Share of the budget by which a rung may outlast the search."""
 HOST = "cpu"
@@ -68,7 +72,7 @@ class Status:
     """
 
     run: str
-    phase: Literal["search", "verify", "done"]
+    phase: Literal["base", "search", "verify", "done"]
     activity: str
     done: int
     total: int | None
@@ -96,6 +100,7 @@ def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = Non
     torch.set_num_threads(1)  # all but training is many tiny steps, which threads only slow down
     try:
         searcher = Searcher(config, watch or (lambda _: None))
+        searcher.begin()
         searcher.search()
         searcher.verify()
         return searcher.close()
@@ -104,17 +109,21 @@ def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = Non
 
 
 class Searcher:
-    """One process at work on a run. Life: made, `search`, `verify`, `close`, each once."""
+    """One process at work on a run. Life: made, `begin`, `search`, `verify`, `close`, each once."""
 
     def __init__(self, config: SearchConfig, watch: Callable[[Status], None]) -> None:
         self.config, self._watch = config, watch
         self._started, self._ticked = time.time(), 0.0
         profile = target(config.target)
-        self.space: SearchSpace = load("space", config.space)
         board = device_runtime(profile)
         found = {f.name: f.value for f in board.reach(profile)} if board else {}  # nothing begins without the board
         check_objectives(config, can_measure_energy=found.get("energy", NO_MONITOR) != NO_MONITOR)
         data = load_data(config.dataset, config.data, options=config.data_options)
+        self.space: SearchSpace = (
+            open_model(config, data, channel_multiple=profile.channel_multiple)
+            if config.model
+            else load("space", config.space)
+        )
         self.folder = RunFolder.open(config)
         digest = self._same_data(data)
         self._same_target(profile)
@@ -131,7 +140,7 @@ class Searcher:
             self.folder, config, choices, load("sampler", config.sampler),
             seeds=self._seeds(compression.members, profile),
         )  # fmt: skip
-        self._phase: Literal["search", "verify", "done"] = "search"
+        self._phase: Literal["base", "search", "verify", "done"] = "base" if config.model else "search"
         self._status: Status | None = None
         self._refresh()
 
@@ -140,6 +149,17 @@ class Searcher:
         settings = itertools.product(*(member.seeds(self.space.stages, profile) for member in compressors))
         nets = self.space.seeds(channel_multiple=profile.channel_multiple)
         return [dict(ChainMap(net, *setting)) for setting in settings for net in nets]
+
+    def begin(self) -> None:
+        """Where a model is given: have it trained and measured as it is, for candidates to start from.
+
+        Raises:
+            ConfigError: the model cannot be compressed, or its weights are not those the run was started with.
+        """
+        if self.config.model is not None:
+            self.evaluator = replace(self.evaluator, start=begin(self.evaluator, stop=self._clock(BASE_SHARE)))
+            self._phase = "search"
+            self._refresh()
 
     def search(self) -> None:
         """Ask and answer until the trials or the search's share of the time are spent; then leave no trial running."""
@@ -314,7 +334,7 @@ class Searcher:
         searched = [r for r in records if r.phase == "search"]
         complete = [r for r in searched if r.status == "complete"]
         best = max(complete, key=lambda r: r.objective("accuracy") or 0.0, default=None)
-        verifying = self._phase != "search"
+        verifying = self._phase in ("verify", "done")
         self._status = Status(
             run=str(self.folder.path),
             phase=self._phase,

@@ -32,7 +32,7 @@ WIDE_FROM = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""
 WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
 KINDS = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
-PHASES = {"search": "searching", "verify": "training the front in full", "done": "done"}
+PHASES = {"base": "training the uncompressed net", "search": "searching", "verify": "training the front in full", "done": "done"}
 
 
 def console() -> Console:
@@ -84,7 +84,7 @@ def panel(status: Status) -> Panel:
     for _ in range(4):
         figures.add_column()
     figures.add_row(
-        Text.assemble("candidates " if status.phase == "search" else "verified ", (_progress(status), "bold")),
+        Text.assemble("candidates " if status.phase in ("base", "search") else "verified ", (_progress(status), "bold")),
         Text.assemble("feasible ", (f"{status.feasible:.0%}", "bold")),
         Text.assemble("hypervolume ", (f"{status.hypervolume:.4g}", "bold")),
         Text.assemble("time left ", (clock(status.left_s), "bold")),
@@ -99,7 +99,7 @@ def panel(status: Status) -> Panel:
 def one_line(status: Status) -> str:
     """The status as one plain line."""
     left = f", {clock(status.left_s)} left" if status.left_s is not None else ""
-    what = "candidates" if status.phase == "search" else "verified"
+    what = "candidates" if status.phase in ("base", "search") else "verified"
     return (
         f"{PHASES[status.phase]}: {_progress(status)} {what}, {status.feasible:.0%} feasible, "
         f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from nas.config import DEFAULT_BUDGET_S, FREE_FIELDS, SearchConfig, make_config, quantity, read_config
+from nas.config import DEFAULT_BUDGET_S, FREE_FIELDS, MODEL_FIELDS, SearchConfig, make_config, quantity, read_config
 from nas.errors import ConfigError
 
 UNITS = {"s": 1.0, "m": 60.0}
