@@ -57,6 +57,9 @@ class Compression:
 
     def prune(self, wide: nn.Module, slim: nn.Module, context: Context) -> None:
         """Fill a fresh slim net from a trained wide one."""
+        if not context.candidate.is_pruned:
+            slim.load_state_dict(wide.state_dict())
+            return
         for member in self.members:
             member.on_model(wide, slim, context)
 

@@ -310,7 +310,8 @@ class Evaluator:
 
     def shaped(self, candidate: Candidate) -> nn.Module:
         """The candidate's net in its final shape, with fresh weights."""
-        return self.compression.shape(self.build(candidate, candidate.pruned), self._context(candidate, DRAFT_IMAGES))
+        context = replace(self._context(candidate, DRAFT_IMAGES), shapes_only=True)
+        return self.compression.shape(self.build(candidate, candidate.pruned), context)
 
     def resume(self, candidate: Candidate) -> tuple[nn.Module | None, int]:
         """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first."""

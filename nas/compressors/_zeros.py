@@ -120,7 +120,7 @@ def _scores(weight: Tensor, *, in_groups: bool) -> Tensor:
     if in_groups:
         last = squares.transpose(1, -1)
         groups = last.reshape(*last.shape[:-1], -1, GROUP)  # [out, ..., in / 4, 4]
-        ranks = groups.argsort(-1, stable=True).argsort(-1)
+        ranks = groups.argsort(dim=-1, stable=True).argsort(dim=-1)
         stays = (ranks >= ZEROS_PER_GROUP).flatten(-2).transpose(1, -1)  # [out, in, ...]
         squares = squares.masked_fill(stays, torch.inf)
         return squares.reshape(-1)
