@@ -19,6 +19,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "dataset": ("nas.data", "DATASET"),
     "runtime": ("nas.runtimes", "RUNTIME"),
     "compressor": ("nas.compressors", "COMPRESSOR"),
+    "importance": ("nas.importance", "IMPORTANCE"),
     "sampler": ("nas.samplers", "make"),
     "lesson": ("nas.lessons", "LESSON"),
     "model": ("nas.zoo", "MODEL"),
@@ -61,7 +62,7 @@ def factory(word: str) -> Callable[..., Any]:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        found: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
     except Exception as error:  # it is someone else's code
         raise ConfigError(
             f"factory {word} must be importable from {here} or an installed package, but importing {module} raised "
