@@ -72,6 +72,26 @@ def segments(coupling: Coupling) -> dict[Signature, list[int]]:
     return found
 
 
+def shares(coupling: Coupling, widths: Mapping[str, int]) -> dict[Signature, int]:
+    """How many classes of each segment stay, so that layers get these widths; whether they all can is not checked.
+
+    Layers with one open segment decide first; where several are open, each keeps the same share.
+    """
+    parts = segments(coupling)
+    losing = {layer.name: len(layer.writes) - widths[layer.name] for layer in _sources(coupling)}
+    open_ = {name: {part: dict(part)[name] for part in parts if name in dict(part)} for name in losing}
+    found: dict[Signature, int] = {}
+    while len(found) < len(parts):
+        name = min((name for name, rest in open_.items() if rest), key=lambda name: len(open_[name]))
+        lost = losing[name] / sum(count * len(parts[part]) for part, count in open_[name].items())
+        for part in list(open_[name]):
+            found[part] = max(0, int(len(parts[part]) * (1 - lost) + 0.5))
+            for other, count in part:
+                losing[other] -= count * (len(parts[part]) - found[part])
+                del open_[other][part]
+    return found
+
+
 def _sources(coupling: Coupling) -> list[Layer]:
     """Layers whose channels are their own: norms and layers in groups hand on what they read."""
     return [layer for layer in coupling.layers if layer.reads is not None]
