@@ -25,8 +25,9 @@ Scores = Mapping[str, npt.NDArray[np.float64]]
 Score = Callable[[Mapping[str, nn.Module]], tuple[Scores, Scores]]
 """Layers by name to the scores of the channels that each writes and reads."""
 
-CRITERIA = ("l1", "l2", "taylor", "bn_scale", "similarity")
-"""Those that a search may choose from; the first is the default. Others in the family can be asked for by name."""
+CRITERIA = ("bn_scale", "l1", "l2", "similarity", "taylor")
+"""Those that a search may choose from. Others in the family can be asked for by name."""
+DEFAULT = "l1"
 
 
 class PruneStructured(Compressor):
@@ -41,12 +42,12 @@ class PruneStructured(Compressor):
 
     def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """Nothing removed."""
-        return ({**{f"sparsity.{stage}": 0.0 for stage in stages}, "importance": CRITERIA[0]},)
+        return ({**{f"sparsity.{stage}": 0.0 for stage in stages}, "importance": DEFAULT},)
 
     def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
         """The criterion, where channels leave and it is not the default."""
-        word = picked.get("importance", CRITERIA[0])
-        return {"importance": word} if candidate.is_pruned and word != CRITERIA[0] else {}
+        word = picked.get("importance", DEFAULT)
+        return {"importance": word} if candidate.is_pruned and word != DEFAULT else {}
 
     def reshapes(self, candidate: Candidate) -> bool:
         """Whether any channel leaves."""
@@ -58,7 +59,7 @@ class PruneStructured(Compressor):
         Raises:
             UnknownMemberError: there is no such criterion.
         """
-        word = str(context.candidate.settings.get("importance", CRITERIA[0]))
+        word = str(context.candidate.settings.get("importance", DEFAULT))
         transfer(wide, slim, input_shape=context.input_shape, score=scored_by(word, wide, context))
 
 
