@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("nas.score", "nas.measure", "nas.datasets", "nas.data_check", "nas.train"),
     ("nas.latency._*", "nas._*", "nas.gain"),
     ("nas.latency", "nas.latency.*", "nas.export", "nas.records"),
+    ("nas.before_after",),
     ("nas.compressors._*", "nas.front"),
     ("nas.importance._*",),
     ("nas.importance", "nas.importance.*"),
