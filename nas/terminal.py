@@ -33,7 +33,12 @@ WIDE_FROM = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""
 WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
 KINDS = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
-PHASES = {"base": "training the uncompressed net", "search": "searching", "verify": "training the front in full", "done": "done"}
+PHASES = {
+    "base": "training the uncompressed net",
+    "search": "searching",
+    "verify": "training the front in full",
+    "done": "done",
+}
 
 
 def console() -> Console:
@@ -85,7 +90,9 @@ def panel(status: Status) -> Panel:
     for _ in range(4):
         figures.add_column()
     figures.add_row(
-        Text.assemble("candidates " if status.phase in ("base", "search") else "verified ", (_progress(status), "bold")),
+        Text.assemble(
+            f"{COUNTED[status.phase]} ", (_progress(status), "bold")
+        ),
         Text.assemble("feasible ", (f"{status.feasible:.0%}", "bold")),
         Text.assemble("hypervolume ", (f"{status.hypervolume:.4g}", "bold")),
         Text.assemble("time left ", (clock(status.left_s), "bold")),
@@ -100,7 +107,7 @@ def panel(status: Status) -> Panel:
 def one_line(status: Status) -> str:
     """The status as one plain line."""
     left = f", {clock(status.left_s)} left" if status.left_s is not None else ""
-    what = "candidates" if status.phase in ("base", "search") else "verified"
+    what = COUNTED[status.phase]
     return (
         f"{PHASES[status.phase]}: {_progress(status)} {what}, {status.feasible:.0%} feasible, "
         f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}"
@@ -157,7 +164,12 @@ def show_recall(console: Console, base: Record, members: Sequence[Record]) -> No
 
 
 def front_table(
-    members: Sequence[Record], *, before: Mapping[str, Record], title: str, wide: bool = True, base: Record | None = None
+    members: Sequence[Record],
+    *,
+    before: Mapping[str, Record],
+    title: str,
+    wide: bool = True,
+    base: Record | None = None,
 ) -> Table:
     """Members of a front as a table.
 
