@@ -39,6 +39,7 @@ PHASES = {
     "verify": "training the front in full",
     "done": "done",
 }
+COUNTED = {"base": "candidates", "search": "candidates", "verify": "verified", "done": "verified"}
 
 
 def console() -> Console:
@@ -90,9 +91,7 @@ def panel(status: Status) -> Panel:
     for _ in range(4):
         figures.add_column()
     figures.add_row(
-        Text.assemble(
-            f"{COUNTED[status.phase]} ", (_progress(status), "bold")
-        ),
+        Text.assemble(f"{COUNTED[status.phase]} ", (_progress(status), "bold")),
         Text.assemble("feasible ", (f"{status.feasible:.0%}", "bold")),
         Text.assemble("hypervolume ", (f"{status.hypervolume:.4g}", "bold")),
         Text.assemble("time left ", (clock(status.left_s), "bold")),
