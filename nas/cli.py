@@ -111,6 +111,16 @@ def search(
         str | None, _flag("compressors", "What may be done to a net: prune_structured, quantize, low_rank, ...")
     ] = None,
     prune_steps: Annotated[int | None, _flag("prune_steps", "Steps in which channels leave.")] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="ONNX file, run (RUN or RUN:KEY), .npy of answers, or `votes`; =WEIGHT behind it; repeat."),
+    ] = None,
+    distill: Annotated[
+        str | None, _flag("distill", "How to learn from it: logits, dkd, bounded, attention, hints.")
+    ] = None,
+    temperature: Annotated[float | None, _flag("temperature", "Softens the teacher's answers.")] = None,
+    alpha: Annotated[float | None, _flag("alpha", "Share of the teacher in the loss, 0..1.")] = None,
+    distill_from: Annotated[str | None, _flag("distill_from", "final: front only; start: all of the search.")] = None,
     qat: Annotated[float | None, _flag("qat", "Share of the final epochs trained in 8 bits; 0 is none.")] = None,
     epochs: Annotated[float | None, _flag("epochs", "Passes over the data in the search.")] = None,
     rungs: Annotated[str | None, _flag("rungs", "Shares of the epochs after which a candidate may stop.")] = None,

@@ -67,6 +67,12 @@ class SearchConfig(BaseModel):
         compressors: what may be done to a net, in order; words of `nas.compressors`.
         qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
             leaves that out.
+        teacher: who the nets learn from besides the labels: files, runs or `votes`, each with =WEIGHT if wanted; see
+            `nas.teachers`.
+        distill: how they learn from it; a word of `nas.lessons`.
+        temperature: the teachers' and the nets' logits are divided by it.
+        alpha: share of the teachers in the loss, 0..1.
+        distill_from: "final" teaches in the final training of the front, "start" in all of the search too.
         prune_steps: steps in which channels leave, with training between them.
         epochs: passes over the training set that a candidate gets when it goes through all rungs.
         rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on.
@@ -101,6 +107,11 @@ class SearchConfig(BaseModel):
     search_share: float = Field(default=0.6, gt=0, le=1)
     sampler: str = "tpe"
     compressors: tuple[str, ...] = ("prune_structured", "quantize")
+    teacher: tuple[str, ...] = ()
+    distill: str = "logits"
+    temperature: float = Field(default=4.0, gt=0)
+    alpha: float = Field(default=0.7, ge=0, le=1)
+    distill_from: str = Field(default="final", pattern="^(final|start)$")
     prune_steps: int = Field(default=2, ge=1)
     qat: float = Field(default=0.15, ge=0, le=1)
     epochs: float = Field(default=3.0, gt=0)
@@ -192,7 +203,19 @@ COMPRESS_EPOCHS = 2.0
 MODEL_FIELDS = ("weights", "mean", "std", "input_size")
 """Fields that only mean something for a given model."""
 FREE_FIELDS = frozenset(
-    {"trials", "budget", "search_share", "final_epochs", "verify", "threads", "device", "runs", "name", "data", "weights"}
+    {
+        "trials",
+        "budget",
+        "search_share",
+        "final_epochs",
+        "verify",
+        "threads",
+        "device",
+        "runs",
+        "name",
+        "data",
+        "weights",
+    }
 )
 """Fields that may change when a run is resumed: how long, with what and where from. Digests of data and
 weights are checked."""

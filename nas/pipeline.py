@@ -32,6 +32,7 @@ from nas.errors import CandidateError, MeasureError, NasError
 from nas.export import ExportedFile, Parity, check_parity, export, tolerance
 from nas.gain import Gain, gain
 from nas.latency.roofline import predict as predict_latency
+from nas.lessons._base import Course
 from nas.measure import ATTEMPTS, Measurement, measure, measure_interleaved, measure_there
 from nas.records import Phase, Record, RunFolder
 from nas.runtimes._base import Runtime
@@ -136,6 +137,7 @@ class Evaluator:
         data: faces.
         digest: of the data, part of every file's metadata.
         board: times finished files on the target itself, where there is a way to it; drafts are predicted then.
+        course: what nets learn from teachers; None without any.
         watch: told what is being done, in words.
         start: what candidates begin with; None lets them begin with fresh weights.
     """
@@ -150,6 +152,7 @@ class Evaluator:
     data: FaceData
     digest: str
     board: Runtime | None = None
+    course: Course | None = None
     watch: Watch = lambda _: None
     start: Start | None = None
 
@@ -526,9 +529,14 @@ class Evaluator:
             curve = train(
                 net, self.data.train, classes=len(self.data.classes), epochs=cycle.epochs, recipe=recipe,
                 execution=execution, seed=self._seed(candidate, cycle.stage), lr_scale=lr_scale,
-                should_stop=stop, progress=say, before_step=before_step,
+                lesson=self.course if self._taught(cycle.stage) else None, should_stop=stop, progress=say,
+                before_step=before_step,
             )  # fmt: skip
         return curve.epochs if stop is not None and stop() else cycle.epochs
+
+    def _taught(self, stage: int) -> bool:
+        """Whether a cycle of this number learns from the teachers."""
+        return self.course is not None and (stage >= len(self.config.rungs) or self.config.distill_from == "start")
 
     def _execution(self, candidate: Candidate, net: nn.Module, batch_size: int, clock: Clock) -> Execution:
         """The form this candidate is trained in: measured once, kept on disk, so that a resumed training repeats."""
@@ -615,7 +623,11 @@ class Evaluator:
     def blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
         """A record without figures, which counts as failed."""
         worker = f"{platform.node()}/{os.getpid()}"
-        return Record(trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker)
+        taught = self.course if self._taught(len(self.config.rungs) if phase == "verified" else 0) else None
+        return Record(
+            trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker,
+            teacher=taught.about if taught else "",
+        )  # fmt: skip
 
     def _broken(self, violations: Mapping[str, float], gained: Gain | None) -> str:
         word = {"min_accuracy": "missed"}
@@ -634,6 +646,7 @@ class Evaluator:
             "dataset_digest": self.digest,
             "synthetic": json.dumps(self.data.synthetic),
             "trained_epochs": f"{record.epochs:.2f}",
+            **({"teacher": record.teacher} if record.teacher else {}),
             "versions": json.dumps({"torch": torch.__version__, **self.runtime.versions()}),
         }
 

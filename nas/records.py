@@ -62,6 +62,7 @@ class Record:
         sha256: of the file.
         violations: constraint to the amount by which it is broken (<= 0 is kept): the share of the limit that latency
             and size are above it, the difference that accuracy is below it.
+        teacher: how and from whom it learned besides the labels; empty without a teacher.
         seconds: phase to seconds it took.
         worker: host and process.
         finished: UTC, ISO 8601.
@@ -91,6 +92,7 @@ class Record:
     model: str = ""
     sha256: str = ""
     violations: dict[str, float] = field(default_factory=dict)
+    teacher: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     worker: str = ""
     finished: str = ""

@@ -25,6 +25,7 @@ from nas.compressors._base import Compressor
 from nas.config import OBJECTIVES, SearchConfig
 from nas.data._base import FaceData
 from nas.datasets import load_data
+from nas.distill import Classroom
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.front import latest, search_front, values, write_front
@@ -37,6 +38,7 @@ from nas.report import write_report
 from nas.runtimes._base import NO_MONITOR
 from nas.study import Ask, Study
 from nas.targets import device_runtime, target
+from nas.teachers import find_teachers
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 logger = logging.getLogger(__name__)
@@ -124,6 +126,8 @@ class Searcher:
             if config.model
             else load("space", config.space)
         )
+        lesson = load("lesson", config.distill)
+        teachers = find_teachers(config.teacher, data)
         self.folder = RunFolder.open(config)
         digest = self._same_data(data)
         self._same_target(profile)
@@ -140,6 +144,10 @@ class Searcher:
             self.folder, config, choices, load("sampler", config.sampler),
             seeds=self._seeds(compression.members, profile),
         )  # fmt: skip
+        self._classroom = Classroom(
+            sources=teachers, lesson=lesson, data=data, folder=self.folder, threads=self.evaluator.threads,
+            say=self._say,
+        )  # fmt: skip
         self._phase: Literal["base", "search", "verify", "done"] = "base" if config.model else "search"
         self._status: Status | None = None
         self._refresh()
@@ -151,15 +159,19 @@ class Searcher:
         return [dict(ChainMap(net, *setting)) for setting in settings for net in nets]
 
     def begin(self) -> None:
-        """Where a model is given: have it trained and measured as it is, for candidates to start from.
+        """Have a given model trained and measured as it is, for candidates to start from; then ask the teachers.
 
         Raises:
-            ConfigError: the model cannot be compressed, or its weights are not those the run was started with.
+            ConfigError: the model cannot be compressed, its weights or a teacher are not those the run was started
+                with, or no teacher has the layers that the lesson needs.
         """
         if self.config.model is not None:
             self.evaluator = replace(self.evaluator, start=begin(self.evaluator, stop=self._clock(BASE_SHARE)))
             self._phase = "search"
             self._refresh()
+        if self._classroom.sources:
+            course = self._classroom.course(temperature=self.config.temperature, alpha=self.config.alpha)
+            self.evaluator = replace(self.evaluator, course=course)
 
     def search(self) -> None:
         """Ask and answer until the trials or the search's share of the time are spent; then leave no trial running."""

@@ -59,6 +59,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "--search-share", "0.7",
         "--rungs", "0.1,0.3,1", "--final-epochs", "4", "--verify", "2", "--seed", "3", "--threads", "1", "--device",
         "cpu", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
+        "--teacher", "votes", "--teacher", "best.onnx=3", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
+        "--distill-from", "start",
     ]  # fmt: skip
     found = run.invoke(app, ["search", *flags])
     assert found.exit_code == 0, found.output
@@ -68,6 +70,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "max_latency": 5.0, "max_size": 500e3, "min_accuracy": 0.6, "trials": 7, "budget": 1800.0, "search_share": 0.7,
         "sampler": "random", "epochs": 9.0, "rungs": (0.1, 0.3, 1.0), "final_epochs": 4, "verify": 2, "seed": 3,
         "threads": 1, "device": "cpu", "storage": "sqlite:///x.db", "runs": Path("elsewhere"), "name": "mine",
+        "teacher": ("votes", "best.onnx=3"), "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
+        "distill_from": "start",
     }  # fmt: skip
 
 
