@@ -85,12 +85,16 @@ Promote = Callable[[int, float, Draft], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """One schedule of training: its name, its number (for the seed), its epochs, and those the net had before."""
+    """One schedule of training: its name, its number (for the seed), its epochs, and those the net had before.
+
+    Where channels leave on the way, `part` counts its parts, so that none sees the same faces in the same order again.
+    """
 
     what: str
     stage: int
     epochs: float
     had: float = 0.0
+    part: int = 0
 
     @property
     def lr_scale(self) -> float:
@@ -297,7 +301,7 @@ class Evaluator:
         for number, widths in enumerate(steps, start=1):
             net = self._narrowed(candidate, net, widths, last=number == len(steps), clock=clock)
             what = f"{cycle.what}, recovering" + (f" {number} of {len(steps)}" if len(steps) > 1 else "")
-            part = replace(cycle, epochs=rest / len(steps), what=what)
+            part = replace(cycle, epochs=rest / len(steps), what=what, part=number)
             came += self._fit(candidate, net, part, clock, stop)
         return net, came
 
@@ -528,7 +532,7 @@ class Evaluator:
         with clock("train"), self.compression.training(net, context) as before_step:
             curve = train(
                 net, self.data.train, classes=len(self.data.classes), epochs=cycle.epochs, recipe=recipe,
-                execution=execution, seed=self._seed(candidate, cycle.stage), lr_scale=lr_scale,
+                execution=execution, seed=self._seed(candidate, cycle.stage + 100 * cycle.part), lr_scale=lr_scale,
                 lesson=self.course if self._taught(cycle.stage) else None, should_stop=stop, progress=say,
                 before_step=before_step,
             )  # fmt: skip
