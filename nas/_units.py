@@ -121,8 +121,9 @@ def _check(graph: fx.GraphModule, shapes: dict[fx.Node, Shape], classes: int) ->
         if node.op == "get_attr":
             raise BuildError(f"a net's weights must be in layers, but {plain(node)!r} is a tensor of its own")
     result = _result(graph)
-    got = list(shapes[result]) if isinstance(result, fx.Node) and result in shapes else type(result).__name__
-    if got != [2, classes]:
+    shape = shapes.get(result) if isinstance(result, fx.Node) else None
+    if shape != (2, classes):
+        got = f"[N, {', '.join(map(str, shape[1:]))}]" if shape else f"a {type(result).__name__}"
         raise BuildError(f"a net must give logits [N, {classes}], one for each class of the data, but gives {got}")
     called: set[str] = set()
     for node in module_nodes(graph):

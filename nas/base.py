@@ -44,11 +44,12 @@ def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> St
     folder, config = evaluator.folder, evaluator.config
     (folder.path / "base" / "checkpoints").mkdir(parents=True, exist_ok=True)
     candidate = evaluator.compression.decode(evaluator.space, {})
+    clock = Clock()
     with folder.claim("base", wait=True):
         facts = _facts(evaluator)
         if not (folder.path / STATE).exists():
             _probe(evaluator, candidate)
-            net, epochs = _trained(evaluator, candidate, stop)
+            net, epochs = _trained(evaluator, candidate, clock, stop)
             beside = folder.path / f"{STATE}.{os.getpid()}"
             torch.save(net.state_dict(), beside)
             beside.replace(folder.path / STATE)
@@ -56,7 +57,7 @@ def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> St
         state: Mapping[str, Tensor] = torch.load(folder.path / STATE, weights_only=True)
         epochs = float(json.loads((folder.path / FACTS).read_text())["epochs"])
         if not any(r.phase == "base" for r in folder.records()):
-            folder.append(_measured(evaluator, candidate, state, epochs))
+            folder.append(_measured(evaluator, candidate, state, epochs, clock))
     return Start(state=state, epochs=epochs or float(config.final_epochs))
 
 
@@ -103,7 +104,7 @@ def _trained(evaluator: Evaluator, candidate: Candidate, stop: Callable[[], bool
     while rung < len(ends) and not (stop is not None and stop()):
         what = f"the uncompressed net, part {rung + 1} of {len(ends)}"
         cycle = Cycle(what=what, stage=-3 - rung, epochs=ends[rung] - came, had=came)
-        net, more = evaluator.train(candidate, net, cycle, Clock(), stop)
+        net, more = evaluator.train(candidate, net, cycle, clock, stop)
         came, rung = came + more, rung + 1
         if not (stop is not None and stop()):
             evaluator.save(candidate, net, rung)
@@ -112,13 +113,15 @@ def _trained(evaluator: Evaluator, candidate: Candidate, stop: Callable[[], bool
     return net, came
 
 
-def _measured(evaluator: Evaluator, candidate: Candidate, state: Mapping[str, Tensor], epochs: float) -> Record:
+def _measured(
+    evaluator: Evaluator, candidate: Candidate, state: Mapping[str, Tensor], epochs: float, clock: Clock
+) -> Record:
     """The record of the uncompressed net; it may break every limit."""
     free = replace(evaluator, config=evaluator.config.model_copy(update=UNLIMITED))
     net = free.build(candidate, candidate.widths)
     net.load_state_dict(state)
     blank = replace(free.blank(candidate, TRIAL, "base"), epochs=epochs)
     try:
-        return free.finish(blank, net, Clock())
+        return free.finish(blank, net, clock)
     except CandidateError as error:
         raise ConfigError(f"model {evaluator.config.model} cannot be compressed: {error}") from None
