@@ -64,6 +64,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("nas.runtimes.*",),
     "tensorrt": ("nas.runtimes.*",),
     "pycuda": ("nas.runtimes.*",),
+    "nni": ("nas._nni",),
     "importlib": ("nas.registry",),
     "typer": ("nas.cli",),
     "torch": ("search_spaces*", "nas*"),

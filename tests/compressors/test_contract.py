@@ -14,6 +14,7 @@ from nas import registry
 from nas.candidate import Candidate, kept_width
 from nas.compression import Compression
 from nas.compressors._base import Compressor, Context
+from nas.errors import MissingPackageError
 from nas.export import check_parity, export, fold, tolerance
 from nas.packed import packed_bytes
 from nas.runtimes.onnxruntime import RUNTIME
@@ -29,12 +30,29 @@ STAGE_GENES = ("sparsity", "zeros", "rank")
 UNIT_GENES = ("sparsity", "bits", "zeros", "rank")
 """Kinds of genes that always name a unit."""
 
-pytestmark = pytest.mark.parametrize("compressor", COMPRESSORS, ids=lambda compressor: compressor.name)
+
+def missing(compressor: Compressor) -> str:
+    """Why the member cannot be used here, or nothing."""
+    try:
+        compressor.choices((), everything())
+    except MissingPackageError as error:
+        return str(error)
+    return ""
 
 
 def everything() -> HardwareProfile:
     """The profile that allows the most."""
     return max(PROFILES, key=lambda p: (len(p.precisions), float(p.facts.get("compute_capability", 0))))
+
+
+MISSING = {compressor.name: missing(compressor) for compressor in COMPRESSORS}
+pytestmark = pytest.mark.parametrize(
+    "compressor",
+    [
+        pytest.param(c, id=c.name, marks=pytest.mark.skipif(bool(MISSING[c.name]), reason=MISSING[c.name]))
+        for c in COMPRESSORS
+    ],
+)
 
 
 def neutral(compressor: Compressor, choice: Choice) -> Value:
@@ -107,14 +125,14 @@ def test_genes_are_such_as_a_candidate_reads_and_fit_the_device(
         units = stages if kind in STAGE_GENES else ("stem", *stages, "head")
         assert unit in units if dot else kind not in UNIT_GENES
         assert len(choice.options) > 1, "a gene with one value is none"
-        assert list(choice.options) == sorted(choice.options)  # type: ignore[type-var]
         assert seeds[0][choice.name] in choice.options
         if not isinstance(seeds[0][choice.name], str):
+            assert list(choice.options) == sorted(choice.options)  # type: ignore[type-var]
             assert seeds[0][choice.name] in (choice.options[0], choice.options[-1])
         if kind == "sparsity":
             assert seeds[0][choice.name] == 0
         if kind == "bits":
-            assert seeds[0][choice.name] == max(profile.precisions)
+            assert seeds[0][choice.name] == choice.options[-1]
             assert set(choice.options) <= set(profile.precisions)
 
 
@@ -128,7 +146,7 @@ def test_seeds_are_settings_of_its_own_genes(compressor: Compressor, profile: Ha
 
 def test_no_two_members_share_a_gene(compressor: Compressor) -> None:
     own = {choice.name for choice in compressor.choices(("stage1",), everything())}
-    for other in COMPRESSORS:
+    for other in (c for c in COMPRESSORS if not MISSING[c.name]):
         assert other is compressor or not own & {c.name for c in other.choices(("stage1",), everything())}
 
 
@@ -171,7 +189,7 @@ def test_a_stronger_setting_never_makes_the_file_larger(compressor: Compressor, 
         packed.append(small)
     assert sizes == sorted(sizes, reverse=True), sizes
     assert packed == sorted(packed, reverse=True), packed
-    assert packed[-1] < packed[0]
+    assert packed[-1] < packed[0] or all(len(options) == 1 for options in scales.values())
 
 
 def test_decoded_candidates_can_be_compressed(compressor: Compressor) -> None:
