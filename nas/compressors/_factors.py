@@ -25,6 +25,8 @@ Array = npt.NDArray[np.float64]
 TUCKER, CP = "tucker", "cp"
 TUCKER_SWEEPS, CP_SWEEPS = 20, 25
 """Rounds of alternating least squares at most: more of them gain less than an epoch of training does."""
+CP_RIDGE = 1e-6
+"""Keeps each round solvable where the tensor's rank is lower than asked for; weights have a mean square of 1 then."""
 
 
 def blank(layer: nn.Module, *, share: float, decomposition: str, multiple: int) -> nn.Sequential | None:
@@ -63,7 +65,10 @@ def fill(parts: nn.Sequential, layer: Layer, *, decomposition: str, seed: int) -
     """
     weight = layer.weight.detach().cpu().double().numpy()
     layers = dict(parts.named_children())
-    if isinstance(layer, nn.Linear) or _is_pointwise(layer):
+    if not weight.any():
+        factors = {name: _weight(part).detach().double().numpy() for name, part in layers.items()}
+        factors[next(reversed(layers))] *= 0  # only the last, so that the others can still learn
+    elif isinstance(layer, nn.Linear) or _is_pointwise(layer):
         down, up = svd(weight.reshape(weight.shape[:2]), rank=len(_weight(layers["reduce"])))
         factors = {"reduce": down, "expand": up}
     elif decomposition == CP:
@@ -86,7 +91,7 @@ def svd(matrix: Array, *, rank: int) -> tuple[Array, Array]:
 
 
 def tucker(weight: Array, *, ranks: tuple[int, int]) -> dict[str, Array]:
-    """Tucker-2 of a weight [out, in, k, k] at these ranks of its first two modes; a full one is left out.
+    """Tucker-2 of a weight [out, in, k, k], not all zero, at these ranks of its first two modes, full ones left out.
 
     Returns:
         `core` [ranks[0], ranks[1], k, k], `expand` [out, ranks[0]] and `reduce` [ranks[1], in].
@@ -106,19 +111,21 @@ def tucker(weight: Array, *, ranks: tuple[int, int]) -> dict[str, Array]:
 
 
 def cp(weight: Array, *, rank: int, seed: int) -> tuple[Array, Array, Array]:
-    """CP of a weight [out, in, k, k]: factors [out, rank], [in, rank] and [k * k, rank] of equal norms per column.
+    """CP of a weight [out, in, k, k], not all zero: factors [out, rank], [in, rank] and [k * k, rank].
+
+    The three factors of a term have equal norms.
 
     Raises:
         MissingPackageError: tensorly is not installed.
     """
-    tensorly = require_tensorly()
+    tensorly, scale = require_tensorly(), float(np.sqrt((weight**2).mean()))
     with tensorly.backend_context("numpy", local_threadsafe=True):
         found = tensorly.decomposition.parafac(
-            weight.reshape(*weight.shape[:2], -1), rank=rank, init="random", random_state=seed, n_iter_max=CP_SWEEPS,
-            tol=1e-5,
+            weight.reshape(*weight.shape[:2], -1) / scale, rank=rank, init="random", random_state=seed,
+            n_iter_max=CP_SWEEPS, tol=1e-5, l2_reg=CP_RIDGE,
         )  # fmt: skip
     norms = np.array([np.linalg.norm(factor, axis=0) for factor in found.factors])  # [3, rank]
-    level = np.cbrt(norms.prod(0) * found.weights)
+    level = np.cbrt(norms.prod(0) * found.weights * scale)
     out, inner, window = (f * (level / np.maximum(n, 1e-30)) for f, n in zip(found.factors, norms, strict=True))
     return out, inner, window
 
