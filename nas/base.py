@@ -92,7 +92,9 @@ def _probe(evaluator: Evaluator, candidate: Candidate) -> None:
         raise ConfigError(f"model {evaluator.config.model} cannot be compressed: {error}") from None
 
 
-def _trained(evaluator: Evaluator, candidate: Candidate, stop: Callable[[], bool] | None) -> tuple[nn.Module, float]:
+def _trained(
+    evaluator: Evaluator, candidate: Candidate, clock: Clock, stop: Callable[[], bool] | None
+) -> tuple[nn.Module, float]:
     """The net with its weights, and the epochs it was trained here: none where weights were given."""
     config = evaluator.config
     if config.weights is not None:
