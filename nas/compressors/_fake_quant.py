@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas._onnx_ops import Writer, conv_attributes, emit
+from nas.compressors._uniform import bounds, dequantise, narrow_step, quantise
 from search_spaces._leaf import Leaf
 
 WEIGHT_MAX = 127
@@ -35,12 +36,12 @@ class FakeQuant(Leaf):
         super().__init__()
         self.scale, self.zero_point, self.signed = float(np.float32(scale)), zero_point, signed
         self.group = group
-        self.low, self.high = (-128, 127) if signed else (0, 255)
+        self.low, self.high = bounds(8, signed=signed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
-        levels = (torch.round(x / self.scale) + self.zero_point).clamp(self.low, self.high)
-        return (levels - self.zero_point) * self.scale
+        levels = quantise(x, self.scale, zero_point=self.zero_point, low=self.low, high=self.high)
+        return dequantise(levels, self.scale, zero_point=self.zero_point)
 
     def extra_repr(self) -> str:
         """The grid, for `print(net)`."""
@@ -78,7 +79,7 @@ class QuantLayer(Leaf):
         self.register_buffer("weight_scale", scale)
         self.register_buffer("bias_scale", bias_scale)
         per_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
-        levels = torch.round(weight / per_channel).clamp(-WEIGHT_MAX, WEIGHT_MAX)
+        levels = quantise(weight, per_channel, low=-WEIGHT_MAX, high=WEIGHT_MAX)
         self.register_buffer("weight_levels", levels.to(torch.int8))
         self.register_buffer("bias_levels", torch.round(bias.double() / bias_scale.double()).to(torch.int32))
         self.input_scale = input_scale
@@ -108,7 +109,8 @@ def channel_scale(weight: Tensor, bias: Tensor, *, input_scale: float, weight_sc
         input_scale: of the tensor that the layer reads.
         weight_scale: wished for [C]; None takes the largest weight for the highest level.
     """
-    scale = weight.flatten(1).abs().amax(1).double() / WEIGHT_MAX if weight_scale is None else weight_scale.double()
+    peak = weight.flatten(1).abs().amax(1).double()
+    scale = narrow_step(peak, bits=8) if weight_scale is None else weight_scale.double()
     return torch.maximum(scale.clamp(min=1e-14), bias.abs().double() / (input_scale * BIAS_MAX)).float()
 
 
