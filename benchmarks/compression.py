@@ -14,7 +14,7 @@ literature and from earlier measurements, each with whether it holds here.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +30,37 @@ from nas.registry import load
 from nas.targets import target
 
 Row = dict[str, Any]
-WIDTH = 170
+HEADS = ("accuracy %", "points", "worst class", "kB", "packed kB", "non-zero", "MMAC", "ms", "times as fast", "by p5")
+WIDTH = 180
 """Columns of the table when it is written to a file."""
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """One line a row; differences in points and factors against the float file."""
+def table(rows: Sequence[Row], floats: Mapping[str, Row]) -> Table:
+    """One line a row; differences in points and factors against the float file of the same net."""
     found = Table(show_edge=False, pad_edge=False)
     for head in ("net", "form"):
         found.add_column(head, no_wrap=True)
-    for head in ("accuracy %", "points", "kB", "packed kB", "non-zero", "MMAC", "ms", "times as fast", "by p5"):
+    for head in HEADS:
         found.add_column(head, justify="right", no_wrap=True)
-    floats = {row["net"]: row for row in rows if row["row"] == FLOAT}
     for row in rows:
         if "accuracy" not in row:
             continue
-        lost = 100 * (row["accuracy"] - floats[row["net"]]["accuracy"]) if row["net"] in floats else float("nan")
+        before = floats[row["net"]]
         found.add_row(
-            row["net"], row["what"], f"{100 * row['accuracy']:.2f}", f"{lost:+.2f}", f"{row['size_bytes'] / 1e3:.0f}",
+            row["net"], row["what"], f"{100 * row['accuracy']:.2f}",
+            f"{100 * (row['accuracy'] - before['accuracy']):+.2f}", worst_class(row["recall"], before["recall"]),
+            f"{row['size_bytes'] / 1e3:.0f}",
             f"{row['packed_bytes'] / 1e3:.0f}", f"{row['nonzero_params']:,}", f"{row['macs'] / 1e6:.2f}",
             f"{row['latency_ms']:.3f}", f"{row['speedup']:.2f} ({row['speedup_low']:.2f}-{row['speedup_high']:.2f})",
             f"{row['speedup_p5']:.2f}",
         )  # fmt: skip
     return found
+
+
+def worst_class(recall: Mapping[str, float], before: Mapping[str, float]) -> str:
+    """The class whose recall changed for the worst, in points: rare classes suffer first."""
+    name = min(before, key=lambda each: recall.get(each, 0.0) - before[each])
+    return f"{name} {100 * (recall.get(name, 0.0) - before[name]):+.1f}"
 
 
 def line(row: Row) -> str:
@@ -98,7 +106,7 @@ def main() -> None:
         for form in args.rows:
             rows.append(bench.row(form))
             say(line(rows[-1]))
-    console.print(table(rows))
+    console.print(table(rows, plain))
     for row in rows:
         if "reason" in row or "parity" in row:
             console.print(f"{row['net']}, {row['what']}: {row.get('reason') or row['parity']}", markup=False)

@@ -57,7 +57,7 @@ def cell_net(
         classes: how many logits.
         normal: nodes of the normal cell, edges as [op, source].
         reduce: nodes of the reduction cell.
-        cells: how many, the two reductions included; at least 3.
+        cells: how many, the two reductions included.
         width: channels of a node before the first reduction; doubled at each.
         stem_stride: 1 as in the papers, 2 quarters the multiply-accumulates.
     """
