@@ -7,7 +7,7 @@ from nas import _report_plots as plots
 from nas._report_page import text
 from nas._report_view import View, label, ms, percent
 from nas.before_after import compression_ratio, size_ratio
-from nas.front import bits_words, feasible, host_measurement, latest
+from nas.front import bits_words, feasible, gain_words, host_measurement, latest, settings_words, widths_words
 from nas.measure import Measurement
 from nas.records import Record
 
@@ -156,10 +156,15 @@ def _table_row(view: View, r: Record, before: Record | None) -> list[str]:
         at_host,
         f"{(r.size_bytes or 0) / 1e3:.1f} kB<small>{r.params or 0:,} weights</small>{_ratios(view.base, r)}",
         f"{(r.macs or 0) / 1e6:.2f}",
-        f"{r.candidate.sparsity:.0%} of channels<small>{text(bits_words(r.candidate.bits))}</small>",
+        f"{r.candidate.sparsity:.0%} of channels{_compression(r)}",
         f"{r.epochs:.1f}",
         paper.command(f"nas export {view.folder.path} --trial {label(r)}"),
     ]
+
+
+def _compression(r: Record) -> str:
+    parts = [widths_words(r.candidate), bits_words(r.candidate.bits), settings_words(r.candidate), gain_words(r)]
+    return "".join(f"<small>{text(part)}</small>" for part in (*parts, *r.notes) if part)
 
 
 def _ratios(base: Record | None, r: Record) -> str:

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from nas.before_after import compression_ratio, size_ratio, uncompressed
+from nas.candidate import Candidate
 from nas.config import OBJECTIVES
+from nas.gain import NO_GAIN
 from nas.measure import Measurement
 from nas.pareto import Points, hypervolume, non_dominated
 from nas.records import Record, RunFolder
@@ -29,11 +31,13 @@ COLUMNS = (
     "latency_high_ms", "latency_kind", "latency_device", "host_latency_ms", "size_bytes", "params", "nonzero_params",
     "macs", "sparsity", "bits", "epochs", "model", "sha256", "phase", "space", "balanced_accuracy", "macro_f1",
     "latency_runtime", "host_device", "host_median_ms", "parity_max_difference", "test_accuracy", "test_low",
-    "test_high", "compression_ratio", "size_ratio",
+    "test_high", "compression_ratio", "size_ratio", "packed_bytes", "speedup_of_8_bits", "speedup_low", "speedup_high",
+    "settings", "notes", "teacher",
 )  # fmt: skip
 """Columns of pareto.csv, in order. `host_latency_ms` is the 5th percentile on the machine that ran the search, the
 figure that repeats on a shared machine; `host_median_ms` is the median. `sparsity` is the share of channels removed,
-0..1. `compression_ratio` and `size_ratio` are against the uncompressed net of the run, where there is one."""
+0..1. `packed_bytes` is the file's size under zlib, `speedup_of_8_bits` the float twin's latency by the file's own.
+`compression_ratio` and `size_ratio` are against the uncompressed net of the run, where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +229,9 @@ def _row(r: Record, base: Record | None) -> dict[str, Any]:
     if host := host_measurement(r):
         row |= {"host_latency_ms": host.p5_ms or host.latency_ms, "host_median_ms": host.latency_ms}
         row["host_device"] = host.device
+    if r.gain:
+        row |= {"speedup_of_8_bits": r.gain.speedup, "speedup_low": r.gain.low, "speedup_high": r.gain.high}
+    row |= {"settings": settings_words(r.candidate), "notes": "; ".join(r.notes)}
     row["parity_max_difference"] = r.parity.get("max_difference")
     if base:
         row |= {"compression_ratio": compression_ratio(base, r), "size_ratio": size_ratio(base, r)}
@@ -251,10 +258,37 @@ def bits_words(bits: dict[str, int]) -> str:
     return ", ".join([f"{most} bits", *(f"{unit} {width}" for unit, width in bits.items() if width != most)])
 
 
+def widths_words(candidate: Candidate) -> str:
+    """Channels of each stage, before and after pruning where they differ: "16, 32 to 16, 64"."""
+    pairs = [(wide, candidate.pruned.get(stage, wide)) for stage, wide in candidate.widths.items()]
+    return ", ".join(str(wide) if wide == slim else f"{wide} to {slim}" for wide, slim in pairs)
+
+
+def settings_words(candidate: Candidate) -> str:
+    """Further compression genes that have an effect: "rank.stage2 0.5, zeros.stage3 0.9"; empty without any."""
+    return ", ".join(f"{name} {value}" for name, value in candidate.settings.items())
+
+
+def gain_words(record: Record) -> str:
+    """What 8 bits gain over the float twin: "8 bits 1.42 times as fast as in float [1.38, 1.46]"; empty without any."""
+    found = record.gain
+    if found is None:
+        return ""
+    interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.kind == "measured" else ", predicted"
+    return f"8 bits {found.speedup:.2f} times as fast as in float{interval}{'' if found.pays else ': no gain'}"
+
+
+def given_up(records: Iterable[Record]) -> int:
+    """Candidates whose 8-bit units gain nothing, so that their float twins took their places."""
+    return sum(r.violations.get(NO_GAIN, 0.0) > 0 for r in records)
+
+
 def _details(r: Record) -> dict[str, Any]:
     return {
         "candidate": asdict(r.candidate),
         "score": r.score.to_dict() if r.score else None,
+        "before": r.before.to_dict() if r.before else None,
+        "gain": r.gain.to_dict() if r.gain else None,
         "test": r.test.to_dict() if r.test else None,
         "latency": r.latency.to_dict() if r.latency else None,
         "host": r.host.to_dict() if r.host else None,

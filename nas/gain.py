@@ -9,6 +9,9 @@ from typing import Any
 
 from nas.measure import Measurement
 
+NO_GAIN = "no_gain"
+"""Constraint that 8-bit units break when they make a net no faster than its float twin."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:

@@ -30,10 +30,11 @@ from nas.costs import Costs, costs
 from nas.data._base import FaceData
 from nas.errors import CandidateError, MeasureError, NasError
 from nas.export import ExportedFile, Parity, check_parity, export, tolerance
-from nas.gain import Gain, gain
+from nas.gain import NO_GAIN, Gain, gain
 from nas.latency.roofline import predict as predict_latency
 from nas.lessons._base import Course
 from nas.measure import ATTEMPTS, Measurement, measure, measure_interleaved, measure_there
+from nas.packed import packed_bytes
 from nas.records import Phase, Record, RunFolder
 from nas.runtimes._base import Runtime
 from nas.score import Score, score
@@ -48,8 +49,6 @@ QUICK_RUNS = 200
 """Timed runs of a draft; the finished file gets `FULL_RUNS`."""
 FULL_RUNS = 400
 
-NO_GAIN = "no_gain"
-"""Constraint that 8-bit units break when they make a net no faster than its float twin."""
 QAT_EXECUTION = Execution()
 """Quantised training in plain float32: rounding to a grid must not be rounded again."""
 QAT_LR_SCALE = 0.05
@@ -368,7 +367,8 @@ class Evaluator:
             latency=latencies[0], host=hosts[0], gain=gained, before=before, notes=(*record.notes, *notes),
             score=scored, accuracy_split=self.split_name, test=tested,
             parity={"max_difference": agreed.max_difference, "agreement": agreed.agreement, "n": agreed.n},
-            size_bytes=file.size_bytes, params=counted[0].params, nonzero_params=counted[0].nonzero_params,
+            size_bytes=file.size_bytes, packed_bytes=packed_bytes(file.path), params=counted[0].params,
+            nonzero_params=counted[0].nonzero_params,
             macs=counted[0].macs, model=name, sha256=file.sha256, violations=broken, seconds=clock.seconds,
             finished=_now(),
         )  # fmt: skip

@@ -55,6 +55,7 @@ class Record:
         notes: what a reader has to know of how the file came to be.
         parity: largest difference of probabilities, share of equal top-1, number of images.
         size_bytes: of the file.
+        packed_bytes: of the file under zlib at its highest level: what zeros and few bits save where files are packed.
         params: stored weights.
         nonzero_params: those that are not zero.
         macs: multiply-accumulates for one image.
@@ -86,6 +87,7 @@ class Record:
     notes: tuple[str, ...] = ()
     parity: dict[str, float] = field(default_factory=dict)
     size_bytes: int | None = None
+    packed_bytes: int | None = None
     params: int | None = None
     nonzero_params: int | None = None
     macs: int | None = None

@@ -29,9 +29,10 @@ from nas.distill import Classroom
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.front import latest, search_front, values, write_front
+from nas.gain import NO_GAIN
 from nas.given import open_model
 from nas.pareto import hypervolume, non_dominated, spread
-from nas.pipeline import NO_GAIN, Draft, Evaluator
+from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
 from nas.registry import load
 from nas.report import write_report

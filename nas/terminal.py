@@ -18,7 +18,19 @@ from nas._model_card import statement
 from nas.before_after import LOSS, changes, compression_ratio, losses, size_ratio, uncompressed
 from nas.doctor import Finding
 from nas.errors import MeasureError
-from nas.front import bits_words, fallen, front, host_measurement, latest, search_front, verified_front
+from nas.front import (
+    bits_words,
+    fallen,
+    front,
+    gain_words,
+    given_up,
+    host_measurement,
+    latest,
+    search_front,
+    settings_words,
+    verified_front,
+    widths_words,
+)
 from nas.measure import Measurement
 from nas.pick import Pick
 from nas.records import Record, RunFolder
@@ -138,6 +150,14 @@ def show_front(console: Console, folder: RunFolder) -> None:
     console.print(front_table(members, before=before, base=base, title=title, wide=console.width >= WIDE_FROM))
     if base:
         show_recall(console, base, members)
+    for r in members:
+        told = [text for text in (gain_words(r), settings_words(r.candidate), *r.notes) if text]
+        if told:
+            console.print(f"  trial {r.trial}: {'; '.join(told)}", soft_wrap=True, highlight=False)
+    if lost := given_up(latest(records, "search")):
+        console.print(
+            f"  {lost} candidates gained nothing by 8 bits and were not trained; their float twins were asked"
+        )
     for fell in fallen(records, objectives):
         console.print(f"  fell off: trial {fell.search.trial} ({fell.reason})", soft_wrap=True)
     waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
@@ -305,7 +325,7 @@ def _columns(r: Record, before: Mapping[str, Record], base: Record | None) -> di
         **{name: f"{ratio:.2f}" if ratio else "-" for name, ratio in ratios.items()},
         "weights": f"{r.params:,}" if r.params else "-",
         "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",
-        "sparsity": f"{r.candidate.sparsity:.0%}",
+        "channels": widths_words(r.candidate),
         "bits": bits_words(r.candidate.bits),
         "epochs": f"{r.epochs:.1f}",
     }

@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("nas.data", "nas.data.*", "nas.runtimes", "nas.runtimes.*", "nas.targets", "nas.execution"),
     ("nas.score", "nas.measure", "nas.datasets", "nas.data_check", "nas.train"),
-    ("nas.latency._*", "nas._*", "nas.gain"),
+    ("nas.latency._*", "nas._*", "nas.gain", "nas.packed"),
     ("nas.latency", "nas.latency.*", "nas.export", "nas.records"),
     ("nas.before_after",),
     ("nas.compressors._*", "nas.front"),
