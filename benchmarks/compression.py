@@ -63,6 +63,14 @@ def worst_class(recall: Mapping[str, float], before: Mapping[str, float]) -> str
     return f"{name} {100 * (recall.get(name, 0.0) - before[name]):+.1f}"
 
 
+def remark(row: Row, before: Row) -> str:
+    """What a reader has to know about a row besides its figures; may be empty."""
+    if "accuracy" not in row:
+        return str(row["reason"])
+    same = FORMS[row["row"]].member == "low_rank" and row["params"] == before["params"]
+    return str(row.get("parity") or ("no layer is predicted to gain, so none changed" if same else ""))
+
+
 def line(row: Row) -> str:
     """A row in words, for the log."""
     begin = f"{row['net']}, {row['what']}: "
@@ -108,10 +116,13 @@ def main() -> None:
             say(line(rows[-1]))
     console.print(table(rows, plain))
     for row in rows:
-        if "reason" in row or "parity" in row:
-            console.print(f"{row['net']}, {row['what']}: {row.get('reason') or row['parity']}", markup=False)
+        if remark(row, plain[row["net"]]):
+            console.print(f"{row['net']}, {row['what']}: {remark(row, plain[row['net']])}", markup=False)
     told = f"{data.val_name}, {len(data.val):,} faces{', synthetic' if data.synthetic else ''}"
-    console.print(f"accuracy: {told}, one standard error about 0.8 points; latency: {profile.title}; teacher: {best}")
+    error = 50 / len(data.val) ** 0.5
+    console.print(
+        f"accuracy: {told}, one standard error at most {error:.1f} points; latency: {profile.title}; teacher: {best}"
+    )
     checked = [] if args.no_facts else facts(rows, data, profile, runtime)
     for fact in checked:
         verdict = "[green]holds[/green]" if fact.holds else "[red]does not[/red]"
