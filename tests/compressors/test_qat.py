@@ -1,6 +1,5 @@
 """Training through the rounding: what learns, what stays, and that the frozen graph computes what its file does."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -8,11 +7,10 @@ import torch
 from torch import fx, nn
 
 from nas._fold import module_nodes, module_of
-from nas.compressors._fake_quant import FakeQuant, QuantLayer
-from nas.compressors._learned import LearnedGrid, freeze, learn
+from nas.compressors._learned import freeze, learn
 from nas.compressors.quantize import COMPRESSOR
 from nas.data._base import Split
-from nas.execution import Execution, choose_execution
+from nas.execution import Execution
 from nas.export import export, fold, parity
 from nas.recipe import Recipe
 from nas.runtimes.onnxruntime import RUNTIME
@@ -24,7 +22,7 @@ FORMS = [Execution(), Execution(memory_format="channels_last", precision="bf16")
 
 def quantised(word: str, **options: int) -> fx.GraphModule:
     found = trained_net(word, seed=1, attention="se")
-    bits = {unit: 8 for unit in found.units} | options
+    bits = dict.fromkeys(found.units, 8) | options
     return COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context_of(bits))
 
 
