@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from nas import _nni
 from nas._fold import module_nodes, module_of, trace
+from nas.compressors._few_bits import BINARY, FOUR, FewBitLayer
 
 HIGHEST = {"dorefa": 7, "bnn": 1}
+"""The highest level of each method."""
+EXACT = 1e-4
+"""How far from a level, in levels, a weight may lie through rounding in float32."""
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "dorefa": ("DoReFaQuantizer", {"quant_dtype": "int4", "quant_scheme": "affine"}),
     "bnn": ("BNNQuantizer", {"quant_dtype": None}),
@@ -97,3 +101,41 @@ def is_rounded(weight: Tensor, method: str) -> bool:
         return bool((weight.abs() == 1).all())
     levels = weight * HIGHEST[method]
     return bool(((levels - levels.round()).abs() < 1e-5).all()) and float(levels.abs().max()) == HIGHEST[method]
+
+
+def stored(conv: nn.Conv2d, method: str) -> FewBitLayer | None:
+    """The convolution with its weights as int4 levels; None where they do not lie on the method's levels.
+
+    Args:
+        conv: with any scale on each output channel, as a folded batch norm leaves it.
+        method: "dorefa" or "bnn".
+    """
+    found = coarsest_grid(conv.weight, highest=HIGHEST[method])
+    if found is None:
+        return None
+    layer = FewBitLayer(conv, bits=BINARY if method == "bnn" else FOUR, half=False)
+    for key, values in zip(("levels", "step"), found, strict=True):
+        layer.get_buffer(key).copy_(values)
+    return layer
+
+
+def coarsest_grid(weight: Tensor, *, highest: int) -> tuple[Tensor, Tensor] | None:
+    """The coarsest grid around 0 that holds all weights of each output channel, or None where there is none.
+
+    Args:
+        weight: [out, ...].
+        highest: largest level that a channel may need.
+
+    Returns:
+        Levels (whole numbers in -highest..highest, in the weight's shape) and the value of one for each channel [out].
+    """
+    rows = weight.detach().double().flatten(1)  # [out, numbers]
+    top = rows.abs().amax(1).clamp(min=1e-30)
+    step = torch.zeros_like(top)
+    for count in range(highest, 0, -1):  # the coarsest that fits is written last
+        levels = rows / (top / count)[:, None]
+        fits = ((levels - levels.round()).abs() < EXACT).all(1)
+        step = torch.where(fits, top / count, step)
+    if bool((step == 0).any()):
+        return None
+    return (rows / step[:, None]).round().reshape(weight.shape), step

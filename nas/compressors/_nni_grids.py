@@ -12,6 +12,7 @@ the grid of the file at the end only.
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,6 +72,7 @@ def train_grids(graph: fx.GraphModule, method: str, fit: Fit) -> None:
     _thaw(graph, found)
     quantizer = kind(graph, _config(found, method), None)
     _start(quantizer, found, method)
+    _keep_zeros(graph)
     with _nni.quiet():
         fit(graph)
     learned = quantizer.get_calibration_config()
@@ -147,6 +149,16 @@ def _begin(space: Any, scale: Tensor, zero: Tensor, method: str) -> None:
     wrapper, name = space._wrapper, space._scale_name
     setattr(wrapper, name, nn.Parameter(scale.flatten().log()))
     parametrize.register_parametrization(wrapper, name, _Exp(tuple(scale.shape)), unsafe=True)
+
+
+def _keep_zeros(graph: fx.GraphModule) -> None:
+    """Weights that are exactly 0 stay so: whoever put them there wanted it."""
+    for weight in [p for p in graph.parameters() if p.ndim > 1 and bool((p == 0).any())]:
+        weight.register_hook(partial(_masked, mask=weight.detach() != 0))  # type: ignore[no-untyped-call]
+
+
+def _masked(gradient: Tensor, *, mask: Tensor) -> Tensor:
+    return gradient * mask.to(gradient.device)
 
 
 class _Exp(nn.Module):

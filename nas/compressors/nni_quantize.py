@@ -1,8 +1,8 @@
 """NNI 3.0's quantisers as methods of training for quantised nets. Needs the extra `nni`; list it behind `quantize`.
 
 `qat` and `lsq` train units that the member quantize has put into 8 bits, on the front only. `dorefa` and `bnn` train
-all weights of the stages to few levels from the first step on and store them as small integers: the file shrinks, the
-latency does not change.
+the stages' convolutions to few levels from the first step on and store them as int4: the file shrinks, the latency does
+not change.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,14 +15,16 @@ from nas import _nni
 from nas._fold import module_nodes, module_of
 from nas.candidate import Candidate
 from nas.compressors._base import Compressor, Context, Fit
-from nas.compressors._levels import LevelConv, levels_of
-from nas.compressors._nni_few import HIGHEST, learned_levels, normed_convolutions
+from nas.compressors._nni_few import HIGHEST, learned_levels, normed_convolutions, stored
 from nas.compressors._nni_grids import METHODS, train_grids
 from search_spaces._base import Choice, Value
 
 GENE = "nni_quantizer"
 NEUTRAL = "none"
+HALF_BITS = 16
 FLOAT_BITS = 32
+STORES_INT4 = "onnxruntime"
+"""The runtime that reads int4 weights of a convolution."""
 
 
 class NniQuantize(Compressor):
@@ -76,17 +78,14 @@ class NniQuantize(Compressor):
             yield before_step
 
     def on_graph(self, graph: fx.GraphModule, context: Context) -> fx.GraphModule:
-        """Stores weights that lie on few levels as such."""
-        highest = HIGHEST.get(_method(context))
-        if highest is None:
+        """Stores weights that lie on few levels as int4, where the runtime reads it before a convolution."""
+        method = _method(context)
+        if method not in HIGHEST or context.profile.runtime != STORES_INT4:
             return graph
         for node in module_nodes(graph):
             conv, name = module_of(graph, node), str(node.target)
-            if not isinstance(conv, nn.Conv2d) or name.split(".")[0] not in _few(context.candidate):
-                continue
-            found = levels_of(conv.weight, highest=highest)
-            if found is not None and conv.groups == 1:
-                graph.set_submodule(name, LevelConv(conv, levels=found[0], scale=found[1]))
+            if isinstance(conv, nn.Conv2d) and conv.groups == 1 and name.split(".")[0] in _few(context.candidate):
+                graph.set_submodule(name, stored(conv, method) or conv)
         graph.recompile()
         return graph
 
@@ -101,6 +100,9 @@ class NniQuantize(Compressor):
         if method not in METHODS:
             return self.on_graph(graph, context)
         train_grids(graph, method, fit)
+        for node in module_nodes(graph):
+            if context.candidate.bits.get(str(node.target).split(".")[0]) == HALF_BITS:
+                module_of(graph, node).half().float()  # they have learned in float32
         return graph
 
 
