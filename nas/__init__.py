@@ -20,12 +20,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import export, measure, search
+    from nas.api import compress, export, measure, search
     from nas.config import SearchConfig, make_config
     from nas.errors import NasError
     from nas.run import Run, load_run
 
-__all__ = ["NasError", "Run", "SearchConfig", "export", "load_run", "make_config", "measure", "search"]
+__all__ = ["NasError", "Run", "SearchConfig", "compress", "export", "load_run", "make_config", "measure", "search"]
 
 try:
     __version__ = version("fer-nas")
@@ -42,7 +42,7 @@ class _Face(ModuleType):
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"search", "export", "measure"}:
+    if name in {"search", "compress", "export", "measure"}:
         from nas import api
 
         return getattr(api, name)

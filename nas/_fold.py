@@ -7,39 +7,16 @@ difference to torch.fx's own fusion: batch norm is folded in double precision, a
 
 import copy
 import operator
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import cast
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import fx, nn
 
+from nas._functions import Affine, Subtract, module_for
 from nas.errors import ExportError
-from search_spaces._leaf import Add, Concat, Leaf, Normalise, Scale
+from search_spaces._leaf import Leaf, Normalise
 
-
-class Affine(Leaf):
-    """x * scale + shift with one number each: arithmetic with constants, as found in pre-processing."""
-
-    def __init__(self, scale: float, shift: float) -> None:
-        super().__init__()
-        self.scale, self.shift = scale, shift
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C, H, W]."""
-        return x * self.scale + self.shift
-
-
-class Subtract(Leaf):
-    """x - value, kept apart from `Affine` so that the pixel value 127.5 is subtracted without rounding."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C, H, W]."""
-        return x - self.value
+__all__ = ["Affine", "LeafTracer", "Subtract", "fold", "insert_after", "module_nodes", "module_of", "trace"]
 
 
 class LeafTracer(fx.Tracer):
@@ -110,9 +87,9 @@ def insert_after(graph: fx.GraphModule, node: fx.Node, module: nn.Module, name: 
 
 def _functions_to_modules(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
-        if node.op not in ("call_function", "call_method"):
+        if node.op not in _CALLS or node.target in _OF_SHAPES:
             continue
-        module, inputs = _module_for(node)
+        module, inputs = module_for(node)
         name = node.name
         while hasattr(graph, name):
             name += "_"
@@ -121,81 +98,21 @@ def _functions_to_modules(graph: fx.GraphModule) -> None:
             replacement = graph.graph.call_module(name, tuple(inputs))
         node.replace_all_uses_with(replacement)
         graph.graph.erase_node(node)
+    _drop_shapes(graph)
     graph.recompile()
 
 
-def _module_for(node: fx.Node) -> tuple[nn.Module, Iterable[fx.Node]]:
-    make = _MODULES.get(node.target)
-    found = make(*node.args, **node.kwargs) if make else None
-    if found is None:
-        raise ExportError(f"a net must use modules, but {node.name!r} calls {node.target}; wrap it in a leaf module")
-    return found
+def _drop_shapes(graph: fx.GraphModule) -> None:
+    """Sizes are read for flattening only, which needs none as a module."""
+    for node in reversed(list(graph.graph.nodes)):
+        if node.op in _CALLS and node.target in _OF_SHAPES:
+            if node.users:
+                module_for(node)  # raises: there is no module for it
+            graph.graph.erase_node(node)
 
 
-Found = tuple[nn.Module, Iterable[Any]] | None
-
-
-def _add(a: Any, b: Any) -> Found:
-    if isinstance(a, fx.Node) and isinstance(b, fx.Node):
-        return Add(), (a, b)
-    return (Affine(1.0, float(b)), (a,)) if isinstance(a, fx.Node) else (Affine(1.0, float(a)), (b,))
-
-
-def _mul(a: Any, b: Any) -> Found:
-    if isinstance(a, fx.Node) and isinstance(b, fx.Node):
-        return Scale(), (a, b)
-    return (Affine(float(b), 0.0), (a,)) if isinstance(a, fx.Node) else (Affine(float(a), 0.0), (b,))
-
-
-def _sub(a: Any, b: Any) -> Found:
-    return None if isinstance(b, fx.Node) else (Subtract(float(b)), (a,))
-
-
-def _div(a: Any, b: Any) -> Found:
-    return None if isinstance(b, fx.Node) else (Affine(1 / float(b), 0.0), (a,))
-
-
-def _cat(tensors: Any, dim: int = 0) -> Found:
-    return (Concat(), tensors) if dim == 1 else None
-
-
-def _relu(x: Any, inplace: bool = False) -> Found:
-    return nn.ReLU(), (x,)
-
-
-def _flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Found:
-    return (nn.Flatten(), (x,)) if (start_dim, end_dim) == (1, -1) else None
-
-
-def _mean(x: Any, dim: Any = None, keepdim: bool = False) -> Found:
-    if dim is None or sorted(d % 4 for d in dim) != [2, 3]:
-        return None
-    pool = nn.AdaptiveAvgPool2d(1)
-    return (pool if keepdim else nn.Sequential(pool, nn.Flatten())), (x,)
-
-
-def _pool_to_one(x: Any, output_size: Any) -> Found:
-    return (nn.AdaptiveAvgPool2d(1), (x,)) if output_size in (1, (1, 1), [1, 1]) else None
-
-
-def _interpolate(x: Any, size: Any = None, mode: str = "nearest", **options: Any) -> Found:
-    if size is None or mode != "bilinear" or any(options.values()):
-        return None
-    return nn.Upsample(size=size, mode="bilinear", align_corners=False), (x,)
-
-
-_MODULES: dict[Any, Callable[..., Found]] = {
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), _add),
-    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), _mul),
-    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), _sub),
-    **dict.fromkeys((operator.truediv, torch.div, "div"), _div),
-    **dict.fromkeys((torch.cat, torch.concat), _cat),
-    **dict.fromkeys((F.relu, torch.relu, "relu"), _relu),
-    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
-    **dict.fromkeys((torch.mean, "mean"), _mean),
-    F.adaptive_avg_pool2d: _pool_to_one,
-    F.interpolate: _interpolate,
-}
+_CALLS = ("call_function", "call_method")
+_OF_SHAPES = ("size", getattr, operator.getitem)
 
 
 def _drop_identities(graph: fx.GraphModule) -> None:

@@ -31,7 +31,8 @@ class Writer:
     """Collects nodes and initialisers of one ONNX graph.
 
     A value (a tensor in the graph) is named after the module that makes it. `half` holds the values in float16:
-    what is computed from such a value is float16 too, and constants follow (`constant(like=...)`).
+    what is computed from such a value is float16 too, and constants follow (`constant(like=...)`). `opset` goes up where
+    an operation needs it.
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,7 @@ class Writer:
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.half: set[str] = set()
+        self.opset = OPSET
 
     def node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """Add a node; its output carries its name, which is returned."""

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from nas import _report_page as paper
 from nas import _report_plots as plots
 from nas._report_page import text
-from nas._report_view import View, ms, percent
-from nas.front import bits_words, feasible, host_measurement, latest
+from nas._report_view import View, label, ms, percent
+from nas.before_after import compression_ratio, size_ratio
+from nas.front import bits_words, feasible, gain_words, host_measurement, latest, settings_words, widths_words
 from nas.measure import Measurement
 from nas.records import Record
 
@@ -66,6 +67,7 @@ def _layers(view: View, index: int, *, named: bool) -> list[plots.Layer]:
         ("search front", "search", second, view.search_front),
         ("fell off", "dominated", "#b4441a", [r for k, r in verified.items() if k in fell]),
         ("verified front", "verified", main, view.verified_front),
+        ("uncompressed net", "base", plots.INK, [view.base] if view.base else []),
     )  # fmt: skip
     return [
         plots.Layer(name=name + suffix, role=role, colour=colour, points=tuple(_point(r) for r in members))
@@ -93,7 +95,7 @@ def _point(r: Record) -> plots.Point:
 
 
 def _hover(r: Record) -> str:
-    lines = [f"<b>trial {r.trial}</b> {text(r.candidate.space)}, {r.phase}"]
+    lines = [f"<b>trial {label(r)}</b> {text(r.candidate.space)}, {r.phase}"]
     if r.score:
         lines.append(f"{r.score.accuracy:.1%} [{r.score.low:.1%}, {r.score.high:.1%}] {text(r.accuracy_split)}")
     if r.latency:
@@ -117,7 +119,8 @@ def table_section(view: View, *, named: bool) -> str:
         "trial", "accuracy", "in the search", "latency on the target", "host, p5", "file", "MMAC", "removed", "epochs",
         "take it",
     ]  # fmt: skip
-    body = [_table_row(view, r, before.get(r.key)) for r in view.front]
+    first = [view.base] if view.base and view.front else []
+    body = [_table_row(view, r, before.get(r.key) if r is not view.base else None) for r in (*first, *view.front)]
     which = "Verified front" if view.verified_front else "Search front"
     note = (
         "Trained in full and measured again after the search. An interval holds with 95 %. "
@@ -146,14 +149,27 @@ def _table_row(view: View, r: Record, before: Record | None) -> list[str]:
     if host:
         at_host = f"{host.p5_ms or host.latency_ms:.3g} ms<small>median {host.latency_ms:.3g}</small>"
     return [
-        f"<b>{r.trial}</b><small>{r.key[:8]}</small>",
+        f"<b>{label(r)}</b><small>{'not compressed' if r is view.base else r.key[:8]}</small>",
         f"<b>{percent(r)}</b><small>{score.low:.1%} to {score.high:.1%}</small>{_test(r)}" if score else NOTHING,
         percent(before) if before and before is not r else NOTHING,
         at_target,
         at_host,
-        f"{(r.size_bytes or 0) / 1e3:.1f} kB<small>{r.params or 0:,} weights</small>",
+        f"{(r.size_bytes or 0) / 1e3:.1f} kB<small>{r.params or 0:,} weights</small>{_ratios(view.base, r)}",
         f"{(r.macs or 0) / 1e6:.2f}",
-        f"{r.candidate.sparsity:.0%} of channels<small>{text(bits_words(r.candidate.bits))}</small>",
+        f"{r.candidate.sparsity:.0%} of channels{_compression(r)}",
         f"{r.epochs:.1f}",
-        paper.command(f"nas export {view.folder.path} --trial {r.trial}"),
+        paper.command(f"nas export {view.folder.path} --trial {label(r)}"),
     ]
+
+
+def _compression(r: Record) -> str:
+    parts = [widths_words(r.candidate), bits_words(r.candidate.bits), settings_words(r.candidate), gain_words(r)]
+    return "".join(f"<small>{text(part)}</small>" for part in (*parts, *r.notes) if part)
+
+
+def _ratios(base: Record | None, r: Record) -> str:
+    """How much smaller than the uncompressed net."""
+    if base is None or r is base:
+        return ""
+    weights, size = compression_ratio(base, r), size_ratio(base, r)
+    return f"<small>R {weights:.2f} of weights, {size:.2f} of bytes</small>" if weights and size else ""

@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Points drawn alike. `role` is untrained, infeasible, dominated, moved, search or verified.
+    """Points drawn alike. `role` is untrained, infeasible, dominated, moved, search, verified or base.
 
     The points of a `moved` layer come in pairs: where the search left a candidate, and where full training took it.
     """
@@ -117,13 +117,14 @@ def _trace(layer: Layer, floor: float) -> go.Scatter:
     hover = [p.hover for p in points]
     if role == "moved":
         ys, hover = _paired([p.y for p in points]), _paired(hover)
-    size = {"verified": 12, "search": 10, "dominated": 7, "infeasible": 7, "untrained": 9}.get(role, 1)
-    symbol = "line-ns-open" if role == "untrained" else [SYMBOLS.get(p.kind, "x") for p in points]
+    size = {"verified": 12, "search": 10, "dominated": 7, "infeasible": 7, "untrained": 9, "base": 14}.get(role, 1)
+    fixed = {"untrained": "line-ns-open", "base": "star"}
+    symbol = fixed[role] if role in fixed else [SYMBOLS.get(p.kind, "x") for p in points]
     mode = {"moved": "lines"}.get(role, "lines+markers" if front_like else "markers")
     dash = {"search": "dot", "moved": "dot"}.get(role, "solid")
     trace = go.Scatter(
         x=xs, y=ys, name=layer.name, mode=mode, text=hover, hovertemplate="%{text}<extra></extra>",
-        opacity=1.0 if role in {"verified", "search"} else 0.75,
+        opacity=1.0 if role in {"verified", "search", "base"} else 0.75,
         line={"color": layer.colour, "dash": dash, "width": 1 if role == "moved" else 2, "shape": _shape(role)},
         marker={"color": layer.colour, "size": size, "symbol": symbol, "line": {"width": 1.6, "color": layer.colour}},
         hoverinfo="skip" if role == "moved" else None, showlegend=role != "moved",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from nas.before_after import uncompressed
 from nas.config import SearchConfig
 from nas.front import Fallen, fallen, front, latest, search_front, verified_front
 from nas.measure import Measurement
@@ -57,6 +58,10 @@ class View:
     def fallen(self) -> list[Fallen]:
         return fallen(self.records, self.config.objectives)
 
+    @cached_property
+    def base(self) -> Record | None:
+        return uncompressed(self.records)
+
     @property
     def name(self) -> str:
         return self.folder.path.name
@@ -69,6 +74,11 @@ class View:
         file = self.folder.path / name
         found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         return found
+
+
+def label(r: Record) -> str:
+    """What a record is called in tables."""
+    return "base" if r.phase == "base" else str(r.trial)
 
 
 def percent(r: Record) -> str:

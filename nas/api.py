@@ -1,4 +1,4 @@
-"""What a notebook and the command line call: search, export, measure and its kin, each one call."""
+"""What a notebook and the command line call: search, compress, export, measure and its kin, each one call."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -47,6 +47,25 @@ def search(config: SearchConfig | None = None, *, watch: Callable[[Status], None
     if config is not None and fields:
         raise ConfigError(f"give a configuration or fields, not both, but got both: {', '.join(fields)}")
     return Run(run_search(config or make_config(**fields), watch=watch))
+
+
+def compress(
+    model: str, *, weights: str | Path | None = None, watch: Callable[[Status], None] | None = None, **fields: Any
+) -> Run:
+    """Search how a net that someone has can be compressed: its architecture stays, candidates start from its weights.
+
+    Args:
+        model: a word of `nas.zoo`, or a factory "package.module:function" that returns a torch module.
+        weights: file of its state dict; None trains the net first.
+        watch: told the status about once a second.
+        **fields: further fields of `nas.SearchConfig`, for example `dataset="fer2013", target="jetson"`.
+
+    Raises:
+        ConfigError: a field does not fit, the net cannot be compressed (the layer is named), or the folder holds a run
+            of another configuration.
+        UserError: a member, a file or a package is missing.
+    """
+    return search(make_config(model=model, weights=Path(weights) if weights else None, **fields), watch=watch)
 
 
 def export(

@@ -62,11 +62,13 @@ def export_model(folder: RunFolder, which: int | str | Record, out: Path) -> Pat
 def find(records: list[Record], which: int | str) -> Record:
     """The record of a trial's number or of a key's first digits: verified if there is one, with a file, the latest.
 
+    `base` names the uncompressed net of a compression.
+
     Raises:
         ConfigError: none fits, or several keys do.
     """
     text = str(which).strip()
-    hits = [r for r in records if text.isdigit() and r.trial == int(text)] or [
+    hits = [r for r in records if text == r.phase == "base" or (text.isdigit() and r.trial == int(text))] or [
         r for r in records if len(text) >= 4 and r.key.startswith(text)
     ]
     if len({r.key for r in hits}) > 1:

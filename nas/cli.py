@@ -4,9 +4,10 @@ A `NasError` is one line on stderr and exit status 2; an interrupted command say
 """
 
 import functools
+import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
@@ -40,6 +41,9 @@ MaxLatency = Annotated[str | None, typer.Option(help="Upper limit on the target,
 MaxSize = Annotated[str | None, typer.Option(help="Upper limit of the file, for example 500kB.")]
 MinAccuracy = Annotated[float | None, typer.Option(help="Lower limit, 0..1, on the selection split.")]
 Knee = Annotated[bool, typer.Option("--knee", help="Take the knee of what is within the limits (the default without).")]
+
+SEVERAL_WORDS = ("compressors", "objectives")
+"""Flags that hold words with commas between."""
 
 
 def main() -> None:
@@ -103,6 +107,21 @@ def search(
     ] = None,
     search_share: Annotated[float | None, _flag("search_share", "Share of the budget for the search itself.")] = None,
     sampler: Annotated[str | None, _flag("sampler", "tpe, nsga2 or random.")] = None,
+    compressors: Annotated[
+        str | None, _flag("compressors", "What may be done to a net: prune_structured, quantize, low_rank, ...")
+    ] = None,
+    prune_steps: Annotated[int | None, _flag("prune_steps", "Steps in which channels leave.")] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="ONNX file, run (RUN or RUN:KEY), .npy of answers, or `votes`; =WEIGHT behind it; repeat."),
+    ] = None,
+    distill: Annotated[
+        str | None, _flag("distill", "How to learn from it: logits, dkd, bounded, attention, hints.")
+    ] = None,
+    temperature: Annotated[float | None, _flag("temperature", "Softens the teacher's answers.")] = None,
+    alpha: Annotated[float | None, _flag("alpha", "Share of the teacher in the loss, 0..1.")] = None,
+    distill_from: Annotated[str | None, _flag("distill_from", "final: front only; start: all of the search.")] = None,
+    qat: Annotated[float | None, _flag("qat", "Share of the final epochs trained in 8 bits; 0 is none.")] = None,
     epochs: Annotated[float | None, _flag("epochs", "Passes over the data in the search.")] = None,
     rungs: Annotated[str | None, _flag("rungs", "Shares of the epochs after which a candidate may stop.")] = None,
     final_epochs: Annotated[int | None, _flag("final_epochs", "Further passes for the front's members.")] = None,
@@ -116,16 +135,40 @@ def search(
     config: Annotated[Path | None, typer.Option(help="TOML file with these fields; flags go first.")] = None,
 ) -> None:
     """Search, train the front in full, and write the run folder. The same command again goes on where it stopped."""
-    flags: dict[str, Any] = {
-        "target": target, "space": space, "dataset": dataset, "data": data, "max_latency": max_latency,
-        "max_size": max_size, "min_accuracy": min_accuracy, "trials": trials, "budget": budget, "sampler": sampler,
-        "epochs": epochs, "final_epochs": final_epochs, "verify": verify, "seed": seed, "threads": threads,
-        "search_share": search_share, "device": device, "storage": storage, "runs": runs, "name": name,
-        "objectives": tuple(objectives.split(",")) if objectives else None,
-        "rungs": _numbers(rungs, "--rungs 0.1,0.3,1") if rungs else None,
-        "data_options": _pairs(data_option) if data_option else None,
-    }  # fmt: skip
-    _search(_configured(config, flags))
+    _search(_configured(config, _fields(locals())))
+
+
+def _with_flags_of(command: Callable[..., None], *, without: tuple[str, ...]) -> Callable[[Callable[..., None]], Any]:
+    """Give a function that takes `**flags` the flags of a command behind its own, but for some."""
+
+    def widened(function: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        more = [p for name, p in inspect.signature(command).parameters.items() if name not in without]
+        function.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+        return function
+
+    return widened
+
+
+@app.command(epilog="Example: nas compress --model mypkg.models:build --weights w.pt --dataset fer2013 --target jetson")
+@_told
+@_with_flags_of(search, without=("space",))
+def compress(
+    model: Annotated[
+        str | None, typer.Option(help="A published net (mini_xception, resnet18, ...), or package.module:function.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="State dict of it; without one it is trained first.")] = None,
+    mean: Annotated[float | None, typer.Option(help="What it wants subtracted from pixels 0..255.")] = None,
+    std: Annotated[float | None, typer.Option(help="What it wants them divided by then.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="Height and width that it wants images resized to.")] = None,
+    **flags: Any,
+) -> None:
+    """Search how far a net that you have can be pruned and quantised: same run folder, front and report as a search."""
+    own = {"model": model, "weights": weights, "mean": mean, "std": std, "input_size": input_size}
+    config = _configured(flags["config"], own | _fields(flags))
+    if config.model is None:
+        raise ConfigError("nas compress needs a net; give --model NAME or --model package.module:function")
+    _search(config)
 
 
 def _search(config: SearchConfig) -> None:
@@ -356,6 +399,16 @@ def data_check(
     console.print(terminal.plain_table([("found", "times"), *found]))
     for note in (*result.notes, f"digest {result.digest}"):
         console.print(note, soft_wrap=True)
+
+
+def _fields(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags of a search as fields of its configuration; what holds several values in one word is taken apart."""
+    fields = {name: value for name, value in flags.items() if name not in ("config", "data_option")}
+    for name in SEVERAL_WORDS:
+        fields[name] = tuple(flags[name].split(",")) if flags[name] else None
+    fields["rungs"] = _numbers(flags["rungs"], "--rungs 0.1,0.3,1") if flags["rungs"] else None
+    fields["data_options"] = _pairs(flags["data_option"]) if flags["data_option"] else None
+    return fields
 
 
 def _configured(file: Path | None, flags: dict[str, Any]) -> SearchConfig:

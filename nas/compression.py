@@ -12,6 +12,9 @@ from nas.compressors._base import Compressor, Context, Fit
 from nas.export import fold
 from search_spaces._base import Choice, SearchSpace, Value
 
+INTEGER_BITS = 8
+"""Width in which runtimes compute in integers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
@@ -35,6 +38,13 @@ class Compression:
             settle=[member.settle for member in self.members],
         )  # fmt: skip
 
+    def float_twin(self, candidate: Candidate) -> Candidate | None:
+        """The same net with its 8-bit units in the next wider form of the target; None where nothing is in 8 bits."""
+        wider = [bits for bits in self.profile.precisions if bits > INTEGER_BITS]
+        if INTEGER_BITS not in candidate.bits.values() or not wider:
+            return None
+        return candidate.in_float(min(wider))
+
     def reshapes(self, candidate: Candidate) -> bool:
         """Whether the candidate's net changes its shape half-way through its first training."""
         return any(member.reshapes(candidate) for member in self.members)
@@ -47,6 +57,9 @@ class Compression:
 
     def prune(self, wide: nn.Module, slim: nn.Module, context: Context) -> None:
         """Fill a fresh slim net from a trained wide one."""
+        if not context.candidate.is_pruned:
+            slim.load_state_dict(wide.state_dict())
+            return
         for member in self.members:
             member.on_model(wide, slim, context)
 

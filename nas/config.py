@@ -48,7 +48,13 @@ class SearchConfig(BaseModel):
 
     Attributes:
         target: the device to search for, a word of `nas targets`.
-        space: the search space.
+        space: the search space; not used where a model is given.
+        model: a net whose compression is searched instead: a word of `nas.zoo`, or a factory "package.module:function",
+            called with those of `input_shape`, `classes` and `num_classes` that it names.
+        weights: file of the model's state dict; without one the net is trained first, for `final_epochs`.
+        mean: what the model wants subtracted from pixels 0..255; None leaves what our nets do.
+        std: what it wants them divided by afterwards; None leaves what our nets do.
+        input_size: height and width that images are resized to for the model; None leaves them as they are.
         dataset: the data set; `data` is its file or folder, `data_options` further settings by name.
         objectives: two or more of accuracy, latency, size and energy; accuracy and latency among them.
         max_latency: upper limit in milliseconds on the target; text may carry a unit ("5ms").
@@ -59,6 +65,14 @@ class SearchConfig(BaseModel):
         search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
         compressors: what may be done to a net, in order; words of `nas.compressors`.
+        qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
+            leaves that out.
+        teacher: who the nets learn from besides the labels: files, runs or `votes`, each with =WEIGHT if wanted; see
+            `nas.teachers`.
+        distill: how they learn from it; a word of `nas.lessons`.
+        temperature: the teachers' and the nets' logits are divided by it.
+        alpha: share of the teachers in the loss, 0..1.
+        distill_from: "final" teaches in the final training of the front, "start" in all of the search too.
         prune_steps: steps in which channels leave, with training between them.
         epochs: passes over the training set that a candidate gets when it goes through all rungs.
         rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on.
@@ -76,6 +90,11 @@ class SearchConfig(BaseModel):
 
     target: str = "jetson"
     space: str = "darts"
+    model: str | None = None
+    weights: Path | None = None
+    mean: float | None = None
+    std: float | None = Field(default=None, gt=0)
+    input_size: int | None = Field(default=None, ge=8)
     dataset: str = "synthetic"
     data: Path | None = None
     data_options: dict[str, str] = Field(default_factory=dict)
@@ -88,7 +107,13 @@ class SearchConfig(BaseModel):
     search_share: float = Field(default=0.6, gt=0, le=1)
     sampler: str = "tpe"
     compressors: tuple[str, ...] = ("prune_structured", "quantize")
+    teacher: tuple[str, ...] = ()
+    distill: str = "logits"
+    temperature: float = Field(default=4.0, gt=0)
+    alpha: float = Field(default=0.7, ge=0, le=1)
+    distill_from: str = Field(default="final", pattern="^(final|start)$")
     prune_steps: int = Field(default=2, ge=1)
+    qat: float = Field(default=0.15, ge=0, le=1)
     epochs: float = Field(default=3.0, gt=0)
     rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
     final_epochs: int = Field(default=20, ge=0)
@@ -118,6 +143,15 @@ class SearchConfig(BaseModel):
         return rungs
 
     @model_validator(mode="after")
+    def _is_of_a_model(self) -> Self:
+        without = [name for name in MODEL_FIELDS if getattr(self, name) is not None]
+        if self.model is None and without:
+            raise ValueError(f"{without[0]} must come with a model, but there is none; try nas compress --model")
+        if self.model is not None and "epochs" not in self.model_fields_set:
+            object.__setattr__(self, "epochs", COMPRESS_EPOCHS)
+        return self
+
+    @model_validator(mode="after")
     def _has_an_end(self) -> Self:
         if self.trials is None and self.budget is None:
             object.__setattr__(self, "budget", DEFAULT_BUDGET_S)
@@ -126,7 +160,12 @@ class SearchConfig(BaseModel):
     @property
     def run_name(self) -> str:
         """The run's name, the given one or one made of data set, space and target."""
-        return self.name or f"{self.dataset}-{self.space}-{self.target}"
+        return self.name or f"{self.dataset}-{re.sub(r'[^A-Za-z0-9_]+', '-', self.subject)}-{self.target}"
+
+    @property
+    def subject(self) -> str:
+        """What is searched: the given model, or the search space."""
+        return self.model or self.space
 
     @property
     def folder(self) -> Path:
@@ -159,10 +198,27 @@ def _toml(value: Any) -> str:
 
 
 DEFAULT_BUDGET_S = 240.0
+COMPRESS_EPOCHS = 2.0
+"""Default of `epochs` where a model is given: its candidates begin with trained weights."""
+MODEL_FIELDS = ("weights", "mean", "std", "input_size")
+"""Fields that only mean something for a given model."""
 FREE_FIELDS = frozenset(
-    {"trials", "budget", "search_share", "final_epochs", "verify", "threads", "device", "runs", "name", "data"}
+    {
+        "trials",
+        "budget",
+        "search_share",
+        "final_epochs",
+        "verify",
+        "threads",
+        "device",
+        "runs",
+        "name",
+        "data",
+        "weights",
+    }
 )
-"""Fields that may change when a run is resumed: how long, with what and where from. The data's digest is checked."""
+"""Fields that may change when a run is resumed: how long, with what and where from. Digests of data and
+weights are checked."""
 
 
 def make_config(**fields: Any) -> SearchConfig:

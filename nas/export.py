@@ -309,8 +309,9 @@ def _assemble(writer: Writer, *, input_shape: tuple[int, int, int], classes: tup
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(classes)])],
         list(writer.initializers.values()),
     )
-    opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(onnx_graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="fer-nas")
+    opsets = [helper.make_opsetid("", writer.opset)]
+    ir_version = IR_VERSION if writer.opset == OPSET else helper.find_min_ir_version_for(opsets)
+    return helper.make_model(onnx_graph, opset_imports=opsets, ir_version=ir_version, producer_name="fer-nas")
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -11,30 +11,33 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression import Compression
+from nas.compression import INTEGER_BITS, Compression
 from nas.compressors._base import Context
 from nas.config import SearchConfig
 from nas.costs import Costs, costs
 from nas.data._base import FaceData
 from nas.errors import CandidateError, MeasureError, NasError
-from nas.export import check_parity, export, tolerance
+from nas.export import ExportedFile, Parity, check_parity, export, tolerance
+from nas.gain import NO_GAIN, Gain, gain
 from nas.latency.prediction import predict as predict_latency
-from nas.measure import ATTEMPTS, Measurement, measure, measure_there
+from nas.lessons._base import Course
+from nas.measure import ATTEMPTS, Measurement, measure, measure_interleaved, measure_there
+from nas.packed import packed_bytes
 from nas.records import Phase, Record, RunFolder
 from nas.runtimes._base import Runtime
-from nas.score import score
+from nas.score import Score, score
 from nas.train import Execution, choose_execution, predict, recipe_for, train
 from search_spaces._base import SearchSpace
 
@@ -45,6 +48,11 @@ PARITY_IMAGES = 256
 QUICK_RUNS = 200
 """Timed runs of a draft; the finished file gets `FULL_RUNS`."""
 FULL_RUNS = 400
+
+QAT_EXECUTION = Execution()
+"""Quantised training in plain float32: rounding to a grid must not be rounded again."""
+QAT_LR_SCALE = 0.05
+"""Share of the peak learning rate in quantised training, which starts from trained weights."""
 
 DRAFTED = "measured on the finished file; what was decided before and during training rests on a prediction"
 
@@ -60,12 +68,14 @@ class Draft:
         size_bytes: of the file.
         latency: on the target.
         host: on this machine; None when the target is predicted and nobody asked yet.
+        gain: what its 8-bit units gain over the float twin; None where there are none.
     """
 
     costs: Costs
     size_bytes: int
     latency: Measurement
     host: Measurement | None
+    gain: Gain | None = None
 
 
 Promote = Callable[[int, float, Draft], bool]
@@ -74,17 +84,29 @@ Promote = Callable[[int, float, Draft], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """One schedule of training: its name, its number (for the seed), its epochs, and those the net had before."""
+    """One schedule of training: its name, its number (for the seed), its epochs, and those the net had before.
+
+    Where channels leave on the way, `part` counts its parts, so that none sees the same faces in the same order again.
+    """
 
     what: str
     stage: int
     epochs: float
     had: float = 0.0
+    part: int = 0
 
     @property
     def lr_scale(self) -> float:
         """Share of the full learning rate: a short cycle at the full rate undoes more than it has time to repair."""
         return min(1.0, max(0.2, self.epochs / (2 * self.had))) if self.had else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Trained weights of the space's one net in full width, that every candidate begins with, and their epochs."""
+
+    state: Mapping[str, Tensor]
+    epochs: float
 
 
 @dataclass
@@ -118,7 +140,9 @@ class Evaluator:
         data: faces.
         digest: of the data, part of every file's metadata.
         board: times finished files on the target itself, where there is a way to it; drafts are predicted then.
+        course: what nets learn from teachers; None without any.
         watch: told what is being done, in words.
+        start: what candidates begin with; None lets them begin with fresh weights.
     """
 
     config: SearchConfig
@@ -131,7 +155,9 @@ class Evaluator:
     data: FaceData
     digest: str
     board: Runtime | None = None
+    course: Course | None = None
     watch: Watch = lambda _: None
+    start: Start | None = None
 
     def evaluate(
         self,
@@ -151,10 +177,10 @@ class Evaluator:
             deadline: whether the time for the search is over; the candidate then ends with the rung it is in.
             stop: asked before each training step; True ends the rung there, and the record says how far it came.
         """
-        clock, blank = Clock(), self._blank(candidate, trial, "search")
+        clock, blank = Clock(), self.blank(candidate, trial, "search")
         return self._caught(blank, clock, lambda: self._evaluated(blank, clock, promote, deadline, stop))
 
-    def verify(self, record: Record, *, epochs: float, stop: Callable[[], bool] | None = None) -> Record:
+    def verify(self, record: Record, *, epochs: float, stop: Callable[[], bool] | None = None) -> list[Record]:
         """Train a member of the front on from what it has learned, and read all figures off the new file.
 
         Never raises for what a candidate can do wrong.
@@ -163,32 +189,62 @@ class Evaluator:
             record: a complete record of the search.
             epochs: passes over the training set, on top of those it had.
             stop: asked before each training step; True ends the training there.
+
+        Returns:
+            The member's record; before it that of its float twin, of the same weights, where 8 bits gain nothing.
         """
-        clock, blank = Clock(), self._blank(record.candidate, record.trial, "verified")
-        return self._caught(blank, clock, lambda: self._verified(blank, record, epochs, stop, clock))
+        clock, blank = Clock(), self.blank(record.candidate, record.trial, "verified")
+        trained: list[nn.Module] = []
+
+        def work() -> Record:
+            net, told = self._trained_in_full(blank, record, epochs, stop, clock)
+            trained.append(net)
+            return self.finish(told, net, clock, stop=stop)
+
+        found = self._caught(blank, clock, work)
+        twin = self.compression.float_twin(record.candidate)
+        if twin is None or found.violations.get(NO_GAIN, 0.0) <= 0:
+            return [found]
+        note = f"in the place of {blank.key}, whose 8-bit units gain nothing"
+        other = replace(blank, key=twin.key, candidate=twin, rung=found.rung, epochs=found.epochs, notes=(note,))
+        second = Clock()
+        return [self._caught(other, second, lambda: self.finish(other, trained[0], second)), found]
 
     def draft(self, candidate: Candidate, clock: Clock | None = None) -> Draft:
-        """Build, prune the shape, export untrained, count, measure. Under three seconds; no weights are kept.
+        """Build, prune the shape, export untrained, count, measure beside the float twin. No weights are kept.
 
         Raises:
             CandidateError: any of it fails.
         """
         clock = clock or Clock()
+        twin = self.compression.float_twin(candidate)
+        with ExitStack() as held:
+            files = [held.enter_context(self._untrained(c, clock)) for c in (candidate, twin) if c is not None]
+            paths = [file.path for file, _ in files]
+            with clock("measure"):
+                hosts = [*self._hosts(paths, QUICK_RUNS, attempts=1)] if self._is_host else [None] * len(files)
+                latencies = [
+                    host or predict_latency(counted, self.profile)
+                    for host, (_, counted) in zip(hosts, files, strict=True)
+                ]
+        (file, counted), *_ = files
+        gained = gain(*latencies) if twin is not None else None
+        return Draft(costs=counted, size_bytes=file.size_bytes, latency=latencies[0], host=hosts[0], gain=gained)
+
+    @contextmanager
+    def _untrained(self, candidate: Candidate, clock: Clock) -> Iterator[tuple[ExportedFile, Costs]]:
+        """The candidate's file with fresh weights, and what it costs; the file is gone afterwards."""
         with clock("build"):
             torch.manual_seed(0)
-            net = self.shaped(candidate)
-            graph = self._compressed(candidate, net.eval(), images=DRAFT_IMAGES)
+            graph = self._compressed(candidate, self.shaped(candidate).eval(), images=DRAFT_IMAGES)
         path = self.folder.path / "models" / f".draft-{candidate.key}-{os.getpid()}.onnx"
         try:
             with clock("export"):
                 file = export(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata={})
                 counted = costs(path)
-            with clock("measure"):
-                host = self._host(path, QUICK_RUNS, attempts=1) if self._is_host else None
-                latency = host or predict_latency(counted, self.profile)
+            yield file, counted
         finally:
             path.unlink(missing_ok=True)
-        return Draft(costs=counted, size_bytes=file.size_bytes, latency=latency, host=host)
 
     def violations(self, latency: Measurement | None, size: int | None, accuracy: float | None) -> dict[str, float]:
         """Constraint to the share by which it is broken; zero or less is kept. What is not known yet is left out."""
@@ -200,6 +256,10 @@ class Evaluator:
         if accuracy is not None and self.config.min_accuracy:
             found["min_accuracy"] = self.config.min_accuracy - accuracy
         return found
+
+    def _gains(self, found: Gain | None) -> dict[str, float]:
+        """The violation of 8-bit units that must pay; none where a smaller file is a gain as well."""
+        return {NO_GAIN: found.violation} if found is not None and "size" not in self.config.objectives else {}
 
     def build(self, candidate: Candidate, widths: Mapping[str, int]) -> nn.Module:
         """The candidate's net with fresh weights, in these widths; not restructured."""
@@ -220,22 +280,27 @@ class Evaluator:
     ) -> tuple[nn.Module, float]:
         """A net trained for one cycle, and the epochs it came.
 
-        A fresh one that is reshaped learns in full for the first half, then its channels leave in steps, and it
-        recovers after each.
+        One that is to be reshaped learns in full for the first half if its weights are fresh, then its channels leave
+        in steps, and it recovers after each.
         """
         if net is not None:
             return net, self._fit(candidate, net, cycle, clock, stop)
         torch.manual_seed(self._seed(candidate, -1))
         net = self.build(candidate, candidate.widths)
+        if self.start is not None:
+            net.load_state_dict(self.start.state)
         if not self.compression.reshapes(candidate):
             return net, self._fit(candidate, net, cycle, clock, stop)
-        before = replace(cycle, epochs=cycle.epochs / 2, what=f"{cycle.what}, before pruning")
-        came = self._fit(candidate, net, before, clock, stop)
+        came, rest = 0.0, cycle.epochs
+        if self.start is None:  # which weights matter is seen once they have learned something
+            rest = cycle.epochs / 2
+            before = replace(cycle, epochs=rest, what=f"{cycle.what}, before pruning")
+            came = self._fit(candidate, net, before, clock, stop)
         steps = narrowing(candidate, steps=self.config.prune_steps, channel_multiple=self.profile.channel_multiple)
         for number, widths in enumerate(steps, start=1):
             net = self._narrowed(candidate, net, widths, last=number == len(steps), clock=clock)
             what = f"{cycle.what}, recovering" + (f" {number} of {len(steps)}" if len(steps) > 1 else "")
-            part = replace(cycle, epochs=cycle.epochs / 2 / len(steps), what=what)
+            part = replace(cycle, epochs=rest / len(steps), what=what, part=number)
             came += self._fit(candidate, net, part, clock, stop)
         return net, came
 
@@ -251,7 +316,8 @@ class Evaluator:
 
     def shaped(self, candidate: Candidate) -> nn.Module:
         """The candidate's net in its final shape, with fresh weights."""
-        return self.compression.shape(self.build(candidate, candidate.pruned), self._context(candidate, DRAFT_IMAGES))
+        context = replace(self._context(candidate, DRAFT_IMAGES), shapes_only=True)
+        return self.compression.shape(self.build(candidate, candidate.pruned), context)
 
     def resume(self, candidate: Candidate) -> tuple[nn.Module | None, int]:
         """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first."""
@@ -263,50 +329,98 @@ class Evaluator:
                 return net.eval(), rung
         return None, 0
 
-    def finish(self, record: Record, net: nn.Module, clock: Clock) -> Record:
+    def finish(self, record: Record, net: nn.Module, clock: Clock, *, stop: Callable[[], bool] | None = None) -> Record:
         """Compress, export, gate, score and measure; every figure is the file's.
+
+        A verified net with 8-bit units may learn on in its quantised form, and is timed beside its float twin.
 
         Raises:
             CandidateError: export or parity fails.
         """
-        candidate = record.candidate
+        candidate, verified = record.candidate, record.phase != "search"
+        suffix = f"-{record.phase}" if verified else ""
+        name = f"models/{candidate.key}{suffix}.onnx"
         self.watch("compress, export")
-        with clock("export"):
-            graph = self._compressed(candidate, net.eval(), images=CALIBRATION_IMAGES)
-            suffix = "" if record.phase == "search" else "-verified"
-            name = f"models/{candidate.key}{suffix}.onnx"
-            file = export(
-                graph, self.folder.path / name, input_shape=self.data.input_shape, classes=self.data.classes,
-                metadata=self._metadata(record),
-            )  # fmt: skip
-            counted = costs(file.path)
-        self.watch("score the file")
-        with clock("score"):
-            session = self.runtime.load(file.path, threads=self.threads)
-            try:
-                agreed = check_parity(
-                    graph, session, self.data.val.images[:PARITY_IMAGES], path=file.path, load=self.runtime.load,
-                    max_difference=tolerance(candidate.bits),
-                )  # fmt: skip
-                scored = score(session.predict, self.data.val, self.data.classes)
-                held_out = self.data.test if record.phase == "verified" else None
-                tested = score(session.predict, held_out, self.data.classes) if held_out is not None else None
-            finally:
-                session.close()
-        self.watch("measure the file")
-        with clock("measure"):
-            host = self._host(file.path, FULL_RUNS)
-            latency = self._on_target(file.path, counted, host)
-        broken = self.violations(latency, file.size_bytes, scored.accuracy)
-        reason = self._broken(broken)
+        graph, notes = self._final_graph(record, net.eval(), clock, stop)
+        with ExitStack() as held:
+            with clock("export"):
+                file = self._export(graph, self.folder.path / name, self._metadata(record))
+                files = [file]
+                if verified and (twin := self.compression.float_twin(candidate)):
+                    beside = self.folder.path / "models" / f".twin-{candidate.key}-{os.getpid()}.onnx"
+                    held.callback(beside.unlink, missing_ok=True)
+                    files.append(self._export(self._compressed(twin, net, images=CALIBRATION_IMAGES), beside, {}))
+                counted = [costs(each.path) for each in files]
+            self.watch("score the file")
+            with clock("score"):
+                scored, tested, agreed = self._scored(graph, file, candidate, test=verified)
+                before = self._score(files[1].path) if len(files) > 1 else None
+            self.watch("measure the file")
+            with clock("measure"):
+                hosts = self._hosts([each.path for each in files], FULL_RUNS)
+                latencies = self._on_target(files, counted, hosts)
+        gained = gain(*latencies) if len(files) > 1 else record.gain
+        broken = self.violations(latencies[0], file.size_bytes, scored.accuracy) | self._gains(gained)
+        reason = self._broken(broken, gained)
         return replace(
             record, status="infeasible" if reason else "complete", reason=reason,
-            latency=latency, host=host, score=scored, accuracy_split=self.split_name, test=tested,
+            latency=latencies[0], host=hosts[0], gain=gained, before=before, notes=(*record.notes, *notes),
+            score=scored, accuracy_split=self.split_name, test=tested,
             parity={"max_difference": agreed.max_difference, "agreement": agreed.agreement, "n": agreed.n},
-            size_bytes=file.size_bytes, params=counted.params, nonzero_params=counted.nonzero_params,
-            macs=counted.macs, model=name, sha256=file.sha256, violations=broken, seconds=clock.seconds,
+            size_bytes=file.size_bytes, packed_bytes=packed_bytes(file.path), params=counted[0].params,
+            nonzero_params=counted[0].nonzero_params,
+            macs=counted[0].macs, model=name, sha256=file.sha256, violations=broken, seconds=clock.seconds,
             finished=_now(),
         )  # fmt: skip
+
+    def _final_graph(
+        self, record: Record, net: nn.Module, clock: Clock, stop: Callable[[], bool] | None
+    ) -> tuple[fx.GraphModule, tuple[str, ...]]:
+        """The graph of the file, and notes on it: quantised after training, or trained on so where that is better."""
+        with clock("export"):
+            graph = self._compressed(record.candidate, net, images=CALIBRATION_IMAGES)
+        epochs = self.config.qat * record.epochs
+        if record.phase != "verified" or INTEGER_BITS not in record.candidate.bits.values() or not epochs:
+            return graph, ()
+
+        def fit(module: nn.Module) -> None:
+            cycle = Cycle(what="quantised training", stage=len(self.config.rungs) + 1, epochs=epochs)
+            self._fit(record.candidate, module, cycle, clock, stop, quantised=True)
+
+        context = self._context(record.candidate, CALIBRATION_IMAGES)
+        tuned = self.compression.graph(net, context, fit=fit)
+        with clock("score"):
+            after, trained = (self._torch_accuracy(form, QAT_EXECUTION) for form in (graph, tuned))
+        if trained <= after:
+            return graph, (f"quantised after training; training on in 8 bits gave {trained - after:+.2%}",)
+        return tuned, (f"trained on in 8 bits for {epochs:.1f} epochs, which gave {trained - after:+.2%}",)
+
+    def _export(self, graph: fx.GraphModule, path: Path, metadata: Mapping[str, str]) -> ExportedFile:
+        return export(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata=metadata)
+
+    def _scored(
+        self, graph: fx.GraphModule, file: ExportedFile, candidate: Candidate, *, test: bool
+    ) -> tuple[Score, Score | None, Parity]:
+        """The file's score on the selection split, on the test split if asked and there is one, and its parity."""
+        session = self.runtime.load(file.path, threads=self.threads)
+        try:
+            agreed = check_parity(
+                graph, session, self.data.val.images[:PARITY_IMAGES], path=file.path, load=self.runtime.load,
+                max_difference=tolerance(candidate.bits),
+            )  # fmt: skip
+            scored = score(session.predict, self.data.val, self.data.classes)
+            held_out = self.data.test if test else None
+            tested = score(session.predict, held_out, self.data.classes) if held_out is not None else None
+        finally:
+            session.close()
+        return scored, tested, agreed
+
+    def _score(self, path: Path) -> Score:
+        session = self.runtime.load(path, threads=self.threads)
+        try:
+            return score(session.predict, self.data.val, self.data.classes)
+        finally:
+            session.close()
 
     def _evaluated(
         self,
@@ -319,12 +433,14 @@ class Evaluator:
         candidate = blank.candidate
         self.watch("export untrained, measure")
         draft = self.draft(candidate, clock)
-        cheap = self.violations(self._at_best(draft.latency), draft.size_bytes, None)
+        cheap = self.violations(self._at_best(draft.latency), draft.size_bytes, None) | self._gains(draft.gain)
+        blank = replace(blank, gain=draft.gain)
         if any(v > 0 for v in cheap.values()):
             return replace(
-                blank, status="infeasible", reason=self._broken(cheap), violations=cheap, seconds=clock.seconds,
-                latency=draft.latency, host=draft.host, size_bytes=draft.size_bytes, params=draft.costs.params,
-                nonzero_params=draft.costs.nonzero_params, macs=draft.costs.macs, finished=_now(),
+                blank, status="infeasible", reason=self._broken(cheap, draft.gain), violations=cheap,
+                seconds=clock.seconds, latency=draft.latency, host=draft.host, size_bytes=draft.size_bytes,
+                params=draft.costs.params, nonzero_params=draft.costs.nonzero_params, macs=draft.costs.macs,
+                finished=_now(),
             )  # fmt: skip
         net, rung = self.resume(candidate)
         rungs = self.config.rungs
@@ -335,24 +451,29 @@ class Evaluator:
             share = rungs[rung] - (rungs[rung - 1] if rung else 0.0)
             what = f"rung {rung + 1} of {len(rungs)}"
             had = rungs[rung - 1] * self.config.epochs if rung else 0.0
-            cycle = Cycle(what=what, stage=rung, epochs=share * self.config.epochs, had=had)
+            cycle = self._cycle(what, rung, share * self.config.epochs, had)
             net, came = self.train(candidate, net, cycle, clock, stop)
             rung += 1
             if stop is not None and stop():  # not kept as a finished rung
                 return self.finish(replace(blank, rung=rung, epochs=had + came), net, clock)
-            self._save(candidate, net, rung)
+            self.save(candidate, net, rung)
         return self.finish(replace(blank, rung=rung, epochs=rungs[rung - 1] * self.config.epochs), net, clock)
 
-    def _verified(
+    def _trained_in_full(
         self, blank: Record, record: Record, epochs: float, stop: Callable[[], bool] | None, clock: Clock
-    ) -> Record:
+    ) -> tuple[nn.Module, Record]:
+        """The net of a member after its final training, and its record so far."""
         net, rung = self.resume(record.candidate)
         had = self.config.rungs[rung - 1] * self.config.epochs if net is not None else 0.0
         if net is None:  # its weights are gone: it is trained from scratch, for all of its epochs
             epochs += record.epochs
-        cycle = Cycle(what="final training", stage=len(self.config.rungs), epochs=epochs, had=had)
+        cycle = self._cycle("final training", len(self.config.rungs), epochs, had)
         trained, came = self.train(record.candidate, net, cycle, clock, stop)
-        return self.finish(replace(blank, rung=max(rung, record.rung), epochs=had + came), trained, clock)
+        return trained, replace(blank, rung=max(rung, record.rung), epochs=had + came)
+
+    def _cycle(self, what: str, stage: int, epochs: float, had: float) -> Cycle:
+        """A schedule for a net that had some epochs, on top of those of the weights it began with."""
+        return Cycle(what=what, stage=stage, epochs=epochs, had=had + (self.start.epochs if self.start else 0.0))
 
     def _caught(self, blank: Record, clock: Clock, work: Callable[[], Record]) -> Record:
         """What `work` returns, or why it failed: one candidate must never stop a search of hours."""
@@ -389,10 +510,20 @@ class Evaluator:
         )  # fmt: skip
 
     def _fit(
-        self, candidate: Candidate, net: nn.Module, cycle: Cycle, clock: Clock, stop: Callable[[], bool] | None
+        self,
+        candidate: Candidate,
+        net: nn.Module,
+        cycle: Cycle,
+        clock: Clock,
+        stop: Callable[[], bool] | None,
+        *,
+        quantised: bool = False,
     ) -> float:
         recipe = recipe_for(sum(p.numel() for p in net.parameters()))
-        execution = self._execution(candidate, net, recipe.batch_size, clock)
+        if quantised:
+            execution, lr_scale = replace(QAT_EXECUTION, threads=self.threads), QAT_LR_SCALE
+        else:
+            execution, lr_scale = self._execution(candidate, net, recipe.batch_size, clock), cycle.lr_scale
 
         def say(epoch: float, loss: float) -> None:
             self.watch(f"{cycle.what}: epoch {epoch:.1f} of {cycle.epochs:.1f}, loss {loss:.2f}")
@@ -401,10 +532,15 @@ class Evaluator:
         with clock("train"), self.compression.training(net, context) as before_step:
             curve = train(
                 net, self.data.train, classes=len(self.data.classes), epochs=cycle.epochs, recipe=recipe,
-                execution=execution, seed=self._seed(candidate, cycle.stage), lr_scale=cycle.lr_scale,
-                should_stop=stop, progress=say, before_step=before_step,
+                execution=execution, seed=self._seed(candidate, cycle.stage + 100 * cycle.part), lr_scale=lr_scale,
+                lesson=self.course if self._taught(cycle.stage) else None, should_stop=stop, progress=say,
+                before_step=before_step,
             )  # fmt: skip
         return curve.epochs if stop is not None and stop() else cycle.epochs
+
+    def _taught(self, stage: int) -> bool:
+        """Whether a cycle of this number learns from the teachers."""
+        return self.course is not None and (stage >= len(self.config.rungs) or self.config.distill_from == "start")
 
     def _execution(self, candidate: Candidate, net: nn.Module, batch_size: int, clock: Clock) -> Execution:
         """The form this candidate is trained in: measured once, kept on disk, so that a resumed training repeats."""
@@ -425,39 +561,52 @@ class Evaluator:
     def _quick_accuracy(self, candidate: Candidate, net: nn.Module, clock: Clock) -> float:
         """Accuracy of the float net in torch, for promotion only."""
         with clock("score"):
-            execution = self._execution(candidate, net, len(self.data.val), clock)
-            guessed = predict(net, self.data.val.images, execution=execution).argmax(1)
-            return float((guessed == self.data.val.labels).mean())
+            return self._torch_accuracy(net, self._execution(candidate, net, len(self.data.val), clock))
+
+    def _torch_accuracy(self, net: nn.Module, execution: Execution) -> float:
+        guessed = predict(net, self.data.val.images, execution=execution).argmax(1)
+        return float((guessed == self.data.val.labels).mean())
 
     @property
     def _is_host(self) -> bool:
         """Whether this machine's runtime times the target."""
         return self.profile.local and self.board is None
 
-    def _on_target(self, path: Path, counted: Costs, host: Measurement) -> Measurement:
-        """The file's latency on the target: this machine's, the board's, or a prediction.
+    def _on_target(
+        self, files: Sequence[ExportedFile], counted: Sequence[Costs], hosts: Sequence[Measurement]
+    ) -> list[Measurement]:
+        """The files' latencies on the target: this machine's, the board's, or predictions.
 
         Raises:
             MeasureError: the board gives no figure; the end of its log is kept beside the file.
         """
         if self.board is None:
-            return host if self.profile.local else predict_latency(counted, self.profile)
+            return list(hosts) if self.profile.local else [predict_latency(c, self.profile) for c in counted]
         energy = "energy" in self.config.objectives
-        (found,) = measure_there([path], self.board, self.profile, energy=energy, say=self.watch)
-        if isinstance(found, MeasureError):
-            if found.log:
-                self.folder.write(f"models/{path.stem}-board.log", "\n".join(found.log) + "\n")
-            raise found
-        return replace(found, notes=(*found.notes, DRAFTED))
+        paths = [file.path for file in files]
+        answers = measure_there(paths, self.board, self.profile, energy=energy, say=self.watch)
+        latencies = []
+        for path, found in zip(paths, answers, strict=True):
+            if isinstance(found, MeasureError):
+                if found.log:
+                    self.folder.write(f"models/{path.stem}-board.log", "\n".join(found.log) + "\n")
+                raise found
+            latencies.append(replace(found, notes=(*found.notes, DRAFTED)))
+        return latencies
 
     def _at_best(self, latency: Measurement) -> Measurement:
         """What a draft is held against limits with: where the board will have the last word, the lowest it may be."""
         return latency if self.board is None else replace(latency, latency_ms=latency.low_ms)
 
-    def _host(self, path: Path, runs: int, attempts: int = ATTEMPTS) -> Measurement:
-        return measure(
-            path, self.runtime, device=self.host.title, input_shape=self.data.input_shape, runs=runs, attempts=attempts
-        )
+    def _hosts(self, paths: Sequence[Path], runs: int, attempts: int = ATTEMPTS) -> list[Measurement]:
+        """Latencies on this machine; several files side by side, so that they can be compared."""
+        device, shape = self.host.title, self.data.input_shape
+        if len(paths) > 1:
+            return measure_interleaved(paths, self.runtime, device=device, input_shape=shape, runs=runs)
+        return [
+            measure(path, self.runtime, device=device, input_shape=shape, runs=runs, attempts=attempts)
+            for path in paths
+        ]
 
     def _seed(self, candidate: Candidate, stage: int) -> int:
         """A seed that depends on the search's seed, the candidate and the stage, and on no order of evaluation."""
@@ -467,20 +616,30 @@ class Evaluator:
     def _checkpoint(self, candidate: Candidate, rung: int) -> Path:
         return self.folder.path / "checkpoints" / f"{candidate.key}-{rung}.pt"
 
-    def _save(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
+    def save(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
+        """Keep the net as it is after a rung; the rung before it is forgotten."""
         path = self._checkpoint(candidate, rung)
         beside = path.with_suffix(f".{os.getpid()}")
         torch.save(net.state_dict(), beside)
         beside.replace(path)
         self._checkpoint(candidate, rung - 1).unlink(missing_ok=True)
 
-    def _blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
+    def blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
+        """A record without figures, which counts as failed."""
         worker = f"{platform.node()}/{os.getpid()}"
-        return Record(trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker)
+        taught = self.course if self._taught(len(self.config.rungs) if phase == "verified" else 0) else None
+        return Record(
+            trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker,
+            teacher=taught.about if taught else "",
+        )  # fmt: skip
 
-    def _broken(self, violations: Mapping[str, float]) -> str:
+    def _broken(self, violations: Mapping[str, float], gained: Gain | None) -> str:
         word = {"min_accuracy": "missed"}
-        return "; ".join(f"{name} {word.get(name, 'exceeded')} by {v:.1%}" for name, v in violations.items() if v > 0)
+        return "; ".join(
+            f"8 bits: {gained}" if name == NO_GAIN else f"{name} {word.get(name, 'exceeded')} by {v:.1%}"
+            for name, v in violations.items()
+            if v > 0
+        )
 
     def _metadata(self, record: Record) -> dict[str, str]:
         return {
@@ -491,6 +650,7 @@ class Evaluator:
             "dataset_digest": self.digest,
             "synthetic": json.dumps(self.data.synthetic),
             "trained_epochs": f"{record.epochs:.2f}",
+            **({"teacher": record.teacher} if record.teacher else {}),
             "versions": json.dumps({"torch": torch.__version__, **self.runtime.versions()}),
         }
 

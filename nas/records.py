@@ -24,11 +24,12 @@ from typing import Any, Literal
 from nas.candidate import Candidate
 from nas.config import SearchConfig, read_config
 from nas.errors import ConfigError
+from nas.gain import Gain
 from nas.measure import Measurement
 from nas.score import Score
 
 Status = Literal["complete", "infeasible", "failed"]
-Phase = Literal["search", "verified"]
+Phase = Literal["search", "verified", "base"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,10 @@ class Record:
     """Everything known of one finished candidate. The figures were read off the file `model`.
 
     Attributes:
-        trial: number of the Optuna trial.
+        trial: number of the Optuna trial; -1 is the uncompressed net that a compression begins with.
         key: the candidate's key.
         status: `complete`; `infeasible` when a constraint is broken (`reason` says which); `failed`.
-        phase: `search`, or `verified` after the full training of the front.
+        phase: `search`; `verified` after the full training of the front; `base` for an uncompressed net.
         candidate: what was built.
         reason: why it is infeasible or failed, one line.
         rung: how many rungs it went through.
@@ -49,8 +50,12 @@ class Record:
         score: ONNX Runtime's on the file, on the selection split.
         accuracy_split: which split, and whether its faces are synthetic.
         test: the file's score on the test split, taken once, after full training; None before, and without test data.
+        gain: what the 8-bit units gain over the float twin; None where there are none.
+        before: score of the float twin of a verified net, of the same weights; None where nothing is in 8 bits.
+        notes: what a reader has to know of how the file came to be.
         parity: largest difference of probabilities, share of equal top-1, number of images.
         size_bytes: of the file.
+        packed_bytes: of the file under zlib at its highest level: what zeros and few bits save where files are packed.
         params: stored weights.
         nonzero_params: those that are not zero.
         macs: multiply-accumulates for one image.
@@ -58,6 +63,7 @@ class Record:
         sha256: of the file.
         violations: constraint to the amount by which it is broken (<= 0 is kept): the share of the limit that latency
             and size are above it, the difference that accuracy is below it.
+        teacher: how and from whom it learned besides the labels; empty without a teacher.
         seconds: phase to seconds it took.
         worker: host and process.
         finished: UTC, ISO 8601.
@@ -76,14 +82,19 @@ class Record:
     score: Score | None = None
     accuracy_split: str = ""
     test: Score | None = None
+    gain: Gain | None = None
+    before: Score | None = None
+    notes: tuple[str, ...] = ()
     parity: dict[str, float] = field(default_factory=dict)
     size_bytes: int | None = None
+    packed_bytes: int | None = None
     params: int | None = None
     nonzero_params: int | None = None
     macs: int | None = None
     model: str = ""
     sha256: str = ""
     violations: dict[str, float] = field(default_factory=dict)
+    teacher: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     worker: str = ""
     finished: str = ""
@@ -111,7 +122,9 @@ class Record:
         raw["candidate"] = Candidate(**raw["candidate"])
         for name in ("latency", "host"):
             raw[name] = Measurement.from_dict(raw[name]) if raw.get(name) else None
-        for name in ("score", "test"):
+        raw["gain"] = Gain(**raw["gain"]) if raw.get("gain") else None
+        raw["notes"] = tuple(raw.get("notes", ()))
+        for name in ("score", "test", "before"):
             raw[name] = Score.from_dict(raw[name]) if raw.get(name) else None
         return cls(**raw)
 

@@ -6,9 +6,12 @@ registered by hand, and this is the only user of importlib.
 
 import importlib
 import pkgutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from nas.errors import UnknownMemberError
+from nas.errors import ConfigError, UnknownMemberError
 
 FAMILIES: dict[str, tuple[str, str]] = {
     "space": ("search_spaces", "SPACE"),
@@ -16,7 +19,10 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "dataset": ("nas.data", "DATASET"),
     "runtime": ("nas.runtimes", "RUNTIME"),
     "compressor": ("nas.compressors", "COMPRESSOR"),
+    "importance": ("nas.importance", "IMPORTANCE"),
     "sampler": ("nas.samplers", "make"),
+    "lesson": ("nas.lessons", "LESSON"),
+    "model": ("nas.zoo", "MODEL"),
 }
 
 
@@ -41,6 +47,30 @@ def load(family: str, name: str) -> Any:
     if name not in names(family):
         raise UnknownMemberError(f"{family} must be one of {', '.join(names(family))}, but got {name!r}")
     return getattr(importlib.import_module(f"{package}.{name}"), constant)
+
+
+def factory(word: str) -> Callable[..., Any]:
+    """The function that `package.module:function` names; modules are looked for in the current folder too.
+
+    Raises:
+        ConfigError: the word is of another form, there is no such module or function, or importing it fails.
+    """
+    module, _, name = word.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise ConfigError(f"a factory must be package.module:function, but got {word!r}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # it is someone else's code
+        raise ConfigError(
+            f"factory {word} must be importable from {here} or an installed package, but importing {module} raised "
+            f"{type(error).__name__}: {error}"
+        ) from None
+    if not callable(found):
+        raise ConfigError(f"factory {word} must name a function of {module}, but {name!r} is none there")
+    return found
 
 
 def _family(family: str) -> tuple[str, str]:

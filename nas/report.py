@@ -10,9 +10,10 @@ from pathlib import Path
 from nas import _report_page as paper
 from nas import _report_plots as plots
 from nas._model_card import ETHICS, statement
+from nas._report_compress import recall_section
 from nas._report_front import front_section, table_section
 from nas._report_page import text
-from nas._report_view import View, ms, percent
+from nas._report_view import View, label, ms, percent
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.front import (
@@ -46,6 +47,7 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
             paper.cards(_figures(views)),
             front_section(views),
             "".join(table_section(v, named=len(views) > 1) for v in views),
+            "".join(recall_section(v, named=len(views) > 1) for v in views),
             paper.columns(_hypervolume_section(views), _importance_section(views)),
             "".join(_classes_section(v, named=len(views) > 1) for v in views),
             paper.columns(_time_section(views), _provenance_section(views)),
@@ -73,7 +75,7 @@ def _header(views: Sequence[View]) -> str:
     facts = [
         ("run", ", ".join(v.name for v in views)),
         ("target", ", ".join(dict.fromkeys(v.config.target for v in views))),
-        ("space", ", ".join(dict.fromkeys(v.config.space for v in views))),
+        ("model" if c.model else "space", ", ".join(dict.fromkeys(v.config.subject for v in views))),
         ("data", f"{first.data['name']}"),
         ("objectives", ", ".join(c.objectives)),
         ("sampler", ", ".join(dict.fromkeys(v.config.sampler for v in views))),
@@ -158,15 +160,16 @@ def _classes_section(view: View, *, named: bool) -> str:
     members = [r for r in view.front if r.score]
     if not members:
         return ""
+    members = [view.base, *members] if view.base else members
     classes = list(view.data.get("classes") or (members[0].score.recall if members[0].score else ()))
     suffix = f" of {view.name}" if named else ""
     recall = paper.heat(
         "trial",
         [*classes, "balanced", "macro-F1"],
-        [str(r.trial) for r in members],
+        [label(r) for r in members],
         [_recall_cells(r, classes) for r in members],
     )
-    options = [(f"trial {r.trial}, {percent(r)}", _confusion(r, classes)) for r in members]
+    options = [(f"trial {label(r)}, {percent(r)}", _confusion(r, classes)) for r in members]
     return paper.columns(
         paper.section(
             f"Recall by class{suffix}",
@@ -199,7 +202,7 @@ def _confusion(r: Record, classes: Sequence[str]) -> str:
 def _time_section(views: Sequence[View]) -> str:
     spent: dict[str, dict[str, float]] = {}
     for v in views:
-        for phase in ("search", "verified"):
+        for phase in ("base", "search", "verified"):
             total: dict[str, float] = {}
             for r in (r for r in v.records if r.phase == phase):
                 for name, seconds in r.seconds.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from nas.before_after import uncompressed
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.front import COLUMNS, fallen, front, rows, search_front
@@ -48,13 +49,20 @@ class Run:
         """One row for each finished candidate, oldest first: the columns of pareto.csv, then status and reason."""
         found = self.all_records
         more = [{"status": r.status, "reason": r.reason, "rung": r.rung, "finished": r.finished} for r in found]
-        table = [row | extra for row, extra in zip(rows(found), more, strict=True)]
+        table = [row | extra for row, extra in zip(rows(found, base=uncompressed(found)), more, strict=True)]
         return pd.DataFrame(table, columns=[*COLUMNS, "status", "reason", "rung", "finished"])
 
     @property
     def front(self) -> pd.DataFrame:
         """The verified front, or the search front as long as nothing is verified; fastest first."""
-        return pd.DataFrame(rows(front(self.all_records, self.config.objectives)), columns=list(COLUMNS))
+        found = self.all_records
+        table = rows(front(found, self.config.objectives), base=uncompressed(found))
+        return pd.DataFrame(table, columns=list(COLUMNS))
+
+    @property
+    def base(self) -> Record | None:
+        """The uncompressed net that a compression began with; None in a run that searched architectures."""
+        return uncompressed(self.all_records)
 
     @property
     def search_front(self) -> pd.DataFrame:

@@ -11,22 +11,26 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
 from hw_profiles._base import HardwareProfile
+from nas.base import begin
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Compressor
 from nas.config import OBJECTIVES, SearchConfig
 from nas.data._base import FaceData
 from nas.datasets import load_data
+from nas.distill import Classroom
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.front import latest, search_front, values, write_front
+from nas.gain import NO_GAIN
+from nas.given import open_model
 from nas.latency.prediction import fingerprint
 from nas.pareto import hypervolume, non_dominated, spread
 from nas.pipeline import Draft, Evaluator
@@ -36,6 +40,7 @@ from nas.report import write_report
 from nas.runtimes._base import NO_MONITOR
 from nas.study import Ask, Study
 from nas.targets import device_runtime, target
+from nas.teachers import find_teachers
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 logger = logging.getLogger(__name__)
@@ -44,6 +49,8 @@ MAX_REPEATS = 200
 """Proposals in a row that are known already, after which the space counts as exhausted."""
 TARGET_FACTS = ("title", "runtime", "latency", "calibration")
 """What latencies of a target depend on: fields of its profile, and the calibration that its predictions go by."""
+BASE_SHARE = 0.2
+"""Share of the budget for training a given net that comes without weights; the grace comes on top."""
 GRACE = 0.1
 """Share of the budget by which a rung may outlast the search."""
 HOST = "cpu"
@@ -69,7 +76,7 @@ class Status:
     """
 
     run: str
-    phase: Literal["search", "verify", "done"]
+    phase: Literal["base", "search", "verify", "done"]
     activity: str
     done: int
     total: int | None
@@ -97,6 +104,7 @@ def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = Non
     torch.set_num_threads(1)  # all but training is many tiny steps, which threads only slow down
     try:
         searcher = Searcher(config, watch or (lambda _: None))
+        searcher.begin()
         searcher.search()
         searcher.verify()
         return searcher.close()
@@ -105,17 +113,23 @@ def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = Non
 
 
 class Searcher:
-    """One process at work on a run. Life: made, `search`, `verify`, `close`, each once."""
+    """One process at work on a run. Life: made, `begin`, `search`, `verify`, `close`, each once."""
 
     def __init__(self, config: SearchConfig, watch: Callable[[Status], None]) -> None:
         self.config, self._watch = config, watch
         self._started, self._ticked = time.time(), 0.0
         profile = target(config.target)
-        self.space: SearchSpace = load("space", config.space)
         board = device_runtime(profile)
         found = {f.name: f.value for f in board.reach(profile)} if board else {}  # nothing begins without the board
         check_objectives(config, can_measure_energy=found.get("energy", NO_MONITOR) != NO_MONITOR)
         data = load_data(config.dataset, config.data, options=config.data_options)
+        self.space: SearchSpace = (
+            open_model(config, data, channel_multiple=profile.channel_multiple)
+            if config.model
+            else load("space", config.space)
+        )
+        lesson = load("lesson", config.distill)
+        teachers = find_teachers(config.teacher, data)
         self.folder = RunFolder.open(config)
         digest = self._same_data(data)
         self._same_target(profile)
@@ -132,7 +146,11 @@ class Searcher:
             self.folder, config, choices, load("sampler", config.sampler),
             seeds=self._seeds(compression.members, profile),
         )  # fmt: skip
-        self._phase: Literal["search", "verify", "done"] = "search"
+        self._classroom = Classroom(
+            sources=teachers, lesson=lesson, data=data, folder=self.folder, threads=self.evaluator.threads,
+            say=self._say,
+        )  # fmt: skip
+        self._phase: Literal["base", "search", "verify", "done"] = "base" if config.model else "search"
         self._status: Status | None = None
         self._refresh()
 
@@ -141,6 +159,21 @@ class Searcher:
         settings = itertools.product(*(member.seeds(self.space.stages, profile) for member in compressors))
         nets = self.space.seeds(channel_multiple=profile.channel_multiple)
         return [dict(ChainMap(net, *setting)) for setting in settings for net in nets]
+
+    def begin(self) -> None:
+        """Have a given model trained and measured as it is, for candidates to start from; then ask the teachers.
+
+        Raises:
+            ConfigError: the model cannot be compressed, its weights or a teacher are not those the run was started
+                with, or no teacher has the layers that the lesson needs.
+        """
+        if self.config.model is not None:
+            self.evaluator = replace(self.evaluator, start=begin(self.evaluator, stop=self._clock(BASE_SHARE)))
+            self._phase = "search"
+            self._refresh()
+        if self._classroom.sources:
+            course = self._classroom.course(temperature=self.config.temperature, alpha=self.config.alpha)
+            self.evaluator = replace(self.evaluator, course=course)
 
     def search(self) -> None:
         """Ask and answer until the trials or the search's share of the time are spent; then leave no trial running."""
@@ -155,6 +188,7 @@ class Searcher:
                 repeats += 1
                 if record is not None:
                     repeats = repeats if record.trial != ask.number else 0
+                    self._propose_twin(ask, record)
                     self.study.tell(ask, record)
             self._refresh()
         if repeats >= MAX_REPEATS:
@@ -170,7 +204,8 @@ class Searcher:
                     continue
                 epochs = self._final_epochs(member, len(chosen) - position)
                 if epochs > 0:
-                    self.folder.append(self.evaluator.verify(member, epochs=epochs, stop=self._clock(1.0)))
+                    for record in self.evaluator.verify(member, epochs=epochs, stop=self._clock(1.0)):
+                        self.folder.append(record)
             self._refresh()
 
     def close(self) -> RunFolder:
@@ -208,6 +243,12 @@ class Searcher:
         )
         self.folder.append(record)
         return record
+
+    def _propose_twin(self, ask: Ask, record: Record) -> None:
+        """Have the float twin evaluated in the place of a net whose 8-bit units gain nothing."""
+        twin = self.evaluator.compression.float_twin(record.candidate)
+        if twin is not None and record.violations.get(NO_GAIN, 0.0) > 0:
+            self.study.propose({**ask.picked, **{f"bits.{unit}": bits for unit, bits in twin.bits.items()}})
 
     def _promoter(self, candidate: Candidate) -> Callable[[int, float, Draft], bool]:
         """Asynchronous promotion: a candidate goes on unless one that was there before it is as good in everything."""
@@ -312,7 +353,7 @@ class Searcher:
         searched = [r for r in records if r.phase == "search"]
         complete = [r for r in searched if r.status == "complete"]
         best = max(complete, key=lambda r: r.objective("accuracy") or 0.0, default=None)
-        verifying = self._phase != "search"
+        verifying = self._phase in ("verify", "done")
         self._status = Status(
             run=str(self.folder.path),
             phase=self._phase,

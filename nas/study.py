@@ -128,6 +128,12 @@ class Study:
         told = [WORST.get(o, 0.0) if v is None else v for o, v in zip(self.objectives, values, strict=True)]
         self._study.tell(ask.trial, told, skip_if_finished=True)
 
+    def propose(self, picked: Mapping[str, Value]) -> None:
+        """Have a pick asked soon, unless it was asked or proposed before."""
+        with self.folder.claim("ask", wait=True):
+            known = {name: value for name, value in picked.items() if name in self.choices}
+            self._study.enqueue_trial(known, skip_if_exists=True)
+
     def skip(self, ask: Ask, reason: str) -> None:
         """Give a trial up without a record."""
         ask.trial.set_user_attr("reason", reason)

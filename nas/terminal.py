@@ -15,9 +15,22 @@ from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
 from nas._model_card import statement
+from nas.before_after import LOSS, changes, compression_ratio, losses, size_ratio, uncompressed
 from nas.doctor import Finding
 from nas.errors import MeasureError
-from nas.front import bits_words, fallen, front, host_measurement, latest, search_front, verified_front
+from nas.front import (
+    bits_words,
+    fallen,
+    front,
+    gain_words,
+    given_up,
+    host_measurement,
+    latest,
+    search_front,
+    settings_words,
+    verified_front,
+    widths_words,
+)
 from nas.latency.learned import LearnedRoofline
 from nas.measure import Measurement
 from nas.pick import Pick
@@ -33,7 +46,13 @@ WIDE_FROM = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""
 WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
 KINDS = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
-PHASES = {"search": "searching", "verify": "training the front in full", "done": "done"}
+PHASES = {
+    "base": "training the uncompressed net",
+    "search": "searching",
+    "verify": "training the front in full",
+    "done": "done",
+}
+COUNTED = {"base": "candidates", "search": "candidates", "verify": "verified", "done": "verified"}
 
 
 def console() -> Console:
@@ -85,7 +104,7 @@ def panel(status: Status) -> Panel:
     for _ in range(4):
         figures.add_column()
     figures.add_row(
-        Text.assemble("candidates " if status.phase == "search" else "verified ", (_progress(status), "bold")),
+        Text.assemble(f"{COUNTED[status.phase]} ", (_progress(status), "bold")),
         Text.assemble("feasible ", (f"{status.feasible:.0%}", "bold")),
         Text.assemble("hypervolume ", (f"{status.hypervolume:.4g}", "bold")),
         Text.assemble("time left ", (clock(status.left_s), "bold")),
@@ -100,7 +119,7 @@ def panel(status: Status) -> Panel:
 def one_line(status: Status) -> str:
     """The status as one plain line."""
     left = f", {clock(status.left_s)} left" if status.left_s is not None else ""
-    what = "candidates" if status.phase == "search" else "verified"
+    what = COUNTED[status.phase]
     return (
         f"{PHASES[status.phase]}: {_progress(status)} {what}, {status.feasible:.0%} feasible, "
         f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}"
@@ -128,7 +147,18 @@ def show_front(console: Console, folder: RunFolder) -> None:
     verified = bool(verified_front(records, objectives))
     before = {r.key: r for r in latest(records, "search")} if verified else {}
     title = f"{'verified' if verified else 'search'} front"
-    console.print(front_table(members, before=before, title=title, wide=console.width >= WIDE_FROM))
+    base = uncompressed(records)
+    console.print(front_table(members, before=before, base=base, title=title, wide=console.width >= WIDE_FROM))
+    if base:
+        show_recall(console, base, members)
+    for r in members:
+        told = [text for text in (gain_words(r), settings_words(r.candidate), *r.notes) if text]
+        if told:
+            console.print(f"  trial {r.trial}: {'; '.join(told)}", soft_wrap=True, highlight=False)
+    if lost := given_up(latest(records, "search")):
+        console.print(
+            f"  {lost} candidates gained nothing by 8 bits and were not trained; their float twins were asked"
+        )
     for fell in fallen(records, objectives):
         console.print(f"  fell off: trial {fell.search.trial} ({fell.reason})", soft_wrap=True)
     waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
@@ -139,7 +169,28 @@ def show_front(console: Console, folder: RunFolder) -> None:
     )
 
 
-def front_table(members: Sequence[Record], *, before: Mapping[str, Record], title: str, wide: bool = True) -> Table:
+def show_recall(console: Console, base: Record, members: Sequence[Record]) -> None:
+    """What compression did to each class, in points of recall, and a warning for each that lost too much."""
+    names = [change.name for change in changes(base, members[0])]
+    rows = [[str(r.trial), *(f"{change.points:+.1f}" for change in changes(base, r))] for r in members]
+    console.print("  recall by class, points gained or lost against the uncompressed net")
+    console.print(plain_table([["trial", *names], *rows]))
+    warned = [(r, lost) for r in members if (lost := losses(base, r))]
+    for r, lost in warned:
+        told = f"  [yellow]warning[/]: trial {r.trial} loses more than {100 * LOSS:.0f} points: "
+        console.print(told + "; ".join(map(str, lost)), soft_wrap=True)
+    if not warned:
+        console.print(f"  no class loses more than {100 * LOSS:.0f} points")
+
+
+def front_table(
+    members: Sequence[Record],
+    *,
+    before: Mapping[str, Record],
+    title: str,
+    wide: bool = True,
+    base: Record | None = None,
+) -> Table:
     """Members of a front as a table.
 
     Args:
@@ -147,15 +198,16 @@ def front_table(members: Sequence[Record], *, before: Mapping[str, Record], titl
         before: the search's record of each key, for comparison; empty where there is nothing to compare.
         title: of the table.
         wide: whether there is room for intervals, weights and bits too.
+        base: the uncompressed net, for a first row and for ratios.
     """
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
-    columns = [_columns(r, before) for r in members]
-    for name in columns[0]:
-        if wide or name not in WIDE_ONLY:
-            left = name in {"kind", "bits"} or name.startswith("[")
-            table.add_column(name.replace("[", "\\["), justify="left" if left else "right", no_wrap=True)
+    columns = [_columns(r, before, base) for r in ([base, *members] if base else members)]
+    names = [name for name in columns[-1] if wide or name not in WIDE_ONLY]  # a search front has no test figures
+    for name in names:
+        left = name in {"kind", "bits"} or name.startswith("[")
+        table.add_column(name.replace("[", "\\["), justify="left" if left else "right", no_wrap=True)
     for row in columns:
-        table.add_row(*(cell for name, cell in row.items() if wide or name not in WIDE_ONLY))
+        table.add_row(*(row[name] for name in names))
     return table
 
 
@@ -258,13 +310,14 @@ def plain_table(rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def _columns(r: Record, before: Mapping[str, Record]) -> dict[str, str]:
+def _columns(r: Record, before: Mapping[str, Record], base: Record | None) -> dict[str, str]:
     """One row of the front's table: title to cell."""
+    ratios = {"R": compression_ratio(base, r), "R kB": size_ratio(base, r)} if base else {}
     score, latency, host = r.score, r.latency, host_measurement(r)
-    searched = before.get(r.key)
+    searched = before.get(r.key) if r.phase != "base" else None
     compared = {"in search": f"{searched.score.accuracy:.1%}" if searched and searched.score else "-"} if before else {}
     return {
-        "trial": str(r.trial),
+        "trial": "base" if r.phase == "base" else str(r.trial),
         "accuracy": f"[bold]{score.accuracy:.1%}[/]" if score else "-",
         "[95 %]": f"{100 * score.low:.1f} to {100 * score.high:.1f}" if score else "-",
         **compared,
@@ -274,9 +327,10 @@ def _columns(r: Record, before: Mapping[str, Record]) -> dict[str, str]:
         "kind": KINDS[latency.kind] if latency else "-",
         "host ms": f"{host.p5_ms or host.latency_ms:.3g}" if host else "-",
         "kB": f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
+        **{name: f"{ratio:.2f}" if ratio else "-" for name, ratio in ratios.items()},
         "weights": f"{r.params:,}" if r.params else "-",
         "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",
-        "sparsity": f"{r.candidate.sparsity:.0%}",
+        "channels": widths_words(r.candidate),
         "bits": bits_words(r.candidate.bits),
         "epochs": f"{r.epochs:.1f}",
     }

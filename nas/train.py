@@ -8,7 +8,7 @@ is no loader and no worker: a batch is a row gather and a few vectorised changes
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from nas.augment import augment
 from nas.data._base import Images, Split
 from nas.errors import ConfigError, TrainError
 from nas.execution import Execution, choose_execution, placed
+from nas.lessons._base import Course
 from nas.recipe import Recipe, recipe_for
 
 __all__ = ["Curve", "Execution", "Recipe", "choose_execution", "predict", "recipe_for", "train"]
@@ -59,6 +60,7 @@ def train(
     seed: int,
     lr_scale: float = 1.0,
     soft_labels: bool = False,
+    lesson: Course | None = None,
     compiled: bool = False,
     progress: Callable[[float, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -80,6 +82,7 @@ def train(
         seed: of order, changes and mixing.
         lr_scale: factor on the recipe's learning rate, for a net that is already trained.
         soft_labels: learn the annotators' shares instead of one label.
+        lesson: learn from teachers too, who have answered all images of the split; mixed images mix their answers.
         compiled: use torch.compile; pays on CUDA only.
         progress: told (epoch, loss) about twice a second.
         should_stop: asked before each step; True ends the training early.
@@ -88,14 +91,21 @@ def train(
 
     Raises:
         TrainError: the loss is not finite.
-        ConfigError: `epochs` is not positive, the split is empty, or it has no soft labels where these are asked for.
+        ConfigError: `epochs` is not positive, the split is empty, it has no soft labels where these are asked for, or
+            the teachers have answered another number of faces.
+        BuildError: the net has no maps that the lesson needs.
     """
     if not epochs > 0:
         raise ConfigError(f"epochs must be positive, but got {epochs}")
     targets = _targets(split, classes, recipe.label_smoothing, soft=soft_labels)
     begin = time.perf_counter()
-    with _threads(execution.threads), _seeded(execution.device, seed), placed(net, execution):
-        run = _Run(net, split.images, targets, recipe=recipe, execution=execution, seed=seed, compiled=compiled)
+    with ExitStack() as held:
+        for block in (_threads(execution.threads), _seeded(execution.device, seed), placed(net, execution)):
+            held.enter_context(block)
+        run = _Run(
+            net, split.images, targets, recipe=recipe, execution=execution, seed=seed, compiled=compiled, lesson=lesson
+        )
+        held.callback(run.close)
         log = _Log(per_epoch=len(split), progress=progress)
         total = max(1, round(epochs * len(split) / run.batch))
         for step in range(total):
@@ -153,6 +163,7 @@ class _Run:
         execution: Execution,
         seed: int,
         compiled: bool,
+        lesson: Course | None,
     ) -> None:
         self.recipe, self.execution = recipe, execution
         self.images = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(execution.device)
@@ -161,28 +172,37 @@ class _Run:
         self.rows = _rows(len(images), self.batch, torch.Generator().manual_seed(seed))
         self.generator = torch.Generator(execution.device).manual_seed(seed)
         self.mixing = np.random.default_rng(seed)
+        with execution.autocast():
+            looked_at = _pixels(self.images[:2], execution)
+            self.pupil = None if lesson is None else lesson.pupil(net, looked_at, faces=len(images))
         self.net = net.train()
         self.forward = torch.compile(net) if compiled else net
-        self.parameters = list(net.parameters())
-        self.optimizer = _optimizer(net, recipe)
+        learner = net if self.pupil is None else nn.ModuleList([net, self.pupil])
+        self.parameters = list(learner.parameters())
+        self.optimizer = _optimizer(learner, recipe)
         self.average = _Average(net, recipe.ema_decay)
 
     def step(self, rate: float, phase: Callable[[str], None]) -> tuple[Tensor, Tensor]:
         """Learn from one batch at this learning rate; its mean loss and count of hits, scalars on the device."""
         rows = next(self.rows).to(self.execution.device)
         images, targets = self.images.index_select(0, rows).float(), self.targets.index_select(0, rows)
+        taught = self.pupil.gather(rows) if self.pupil is not None else ()
         phase("gather")
         images = augment(images, self.recipe.augmentation, self.generator)
         if self.recipe.mixup:
             share = float(self.mixing.beta(self.recipe.mixup, self.recipe.mixup))
             images = torch.lerp(images.roll(1, 0), images, share)  # rows are in random order: the neighbour is random
             targets = torch.lerp(targets.roll(1, 0), targets, share)
+            taught = tuple(torch.lerp(part.roll(1, 0), part, share) for part in taught)
         images = _pixels(images, self.execution)
         phase("augment")
         with self.execution.autocast():
             logits = self.forward(images)
         logits = logits.float()
-        loss = -(targets * functional.log_softmax(logits, dim=1)).sum() / len(targets)
+        if self.pupil is None:
+            loss = -(targets * functional.log_softmax(logits, dim=1)).sum() / len(targets)
+        else:
+            loss = self.pupil.loss(logits, targets, taught)
         phase("forward")
         loss.backward()  # type: ignore[no-untyped-call]
         phase("backward")
@@ -196,6 +216,11 @@ class _Run:
         hits = (logits.detach().argmax(1) == targets.argmax(1)).sum()
         phase("average")
         return loss.detach(), hits
+
+    def close(self) -> None:
+        """Let go of the net."""
+        if self.pupil is not None:
+            self.pupil.close()
 
 
 class _Average:

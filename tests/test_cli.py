@@ -9,13 +9,14 @@ from typer.testing import CliRunner
 import nas
 from nas import api
 from nas.cli import app, main
+from nas.config import MODEL_FIELDS
 from nas.doctor import Finding
 from nas.records import RunFolder
 from nas.run import Run
 from nas.search import Status
 from tests.fake_runs import a_model, a_run, some_record
 
-COMMANDS = ("search", "pick", "export", "measure", "report", "dashboard", "targets", "doctor", "data check")
+COMMANDS = ("search", "compress", "pick", "export", "measure", "report", "dashboard", "targets", "doctor", "data check")
 
 
 @pytest.fixture
@@ -59,6 +60,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "--search-share", "0.7",
         "--rungs", "0.1,0.3,1", "--final-epochs", "4", "--verify", "2", "--seed", "3", "--threads", "1", "--device",
         "cpu", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
+        "--teacher", "votes", "--teacher", "best.onnx=3", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
+        "--distill-from", "start", "--compressors", "quantize,low_rank", "--prune-steps", "3", "--qat", "0.5",
     ]  # fmt: skip
     found = run.invoke(app, ["search", *flags])
     assert found.exit_code == 0, found.output
@@ -68,6 +71,9 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "max_latency": 5.0, "max_size": 500e3, "min_accuracy": 0.6, "trials": 7, "budget": 1800.0, "search_share": 0.7,
         "sampler": "random", "epochs": 9.0, "rungs": (0.1, 0.3, 1.0), "final_epochs": 4, "verify": 2, "seed": 3,
         "threads": 1, "device": "cpu", "storage": "sqlite:///x.db", "runs": Path("elsewhere"), "name": "mine",
+        "teacher": ("votes", "best.onnx=3"), "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
+        "distill_from": "start", "compressors": ("quantize", "low_rank"), "prune_steps": 3, "qat": 0.5,
+        **dict.fromkeys(("model", *MODEL_FIELDS)),  # of nas compress
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from nas.config import DEFAULT_BUDGET_S, FREE_FIELDS, SearchConfig, make_config, quantity, read_config
+from nas.config import DEFAULT_BUDGET_S, FREE_FIELDS, MODEL_FIELDS, SearchConfig, make_config, quantity, read_config
 from nas.errors import ConfigError
 
 UNITS = {"s": 1.0, "m": 60.0}
@@ -130,10 +130,12 @@ def test_every_field_that_decides_what_is_found_is_a_difference(field: str) -> N
     other = {
         "target": "cpu", "space": "plain", "dataset": "folder", "data_options": {"n": "300"}, "max_latency": 5.0,
         "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
-        "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 1,
-            "compressors": ("quantize",),
+        "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 1, "qat": 0.3,
+        "teacher": ("votes",), "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_from": "start",
+            "compressors": ("quantize",), "model": "resnet8", "mean": 0.5, "std": 2.0, "input_size": 64,
     }[field]  # fmt: skip
-    before, asked = make_config(), make_config(**{field: other})
+    given = {"model": "resnet10"} if field in (*MODEL_FIELDS, "model") else {}
+    before, asked = make_config(**given), make_config(**(given | {field: other}))
     (difference,) = before.differences(asked)
     there, wanted = (config.model_dump(mode="json")[field] for config in (before, asked))
     assert difference == f"{field}: {there!r} there, {wanted!r} asked"

@@ -19,6 +19,8 @@ from nas.compressors._base import Context
 from nas.data._base import FaceData
 from nas.errors import ConfigError, ExportError, TrainError
 from nas.execution import Execution
+from nas.gain import Gain
+from nas.measure import Measurement
 from nas.pipeline import Cycle, Draft, Evaluator
 from nas.records import Record
 from nas.targets import target
@@ -73,7 +75,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_faces: Callable[..., 
     """An evaluator that has trained the small candidate until it knows these faces; they have a test split too."""
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        evaluator = an_evaluator(tmp_path_factory.mktemp("trained"), make_faces(test=24), epochs=30)
+        objectives = ("accuracy", "latency", "size")  # a smaller file is a gain: 8 bits need not be faster
+        evaluator = an_evaluator(
+            tmp_path_factory.mktemp("trained"), make_faces(test=24), epochs=30, objectives=objectives
+        )
         evaluator.folder.append(evaluate(evaluator))
         return evaluator
 
@@ -328,7 +333,7 @@ def test_what_goes_wrong_is_in_the_record(
 
     evaluator = make()
     monkeypatch.setattr(nas.pipeline, step, fails)
-    for record in (evaluate(evaluator), evaluator.verify(undisturbed, epochs=1)):
+    for record in (evaluate(evaluator), *evaluator.verify(undisturbed, epochs=1)):
         assert (record.status, record.reason) == ("failed", reason)
         assert record.score is None
         assert record.finished
@@ -349,7 +354,7 @@ def test_verification_goes_on_from_the_search_and_reads_all_figures_anew(
 ) -> None:
     evaluator, found = trained, trained.folder.records()[0]
     kept = torch.load(evaluator.folder.path / "checkpoints" / f"{found.key}-3.pt", weights_only=True)
-    record = evaluator.verify(found, epochs=2)
+    (record,) = evaluator.verify(found, epochs=2)
     assert (record.phase, record.status, record.trial, record.rung) == ("verified", "complete", 0, 3)
     assert record.epochs == 30 + 2
     (training,) = trainings
@@ -371,7 +376,7 @@ def test_verification_without_weights_trains_all_epochs(
     evaluator = make()
     found = evaluate(evaluator, promote=never)
     (evaluator.folder.path / "checkpoints" / f"{found.key}-1.pt").unlink()
-    record = evaluator.verify(found, epochs=1)
+    (record,) = evaluator.verify(found, epochs=1)
     assert record.epochs == trainings[-1].epochs == 1.5
 
 
@@ -431,3 +436,63 @@ def test_a_rung_that_the_clock_ends_says_how_far_it_came_and_is_no_finished_rung
     assert (found.status, found.rung, len(trainings)) == ("complete", 1, 1)
     assert found.epochs < trainings[0].epochs
     assert evaluator.resume(found.candidate) == (None, 0)
+
+
+def paying(own: Measurement, twin: Measurement) -> Gain:
+    return Gain(speedup=2, low=1.9, high=2.1, twin_ms=2, own_ms=1, kind=own.kind)
+
+
+def losing(own: Measurement, twin: Measurement) -> Gain:
+    return Gain(speedup=1.01, low=0.8, high=1.2, twin_ms=1.01, own_ms=1, kind=own.kind)
+
+
+def test_a_net_that_8_bits_make_no_faster_is_not_trained(
+    make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nas.pipeline, "gain", losing)
+    record = evaluate(make(target="cpu"), small(bits_of_stage2=8))
+    assert (record.status, record.violations) == ("infeasible", {"no_gain": pytest.approx(0.25)})
+    assert record.reason == "8 bits: no gain: 1 ms against 1.01 ms of its float twin, measured"
+    assert not trainings
+
+
+def test_a_net_that_8_bits_make_faster_goes_on(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nas.pipeline, "gain", paying)
+    record = evaluate(make(), small(bits_of_stage2=8))
+    assert record.status == "complete"
+    assert record.gain == paying(record.latency, record.latency)  # type: ignore[arg-type]
+    assert Record.from_json(record.to_json()).gain == record.gain
+
+
+def test_nets_in_float_have_no_twin(make: Callable[..., Evaluator]) -> None:
+    assert evaluate(make(), promote=never).gain is None
+
+
+def test_verified_8_bit_nets_that_gain_nothing_lose_their_place_to_the_float_twin(
+    make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = make(qat=0)
+    monkeypatch.setattr(nas.pipeline, "gain", paying)
+    found = evaluate(evaluator, small(bits_of_stage2=8))
+    monkeypatch.setattr(nas.pipeline, "gain", losing)
+    twin, record = evaluator.verify(found, epochs=0.5)
+    assert (record.status, twin.status) == ("infeasible", "complete")
+    assert (record.key, twin.candidate) == (found.key, small(bits_of_stage2=16))
+    assert twin.notes == (f"in the place of {found.key}, whose 8-bit units gain nothing",)
+    assert record.before is not None
+    assert twin.score is not None
+    assert record.before.accuracy == twin.score.accuracy, "both are of the same weights in float"
+
+
+def test_quantised_training_is_kept_where_it_is_better(
+    make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = make(qat=0.5)
+    monkeypatch.setattr(nas.pipeline, "gain", paying)
+    found = evaluate(evaluator, small(bits_of_stage2=8))
+    before = len(trainings)
+    (record,) = evaluator.verify(found, epochs=1)
+    assert [t.epochs for t in trainings[before:]] == [1, 1.5], "half of the three epochs that it had"
+    (note,) = record.notes
+    assert "8 bits" in note
+    assert record.status == "complete"

@@ -267,9 +267,8 @@ def test_a_candidate_is_evaluated_once_and_a_space_that_is_exhausted_ends_the_se
         return _Two() if family == "space" else member(family, name)
 
     monkeypatch.setattr(SEARCH, "load", load)
-    monkeypatch.setattr(SEARCH, "names", lambda family: ())
     monkeypatch.setattr(SEARCH, "MAX_REPEATS", 6)
-    folder = go(trials=50, sampler="random")
+    folder = go(trials=50, sampler="random", compressors=())
     records, trials = searched(folder), trials_of(folder)
     assert len(records) == 2
     assert_whole(folder)

@@ -28,6 +28,7 @@ class Context:
         images: training images [N, C, H, W], for calibration and importance; never of another split, never noise.
         labels: their classes [N].
         seed: of everything random.
+        shapes_only: whether the net's weights are fresh, and what is made of them will be overwritten or never read.
     """
 
     candidate: Candidate
@@ -36,6 +37,7 @@ class Context:
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     seed: int = 0
+    shapes_only: bool = False
 
 
 class Compressor(ABC):

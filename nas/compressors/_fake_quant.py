@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas._onnx_ops import Writer, conv_attributes, emit
+from nas.compressors._uniform import bounds, dequantise, narrow_step, quantise
 from search_spaces._leaf import Leaf
 
 WEIGHT_MAX = 127
@@ -28,17 +29,19 @@ class FakeQuant(Leaf):
         scale: width of one level, positive.
         zero_point: level of 0.0; must be 0 when signed.
         signed: levels -128..127 instead of 0..255.
+        group: tensors whose grids must stay equal carry the same word.
     """
 
-    def __init__(self, *, scale: float, zero_point: int = 0, signed: bool = False) -> None:
+    def __init__(self, *, scale: float, zero_point: int = 0, signed: bool = False, group: str = "") -> None:
         super().__init__()
         self.scale, self.zero_point, self.signed = float(np.float32(scale)), zero_point, signed
-        self.low, self.high = (-128, 127) if signed else (0, 255)
+        self.group = group
+        self.low, self.high = bounds(8, signed=signed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
-        levels = (torch.round(x / self.scale) + self.zero_point).clamp(self.low, self.high)
-        return (levels - self.zero_point) * self.scale
+        levels = quantise(x, self.scale, zero_point=self.zero_point, low=self.low, high=self.high)
+        return dequantise(levels, self.scale, zero_point=self.zero_point)
 
     def extra_repr(self) -> str:
         """The grid, for `print(net)`."""
@@ -63,21 +66,20 @@ class QuantLayer(Leaf):
     Args:
         layer: the float layer; its weights are not changed.
         input_scale: scale of the tensor that it reads.
+        weight_scale: of each output channel [C], positive; None takes the largest weight for the highest level.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, *, input_scale: float) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, *, input_scale: float, weight_scale: Tensor | None = None) -> None:
         super().__init__()
         self.layer = layer
         weight = layer.weight.detach()
         bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach()
-        scale = weight.flatten(1).abs().amax(1).double().clamp(min=1e-12) / WEIGHT_MAX
-        # A channel of tiny weights with a large bias gets coarser weights, or its bias would not fit into int32.
-        scale = torch.maximum(scale, bias.abs().double() / (input_scale * BIAS_MAX)).float()
+        scale = channel_scale(weight, bias, input_scale=input_scale, weight_scale=weight_scale)
         bias_scale = (scale.double() * input_scale).float()
         self.register_buffer("weight_scale", scale)
         self.register_buffer("bias_scale", bias_scale)
         per_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
-        levels = torch.round(weight / per_channel).clamp(-WEIGHT_MAX, WEIGHT_MAX)
+        levels = quantise(weight, per_channel, low=-WEIGHT_MAX, high=WEIGHT_MAX)
         self.register_buffer("weight_levels", levels.to(torch.int8))
         self.register_buffer("bias_levels", torch.round(bias.double() / bias_scale.double()).to(torch.int32))
         self.input_scale = input_scale
@@ -94,6 +96,22 @@ class QuantLayer(Leaf):
         conv = self.layer
         sums = F.conv2d(levels, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
         return sums * scale[:, None, None]
+
+
+def channel_scale(weight: Tensor, bias: Tensor, *, input_scale: float, weight_scale: Tensor | None = None) -> Tensor:
+    """Width of a weight level for each output channel [C], float32, positive.
+
+    A channel of tiny weights with a large bias gets coarser weights, or its bias would not fit into int32.
+
+    Args:
+        weight: [C, ...].
+        bias: [C].
+        input_scale: of the tensor that the layer reads.
+        weight_scale: wished for [C]; None takes the largest weight for the highest level.
+    """
+    peak = weight.flatten(1).abs().amax(1).double()
+    scale = narrow_step(peak, bits=8) if weight_scale is None else weight_scale.double()
+    return torch.maximum(scale.clamp(min=1e-14), bias.abs().double() / (input_scale * BIAS_MAX)).float()
 
 
 @emit.register

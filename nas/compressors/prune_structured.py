@@ -1,84 +1,117 @@
 """Structured pruning: whole channels leave, so that every runtime is faster, and widths stay on the target's grid.
 
-A channel's importance is its group's magnitude (Fang et al. 2023, https://arxiv.org/abs/2301.12900): the L1 norms of
-all weights that would leave with it, each layer's divided by their mean, so that no layer outvotes the others. How many
-channels stay is not decided here: the slim net was built with the widths that the genes leave.
+How much a channel matters is up to the criterion that the gene `importance` names. Each layer's scores are divided by
+their mean, so that no layer outvotes the others, and added up over all layers whose channels must leave together (the
+groups of DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900). How many channels stay is not decided here: the
+slim net was built with the widths that the genes leave.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from hw_profiles._base import HardwareProfile
+from nas import registry
 from nas.candidate import SPARSITIES, Candidate
 from nas.compressors._base import Compressor, Context
-from nas.compressors._channels import Coupling, Ids, Layer, couple
+from nas.compressors._channels import Coupling, Layer, couple
+from nas.compressors._narrow import kept, segments, shares, width_of
 from nas.errors import BuildError
 from search_spaces._base import Choice, Value
 
+Scores = Mapping[str, npt.NDArray[np.float64]]
+Score = Callable[[Mapping[str, nn.Module]], tuple[Scores, Scores]]
+"""Layers by name to the scores of the channels that each writes and reads."""
+
+CRITERIA = ("bn_scale", "l1", "l2", "similarity", "taylor")
+"""Those that a search may choose from. Others in the family can be asked for by name."""
+DEFAULT = "l1"
+
 
 class PruneStructured(Compressor):
-    """Genes `sparsity.<stage>`: the share of a stage's channels that leaves."""
+    """Genes `sparsity.<stage>`, the share of a stage's channels that leaves, and `importance`, which of them."""
 
     name = "prune_structured"
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """One gene per stage, on every target."""
-        return tuple(Choice(name=f"sparsity.{stage}", options=SPARSITIES) for stage in stages)
+        """One gene per stage and one for all, on every target."""
+        shares = tuple(Choice(name=f"sparsity.{stage}", options=SPARSITIES) for stage in stages)
+        return (*shares, Choice(name="importance", options=CRITERIA))
 
     def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """Nothing removed."""
-        return ({f"sparsity.{stage}": 0.0 for stage in stages},)
+        return ({**{f"sparsity.{stage}": 0.0 for stage in stages}, "importance": DEFAULT},)
+
+    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+        """The criterion, where channels leave and it is not the default."""
+        word = picked.get("importance", DEFAULT)
+        return {"importance": word} if candidate.is_pruned and word != DEFAULT else {}
 
     def reshapes(self, candidate: Candidate) -> bool:
         """Whether any channel leaves."""
         return candidate.is_pruned
 
     def on_model(self, wide: nn.Module, slim: nn.Module, context: Context) -> None:
-        """See `transfer`."""
-        transfer(wide, slim, input_shape=context.input_shape)
+        """See `transfer`.
+
+        Raises:
+            UnknownMemberError: there is no such criterion.
+        """
+        word = str(context.candidate.settings.get("importance", DEFAULT))
+        transfer(wide, slim, input_shape=context.input_shape, score=scored_by(word, wide, context))
 
 
-def transfer(wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int]) -> None:
+def scored_by(word: str, net: nn.Module, context: Context) -> Score:
+    """A criterion of the family `importance`, bound to a net."""
+    criterion = registry.load("importance", word)
+
+    def score(layers: Mapping[str, nn.Module]) -> tuple[Scores, Scores]:
+        return criterion.score(net, layers, context), criterion.score_inputs(net, layers, context)
+
+    return score
+
+
+def transfer(wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int], score: Score) -> None:
     """Fill the slim net, in place, with the wide net's most important channels; their order is kept.
 
     Args:
         wide: a trained net; it is not changed.
         slim: the same modules under the same names, with as many channels or fewer.
         input_shape: (C, H, W) of the images.
+        score: of the wide net's channels.
 
     Raises:
         BuildError: the slim net is no narrower form of the wide one; the first layer that does not fit is named.
     """
     coupling = couple(wide, channels=input_shape[0])
     targets = _targets(coupling.layers, slim)
-    gone = _gone(coupling, targets)
+    layers = {layer.name: layer.module for layer in coupling.layers}
+    gone = _gone(coupling, targets, worth(coupling, *score(layers)))
     state: dict[str, Tensor] = {}
     for layer in coupling.layers:
-        state.update(_kept(layer, coupling, gone))
+        state.update({f"{layer.name}.{key}": part.cpu() for key, part in kept(layer, coupling, gone).items()})
     _load(slim, state)
 
 
-def importance(coupling: Coupling) -> dict[int, float]:
-    """The importance of each class of channels: higher stays."""
+def worth(coupling: Coupling, written: Scores, read: Scores) -> dict[int, float]:
+    """The importance of each class of channels that is scored: higher stays.
+
+    Args:
+        coupling: of a net.
+        written: layer name to the scores of the channels that it writes.
+        read: the same for those that it reads.
+    """
     total: dict[int, float] = {}
     for layer in coupling.layers:
-        for ids, norms in _norms(layer):
-            shares = norms / max(float(norms.mean()), 1e-12)
+        for ids, scores in ((layer.writes, written.get(layer.name)), (layer.reads, read.get(layer.name))):
+            if ids is None or scores is None:
+                continue
+            shares = scores / (float(scores.mean()) or 1.0)
             for root, share in zip(coupling.classes(ids), shares, strict=True):
                 total[int(root)] = total.get(int(root), 0.0) + float(share)
     return total
-
-
-def _norms(layer: Layer) -> list[tuple[Ids, npt.NDArray[np.float64]]]:
-    weight = layer.module.get_parameter("weight").detach().abs().double()
-    rows = (layer.writes, weight.flatten(1).sum(1).numpy() if weight.ndim > 1 else weight.numpy())
-    if layer.reads is None:
-        return [rows]
-    return [rows, (layer.reads, weight.transpose(0, 1).flatten(1).sum(1).numpy())]
 
 
 def _targets(layers: list[Layer], slim: nn.Module) -> dict[str, int]:
@@ -88,7 +121,7 @@ def _targets(layers: list[Layer], slim: nn.Module) -> dict[str, int]:
         twin = modules.get(layer.name)
         if type(twin) is not type(layer.module):
             raise BuildError(f"the slim net must have the wide net's layers, but {layer.name!r} differs")
-        targets[layer.name] = len(twin.get_parameter("weight"))
+        targets[layer.name] = width_of(twin)
         if targets[layer.name] > len(layer.writes):
             raise BuildError(
                 f"a pruned layer must not grow, but {layer.name!r} has {len(layer.writes)} channels in the wide net "
@@ -97,40 +130,21 @@ def _targets(layers: list[Layer], slim: nn.Module) -> dict[str, int]:
     return targets
 
 
-def _gone(coupling: Coupling, targets: Mapping[str, int]) -> set[int]:
-    """The classes that leave. Layers that lose nothing decide first, then the others in order of execution."""
-    scores = importance(coupling)
-    stays: dict[int, bool] = {}
-    for layer in sorted(coupling.layers, key=lambda layer: targets[layer.name] < len(layer.writes)):
-        classes, sizes = np.unique(coupling.classes(layer.writes), return_counts=True)
-        room = targets[layer.name] - sum(int(n) for c, n in zip(classes, sizes, strict=True) if stays.get(int(c)))
-        undecided = [(int(c), int(n)) for c, n in zip(classes, sizes, strict=True) if int(c) not in stays]
-        for root, size in sorted(undecided, key=lambda found: (-scores[found[0]], found[0])):
-            stays[root] = size <= room
-            room -= size if stays[root] else 0
-        if room != 0:
+def _gone(coupling: Coupling, targets: Mapping[str, int], scores: Mapping[int, float]) -> set[int]:
+    """The classes that leave: of each part, those with the lowest scores; of equals, the last."""
+    parts, counts = segments(coupling), shares(coupling, targets)
+    gone: set[int] = set()
+    for signature, classes in parts.items():
+        ranked = sorted(classes, key=lambda root: -scores.get(root, 0.0))
+        gone.update(ranked[counts[signature] :])
+    for layer in coupling.layers:
+        stay = sum(int(root) not in gone for root in coupling.classes(layer.writes))
+        if stay != targets[layer.name]:
             raise BuildError(
                 f"layer {layer.name!r} must keep {targets[layer.name]} of {len(layer.writes)} channels, but the "
-                f"layers coupled with it leave {targets[layer.name] - room}"
+                f"layers coupled with it leave {stay}"
             )
-    return {root for root, stay in stays.items() if not stay}
-
-
-def _kept(layer: Layer, coupling: Coupling, gone: set[int]) -> dict[str, Tensor]:
-    rows = _indices(layer.writes, coupling, gone)
-    kept: dict[str, Tensor] = {}
-    for key, tensor in layer.module.state_dict().items():
-        part = tensor.detach().cpu()
-        if part.ndim > 0:
-            part = part[rows]
-        if part.ndim > 1 and layer.reads is not None:
-            part = part[:, _indices(layer.reads, coupling, gone)]
-        kept[f"{layer.name}.{key}"] = part
-    return kept
-
-
-def _indices(ids: Ids, coupling: Coupling, gone: set[int]) -> Tensor:
-    return torch.tensor([i for i, root in enumerate(coupling.classes(ids)) if int(root) not in gone])
+    return gone
 
 
 def _load(slim: nn.Module, state: Mapping[str, Tensor]) -> None:

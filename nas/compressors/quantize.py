@@ -5,46 +5,69 @@ tensor that an integer kernel reads or writes, but not between a convolution or 
 feeds. Pools, flattening and transposing keep their input's grid; a concatenation's inputs share its output's grid
 (TensorRT asks for it), but for uint8 only where both are non-negative or neither is: a ReLU vanishes into its producer
 only if 0 is the lowest level. Without VNNI instructions x86 kernels may saturate; the parity gate would show it.
+
+On devices with both, a unit is in 8 or in 16 bits, never in 32: the file then means the same to TensorRT 8.6, which
+picks what is not said, and to 10 and 11, which do what the file says; there Q/DQ with float32 between them are slower
+than float16 alone. The borders are casts, and Q/DQ keep float32 scales: float16 scales need opset 19, which TensorRT
+8.6 does not read.
 """
 
 from collections.abc import Mapping
+from functools import reduce
 
-import numpy as np
-import numpy.typing as npt
 from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas._fold import insert_after, module_nodes, module_of
-from nas.compressors._base import Compressor, Context
+from nas.candidate import Candidate
+from nas.compressors._base import Compressor, Context, Fit
+from nas.compressors._calibration import CUTS
 from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
-from nas.compressors._ranges import Range, watch
+from nas.compressors._learned import freeze, learn
+from nas.compressors._pictures import check_pictures
+from nas.compressors._ranges import METHODS, Images, Range, count, watch
 from nas.errors import ExportError
 from search_spaces._base import HEAD, STEM, Choice, Value
 from search_spaces._leaf import Add, Concat, SwapAxes
 
+CALIBRATION, CLOSEST = "calibration", "mse"
 KEEPS_GRID = (nn.MaxPool2d, nn.Flatten, SwapAxes)
 FUSES_RELU = (nn.Conv2d, nn.Linear, Add)
 
 
 class Quantize(Compressor):
-    """Genes `bits.<unit>` for the stem, each stage and the head."""
+    """Genes `bits.<unit>` for the stem, each stage and the head.
+
+    Args:
+        learned_steps: whether `fine_tune` learns the grids along with the weights.
+    """
 
     name = "quantize"
 
+    def __init__(self, *, learned_steps: bool = False) -> None:
+        self.learned_steps = learned_steps
+
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """One gene per unit over the device's precisions; none where it has but one."""
-        if len(profile.precisions) < 2:
+        """One gene per unit over the device's precisions, none where it has but one; and how 8 bits are calibrated."""
+        options = _options(profile)
+        if len(options) < 2:
             return ()
-        options = tuple(sorted(profile.precisions))
-        return tuple(Choice(name=f"bits.{unit}", options=options) for unit in (STEM, *stages, HEAD))
+        genes = [Choice(name=f"bits.{unit}", options=options) for unit in (STEM, *stages, HEAD)]
+        return (*genes, Choice(name=CALIBRATION, options=METHODS)) if 8 in options else tuple(genes)
 
     def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """All in the widest form; and the body in the narrowest, with the thin stem and the head left wide."""
-        low, high = min(profile.precisions), max(profile.precisions)
+        low, high = min(_options(profile)), max(_options(profile))
         if low == high:
             return ({},)
         wide: dict[str, Value] = {f"bits.{unit}": high for unit in (STEM, *stages, HEAD)}
+        wide |= {CALIBRATION: CLOSEST} if low == 8 else {}
         return wide, {**wide, **{f"bits.{stage}": low for stage in stages}}
+
+    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+        """The calibration, where it is another than `mse` and there is something to calibrate."""
+        method = picked.get(CALIBRATION, CLOSEST)
+        return {CALIBRATION: method} if method != CLOSEST and 8 in candidate.bits.values() else {}
 
     def on_graph(self, graph: fx.GraphModule, context: Context) -> fx.GraphModule:
         """The graph with fake-quantisers and casts.
@@ -52,31 +75,57 @@ class Quantize(Compressor):
         Raises:
             ExportError: a bit-width is none of 8, 16, 32, a unit is not in the graph, or 8 bits have no images.
         """
-        bits, calibration = context.candidate.bits, context.images
-        signed = context.profile.activation_signed
-        _check(graph, bits, images=len(calibration))
+        bits = context.candidate.bits
+        _check(graph, bits, context.images)
         widths = {node: bits.get(str(node.target).split(".")[0], 32) for node in module_nodes(graph)}
+        _round_half(graph, bits)
         _leave_half(graph, widths)
-        _quantize(graph, widths, calibration, signed=signed)
+        _quantize(graph, widths, context)
         _enter_half(graph, widths)
         graph.recompile()
         return graph
 
+    def fine_tune(self, graph: fx.GraphModule, context: Context, fit: Fit) -> fx.GraphModule:
+        """The same modules as from `on_graph`, with weights that were trained through their rounding.
 
-def _check(graph: fx.GraphModule, bits: Mapping[str, int], *, images: int) -> None:
+        Raises:
+            ExportError: as in `on_graph`.
+        """
+        graph = self.on_graph(graph, context)
+        if 8 not in context.candidate.bits.values() or context.candidate.settings.get("nni_quantizer"):  # NNI trains it
+            return graph
+        learn(graph, steps=self.learned_steps)
+        fit(graph)
+        freeze(graph)
+        _round_half(graph, context.candidate.bits)
+        return graph
+
+
+def _options(profile: HardwareProfile) -> tuple[int, ...]:
+    """The bit-widths to choose from. With both 8 and 16 there is no 32, or half a net of Q/DQ would stay in float32."""
+    have = tuple(sorted(profile.precisions))
+    return tuple(bits for bits in have if bits < 32) if {8, 16} <= set(have) else have
+
+
+def _check(graph: fx.GraphModule, bits: Mapping[str, int], images: Images) -> None:
     wrong = {unit: width for unit, width in bits.items() if width not in (8, 16, 32)}
     if wrong:
         raise ExportError(f"bits must be 8, 16 or 32, but got {wrong}")
     units = {str(node.target).split(".")[0] for node in module_nodes(graph)}
     if set(bits) - units:
         raise ExportError(f"bits must name units of the net ({', '.join(sorted(units))}), but got {sorted(bits)}")
-    if 8 in bits.values() and not images:
-        raise ExportError("8-bit units need calibration images, but got none; hand over some training images")
+    if 8 in bits.values():
+        check_pictures(images)
+
+
+def _round_half(graph: fx.GraphModule, bits: Mapping[str, int]) -> None:
+    for node in module_nodes(graph):
+        if bits.get(str(node.target).split(".")[0]) == 16:
+            module_of(graph, node).half().float()
 
 
 def _leave_half(graph: fx.GraphModule, widths: Mapping[fx.Node, int]) -> None:
     for node in [n for n, width in widths.items() if width == 16]:
-        module_of(graph, node).half().float()
         outside = [user for user in node.users if widths.get(user) != 16]
         if outside:
             cast = insert_after(graph, node, Cast(32), f"{node.target}_float")
@@ -91,15 +140,12 @@ def _enter_half(graph: fx.GraphModule, widths: Mapping[fx.Node, int]) -> None:
             _redirect(node, cast, inside)
 
 
-def _quantize(
-    graph: fx.GraphModule, widths: Mapping[fx.Node, int], images: npt.NDArray[np.uint8], *, signed: bool
-) -> None:
+def _quantize(graph: fx.GraphModule, widths: Mapping[fx.Node, int], context: Context) -> None:
     integer = [node for node, width in widths.items() if width == 8]
     tensors = _tensors_on_grids(graph, integer)
     if not tensors:
         return
-    grids = _grids(graph, tensors, watch(graph, tensors, images), signed=signed)
-    for node, grid in grids.items():
+    for node, grid in _grids(graph, tensors, context).items():
         readers = [user for user in node.users if node in integer or user in integer]
         fake = insert_after(graph, node, grid, f"{_path(node)}_q")
         _redirect(node, fake, readers)
@@ -131,12 +177,28 @@ def _is_logits(node: fx.Node) -> bool:
     return all(user.op == "output" for user in node.users)
 
 
-def _grids(
-    graph: fx.GraphModule, tensors: list[fx.Node], ranges: dict[fx.Node, Range], *, signed: bool
-) -> dict[fx.Node, FakeQuant]:
-    """One grid for each tensor; tensors that must share one form a group with one range."""
-    group = {node: [node] for node in tensors}
-    for node in tensors:
+def _grids(graph: fx.GraphModule, tensors: list[fx.Node], context: Context) -> dict[fx.Node, FakeQuant]:
+    """One grid for each tensor, calibrated; tensors that must share one have equal grids of one group."""
+    signed, method = context.profile.activation_signed, str(context.candidate.settings.get(CALIBRATION, CLOSEST))
+    ranges = watch(graph, tensors, context.images)
+    groups = _groups(graph, ranges, signed=signed)
+    for members in groups:
+        joined = reduce(Range.join, [ranges[node] for node in members])
+        ranges.update(dict.fromkeys(members, joined))
+    if method in CUTS:
+        count(graph, ranges, context.images)
+    found: dict[fx.Node, FakeQuant] = {}
+    for members in groups:
+        grid = ranges[members[0]].grid(signed=signed, method=method)
+        for node in members:
+            found[node] = _copy(grid, group=_path(members[0]))
+    return {node: found[node] for node in tensors}
+
+
+def _groups(graph: fx.GraphModule, ranges: Mapping[fx.Node, Range], *, signed: bool) -> list[list[fx.Node]]:
+    """Tensors that must share a grid stand together."""
+    group = {node: [node] for node in ranges}
+    for node in ranges:
         module = module_of(graph, node) if node.op == "call_module" else None
         for source in node.all_input_nodes:
             if source not in group:
@@ -144,14 +206,7 @@ def _grids(
             same_sign = (ranges[source].low < 0) == (ranges[node].low < 0)
             if isinstance(module, KEEPS_GRID) or (isinstance(module, Concat) and (signed or same_sign)):
                 _unite(group, source, node)
-    made: dict[int, FakeQuant] = {}
-    for members in group.values():
-        if id(members) not in made:
-            joined = ranges[members[0]]
-            for other in members[1:]:
-                joined = joined.join(ranges[other])
-            made[id(members)] = joined.grid(signed=signed)
-    return {node: _copy(made[id(members)]) for node, members in group.items()}
+    return list({id(members): members for members in group.values()}.values())
 
 
 def _unite(group: dict[fx.Node, list[fx.Node]], a: fx.Node, b: fx.Node) -> None:
@@ -161,8 +216,8 @@ def _unite(group: dict[fx.Node, list[fx.Node]], a: fx.Node, b: fx.Node) -> None:
             group[node] = joined
 
 
-def _copy(grid: FakeQuant) -> FakeQuant:
-    return FakeQuant(scale=grid.scale, zero_point=grid.zero_point, signed=grid.signed)
+def _copy(grid: FakeQuant, *, group: str) -> FakeQuant:
+    return FakeQuant(scale=grid.scale, zero_point=grid.zero_point, signed=grid.signed, group=group)
 
 
 def _grid_read_by(graph: fx.GraphModule, node: fx.Node) -> FakeQuant:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from search_spaces._ops import ACTIVATIONS, OPS, activation_of, op
+from search_spaces._ops import ACTIVATIONS, OPS, UNSEARCHED, activation_of, op
 
 C = 12
 
@@ -22,12 +22,13 @@ CONV_WEIGHTS = {
     "res_conv_3x3": (9 * C * C, 9 * C * C + C * C),
     "mb_conv_3x3": (2 * 3 * C * C + 9 * 3 * C,) * 2,
     "pib_conv_3x3": (3 * C * C + 3 * 9 * C,) * 2,  # as the published code holds them
+    "pib_conv_5x5": (3 * C * C + 3 * 25 * C,) * 2,
     "pib_conv_3x3_depthwise": (4 * C * C + 3 * 9 * C,) * 2,
 }
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED])
 def test_weights_agree_with_the_closed_form(name: str, stride: int) -> None:
     module = op(name, width=C, stride=stride, activation="relu")
     weights = sum(m.weight.numel() for m in module.modules() if isinstance(m, torch.nn.Conv2d))
@@ -37,7 +38,7 @@ def test_weights_agree_with_the_closed_form(name: str, stride: int) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED])
 def test_maps_keep_their_width_and_halve_upwards(name: str, stride: int, activation: str) -> None:
     module = op(name, width=8, stride=stride, activation=activation)
     for h, w in ((7, 6), (1, 2)):
@@ -45,7 +46,7 @@ def test_maps_keep_their_width_and_halve_upwards(name: str, stride: int, activat
         assert out.shape == (2, 8, -(-h // stride), -(-w // stride))
 
 
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED])
 def test_inputs_are_not_changed_in_place(name: str) -> None:
     x = torch.randn(2, 8, 6, 6)
     before = x.clone()
@@ -87,6 +88,10 @@ def test_a_residual_op_adds_its_input() -> None:
     torch.nn.init.zeros_(module.get_submodule("body.down.conv").weight)
     x = torch.randn(2, 8, 5, 5)
     assert torch.equal(module(x), x)
+
+
+def test_ops_of_published_cells_are_not_searched() -> None:
+    assert set(OPS).isdisjoint(UNSEARCHED)
 
 
 def test_unknown_words_are_refused() -> None:

@@ -1,0 +1,207 @@
+"""What is known about compressing small nets, each fact checked: by the rows of `compression.py`, or by timing.
+
+Timings need no accuracy, so they are of published nets with random weights at their published sizes. The factors to
+compare with were measured on one thread of a server processor with AVX-512 VNNI; other processors may differ.
+"""
+
+import copy
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks._compression_nets import spread
+from benchmarks._compression_rows import FORMS, speedup
+from hw_profiles._base import HardwareProfile
+from nas.compression import Compression
+from nas.compressors._base import Context
+from nas.data._base import FaceData
+from nas.export import export
+from nas.given import Given
+from nas.registry import load
+from nas.runtimes._base import Runtime
+
+FACES = 64
+WITHIN = 1.5
+"""A factor holds if ours is at most this many times larger or smaller, and no loss where it was a clear gain."""
+CLEAR = 1.25
+"""A speed-up from here on is a clear gain, and below its inverse a clear loss."""
+NO_GAIN = 1.1
+"""A speed-up below this is none: two files side by side differ by as much when the machine is busy."""
+
+INT8: tuple[tuple[str, dict[str, Any], float], ...] = (  # word, options, published speed-up of INT8 over float32
+    ("resnet18", {"width": 64}, 3.9),
+    ("plain_cnn", {}, 3.6),
+    ("plain_cnn", {"widths": (32, 64, 96, 128)}, 3.3),
+    ("mobilenet_v2", {"width": 0.5}, 1.8),
+    ("mobilenet_v3_small", {}, 1.24),
+    ("darts_v2", {}, 1.23),
+    ("mini_xception", {}, 0.71),
+    ("resemotenet_c", {}, 0.80),
+    ("pib_darts", {}, 0.32),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One claim: where it is from, whether it holds, and the figure that says so."""
+
+    claim: str
+    source: str
+    holds: bool
+    figure: str
+
+
+def facts(rows: Sequence[dict[str, Any]], data: FaceData, profile: HardwareProfile, runtime: Runtime) -> list[Fact]:
+    """All facts that can be checked: those about rows for the rows that are there."""
+    with tempfile.TemporaryDirectory() as folder:
+        timing = _Timing(data, profile, runtime, Path(folder))
+        return [*_of_rows(rows), *timing.int8(), *timing.channels(), *timing.cells(), _xception()]
+
+
+def _of_rows(rows: Sequence[dict[str, Any]]) -> Iterable[Fact]:
+    found = {(row["net"], row["row"]): row for row in rows if "accuracy" in row}
+    nets = list(dict.fromkeys(net for net, _ in found))
+
+    def each(form: str, key: str) -> dict[str, float]:
+        return {net: float(found[net, form][key]) for net in nets if (net, form) in found}
+
+    def lost(form: str) -> dict[str, float]:
+        kept = each("float", "accuracy")
+        return {net: 100 * (kept[net] - value) for net, value in each(form, "accuracy").items() if net in kept}
+
+    zeros = each("unstructured90", "speedup_p5")
+    if zeros:
+        yield Fact(
+            claim="90 % unstructured zeros make no file faster", source="ONNX Runtime: 0.186 to 0.188 ms",
+            holds=all(1 / NO_GAIN < gained < NO_GAIN for gained in zeros.values()), figure=_said(zeros),
+        )  # fmt: skip
+    halved, quartered = each("structured50", "speedup_p5"), each("structured75", "speedup_p5")
+    if halved and quartered:
+        yield Fact(
+            claim="removing channels on the grid makes every net faster, more the more leave",
+            source="cost is a step function of the channels",
+            holds=all(1 < halved[net] < quartered[net] for net in halved if net in quartered),
+            figure=f"50 %: {_said(halved)}; 75 %: {_said(quartered)}",
+        )
+    dense = {net: gained for net, gained in each("ptq", "speedup_p5").items() if net in ("plain", "residual")}
+    mixed = {net: gained for net, gained in each("mixed", "speedup_p5").items() if net in dense}
+    if mixed:
+        yield Fact(
+            claim="with a float stem and head INT8 gains more in small dense nets than everywhere",
+            source="plain 16-32-64: 0.75 everywhere, 1.40 with a float stem",
+            holds=all(mixed[net] > dense[net] for net in mixed if net in dense),
+            figure=f"everywhere {_said(dense)}; ends float {_said(mixed)}",
+        )
+    trained = {net: value for net, value in lost("qat").items() if net in ("plain", "residual")}
+    if trained:
+        yield Fact(
+            claim="INT8 in training loses at most 0.5 points on the dense and the residual net",
+            source="the aim here",
+            holds=all(value <= 0.5 for value in trained.values()),
+            figure=", ".join(f"{net} {-value:+.2f} points" for net, value in trained.items()),
+        )
+
+
+class _Timing:
+    """Times published nets with random weights, side by side."""
+
+    def __init__(self, data: FaceData, profile: HardwareProfile, runtime: Runtime, folder: Path) -> None:
+        self._data, self._profile, self._runtime, self._folder = data, profile, runtime, folder
+        self._count = 0
+
+    def int8(self) -> Iterable[Fact]:
+        """The speed-up of INT8 by architecture; all units, and with stem and head in float."""
+        for word, options, published in INT8:
+            net = self._net(word, **options)
+            plain = self._file(net, "float")
+            found = {form: self._speedup(self._file(net, form), plain) for form in ("ptq", "mixed")}
+            claim = f"INT8 makes {_words(word, options)} {published:g} times as fast"
+            yield Fact(
+                claim=claim, source="measured before, per channel, all units",
+                holds=_agree(found["ptq"], published),
+                figure=f"{found['ptq']:.2f}, with stem and head float {found['mixed']:.2f}",
+            )  # fmt: skip
+
+    def channels(self) -> Iterable[Fact]:
+        """Widths beside the grid cost more than the grid's next."""
+        for width, beside, published in ((48, 47, 1.5), (32, 33, 1.93)):
+            files = [self._file(self._net("plain_cnn", widths=(w, w, w)), "float") for w in (width, beside)]
+            slower = self._speedup(*files)
+            yield Fact(
+                claim=f"{beside} channels are slower than {width}, {published:g} times",
+                source="convolutions in ONNX Runtime", holds=slower > NO_GAIN, figure=f"{slower:.2f}",
+            )  # fmt: skip
+
+    def cells(self) -> Iterable[Fact]:
+        """PIBConv against separable convolutions at about the same multiply-accumulates."""
+        files = [self._file(self._net(word), "float") for word in ("darts_v2", "pib_darts")]
+        slower = self._speedup(*files)
+        yield Fact(
+            claim="PIBConv cells are about 3 times slower than DARTS V2 at as many multiply-accumulates",
+            source="2.2-2.9 ms at 26 MMAC against 0.68-0.95 ms at 24", holds=2 <= slower <= 4.5, figure=f"{slower:.2f}",
+        )  # fmt: skip
+
+    def _net(self, word: str, **options: Any) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net: nn.Module = load("model", word).build(
+                input_shape=self._data.input_shape, classes=len(self._data.classes), **options
+            )
+        faces = self._data.train.images[spread(self._data, FACES)]
+        net.train()
+        with torch.no_grad():  # statistics of real faces, or INT8 ranges would be those of no net
+            for _ in range(3):
+                net(torch.from_numpy(faces).float())
+        return net.eval()
+
+    def _file(self, net: nn.Module, form: str) -> Path:
+        shape, multiple = self._data.input_shape, self._profile.channel_multiple
+        space = Given("net", net, input_shape=shape, channel_multiple=multiple)
+        compression = Compression(members=[load("compressor", "quantize")], profile=self._profile)
+        rows = spread(self._data, FACES)
+        context = Context(
+            candidate=compression.decode(space, FORMS[form].pick(space.stages)), profile=self._profile,
+            input_shape=shape, images=self._data.train.images[rows],
+            labels=np.asarray(self._data.train.labels[rows], dtype=np.int64),
+        )  # fmt: skip
+        self._count += 1
+        path = self._folder / f"{self._count}.onnx"
+        graph = compression.graph(copy.deepcopy(net), context)
+        export(graph, path, input_shape=shape, classes=self._data.classes, metadata={})
+        return path
+
+    def _speedup(self, path: Path, twin: Path) -> float:
+        """How many times as fast `path` is as `twin`, by the 5th percentile."""
+        found = speedup(path, twin, self._runtime, self._profile, self._data.input_shape)
+        return float(found["speedup_p5"])
+
+
+def _xception() -> Fact:
+    """The count of a published `pruned` net."""
+    net = load("model", "mini_xception").build(input_shape=(1, 64, 64), classes=7)
+    weights = sum(p.numel() for p in net.parameters())
+    statistics = sum(b.numel() for b in net.buffers() if b.ndim)
+    return Fact(
+        claim="the 58,423 parameters of a published `pruned` mini_XCEPTION are those of the net as it is",
+        source="Keras counts batch-norm statistics", holds=weights + statistics == 58_423,
+        figure=f"{weights:,} weights + {statistics:,} statistics",
+    )  # fmt: skip
+
+
+def _agree(found: float, published: float) -> bool:
+    same_side = 1 / CLEAR < published < CLEAR or (found > 1) == (published > 1)
+    return same_side and 1 / WITHIN <= found / published <= WITHIN
+
+
+def _words(word: str, options: dict[str, Any]) -> str:
+    return word + (f" ({', '.join(f'{k} {v}' for k, v in options.items())})" if options else "")
+
+
+def _said(values: dict[str, float]) -> str:
+    return ", ".join(f"{net} {value:.2f}" for net, value in values.items())

@@ -1,0 +1,172 @@
+"""One net per family, trained once on float weights and kept: what `compression.py` compresses.
+
+The dense and the residual chain are seeds of the space `plain`, the others published nets in their small forms (stems
+with stride 2, few channels), so that all can be trained on a processor in minutes.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nas.data._base import FaceData
+from nas.given import Given
+from nas.lessons._base import Course
+from nas.registry import load
+from nas.train import Execution, choose_execution, recipe_for, train
+
+Build = Callable[[FaceData], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A net to compress: how it is built, and how many epochs it is trained."""
+
+    what: str
+    build: Build
+    epochs: float
+
+
+def _seed(kind: str) -> Build:
+    def build(data: FaceData) -> nn.Module:
+        space = load("space", "plain")
+        seed = next(s for s in space.seeds(channel_multiple=8) if s["stage2.block"] == kind)
+        net: nn.Module = space.build(space.decode(seed), input_shape=data.input_shape, classes=len(data.classes))
+        return net
+
+    return build
+
+
+def _zoo(word: str, **options: Any) -> Build:
+    def build(data: FaceData) -> nn.Module:
+        net: nn.Module = load("model", word).build(input_shape=data.input_shape, classes=len(data.classes), **options)
+        return net
+
+    return build
+
+
+FAMILIES = {
+    "plain": Family(what="dense chain, 16-32-64-128", build=_seed("dense"), epochs=12),
+    "residual": Family(what="residual chain, 16-32-64-128", build=_seed("residual"), epochs=12),
+    "xception": Family(what="mini_XCEPTION at the faces' size", build=_zoo("mini_xception"), epochs=20),
+    "mobile": Family(
+        what="MobileNetV2 x0.35, stem stride 2, head 256",
+        build=_zoo("mobilenet_v2", width=0.35, stem_stride=2, head_width=256), epochs=8,
+    ),
+    "darts": Family(what="DARTS V2, 5 cells of 8, stem stride 2", build=_zoo("darts_v2", cells=5, width=8), epochs=6),
+    "pib": Family(what="PIBConv cells, 5 of 8, stem stride 2", build=_zoo("pib_darts", cells=5, width=8), epochs=6),
+}  # fmt: skip
+
+
+class Trained:
+    """One family's net with its weights, the form it is trained in, and how it is trained on.
+
+    Args:
+        word: of the family.
+        data: faces.
+        scale: factor on all epochs.
+        cache: folder for weights.
+        say: told what is being done.
+    """
+
+    def __init__(self, word: str, data: FaceData, *, scale: float, cache: Path, say: Callable[[str], None]) -> None:
+        self.word, self.data, self._say = word, data, say
+        family = FAMILIES[word]
+        self.epochs = family.epochs * scale
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.net = family.build(data)
+        self.digest = digest({"net": word, "what": family.what, "epochs": self.epochs, "data": data.digest})
+        self.recipe = recipe_for(sum(p.numel() for p in self.net.parameters()))
+        self._cache, self._path = cache, cache / f"{word}-{self.digest}.pt"
+        self.execution = self._execution()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its weights are kept already."""
+        return self._path.exists()
+
+    def trained(self) -> "Trained":
+        """Itself, with trained weights: kept ones, or after a training."""
+        if not self.is_trained:
+            self.fit(self.net, epochs=self.epochs, lr_scale=1.0)
+            beside = self._path.with_suffix(f".{os.getpid()}")
+            torch.save(self.net.state_dict(), beside)
+            beside.replace(self._path)
+        self.net.load_state_dict(torch.load(self._path, weights_only=True))
+        self.net.eval()
+        return self
+
+    def space(self, *, channel_multiple: int) -> Given:
+        """The trained net, whose stages can be built narrower."""
+        shape = self.data.input_shape
+        return Given(self.word, self.net, input_shape=shape, channel_multiple=channel_multiple)
+
+    def fit(
+        self,
+        net: nn.Module,
+        *,
+        epochs: float,
+        lr_scale: float,
+        seed: int = 0,
+        precise: bool = False,
+        course: Course | None = None,
+        before_step: Callable[[float], None] | None = None,
+    ) -> None:
+        """Train a form of the net in place.
+
+        Args:
+            net: to be trained.
+            epochs: passes over the training faces.
+            lr_scale: share of the recipe's learning rate.
+            seed: of order and changes.
+            precise: in float32 whatever the chosen form is.
+            course: teachers, if any.
+            before_step: called before each step with the progress.
+        """
+        begin = time.perf_counter()
+        curve = train(
+            net, self.data.train, classes=len(self.data.classes), epochs=epochs, recipe=self.recipe,
+            execution=replace(self.execution, precision="fp32") if precise else self.execution,
+            seed=seed, lr_scale=lr_scale, lesson=course, before_step=before_step,
+        )  # fmt: skip
+        minutes = (time.perf_counter() - begin) / 60
+        self._say(f"{self.word}: {epochs:.1f} epochs in {minutes:.1f} min, {curve.images_per_second:.0f} faces/s")
+
+    def _execution(self) -> Execution:
+        """The fastest form, measured once and kept, so that a resumed benchmark repeats."""
+        path = self._cache / f"{self.word}-execution.json"
+        if path.exists():
+            return Execution(**json.loads(path.read_text()))
+        chosen = choose_execution(
+            self.net, input_shape=self.data.input_shape, batch_size=self.recipe.batch_size,
+            device="auto" if torch.cuda.is_available() else "cpu", threads=torch.get_num_threads(),
+        )  # fmt: skip
+        write(path, json.dumps(chosen.__dict__))
+        return chosen
+
+
+def spread(data: FaceData, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Rows of `count` training faces, spread evenly over the split [count]."""
+    return np.linspace(0, len(data.train) - 1, min(count, len(data.train))).astype(np.int64)
+
+
+def digest(settings: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that name these settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write(path: Path, text: str) -> None:
+    """A file that appears whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    beside.replace(path)

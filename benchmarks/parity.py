@@ -1,0 +1,207 @@
+"""Random candidates of the whole joint space: does the exported file compute what torch computed?
+
+    python benchmarks/parity.py --data fer2013.csv [--candidates 200] [--cache FILE.jsonl] [--json OUT.json]
+
+Each candidate is drawn evenly over both search spaces and all genes of the compressors named (architecture, sparsity,
+zeros, ranks, bits, few-bit weights), for this CPU (unsigned activations) and for a Jetson (signed, float16 rest) in
+turn. It learns for `--epochs` on some of the training split, is pruned, restructured and quantised as in a search,
+exported, and run over the whole selection split in ONNX Runtime and in torch. A candidate passes if accuracies differ
+by at most 0.3 points and top-1 agrees on at least 99.5 % of the images. Of those that do not, the images on which the
+two disagree are looked at: how far the first class led the second in torch.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nas.candidate import Candidate
+from nas.compression import Compression
+from nas.compressors._base import Context
+from nas.data._base import FaceData, Split
+from nas.datasets import load_data
+from nas.errors import CandidateError
+from nas.execution import Execution
+from nas.export import export, torch_probabilities
+from nas.registry import load
+from nas.targets import target
+from nas.train import recipe_for, train
+from nas.untrained import draw
+from search_spaces._base import SearchSpace
+
+COMPRESSORS = "prune_structured,low_rank,prune_unstructured,few_bits,quantize"
+TARGETS = ("cpu", "jetson")
+MAX_POINTS, MIN_AGREEMENT = 0.3, 0.995
+CALIBRATION_IMAGES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One candidate. Accuracies and agreement are shares, 0..1; `leads` are the torch leads where the two disagree."""
+
+    index: int
+    target: str
+    key: str
+    candidate: str
+    torch_accuracy: float
+    file_accuracy: float
+    agreement: float
+    max_difference: float
+    leads: tuple[float, ...]
+    seconds: float
+    error: str = ""
+
+    @property
+    def points(self) -> float:
+        """Difference of the accuracies in points."""
+        return 100 * abs(self.torch_accuracy - self.file_accuracy)
+
+    @property
+    def passes(self) -> bool:
+        """Whether both bars are kept."""
+        return not self.error and self.points <= MAX_POINTS and self.agreement >= MIN_AGREEMENT
+
+
+def prepared(candidate: Candidate, space: SearchSpace, compression: Compression, data: FaceData, epochs: float) -> Row:
+    """Train, compress, export and compare one candidate.
+
+    Raises:
+        CandidateError: a step of it fails.
+    """
+    begin, shape = time.perf_counter(), data.input_shape
+    rows = np.linspace(0, len(data.train) - 1, CALIBRATION_IMAGES).astype(int)
+    context = Context(
+        candidate=candidate, profile=compression.profile, input_shape=shape,
+        images=data.train.images[rows], labels=np.asarray(data.train.labels[rows], dtype=np.int64),
+    )  # fmt: skip
+
+    def learn(net: torch.nn.Module, share: float, seed: int) -> None:
+        recipe = recipe_for(sum(p.numel() for p in net.parameters()))
+        with compression.training(net, context) as before_step:
+            train(
+                net, data.train, classes=len(data.classes), epochs=share * epochs, recipe=recipe, seed=seed,
+                execution=Execution(), before_step=before_step,
+            )  # fmt: skip
+
+    def built(widths: dict[str, int]) -> torch.nn.Module:
+        return space.build(candidate.architecture, input_shape=shape, classes=len(data.classes), widths=widths)
+
+    torch.manual_seed(0)
+    net = built(candidate.widths)
+    learn(net, 0.6, 0)
+    if compression.reshapes(candidate):
+        slim = built(candidate.pruned)
+        compression.prune(net, slim, context)
+        net = compression.shape(slim, context)
+    learn(net, 0.4, 1)
+    graph = compression.graph(net.eval(), context)
+    path = Path(f".parity-{candidate.key}.onnx")
+    try:
+        export(graph, path, input_shape=shape, classes=data.classes, metadata={})
+        session = load("runtime", "onnxruntime").load(path, threads=1)
+        got = np.concatenate([session.predict(data.val.images[i : i + 256]) for i in range(0, len(data.val), 256)])
+        session.close()
+    finally:
+        path.unlink(missing_ok=True)
+    expected = torch_probabilities(graph, data.val.images)
+    differ = np.flatnonzero(expected.argmax(1) != got.argmax(1))
+    ordered = np.sort(expected[differ], axis=1)
+    return Row(
+        index=-1, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
+        torch_accuracy=float((expected.argmax(1) == data.val.labels).mean()),
+        file_accuracy=float((got.argmax(1) == data.val.labels).mean()),
+        agreement=1 - len(differ) / len(got), max_difference=float(np.abs(expected - got).max()),
+        leads=tuple(round(float(lead), 4) for lead in ordered[:, -1] - ordered[:, -2]),
+        seconds=time.perf_counter() - begin,
+    )  # fmt: skip
+
+
+def candidates(count: int, seed: int, words: tuple[str, ...]) -> list[tuple[int, SearchSpace, Compression, Candidate]]:
+    """The same list for the same seed: spaces and targets in turn."""
+    generator, found = random.Random(seed), []
+    members = [load("compressor", word) for word in words]
+    for index in range(count):
+        compression = Compression(members=members, profile=target(TARGETS[index // 2 % 2]))
+        space: SearchSpace = load("space", ("plain", "darts")[index % 2])
+        found.append((index, space, compression, draw(space, compression, generator)))
+    return found
+
+
+def main() -> None:
+    """Evaluate what the cache lacks, print the summary, write the JSON file if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="fer2013")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--candidates", type=int, default=200)
+    parser.add_argument("--epochs", type=float, default=1.0, help="of `--train-images` images")
+    parser.add_argument("--train-images", type=int, default=2000)
+    parser.add_argument("--compressors", default=COMPRESSORS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, default=Path("runs/parity.jsonl"), help="go on where it stopped")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    data = _shortened(load_data(args.dataset, args.data), args.train_images)
+    known = {row.index: row for row in _cached(args.cache)}
+    for index, space, compression, candidate in candidates(args.candidates, args.seed, args.compressors.split(",")):
+        if index in known and known[index].key == candidate.key:
+            continue
+        try:
+            row = replace(prepared(candidate, space, compression, data, args.epochs), index=index)
+        except CandidateError as error:
+            row = Row(
+                index=index, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
+                torch_accuracy=0, file_accuracy=0, agreement=0, max_difference=1, leads=(), seconds=0,
+                error=" ".join(str(error).split()),
+            )  # fmt: skip
+        known[index] = row
+        with args.cache.open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+        print(f"\r{len(known)} of {args.candidates}", end="", file=sys.stderr)
+    rows = [known[index] for index in sorted(known) if index < args.candidates]
+    _tell(rows)
+    if args.json:
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def _tell(rows: list[Row]) -> None:
+    fine = [row for row in rows if not row.error]
+    print(
+        f"\n{len(rows)} candidates: {sum(row.passes for row in rows)} pass, {len(rows) - len(fine)} could not be made"
+    )
+    if fine:
+        points, agreement = [row.points for row in fine], [row.agreement for row in fine]
+        print(f"accuracy, torch against file: at most {max(points):.2f} points apart (mean {np.mean(points):.3f})")
+        print(f"top-1 agreement: at least {min(agreement):.2%} (mean {np.mean(agreement):.3%})")
+        leads = [lead for row in fine for lead in row.leads]
+        if leads:
+            told = f"median {np.median(leads):.4f}, largest {max(leads):.4f}"
+            print(f"lead of the first class in torch where the two disagree ({len(leads)} images): {told}")
+    for row in rows:
+        if not row.passes:
+            why = row.error or f"{row.points:.2f} points, agreement {row.agreement:.2%}, largest lead {max(row.leads)}"
+            print(f"  {row.index} {row.key} on {row.target}: {why}\n    {row.candidate}")
+
+
+def _cached(path: Path) -> list[Row]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return []
+    raw = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Row(**{**fields, "leads": tuple(fields["leads"])}) for fields in raw]
+
+
+def _shortened(data: FaceData, count: int) -> FaceData:
+    rows = np.linspace(0, len(data.train) - 1, min(count, len(data.train))).astype(int)
+    split = data.train
+    return replace(data, train=Split(images=split.images[rows], labels=split.labels[rows]))
+
+
+if __name__ == "__main__":
+    main()

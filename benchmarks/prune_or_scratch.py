@@ -1,0 +1,277 @@
+"""Is a pruned net better than the same small net trained from scratch, and which criterion picks channels best?
+
+    python benchmarks/prune_or_scratch.py --data fer2013.csv [--seeds 3] [--epochs 6] [--json OUT.json] [--markdown]
+
+Half of the channels of each stage of two seeds of the space `plain` leave, a chain of dense and one of residual blocks.
+All rows of the first part see equally many faces: `wide` is the net before pruning, `scratch` the small net on one
+schedule; `pruned` learns wide for half of the epochs and recovers for the other half, in one step or several, as a
+search does it. (Rethinking the value of pruning, Liu et al. 2019, https://arxiv.org/abs/1810.05270, asks the same of
+large nets.) The second part prunes one wide net by each criterion at once, on a subset of the faces; `random` is what a
+criterion must beat. `right after` is the accuracy before any recovery, `fresh` the same with batch statistics taken
+anew from 256 training faces. Intervals are Wilson's, over the faces of the selection split; `seeds` spans the least and
+the best seed. Finished rows are kept in the cache file and are not trained again.
+"""
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from nas.candidate import Candidate, decode
+from nas.compressors._base import Context
+from nas.compressors.prune_structured import CRITERIA, Score, scored_by, transfer
+from nas.data._base import FaceData, Split
+from nas.datasets import load_data
+from nas.execution import Execution
+from nas.pipeline import narrowing
+from nas.registry import load
+from nas.score import wilson
+from nas.targets import target
+from nas.train import predict, recipe_for, train
+
+NETS = {"dense": 0, "residual": 1}
+"""Number of the space's seed."""
+SPARSITY = 0.5
+MULTIPLE = 8
+FACES = 256
+WAYS = (("wide", 0), ("scratch", 0), ("pruned", 1), ("pruned", 2), ("pruned", 4))
+"""How a net comes about, and in how many steps channels leave."""
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row before its figures."""
+
+    net: str
+    seed: int
+    images: int
+    epochs: float
+    way: str
+    steps: int = 0
+    criterion: str = ""
+
+
+class Case:
+    """One net and seed on one set of faces: what its arms share."""
+
+    def __init__(self, arm: Arm, data: FaceData, threads: int) -> None:
+        rows = np.random.default_rng(arm.seed).permutation(len(data.train))[: arm.images]
+        self.data = replace(data, train=part_of(data, np.sort(rows)))
+        self.arm = arm
+        self.execution = Execution(device="cpu", threads=threads)
+        self.candidate = candidate_of(NETS[arm.net])
+
+    @cached_property
+    def half_trained(self) -> nn.Module:
+        """The wide net after half of the epochs."""
+        return self.learned(self.build(self.candidate.widths), self.arm.epochs / 2)
+
+    def build(self, widths: Mapping[str, int]) -> nn.Module:
+        """The net in these widths with fresh weights."""
+        torch.manual_seed(self.arm.seed)
+        return load("space", "plain").build(
+            self.candidate.architecture, input_shape=self.data.input_shape, classes=len(self.data.classes),
+            widths=widths,
+        )  # fmt: skip
+
+    def learned(self, net: nn.Module, epochs: float, *, part: int = 0) -> nn.Module:
+        """The net after one schedule, trained in place; each part of a training sees faces in another order."""
+        train(
+            net, self.data.train, classes=len(self.data.classes), epochs=epochs, seed=100 * self.arm.seed + part,
+            recipe=recipe_for(sum(p.numel() for p in net.parameters())), execution=self.execution,
+        )  # fmt: skip
+        return net
+
+    def accuracy(self, net: nn.Module) -> float:
+        """On the selection split, 0..1."""
+        guessed = predict(net, self.data.val.images, execution=self.execution).argmax(1)
+        return float((guessed == self.data.val.labels).mean())
+
+    def run(self, arm: Arm) -> dict[str, Any]:
+        """The figures of an arm."""
+        begin = time.perf_counter()
+        if arm.way != "pruned":
+            net = self.learned(
+                self.build(self.candidate.widths if arm.way == "wide" else self.candidate.pruned), arm.epochs
+            )
+            found: dict[str, Any] = {}
+        else:
+            net, found = self.pruned(arm)
+        params = sum(p.numel() for p in net.parameters())
+        return {
+            **asdict(arm), **found, "accuracy": self.accuracy(net), "params": params,
+            "seconds": time.perf_counter() - begin,
+        }  # fmt: skip
+
+    def pruned(self, arm: Arm) -> tuple[nn.Module, dict[str, Any]]:
+        """The small net by pruning, and its accuracies right after each step."""
+        net, after, fresh = self.half_trained, [], []
+        steps = narrowing(self.candidate, steps=arm.steps, channel_multiple=MULTIPLE)
+        for part, widths in enumerate(steps, start=1):
+            slim = self.build(widths)
+            transfer(net, slim, input_shape=self.data.input_shape, score=self.score(arm, net))
+            after.append(self.accuracy(slim.eval()))
+            fresh.append(self.accuracy(with_fresh_statistics(slim, self.faces[0])))
+            net = self.learned(slim, arm.epochs / 2 / len(steps), part=part)
+        return net, {"before": self.accuracy(self.half_trained), "after": after, "fresh": fresh}
+
+    def score(self, arm: Arm, net: nn.Module) -> Score:
+        """The arm's criterion on a net."""
+        if arm.criterion == RANDOM:
+            return by_chance(arm.seed)
+        images, labels = self.faces
+        context = Context(
+            candidate=self.candidate, profile=target("cpu"), input_shape=self.data.input_shape, images=images,
+            labels=labels,
+        )  # fmt: skip
+        return scored_by(arm.criterion, net, context)
+
+    @property
+    def faces(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Training faces spread evenly over the set, as a search takes them, and their labels."""
+        rows = np.linspace(0, len(self.data.train) - 1, FACES).astype(int)
+        return self.data.train.images[rows], np.asarray(self.data.train.labels[rows], dtype=np.int64)
+
+
+def part_of(data: FaceData, rows: npt.NDArray[np.int64]) -> Split:
+    """These training faces only."""
+    return Split(images=data.train.images[rows], labels=data.train.labels[rows])
+
+
+def candidate_of(number: int) -> Candidate:
+    """A seed of the space without half of its channels."""
+    space = load("space", "plain")
+    picked = dict(space.seeds(channel_multiple=MULTIPLE)[number])
+    picked |= {f"sparsity.{stage}": SPARSITY for stage in space.stages}
+    return decode(space, picked, channel_multiple=MULTIPLE, precisions=(32,))
+
+
+def by_chance(seed: int) -> Score:
+    """Random scores."""
+
+    def score(layers: Mapping[str, nn.Module]) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, Any]]:
+        rng = np.random.default_rng(seed)
+        return {name: rng.random(len(layer.get_parameter("weight"))) for name, layer in layers.items()}, {}
+
+    return score
+
+
+def with_fresh_statistics(net: nn.Module, images: npt.NDArray[np.uint8]) -> nn.Module:
+    """A copy whose batch norms hold the statistics of these images."""
+    twin = copy.deepcopy(net).train()
+    for module in twin.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        twin(torch.from_numpy(images.copy()).float())
+    return twin.eval()
+
+
+def arms(seeds: int, epochs: float, faces: int, subset: int) -> Iterator[Arm]:
+    """All rows, seed by seed."""
+    for seed in range(seeds):
+        for net in NETS:
+            for way, steps in WAYS:
+                yield Arm(net, seed, faces, epochs, way, steps, "l1" if steps else "")
+            for criterion in (*CRITERIA, RANDOM):
+                yield Arm(net, seed, subset, epochs, "pruned", 1, criterion)
+
+
+def measured(wanted: list[Arm], data: FaceData, threads: int, cache: Path, minutes: float) -> list[dict[str, Any]]:
+    """The rows of all arms; missing ones are trained now and kept, but none is begun after so many minutes."""
+    begin = time.monotonic()
+    known = [json.loads(line) for line in cache.read_text().splitlines()] if cache.exists() else []
+    case: Case | None = None
+    found = []
+    for arm in wanted:
+        row = next((row for row in known if all(row.get(key) == value for key, value in asdict(arm).items())), None)
+        if row is None and time.monotonic() - begin > 60 * minutes:
+            continue
+        if row is None:
+            alike = case is not None and (case.arm.net, case.arm.seed, case.arm.images) == (
+                arm.net,
+                arm.seed,
+                arm.images,
+            )
+            case = case if alike and case else Case(arm, data, threads)
+            row = case.run(arm)
+            with cache.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        found.append(row)
+    return found
+
+
+def table(rows: list[dict[str, Any]], *, faces: int, full: int) -> list[list[str]]:
+    """One line for each net and way, over its seeds."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["images"] != full, row["net"], row["way"], row["steps"], row["criterion"]), []).append(
+            row
+        )
+    lines = [["faces", "net", "way", "weights", "right after", "fresh", "accuracy", "95 %", "seeds"]]
+    for (_, net, way, steps, criterion), group in groups.items():
+        best = [row["accuracy"] for row in group]
+        low, high = wilson(round(mean(best) * faces), faces)
+        words = f"{way}, {steps} step{'s' * (steps > 1)}, {criterion}" if steps else way
+        lines.append([
+            f"{group[0]['images']:,}", net, words, f"{group[0]['params']:,}", *_after(group), f"{mean(best):.1%}",
+            f"{low:.1%} to {high:.1%}", f"{min(best):.1%} to {max(best):.1%} ({len(best)})",
+        ])  # fmt: skip
+    return lines
+
+
+def _after(group: list[dict[str, Any]]) -> list[str]:
+    def words(values: Callable[[dict[str, Any]], list[float]]) -> str:
+        return f"{mean(values(row)[-1] for row in group):.1%}" if "after" in group[0] else ""
+
+    return [words(lambda row: row["after"]), words(lambda row: row["fresh"])]
+
+
+def main() -> None:
+    """Train what is missing, print a table, write the JSON file if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="fer2013")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, default=6.0)
+    parser.add_argument("--subset", type=int, default=10_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no row after these; 0 shows what is there"
+    )
+    parser.add_argument("--cache", type=Path, default=Path("runs/prune_or_scratch.jsonl"))
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    data = load_data(args.dataset, args.data)
+    args.cache.parent.mkdir(parents=True, exist_ok=True)
+    full = len(data.train)
+    rows = measured(
+        list(arms(args.seeds, args.epochs, full, args.subset)), data, args.threads, args.cache, args.minutes
+    )
+    lines = table(rows, faces=len(data.val), full=full)
+    if args.markdown:
+        lines.insert(1, ["---"] * len(lines[0]))
+        print("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    else:
+        for line in lines:
+            print("  ".join(cell.rjust(18) for cell in line))
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Functions and methods as modules: what a traced net calls, in the form that the graph's walkers look at."""
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from nas.errors import ExportError
+from search_spaces._leaf import Add, Concat, Leaf, Scale
+
+
+class Affine(Leaf):
+    """x * scale + shift with one number each: arithmetic with constants, as found in pre-processing."""
+
+    def __init__(self, scale: float, shift: float) -> None:
+        super().__init__()
+        self.scale, self.shift = scale, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, H, W]."""
+        return x * self.scale + self.shift
+
+
+class Subtract(Leaf):
+    """x - value, kept apart from `Affine` so that the pixel value 127.5 is subtracted without rounding."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, H, W]."""
+        return x - self.value
+
+
+def module_for(node: fx.Node) -> tuple[nn.Module, Iterable[fx.Node]]:
+    """The module that computes what a `call_function` or `call_method` node does, and its inputs.
+
+    Raises:
+        ExportError: no module is known for the function with these arguments.
+    """
+    make = _MODULES.get(node.target)
+    try:
+        found = make(*node.args, **node.kwargs) if make else None
+    except TypeError:  # an argument that the entry does not know
+        found = None
+    if found is None:
+        called = getattr(node.target, "__name__", node.target)
+        raise ExportError(f"a net must use modules, but {node.name!r} calls {called}; wrap it in a leaf module")
+    return found
+
+
+Found = tuple[nn.Module, Iterable[Any]] | None
+
+
+def _add(a: Any, b: Any) -> Found:
+    if isinstance(a, fx.Node) and isinstance(b, fx.Node):
+        return Add(), (a, b)
+    return (Affine(1.0, float(b)), (a,)) if isinstance(a, fx.Node) else (Affine(1.0, float(a)), (b,))
+
+
+def _mul(a: Any, b: Any) -> Found:
+    if isinstance(a, fx.Node) and isinstance(b, fx.Node):
+        return Scale(), (a, b)
+    return (Affine(float(b), 0.0), (a,)) if isinstance(a, fx.Node) else (Affine(float(a), 0.0), (b,))
+
+
+def _sub(a: Any, b: Any) -> Found:
+    return None if isinstance(b, fx.Node) else (Subtract(float(b)), (a,))
+
+
+def _div(a: Any, b: Any) -> Found:
+    return None if isinstance(b, fx.Node) else (Affine(1 / float(b), 0.0), (a,))
+
+
+def _cat(tensors: Any, dim: int = 0) -> Found:
+    return (Concat(), tensors) if dim == 1 else None
+
+
+def _plain(module: Callable[[], nn.Module]) -> Callable[..., Found]:
+    """A function of one map without settings that change what it computes."""
+
+    def make(x: Any, inplace: bool = False) -> Found:
+        return module(), (x,)
+
+    return make
+
+
+def _dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Found:
+    return nn.Dropout(p), (x,)
+
+
+def _max_pool(
+    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Found:  # fmt: skip
+    pool = nn.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    return None if return_indices else (pool, (x,))
+
+
+def _avg_pool(
+    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Found:  # fmt: skip
+    return nn.AvgPool2d(kernel_size, stride, padding, ceil_mode, count_include_pad), (x,)
+
+
+def _softmax(x: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Found:
+    return (nn.Softmax(dim=1), (x,)) if dim in (1, -1) else None
+
+
+def _log_softmax(x: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Found:
+    return (nn.LogSoftmax(dim=1), (x,)) if dim in (1, -1) else None
+
+
+def _view(x: Any, *shape: Any) -> Found:
+    """[N, C, H, W] seen as [N, C * H * W]: the first number is that of the images, or the second is given."""
+    batch, rest = shape if len(shape) == 2 else (None, None)
+    is_flat = (isinstance(batch, fx.Node) and rest == -1) or (batch == -1 and isinstance(rest, int))
+    return (nn.Flatten(), (x,)) if is_flat else None
+
+
+def _squeeze(x: Any, dim: int | None = None) -> Found:
+    """Of a pooled map [N, C, 1, 1]; what is flat already stays so."""
+    return (nn.Flatten(), (x,)) if dim in (None, 2, 3, -1, -2) else None
+
+
+def _flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Found:
+    return (nn.Flatten(), (x,)) if (start_dim, end_dim) == (1, -1) else None
+
+
+def _mean(x: Any, dim: Any = None, keepdim: bool = False) -> Found:
+    if dim is None or sorted(d % 4 for d in dim) != [2, 3]:
+        return None
+    pool = nn.AdaptiveAvgPool2d(1)
+    return (pool if keepdim else nn.Sequential(pool, nn.Flatten())), (x,)
+
+
+def _pool_to_one(x: Any, output_size: Any) -> Found:
+    return (nn.AdaptiveAvgPool2d(1), (x,)) if output_size in (1, (1, 1), [1, 1]) else None
+
+
+def _interpolate(x: Any, size: Any = None, mode: str = "nearest", **options: Any) -> Found:
+    if size is None or mode != "bilinear" or any(options.values()):
+        return None
+    return nn.Upsample(size=size, mode="bilinear", align_corners=False), (x,)
+
+
+_MODULES: dict[Any, Callable[..., Found]] = {
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), _add),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), _mul),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), _sub),
+    **dict.fromkeys((operator.truediv, torch.div, "div"), _div),
+    **dict.fromkeys((torch.cat, torch.concat), _cat),
+    **dict.fromkeys((F.relu, torch.relu, "relu"), _plain(nn.ReLU)),
+    **dict.fromkeys((torch.sigmoid, "sigmoid"), _plain(nn.Sigmoid)),
+    **dict.fromkeys((torch.softmax, F.softmax, "softmax"), _softmax),
+    **dict.fromkeys((torch.log_softmax, F.log_softmax, "log_softmax"), _log_softmax),
+    F.relu6: _plain(nn.ReLU6),
+    F.silu: _plain(nn.SiLU),
+    F.gelu: _plain(nn.GELU),
+    F.hardswish: _plain(nn.Hardswish),
+    F.hardsigmoid: _plain(nn.Hardsigmoid),
+    F.dropout: _dropout,
+    F.max_pool2d: _max_pool,
+    F.avg_pool2d: _avg_pool,
+    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
+    **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys(("view", "reshape"), _view),
+    **dict.fromkeys((torch.squeeze, "squeeze"), _squeeze),
+    F.adaptive_avg_pool2d: _pool_to_one,
+    F.interpolate: _interpolate,
+}

@@ -1,0 +1,246 @@
+"""A net from outside in units: its layers under new names that begin with `prepare`, `stem`, a stage, or `head`.
+
+A unit is what gets a bit-width or a sparsity of its own. The stem is the first convolution with its norm and
+activation; the head begins at the global pooling, the flattening or the layer that writes the logits, whichever comes
+first; what is between is cut into stages where the size of the maps changes.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from nas._fold import module_nodes, module_of, trace
+from nas.errors import BuildError
+from search_spaces._base import HEAD, STEM
+from search_spaces._leaf import Concat, Normalise
+
+PREPARE = "prepare"
+MAX_STAGES = 5
+"""Smaller maps than the fifth size belong to the fifth stage."""
+NORMS = (nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)
+
+Shape = tuple[int, ...]
+
+
+class Prepare(nn.Module):
+    """Pixels 0..255 [N, C, H, W] to what a net wants: resized, normalised, a gray channel repeated."""
+
+    def __init__(self, *, size: int | None, mean: float, std: float, repeat: int) -> None:
+        super().__init__()
+        self.resize = nn.Upsample((size, size), mode="bilinear", align_corners=False) if size else None
+        self.normalise = Normalise(mean=mean, std=std)
+        self.repeat = Concat() if repeat > 1 else None
+        self.times = repeat
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Shape [N, C * times, size, size]."""
+        if self.resize is not None:
+            image = self.resize(image)
+        image = self.normalise(image)
+        return image if self.repeat is None else self.repeat(*[image] * self.times)
+
+
+class _Whole(nn.Module):
+    def __init__(self, prepare: nn.Module, net: nn.Module) -> None:
+        super().__init__()
+        self.prepare, self.net = prepare, net
+
+    def forward(self, image: Tensor) -> Any:
+        return self.net(self.prepare(image))
+
+
+def is_in_units(net: nn.Module) -> bool:
+    """Whether a net's children are units already: `prepare`, `stem`, `stage...` and `head`."""
+    names = [name for name, _ in net.named_children()]
+    others = [name for name in names if name not in (PREPARE, STEM, HEAD)]
+    return {PREPARE, STEM, HEAD} <= set(names) and bool(others) and all(name.startswith("stage") for name in others)
+
+
+def in_units(net: nn.Module, prepare: Prepare, *, input_shape: tuple[int, int, int], classes: int) -> fx.GraphModule:
+    """A net from outside behind its preparation, with its layers renamed into units; its weights are shared.
+
+    A softmax at the end is dropped: the exported file ends with one of its own.
+
+    Args:
+        net: from what `prepare` gives to logits or probabilities [N, classes], in eval mode.
+        prepare: from images [N, *input_shape], 0..255.
+        input_shape: (C, H, W) of the images.
+        classes: of the data.
+
+    Raises:
+        ExportError: the net cannot be traced.
+        BuildError: it has no such form; the layer is named, with the reason.
+    """
+    trace(net)  # its refusal names the net
+    whole = _Whole(prepare, net).eval()
+    graph = trace(whole)
+    image = torch.zeros(2, *input_shape)
+    shapes = _shapes(graph, image)
+    _check(graph, shapes, classes)
+    softmax = _drop_softmax(graph)
+    found = _renamed(graph, _units(graph, shapes))
+    image = torch.randint(0, 256, image.shape, generator=torch.Generator().manual_seed(0)).float()
+    with torch.inference_mode():
+        want, got = whole(image), found(image)
+        got = got if softmax is None else softmax(got)
+    if not torch.allclose(want, got, rtol=1e-3, atol=1e-4):
+        raise BuildError("a net in units must compute what the net does, but its logits differ: is it random?")
+    return found
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph, keeps the shapes, and names the layer that fails."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.extra_traceback = False
+        self.shapes: dict[fx.Node, Shape] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        try:
+            result = super().run_node(n)
+        except Exception as error:
+            raise BuildError(f"layer {plain(n)!r} cannot take what reaches it: {_first_line(error)}") from error
+        if isinstance(result, Tensor):
+            self.shapes[n] = tuple(result.shape)
+        return result
+
+
+def _shapes(graph: fx.GraphModule, image: Tensor) -> dict[fx.Node, Shape]:
+    recorder = _Recorder(graph)
+    with torch.inference_mode():
+        recorder.run(image)
+    return recorder.shapes
+
+
+def _check(graph: fx.GraphModule, shapes: dict[fx.Node, Shape], classes: int) -> None:
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            raise BuildError(f"a net's weights must be in layers, but {plain(node)!r} is a tensor of its own")
+    result = _result(graph)
+    shape = shapes.get(result) if isinstance(result, fx.Node) else None
+    if shape != (2, classes):
+        got = f"[N, {', '.join(map(str, shape[1:]))}]" if shape else f"a {type(result).__name__}"
+        raise BuildError(f"a net must give logits [N, {classes}], one for each class of the data, but gives {got}")
+    called: set[str] = set()
+    for node in module_nodes(graph):
+        if str(node.target) in called and _has_weights(module_of(graph, node)):
+            raise BuildError(f"each call must have a layer of its own, but {plain(node)!r} is called twice")
+        called.add(str(node.target))
+
+
+def _result(graph: fx.GraphModule) -> Any:
+    return next(node for node in graph.graph.nodes if node.op == "output").args[0]
+
+
+def _drop_softmax(graph: fx.GraphModule) -> nn.Module | None:
+    """Take a softmax or log-softmax off the end and return it."""
+    last = cast(fx.Node, _result(graph))
+    module = module_of(graph, last) if last.op == "call_module" else None
+    if not isinstance(module, nn.Softmax | nn.LogSoftmax):
+        return None
+    last.replace_all_uses_with(cast(fx.Node, last.args[0]))
+    graph.graph.erase_node(last)
+    graph.recompile()
+    return module
+
+
+def _units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[fx.Node, str]:
+    """The unit of each node."""
+    nodes = module_nodes(graph)
+    units = {node: PREPARE for node in nodes if str(node.target).startswith("prepare.")}
+    layers = [node for node in nodes if _is_layer(module_of(graph, node))]
+    if not layers or not isinstance(module_of(graph, layers[0]), nn.Conv2d):
+        what = f"{plain(layers[0])!r} is a {type(module_of(graph, layers[0])).__name__}" if layers else "there is none"
+        raise BuildError(f"the first layer of a net must be a Conv2d, but {what}")
+    units |= dict.fromkeys(nodes[: nodes.index(layers[0])], PREPARE)
+    units |= dict.fromkeys(_stem(graph, layers[0], shapes), STEM)
+    units |= dict.fromkeys(_head(graph, layers[-1], shapes), HEAD)
+    body = [node for node in nodes if node not in units]
+    sizes = sorted({_pixels(shapes[n]) for n in body if n in layers and _pixels(shapes[n]) > 1}, reverse=True)
+    if not sizes:
+        raise BuildError("a net must have a convolution between its first and its last layer, but has none to compress")
+    for node in body:
+        pixels = _pixels(shapes[node])
+        source = next((s for s in node.all_input_nodes if str(units.get(s)).startswith("stage")), None)
+        if pixels == 1 and source is not None:  # a gate belongs to the map that it looks at
+            units[node] = units[source]
+        else:
+            rank = next((i for i, size in enumerate(sizes) if size <= pixels), len(sizes) - 1)
+            units[node] = f"stage{min(rank, MAX_STAGES - 1) + 1}"
+    return units
+
+
+def _stem(graph: fx.GraphModule, first: fx.Node, shapes: dict[fx.Node, Shape]) -> list[fx.Node]:
+    """The first layer with its norm and activation."""
+    found = [first]
+    while len(found[-1].users) == 1:
+        (reader,) = found[-1].users
+        if reader.op != "call_module" or len(reader.all_input_nodes) != 1 or shapes[reader] != shapes[first]:
+            break
+        if _is_layer(module_of(graph, reader)):
+            break
+        found.append(reader)
+    return found
+
+
+def _head(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shape]) -> list[fx.Node]:
+    """The chain of layers to the output from the first that makes points of maps, or from the last with weights."""
+    chain: list[fx.Node] = []
+    node = _result(graph)
+    while isinstance(node, fx.Node) and node.op == "call_module" and len(node.all_input_nodes) == 1:
+        if chain and len(node.users) > 1:
+            break
+        chain.insert(0, node)
+        (node,) = node.all_input_nodes
+    for at, node in enumerate(chain):
+        (source,) = node.all_input_nodes
+        makes_points = _pixels(shapes[node]) == 1 < _pixels(shapes[source])
+        if node is last or (makes_points and not _has_weights(module_of(graph, node))):
+            return chain[at:]
+    return [last]
+
+
+def _renamed(graph: fx.GraphModule, units: dict[fx.Node, str]) -> fx.GraphModule:
+    renamed, names = fx.GraphModule(nn.Module(), fx.Graph()), set[str]()
+    values: dict[fx.Node, fx.Node] = {}
+    for node in graph.graph.nodes:
+        if node.op != "call_module":
+            values[node] = renamed.graph.node_copy(node, values.__getitem__)
+            continue
+        name = f"{units[node]}.{plain(node).removeprefix('prepare.')}"
+        module = module_of(graph, node)
+        if name in names:  # it has no weights; each call gets one of its own
+            module = copy.deepcopy(module)
+        while name in names:
+            name += "_"
+        names.add(name)
+        renamed.add_submodule(name, module)
+        inputs = fx.map_arg(node.args, cast(Callable[[fx.Node], Any], values.__getitem__))
+        values[node] = renamed.graph.call_module(name, cast(Any, inputs))
+    renamed.recompile()
+    return renamed.eval()
+
+
+def plain(node: fx.Node) -> str:
+    """The layer's name in the net from outside."""
+    return str(node.target).removeprefix("net.")
+
+
+def _pixels(shape: Shape) -> int:
+    return shape[2] * shape[3] if len(shape) == 4 else 1
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return _has_weights(module) and not isinstance(module, (*NORMS, nn.PReLU))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,0 +1,118 @@
+"""Whether several small kernels are predicted faster than the one that they replace: the roofline, layer by layer."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from hw_profiles._base import HardwareProfile, LatencyModel
+from nas.costs import Kernel
+from nas.latency.roofline import kernel_us
+
+Map = tuple[int, int]
+"""Height and width; (1, 1) for the vector that a linear layer reads."""
+
+ASSUMED = LatencyModel(
+    fixed_us=0,
+    floor_us=2.0,
+    efficiency={"conv": 0.5, "pointwise": 0.55, "depthwise": 0.15, "linear": 0.2},
+    relative_error=1.0,
+    source="fitted by eye to single layers in ONNX Runtime 1.31 on one core of a Zen 4 server: benchmarks/low_rank.py",
+)
+"""For devices without constants of their own."""
+
+
+def pays(layer: nn.Module, parts: Iterable[nn.Module], size: Map, profile: HardwareProfile) -> bool:
+    """Whether the parts, run one after the other, take fewer multiply-accumulates than the layer, and less time.
+
+    Both are predicted at the device's widest precision, so that a net and its twin in other bits keep the same layers.
+
+    Args:
+        layer: a convolution or a linear layer.
+        parts: such layers.
+        size: of the map that the layer reads.
+        profile: of the target; without a latency model `ASSUMED` stands in.
+    """
+    if profile.latency is None:
+        profile = replace(profile, latency=ASSUMED)
+    before, after = kernels([layer], size, profile), kernels(parts, size, profile)
+    is_less = sum(kernel.macs for kernel in after) < sum(kernel.macs for kernel in before)
+    return is_less and sum(kernel_us(k, profile) for k in after) < sum(kernel_us(k, profile) for k in before)
+
+
+def kernels(layers: Iterable[nn.Module], size: Map, profile: HardwareProfile) -> list[Kernel]:
+    """One kernel for each of the convolutions and linear layers in a row, the first of which reads a map of `size`."""
+    found: list[Kernel] = []
+    for layer in layers:
+        kernel, size = _kernel(layer, size, bits=max(profile.precisions))
+        found.append(kernel)
+    return found
+
+
+def map_sizes(net: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Map]:
+    """The size of the map that each convolution and linear layer reads, by its name; the last one where it has several.
+
+    The net is run once, in eval mode, on one image.
+    """
+    found: dict[str, Map] = {}
+
+    def note(name: str) -> object:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            size = inputs[0].shape[2:]
+            found[name] = (int(size[0]), int(size[1])) if len(size) == 2 else (1, 1)
+
+        return hook
+
+    layers = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    was_training = net.training
+    handles = [module.register_forward_pre_hook(note(name)) for name, module in layers]  # type: ignore[arg-type]
+    try:
+        with torch.inference_mode():
+            net.eval()(torch.zeros(1, *input_shape))
+    finally:
+        net.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _kernel(layer: nn.Module, size: Map, *, bits: int) -> tuple[Kernel, Map]:
+    """The layer's kernel on one map, and the size of the map that it writes."""
+    weight = layer.get_parameter("weight")
+    out, inner = weight.shape[:2]
+    groups = 1
+    if isinstance(layer, nn.Conv2d):
+        inner, groups = layer.in_channels, layer.groups
+        written, kind = _written(layer, size), _kind(layer)
+    else:
+        written, kind = size, "linear"
+    kernel = Kernel(
+        name="",
+        kind=kind,
+        macs=weight.numel() * math.prod(written),
+        input_bytes=inner * math.prod(size) * bits // 8,
+        output_bytes=out * math.prod(written) * bits // 8,
+        weight_bytes=weight.numel() * bits // 8,
+        bits=bits,
+        in_channels=inner,
+        out_channels=out,
+        groups=groups,
+    )
+    return kernel, written
+
+
+def _kind(layer: nn.Conv2d) -> str:
+    if layer.groups == 1:
+        return "pointwise" if layer.kernel_size == (1, 1) else "conv"
+    return "depthwise" if layer.groups == layer.in_channels else "grouped"
+
+
+def _written(layer: nn.Conv2d, size: Map) -> Map:
+    with torch.device("meta"):
+        probe = nn.Conv2d(
+            1, 1, layer.kernel_size, layer.stride, layer.padding, layer.dilation  # type: ignore[arg-type]
+        )  # fmt: skip
+        height, width = probe(torch.empty(1, 1, *size)).shape[2:]
+    return int(height), int(width)

@@ -1,0 +1,206 @@
+"""A net that someone already has, as a search space of one architecture: only its compression is searched.
+
+`--model` names a published net (`nas.zoo`) or a Python factory `package.module:function`. A net from outside is traced,
+its layers are put into units (`nas._units`), and its stages can be built narrower: every group of coupled channels of a
+stage keeps the same share.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas import registry
+from nas._units import PREPARE, Prepare, in_units, is_in_units
+from nas.compressors._channels import couple
+from nas.compressors._narrow import narrowed, segments
+from nas.config import SearchConfig
+from nas.data._base import FaceData
+from nas.errors import CandidateError, ConfigError
+from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
+from search_spaces._leaf import Normalise
+
+MEAN, STD = 127.5, 64.0
+"""Of pixels, as the nets of our search spaces normalise them."""
+
+
+class Given(SearchSpace):
+    """One net, whose stages may be built narrower. The net it was made with is copied, never changed.
+
+    `build` gives the net with the weights it came with: the narrow forms hold the first channels of each group.
+
+    Args:
+        name: what it is called in candidates and tables.
+        net: with the children `prepare`, `stem`, stages and `head`, from images [N, *input_shape] to logits.
+        input_shape: (C, H, W) of the images.
+        channel_multiple: grid of the channel counts.
+
+    Raises:
+        CandidateError: the net's channels cannot be followed; the layer is named, with the reason.
+    """
+
+    def __init__(self, name: str, net: nn.Module, *, input_shape: tuple[int, int, int], channel_multiple: int) -> None:
+        self.name, self._net = name, net
+        self._input_shape, self._multiple = input_shape, channel_multiple
+        self.stages = tuple(unit for unit, _ in net.named_children() if unit not in (PREPARE, STEM, HEAD))
+        self._units = _units_of_groups(net, channels=input_shape[0])
+        groups: list[tuple[str, int]] = []
+
+        def noted(layer: str, width: int) -> int:
+            groups.append((self._units.get(layer, STEM), width))
+            return width
+
+        narrowed(net, channels=input_shape[0], keep=noted)
+        # A stage in which no channel can leave has a width that no sparsity changes.
+        self._widths = {s: max((w for unit, w in groups if unit == s), default=1) for s in self.stages}
+
+    def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
+        """None: the architecture stays."""
+        return ()
+
+    def seeds(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+        """The net itself, so that it is tried first in each setting that the compressors want tried."""
+        return ({},)
+
+    def decode(self, picked: Mapping[str, Value]) -> Architecture:
+        """Always the same."""
+        return {"model": self.name}
+
+    def widths(self, architecture: Architecture) -> dict[str, int]:
+        """The widest group of channels of each stage that may shrink."""
+        return dict(self._widths)
+
+    def build(
+        self,
+        architecture: Architecture,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        widths: Mapping[str, int] | None = None,
+    ) -> nn.Module:
+        """A copy of the net. With narrower widths every group of a stage keeps that share, on the target's grid."""
+        kept = {**self._widths, **(widths or {})}
+        if kept == self._widths:
+            return copy.deepcopy(self._net)
+
+        def keep(layer: str, width: int) -> int:
+            unit = self._units.get(layer, STEM)
+            if unit not in kept or kept[unit] == self._widths[unit]:
+                return width
+            steps = round(width * kept[unit] / self._widths[unit] / self._multiple)
+            return min(width, max(1, steps) * self._multiple)
+
+        return narrowed(self._net, channels=self._input_shape[0], keep=keep)
+
+
+def _units_of_groups(net: nn.Module, *, channels: int) -> dict[str, str]:
+    """Each layer that writes a group to the unit that decides over it: the first of its layers' outside the stem."""
+    coupling = couple(net, channels=channels)
+    order = [layer.name for layer in coupling.layers]
+    found = {name: name.split(".")[0] for name in order}
+    for signature in segments(coupling):
+        names = sorted((name for name, _ in signature), key=order.index)
+        units = [name.split(".")[0] for name in names]
+        if units[0] == STEM:
+            found[names[0]] = next((unit for unit in units if unit != STEM), STEM)
+    return found
+
+
+def open_model(config: SearchConfig, data: FaceData, *, channel_multiple: int) -> Given:
+    """The net that a configuration names, with its given weights if there are any, for this data.
+
+    Raises:
+        UserError: there is no such model, its weights do not fit, or it cannot be compressed; in one line.
+    """
+    word, shape = str(config.model), data.input_shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        net = _made(word, shape, len(data.classes), config)
+    try:
+        if config.weights is not None:
+            load_weights(net, config.weights)
+        net = _prepared(net, config, data)
+        return Given(word, net, input_shape=shape, channel_multiple=channel_multiple)
+    except CandidateError as error:
+        raise ConfigError(f"model {word} cannot be compressed: {error}") from None
+
+
+def _made(word: str, shape: tuple[int, int, int], classes: int, config: SearchConfig) -> nn.Module:
+    """The net with its own weights, as its factory or the zoo makes it."""
+    channels, height, width = shape
+    size = (config.input_size, config.input_size) if config.input_size else (height, width)
+    wanted: dict[str, Any] = {"input_shape": (channels, *size), "classes": classes, "num_classes": classes}
+    if ":" not in word:
+        net: nn.Module = registry.load("model", word).build(input_shape=wanted["input_shape"], classes=classes)
+        return net.eval()
+    make = registry.factory(word)
+    try:
+        made = make(**_known_to(make, wanted))
+    except Exception as error:  # it is someone else's code
+        raise ConfigError(f"factory {word} must build a net, but raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"factory {word} must return a torch.nn.Module, but returned {type(made).__name__}")
+    return made.cpu().float().eval()
+
+
+def _known_to(make: Callable[..., Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that a factory names."""
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: value for name, value in wanted.items() if name in parameters}
+
+
+def _prepared(net: nn.Module, config: SearchConfig, data: FaceData) -> nn.Module:
+    """The net in units, behind what makes of the data's images what it wants."""
+    channels, *size = data.input_shape
+    resize = config.input_size if config.input_size and [config.input_size] * 2 != size else None
+    mean, std = config.mean if config.mean is not None else MEAN, config.std if config.std is not None else STD
+    if is_in_units(net):
+        if resize or config.mean is not None or config.std is not None:
+            own = next((m for m in net.get_submodule(PREPARE).modules() if isinstance(m, Normalise)), None)
+            if own is not None:
+                mean = config.mean if config.mean is not None else own.mean
+                std = config.std if config.std is not None else own.std
+            net.add_module(PREPARE, Prepare(size=resize, mean=mean, std=std, repeat=1))
+        return net.eval()
+    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
+    repeat = 3 if first is not None and channels == 1 and first.in_channels == 3 else 1
+    prepare = Prepare(size=resize, mean=mean, std=std, repeat=repeat)
+    return in_units(net, prepare, input_shape=data.input_shape, classes=len(data.classes))
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Fill a net from a state dict, itself or under the key `state_dict`; nothing but tensors is unpickled.
+
+    Raises:
+        ConfigError: there is no such file, it holds more than tensors, or its tensors are not the net's.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ConfigError(f"weights must be a state dict, but {path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # pickle and zip errors share no base
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"weights must be a state dict that torch.load(weights_only=True) reads, but {path} is not: {reason}; "
+            "save it with torch.save(net.state_dict(), path)"
+        ) from None
+    state = found.get("state_dict", found) if isinstance(found, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ConfigError(f"weights must be a state dict, but {path} holds a {type(found).__name__} of something else")
+    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}  # from nn.DataParallel
+    own = net.state_dict()
+    for name in sorted(set(own) ^ set(state)):
+        where = "the net only" if name in own else "the file only"
+        raise ConfigError(f"weights must be those of the net, but {name!r} is in {where} ({path})")
+    for name, tensor in state.items():
+        if own[name].shape != tensor.shape:
+            shapes = f"{list(own[name].shape)} in the net and {list(tensor.shape)} in {path}"
+            raise ConfigError(f"weights must be those of the net, but {name!r} is {shapes}")
+    net.load_state_dict(state)

@@ -1,0 +1,1 @@
+"""Criteria for which channels stay when a net is pruned: one file each."""

@@ -1,0 +1,144 @@
+"""What a lesson is: a loss that a net learns from its teachers' answers to the training images."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nas.errors import ConfigError
+
+Floats = npt.NDArray[np.float32]
+Wants = Literal["logits", "attention", "features"]
+"""What a lesson needs of its teachers: answers, attention maps of their stages too, or features of their middle."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Level:
+    """What one layer of a teacher holds of every training image.
+
+    Attributes:
+        scale: the layer's side as a share of the input's, 0..1.
+        values: [N, C, h, w] float16, pooled and averaged with their mirror images.
+    """
+
+    scale: float
+    values: npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Teacher:
+    """One teacher's answers.
+
+    Attributes:
+        logits: [N, K] for the training images, in order.
+        weight: share of this teacher among all, 0..1.
+        levels: of its layers, shallow ones first; empty where it has none or none are needed.
+    """
+
+    logits: Floats
+    weight: float
+    levels: tuple[Level, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Teaching:
+    """What all teachers say, and how much it counts.
+
+    Several teachers are averaged as probabilities at the temperature: for the divergence of Hinton et al. that has the
+    gradient of the weighted mean of the teachers' losses, and it costs what one teacher costs.
+
+    Attributes:
+        teachers: at least one; their weights sum to 1.
+        temperature: logits are divided by it; above 0.
+        alpha: share of the teachers in the loss, 0..1; the labels have the rest.
+    """
+
+    teachers: Sequence[Teacher]
+    temperature: float
+    alpha: float
+
+    def __len__(self) -> int:
+        return len(self.teachers[0].logits)
+
+    def shares(self, temperature: float) -> Tensor:
+        """The teachers' probabilities [N, K] float32 at a temperature; rows sum to 1."""
+        parts = [t.weight * torch.from_numpy(t.logits).double().div(temperature).softmax(1) for t in self.teachers]
+        return torch.stack(parts).sum(0).float()
+
+
+class Pupil(nn.Module, ABC):
+    """One net's learning in one training. Its parameters, if it has any, are trained along and then forgotten."""
+
+    @abstractmethod
+    def gather(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What was taught of these rows of the split [B], each [B, ...] float; mixed images mix it in equal shares."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor, taught: tuple[Tensor, ...]) -> Tensor:
+        """The loss of a batch, a scalar.
+
+        Args:
+            logits: [B, K] of the net, float32.
+            targets: [B, K] shares of the labels, rows sum to 1.
+            taught: from `gather`, mixed as the images were.
+        """
+
+    def close(self) -> None:
+        """Let go of the net. Called once, after the last step."""
+
+
+class Lesson(ABC):
+    """One way to learn from teachers. Stateless."""
+
+    name: str
+    wants: Wants = "logits"
+
+    @abstractmethod
+    def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
+        """What `net` learns with in one training.
+
+        Args:
+            teaching: the teachers' answers.
+            net: in eval mode, on its device; it may be hooked until `Pupil.close`.
+            images: a few [B, C, H, W] on the same device, to look at the net's maps with.
+
+        Raises:
+            BuildError: the net has no maps that the lesson needs.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """A lesson with its teachers: all that a training needs to know.
+
+    Attributes:
+        lesson: how to learn.
+        teaching: from whom.
+        about: the same in words, for records and files.
+    """
+
+    lesson: Lesson
+    teaching: Teaching
+    about: str = ""
+
+    def pupil(self, net: nn.Module, images: Tensor, *, faces: int) -> Pupil:
+        """What `net` learns with in one training on a split of so many faces.
+
+        Raises:
+            ConfigError: the teachers' answers are for another number of faces.
+            BuildError: the net has no maps that the lesson needs.
+        """
+        if len(self.teaching) != faces:
+            raise ConfigError(
+                f"the teachers must have answered all {faces} training images, but there are {len(self.teaching)} "
+                "answers; make them for the split that is learned from"
+            )
+        training = net.training
+        pupil = self.lesson.pupil(self.teaching, net.eval(), images).to(images.device)
+        net.train(training)
+        return pupil

@@ -1,0 +1,33 @@
+"""The common form of lessons that need answers only: labels and teachers share the loss."""
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from nas.lessons._base import Pupil, Teaching
+from nas.lessons._losses import cross_entropy
+
+
+class SoftPupil(Pupil):
+    """(1 - alpha) cross entropy with the labels + alpha times what `taught_loss` finds."""
+
+    shares: Tensor
+
+    def __init__(self, teaching: Teaching, temperature: float | None = None) -> None:
+        super().__init__()
+        self.alpha = teaching.alpha
+        self.temperature = teaching.temperature if temperature is None else temperature
+        self.register_buffer("shares", teaching.shares(self.temperature), persistent=False)
+
+    def gather(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The teachers' probabilities [B, K]."""
+        return (self.shares.index_select(0, rows),)
+
+    def loss(self, logits: Tensor, targets: Tensor, taught: tuple[Tensor, ...]) -> Tensor:
+        """See `Pupil.loss`."""
+        by_labels = cross_entropy(logits, targets).mean()
+        return (1 - self.alpha) * by_labels + self.alpha * self.taught_loss(logits, targets, taught[0])
+
+    @abstractmethod
+    def taught_loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        """The loss that the teachers' probabilities [B, K] give, a scalar."""

@@ -1,0 +1,32 @@
+"""Logits with a temperature: Hinton et al., "Distilling the knowledge in a neural network", 2015.
+
+https://arxiv.org/abs/1503.02531. The loss is (1 - alpha) cross entropy + alpha T^2 KL(teacher || student), both
+softened by T in the second term; T^2 keeps the size of its gradient.
+"""
+
+from torch import Tensor, nn
+
+from nas.lessons._base import Lesson, Pupil, Teaching
+from nas.lessons._losses import divergence
+from nas.lessons._soft import SoftPupil
+
+
+class LogitsPupil(SoftPupil):
+    """Learns the softened probabilities."""
+
+    def taught_loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        """T^2 times the mean divergence."""
+        return self.temperature**2 * divergence(logits, shares, self.temperature).mean()
+
+
+class Logits(Lesson):
+    """Knowledge distillation from softened answers."""
+
+    name = "logits"
+
+    def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
+        """See `Lesson.pupil`; any net will do."""
+        return LogitsPupil(teaching)
+
+
+LESSON = Logits()

@@ -1,0 +1,1 @@
+"""Published nets, rebuilt from their specifications: one module each, ending with `MODEL`."""

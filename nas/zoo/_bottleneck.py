@@ -1,0 +1,34 @@
+"""The inverted bottleneck of MobileNetV2 and V3: 1x1 up, depthwise, gates if any, 1x1 down, plus x where it fits."""
+
+from torch import nn
+
+from search_spaces._ops import Residual, conv_bn_act, named
+
+
+def bottleneck(
+    width_in: int,
+    width: int,
+    *,
+    inner: int,
+    stride: int,
+    kernel: int = 3,
+    activation: type[nn.Module] = nn.ReLU6,
+    gates: nn.Module | None = None,
+) -> nn.Module:
+    """[N, width_in, H, W] to [N, width, ceil(H/stride), ceil(W/stride)]; no 1x1 up where `inner` is `width_in`."""
+    body = named(
+        up=None if inner == width_in else conv_bn(width_in, inner, 1, activation=activation),
+        dw=conv_bn(inner, inner, kernel, stride=stride, groups=inner, activation=activation),
+        gates=gates,
+        down=conv_bn_act(inner, width, 1, activation=None),
+    )
+    return Residual(body) if stride == 1 and width_in == width else body
+
+
+def conv_bn(
+    width_in: int, width: int, kernel: int, *, stride: int = 1, groups: int = 1, activation: type[nn.Module]
+) -> nn.Module:
+    """Convolution without bias, batch norm and any activation."""
+    layer = conv_bn_act(width_in, width, kernel, stride=stride, groups=groups, activation=None)
+    layer.add_module("act", activation())
+    return layer

@@ -1,0 +1,78 @@
+"""Nets of published cells: normal cells, two reduction cells at one and two thirds, each reading the two before it."""
+
+from collections import defaultdict
+
+from torch import Tensor, nn
+
+from nas.zoo._base import pixels
+from search_spaces._cells import Cell, CellStage
+from search_spaces._ends import head, stem
+from search_spaces._genotype import Genotype, places
+
+STAGES = ("stage1", "stage2", "stage3")
+STEM = 3
+"""The stem's width as a multiple of the cells', as in the papers' nets for CIFAR."""
+NOTES = (
+    "Each convolution is followed by batch norm and activation, where the paper activates first; a skip with stride 2 "
+    "is one 1x1 convolution with stride 2, where the paper joins two of half the width: as many weights, one kernel "
+    "instead of five. No auxiliary head and no drop path. Reads as many channels as the images have."
+)
+
+
+class CellNet(nn.Module):
+    """Images [N, C, H, W] to logits [N, classes]."""
+
+    def __init__(self, *, prepare: nn.Module, stem: nn.Module, stages: dict[str, CellStage], head: nn.Module) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.stem = stem
+        self.stages = tuple(stages)
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+        self.head = head
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Shape [N, classes]; `image` holds raw pixel values."""
+        outputs = [self.stem(self.prepare(image))]
+        for name in self.stages:
+            outputs = self.get_submodule(name)(outputs)
+        logits: Tensor = self.head(outputs[-1])
+        return logits
+
+
+def cell_net(
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    normal: Genotype,
+    reduce: Genotype,
+    cells: int,
+    width: int,
+    stem_stride: int = 2,
+) -> nn.Module:
+    """The net of a genotype.
+
+    Args:
+        input_shape: (C, H, W) of the images.
+        classes: how many logits.
+        normal: nodes of the normal cell, edges as [op, source].
+        reduce: nodes of the reduction cell.
+        cells: how many, the two reductions included.
+        width: channels of a node before the first reduction; doubled at each.
+        stem_stride: 1 as in the papers, 2 quarters the multiply-accumulates.
+    """
+    genotypes = {"normal": normal, "reduce": reduce}
+    maps = [STEM * width]
+    stages: dict[str, list[Cell]] = defaultdict(list)
+    for place in places(cells, genotypes=genotypes, stages=STAGES):
+        genotype, nodes = genotypes[place.kind], width << STAGES.index(place.stage)
+        reduces = place.kind == "reduce"
+        cell = Cell(genotype, place.plugs, widths_in=tuple(maps), width=nodes, reduces=reduces, activation="relu")
+        stages[place.stage].append(cell)
+        maps.append(len(genotype) * nodes)
+    return CellNet(
+        prepare=pixels(input_shape),
+        stem=stem(input_shape[0], STEM * width, stride=stem_stride, activation="relu"),
+        stages={name: CellStage(members) for name, members in stages.items()},
+        head=head(maps[-1], classes),
+    )

@@ -1,0 +1,52 @@
+"""ResNets of basic blocks (He et al. 2015, https://arxiv.org/abs/1512.03385) in their form for small images."""
+
+from torch import nn
+
+from nas.zoo._base import chain
+from search_spaces._ends import head
+from search_spaces._ops import Residual, conv_bn_act, named, shortcut_of
+
+SOURCE = "https://arxiv.org/abs/1512.03385"
+NOTES = (
+    "The stem is a 3x3 convolution without stride and without pooling, as in the paper's nets for CIFAR; projection "
+    "shortcuts. Reads as many channels as the images have."
+)
+
+
+def resnet(
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    width: int = 16,
+    stages: int = 4,
+    blocks: int = 1,
+    stem_stride: int = 1,
+) -> nn.Module:
+    """The net; its depth is 2 + 2 * stages * blocks.
+
+    Args:
+        input_shape: (C, H, W) of the images.
+        classes: how many logits.
+        width: channels of the stem and the first stage; doubled at each further stage.
+        stages: each but the first halves the map.
+        blocks: of two 3x3 convolutions, in each stage.
+        stem_stride: 2 quarters the multiply-accumulates.
+    """
+    stem = conv_bn_act(input_shape[0], width, 3, stride=stem_stride, activation="relu")
+    body: list[nn.Module] = []
+    channels = width
+    for stage in range(stages):
+        out, parts = width << stage, {}
+        for i in range(blocks):
+            parts[f"block{i}"] = _block(channels, out, stride=2 if stage and i == 0 else 1)
+            channels = out
+        body.append(named(**parts))
+    return chain(input_shape, stem=stem, stages=body, head=head(channels, classes))
+
+
+def _block(width_in: int, width: int, *, stride: int) -> nn.Module:
+    body = named(
+        first=conv_bn_act(width_in, width, 3, stride=stride, activation="relu"),
+        second=conv_bn_act(width, width, 3, activation=None),
+    )
+    return Residual(body, shortcut=shortcut_of(width_in, width, stride), activation="relu")

@@ -1,0 +1,46 @@
+"""mini_XCEPTION and its narrower form (Arriaga et al. 2017, https://arxiv.org/abs/1710.07557)."""
+
+from torch import nn
+
+from nas.zoo._base import chain
+from search_spaces._ops import Residual, conv, conv_bn_act, named
+
+SOURCE = "https://arxiv.org/abs/1710.07557"
+NOTES = (
+    "Gives logits, the softmax is added at the export. Max pooling pads one row on both sides, where Keras pads even "
+    "maps at the right and bottom only. Images keep their size (64x64 in the paper)."
+)
+
+
+def xception(
+    *, input_shape: tuple[int, int, int], classes: int, stem: tuple[int, int], widths: tuple[int, ...]
+) -> nn.Module:
+    """Two 3x3 convolutions without padding, then residual modules of two separable convolutions and a max pooling.
+
+    Args:
+        input_shape: (C, H, W) of the images.
+        classes: how many logits.
+        stem: channels of the two first convolutions.
+        widths: channels of each module.
+    """
+    first = named(first=_valid(input_shape[0], stem[0]), second=_valid(stem[0], stem[1]))
+    stages = [_module(before, width) for before, width in zip((stem[1], *widths), widths, strict=False)]
+    last = nn.Conv2d(widths[-1], classes, 3, padding=1)
+    head = named(conv=last, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+    return chain(input_shape, stem=first, stages=stages, head=head)
+
+
+def _valid(width_in: int, width: int) -> nn.Module:
+    convolution = nn.Conv2d(width_in, width, 3, bias=False)
+    return named(conv=convolution, bn=nn.BatchNorm2d(width), act=nn.ReLU())
+
+
+def _module(width_in: int, width: int) -> nn.Module:
+    body = named(
+        dw1=conv(width_in, width_in, 3, groups=width_in),
+        pw1=conv_bn_act(width_in, width, 1, activation="relu"),
+        dw2=conv(width, width, 3, groups=width),
+        pw2=conv_bn_act(width, width, 1, activation=None),
+        pool=nn.MaxPool2d(3, 2, padding=1),
+    )
+    return Residual(body, shortcut=conv_bn_act(width_in, width, 1, stride=2, activation=None))

@@ -1,0 +1,64 @@
+"""MobileNetV2 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381) with strides for small faces.
+
+The stem and the second stage keep the map's size, so that 48x48 ends at 6x6 instead of 2x2.
+"""
+
+from torch import nn
+
+from nas.zoo._base import Published, ZooModel, chain, divisible
+from nas.zoo._bottleneck import bottleneck, conv_bn
+from search_spaces._ops import named
+
+TABLE = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 2), (6, 160, 3, 1), (6, 320, 1, 1))
+"""Expansion, width, blocks and first stride of each stage."""
+
+
+def mobilenet_v2(
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    width: float = 1.0,
+    stem_stride: int = 1,
+    head_width: int | None = None,
+) -> nn.Module:
+    """The net.
+
+    Args:
+        input_shape: (C, H, W) of the images.
+        classes: how many logits.
+        width: multiplier of all channels but the head's, rounded to multiples of 8.
+        stem_stride: 2 quarters the multiply-accumulates.
+        head_width: channels of the last 1x1 convolution; None for 1280, or more when `width` is above 1.
+    """
+    channels = divisible(32 * width)
+    stem = conv_bn(input_shape[0], channels, 3, stride=stem_stride, activation=nn.ReLU6)
+    stages: list[nn.Module] = []
+    for expansion, base, blocks, first in TABLE:
+        out, parts = divisible(base * width), {}
+        for i in range(blocks):
+            stride = first if i == 0 else 1
+            parts[f"block{i}"] = bottleneck(channels, out, inner=channels * expansion, stride=stride)
+            channels = out
+        stages.append(named(**parts))
+    last = divisible(1280 * max(1.0, width)) if head_width is None else head_width
+    head = named(
+        conv=conv_bn(channels, last, 1, activation=nn.ReLU6), pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(),
+        dropout=nn.Dropout(0.2), linear=nn.Linear(last, classes),
+    )  # fmt: skip
+    return chain(input_shape, stem=stem, stages=stages, head=head)
+
+
+MODEL = ZooModel(
+    name="mobilenet_v2",
+    make=mobilenet_v2,
+    source="https://arxiv.org/abs/1801.04381",
+    notes=(
+        "Strides 1 (stem) and 1, 1, 2, 2, 2, 1, 1 (stages) for 48x48, where the paper has 2 and 1, 2, 2, 2, 1, 2, 1 "
+        "for 224x224; the weights have the same shapes. Reads as many channels as the images have."
+    ),
+    published_params=(
+        Published(params=3_504_872, input_shape=(3, 48, 48), classes=1000),
+        Published(params=696_000, input_shape=(1, 48, 48), classes=7, options={"width": 0.5}, tolerance=0.005),
+        Published(params=1_680_000, input_shape=(3, 48, 48), classes=1000, options={"width": 0.35}, tolerance=0.005),
+    ),
+)

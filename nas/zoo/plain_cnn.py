@@ -1,0 +1,47 @@
+"""A plain chain of 3x3 convolutions after VGG (Simonyan & Zisserman 2014, https://arxiv.org/abs/1409.1556)."""
+
+from itertools import pairwise
+
+from torch import nn
+
+from nas.zoo._base import Published, ZooModel, chain
+from search_spaces._ends import head
+from search_spaces._ops import conv_bn_act, named
+
+
+def plain_cnn(
+    *, input_shape: tuple[int, int, int], classes: int, widths: tuple[int, ...] = (32, 64, 128, 256)
+) -> nn.Module:
+    """For each width two convolutions and a 2x2 max pooling, then global pooling and one linear layer.
+
+    Args:
+        input_shape: (C, H, W) of the images.
+        classes: how many logits.
+        widths: channels of each stage; the first convolution of all is the stem.
+    """
+    stem = _conv(input_shape[0], widths[0])
+    stages = [named(conv2=_conv(widths[0], widths[0]), pool=nn.MaxPool2d(2))]
+    for before, width in pairwise(widths):
+        stages.append(named(conv1=_conv(before, width), conv2=_conv(width, width), pool=nn.MaxPool2d(2)))
+    return chain(input_shape, stem=stem, stages=[*stages], head=head(widths[-1], classes))
+
+
+def _conv(width_in: int, width: int) -> nn.Module:
+    return conv_bn_act(width_in, width, 3, activation="relu")
+
+
+MODEL = ZooModel(
+    name="plain_cnn",
+    make=plain_cnn,
+    source="https://arxiv.org/abs/1409.1556",
+    notes=(
+        "A small form of VGG with batch norm, four stages instead of five and one linear layer instead of three, as "
+        "works on FER2013 use it. Reads as many channels as the images have."
+    ),
+    published_params=(
+        Published(params=1_174_439, input_shape=(1, 48, 48), classes=7, tolerance=0.005),
+        Published(
+            params=295_000, input_shape=(1, 48, 48), classes=7, options={"widths": (16, 32, 64, 128)}, tolerance=0.01
+        ),
+    ),
+)

@@ -1,0 +1,14 @@
+"""tiny_XCEPTION: mini_XCEPTION with half the channels, by the same authors (https://arxiv.org/abs/1710.07557)."""
+
+from functools import partial
+
+from nas.zoo._base import Published, ZooModel
+from nas.zoo._xception import NOTES, SOURCE, xception
+
+MODEL = ZooModel(
+    name="tiny_xception",
+    make=partial(xception, stem=(5, 5), widths=(8, 16, 32, 64)),
+    source=SOURCE,
+    notes=f"{NOTES} The published code alone has it, the paper does not.",
+    published_params=(Published(params=17_574, input_shape=(1, 64, 64), classes=7),),
+)

@@ -1,0 +1,101 @@
+"""Every published net has its published size, and is traced, folded, pruned and exported as searched nets are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas.compressors._channels import couple
+from nas.export import check_parity, export, fold
+from nas.registry import load, names
+from nas.zoo._base import Published, ZooModel
+from search_spaces._base import HEAD, STEM
+
+MODELS = names("model")
+GIANT = 10_000_000
+"""Parameters above which a net takes seconds to build; one such net is exported, others are only counted."""
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> ZooModel:
+    found: ZooModel = load("model", request.param)
+    assert found.name == request.param
+    return found
+
+
+def _published() -> list[tuple[str, Published]]:
+    return [(name, fact) for name in MODELS for fact in load("model", name).published_params]
+
+
+def test_a_net_says_where_it_comes_from(model: ZooModel) -> None:
+    assert model.source.startswith("https://")
+    assert model.notes.endswith(".")
+    assert model.published_params
+
+
+@pytest.mark.parametrize(("name", "fact"), _published(), ids=lambda v: v if isinstance(v, str) else str(v.params))
+def test_the_number_of_weights_is_the_published_one(name: str, fact: Published) -> None:
+    with torch.device("meta"):
+        net = load("model", name).build(input_shape=fact.input_shape, classes=fact.classes, **fact.options)
+    params = sum(p.numel() for p in net.parameters())
+    assert params == pytest.approx(fact.params, rel=fact.tolerance, abs=0)
+
+
+def test_units_are_children_in_the_order_of_execution(model: ZooModel) -> None:
+    with torch.device("meta"):
+        net = model.build(input_shape=(1, 48, 48), classes=7)
+    units = [name for name, _ in net.named_children()]
+    stages = [f"stage{i}" for i in range(1, len(units) - 2)]
+    assert units == ["prepare", STEM, *stages, HEAD]
+
+
+@pytest.mark.parametrize("input_shape", [(1, 48, 48), (3, 64, 64)])
+def test_the_channels_of_every_layer_can_be_followed(model: ZooModel, input_shape: tuple[int, int, int]) -> None:
+    with torch.device("meta"):
+        net = model.build(input_shape=input_shape, classes=5)
+    weighted = {n for n, m in net.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
+    assert weighted <= {layer.name for layer in couple(net, channels=input_shape[0]).layers}
+
+
+@pytest.mark.parametrize("input_shape", [(1, 48, 48), (3, 64, 64)])
+def test_a_runtime_computes_from_the_file_what_torch_does(
+    model: ZooModel, input_shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    net = _small_enough(model, input_shape)
+    _settle_norms(net, input_shape)
+    pictures = np.random.default_rng(0).integers(0, 256, (4, *input_shape), dtype=np.uint8)
+    graph = fold(net, input_shape=input_shape)
+    path = tmp_path / "net.onnx"
+    export(graph, path, input_shape=input_shape, classes=tuple("abcde"), metadata={})
+    session = load("runtime", "onnxruntime").load(path)
+    try:
+        check_parity(graph, session, pictures, path=path)
+    finally:
+        session.close()
+
+
+def test_other_images_than_square_ones_are_accepted() -> None:
+    net = load("model", "resnet8").build(input_shape=(1, 40, 32), classes=3).eval()
+    assert net(torch.zeros(2, 1, 40, 32)).shape == (2, 3)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="depth"):
+        load("model", "resnet8").build(input_shape=(1, 48, 48), classes=3, depth=4)
+
+
+def _small_enough(model: ZooModel, input_shape: tuple[int, int, int]) -> torch.nn.Module:
+    with torch.device("meta"):
+        params = sum(p.numel() for p in model.build(input_shape=input_shape, classes=5).parameters())
+    options = {"width": 0.125} if params > GIANT else {}
+    torch.manual_seed(0)
+    return model.build(input_shape=input_shape, classes=5, **options)
+
+
+def _settle_norms(net: torch.nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Running statistics that are not those of a fresh net, so that folding has something to fold."""
+    pixels = torch.randint(0, 256, (3, *input_shape), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        net.train()(pixels.float())
+    net.eval()
