@@ -193,6 +193,13 @@ def test_another_model_of_the_target_is_refused(go: Callable[..., RunFolder], mo
         go(trials=2)
 
 
+def test_a_calibration_in_mid_run_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    go(trials=1)
+    monkeypatch.setattr(SEARCH, "fingerprint", lambda profile: "0123456789ab")
+    with pytest.raises(ConfigError, match="was started with another calibration of target jetson"):
+        go(trials=1)
+
+
 def test_energy_is_refused_in_one_line_before_anything_is_made(go: Callable[..., RunFolder], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="objective energy needs a target that measures it") as caught:
         go(objectives=("accuracy", "latency", "energy"))

@@ -198,3 +198,8 @@ def test_the_half_width_is_the_rank_that_covers_nineteen_in_twenty() -> None:
     errors = 1 / (1 + np.arange(1, 100) / 1000) - 1  # values 0.1 % to 9.9 % above the prediction
     assert half_width(errors) == pytest.approx(0.095)
     assert half_width(np.array([-0.9, 0.0])) == 1.0
+
+
+def test_a_curve_inside_a_convolution_adds_its_traffic_and_no_launch() -> None:
+    plain, fused = (parts(replace(CONV, operators=("nchwc.Conv", *more))) for more in ((), ("HardSwish",)))
+    assert fused == {**plain, "curve32.mbyte": pytest.approx(4e-6)}

@@ -8,7 +8,7 @@ from nas.costs import Costs, Kernel
 from nas.errors import ConfigError
 from nas.latency import roofline
 from nas.latency.learned import LearnedRoofline, learn
-from nas.latency.prediction import calibrated, calibration_path, predict, save_calibration
+from nas.latency.prediction import calibrated, calibration_path, fingerprint, layers_ms, predict, save_calibration
 
 PROFILE = PROFILES["jetson"]
 NET = Costs(
@@ -48,3 +48,22 @@ def test_what_is_no_calibration_is_refused_by_name(tmp_path: Path, text: str) ->
     calibration_path(PROFILE, folder=tmp_path).write_text(text)
     with pytest.raises(ConfigError, match=r"jetson-orin-nano.json must be a calibration .* calibrate again"):
         predict(NET, PROFILE, folder=tmp_path)
+
+
+def test_layers_go_by_the_calibration_too(tmp_path: Path) -> None:
+    by_profile = layers_ms(NET, PROFILE, folder=tmp_path)
+    assert by_profile == (("k", roofline.kernel_us(NET.kernels[0], PROFILE) / 1e3),)
+    save_calibration(model(), PROFILE, {}, folder=tmp_path)
+    ((name, learned),) = layers_ms(NET, PROFILE, folder=tmp_path)
+    assert name == "k"
+    assert 0 < learned <= predict(NET, PROFILE, folder=tmp_path).latency_ms
+
+
+def test_the_fingerprint_tells_calibrations_apart(tmp_path: Path) -> None:
+    assert fingerprint(PROFILE, folder=tmp_path) is None
+    save_calibration(model(), PROFILE, {"device": "one"}, folder=tmp_path)
+    first = fingerprint(PROFILE, folder=tmp_path)
+    save_calibration(model(), PROFILE, {"device": "the same prices"}, folder=tmp_path)
+    assert fingerprint(PROFILE, folder=tmp_path) == first
+    save_calibration(replace(model(), prices_us=tuple(2 * p for p in model().prices_us)), PROFILE, {}, folder=tmp_path)
+    assert fingerprint(PROFILE, folder=tmp_path) != first

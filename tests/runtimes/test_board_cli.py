@@ -8,8 +8,11 @@ from typer.testing import CliRunner, Result
 
 from nas import api
 from nas.cli import app
+from nas.costs import costs
 from nas.errors import ConfigError
+from nas.latency.prediction import predict
 from nas.runtimes._reference import reference_path
+from nas.targets import target
 from tests.runtimes.conftest import PlayedBoard
 
 
@@ -46,6 +49,40 @@ def test_a_board_is_added_listed_and_checked(board: PlayedBoard, folder: Path) -
     assert "ok TensorRT 10.3.0" in told
     assert "ok power mode 15W" in told
     assert re.search(r"ok reference network 0\.1000 ms \[0\.\d{4}, 0\.\d{4}\], drift \+0\.0%", told)
+
+
+def test_a_board_is_calibrated_and_predictions_say_so(
+    board: PlayedBoard, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas._calibration_sample.POOL", 1)
+    monkeypatch.setattr("nas.calibrate.BATCH", 12)
+    board.play(ms={**{f"candidate-{i}": 0.1 * i for i in range(1, 13)}, "*": 0.1})
+    add(board)
+    found = nas("targets", "calibrate", "mynano", "--nets", "12", "--space", "plain")
+    assert found.exit_code == 0, found.output
+    told = plain(found.stdout)
+    assert "mynano: learned from 12 nets" in told
+    assert re.search(r"2 nets held out: rank correlation -?\d\.\d+, mean error \d+\.\d%, within 10 % \d+%", told)
+    assert "12 of 12 nets measured" in found.stderr
+    assert (folder / "nas.calibration" / "mynano.json").exists()
+    assert "measured at board; calibrated on 12 nets" in plain(nas("targets").stdout)
+    predicted = predict(costs(reference_path()), target("mynano"))
+    assert "calibrated on 12 nets, median error" in predicted.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("jetson",), "must be this machine or a board that can be reached"),
+        (("cpu", "--nets", "3"), "needs 10 nets or more, but got 3"),
+        (("cpu", "--space", "nowhere"), "must be one of"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_one_line(folder: Path, words: tuple[str, ...], reason: str) -> None:
+    found = nas("targets", "calibrate", *words)
+    assert found.exit_code == 2
+    assert reason in found.stderr
+    assert found.stderr.strip().splitlines()[-1].startswith("nas: ")
 
 
 def test_files_are_stated_in_full_and_compared(board: PlayedBoard, folder: Path) -> None:
