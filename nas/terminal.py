@@ -228,7 +228,7 @@ def targets_table(profiles: Mapping[str, HardwareProfile], calibrations: Mapping
     for name, p in profiles.items():
         latency = f"predicted, +-{p.latency.relative_error:.0%}" if p.latency else "none published"
         model = calibrations.get(name)
-        learned = f"calibrated on {model.samples} nets, +-{model.half_width:.0%}" if model else ""
+        learned = f"calibrated, +-{model.half_width:.0%}" if model else ""
         if p.local or "ssh" in p.facts:
             latency = "measured here" if p.local else f"measured at {p.facts['ssh']}"
             latency += f"; {learned}" if learned else ""

@@ -65,7 +65,7 @@ def test_a_board_is_calibrated_and_predictions_say_so(
     assert re.search(r"2 nets held out: rank correlation -?\d\.\d+, mean error \d+\.\d%, within 10 % \d+%", told)
     assert "12 of 12 nets measured" in found.stderr
     assert (folder / "nas.calibration" / "mynano.json").exists()
-    assert "measured at board; calibrated on 12 nets" in plain(nas("targets").stdout)
+    assert re.search(r"mynano .* measured at board; calibrated, \+-\d+%", nas("targets").stdout)
     predicted = predict(costs(reference_path()), target("mynano"))
     assert "calibrated on 12 nets, median error" in predicted.notes[0]
 
