@@ -60,7 +60,7 @@ class SearchConfig(BaseModel):
         max_latency: upper limit in milliseconds on the target; text may carry a unit ("5ms").
         max_size: upper limit of the file in bytes; text may carry a unit ("500kB").
         min_accuracy: lower limit of the accuracy on the selection split, 0..1.
-        trials: stop after this many evaluated candidates.
+        trials: stop after this many evaluated candidates; 0 only trains and measures a given model as it is.
         budget: stop after this many seconds, training the front included; text may carry a unit ("30m").
         search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
@@ -102,7 +102,7 @@ class SearchConfig(BaseModel):
     max_latency: Milliseconds | None = None
     max_size: Bytes | None = None
     min_accuracy: float | None = Field(default=None, ge=0, le=1)
-    trials: int | None = Field(default=None, ge=1)
+    trials: int | None = Field(default=None, ge=0)
     budget: Seconds | None = None
     search_share: float = Field(default=0.6, gt=0, le=1)
     sampler: str = "tpe"
@@ -147,6 +147,8 @@ class SearchConfig(BaseModel):
         without = [name for name in MODEL_FIELDS if getattr(self, name) is not None]
         if self.model is None and without:
             raise ValueError(f"{without[0]} must come with a model, but there is none; try nas compress --model")
+        if self.model is None and self.trials == 0:
+            raise ValueError("trials must be at least 1, but got 0; only nas compress has something to do without any")
         if self.model is not None and "epochs" not in self.model_fields_set:
             object.__setattr__(self, "epochs", COMPRESS_EPOCHS)
         return self
