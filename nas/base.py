@@ -134,6 +134,8 @@ def _measured(
     net = free.build(candidate, candidate.widths)
     net.load_state_dict(state)
     blank = replace(free.blank(candidate, TRIAL, "base"), epochs=epochs)
+    if not epochs:  # given weights learned elsewhere
+        blank = replace(blank, teacher="")
     try:
         return free.finish(blank, net, clock)
     except CandidateError as error:

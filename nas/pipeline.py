@@ -627,7 +627,7 @@ class Evaluator:
     def blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
         """A record without figures, which counts as failed."""
         worker = f"{platform.node()}/{os.getpid()}"
-        taught = self.course if self._taught(len(self.config.rungs) if phase == "verified" else 0) else None
+        taught = self.course if self._taught(len(self.config.rungs) if phase != "search" else 0) else None
         return Record(
             trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker,
             teacher=taught.about if taught else "",
