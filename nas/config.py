@@ -148,7 +148,7 @@ class SearchConfig(BaseModel):
         if self.model is None and without:
             raise ValueError(f"{without[0]} must come with a model, but there is none; try nas compress --model")
         if self.model is None and self.trials == 0:
-            raise ValueError("trials must be at least 1, but got 0; only nas compress has something to do without any")
+            raise ValueError("trials: must be at least 1, but got 0; only nas compress has something to do without any")
         if self.model is not None and "epochs" not in self.model_fields_set:
             object.__setattr__(self, "epochs", COMPRESS_EPOCHS)
         return self

@@ -134,9 +134,10 @@ def show_front(console: Console, folder: RunFolder) -> None:
     """The front of a run, the search front beside the verified one, and who fell off."""
     records, objectives = folder.records(), folder.config.objectives
     members, base = front(records, objectives), uncompressed(records)
-    if base:
-        console.print(costs_table([("", base, r) for r in (base, *members)], named=False))
+    costs = costs_table([("", base, r) for r in (base, *members)], named=False) if base else None
     if not members:
+        if costs:
+            console.print(costs)
         failed = [r for r in records if r.status != "complete"]
         why = f"; the last one: {failed[-1].reason}" if failed else ""
         console.print(f"No candidate is complete and within the limits yet ({len(records)} tried{why}).")
@@ -145,7 +146,8 @@ def show_front(console: Console, folder: RunFolder) -> None:
     before = {r.key: r for r in latest(records, "search")} if verified else {}
     title = f"{'verified' if verified else 'search'} front"
     console.print(front_table(members, before=before, base=base, title=title, wide=console.width >= WIDE_FROM))
-    if base:
+    if base and costs:
+        console.print(costs)
         show_recall(console, base, members)
     for r in members:
         told = [text for text in (gain_words(r), settings_words(r.candidate), *r.notes) if text]

@@ -16,7 +16,19 @@ from nas.run import Run
 from nas.search import Status
 from tests.fake_runs import a_model, a_run, some_record
 
-COMMANDS = ("search", "compress", "pick", "export", "measure", "report", "table", "dashboard", "targets", "doctor", "data check")
+COMMANDS = (
+    "search",
+    "compress",
+    "pick",
+    "export",
+    "measure",
+    "report",
+    "table",
+    "dashboard",
+    "targets",
+    "doctor",
+    "data check",
+)
 
 
 @pytest.fixture
