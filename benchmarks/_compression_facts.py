@@ -28,7 +28,7 @@ from nas.runtimes._base import Runtime
 
 FACES = 64
 WITHIN = 1.5
-"""A factor holds if ours is at most this many times larger or smaller, and no loss where it was a clear gain."""
+"""A clear gain or loss holds if ours is on the same side of 1, and at most this many times larger or smaller."""
 CLEAR = 1.25
 """A speed-up from here on is a clear gain, and below its inverse a clear loss."""
 NO_GAIN = 1.1
@@ -121,7 +121,10 @@ class _Timing:
             net = self._net(word, **options)
             plain = self._file(net, "float")
             found = {form: self._speedup(self._file(net, form), plain) for form in ("ptq", "mixed")}
-            claim = f"INT8 makes {_words(word, options)} {published:g} times as fast"
+            name = _words(word, options)
+            claim = f"INT8 makes {name} {published:g} times as fast"
+            if _is_small(published):
+                claim = f"INT8 gains {name} little or nothing ({published:g} times as fast)"
             yield Fact(
                 claim=claim, source="measured before, per channel, all units",
                 holds=_agree(found["ptq"][0], published),
@@ -195,9 +198,14 @@ def _xception() -> Fact:
     )  # fmt: skip
 
 
+def _is_small(factor: float) -> bool:
+    return 1 / CLEAR < factor < CLEAR
+
+
 def _agree(found: float, published: float) -> bool:
-    same_side = 1 / CLEAR < published < CLEAR or (found > 1) == (published > 1)
-    return same_side and 1 / WITHIN <= found / published <= WITHIN
+    if _is_small(published):
+        return _is_small(found)
+    return (found > 1) == (published > 1) and 1 / WITHIN <= found / published <= WITHIN
 
 
 def _words(word: str, options: dict[str, Any]) -> str:
