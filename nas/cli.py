@@ -122,6 +122,7 @@ def search(
     alpha: Annotated[float | None, _flag("alpha", "Share of the teacher in the loss, 0..1.")] = None,
     distill_from: Annotated[str | None, _flag("distill_from", "final: front only; start: all of the search.")] = None,
     qat: Annotated[float | None, _flag("qat", "Share of the final epochs trained in 8 bits; 0 is none.")] = None,
+    qat_steps: Annotated[str | None, _flag("qat_steps", "Grids of 8 bits: calibrated, or learned as well.")] = None,
     epochs: Annotated[float | None, _flag("epochs", "Passes over the data in the search.")] = None,
     rungs: Annotated[str | None, _flag("rungs", "Shares of the epochs after which a candidate may stop.")] = None,
     final_epochs: Annotated[int | None, _flag("final_epochs", "Further passes for the front's members.")] = None,

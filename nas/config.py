@@ -67,6 +67,7 @@ class SearchConfig(BaseModel):
         compressors: what may be done to a net, in order; words of `nas.compressors`.
         qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
             leaves that out.
+        qat_steps: "calibrated" keeps the grids of that form, "learned" trains them too.
         teacher: who the nets learn from besides the labels: files, runs or `votes`, each with =WEIGHT if wanted; see
             `nas.teachers`.
         distill: how they learn from it; a word of `nas.lessons`.
@@ -114,6 +115,7 @@ class SearchConfig(BaseModel):
     distill_from: str = Field(default="final", pattern="^(final|start)$")
     prune_steps: int = Field(default=2, ge=1)
     qat: float = Field(default=0.15, ge=0, le=1)
+    qat_steps: str = Field(default="calibrated", pattern="^(calibrated|learned)$")
     epochs: float = Field(default=3.0, gt=0)
     rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
     final_epochs: int = Field(default=20, ge=0)

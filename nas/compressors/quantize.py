@@ -38,16 +38,9 @@ RELUS = (nn.ReLU, nn.ReLU6)
 
 
 class Quantize(Compressor):
-    """Genes `bits.<unit>` for the stem, each stage and the head.
-
-    Args:
-        learned_steps: whether `fine_tune` learns the grids along with the weights.
-    """
+    """Genes `bits.<unit>` for the stem, each stage and the head, and `calibration` where there are 8 bits."""
 
     name = "quantize"
-
-    def __init__(self, *, learned_steps: bool = False) -> None:
-        self.learned_steps = learned_steps
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """One gene per unit over the device's precisions, none where it has but one; and how 8 bits are calibrated."""
@@ -96,7 +89,7 @@ class Quantize(Compressor):
         graph = self.on_graph(graph, context)
         if 8 not in context.candidate.bits.values() or context.candidate.settings.get("nni_quantizer"):  # NNI trains it
             return graph
-        learn(graph, steps=self.learned_steps)
+        learn(graph, steps=context.learned_steps)
         fit(graph)
         freeze(graph)
         _round_half(graph, context.candidate.bits)
