@@ -1,5 +1,6 @@
 # make demo   installs into .venv and searches for a Jetson on the embedded faces
 # make test   installs what tests need and runs them all
+# make test-nni   the tests of what NNI does, with NNI, in an environment of its own: it wants older packages
 # make lint   ruff and mypy
 
 PYTHON ?= python3
@@ -8,10 +9,12 @@ DEMO ?= --target jetson
 PYTESTFLAGS ?=
 
 BIN := $(VENV)/bin
+NNI_VENV ?= .venv-nni
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+NNI_PIP := $(NNI_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c $(NNI_VENV)/constraints.txt
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-nni lint clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -21,13 +24,16 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTESTFLAGS)
 
+test-nni: $(NNI_VENV)/.installed
+	$(NNI_VENV)/bin/python -m pytest $(PYTESTFLAGS) -k nni tests/nni tests/test_nni.py tests/compressors tests/importance
+
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NNI_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.created:
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Python must be 3.11 or newer, but $(PYTHON) is not; type: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
@@ -46,4 +52,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-lint: $(VENV)/.installed
 	$(PIP) -e '.[dashboard,images,lint]'
+	touch $@
+
+$(NNI_VENV)/.installed: constraints.txt constraints-nni.txt pyproject.toml Makefile
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Python must be 3.11 or newer, but $(PYTHON) is not" >&2; exit 2; }
+	$(PYTHON) -m venv $(NNI_VENV)
+	grep -v '^filelock==' constraints.txt | cat - constraints-nni.txt > $(NNI_VENV)/constraints.txt
+	$(NNI_PIP) torch
+	$(NNI_PIP) -e '.[nni,test]'
 	touch $@

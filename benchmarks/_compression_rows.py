@@ -273,6 +273,7 @@ def speedup(
     found = gain(own, other)
     return {
         "speedup": found.speedup, "speedup_low": found.low, "speedup_high": found.high,
-        "speedup_p5": (other.p5_ms or 0.0) / (own.p5_ms or 1.0), "latency_ms": own.latency_ms, "p5_ms": own.p5_ms,
+        "speedup_p5": (other.p5_ms or 0.0) / (own.p5_ms or 1.0), "latency_ms": own.latency_ms,
+        "p5_ms": own.p5_ms, "twin_p5_ms": other.p5_ms,
         "measurement": asdict(own),
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """What compression does to nets of six families: accuracy, bytes, weights and latency, each read off the ONNX file.
 
     python -m benchmarks.compression --data fer2013.csv [--nets plain residual] [--rows ptq qat] [--epochs 1.0]
-        [--cache runs/compression-bench] [--teacher residual] [--json OUT.json] [--no-facts]
+        [--cache runs/compression-bench] [--teacher residual] [--json OUT.json] [--markdown] [--no-facts]
 
 Each family's net is trained once (`--epochs` scales all trainings), then every row compresses those weights; rows that
 train do so for a quarter of the net's epochs, and `longer` is the float net with as many more, for a fair comparison.
@@ -30,31 +30,33 @@ from nas.registry import load
 from nas.targets import target
 
 Row = dict[str, Any]
-HEADS = ("accuracy %", "points", "worst class", "kB", "packed kB", "non-zero", "MMAC", "ms", "times as fast", "by p5")
+HEADS = (
+    "net", "form", "accuracy %", "points", "worst class", "kB", "packed kB", "non-zero", "MMAC", "ms", "times as fast",
+    "by p5",
+)  # fmt: skip
 WIDTH = 180
 """Columns of the table when it is written to a file."""
 
 
-def table(rows: Sequence[Row], floats: Mapping[str, Row]) -> Table:
-    """One line a row; differences in points and factors against the float file of the same net."""
+def table(lines: Sequence[Sequence[str]]) -> Table:
+    """For a terminal."""
     found = Table(show_edge=False, pad_edge=False)
-    for head in ("net", "form"):
-        found.add_column(head, no_wrap=True)
-    for head in HEADS:
-        found.add_column(head, justify="right", no_wrap=True)
-    for row in rows:
-        if "accuracy" not in row:
-            continue
-        before = floats[row["net"]]
-        found.add_row(
-            row["net"], row["what"], f"{100 * row['accuracy']:.2f}",
-            f"{100 * (row['accuracy'] - before['accuracy']):+.2f}", worst_class(row["recall"], before["recall"]),
-            f"{row['size_bytes'] / 1e3:.0f}",
-            f"{row['packed_bytes'] / 1e3:.0f}", f"{row['nonzero_params']:,}", f"{row['macs'] / 1e6:.2f}",
-            f"{row['latency_ms']:.3f}", f"{row['speedup']:.2f} ({row['speedup_low']:.2f}-{row['speedup_high']:.2f})",
-            f"{row['speedup_p5']:.2f}",
-        )  # fmt: skip
+    for i, head in enumerate(HEADS):
+        found.add_column(head, justify="right" if i > 1 else "left", no_wrap=True)
+    for cells in lines:
+        found.add_row(*cells)
     return found
+
+
+def cells_of(row: Row, before: Row) -> list[str]:
+    """A row as text; differences in points and factors against the float file of the same net."""
+    return [
+        row["net"], row["what"], f"{100 * row['accuracy']:.2f}",
+        f"{100 * (row['accuracy'] - before['accuracy']):+.2f}", worst_class(row["recall"], before["recall"]),
+        f"{row['size_bytes'] / 1e3:.0f}", f"{row['packed_bytes'] / 1e3:.0f}", f"{row['nonzero_params']:,}",
+        f"{row['macs'] / 1e6:.2f}", f"{row['latency_ms']:.3f}",
+        f"{row['speedup']:.2f} ({row['speedup_low']:.2f}-{row['speedup_high']:.2f})", f"{row['speedup_p5']:.2f}",
+    ]  # fmt: skip
 
 
 def worst_class(recall: Mapping[str, float], before: Mapping[str, float]) -> str:
@@ -97,6 +99,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/compression-bench"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of training")
     parser.add_argument("--no-facts", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -114,7 +117,11 @@ def main() -> None:
         for form in args.rows:
             rows.append(bench.row(form))
             say(line(rows[-1]))
-    console.print(table(rows, plain))
+    lines = [cells_of(row, plain[row["net"]]) for row in rows if "accuracy" in row]
+    if args.markdown:
+        print("\n".join(f"| {' | '.join(cells)} |" for cells in (HEADS, ["---"] * len(HEADS), *lines)))
+    else:
+        console.print(table(lines))
     for row in rows:
         if remark(row, plain[row["net"]]):
             console.print(f"{row['net']}, {row['what']}: {remark(row, plain[row['net']])}", markup=False)

@@ -11,6 +11,7 @@ loses at most 0.5 points against `float`. Trained nets and finished rows are kep
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,10 @@ class Bench:
             fit(graph)
         if form.startswith("float"):
             return graph
-        quantize = type(load("compressor", "quantize"))
+        quantize, context = load("compressor", "quantize"), self.context()
         if form == PTQ:
-            return quantize().on_graph(graph, self.context())
-        return quantize(learned_steps=form == "QAT, learned steps").fine_tune(graph, self.context(), fit)
+            return quantize.on_graph(graph, context)
+        return quantize.fine_tune(graph, replace(context, learned_steps=form == "QAT, learned steps"), fit)
 
     def row(self, form: str, graph: fx.GraphModule) -> tuple[dict[str, Any], npt.NDArray[np.bool_]]:
         """Figures of the file of a graph, and which faces it names right."""

@@ -31,8 +31,8 @@ class Writer:
     """Collects nodes and initialisers of one ONNX graph.
 
     A value (a tensor in the graph) is named after the module that makes it. `half` holds the values in float16:
-    what is computed from such a value is float16 too, and constants follow (`constant(like=...)`). `opset` goes up where
-    an operation needs it.
+    what is computed from such a value is float16 too, and constants follow (`constant(like=...)`). `opset` goes up
+    where an operation needs it.
     """
 
     def __init__(self) -> None:

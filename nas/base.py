@@ -22,6 +22,8 @@ from nas.errors import CandidateError, ConfigError
 from nas.pipeline import Clock, Cycle, Evaluator, Start
 from nas.records import Record, RunFolder
 
+FINAL_STAGE = 1000
+"""Its training counts as final: with teachers, if there are any."""
 TRIAL = -1
 """Number of the uncompressed net in tables."""
 STATE, FACTS = "base/weights.pt", "base/origin.json"
@@ -30,30 +32,50 @@ PROBE_SPARSITY = 0.5
 """What a net must bear in every stage before anything is trained."""
 
 
-def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> Start:
-    """The weights that every candidate starts from, after making sure of the record of the uncompressed net.
+def check(evaluator: Evaluator) -> None:
+    """Refuse a net, or weights, before anything is spent on them: it is exported as it is and strongly compressed.
 
     Args:
         evaluator: whose space is the given net.
-        stop: asked before each training step; True ends the training of the net there.
 
     Raises:
         ConfigError: the net cannot be exported or pruned, its weights are not those that the run was started with, or
             there are none and no epochs to train it.
+    """
+    _facts(evaluator)
+    if (evaluator.folder.path / STATE).exists():
+        return
+    genes = evaluator.compression.choices(evaluator.space.stages)
+    narrow = {gene.name: PROBE_SPARSITY for gene in genes if gene.name.startswith("sparsity.")}
+    fewest = {gene.name: min(gene.options) for gene in genes if gene.name.startswith("bits.")}
+    try:
+        for picked in ({}, narrow | fewest):
+            evaluator.draft(evaluator.compression.decode(evaluator.space, picked))
+    except CandidateError as error:
+        raise ConfigError(f"model {evaluator.config.model} cannot be compressed: {error}") from None
+
+
+def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> Start:
+    """The weights that every candidate starts from, after making sure of the record of the uncompressed net.
+
+    Args:
+        evaluator: whose space is the given net; `check` has passed it.
+        stop: asked before each training step; True ends the training of the net there.
+
+    Raises:
+        ConfigError: the exported net does not compute what it should, or there is no time to train it.
     """
     folder, config = evaluator.folder, evaluator.config
     (folder.path / "base" / "checkpoints").mkdir(parents=True, exist_ok=True)
     candidate = evaluator.compression.decode(evaluator.space, {})
     clock = Clock()
     with folder.claim("base", wait=True):
-        facts = _facts(evaluator)
         if not (folder.path / STATE).exists():
-            _probe(evaluator, candidate)
             net, epochs = _trained(evaluator, candidate, clock, stop)
             beside = folder.path / f"{STATE}.{os.getpid()}"
             torch.save(net.state_dict(), beside)
+            folder.write(FACTS, json.dumps(_facts(evaluator) | {"epochs": epochs}, indent=1))
             beside.replace(folder.path / STATE)
-            folder.write(FACTS, json.dumps(facts | {"epochs": epochs}, indent=1))
         state: Mapping[str, Tensor] = torch.load(folder.path / STATE, weights_only=True)
         epochs = float(json.loads((folder.path / FACTS).read_text())["epochs"])
         if not any(r.phase == "base" for r in folder.records()):
@@ -81,17 +103,6 @@ def _named(digest: str | None) -> str:
     return "no weights" if digest is None else f"weights of digest {digest[:12]}"
 
 
-def _probe(evaluator: Evaluator, candidate: Candidate) -> None:
-    """Export the net untrained, as it is and strongly compressed, before anything is spent on it."""
-    narrow = {f"sparsity.{stage}": PROBE_SPARSITY for stage in candidate.widths}
-    fewest = {f"bits.{unit}": min(evaluator.profile.precisions) for unit in candidate.bits}
-    try:
-        for picked in ({}, narrow | fewest):
-            evaluator.draft(evaluator.compression.decode(evaluator.space, picked))
-    except CandidateError as error:
-        raise ConfigError(f"model {evaluator.config.model} cannot be compressed: {error}") from None
-
-
 def _trained(
     evaluator: Evaluator, candidate: Candidate, clock: Clock, stop: Callable[[], bool] | None
 ) -> tuple[nn.Module, float]:
@@ -105,7 +116,7 @@ def _trained(
     came = ends[rung - 1] if rung else 0.0
     while rung < len(ends) and not (stop is not None and stop()):
         what = f"the uncompressed net, part {rung + 1} of {len(ends)}"
-        cycle = Cycle(what=what, stage=-3 - rung, epochs=ends[rung] - came, had=came)
+        cycle = Cycle(what=what, stage=FINAL_STAGE + rung, epochs=ends[rung] - came, had=came)
         net, more = evaluator.train(candidate, net, cycle, clock, stop)
         came, rung = came + more, rung + 1
         if not (stop is not None and stop()):
@@ -123,6 +134,8 @@ def _measured(
     net = free.build(candidate, candidate.widths)
     net.load_state_dict(state)
     blank = replace(free.blank(candidate, TRIAL, "base"), epochs=epochs)
+    if not epochs:  # given weights learned elsewhere
+        blank = replace(blank, teacher="")
     try:
         return free.finish(blank, net, clock)
     except CandidateError as error:

@@ -122,6 +122,7 @@ def search(
     alpha: Annotated[float | None, _flag("alpha", "Share of the teacher in the loss, 0..1.")] = None,
     distill_from: Annotated[str | None, _flag("distill_from", "final: front only; start: all of the search.")] = None,
     qat: Annotated[float | None, _flag("qat", "Share of the final epochs trained in 8 bits; 0 is none.")] = None,
+    qat_steps: Annotated[str | None, _flag("qat_steps", "Grids of 8 bits: calibrated, or learned as well.")] = None,
     epochs: Annotated[float | None, _flag("epochs", "Passes over the data in the search.")] = None,
     rungs: Annotated[str | None, _flag("rungs", "Shares of the epochs after which a candidate may stop.")] = None,
     final_epochs: Annotated[int | None, _flag("final_epochs", "Further passes for the front's members.")] = None,
@@ -287,6 +288,21 @@ def report(
     console.print(f"\nreport   {written}", soft_wrap=True)
 
 
+@app.command(epilog="Example: nas table runs/teacher runs/student-a runs/student-b")
+@_told
+def table(
+    run: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN", help="Folders of runs; the newest if left out.")
+    ] = None,
+    runs: RunsPath = Path("runs"),
+) -> None:
+    """Show what the nets of runs cost: weights, bytes, MACs, accuracy, latency and frames per second."""
+    from nas import terminal
+
+    folders = [_folder(path, runs) for path in run] if run else [_folder(None, runs)]
+    terminal.show_costs(terminal.console(), folders)
+
+
 @app.command(epilog="Example: nas dashboard runs/synthetic-darts-jetson --port 8081")
 @_told
 def dashboard(
@@ -389,14 +405,15 @@ def data_check(
 ) -> None:
     """Count faces and classes, and look for copies within and across splits and for constant images."""
     from nas import terminal
+    from nas._tables import plain_table
     from nas.data_check import check
     from nas.datasets import load_data
 
     result = check(load_data(dataset, data, options=_pairs(data_option or [])))
     console = terminal.console()
-    console.print(terminal.plain_table(result.table()))
+    console.print(plain_table(result.table()))
     found = [(what, str(count)) for what, count in result.findings()]
-    console.print(terminal.plain_table([("found", "times"), *found]))
+    console.print(plain_table([("found", "times"), *found]))
     for note in (*result.notes, f"digest {result.digest}"):
         console.print(note, soft_wrap=True)
 

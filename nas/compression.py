@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx, nn
 
@@ -43,7 +43,11 @@ class Compression:
         wider = [bits for bits in self.profile.precisions if bits > INTEGER_BITS]
         if INTEGER_BITS not in candidate.bits.values() or not wider:
             return None
-        return candidate.in_float(min(wider))
+        twin = replace(candidate.in_float(min(wider)), settings={})
+        settings: dict[str, Value] = {}
+        for member in self.members:  # what only changed the 8-bit units falls away
+            settings.update(member.settle(candidate.settings, twin))
+        return replace(twin, settings=settings)
 
     def reshapes(self, candidate: Candidate) -> bool:
         """Whether the candidate's net changes its shape half-way through its first training."""
@@ -81,3 +85,7 @@ class Compression:
         for member in self.members:
             graph = member.on_graph(graph, context) if fit is None else member.fine_tune(graph, context, fit)
         return graph
+
+    def notes(self, graph: fx.GraphModule, candidate: Candidate) -> tuple[str, ...]:
+        """What a reader of the figures of this graph's file has to know."""
+        return tuple(note for member in self.members for note in member.notes(graph, candidate))

@@ -60,13 +60,14 @@ class SearchConfig(BaseModel):
         max_latency: upper limit in milliseconds on the target; text may carry a unit ("5ms").
         max_size: upper limit of the file in bytes; text may carry a unit ("500kB").
         min_accuracy: lower limit of the accuracy on the selection split, 0..1.
-        trials: stop after this many evaluated candidates.
+        trials: stop after this many evaluated candidates; 0 only trains and measures a given model as it is.
         budget: stop after this many seconds, training the front included; text may carry a unit ("30m").
         search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
         compressors: what may be done to a net, in order; words of `nas.compressors`.
         qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
             leaves that out.
+        qat_steps: "calibrated" keeps the grids of that form, "learned" trains them too.
         teacher: who the nets learn from besides the labels: files, runs or `votes`, each with =WEIGHT if wanted; see
             `nas.teachers`.
         distill: how they learn from it; a word of `nas.lessons`.
@@ -102,7 +103,7 @@ class SearchConfig(BaseModel):
     max_latency: Milliseconds | None = None
     max_size: Bytes | None = None
     min_accuracy: float | None = Field(default=None, ge=0, le=1)
-    trials: int | None = Field(default=None, ge=1)
+    trials: int | None = Field(default=None, ge=0)
     budget: Seconds | None = None
     search_share: float = Field(default=0.6, gt=0, le=1)
     sampler: str = "tpe"
@@ -114,6 +115,7 @@ class SearchConfig(BaseModel):
     distill_from: str = Field(default="final", pattern="^(final|start)$")
     prune_steps: int = Field(default=2, ge=1)
     qat: float = Field(default=0.15, ge=0, le=1)
+    qat_steps: str = Field(default="calibrated", pattern="^(calibrated|learned)$")
     epochs: float = Field(default=3.0, gt=0)
     rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
     final_epochs: int = Field(default=20, ge=0)
@@ -147,6 +149,8 @@ class SearchConfig(BaseModel):
         without = [name for name in MODEL_FIELDS if getattr(self, name) is not None]
         if self.model is None and without:
             raise ValueError(f"{without[0]} must come with a model, but there is none; try nas compress --model")
+        if self.model is None and self.trials == 0:
+            raise ValueError("trials: must be at least 1, but got 0; only nas compress has something to do without any")
         if self.model is not None and "epochs" not in self.model_fields_set:
             object.__setattr__(self, "epochs", COMPRESS_EPOCHS)
         return self

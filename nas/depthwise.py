@@ -47,7 +47,7 @@ def is_slow(conv: nn.Conv2d) -> bool:
     depthwise = 1 < conv.groups == conv.out_channels and conv.in_channels in (conv.groups, 2 * conv.groups)
     known = square and same and depthwise and kernel % 2 == 1 and kernel > 1 and stride in (1, 2)
     quick_already = kernel == 3 and stride == dilation == 1 and conv.in_channels == conv.groups
-    return known and not quick_already and dilation in (1, 2) and conv.bias is None
+    return known and not quick_already and dilation in (1, 2)
 
 
 def _forward(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -57,9 +57,9 @@ def _forward(conv: nn.Conv2d, x: Tensor) -> Tensor:
         x, weight = x.to(dtype), weight.to(dtype)
     weight = weight.reshape(conv.in_channels, 1, *conv.kernel_size)
     y: Tensor = _Depthwise.apply(x, weight, conv.stride[0], conv.dilation[0])  # type: ignore[no-untyped-call]
-    if conv.in_channels == conv.groups:
-        return y
-    return y.view(len(y), conv.groups, 2, *y.shape[2:]).sum(2)
+    if conv.in_channels != conv.groups:
+        y = y.view(len(y), conv.groups, 2, *y.shape[2:]).sum(2)
+    return y if conv.bias is None else y + conv.bias.to(y.dtype)[:, None, None]
 
 
 class _Depthwise(torch.autograd.Function):

@@ -34,6 +34,7 @@ OPTIONAL = {
     "optuna-dashboard": ("dashboard", "`nas dashboard`"),
     "pillow": ("images", "data sets that are image files"),
     "nni": ("nni", "NNI's pruners and quantisers"),
+    "tensorly": ("lowrank", "low-rank convolutions"),
     "tensorrt": ("tensorrt", "engines on an NVIDIA device"),
     "pycuda": ("tensorrt", "engines on an NVIDIA device"),
 }

@@ -98,15 +98,13 @@ class Given(SearchSpace):
 
 
 def _units_of_groups(net: nn.Module, *, channels: int) -> dict[str, str]:
-    """Each layer that writes a group to the unit that decides over it: the first of its layers' outside the stem."""
+    """Each layer that writes a group to the unit that decides over it: that of the last layer which writes it too."""
     coupling = couple(net, channels=channels)
     order = [layer.name for layer in coupling.layers]
     found = {name: name.split(".")[0] for name in order}
     for signature in segments(coupling):
         names = sorted((name for name, _ in signature), key=order.index)
-        units = [name.split(".")[0] for name in names]
-        if units[0] == STEM:
-            found[names[0]] = next((unit for unit in units if unit != STEM), STEM)
+        found[names[0]] = names[-1].split(".")[0]
     return found
 
 

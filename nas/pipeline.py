@@ -50,7 +50,7 @@ QUICK_RUNS = 200
 FULL_RUNS = 400
 
 QAT_EXECUTION = Execution()
-"""Quantised training in plain float32: rounding to a grid must not be rounded again."""
+"""Quantised graphs are compared in plain float32: rounding to a grid must not be rounded again."""
 QAT_LR_SCALE = 0.05
 """Share of the peak learning rate in quantised training, which starts from trained weights."""
 
@@ -342,6 +342,7 @@ class Evaluator:
         name = f"models/{candidate.key}{suffix}.onnx"
         self.watch("compress, export")
         graph, notes = self._final_graph(record, net.eval(), clock, stop)
+        notes += self.compression.notes(graph, candidate)
         with ExitStack() as held:
             with clock("export"):
                 file = self._export(graph, self.folder.path / name, self._metadata(record))
@@ -506,7 +507,7 @@ class Evaluator:
         return Context(
             candidate=candidate, profile=self.profile, input_shape=self.data.input_shape,
             images=self.data.train.images[rows], labels=np.asarray(self.data.train.labels[rows], dtype=np.int64),
-            seed=self._seed(candidate, -2),
+            seed=self._seed(candidate, -2), learned_steps=self.config.qat_steps == "learned",
         )  # fmt: skip
 
     def _fit(
@@ -520,10 +521,8 @@ class Evaluator:
         quantised: bool = False,
     ) -> float:
         recipe = recipe_for(sum(p.numel() for p in net.parameters()))
-        if quantised:
-            execution, lr_scale = replace(QAT_EXECUTION, threads=self.threads), QAT_LR_SCALE
-        else:
-            execution, lr_scale = self._execution(candidate, net, recipe.batch_size, clock), cycle.lr_scale
+        execution = self._execution(candidate, net, recipe.batch_size, clock)
+        lr_scale = QAT_LR_SCALE if quantised else cycle.lr_scale
 
         def say(epoch: float, loss: float) -> None:
             self.watch(f"{cycle.what}: epoch {epoch:.1f} of {cycle.epochs:.1f}, loss {loss:.2f}")
@@ -627,7 +626,7 @@ class Evaluator:
     def blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
         """A record without figures, which counts as failed."""
         worker = f"{platform.node()}/{os.getpid()}"
-        taught = self.course if self._taught(len(self.config.rungs) if phase == "verified" else 0) else None
+        taught = self.course if self._taught(len(self.config.rungs) if phase != "search" else 0) else None
         return Record(
             trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker,
             teacher=taught.about if taught else "",

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from hw_profiles._base import HardwareProfile
-from nas.base import begin
+from nas.base import begin, check
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Compressor
@@ -161,19 +161,21 @@ class Searcher:
         return [dict(ChainMap(net, *setting)) for setting in settings for net in nets]
 
     def begin(self) -> None:
-        """Have a given model trained and measured as it is, for candidates to start from; then ask the teachers.
+        """Ask the teachers; have a given model trained and measured as it is, for candidates to start from.
 
         Raises:
             ConfigError: the model cannot be compressed, its weights or a teacher are not those the run was started
                 with, or no teacher has the layers that the lesson needs.
         """
         if self.config.model is not None:
-            self.evaluator = replace(self.evaluator, start=begin(self.evaluator, stop=self._clock(BASE_SHARE)))
-            self._phase = "search"
-            self._refresh()
+            check(self.evaluator)
         if self._classroom.sources:
             course = self._classroom.course(temperature=self.config.temperature, alpha=self.config.alpha)
             self.evaluator = replace(self.evaluator, course=course)
+        if self.config.model is not None:
+            self.evaluator = replace(self.evaluator, start=begin(self.evaluator, stop=self._clock(BASE_SHARE)))
+            self._phase = "search"
+            self._refresh()
 
     def search(self) -> None:
         """Ask and answer until the trials or the search's share of the time are spent; then leave no trial running."""

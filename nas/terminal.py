@@ -15,21 +15,19 @@ from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
 from nas._model_card import statement
-from nas.before_after import LOSS, changes, compression_ratio, losses, size_ratio, uncompressed
+from nas._tables import costs_table, front_table, plain_table, recall_table
+from nas.before_after import LOSS, losses, uncompressed
 from nas.doctor import Finding
 from nas.errors import MeasureError
 from nas.front import (
-    bits_words,
     fallen,
     front,
     gain_words,
     given_up,
-    host_measurement,
     latest,
     search_front,
     settings_words,
     verified_front,
-    widths_words,
 )
 from nas.latency.learned import LearnedRoofline
 from nas.measure import Measurement
@@ -44,8 +42,6 @@ QUIET_EVERY_S = 60.0
 
 WIDE_FROM = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""
-WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
-KINDS = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
 PHASES = {
     "base": "training the uncompressed net",
     "search": "searching",
@@ -138,8 +134,11 @@ def clock(seconds: float | None) -> str:
 def show_front(console: Console, folder: RunFolder) -> None:
     """The front of a run, the search front beside the verified one, and who fell off."""
     records, objectives = folder.records(), folder.config.objectives
-    members = front(records, objectives)
+    members, base = front(records, objectives), uncompressed(records)
+    costs = costs_table([("", base, r) for r in (base, *members)], named=False) if base else None
     if not members:
+        if costs:
+            console.print(costs)
         failed = [r for r in records if r.status != "complete"]
         why = f"; the last one: {failed[-1].reason}" if failed else ""
         console.print(f"No candidate is complete and within the limits yet ({len(records)} tried{why}).")
@@ -147,9 +146,9 @@ def show_front(console: Console, folder: RunFolder) -> None:
     verified = bool(verified_front(records, objectives))
     before = {r.key: r for r in latest(records, "search")} if verified else {}
     title = f"{'verified' if verified else 'search'} front"
-    base = uncompressed(records)
     console.print(front_table(members, before=before, base=base, title=title, wide=console.width >= WIDE_FROM))
-    if base:
+    if base and costs:
+        console.print(costs)
         show_recall(console, base, members)
     for r in members:
         told = [text for text in (gain_words(r), settings_words(r.candidate), *r.notes) if text]
@@ -171,10 +170,8 @@ def show_front(console: Console, folder: RunFolder) -> None:
 
 def show_recall(console: Console, base: Record, members: Sequence[Record]) -> None:
     """What compression did to each class, in points of recall, and a warning for each that lost too much."""
-    names = [change.name for change in changes(base, members[0])]
-    rows = [[str(r.trial), *(f"{change.points:+.1f}" for change in changes(base, r))] for r in members]
-    console.print("  recall by class, points gained or lost against the uncompressed net")
-    console.print(plain_table([["trial", *names], *rows]))
+    console.print("  recall by class, and points gained or lost against the uncompressed net")
+    console.print(recall_table(base, members))
     warned = [(r, lost) for r in members if (lost := losses(base, r))]
     for r, lost in warned:
         told = f"  [yellow]warning[/]: trial {r.trial} loses more than {100 * LOSS:.0f} points: "
@@ -183,32 +180,18 @@ def show_recall(console: Console, base: Record, members: Sequence[Record]) -> No
         console.print(f"  no class loses more than {100 * LOSS:.0f} points")
 
 
-def front_table(
-    members: Sequence[Record],
-    *,
-    before: Mapping[str, Record],
-    title: str,
-    wide: bool = True,
-    base: Record | None = None,
-) -> Table:
-    """Members of a front as a table.
-
-    Args:
-        members: one row each.
-        before: the search's record of each key, for comparison; empty where there is nothing to compare.
-        title: of the table.
-        wide: whether there is room for intervals, weights and bits too.
-        base: the uncompressed net, for a first row and for ratios.
-    """
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
-    columns = [_columns(r, before, base) for r in ([base, *members] if base else members)]
-    names = [name for name in columns[-1] if wide or name not in WIDE_ONLY]  # a search front has no test figures
-    for name in names:
-        left = name in {"kind", "bits"} or name.startswith("[")
-        table.add_column(name.replace("[", "\\["), justify="left" if left else "right", no_wrap=True)
-    for row in columns:
-        table.add_row(*(row[name] for name in names))
-    return table
+def show_costs(console: Console, folders: Sequence[RunFolder]) -> None:
+    """What the nets of one or several runs cost: of each the uncompressed net, if there is one, and the front."""
+    rows: list[tuple[str, Record | None, Record]] = []
+    for folder in folders:
+        records = folder.records()
+        base = uncompressed(records)
+        shown = [*([base] if base else []), *front(records, folder.config.objectives)]
+        rows += [(folder.path.name, base, r) for r in shown]
+    if rows:
+        console.print(costs_table(rows, named=len(folders) > 1))
+    else:
+        console.print("No candidate is complete and within the limits yet.")
 
 
 def show_pick(console: Console, picked: Pick) -> None:
@@ -298,42 +281,6 @@ def findings_table(findings: Iterable[Finding]) -> Table:
     for f in findings:
         table.add_row("[green]ok[/]" if f.ok else "[red]no[/]", f.name, Text(f.value), Text(f.advice))
     return table
-
-
-def plain_table(rows: Sequence[Sequence[str]]) -> Table:
-    """Rows of words, the first of them the header."""
-    table = Table(header_style="dim", box=None, pad_edge=False)
-    for i, head in enumerate(rows[0]):
-        table.add_column(head, justify="right" if i else "left")
-    for row in rows[1:]:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _columns(r: Record, before: Mapping[str, Record], base: Record | None) -> dict[str, str]:
-    """One row of the front's table: title to cell."""
-    ratios = {"R": compression_ratio(base, r), "R kB": size_ratio(base, r)} if base else {}
-    score, latency, host = r.score, r.latency, host_measurement(r)
-    searched = before.get(r.key) if r.phase != "base" else None
-    compared = {"in search": f"{searched.score.accuracy:.1%}" if searched and searched.score else "-"} if before else {}
-    return {
-        "trial": "base" if r.phase == "base" else str(r.trial),
-        "accuracy": f"[bold]{score.accuracy:.1%}[/]" if score else "-",
-        "[95 %]": f"{100 * score.low:.1f} to {100 * score.high:.1f}" if score else "-",
-        **compared,
-        **({"test": f"{r.test.accuracy:.1%}"} if r.test else {}),
-        "target ms": f"[bold]{latency.latency_ms:.3g}[/]" if latency else "-",
-        "[interval]": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
-        "kind": KINDS[latency.kind] if latency else "-",
-        "host ms": f"{host.p5_ms or host.latency_ms:.3g}" if host else "-",
-        "kB": f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
-        **{name: f"{ratio:.2f}" if ratio else "-" for name, ratio in ratios.items()},
-        "weights": f"{r.params:,}" if r.params else "-",
-        "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",
-        "channels": widths_words(r.candidate),
-        "bits": bits_words(r.candidate.bits),
-        "epochs": f"{r.epochs:.1f}",
-    }
 
 
 def _tested(members: Sequence[Record]) -> str:

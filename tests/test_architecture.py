@@ -42,7 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("nas.compressors._*", "nas.front", "nas.latency.prediction"),
     ("nas.importance._*",),
     ("nas.importance", "nas.importance.*"),
-    ("nas.compressors", "nas.compressors.*", "nas.pick", "nas.run", "nas._report_*"),
+    ("nas.compressors", "nas.compressors.*", "nas.pick", "nas.run", "nas._report_*", "nas._tables"),
     (
         "nas.compression",
         "nas.given",

@@ -17,9 +17,19 @@ from nas.search import Status
 from tests.fake_runs import a_model, a_run, some_record
 
 COMMANDS = (
-    "search", "compress", "pick", "export", "measure", "report", "dashboard", "targets", "targets calibrate", "doctor",
+    "search",
+    "compress",
+    "pick",
+    "export",
+    "measure",
+    "report",
+    "table",
+    "dashboard",
+    "targets",
+    "targets calibrate",
+    "doctor",
     "data check",
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -65,6 +75,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "cpu", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
         "--teacher", "votes", "--teacher", "best.onnx=3", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
         "--distill-from", "start", "--compressors", "quantize,low_rank", "--prune-steps", "3", "--qat", "0.5",
+        "--qat-steps", "learned",
     ]  # fmt: skip
     found = run.invoke(app, ["search", *flags])
     assert found.exit_code == 0, found.output
@@ -76,6 +87,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "threads": 1, "device": "cpu", "storage": "sqlite:///x.db", "runs": Path("elsewhere"), "name": "mine",
         "teacher": ("votes", "best.onnx=3"), "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
         "distill_from": "start", "compressors": ("quantize", "low_rank"), "prune_steps": 3, "qat": 0.5,
+        "qat_steps": "learned",
         **dict.fromkeys(("model", *MODEL_FIELDS)),  # of nas compress
     }  # fmt: skip
 

@@ -33,6 +33,19 @@ def test_same_output_and_gradients_as_torch(
         assert torch.allclose(a, b)
 
 
+def test_a_bias_is_added_and_learned() -> None:
+    module = nn.Conv2d(6, 6, 5, padding=2, groups=6).double()
+    assert is_slow(module)
+    x = torch.randn(2, 6, 9, 9, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    wanted = module(x)
+    with quick_gradients(module):
+        got = module(x)
+    assert torch.allclose(got, wanted)
+    parameters = tuple(module.parameters())
+    pairs = zip(*(torch.autograd.grad(y.square().sum(), parameters) for y in (got, wanted)), strict=True)
+    assert all(torch.allclose(a, b) for a, b in pairs)
+
+
 def test_autocast_computes_in_bfloat16_and_learns_in_fp32() -> None:
     module = conv(8, 5, 1, 1)
     x = torch.rand(2, 8, 10, 10).contiguous(memory_format=torch.channels_last)
@@ -58,7 +71,6 @@ def test_only_what_is_slow_and_known_is_replaced() -> None:
         nn.Conv2d(8, 8, 5, padding=2, groups=4, bias=False),
         nn.Conv2d(8, 8, 5, padding=1, groups=8, bias=False),
         nn.Conv2d(8, 8, (5, 3), padding=(2, 1), groups=8, bias=False),
-        nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=True),
         nn.Conv2d(8, 8, 5, padding="same", groups=8, bias=False),
         nn.Conv2d(1, 1, 3, padding=1, bias=False),
     ):

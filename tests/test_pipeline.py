@@ -36,6 +36,7 @@ SMALL: dict[str, Value] = {
     "stage4.depth": 0, "stage4.width": 8, "stage4.block": "dense", "stage4.down": "none",
 }  # fmt: skip
 RUNGS = (0.25, 0.5, 1.0)
+Make = Callable[..., Evaluator]
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +105,24 @@ def fields_of(record: Record) -> dict[str, Any]:
     """What two evaluations of one candidate must share: all but clocks and processes."""
     fields: dict[str, Any] = json.loads(record.to_json())
     return {k: v for k, v in fields.items() if k not in ("host", "seconds", "worker", "finished")}
+
+
+@pytest.mark.parametrize("decomposition", ["tucker", "cp"])
+def test_zeros_in_a_factorised_and_pruned_net_outlast_each_training(make: Make, decomposition: str) -> None:
+    compressors = ("prune_structured", "low_rank", "prune_unstructured", "quantize")
+    evaluator = make(target="cpu", compressors=compressors)
+    genes = {"rank.stage2": 0.5, "rank.stage3": 0.5, "decomposition": decomposition, "sparsity.stage2": 0.25}
+    wanted = {"zeros.stage2": 0.75, "zeros.stage3": 0.9, "zeros_scope": "layer"}
+    candidate = evaluator.compression.decode(evaluator.space, SMALL | genes | wanted)
+    draft = evaluator.draft(candidate)
+    record = evaluate(evaluator, candidate)
+    verified = evaluator.verify(record, epochs=1)[-1]
+    assert [(r.status, r.reason) for r in (record, verified)] == [("complete", "")] * 2
+    full = evaluator.draft(evaluator.compression.decode(evaluator.space, SMALL | wanted))
+    assert record.params == verified.params == draft.costs.params < full.costs.params
+    fresh_biases = record.nonzero_params - draft.costs.nonzero_params  # zero before any training
+    assert 0 <= fresh_biases < 200
+    assert record.nonzero_params == verified.nonzero_params < 0.6 * record.params
 
 
 @pytest.mark.parametrize("bits", [32, 16, 8])
@@ -253,6 +272,7 @@ def test_a_pruned_candidate_learns_wide_first_and_ships_slim(
         for widths in (candidate.widths, between, candidate.pruned)
     ]
     assert [t.params for t in trainings] == sizes
+    assert len({t.seed for t in trainings}) == 3, "each part sees the faces in another order"
     unpruned = evaluate(make("other"), promote=never)
     assert record.params is not None
     assert unpruned.params is not None

@@ -29,6 +29,7 @@ class Context:
         labels: their classes [N].
         seed: of everything random.
         shapes_only: whether the net's weights are fresh, and what is made of them will be overwritten or never read.
+        learned_steps: whether quantised training learns the grids along with the weights.
     """
 
     candidate: Candidate
@@ -38,6 +39,7 @@ class Context:
     labels: npt.NDArray[np.int64]
     seed: int = 0
     shapes_only: bool = False
+    learned_steps: bool = False
 
 
 class Compressor(ABC):
@@ -120,6 +122,10 @@ class Compressor(ABC):
     def fine_tune(self, graph: fx.GraphModule, context: Context, fit: Fit) -> fx.GraphModule:
         """Like `on_graph`, with leave to train the rewritten graph; members that gain nothing by it only rewrite."""
         return self.on_graph(graph, context)
+
+    def notes(self, graph: fx.GraphModule, candidate: Candidate) -> tuple[str, ...]:
+        """What a reader of the figures of this graph's file has to know, one sentence each."""
+        return ()
 
 
 def _nothing(progress: float) -> None:

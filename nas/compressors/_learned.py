@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch.func import functional_call
 
 from nas._fold import module_nodes, module_of
 from nas.compressors._fake_quant import WEIGHT_MAX, Cast, FakeQuant, QuantLayer, channel_scale
@@ -25,17 +25,18 @@ class LearnedGrid(Leaf):
     Args:
         grid: where it starts from; its zero point stays.
         log_step: shared logarithm of the step, where it is learned.
+        may_widen: whether a learned step may grow beyond the calibrated one.
     """
 
-    def __init__(self, grid: FakeQuant, *, log_step: nn.Parameter | None = None) -> None:
+    def __init__(self, grid: FakeQuant, *, log_step: nn.Parameter | None = None, may_widen: bool = True) -> None:
         super().__init__()
-        self.grid, self.log_step = grid, log_step
+        self.grid, self.log_step, self.widest = grid, log_step, math.inf if may_widen else grid.scale
         self.low, self.high = grid.low - grid.zero_point, grid.high - grid.zero_point
 
     @property
     def scale(self) -> float:
         """Width of one level now."""
-        return self.grid.scale if self.log_step is None else math.exp(float(self.log_step.detach()))
+        return self.grid.scale if self.log_step is None else min(math.exp(float(self.log_step.detach())), self.widest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; float32 whatever comes in, so that autocast does not round twice."""
@@ -71,9 +72,9 @@ class LearnedLayer(Leaf):
         if bias is not None:
             grid = scale.detach() * self.source.scale
             bias = bias + (torch.round(bias / grid) * grid - bias).detach()
-        if isinstance(layer, nn.Linear):
-            return F.linear(x, weight, bias)
-        return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+        found: Tensor = functional_call(layer, tensors, x)  # whatever form of forward pass the layer was given
+        return found
 
     def frozen(self) -> QuantLayer:
         """The layer as it is exported."""
@@ -105,19 +106,22 @@ class LearnedCast(Leaf):
 def learn(graph: fx.GraphModule, *, steps: bool) -> None:
     """Make a fake-quantised graph trainable, in place.
 
-    Weights that are exactly 0 stay so: whoever put them there wanted it.
+    Weights that are exactly 0 stay so: whoever put them there wanted it. Grids behind a ReLU6 do not widen, or runtimes
+    could no longer leave it out.
 
     Args:
         graph: from `Quantize.on_graph`.
         steps: learn the grids too.
     """
     logs: dict[str, nn.Parameter] = {}
+    capped = {module.group for node, module in _grids(graph) if _reads(graph, node, nn.ReLU6)}
     for node in module_nodes(graph):
         name, module = str(node.target), module_of(graph, node)
         if isinstance(module, FakeQuant):
             if steps and module.group not in logs:
                 logs[module.group] = nn.Parameter(torch.tensor(module.scale).log())
-            graph.set_submodule(name, LearnedGrid(module, log_step=logs.get(module.group)))
+            may_widen = module.group not in capped
+            graph.set_submodule(name, LearnedGrid(module, log_step=logs.get(module.group), may_widen=may_widen))
         elif isinstance(module, QuantLayer):
             source = cast(LearnedGrid, module_of(graph, node.all_input_nodes[0]))
             graph.set_submodule(name, LearnedLayer(module.layer, source, steps=steps))
@@ -136,6 +140,16 @@ def freeze(graph: fx.GraphModule) -> None:
         if isinstance(module, LearnedGrid | LearnedLayer | LearnedCast):
             graph.set_submodule(str(node.target), module.frozen())
     graph.recompile()
+
+
+def _grids(graph: fx.GraphModule) -> list[tuple[fx.Node, FakeQuant]]:
+    found = [(node, module_of(graph, node)) for node in module_nodes(graph)]
+    return [(node, module) for node, module in found if isinstance(module, FakeQuant)]
+
+
+def _reads(graph: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
+    source = node.all_input_nodes[0]
+    return source.op == "call_module" and isinstance(module_of(graph, source), kind)
 
 
 class _Keep:

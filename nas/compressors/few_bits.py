@@ -16,7 +16,7 @@ from hw_profiles._base import HardwareProfile
 from nas._fold import module_nodes, module_of
 from nas.candidate import Candidate
 from nas.compressors._base import Compressor, Context
-from nas.compressors._few_bits import BINARY, FOUR, TERNARY, FewBitLayer, Rounding, Weighted, rounded
+from nas.compressors._few_bits import BINARY, FOUR, PACKED_BITS, TERNARY, FewBitLayer, Rounding, Weighted, rounded
 from search_spaces._base import Choice, Value
 
 FULL = 32
@@ -99,6 +99,23 @@ class FewBits(Compressor):
                     layer.half().float()
         graph.recompile()
         return graph
+
+    def notes(self, graph: fx.GraphModule, candidate: Candidate) -> tuple[str, ...]:
+        """For each few-bit stage, what its weights would weigh packed; a scale takes four bytes."""
+        found = []
+        for gene, bits in candidate.settings.items():
+            kind, _, stage = gene.partition(".")
+            if kind != "weight_bits":
+                continue
+            unit = graph.get_submodule(stage)
+            layers = [m for m in unit.modules() if isinstance(m, Weighted)]
+            weights = sum(layer.weight.numel() for layer in layers)
+            packed = PACKED_BITS[int(bits)] * weights / 8 + 4 * sum(len(layer.weight) for layer in layers)
+            found.append(
+                f"{stage} has {weights:,} weights of {PACKED_BITS[int(bits)]:.3g} bits, {packed:,.0f} bytes if packed "
+                f"with their scales; no latency effect, for there are no kernels for them"
+            )
+        return tuple(found)
 
 
 def _layers(net: nn.Module, context: Context) -> Iterator[tuple[Weighted, int]]:

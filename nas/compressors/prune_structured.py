@@ -8,8 +8,6 @@ slim net was built with the widths that the genes leave.
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
 from hw_profiles._base import HardwareProfile
@@ -19,9 +17,10 @@ from nas.compressors._base import Compressor, Context
 from nas.compressors._channels import Coupling, Layer, couple
 from nas.compressors._narrow import kept, segments, shares, width_of
 from nas.errors import BuildError
+from nas.importance._base import Scores
+from nas.importance._norms import read, written
 from search_spaces._base import Choice, Value
 
-Scores = Mapping[str, npt.NDArray[np.float64]]
 Score = Callable[[Mapping[str, nn.Module]], tuple[Scores, Scores]]
 """Layers by name to the scores of the channels that each writes and reads."""
 
@@ -73,14 +72,19 @@ def scored_by(word: str, net: nn.Module, context: Context) -> Score:
     return score
 
 
-def transfer(wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int], score: Score) -> None:
+def magnitude(layers: Mapping[str, nn.Module]) -> tuple[Scores, Scores]:
+    """The scores of the criterion `l1`, which looks at nothing but the layers."""
+    return written(layers, order=1), read(layers, order=1)
+
+
+def transfer(wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int], score: Score = magnitude) -> None:
     """Fill the slim net, in place, with the wide net's most important channels; their order is kept.
 
     Args:
         wide: a trained net; it is not changed.
         slim: the same modules under the same names, with as many channels or fewer.
         input_shape: (C, H, W) of the images.
-        score: of the wide net's channels.
+        score: of the wide net's channels; those that it leaves out are ranked by `magnitude`.
 
     Raises:
         BuildError: the slim net is no narrower form of the wide one; the first layer that does not fit is named.
@@ -88,24 +92,25 @@ def transfer(wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, i
     coupling = couple(wide, channels=input_shape[0])
     targets = _targets(coupling.layers, slim)
     layers = {layer.name: layer.module for layer in coupling.layers}
-    gone = _gone(coupling, targets, worth(coupling, *score(layers)))
+    scores = worth(coupling, *magnitude(layers)) | worth(coupling, *score(layers))
+    gone = _gone(coupling, targets, scores)
     state: dict[str, Tensor] = {}
     for layer in coupling.layers:
         state.update({f"{layer.name}.{key}": part.cpu() for key, part in kept(layer, coupling, gone).items()})
     _load(slim, state)
 
 
-def worth(coupling: Coupling, written: Scores, read: Scores) -> dict[int, float]:
+def worth(coupling: Coupling, rows: Scores, columns: Scores) -> dict[int, float]:
     """The importance of each class of channels that is scored: higher stays.
 
     Args:
         coupling: of a net.
-        written: layer name to the scores of the channels that it writes.
-        read: the same for those that it reads.
+        rows: layer name to the scores of the channels that it writes.
+        columns: the same for those that it reads.
     """
     total: dict[int, float] = {}
     for layer in coupling.layers:
-        for ids, scores in ((layer.writes, written.get(layer.name)), (layer.reads, read.get(layer.name))):
+        for ids, scores in ((layer.writes, rows.get(layer.name)), (layer.reads, columns.get(layer.name))):
             if ids is None or scores is None:
                 continue
             shares = scores / (float(scores.mean()) or 1.0)

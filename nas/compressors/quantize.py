@@ -1,8 +1,8 @@
 """Bits per unit: 8 (integers between Q/DQ nodes), 16 (float16 between casts) or 32, chosen for each unit on its own.
 
 Post-training, calibrated on training images. Nodes are placed so that ONNX Runtime and TensorRT fuse them: at every
-tensor that an integer kernel reads or writes, but not between a convolution or addition and the ReLU that only it
-feeds. Pools, flattening and transposing keep their input's grid; a concatenation's inputs share its output's grid
+tensor that an integer kernel reads or writes, but not between a convolution or addition and the ReLU or ReLU6 that only
+it feeds. Pools, flattening and transposing keep their input's grid; a concatenation's inputs share its output's grid
 (TensorRT asks for it), but for uint8 only where both are non-negative or neither is: a ReLU vanishes into its producer
 only if 0 is the lowest level. Without VNNI instructions x86 kernels may saturate; the parity gate would show it.
 
@@ -33,19 +33,14 @@ from search_spaces._leaf import Add, Concat, SwapAxes
 CALIBRATION, CLOSEST = "calibration", "mse"
 KEEPS_GRID = (nn.MaxPool2d, nn.Flatten, SwapAxes)
 FUSES_RELU = (nn.Conv2d, nn.Linear, Add)
+RELUS = (nn.ReLU, nn.ReLU6)
+"""ReLU6 too: no level of a grid calibrated behind it lies above 6, so the clipping is the rounding's own."""
 
 
 class Quantize(Compressor):
-    """Genes `bits.<unit>` for the stem, each stage and the head.
-
-    Args:
-        learned_steps: whether `fine_tune` learns the grids along with the weights.
-    """
+    """Genes `bits.<unit>` for the stem, each stage and the head, and `calibration` where there are 8 bits."""
 
     name = "quantize"
-
-    def __init__(self, *, learned_steps: bool = False) -> None:
-        self.learned_steps = learned_steps
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """One gene per unit over the device's precisions, none where it has but one; and how 8 bits are calibrated."""
@@ -94,7 +89,7 @@ class Quantize(Compressor):
         graph = self.on_graph(graph, context)
         if 8 not in context.candidate.bits.values() or context.candidate.settings.get("nni_quantizer"):  # NNI trains it
             return graph
-        learn(graph, steps=self.learned_steps)
+        learn(graph, steps=context.learned_steps)
         fit(graph)
         freeze(graph)
         _round_half(graph, context.candidate.bits)
@@ -170,7 +165,7 @@ def _vanishes(graph: fx.GraphModule, node: fx.Node, inside: set[fx.Node]) -> boo
     if not isinstance(module_of(graph, node), FUSES_RELU) or len(node.users) != 1:
         return False
     reader = next(iter(node.users))
-    return reader in inside and isinstance(module_of(graph, reader), nn.ReLU)
+    return reader in inside and isinstance(module_of(graph, reader), RELUS)
 
 
 def _is_logits(node: fx.Node) -> bool:

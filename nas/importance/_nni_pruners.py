@@ -23,10 +23,10 @@ SPARSITY = 0.5
 """NNI asks how much shall go; its numbers do not depend on it."""
 AGP_SPARSITY = 0.9
 AGP_TIMES = 8
-AGP_STEPS = 4
+AGP_STEPS = 2
 """Training steps between two of AGP's masks."""
 AGP_RATE = 0.01
-SLIM_STEPS = 16
+SLIM_STEPS = 8
 SLIM_PENALTY = 1e-2
 
 

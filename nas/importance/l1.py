@@ -1,15 +1,12 @@
-"""Sums of absolute weights (Li et al. 2017, https://arxiv.org/abs/1608.08710), over all layers that lose a channel.
-
-A channel also costs the weights that read it, so these count as well (the group norm of DepGraph, Fang et al. 2023,
-https://arxiv.org/abs/2301.12900).
-"""
+"""Sums of absolute weights (Li et al. 2017, https://arxiv.org/abs/1608.08710), over all layers that lose a channel."""
 
 from collections.abc import Mapping
 
 from torch import nn
 
 from nas.compressors._base import Context
-from nas.importance._base import Importance, Scores, incoming, numbers, outgoing
+from nas.importance._base import Importance, Scores
+from nas.importance._norms import read, written
 
 
 class L1(Importance):
@@ -18,14 +15,12 @@ class L1(Importance):
     name = "l1"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
-        """The norm of each row; norms' scales count as rows of one number."""
-        found = {name: outgoing(layer) for name, layer in layers.items()}
-        return {name: numbers(rows.norm(p=1, dim=1)) for name, rows in found.items() if rows is not None}
+        """Of all layers with weights."""
+        return written(layers, order=1)
 
     def score_inputs(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
-        """The norm of each column."""
-        found = {name: incoming(layer) for name, layer in layers.items()}
-        return {name: numbers(columns.norm(p=1, dim=1)) for name, columns in found.items() if columns is not None}
+        """Of convolutions and linear layers."""
+        return read(layers, order=1)
 
 
 IMPORTANCE = L1()

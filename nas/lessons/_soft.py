@@ -1,15 +1,13 @@
-"""The common form of lessons that need answers only: labels and teachers share the loss."""
-
-from abc import abstractmethod
+"""The common form of lessons: labels and the teachers' probabilities share the loss."""
 
 from torch import Tensor
 
 from nas.lessons._base import Pupil, Teaching
-from nas.lessons._losses import cross_entropy
+from nas.lessons._losses import cross_entropy, divergence
 
 
 class SoftPupil(Pupil):
-    """(1 - alpha) cross entropy with the labels + alpha times what `taught_loss` finds."""
+    """(1 - alpha) cross entropy with the labels + alpha times `taught_loss`, which is T^2 KL(teachers || student)."""
 
     shares: Tensor
 
@@ -28,6 +26,6 @@ class SoftPupil(Pupil):
         by_labels = cross_entropy(logits, targets).mean()
         return (1 - self.alpha) * by_labels + self.alpha * self.taught_loss(logits, targets, taught[0])
 
-    @abstractmethod
     def taught_loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
-        """The loss that the teachers' probabilities [B, K] give, a scalar."""
+        """The loss that the teachers' probabilities [B, K] give, a scalar; T^2 keeps the size of its gradient."""
+        return self.temperature**2 * divergence(logits, shares, self.temperature).mean()

@@ -7,16 +7,7 @@ softened by T in the second term; T^2 keeps the size of its gradient.
 from torch import Tensor, nn
 
 from nas.lessons._base import Lesson, Pupil, Teaching
-from nas.lessons._losses import divergence
 from nas.lessons._soft import SoftPupil
-
-
-class LogitsPupil(SoftPupil):
-    """Learns the softened probabilities."""
-
-    def taught_loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
-        """T^2 times the mean divergence."""
-        return self.temperature**2 * divergence(logits, shares, self.temperature).mean()
 
 
 class Logits(Lesson):
@@ -26,7 +17,7 @@ class Logits(Lesson):
 
     def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
         """See `Lesson.pupil`; any net will do."""
-        return LogitsPupil(teaching)
+        return SoftPupil(teaching)
 
 
 LESSON = Logits()

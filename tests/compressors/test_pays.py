@@ -68,6 +68,14 @@ def test_more_multiply_accumulates_never_pay() -> None:
     assert not pays(full, split(64, 32), (24, 24), free)
 
 
+def test_more_weights_do_not_pay_even_if_they_are_predicted_faster() -> None:
+    rates = {"conv": 0.01, "pointwise": 1.0}
+    slow = replace(CPU, bandwidth_gb_s=1e6, latency=replace(ASSUMED, floor_us=0.0, efficiency=rates))
+    full = nn.Conv2d(8, 8, 3, padding=1)
+    assert pays(full, split(8, 32), (24, 24), slow)  # 512 multiply-accumulates a pixel instead of 576
+    assert not pays(full, split(8, 40), (24, 24), slow)  # 640
+
+
 def test_a_floor_of_twice_the_time_of_the_full_layer_is_refused() -> None:
     full = nn.Conv2d(64, 64, 1)
     assert pays(full, split(64, 16), (24, 24), replace(CPU, latency=replace(ASSUMED, floor_us=1.0)))

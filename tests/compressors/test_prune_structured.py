@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nas.compressors._channels import Coupling, couple
-from nas.compressors.prune_structured import _gone, _targets, scored_by, transfer, worth
+from nas.compressors.prune_structured import COMPRESSOR, _gone, _targets, scored_by, transfer, worth
 from nas.errors import BuildError
 from search_spaces._leaf import Add, Concat, Scale
 from tests.random_nets import SHAPE, SPACES, context_of, pictures, random_net
@@ -34,9 +34,8 @@ def fill(wide: nn.Module, slim: nn.Module, word: str = "l1") -> None:
     transfer(wide, slim, input_shape=SHAPE, score=scored_by(word, wide, context_of(images=32)))
 
 
-def magnitude(net: nn.Module, coupling: Coupling) -> dict[int, float]:
-    layers = {layer.name: layer.module for layer in coupling.layers}
-    return worth(coupling, *scored_by("l1", net, context_of(images=0))(layers))
+def by_size(net: nn.Module, coupling: Coupling) -> dict[int, float]:
+    return worth(coupling, *scored_by("l1", net, context_of(images=0))({x.name: x.module for x in coupling.layers}))
 
 
 def halved(widths: dict[str, int]) -> dict[str, int]:
@@ -53,7 +52,7 @@ def test_channels_that_are_zero_leave_without_a_trace(word: str, seed: int) -> N
     found = random_net(word, seed=seed, attention="se" if seed % 2 else "none")
     wide, slim = copy.deepcopy(found.net), found.twin(halved(found.widths))
     coupling = couple(wide, channels=SHAPE[0])
-    gone = _gone(coupling, _targets(coupling.layers, slim), magnitude(wide, coupling))
+    gone = _gone(coupling, _targets(coupling.layers, slim), by_size(wide, coupling))
     assert gone
     with torch.no_grad():
         for layer in coupling.layers:
@@ -77,7 +76,7 @@ def test_the_same_channels_cut_by_torch_pruning_give_the_same_weights(seed: int)
     wide, slim = copy.deepcopy(found.net), found.twin(halved(found.widths))
     fill(wide, slim)
     coupling = couple(wide, channels=SHAPE[0])
-    gone = _gone(coupling, _targets(coupling.layers, slim), magnitude(wide, coupling))
+    gone = _gone(coupling, _targets(coupling.layers, slim), by_size(wide, coupling))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(wide, torch.rand(1, *SHAPE))
@@ -122,10 +121,42 @@ def test_the_channels_with_the_largest_weights_stay_in_their_order() -> None:
 
 def test_importance_does_not_depend_on_the_size_of_a_layers_weights() -> None:
     wide = chain(6)
-    before = magnitude(wide, couple(wide, channels=1))
+    before = by_size(wide, couple(wide, channels=1))
     with torch.no_grad():
         wide[3].weight.mul_(100)  # type: ignore[operator,union-attr]
-    assert magnitude(wide, couple(wide, channels=1)) == pytest.approx(before, rel=1e-5)
+    assert by_size(wide, couple(wide, channels=1)) == pytest.approx(before, rel=1e-5)
+
+
+def test_channels_that_a_criterion_leaves_out_are_ranked_by_their_size() -> None:
+    """Batch-norm scale says nothing of the second convolution, which has no norm."""
+    wide, slim = chain(4), chain(2)
+    with torch.no_grad():
+        wide[1].weight.copy_(torch.tensor([1.0, 4, 2, 3]))  # type: ignore[operator,union-attr]
+        wide[3].weight.copy_(torch.tensor([5.0, 1, 1, 9])[:, None, None, None].expand(4, 4, 1, 1))  # type: ignore[operator,union-attr]
+        wide[6].weight.fill_(1)  # type: ignore[operator,union-attr]
+    fill(wide, slim, "bn_scale")
+    assert slim[1].weight.tolist() == [4, 3]  # type: ignore[operator,union-attr]
+    assert slim[3].weight[:, 0, 0, 0].tolist() == [5, 9]  # type: ignore[index,union-attr]
+
+
+def test_the_gene_decides_by_which_criterion_channels_stay() -> None:
+    """Scales and sizes disagree on purpose: each candidate keeps what its own criterion prefers."""
+    wide = chain(4)
+    with torch.no_grad():
+        wide[0].weight.copy_(torch.tensor([50.0, 50, 1, 1])[:, None, None, None].expand(4, 1, 3, 3))  # type: ignore[operator,union-attr]
+        wide[1].weight.copy_(torch.tensor([1.0, 1, 1.5, 1.5]))  # type: ignore[operator,union-attr]
+        wide[3].weight.copy_(torch.ones(4, 4, 1, 1))  # type: ignore[operator,union-attr]
+    for word, scales in (("l1", [1, 1]), ("bn_scale", [1.5, 1.5])):
+        slim = chain(2, inner=4)
+        settled = COMPRESSOR.settle({"importance": word}, context_of(widths={"a": 4}, pruned={"a": 2}).candidate)
+        assert settled == ({} if word == "l1" else {"importance": word})
+        COMPRESSOR.on_model(wide, slim, context_of(images=0, settings=settled))
+        assert slim[1].weight.tolist() == scales  # type: ignore[operator,union-attr]
+
+
+def test_without_pruning_the_criterion_is_no_difference() -> None:
+    candidate = context_of(widths={"a": 4}, pruned={"a": 4}).candidate
+    assert COMPRESSOR.settle({"importance": "taylor"}, candidate) == {}
 
 
 def test_groups_of_two_channels_leave_together() -> None:

@@ -14,6 +14,7 @@ from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
 from nas.compressors.quantize import COMPRESSOR
 from nas.errors import ExportError
 from nas.export import export, fold, parity
+from nas.registry import load
 from nas.runtimes.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
 
@@ -70,6 +71,15 @@ def test_no_quantiser_stands_between_a_convolution_and_its_relu() -> None:
         if isinstance(module_of(graph, node), nn.ReLU):
             assert not isinstance(module_of(graph, node.all_input_nodes[0]), FakeQuant)
             assert all(isinstance(module_of(graph, user), FakeQuant) for user in node.users)
+
+
+def test_relu6_vanishes_into_the_integer_convolution_before_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = load("model", "mobilenet_v2").build(input_shape=SHAPE, classes=len(CLASSES), width=0.35, stem_stride=2).eval()
+    units = [name for name, _ in net.named_children() if name != "prepare"]
+    count = kernels(exported(quantised(net, dict.fromkeys(units, 8)), tmp_path))
+    assert count["QLinearConv"] == sum(isinstance(m, nn.Conv2d) for m in net.modules())
+    assert (count["QuantizeLinear"], count["DequantizeLinear"], count["Clip"]) == (1, 0, 0)
 
 
 def test_only_the_units_asked_for_change(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""Each criterion against a closed form, numpy, or a slow twin."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas.compressors._base import Context
+from nas.errors import BuildError
+from nas.importance.bn_scale import IMPORTANCE as BN_SCALE
+from nas.importance.l1 import IMPORTANCE as L1
+from nas.importance.l2 import IMPORTANCE as L2
+from nas.importance.similarity import IMPORTANCE as SIMILARITY
+from nas.importance.taylor import BATCH
+from nas.importance.taylor import IMPORTANCE as TAYLOR
+from tests.random_nets import context_of
+
+NONE = context_of(images=0)
+
+
+def with_weights(layer: nn.Module, weight: Tensor) -> dict[str, nn.Module]:
+    layer.weight = nn.Parameter(weight)
+    return {"layer": layer}
+
+
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_norms_are_numpys_of_rows_and_columns(out: int, into: int, side: int, seed: int) -> None:
+    weight = torch.randn(out, into, side, side, generator=torch.Generator().manual_seed(seed))
+    layers = with_weights(nn.Conv2d(into, out, side), weight)
+    array = weight.double().numpy()
+    for criterion, order in ((L1, 1), (L2, 2)):
+        rows = np.linalg.norm(array.reshape(out, -1), ord=order, axis=1)
+        columns = np.linalg.norm(array.transpose(1, 0, 2, 3).reshape(into, -1), ord=order, axis=1)
+        np.testing.assert_allclose(criterion.score(nn.Identity(), layers, NONE)["layer"], rows)
+        np.testing.assert_allclose(criterion.score_inputs(nn.Identity(), layers, NONE)["layer"], columns)
+
+
+@pytest.mark.parametrize("criterion", [L1, L2], ids=lambda criterion: criterion.name)
+def test_channels_of_a_depthwise_layer_are_read_where_they_are_written(criterion: type) -> None:
+    layers = with_weights(nn.Conv2d(3, 3, 1, groups=3), torch.tensor([1.0, -2, 3]).reshape(3, 1, 1, 1))
+    assert criterion.score(nn.Identity(), layers, NONE)["layer"].tolist() == [1, 2, 3]  # type: ignore[attr-defined]
+    assert criterion.score_inputs(nn.Identity(), layers, NONE) == {}  # type: ignore[attr-defined]
+
+
+def test_the_scale_of_norms_alone_counts() -> None:
+    norm, bare = nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False)
+    layers = {**with_weights(norm, torch.tensor([-2.0, 0, 1])), "bare": bare, "conv": nn.Conv2d(1, 3, 1)}
+    found = BN_SCALE.score(nn.Identity(), layers, NONE)
+    assert {name: values.tolist() for name, values in found.items()} == {"layer": [2, 0, 1]}
+
+
+def test_the_filter_between_the_others_is_the_redundant_one() -> None:
+    """On a line at 0, 1, 2 and 10 the sums of distances are 13, 11, 11 and 27: size does not matter, place does."""
+    weight = torch.tensor([0.0, 1, 2, 10]).reshape(4, 1, 1, 1)
+    found = SIMILARITY.score(nn.Identity(), with_weights(nn.Conv2d(1, 4, 1), weight), NONE)
+    np.testing.assert_allclose(found["layer"], [13, 11, 11, 27])
+    moved = SIMILARITY.score(nn.Identity(), with_weights(nn.Conv2d(1, 4, 1), weight - 7), NONE)
+    np.testing.assert_allclose(moved["layer"], found["layer"], rtol=1e-6)
+
+
+class Gated(nn.Module):
+    """A small net with a gate behind each layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.linear = nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.Linear(5, 4)
+        self.gates = {"conv": torch.ones(5), "norm": torch.ones(5), "linear": torch.ones(4)}
+        with torch.no_grad():
+            self.norm.weight.copy_(torch.rand(5) + 0.5)
+            self.norm.bias.copy_(torch.randn(5))
+            self.norm.running_mean.copy_(torch.randn(5) * 30)
+            self.norm.running_var.copy_(torch.rand(5) * 900 + 900)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x) * self.gates["conv"][:, None, None]
+        x = (self.norm(x) * self.gates["norm"][:, None, None]).relu().mean((2, 3))
+        result: Tensor = self.linear(x) * self.gates["linear"]
+        return result
+
+
+def test_taylor_is_the_squared_slope_along_a_gate() -> None:
+    """Against central differences of the loss in double precision, batch by batch."""
+    net, context = Gated().eval(), context_of(images=2 * BATCH)
+    found = TAYLOR.score(net, {name: net.get_submodule(name) for name in net.gates}, context)
+    net.double()
+    images = torch.from_numpy(context.images).double().split(BATCH)  # type: ignore[no-untyped-call]
+    labels = torch.from_numpy(context.labels).split(BATCH)  # type: ignore[no-untyped-call]
+
+    def slope(name: str, channel: int, pixels: Tensor, classes: Tensor) -> float:
+        losses = []
+        for step in (1e-5, -1e-5):
+            net.gates[name] = torch.ones(len(found[name]), dtype=torch.float64)
+            net.gates[name][channel] += step
+            with torch.no_grad():
+                losses.append(float(functional.cross_entropy(net(pixels), classes)))
+        net.gates[name] = torch.ones(len(found[name]), dtype=torch.float64)
+        return (losses[0] - losses[1]) / 2e-5
+
+    for name, scores in found.items():
+        expected = [
+            np.mean([slope(name, channel, *batch) ** 2 for batch in zip(images, labels, strict=True)])
+            for channel in range(len(scores))
+        ]
+        np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-9)
+
+
+def test_taylor_needs_images() -> None:
+    with pytest.raises(BuildError, match="'taylor' needs labelled training images, but got none; use 'l1'"):
+        TAYLOR.score(nn.Identity(), {}, NONE)
+
+
+def test_a_channel_that_changes_nothing_has_no_taylor_score() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
+    with torch.no_grad():
+        net[3].weight[:, 1] = 0  # type: ignore[index,union-attr]
+    context: Context = context_of(images=8)
+    scores = TAYLOR.score(net, {"0": net[0]}, context)["0"]
+    assert scores[1] == 0
+    assert min(scores[0], scores[2]) > 0
+    assert math.isfinite(scores.sum())

@@ -1,0 +1,159 @@
+"""The lessons' mathematics against closed forms and slow twins in numpy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from nas.lessons._losses import attention, cross_entropy, decoupled, divergence, mirrored, pushed, unit
+
+seeds = st.integers(0, 10_000)
+temperatures = st.floats(0.5, 20)
+
+
+def batch(seed: int, *, n: int = 5, k: int = 7) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of student and teacher [n, k] as doubles, and labels [n]."""
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = (3 * torch.randn(n, k, generator=generator, dtype=torch.float64) for _ in range(2))
+    return student, teacher, torch.randint(k, (n,), generator=generator)
+
+
+def slow_divergence(student: list[float], teacher: list[float], temperature: float) -> float:
+    """KL of one row, number by number."""
+
+    def softened(logits: list[float]) -> list[float]:
+        powers = [math.exp((z - max(logits)) / temperature) for z in logits]
+        return [power / sum(powers) for power in powers]
+
+    return sum(p * math.log(p / q) for p, q in zip(softened(teacher), softened(student), strict=True))
+
+
+@given(seeds, temperatures)
+def test_divergence_is_the_sum_written_out(seed: int, temperature: float) -> None:
+    student, teacher, _ = batch(seed)
+
+    found = divergence(student, (teacher / temperature).softmax(1), temperature)
+
+    expected = [slow_divergence(s, t, temperature) for s, t in zip(student.tolist(), teacher.tolist(), strict=True)]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+@given(seeds)
+def test_divergence_is_zero_for_equal_answers_and_positive_else(seed: int) -> None:
+    student, teacher, _ = batch(seed)
+
+    assert torch.allclose(divergence(student, student.softmax(1), 1.0), torch.zeros(5, dtype=torch.float64), atol=1e-12)
+    assert (divergence(student, teacher.softmax(1), 1.0) > 0).all()
+
+
+@given(seeds)
+def test_divergence_from_a_hard_answer_is_the_cross_entropy(seed: int) -> None:
+    student, _, labels = batch(seed)
+    hot = functional.one_hot(labels, 7).double()
+
+    expected = functional.cross_entropy(student, labels, reduction="none")
+
+    torch.testing.assert_close(divergence(student, hot, 1.0), expected)
+    torch.testing.assert_close(cross_entropy(student, hot), expected)
+
+
+@given(seeds, temperatures)
+def test_the_decoupled_parts_make_up_the_divergence(seed: int, temperature: float) -> None:
+    student, teacher, labels = batch(seed)
+    shares = (teacher / temperature).softmax(1)
+
+    label, rest = decoupled(student, shares, labels, temperature)
+
+    left = 1 - shares.gather(1, labels[:, None])[:, 0]
+    torch.testing.assert_close(label + left * rest, divergence(student, shares, temperature))
+
+
+@given(seeds, temperatures)
+def test_the_decoupled_parts_are_divergences_of_their_own(seed: int, temperature: float) -> None:
+    student, teacher, labels = (part.numpy() for part in batch(seed, n=1))
+    p, q = (np.exp(z[0] / temperature) / np.exp(z[0] / temperature).sum() for z in (teacher, student))
+    other = np.arange(7) != labels[0]
+    binary = [(v[~other].sum(), v[other].sum()) for v in (p, q)]
+    among = [v[other] / v[other].sum() for v in (p, q)]
+
+    label, rest = decoupled(*map(torch.from_numpy, (student, p[None], labels)), temperature)
+
+    assert float(label) == pytest.approx(sum(a * math.log(a / b) for a, b in zip(*binary, strict=True)), abs=1e-9)
+    assert float(rest) == pytest.approx((among[0] * np.log(among[0] / among[1])).sum(), abs=1e-9)
+
+
+def test_the_decoupled_parts_stay_finite_for_a_teacher_without_doubt() -> None:
+    student = torch.tensor([[2.0, -1.0, 0.5]], requires_grad=True)
+    label, rest = decoupled(student, torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0]), 1.0)
+
+    (label + rest).sum().backward()  # type: ignore[no-untyped-call]
+
+    assert float(label) == pytest.approx(float(functional.cross_entropy(student, torch.tensor([0]))))
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+
+
+@settings(max_examples=20)
+@given(seeds, temperatures)
+def test_gradients_are_those_of_differences(seed: int, temperature: float) -> None:
+    student, teacher, labels = batch(seed, n=2, k=4)
+    shares = (teacher / temperature).softmax(1)
+
+    assert torch.autograd.gradcheck(lambda z: divergence(z, shares, temperature), student.requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: decoupled(z, shares, labels, temperature), student)
+
+
+@given(seeds)
+def test_the_gradient_of_the_softened_loss_is_a_difference_of_answers(seed: int) -> None:
+    student, teacher, _ = batch(seed)
+    shares = (teacher / 4).softmax(1)
+
+    (16 * divergence(student.requires_grad_(), shares, 4.0)).sum().backward()  # type: ignore[no-untyped-call]
+
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, 4 * ((student / 4).softmax(1) - shares))  # Hinton et al., section 2
+
+
+def test_nobody_is_pushed_within_the_margin() -> None:
+    mine, theirs = torch.tensor([0.5, 1.05, 1.2, 3.0]), torch.tensor([1.0, 1.0, 1.0, 1.0])
+
+    assert pushed(mine, theirs, 0.1).tolist() == pytest.approx([0, 0, 1.2, 3.0])
+    assert pushed(mine, theirs, 0.0).tolist() == pytest.approx([0, 1.05, 1.2, 3.0])
+
+
+def test_a_regression_is_pushed_by_its_squared_errors() -> None:
+    truth = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
+    student = torch.tensor([[0.1, 0.0], [0.6, 0.8]], requires_grad=True)
+    teacher = torch.tensor([[0.3, 0.4], [0.3, 0.4]])
+
+    found = pushed((student - truth).square().sum(1), (teacher - truth).square().sum(1), 0.0)
+    found.sum().backward()  # type: ignore[no-untyped-call]
+
+    assert found.tolist() == pytest.approx([0, 1.0])
+    assert student.grad is not None
+    np.testing.assert_allclose(student.grad.numpy(), [[0, 0], [1.2, 1.6]], rtol=1e-6)
+
+
+def test_attention_is_the_mean_square_over_channels() -> None:
+    maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+
+    np.testing.assert_allclose(attention(maps)[:, 0].numpy(), (maps.numpy() ** 2).mean(1), rtol=1e-6)
+
+
+def test_unit_maps_have_length_one_and_zeros_stay_zero() -> None:
+    maps = torch.stack([torch.full((1, 2, 2), 3.0), torch.zeros(1, 2, 2)])
+
+    assert unit(maps).tolist() == [[0.5] * 4, [0.0] * 4]
+
+
+@given(seeds)
+def test_mirrored_maps_do_not_tell_a_face_from_its_mirror_image(seed: int) -> None:
+    maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed))
+
+    torch.testing.assert_close(mirrored(maps), mirrored(maps.flip(-1)))
+    torch.testing.assert_close(mirrored(mirrored(maps)), mirrored(maps))

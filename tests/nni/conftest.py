@@ -1,0 +1,14 @@
+"""All tests below need NNI; `pip install 'fer-nas[nni]'`."""
+
+import pytest
+
+from nas import _nni
+from nas.errors import MissingPackageError
+
+
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    try:
+        _nni.require()
+    except MissingPackageError as error:
+        pytest.skip(str(error))

@@ -1,0 +1,253 @@
+"""Each of NNI's quantisers trains a small net, and the file that is written computes what torch does."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from nas import _nni, registry
+from nas.compressors._base import Context
+from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
+from nas.compressors._few_bits import FewBitLayer
+from nas.compressors._nni_few import HIGHEST, learned_levels, normed_convolutions
+from nas.compressors._nni_grids import train_grids
+from nas.errors import TrainError
+from nas.export import check_parity, export, fold, tolerance
+from nas.runtimes.onnxruntime import RUNTIME
+from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
+
+QUANTIZE, NNI = (registry.load("compressor", word) for word in ("quantize", "nni_quantize"))
+
+
+class Learner:
+    """A short training that notes its losses."""
+
+    def __init__(self, *, steps: int = 12, rate: float = 1e-3) -> None:
+        self.steps, self.rate = steps, rate
+        self.losses: list[float] = []
+
+    def __call__(self, net: nn.Module, before_step: Callable[[float], None] = lambda _: None) -> None:
+        net.train()
+        optimiser = torch.optim.AdamW(net.parameters(), lr=self.rate)
+        for step in range(self.steps):
+            before_step(step / self.steps)
+            images = pictures(32, seed=500 + step)
+            logits = net(torch.from_numpy(images).float())
+            loss = functional.cross_entropy(logits, torch.from_numpy(labels_of(images)))
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            self.losses.append(float(loss.detach()))
+        net.eval()
+
+
+def net_of(word: str) -> RandomNet:
+    return trained_net(word, seed=1, attention="se")
+
+
+def context_with(found: RandomNet, method: str, bits: dict[str, int], *, signed: bool = False) -> Context:
+    context = context_of(bits, signed=signed, widths=found.widths, pruned=found.widths)
+    settings = NNI.settle({"nni_quantizer": method}, context.candidate)
+    assert settings == {"nni_quantizer": method}
+    return replace(context, candidate=replace(context.candidate, settings=settings))
+
+
+def checked_file(graph: fx.GraphModule, context: Context, folder: Path) -> int:
+    """Bytes of the file, after the parity gate."""
+    file = export(graph, folder / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    check_parity(
+        graph, RUNTIME.load(file.path), pictures(200, seed=11), path=file.path,
+        max_difference=tolerance(context.candidate.bits),
+    )  # fmt: skip
+    return file.size_bytes
+
+
+def loss_of(net: nn.Module) -> float:
+    images = pictures(100, seed=12)
+    with torch.no_grad():
+        logits = net.eval()(torch.from_numpy(images).float())
+        return float(functional.cross_entropy(logits, torch.from_numpy(labels_of(images))))
+
+
+def grids_of(graph: fx.GraphModule) -> dict[str, FakeQuant]:
+    return {name: module for name, module in graph.named_modules() if isinstance(module, FakeQuant)}
+
+
+@pytest.mark.parametrize(("word", "signed"), [("plain", False), ("plain", True), ("darts", False)])
+@pytest.mark.parametrize("method", ["qat", "lsq"])
+def test_eight_bit_training_learns_and_the_file_follows(method: str, signed: bool, word: str, tmp_path: Path) -> None:
+    found, fit = net_of(word), Learner(steps=8)
+    stages = list(found.widths)
+    bits = dict.fromkeys(found.units, 8) | {stages[-1]: 16}
+    context = context_with(found, method, bits, signed=signed)
+    before = QUANTIZE.fine_tune(fold(found.net, input_shape=SHAPE), context, lambda net: pytest.fail("NNI trains it"))
+    kinds = {name: type(module) for name, module in before.named_modules()}
+    start = {name: grid.scale for name, grid in grids_of(before).items()}
+
+    after = NNI.fine_tune(before, context, fit)
+
+    assert np.mean(fit.losses[-3:]) < 0.9 * fit.losses[0]
+    assert {name: type(module) for name, module in after.named_modules()} == kinds
+    assert any(isinstance(module, Cast) for module in after.modules())
+    assert any(grid.scale != start[name] for name, grid in grids_of(after).items())
+    assert all((grid.zero_point == 0) or not grid.signed for grid in grids_of(after).values())
+    for groups in {grid.group for grid in grids_of(after).values()}:
+        members = [grid for grid in grids_of(after).values() if grid.group == groups]
+        assert len({(grid.scale, grid.zero_point) for grid in members}) == 1, "tensors that share a grid go on to"
+    checked_file(after, context, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["qat", "lsq"])
+def test_without_a_step_the_calibrated_grids_stay(method: str) -> None:
+    """For LSQ where the target's grids are symmetric, as its own are."""
+    found = net_of("plain")
+    context = context_with(found, method, dict.fromkeys(found.units, 8), signed=True)
+    before = QUANTIZE.on_graph(fold(found.net, input_shape=SHAPE), context)
+    after = copy.deepcopy(before)
+    train_grids(after, method, lambda net: None)
+    for name, grid in grids_of(before).items():
+        assert grids_of(after)[name].scale == pytest.approx(grid.scale, rel=1e-6)
+    images = torch.from_numpy(pictures(64, seed=2)).float()
+    with torch.no_grad():
+        torch.testing.assert_close(after(images), before(images), atol=0.1, rtol=0)
+
+
+def test_in_training_nni_computes_what_the_frozen_modules_do() -> None:
+    """The twin of the whole read-back: logits of NNI's wrapped graph in eval mode against those of our modules."""
+    found, seen = net_of("plain"), {}
+    context = context_with(found, "qat", dict.fromkeys(found.units, 8))
+    graph = QUANTIZE.on_graph(fold(found.net, input_shape=SHAPE), context)
+    images = torch.from_numpy(pictures(64, seed=2)).float()
+
+    def fit(net: nn.Module) -> None:
+        Learner(steps=4)(net)
+        with torch.no_grad():
+            seen["logits"] = net(images)
+
+    train_grids(graph, "qat", fit)
+    with torch.no_grad():
+        logits = graph(images)
+    spread = float(seen["logits"].std())
+    assert float((logits - seen["logits"]).abs().mean()) < 0.02 * spread, "only biases are rounded on top"
+    assert (logits.argmax(1) == seen["logits"].argmax(1)).float().mean() >= 0.98
+
+
+def test_zeros_stay_zeros() -> None:
+    found = net_of("plain")
+    context = context_with(found, "qat", dict.fromkeys(found.units, 8))
+    folded = fold(found.net, input_shape=SHAPE)
+    for module in folded.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data[:, ::2] = 0
+    graph = NNI.fine_tune(QUANTIZE.on_graph(folded, context), context, Learner(steps=3))
+    layers = [m for m in graph.modules() if isinstance(m, QuantLayer) and isinstance(m.layer, nn.Conv2d)]
+    assert layers
+    assert all(bool((layer.get_buffer("weight_levels")[:, ::2] == 0).all()) for layer in layers)
+
+
+def test_a_step_that_explodes_is_refused() -> None:
+    found = net_of("plain")
+    context = context_with(found, "lsq", dict.fromkeys(found.units, 8))
+    graph = QUANTIZE.on_graph(fold(found.net, input_shape=SHAPE), context)
+
+    def fit(net: nn.Module) -> None:
+        for name, parameter in net.named_parameters():
+            if "scale" in name:
+                parameter.data.fill_(float("nan"))
+
+    with pytest.raises(TrainError, match=r"steps of grids must be positive, but '.*' learned nan; lower the rate"):
+        train_grids(graph, "lsq", fit)
+
+
+@pytest.mark.parametrize("word", ["plain", "darts"])
+@pytest.mark.parametrize("method", ["dorefa", "bnn"])
+def test_few_level_training_learns_and_the_file_shrinks(method: str, word: str, tmp_path: Path) -> None:
+    found, fit = net_of(word), Learner(rate=3e-3)
+    context = context_with(found, method, dict.fromkeys(found.units, 32))
+    net = copy.deepcopy(found.net)
+    plain = checked_file(fold(net, input_shape=SHAPE), context, tmp_path)
+    untrained = NNI.restructure(copy.deepcopy(net), context)
+    with NNI.training(net, context) as before_step:
+        fit(net, before_step)
+
+    treated = [name for name in normed_convolutions(net) if name.split(".")[0] in found.widths]
+    assert len(treated) > 5
+    for name in treated:
+        levels = net.get_submodule(name).get_parameter("weight").detach() * HIGHEST[method]
+        torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
+        assert float(levels.abs().max()) == pytest.approx(HIGHEST[method])
+    assert not any(hasattr(module, "_nni_wrapper") for module in net.modules())
+    assert loss_of(net) < 0.7 * loss_of(untrained), "training mends what rounding broke"
+
+    graph = NNI.on_graph(fold(net, input_shape=SHAPE), context)
+    assert {name for name, module in graph.named_modules() if isinstance(module, FewBitLayer)} >= set(treated)
+    assert checked_file(graph, context, tmp_path) < 0.6 * plain
+
+
+@pytest.mark.parametrize("method", ["dorefa", "bnn"])
+def test_a_rounded_net_enters_training_as_it_left_it(method: str) -> None:
+    net = copy.deepcopy(net_of("plain").net)
+    names = normed_convolutions(net)
+    with learned_levels(net, names, method):
+        pass
+    first = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with learned_levels(net, names, method):
+        pass
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(tensor, first[name])
+
+
+def test_roundings_are_those_of_the_papers() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(6, 4, 3, 3)
+    for method in ("dorefa", "bnn"):
+        net = nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6))
+        net[0].weight.data.copy_(weight)  # type: ignore[operator,union-attr]
+        with learned_levels(net, ["0"], method):
+            pass
+        values = weight.double().numpy()
+        share = np.tanh(values) / np.abs(np.tanh(values)).max()
+        expected = np.where(values < 0, -1, 1) if method == "bnn" else 2 * np.rint((share / 2 + 0.5) * 14) / 14 - 1
+        np.testing.assert_allclose(net[0].weight.detach().numpy(), expected, atol=1e-6)  # type: ignore[union-attr]
+
+
+def test_only_convolutions_with_a_norm_behind_are_rounded() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 1)
+            self.d, self.n, self.m = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.d(self.c(self.m(self.b(self.n(self.a(x))))))
+            return found
+
+    assert normed_convolutions(Net()) == ("a",)
+
+
+def test_an_error_in_training_unwraps_the_net() -> None:
+    net = copy.deepcopy(net_of("plain").net)
+
+    def interrupted() -> None:
+        with learned_levels(net, normed_convolutions(net), "bnn"):
+            raise TrainError("the loss must be finite")
+
+    with pytest.raises(TrainError):
+        interrupted()
+    assert not any(hasattr(module, "_nni_wrapper") for module in net.modules())
+
+
+def test_what_nni_warns_of_is_silenced_for_its_own_steps_only() -> None:
+    """Should NNI or torch stop to warn, `quiet` can go."""
+    space = _nni.quantization().BNNQuantizer
+    net = nn.Sequential(nn.Conv2d(1, 2, 3))
+    space(net, [{"op_names": ["0"], "target_names": ["weight"], "quant_dtype": None}], None)
+    loss = net(torch.rand(1, 1, 8, 8)).sum()
+    with pytest.warns(DeprecationWarning, match="saved_variables"):
+        loss.backward()

@@ -1,0 +1,74 @@
+"""NNI's ModelSpeedup, patched, takes the same channels out as our own pruning."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas import _nni
+from nas._fold import trace
+from nas.compressors.prune_structured import scored_by, transfer
+from tests.random_nets import SHAPE, context_of, pictures, trained_net
+
+
+class Chain(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.act = nn.ReLU()
+        self.second = nn.Conv2d(width, 8, 3, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.norm(self.first(x)))
+        found: Tensor = self.linear(self.flatten(self.pool(self.act(self.second(x)))))
+        return found
+
+
+def shortened(net: nn.Module, layers: list[str], example: dict[str, Tensor]) -> nn.Module:
+    pruner = _nni.pruning().L1NormPruner(net, [{"op_names": layers, "sparse_ratio": 0.5}])
+    _, masks = pruner.compress()
+    pruner.unwrap_model()
+    found: nn.Module = _nni.speedup()(net, example, masks).speedup_model()
+    return found.eval()  # NNI leaves replaced batch norms in training mode
+
+
+def test_it_removes_the_channels_that_our_pruning_removes() -> None:
+    torch.manual_seed(0)
+    wide, slim = Chain(16), Chain(8).eval()
+    images = torch.from_numpy(pictures(16, seed=3)).float()
+    wide(images)  # statistics of its own
+    wide.eval()
+    transfer(wide, slim, input_shape=SHAPE, score=scored_by("nni_l1", wide, context_of()))
+
+    theirs = shortened(copy.deepcopy(wide), ["first"], {"x": images})
+
+    assert theirs.get_submodule("second").in_channels == 8
+    assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in slim.state_dict().items()}
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(images), slim(images))
+        assert all(
+            torch.equal(tensor, slim.state_dict()[name])
+            for name, tensor in theirs.state_dict().items()
+            if "tracked" not in name
+        )
+        assert not torch.allclose(theirs(images), wide(images))
+
+
+@pytest.mark.parametrize("attention", ["none", "se"])
+def test_it_shortens_our_nets_once_they_are_traced(attention: str) -> None:
+    net = trace(copy.deepcopy(trained_net("plain", seed=1, attention=attention).net)).eval()
+    names = [n for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.groups == 1 and n.startswith("stage")]
+    images = torch.from_numpy(pictures(4, seed=3)).float()
+    before = sum(p.numel() for p in net.parameters())
+
+    theirs = shortened(net, names, {"image": images})
+
+    assert sum(p.numel() for p in theirs.parameters()) < 0.7 * before
+    with torch.no_grad():
+        assert theirs(images).shape == (4, 4)
+        assert theirs(images).isfinite().all()

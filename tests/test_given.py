@@ -1,0 +1,182 @@
+"""A given net as a space of one architecture: widths, narrow forms, weights and the refusals of what does not fit."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nas.candidate import decode
+from nas.compressors.prune_structured import transfer
+from nas.config import make_config
+from nas.data._base import FaceData
+from nas.errors import ConfigError, UnknownMemberError, UserError
+from nas.given import Given, load_weights, open_model
+from tests import outside_nets as nets
+from tests.conftest import learnable_faces
+
+FACES = learnable_faces(train=8, val=4)
+PIXELS = torch.randint(0, 256, (2, 1, 32, 32), generator=torch.Generator().manual_seed(0)).float()
+
+
+@functools.cache
+def cached(model: str) -> Given:
+    return opened(model)
+
+
+def opened(model: str, *, data: FaceData = FACES, **fields: Any) -> Given:
+    word = model if ":" in model or model.islower() else f"tests.outside_nets:{model}"
+    return open_model(make_config(model=word, **fields), data, channel_multiple=8)
+
+
+def built(space: Given, **widths: int) -> nn.Module:
+    return space.build(space.decode({}), input_shape=(1, 32, 32), classes=3, widths=widths or None)
+
+
+def conv_widths(net: nn.Module) -> dict[str, int]:
+    return {name: m.out_channels for name, m in net.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+def test_it_is_one_architecture_whose_stages_have_widths() -> None:
+    space = opened("ResNet")
+    assert space.choices(channel_multiple=8) == ()
+    assert space.seeds(channel_multiple=8) == ({},)
+    assert space.stages == ("stage1", "stage2")
+    assert space.widths(space.decode({})) == {"stage1": 16, "stage2": 32}
+    candidate = decode(space, {"sparsity.stage2": 0.5}, channel_multiple=8, precisions=(32, 8))
+    assert candidate.space == "tests.outside_nets:ResNet"
+    assert candidate.pruned == {"stage1": 16, "stage2": 16}
+    assert list(candidate.bits) == ["stem", "stage1", "stage2", "head"]
+
+
+def test_the_full_net_keeps_its_weights_and_every_copy_is_its_own() -> None:
+    space = opened("ResNet")
+    first, second = built(space), built(space)
+    torch.testing.assert_close(first(PIXELS), second(PIXELS))
+    for p in first.parameters():
+        nn.init.zeros_(p)
+    assert not torch.allclose(first(PIXELS), second(PIXELS))
+    torch.testing.assert_close(second(PIXELS), built(space)(PIXELS))
+
+
+def test_a_stage_is_narrowed_in_all_its_groups_and_the_stem_with_what_it_is_added_to() -> None:
+    narrow = conv_widths(built(opened("ResNet"), stage1=8, stage2=32))
+    assert narrow == {
+        "stem.conv1": 8, "stage1.layer1.0.conv1": 8, "stage1.layer1.0.conv2": 8, "stage1.layer1.1.conv1": 8,
+        "stage1.layer1.1.conv2": 8, "stage2.layer2.0.conv1": 32, "stage2.layer2.0.conv2": 32,
+        "stage2.layer2.0.downsample.0": 32,
+    }  # fmt: skip
+
+
+def test_a_sum_belongs_to_the_stage_it_is_in_and_stem_and_logits_keep_their_widths() -> None:
+    narrow = conv_widths(built(opened("Functional"), stage1=8, stage2=16))
+    assert narrow == {
+        "stem.c1": 8, "stage1.c2": 8, "stage1.dw": 8, "stage1.pw": 16, "stage2.res": 16, "head.last": 3
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["ResNet", "Functional", "Vgg", "mini_xception"])
+@for_all(shares=st.lists(st.sampled_from([0.25, 0.5, 0.75, 1.0]), min_size=4, max_size=4))
+@settings(max_examples=5, deadline=None, derandomize=True)
+def test_every_narrow_form_runs_is_no_wider_and_is_filled_from_the_wide_one(model: str, shares: list[float]) -> None:
+    space = cached(model)
+    wide = built(space).eval()
+    full = space.widths(space.decode({}))
+    widths = {s: max(8, round(w * share / 8) * 8) for (s, w), share in zip(full.items(), shares, strict=False)}
+    widths = {s: min(w, full[s]) for s, w in widths.items()}
+    slim = built(space, **widths).eval()
+    assert slim(PIXELS).shape == (2, 3)
+    before, after = conv_widths(wide), conv_widths(slim)
+    assert before.keys() == after.keys()
+    assert all(after[name] <= before[name] for name in before)
+    assert all(after[name] % 8 == 0 or after[name] == before[name] for name in before)
+    transfer(wide, slim, input_shape=(1, 32, 32))
+    if widths == full:
+        torch.testing.assert_close(slim(PIXELS), wide(PIXELS))
+
+
+def test_weights_come_from_a_state_dict_also_of_a_parallel_or_a_wrapped_one(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    net = nets.ResNet().eval()
+    plain = net.state_dict()
+    forms = {"plain": plain, "wrapped": {"state_dict": plain}, "parallel": {f"module.{k}": v for k, v in plain.items()}}
+    for name, state in forms.items():
+        torch.save(state, tmp_path / name)
+        space = opened("ResNet", weights=tmp_path / name, mean=0.0, std=255.0)
+        with torch.inference_mode():
+            torch.testing.assert_close(built(space)(PIXELS), net(PIXELS / 255), rtol=1e-4, atol=1e-5)
+
+
+def test_a_factory_makes_the_same_fresh_net_each_time_and_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second = built(opened("ResNet")), built(opened("ResNet"))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(first(PIXELS), second(PIXELS))
+
+
+def test_a_net_for_colour_images_gets_a_gray_one_three_times() -> None:
+    space = opened("tests.outside_nets:rgb")
+    assert built(space)(PIXELS).shape == (2, 3)
+
+
+def test_a_net_of_the_zoo_can_be_resized_and_normalised_in_another_way() -> None:
+    space = opened("resnet8", input_size=64, mean=0.0, std=255.0)
+    prepare = built(space).get_submodule("prepare")
+    assert (prepare.normalise.mean, prepare.normalise.std, prepare.resize.size) == (0.0, 255.0, (64, 64))
+    assert built(space)(PIXELS).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "words"),
+    [
+        ("resnet9", UnknownMemberError, "model must be one of .*resnet8"),
+        ("tests.outside_nets:", ConfigError, "must be package.module:function, but got 'tests.outside_nets:'"),
+        ("tests.outside_nets:Nope", ConfigError, "must name a function of tests.outside_nets, but 'Nope' is none"),
+        ("tests.outside_nets:NUMBER", ConfigError, "must name a function of tests.outside_nets, but 'NUMBER' is none"),
+        ("no_such_module:build", ConfigError, "must be importable from .* raised ModuleNotFoundError: No module named"),
+        ("tests.outside_nets:broken", ConfigError, "must build a net, but raised KeyError: 'backbone'"),
+        ("tests.outside_nets:nothing", ConfigError, r"must return a torch.nn.Module, but returned str"),
+        ("tests.outside_nets:Loose", ConfigError, "cannot be compressed: .*'gain' is a tensor of its own"),
+    ],
+)
+def test_what_names_no_net_is_refused_in_one_line(model: str, error: type[UserError], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        opened(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_layer_that_cannot_be_followed_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nets, "with_norm", lambda: nets.Vgg(nn.LayerNorm(32)), raising=False)
+    with pytest.raises(ConfigError, match=r"cannot be compressed: .*'[a-z0-9]+.features.1' is a LayerNorm"):
+        opened("tests.outside_nets:with_norm")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"PK nonsense", "that torch.load.weights_only=True. reads, but .* is not: "),
+        (nets.ResNet(), "that torch.load.weights_only=True. reads, but .* is not: "),
+        ([1, 2], "holds a list of something else"),
+        ({"epoch": 3}, "holds a dict of something else"),
+        ({}, "'bn1.bias' is in the net only"),
+        (nets.ResNet().state_dict() | {"extra": torch.zeros(1)}, "'extra' is in the file only"),
+        (nets.ResNet(5).state_dict(), r"'fc.weight' is \[3, 32\] in the net and \[5, 32\] in "),
+    ],
+    ids=["missing", "noise", "pickle", "list", "other", "empty", "more", "other shape"],
+)
+def test_weights_that_are_not_the_nets_are_refused_in_one_line(tmp_path: Path, content: Any, words: str) -> None:
+    path = tmp_path / "w.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_weights(nets.ResNet(), path)
+    assert "\n" not in str(caught.value)
