@@ -82,8 +82,9 @@ def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> St
         state: Mapping[str, Tensor] = torch.load(folder.path / STATE, weights_only=True)
         epochs = float(json.loads((folder.path / FACTS).read_text())["epochs"])
         if not any(r.phase == "base" for r in folder.records()):
-            folder.append(_measured(evaluator, candidate, state, epochs, clock))
-            _doubt(evaluator, folder.records()[-1])
+            record = _measured(evaluator, candidate, state, epochs, clock)
+            folder.append(record)
+            _doubt(evaluator, record)
     return Start(state=state, epochs=epochs or float(config.final_epochs))
 
 
