@@ -44,8 +44,12 @@ def _summary(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str,
     faces = " **These faces are synthetic, drawn by code: the accuracy says nothing about real faces.**"
     pruned = {s: f"{w} to {r['candidate']['pruned'][s]}" for s, w in r["candidate"]["widths"].items()}
     widths = ", ".join(f"{s} {w}" for s, w in pruned.items())
+    space = r["candidate"]["space"]
+    origin = f"The net `{space}`" if config.get("model") else f"Found by a search in the space `{space}`"
+    if config.get("model") and r["phase"] != "base":
+        origin += ", compressed by a search"
     return (
-        f"Found by a search in the space `{r['candidate']['space']}` for the target `{config['target']}` "
+        f"{origin} for the target `{config['target']}` "
         f"on the data set `{data.get('name', config['dataset'])}`.{faces if _synthetic(r, data) else ''}\n\n"
         f"| | |\n|---|---|\n| stored weights | {r['params']:,} ({r['nonzero_params']:,} not zero) |\n"
         f"| multiply-accumulates | {r['macs']:,} |\n| file | {r['size_bytes']:,} bytes |\n"

@@ -21,6 +21,9 @@ from importlib.metadata import PackageNotFoundError, version
 from types import MethodDescriptorType
 from typing import Any
 
+import torch
+from torch import nn
+
 from nas.errors import MissingPackageError
 
 INSTALL = "pip install 'fer-nas[nni]'"
@@ -56,13 +59,14 @@ def quantization(*activations: type) -> Any:
     return package
 
 
-def evaluator(training: Any, optimizer: Any, loss: Any) -> Any:
-    """NNI's handle on a training: `training(net, optimizer, loss, scheduler, steps, epochs)` is called by its pruners.
+def evaluator(net: nn.Module, training: Any, loss: Any, *, rate: float) -> Any:
+    """NNI's handle on a training by plain gradient descent, which its pruners start and watch.
 
     Args:
-        training: the loop.
-        optimizer: its class, its arguments without the parameters, and the net whose parameters it gets.
-        loss: called by the loop with a batch and the net.
+        net: whose weights learn.
+        training: called with (net, optimizer, loss, scheduler, steps, epochs); the loop.
+        loss: called with (batch, net) by the loop.
+        rate: of learning.
 
     Raises:
         MissingPackageError: nni is not installed.
@@ -70,8 +74,7 @@ def evaluator(training: Any, optimizer: Any, loss: Any) -> Any:
     nni = _nni()
     from nni.compression import TorchEvaluator
 
-    kind, arguments, net = optimizer
-    return TorchEvaluator(training, nni.trace(kind)(net.parameters(), **arguments), loss)
+    return TorchEvaluator(training, nni.trace(torch.optim.SGD)(net.parameters(), lr=rate), loss)
 
 
 def speedup() -> Any:

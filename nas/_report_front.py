@@ -119,7 +119,7 @@ def table_section(view: View, *, named: bool) -> str:
         "trial", "accuracy", "in the search", "latency on the target", "host, p5", "file", "MMAC", "removed", "epochs",
         "take it",
     ]  # fmt: skip
-    first = [view.base] if view.base and view.front else []
+    first = [view.base] if view.base else []
     body = [_table_row(view, r, before.get(r.key) if r is not view.base else None) for r in (*first, *view.front)]
     which = "Verified front" if view.verified_front else "Search front"
     note = (

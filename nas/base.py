@@ -10,6 +10,7 @@ in the run folder, so the same command goes on from them.
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +22,8 @@ from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError
 from nas.pipeline import Clock, Cycle, Evaluator, Start
 from nas.records import Record, RunFolder
+
+logger = logging.getLogger(__name__)
 
 FINAL_STAGE = 1000
 """Its training counts as final: with teachers, if there are any."""
@@ -79,7 +82,9 @@ def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> St
         state: Mapping[str, Tensor] = torch.load(folder.path / STATE, weights_only=True)
         epochs = float(json.loads((folder.path / FACTS).read_text())["epochs"])
         if not any(r.phase == "base" for r in folder.records()):
-            folder.append(_measured(evaluator, candidate, state, epochs, clock))
+            record = _measured(evaluator, candidate, state, epochs, clock)
+            folder.append(record)
+            _doubt(evaluator, record)
     return Start(state=state, epochs=epochs or float(config.final_epochs))
 
 
@@ -140,3 +145,14 @@ def _measured(
         return free.finish(blank, net, clock)
     except CandidateError as error:
         raise ConfigError(f"model {evaluator.config.model} cannot be compressed: {error}") from None
+
+
+def _doubt(evaluator: Evaluator, record: Record) -> None:
+    """Say so where given weights do hardly better than guessing: most often they mean other classes or pixels."""
+    classes = evaluator.data.classes
+    if evaluator.config.weights is not None and record.score and record.score.balanced_accuracy < 1.5 / len(classes):
+        logger.warning(
+            "the given weights do hardly better than guessing (balanced accuracy %.1f %%); its outputs must be in the "
+            "order %s, and --mean, --std and --input-size must be those it was trained with",
+            100 * record.score.balanced_accuracy, ", ".join(classes),
+        )  # fmt: skip

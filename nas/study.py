@@ -16,7 +16,13 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
@@ -83,6 +89,7 @@ class Study:
                 raise ConfigError(
                     f"study {config.run_name!r} in {config.storage} has other objectives; give this run a --name"
                 )
+            self._check_genes()
             self._make_sampler, self._seed = make_sampler, config.seed
             self._shared = config.storage is not None
             if all(t.state == TrialState.WAITING for t in self._study.get_trials(deepcopy=False)):
@@ -92,6 +99,18 @@ class Study:
                 for picked in seeds:  # a process may have died between two of them
                     known = {k: v for k, v in picked.items() if k in self.choices}
                     self._study.enqueue_trial(known, skip_if_exists=True)
+
+    def _check_genes(self) -> None:
+        """Refuse to go on with a study that was begun with other options for a gene."""
+        for trial in self._study.get_trials(deepcopy=False):
+            for name, old in trial.distributions.items():
+                try:
+                    check_distribution_compatibility(old, self.distributions.get(name, old))
+                except ValueError:
+                    raise ConfigError(
+                        f"gene {name} must keep its options, but this run was begun with {_options(old)} and now has "
+                        f"{self.choices[name].options}; it can still be read: give the new run a --name"
+                    ) from None
 
     def ask(self, held: ExitStack) -> Ask:
         """The next trial: one that a dead process left, or a new one. Its lock is held until `held` closes."""
@@ -213,6 +232,10 @@ class Study:
                 raise TypeError(f"no way to suggest {name}")
         options = self.choices[name].options
         return got if isinstance(got, str) else min(options, key=lambda o: abs(float(o) - float(got)))
+
+
+def _options(found: BaseDistribution) -> str:
+    return str(found.choices) if isinstance(found, CategoricalDistribution) else str(found)
 
 
 def seed_of(*numbers: int) -> int:

@@ -82,7 +82,7 @@ def test_a_factory_from_outside_goes_through_the_command_line(tmp_path: Path, mo
     lines = [line.split() for line in found.output.splitlines()]
     front = lines[next(i for i, words in enumerate(lines) if words[:2] == ["trial", "accuracy"]) + 1 :]
     assert front[0][0] == "base"
-    assert "recall by class, points gained or lost against the uncompressed net" in found.output
+    assert "recall by class, and points gained or lost against the uncompressed net" in found.output
     with (folder.path / "pareto.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [rows[0]["phase"], rows[0]["trial"], rows[0]["compression_ratio"]] == ["base", "-1", "1.0"]
@@ -109,14 +109,15 @@ def test_a_net_without_weights_is_trained_first_and_all_candidates_start_from_it
         torch.testing.assert_close(tensor, state[name])
 
 
-def test_given_weights_are_measured_as_they_are(
-    go: Callable[..., RunFolder], trainings: list[Training], weights: Path
+def test_given_weights_are_measured_as_they_are_and_doubted_where_they_only_guess(
+    go: Callable[..., RunFolder], trainings: list[Training], weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = go(weights=weights, trials=1, verify=0)
     base = uncompressed(folder.records())
     assert base is not None
     assert base.epochs == 0.0
     assert len(trainings) == 1
+    assert "in the order angry, happy, sad, and --mean, --std and --input-size must be" in caplog.text
     net = nets.Functional().eval()
     net.load_state_dict(torch.load(weights, weights_only=True))
     with torch.inference_mode():

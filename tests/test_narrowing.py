@@ -1,6 +1,6 @@
 """The widths between the full and the pruned net: monotone, on the grid, in equal ratios, and ending in the pruned."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.candidate import SPARSITIES, Candidate, kept_width
@@ -22,6 +22,7 @@ def candidates(draw: st.DrawFn) -> tuple[Candidate, int]:
 
 
 @given(candidates(), st.integers(1, 6))
+@settings(deadline=None)
 def test_channels_leave_step_by_step_down_to_the_pruned_widths(drawn: tuple[Candidate, int], steps: int) -> None:
     candidate, multiple = drawn
     found = narrowing(candidate, steps=steps, channel_multiple=multiple)
@@ -36,6 +37,7 @@ def test_channels_leave_step_by_step_down_to_the_pruned_widths(drawn: tuple[Cand
 
 
 @given(st.integers(1, 40), st.integers(0, 3), st.integers(1, 6))
+@settings(deadline=None)
 def test_each_step_keeps_the_same_share_up_to_the_grid(steps_wide: int, sparsity: int, steps: int) -> None:
     """Closed form: after step i of n, width is within half a step of the grid of wide * (slim / wide) ** (i / n)."""
     multiple = 8

@@ -115,3 +115,22 @@ def test_runs_on_different_data_are_not_compared(tmp_path: Path) -> None:
         write_report([one, two], tmp_path / "both.html")
     with pytest.raises(ConfigError, match="at least one run"):
         write_report([], tmp_path / "none.html")
+
+
+def test_a_compression_shows_the_uncompressed_net_first_and_warns_of_classes_that_lost(tmp_path: Path) -> None:
+    base = some_record(-1, 0.9, 6.0, phase="base", key_of=99, params=90_000, nonzero_params=90_000)
+    folder = a_run(tmp_path / "runs", records=[base, *a_search()], model="resnet8")
+    html = write_report([folder], folder.path / "report.html").read_text()
+    text = re.sub(r"<[^>]+>", " ", html[html.index("<main>") :])
+    assert "What each class lost" in text
+    assert re.search(r"uncompressed\s+90%\s+90%\s+90%", text)
+    assert re.search(r"Trial 2\s*: angry -10.0 points \(90% to 80% of 100 faces\)", text)
+    assert re.search(r"take it\s+base\s+not compressed\s+90.0%", text)
+    assert re.search(r"R [0-9.]+ of weights, [0-9.]+ of bytes", text)
+    assert "nas export" in text
+    assert "--trial base" in text
+
+
+def test_a_search_of_architectures_has_no_part_on_compression(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "runs")
+    assert "What each class lost" not in write_report([folder], folder.path / "report.html").read_text()

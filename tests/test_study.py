@@ -257,6 +257,21 @@ def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
     study._storage.remove_session()
 
 
+def test_a_study_begun_with_other_options_is_refused_once_they_were_asked(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[])
+    begun = (Choice(name="bits.stem", options=(8, 16, 32)),)
+    study = Study(folder, folder.config, begun, registry.load("sampler", "random"))
+    with ExitStack() as held:
+        study.ask(held)
+    now = (Choice(name="bits.stem", options=(8, 16)), Choice(name="calibration", options=("entropy", "mse")))
+    refused = r"gene bits.stem must keep its options, but this run was begun with \(8, 16, 32\) and now has \(8, 16\)"
+    with pytest.raises(ConfigError, match=refused):
+        Study(folder, folder.config, now, registry.load("sampler", "random"))
+    more = Study(folder, folder.config, (*begun, now[1]), registry.load("sampler", "random"))
+    with ExitStack() as held:
+        assert more.ask(held).picked.keys() == {"bits.stem", "calibration"}, "a further gene is welcome"
+
+
 @pytest.mark.parametrize("url", ["nonsense", "mysql://nobody@localhost:1/none", "sqlite:////nowhere/at/all.db"])
 def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError, match=r"storage must be a URL that Optuna can open, but '.*' gave: ") as caught:

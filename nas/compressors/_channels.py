@@ -132,7 +132,11 @@ def _sources(node: fx.Node) -> list[fx.Node]:
 def _each_once(coupling: Coupling) -> Coupling:
     """Layers that are called several times read and write the same channels each time."""
     first: dict[str, Layer] = {}
+    owners: dict[int, str] = {}
     for layer in coupling.layers:
+        for tensor in layer.module.parameters():
+            if (owner := owners.setdefault(id(tensor), layer.name)) != layer.name:
+                raise _refused(layer.name, f"a {type(layer.module).__name__}", f"it shares weights with {owner!r}")
         known = first.setdefault(layer.name, layer)
         if known is not layer:
             coupling.unite(known.writes, layer.writes)

@@ -168,4 +168,4 @@ def _evaluator(net: nn.Module, context: Context, *, rate: float) -> Any:
             step(batch, twin).backward()
             optimizer.step()
 
-    return _nni.evaluator(training, (torch.optim.SGD, {"lr": rate}, net), loss)
+    return _nni.evaluator(net, training, loss, rate=rate)

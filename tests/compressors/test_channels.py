@@ -61,6 +61,13 @@ def test_a_parameter_outside_a_layer_is_refused() -> None:
         couple(Free(), channels=1)
 
 
+def test_weights_that_two_layers_share_are_refused() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    net[1].weight = net[0].weight
+    with pytest.raises(BuildError, match="'1' is a Conv2d: it shares weights with '0'"):
+        couple(net, channels=3)
+
+
 class Pick(Leaf):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return b

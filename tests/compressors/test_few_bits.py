@@ -172,7 +172,7 @@ def test_other_runtimes_get_rounded_floats(tmp_path: Path) -> None:
     found = trained_net("plain", seed=1)
     context = context_for(found, 1)
     context = replace(context, profile=target("jetson"))
-    graph, file = exported(found.net, context, tmp_path)
+    _, file = exported(found.net, context, tmp_path)
     model = onnx.load(file.path)
     assert model.opset_import[0].version == 17
     for tensor in model.graph.initializer:

@@ -1,8 +1,10 @@
 """Where quantisers and casts are put, and that ONNX Runtime turns the result into integer kernels."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
@@ -16,6 +18,7 @@ from nas.errors import ExportError
 from nas.export import export, fold, parity
 from nas.registry import load
 from nas.runtimes.onnxruntime import RUNTIME
+from nas.targets import target
 from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
 
 
@@ -135,6 +138,60 @@ def test_the_file_is_about_a_quarter(tmp_path: Path) -> None:
     weights = sum(p.numel() for p in found.net.parameters() if p.ndim > 1)
     scales_and_nodes = 40_000  # a scale per channel, and two nodes and their names per tensor
     assert 3 * weights - scales_and_nodes < large - small <= 3 * weights
+
+
+@pytest.mark.parametrize("method", ["entropy", "minmax", "percentile"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_every_calibration_agrees_with_its_file(method: str, signed: bool, tmp_path: Path) -> None:
+    found = trained_net("plain", seed=1, attention="se")
+    bits = dict.fromkeys(found.units, 8)
+    default, *others = (
+        COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context_of(bits, signed=signed, settings=settings))
+        for settings in ({}, {"calibration": "mse"}, {"calibration": method})
+    )
+    scales = [[m.scale for m in graph.modules() if isinstance(m, FakeQuant)] for graph in (default, *others)]
+    assert scales[0] == scales[1] != scales[2]
+    path = exported(others[1], tmp_path)
+    result = parity(others[1], RUNTIME.load(path), pictures(200, seed=3), path=path)
+    assert result.clear_agreement >= 0.99
+    assert result.max_difference <= 0.05
+
+
+def test_the_calibration_counts_only_where_it_changes_something() -> None:
+    candidate = context_of({"stem": 32, "stage1": 8, "head": 32}).candidate
+    assert COMPRESSOR.settle({"calibration": "entropy"}, candidate) == {"calibration": "entropy"}
+    assert COMPRESSOR.settle({"calibration": "mse"}, candidate) == {}
+    assert COMPRESSOR.settle({}, candidate) == {}
+    assert COMPRESSOR.settle({"calibration": "entropy"}, candidate.in_float(32)) == {}
+
+
+def test_tensorrt_finds_every_unit_in_8_or_16_bits(tmp_path: Path) -> None:
+    """No weight is left in float32, the opset is one that TensorRT 8.6 reads, and scales are float32."""
+    genes = {c.name: c.options for c in COMPRESSOR.choices(("stage1",), target("jetson"))}
+    assert {genes[f"bits.{unit}"] for unit in ("stem", "stage1", "head")} == {(8, 16)}
+    old = {c.options for c in COMPRESSOR.choices(("stage1",), target("jetson-nano"))}
+    assert old == {(16, 32)}, "no 8 bits there, and nothing to calibrate"
+    found = trained_net("darts", seed=1, attention="se")
+    bits = {unit: (16, 8)[i % 2] for i, unit in enumerate(found.units)}
+    graph = quantised(found.net, bits, signed=True)
+    path = exported(graph, tmp_path)
+    model = onnx.load(path)
+    assert model.opset_import[0].version == 17
+    stored = {t.name: t.data_type for t in model.graph.initializer}
+    weights = {kind for name, kind in stored.items() if name.endswith((".weight", ".bias"))}
+    assert weights == {onnx.TensorProto.INT8, onnx.TensorProto.INT32, onnx.TensorProto.FLOAT16}
+    assert {kind for name, kind in stored.items() if name.endswith("scale")} == {onnx.TensorProto.FLOAT}
+    result = parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
+    assert result.clear_agreement >= 0.99
+    assert result.max_difference <= 0.05
+
+
+def test_noise_does_not_calibrate() -> None:
+    found = random_net("plain", seed=0)
+    context = context_of(dict.fromkeys(found.units, 8))
+    noise = np.random.default_rng(0).integers(0, 256, context.images.shape, dtype=np.uint8)
+    with pytest.raises(ExportError, match="these are noise"):
+        COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), replace(context, images=noise))
 
 
 def test_wrong_settings_are_refused() -> None:

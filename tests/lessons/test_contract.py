@@ -72,14 +72,15 @@ def test_the_loss_is_a_number_that_the_net_can_follow(lesson: Lesson) -> None:
 def test_the_loss_falls_when_it_is_followed(lesson: Lesson) -> None:
     net = random_net("plain", seed=1).net
     pupil = Course(lesson=lesson, teaching=teaching_of()).pupil(net, images(), faces=FACES)
-    optimizer = torch.optim.Adam([*net.parameters(), *pupil.parameters()], lr=1e-3)
-    losses = []
-    for _ in range(8):
+    parameters, losses = [*net.parameters(), *pupil.parameters()], []
+    for _ in range(3):
         loss = step(pupil, net, list(range(FACES)))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
         losses.append(float(loss.detach()))
+        gradients = torch.autograd.grad(loss, parameters)
+        length = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(gradient / length, alpha=1e-3)
 
     assert losses[-1] < losses[0]
 
@@ -106,13 +107,11 @@ def test_a_weight_counts_as_so_many_equal_teachers(lesson: Lesson) -> None:
         pupil = course.pupil(net, images(), faces=FACES)
         for part in pupil.parameters():
             nn.init.constant_(part, 0.1)
-        found = float(step(pupil, net, [1, 4, 6]).detach())
+        found = float(step(pupil, net, list(range(FACES))).detach())
         pupil.close()
         return found
 
-    assert loss((once, 0.75), (other, 0.25)) == pytest.approx(
-        loss((once, 0.25), (once, 0.5), (other, 0.25)), rel=1e-5
-    )
+    assert loss((once, 0.75), (other, 0.25)) == pytest.approx(loss((once, 0.25), (once, 0.5), (other, 0.25)), rel=1e-5)
     assert loss((once, 0.75), (other, 0.25)) != pytest.approx(loss((once, 0.25), (other, 0.75)), rel=1e-5)
 
 

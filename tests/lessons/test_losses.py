@@ -33,6 +33,7 @@ def slow_divergence(student: list[float], teacher: list[float], temperature: flo
     return sum(p * math.log(p / q) for p, q in zip(softened(teacher), softened(student), strict=True))
 
 
+@settings(deadline=None)
 @given(seeds, temperatures)
 def test_divergence_is_the_sum_written_out(seed: int, temperature: float) -> None:
     student, teacher, _ = batch(seed)
@@ -43,6 +44,7 @@ def test_divergence_is_the_sum_written_out(seed: int, temperature: float) -> Non
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_divergence_is_zero_for_equal_answers_and_positive_else(seed: int) -> None:
     student, teacher, _ = batch(seed)
@@ -51,6 +53,7 @@ def test_divergence_is_zero_for_equal_answers_and_positive_else(seed: int) -> No
     assert (divergence(student, teacher.softmax(1), 1.0) > 0).all()
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_divergence_from_a_hard_answer_is_the_cross_entropy(seed: int) -> None:
     student, _, labels = batch(seed)
@@ -62,6 +65,7 @@ def test_divergence_from_a_hard_answer_is_the_cross_entropy(seed: int) -> None:
     torch.testing.assert_close(cross_entropy(student, hot), expected)
 
 
+@settings(deadline=None)
 @given(seeds, temperatures)
 def test_the_decoupled_parts_make_up_the_divergence(seed: int, temperature: float) -> None:
     student, teacher, labels = batch(seed)
@@ -73,6 +77,7 @@ def test_the_decoupled_parts_make_up_the_divergence(seed: int, temperature: floa
     torch.testing.assert_close(label + left * rest, divergence(student, shares, temperature))
 
 
+@settings(deadline=None)
 @given(seeds, temperatures)
 def test_the_decoupled_parts_are_divergences_of_their_own(seed: int, temperature: float) -> None:
     student, teacher, labels = (part.numpy() for part in batch(seed, n=1))
@@ -93,12 +98,12 @@ def test_the_decoupled_parts_stay_finite_for_a_teacher_without_doubt() -> None:
 
     (label + rest).sum().backward()  # type: ignore[no-untyped-call]
 
-    assert float(label) == pytest.approx(float(functional.cross_entropy(student, torch.tensor([0]))))
+    assert float(label.detach()) == pytest.approx(float(functional.cross_entropy(student, torch.tensor([0])).detach()))
     assert student.grad is not None
     assert student.grad.isfinite().all()
 
 
-@settings(max_examples=20)
+@settings(max_examples=10, deadline=None)
 @given(seeds, temperatures)
 def test_gradients_are_those_of_differences(seed: int, temperature: float) -> None:
     student, teacher, labels = batch(seed, n=2, k=4)
@@ -108,6 +113,7 @@ def test_gradients_are_those_of_differences(seed: int, temperature: float) -> No
     assert torch.autograd.gradcheck(lambda z: decoupled(z, shares, labels, temperature), student)
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_the_gradient_of_the_softened_loss_is_a_difference_of_answers(seed: int) -> None:
     student, teacher, _ = batch(seed)
@@ -151,6 +157,7 @@ def test_unit_maps_have_length_one_and_zeros_stay_zero() -> None:
     assert unit(maps).tolist() == [[0.5] * 4, [0.0] * 4]
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_mirrored_maps_do_not_tell_a_face_from_its_mirror_image(seed: int) -> None:
     maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed))

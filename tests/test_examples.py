@@ -1,0 +1,48 @@
+"""The recipes: every configuration is one, and the script of teacher and students ends in its table."""
+
+import runpy
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.config import read_config
+from nas.records import RunFolder
+from nas.registry import load
+from tests.conftest import learnable_faces
+from tests.tiny_search import make_quick
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_configuration_can_be_read_and_names_members_that_exist(path: Path) -> None:
+    config = read_config(path)
+    for family, words in {"compressor": config.compressors, "sampler": [config.sampler]}.items():
+        for word in words:
+            load(family, word)
+    load("model", config.model) if config.model else load("space", config.space)
+    assert f"--config examples/{path.name}" in path.read_text()
+
+
+def test_students_learn_from_their_teacher_and_all_are_in_one_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_quick(monkeypatch)
+    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: learnable_faces(train=32, val=24, test=12))
+    flags = f"--teacher resnet8 --students tiny_xception --compare --epochs 1 --threads 1 --runs {tmp_path} --name m"
+    monkeypatch.setattr(sys, "argv", ["mini_resemotenet.py", *flags.split(), "--target", "jetson"])
+    runpy.run_path(str(EXAMPLES / "mini_resemotenet.py"), run_name="__main__")
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in table if line and line[0].startswith("m-")] == [
+        "m-teacher", "m-tiny_xception", "m-tiny_xception-alone"
+    ]  # fmt: skip
+    head = next(line for line in table if line[:1] == ["run"])
+    assert {"weights", "bytes", "MMAC", "accuracy", "frames/s"} <= set(head)
+    taught = {path.name: RunFolder.existing(path).records() for path in tmp_path.iterdir()}
+    assert {name: [bool(r.teacher) for r in records] for name, records in taught.items()} == {
+        "m-teacher": [False], "m-tiny_xception": [True], "m-tiny_xception-alone": [False]
+    }  # fmt: skip

@@ -1,0 +1,51 @@
+"""The terminal's tables, read back as text."""
+
+from rich.table import Table
+
+from nas._tables import costs_table, front_table, recall_table
+from tests.fake_runs import some_record
+
+BASE = some_record(
+    -1, 0.8, 4.0, phase="base", params=1000, nonzero_params=1000, size_bytes=4000, packed_bytes=3700, key_of=9
+)
+SMALL = some_record(3, 0.7, 0.5, params=500, nonzero_params=250, size_bytes=1000, packed_bytes=600)
+
+
+def cells(table: Table) -> list[dict[str, str]]:
+    """Each row as title to cell."""
+    columns = {str(c.header): [str(cell) for cell in c.cells] for c in table.columns}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def test_costs_hold_ratios_and_frames_of_the_classifier_alone() -> None:
+    base, small = cells(costs_table([("a", BASE, BASE), ("a", BASE, SMALL)], named=False))
+    assert (base["trial"], base["R"], base["R bytes"], base["frames/s"]) == ("base", "1.00", "1.00", "250")
+    assert small["trial"] == "3"
+    assert (small["weights"], small["not zero"], small["R"]) == ("500", "250", "4.00")
+    assert (small["bytes"], small["packed"], small["R bytes"]) == ("1,000", "600", "4.00")
+    assert (small["target ms"], small["frames/s"], small["accuracy"]) == ("0.5", "2,000", "70.0%")
+
+
+def test_costs_of_several_runs_are_named_and_have_no_ratio_without_an_uncompressed_net() -> None:
+    table = costs_table([("teacher", None, SMALL), ("student", BASE, BASE)], named=True)
+    assert [(row["run"], row["R"]) for row in cells(table)] == [("teacher", "-"), ("student", "1.00")]
+    assert "classifier alone" in str(table.title)
+
+
+def test_unknown_figures_are_dashes() -> None:
+    blank = some_record(1, None, None, params=None, nonzero_params=None, size_bytes=None, packed_bytes=None, macs=None)
+    (row,) = cells(costs_table([("", None, blank)], named=False))
+    assert set(row.values()) == {"1", "-"}
+
+
+def test_recall_is_before_and_then_in_points() -> None:
+    base, small = cells(recall_table(BASE, [SMALL]))
+    assert base == {"trial": "base", "angry": "80%", "happy": "80%", "sad": "80%"}
+    assert small == {"trial": "3", "angry": "-10.0", "happy": "-10.0", "sad": "-10.0"}
+
+
+def test_the_uncompressed_net_is_the_first_row_of_a_front_and_fits_beside_rows_without_a_test_figure() -> None:
+    tested = some_record(-1, 0.8, 4.0, phase="base", test=BASE.score)
+    table = front_table([SMALL], before={}, title="search front", base=tested)
+    assert [row["trial"] for row in cells(table)] == ["base", "3"]
+    assert "test" not in cells(table)[0]
