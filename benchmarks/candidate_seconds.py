@@ -18,10 +18,11 @@ import torch
 from nas.compression import Compression
 from nas.config import make_config
 from nas.datasets import load_data
-from nas.pipeline import Clock, Evaluator
+from nas.pipeline import Evaluator
 from nas.records import RunFolder
 from nas.registry import load
 from nas.targets import target
+from nas.trainer import Clock
 from search_spaces._base import DisconnectedError
 
 LIMIT_S = 3.0

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError
-from nas.pipeline import Clock, Cycle, Evaluator, Start
+from nas.pipeline import Evaluator
 from nas.records import Record, RunFolder
+from nas.trainer import Clock, Cycle, Start
 
 logger = logging.getLogger(__name__)
 
@@ -114,18 +115,18 @@ def _trained(
     """The net with its weights, and the epochs it was trained here: none where weights were given."""
     config = evaluator.config
     if config.weights is not None:
-        return evaluator.build(candidate, candidate.widths), 0.0
+        return evaluator.trainer.build(candidate, candidate.widths), 0.0
     evaluator = replace(evaluator, folder=RunFolder(evaluator.folder.path / "base"))
-    net, rung = evaluator.resume(candidate)
+    net, rung = evaluator.trainer.resume(candidate)
     ends = [share * config.final_epochs for share in config.rungs]
     came = ends[rung - 1] if rung else 0.0
     while rung < len(ends) and not (stop is not None and stop()):
         what = f"the uncompressed net, part {rung + 1} of {len(ends)}"
         cycle = Cycle(what=what, stage=FINAL_STAGE + rung, epochs=ends[rung] - came, had=came)
-        net, more = evaluator.train(candidate, net, cycle, clock, stop)
+        net, more = evaluator.trainer.train(candidate, net, cycle, clock, stop)
         came, rung = came + more, rung + 1
         if not (stop is not None and stop()):
-            evaluator.save(candidate, net, rung)
+            evaluator.trainer.save(candidate, net, rung)
     if net is None:
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
     return net, came
@@ -136,7 +137,7 @@ def _measured(
 ) -> Record:
     """The record of the uncompressed net; it may break every limit."""
     free = replace(evaluator, config=evaluator.config.model_copy(update=UNLIMITED))
-    net = free.build(candidate, candidate.widths)
+    net = free.trainer.build(candidate, candidate.widths)
     net.load_state_dict(state)
     blank = replace(free.blank(candidate, TRIAL, "base"), epochs=epochs)
     if not epochs:  # given weights learned elsewhere

@@ -147,7 +147,7 @@ class Searcher:
             seeds=self._seeds(compression.members, profile),
         )  # fmt: skip
         self._classroom = Classroom(
-            sources=teachers, lesson=lesson, data=data, folder=self.folder, threads=self.evaluator.threads,
+            sources=teachers, lesson=lesson, data=data, folder=self.folder, threads=self.evaluator.trainer.threads,
             say=self._say,
         )  # fmt: skip
         self._phase: Literal["base", "search", "verify", "done"] = "base" if config.model else "search"

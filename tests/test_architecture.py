@@ -47,6 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nas.compression",
         "nas.given",
     ),
+    ("nas.trainer", "nas.stopwatch"),
     ("nas.pipeline", "nas.untrained", "nas.samplers._*", "nas.report"),
     ("nas.samplers", "nas.samplers.*", "nas.doctor", "nas.bundle", "nas.base", "nas._calibration_*"),
     ("nas.study", "nas.teachers", "nas.calibrate"),

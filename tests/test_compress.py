@@ -151,7 +151,7 @@ def _always(load: Callable[[str, str], Any], gene: str, value: float) -> Callabl
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "calls"), [("base", "_measured", 0), ("pipeline", "train", 1), ("pipeline", "train", 3)]
+    ("module", "name", "calls"), [("base", "_measured", 0), ("trainer", "train", 1), ("trainer", "train", 3)]
 )
 def test_a_compression_that_died_goes_on_and_ends_as_if_it_had_not(
     go: Callable[..., RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, calls: int

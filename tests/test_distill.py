@@ -138,7 +138,7 @@ def test_a_net_learns_what_only_the_teacher_says(mixup: float) -> None:
     net = random_net("plain", seed=3).net
     settings: dict[str, Any] = {"classes": 4, "recipe": recipe, "execution": Execution(), "seed": 0}
 
-    train(net, data.train, epochs=12, lesson=knowing(turned), **settings)
+    train(net, data.train, epochs=20, lesson=knowing(turned), **settings)
 
     said = predict(net, data.val.images, execution=Execution()).argmax(1)
     assert (said == (data.val.labels + 1) % 4).mean() > 0.8

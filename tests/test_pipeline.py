@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 import nas.pipeline
+import nas.stopwatch
+import nas.trainer
 from nas import registry
 from nas.candidate import Candidate, decode
 from nas.compression import Compression
@@ -21,9 +24,10 @@ from nas.errors import ConfigError, ExportError, TrainError
 from nas.execution import Execution
 from nas.gain import Gain
 from nas.measure import Measurement
-from nas.pipeline import Cycle, Draft, Evaluator
+from nas.pipeline import Draft, Evaluator
 from nas.records import Record
 from nas.targets import target
+from nas.trainer import Cycle
 from search_spaces._base import Value
 from tests.fake_runs import a_run
 from tests.tiny_search import Killed, Training, accuracy, after, make_quick, probabilities, session
@@ -87,6 +91,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_faces: Callable[..., 
 def small(**genes: Value) -> Candidate:
     picked = SMALL | {f"{gene.replace('_of_', '.')}": value for gene, value in genes.items()}
     return decode(registry.load("space", "plain"), picked, channel_multiple=8, precisions=(8, 16, 32))
+
+
+def place_of(step: str) -> ModuleType:
+    """The module that takes a step of the flow."""
+    return next(m for m in (nas.trainer, nas.stopwatch, nas.pipeline) if hasattr(m, step))
 
 
 def always(rung: int, accuracy: float, draft: Draft) -> bool:
@@ -268,7 +277,7 @@ def test_a_pruned_candidate_learns_wide_first_and_ships_slim(
     assert [t.epochs for t in trainings] == [0.25, 0.125, 0.125], "half in full, then two steps that share the rest"
     between = {**candidate.widths, "stage2": 16}
     sizes = [
-        sum(p.numel() for p in evaluator.build(candidate, widths).parameters())
+        sum(p.numel() for p in evaluator.trainer.build(candidate, widths).parameters())
         for widths in (candidate.widths, between, candidate.pruned)
     ]
     assert [t.params for t in trainings] == sizes
@@ -294,7 +303,8 @@ def test_a_process_may_die_anywhere_and_the_record_is_the_same(
 ) -> None:
     evaluator = make()
     with monkeypatch.context() as patch:
-        patch.setattr(nas.pipeline, name, after(calls, getattr(nas.pipeline, name)))
+        place = place_of(name)
+        patch.setattr(place, name, after(calls, getattr(place, name)))
         with pytest.raises(Killed):
             evaluate(evaluator)
     again = evaluate(evaluator)
@@ -352,7 +362,7 @@ def test_what_goes_wrong_is_in_the_record(
         raise error
 
     evaluator = make()
-    monkeypatch.setattr(nas.pipeline, step, fails)
+    monkeypatch.setattr(place_of(step), step, fails)
     for record in (evaluate(evaluator), *evaluator.verify(undisturbed, epochs=1)):
         assert (record.status, record.reason) == ("failed", reason)
         assert record.score is None
@@ -364,7 +374,7 @@ def test_what_a_user_did_wrong_is_raised(make: Callable[..., Evaluator], monkeyp
     def fails(*_: Any, **__: Any) -> None:
         raise ConfigError("device cuda must be present")
 
-    monkeypatch.setattr(nas.pipeline, "train", fails)
+    monkeypatch.setattr(nas.trainer, "train", fails)
     with pytest.raises(ConfigError, match="device cuda"):
         evaluate(make())
 
@@ -430,13 +440,13 @@ def test_the_form_of_training_is_kept_unless_another_device_is_asked_for(
     file = evaluator.folder.path / "checkpoints" / f"{small().key}-execution.json"
     file.write_text(json.dumps(asdict(Execution(device=kept, memory_format="channels_last", threads=2))))
     seen = []
-    train = nas.pipeline.train
+    train = nas.trainer.train
 
     def noting(*arguments: Any, execution: Execution, **more: Any) -> Any:
         seen.append(execution)
         return train(*arguments, execution=execution, **more)
 
-    monkeypatch.setattr(nas.pipeline, "train", noting)
+    monkeypatch.setattr(nas.trainer, "train", noting)
     assert evaluate(evaluator, promote=never).status == "complete"
     assert seen == [Execution(memory_format="channels_last", threads=2) if again else Execution()]
 
@@ -455,7 +465,7 @@ def test_a_rung_that_the_clock_ends_says_how_far_it_came_and_is_no_finished_rung
     found = evaluate(evaluator, stop=lambda: True)
     assert (found.status, found.rung, len(trainings)) == ("complete", 1, 1)
     assert found.epochs < trainings[0].epochs
-    assert evaluator.resume(found.candidate) == (None, 0)
+    assert evaluator.trainer.resume(found.candidate) == (None, 0)
 
 
 def paying(own: Measurement, twin: Measurement) -> Gain:

@@ -31,6 +31,7 @@ from nas.records import Record, RunFolder
 from nas.search import Searcher, Status, search
 from nas.study import Study
 from nas.targets import target
+from nas.trainer import Trainer
 from search_spaces._base import Choice, Value
 from tests.conftest import learnable_faces
 from tests.fake_runs import some_latency
@@ -224,7 +225,7 @@ def test_a_candidate_that_is_dominated_at_a_rung_stops_there_and_keeps_what_it_l
 ) -> None:
     values: dict[str, tuple[float, float]] = {}  # accuracy and latency at every rung
 
-    def told(self: Evaluator, candidate: Any, *_: Any) -> float:
+    def told(self: object, candidate: Any, *_: Any) -> float:
         if candidate.key not in values:
             values[candidate.key] = [(0.5, 2.0), (0.4, 3.0), (0.6, 4.0)][len(values)]
         return values[candidate.key][0]
@@ -236,7 +237,7 @@ def test_a_candidate_that_is_dominated_at_a_rung_stops_there_and_keeps_what_it_l
 
     draft = Evaluator.draft
     monkeypatch.setattr(Evaluator, "draft", drafted)
-    monkeypatch.setattr(Evaluator, "_quick_accuracy", told)
+    monkeypatch.setattr(Trainer, "quick_accuracy", told)
     folder = go(rungs=RUNGS)
     assert [r.rung for r in searched(folder)] == [3, 1, 3]
     assert len(trainings) == 3 + 1 + 3

@@ -13,7 +13,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
-import nas.pipeline
+import nas.stopwatch
+import nas.trainer
 from nas.cli import main
 from nas.data._base import FaceData, Images
 from nas.execution import Execution
@@ -24,7 +25,7 @@ from nas.study import open_storage
 
 @dataclass(frozen=True)
 class Training:
-    """One call of `nas.pipeline.train`."""
+    """One call of `nas.trainer.train`."""
 
     epochs: float
     seed: int
@@ -39,13 +40,13 @@ class Killed(BaseException):
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Make training and timing quick. Returns the list that every training is noted in."""
     for name in ("QUICK_RUNS", "FULL_RUNS"):
-        monkeypatch.setattr(nas.pipeline, name, 20)
+        monkeypatch.setattr(nas.stopwatch, name, 20)
     for name, value in {"WARM_UP_RUNS": 2, "REFERENCE_RUNS": 20, "ATTEMPTS": 1}.items():
         monkeypatch.setattr(import_module("nas.measure"), name, value)  # nas.measure itself is the function
-    monkeypatch.setattr(nas.pipeline, "choose_execution", lambda *_, **__: Execution())
+    monkeypatch.setattr(nas.trainer, "choose_execution", lambda *_, **__: Execution())
     monkeypatch.setattr(os, "fsync", lambda _: None)
     done: list[Training] = []
-    train = nas.pipeline.train
+    train = nas.trainer.train
 
     def noting(net: Any, *arguments: Any, epochs: float, seed: int, **more: Any) -> Any:
         before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -53,7 +54,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         done.append(Training(epochs=epochs, seed=seed, params=params, before=before))
         return train(net, *arguments, epochs=epochs, seed=seed, **more)
 
-    monkeypatch.setattr(nas.pipeline, "train", noting)
+    monkeypatch.setattr(nas.trainer, "train", noting)
     return done
 
 
@@ -96,5 +97,5 @@ def trials_of(folder: RunFolder) -> list[FrozenTrial]:
 def command_line() -> None:
     """The real command line, but every training in the same form: which one is fastest depends on the moment."""
     import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
-    nas.pipeline.choose_execution = lambda *_, **__: Execution()
+    nas.trainer.choose_execution = lambda *_, **__: Execution()
     main()

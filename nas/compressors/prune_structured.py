@@ -8,6 +8,7 @@ slim net was built with the widths that the genes leave.
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from hw_profiles._base import HardwareProfile
@@ -94,7 +95,7 @@ def transfer(wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, i
     layers = {layer.name: layer.module for layer in coupling.layers}
     scores = worth(coupling, *magnitude(layers)) | worth(coupling, *score(layers))
     gone = _gone(coupling, targets, scores)
-    state: dict[str, Tensor] = {}
+    state = {name: tensor.detach().cpu() for name, tensor in _tensors(wide).items()}  # layers that never run included
     for layer in coupling.layers:
         state.update({f"{layer.name}.{key}": part.cpu() for key, part in kept(layer, coupling, gone).items()})
     _load(slim, state)
@@ -153,15 +154,23 @@ def _gone(coupling: Coupling, targets: Mapping[str, int], scores: Mapping[int, f
 
 
 def _load(slim: nn.Module, state: Mapping[str, Tensor]) -> None:
-    own = slim.state_dict()
+    own = _tensors(slim)
     for name in sorted(set(own) ^ set(state)):
         raise BuildError(f"both nets must hold the same weights, but {name!r} is in one only")
-    for name, tensor in state.items():
-        if own[name].shape != tensor.shape:
-            raise BuildError(
-                f"pruning must give layer {name!r} the shape {list(own[name].shape)}, but gave {list(tensor.shape)}"
-            )
-    slim.load_state_dict(dict(state))
+    with torch.no_grad():
+        for name, tensor in state.items():
+            if own[name].shape != tensor.shape:
+                raise BuildError(
+                    f"pruning must give layer {name!r} the shape {list(own[name].shape)}, but gave {list(tensor.shape)}"
+                )
+            own[name].copy_(tensor)
+
+
+def _tensors(net: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds, each tensor under one name."""
+    kept_names = net.state_dict().keys()
+    found: dict[str, Tensor] = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    return {name: tensor for name, tensor in found.items() if name in kept_names}
 
 
 COMPRESSOR = PruneStructured()

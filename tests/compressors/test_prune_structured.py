@@ -159,6 +159,27 @@ def test_without_pruning_the_criterion_is_no_difference() -> None:
     assert COMPRESSOR.settle({"importance": "taylor"}, candidate) == {}
 
 
+class Spare(nn.Module):
+    """A layer that never runs, and one under two names."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last, self.spare = nn.Conv2d(1, width, 1), nn.Conv2d(width, 2, 1), nn.Linear(3, 3)
+        self.alias = self.first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.last(self.first(x))
+        return result
+
+
+def test_layers_that_never_run_keep_their_weights_and_names_may_be_shared() -> None:
+    wide, slim = Spare(4), Spare(2)
+    fill(wide, slim)
+    assert torch.equal(slim.spare.weight, wide.spare.weight)
+    assert slim.alias is slim.first
+    assert {row.item() for row in slim.alias.weight} <= {row.item() for row in wide.first.weight}
+
+
 def test_groups_of_two_channels_leave_together() -> None:
     coupling = couple(nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 4, 3, groups=4)), channels=1)
     first, second = coupling.layers
