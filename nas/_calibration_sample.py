@@ -8,7 +8,7 @@ throughout, by turns: the others mix them, and prices of one width are told apar
 
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from nas.errors import CandidateError, ConfigError
 from nas.latency._columns import columns_for
 from nas.untrained import draw, with_bits, write_untrained
 
-POOL = 3  # nets drawn for each that is measured for its place
+POOL = 2  # nets drawn for each that is measured for its place
+TOLD = 10  # nets written between two lines of progress
 PATIENCE = 200  # draws in a row without a new net, after which a space counts as exhausted
 
 Floats = npt.NDArray[np.float64]
@@ -85,25 +86,35 @@ class Nets:
         )  # fmt: skip
         return path, counted
 
-    def chosen(self, usual: int, spread: int, seed: int) -> tuple[list[Candidate], list[Candidate]]:
+    def chosen(
+        self, usual: int, spread: int, seed: int, say: Callable[[str], None]
+    ) -> tuple[list[Candidate], list[Candidate]]:
         """`usual` candidates as drawn, and `spread` others that lie far from each other.
 
-        Candidates whose files cannot be written are left out, as a search leaves them out.
+        Candidates whose files cannot be written are left out, as a search leaves them out. Where fewer than `spread`
+        others are left, something is wrong with more than the candidates.
 
         Raises:
-            ConfigError: the spaces do not hold as many for this target.
+            ConfigError: the spaces do not hold as many for this target, or too many of them cannot be written.
         """
         drawn = self.drawn(usual + POOL * spread, seed)
-        kept, counted = [], []
+        kept, counted, reasons = [], [], []
         with tempfile.TemporaryDirectory(prefix="fer-nas-") as place:
-            for candidate in drawn[usual:]:
+            for number, candidate in enumerate(drawn[usual:], 1):
                 try:
                     path, costs = self.written(candidate, Path(place))
-                except CandidateError:
-                    continue
-                path.unlink()
-                kept.append(candidate)
-                counted.append(costs)
+                    path.unlink()
+                    kept.append(candidate)
+                    counted.append(costs)
+                except CandidateError as error:
+                    reasons.append(str(error))
+                if number % TOLD == 0:
+                    say(f"{number} of {POOL * spread} nets written to choose {spread} of them")
+        if len(kept) < spread:
+            raise ConfigError(
+                f"{spread} of {POOL * spread} nets must be written, but {len(kept)} could: {reasons[-1]}; "
+                "name another --space"
+            )
         far = farthest(features(counted, self.profile), spread)
         return drawn[:usual], [kept[i] for i in far]
 

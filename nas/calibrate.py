@@ -1,8 +1,11 @@
 """Calibrating a target: a few nets of the search spaces measured on it, and a model of all others learned from them.
 
 The nets are untrained, because weights change no latency. A fifth of them is held out, to say how good the model is;
-the model that is kept has learned from all. Each net that was measured is kept in a journal beside the calibration, so
-a call that was interrupted goes on where it stopped.
+the model that is kept has learned from all. A model that predicts them worse than the target's profile does, or than
+`WORST` where the profile predicts nothing, is not kept.
+
+Each net that was measured is kept in a journal beside the calibration, so a call that was interrupted goes on where it
+stopped.
 """
 
 import tempfile
@@ -11,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,8 @@ from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
 from nas.latency.executed import costs_on
 from nas.latency.learned import LearnedRoofline, learn
-from nas.latency.prediction import FOLDER, save_calibration
+from nas.latency.prediction import FOLDER, calibration_path, save_calibration
+from nas.latency.roofline import predict as predict_by_profile
 from nas.measure import Measurement, measure_there
 from nas.measure import measure as measure_here
 from nas.targets import device_runtime
@@ -35,6 +38,10 @@ from nas.targets import target as profile_of
 NETS = 40
 LEAST_NETS = 10
 HELD_OUT = 0.2
+WORST = 0.3
+"""Mean error on held-out nets at which a model of a target without a published one is of no use."""
+RUNS = 200
+"""Timed runs of a net on this machine. A busy machine is told, not waited for: the 5th percentile repeats on it."""
 BATCH = 5
 """Nets written and measured at a time: one connection to a board, and the most that an interruption loses."""
 SPACES = ("plain", "darts")
@@ -50,12 +57,13 @@ class Calibration:
 
     Attributes:
         target: what was calibrated.
-        path: the file that later predictions go by.
+        path: the file that later predictions go by, where the model is trusted.
         nets: measured nets, the held-out ones among them.
         held_out: how many of them the figures are of.
         spearman: rank correlation on the held-out nets.
         mean_error: mean of |prediction / measured - 1| on them.
         within_10: share of them predicted within 10 %.
+        bar: the mean error that must not be exceeded: the profile's own on the same nets, or `WORST`.
         disturbed: share of the measurements that say the machine was busy.
         failed: why nets were left out, one line for each.
         model: the model, learned from all nets.
@@ -68,9 +76,15 @@ class Calibration:
     spearman: float
     mean_error: float
     within_10: float
+    bar: float
     disturbed: float
     failed: tuple[str, ...]
     model: LearnedRoofline
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the model predicts held-out nets well enough to be used; false too where nothing could be told."""
+        return self.mean_error <= self.bar
 
     def lines(self) -> list[str]:
         """What a person wants to know, line by line."""
@@ -78,10 +92,14 @@ class Calibration:
         found = [
             f"{self.target}: learned from {self.nets} nets",
             f"{self.held_out} nets held out: rank correlation {self.spearman:.3f}, {errors}",
-            f"predictions for {self.target} now go by {self.path}",
         ]
+        if self.is_trusted:
+            found.append(f"predictions for {self.target} now go by {self.path}")
+        else:
+            found.append(f"not used: the mean error must be at most {self.bar:.1%}; measure more nets, or when idle")
         if self.disturbed > 0:
-            found.append(f"{self.disturbed:.0%} of the nets were measured on a busy machine: calibrate again when idle")
+            what = "learned from 5th percentiles, which repeat; calibrate again when idle"
+            found.append(f"{self.disturbed:.0%} of the nets were measured on a busy machine: {what}")
         return found + [f"left out: {reason}" for reason in self.failed]
 
 
@@ -121,7 +139,7 @@ def calibrate(
 
     def choose() -> tuple[list[Candidate], list[Candidate]]:
         say(f"choosing {nets} nets of {', '.join(spaces)}")
-        return sample.chosen(held, nets - held, seed)
+        return sample.chosen(held, nets - held, seed, say)
 
     asked = {"target": asdict(profile), "compressors": SearchConfig.model_fields["compressors"].default}
     asked |= {"nets": nets, "spaces": spaces, "input_shape": input_shape, "seed": seed}
@@ -149,7 +167,7 @@ def _way(profile: HardwareProfile, input_shape: Shape, say: Say) -> Measure:
 
     def here(path: Path) -> Measurement | MeasureError:
         try:
-            return measure_here(path, runtime, device=profile.title, input_shape=input_shape)
+            return measure_here(path, runtime, device=profile.title, input_shape=input_shape, runs=RUNS, attempts=1)
         except MeasureError as error:
             return error
 
@@ -201,19 +219,23 @@ def _measure_batch(journal: Journal, numbers: Sequence[int], sample: Nets, measu
 
 
 def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], folder: Path, seed: int) -> Calibration:
-    """Learn from what was measured and write it down."""
+    """Learn from what was measured, and write it down where it is good enough."""
     found = {i: (e.costs, e.measurement) for i, e in sorted(journal.entries.items()) if e.costs and e.measurement}
-    tested = [net for i, net in found.items() if i < len(journal.usual)]
-    rest = [net for i, net in found.items() if i >= len(journal.usual)]
+    disturbed = float(np.mean([any("busy" in note for note in m.notes) for _, m in found.values()]))
+    latencies = {i: _latency_ms(m, is_busy=disturbed > 0) for i, (_, m) in found.items()}
+    tested = [i for i in found if i < len(journal.usual)]
+    rest = [i for i in found if i >= len(journal.usual)]
 
-    def learn_from(nets: Sequence[tuple[Any, Measurement]]) -> LearnedRoofline:
-        return learn([costs for costs, _ in nets], [m.latency_ms for _, m in nets], profile, seed=seed)
+    def learn_from(numbers: Sequence[int]) -> LearnedRoofline:
+        return learn([found[i][0] for i in numbers], [latencies[i] for i in numbers], profile, seed=seed)
 
-    true = np.array([m.latency_ms for _, m in tested])
-    figures = errors_of(learn_from(rest).predict_ms([costs for costs, _ in tested]), true)
+    true = np.array([latencies[i] for i in tested])
+    unseen = [found[i][0] for i in tested]
+    figures = errors_of(learn_from(rest).predict_ms(unseen), true)
+    published = [predict_by_profile(each, profile).latency_ms for each in unseen if profile.latency]
+    bar = errors_of(np.array(published), true)["mean_error"] if published else WORST
     model = learn_from([*rest, *tested])
     first = next(iter(found.values()))[1]
-    disturbed = float(np.mean([any("busy" in note for note in m.notes) for _, m in found.values()]))
     facts = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": first.device,
@@ -221,20 +243,27 @@ def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], 
         "spaces": list(spaces),
         "held_out": {"nets": len(tested), **figures},
         "disturbed": disturbed,
-        "nets": [
-            {"candidate": asdict(journal.candidates[i]), "latency_ms": m.latency_ms} for i, (_, m) in found.items()
-        ],
+        "nets": [{"candidate": asdict(journal.candidates[i]), "latency_ms": latencies[i]} for i in found],
     }
-    return Calibration(
+    result = Calibration(
         target=profile.name,
-        path=save_calibration(model, profile, facts, folder=folder),
+        path=calibration_path(profile, folder=folder),
         nets=len(found),
         held_out=len(tested),
         **figures,
+        bar=bar,
         disturbed=disturbed,
         failed=tuple(e.failed for e in journal.entries.values() if e.failed),
         model=model,
     )
+    if result.is_trusted:
+        save_calibration(model, profile, facts, folder=folder)
+    return result
+
+
+def _latency_ms(measured: Measurement, *, is_busy: bool) -> float:
+    """What is learned: the median, and on a busy machine the 5th percentile, which other work lengthens least."""
+    return measured.p5_ms if is_busy and measured.p5_ms is not None else measured.latency_ms
 
 
 def errors_of(predicted: Floats, true: Floats) -> dict[str, float]:

@@ -6,7 +6,8 @@ no integer form is surrounded by conversions. https://onnxruntime.ai/docs/perfor
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,29 @@ def executed(model: Path, input_shape: tuple[int, int, int]) -> tuple[Step, ...]
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         events = profiled(model, options, CPU, input_shape, runs=1)
         graph = onnx.load(options.optimized_model_filepath).graph
-    nodes = {node.name: node for node in graph.node}
     constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    return tuple(_step(name, args, nodes.get(name), constants) for name, args, _ in node_events(events))
+    found = [(name, args) for name, args, _ in node_events(events)]
+    nodes = _nodes([(name, str(args["op_name"])) for name, args in found], graph.node)
+    return tuple(_step(name, args, node, constants) for (name, args), node in zip(found, nodes, strict=True))
+
+
+def _nodes(executed: Sequence[tuple[str, str]], nodes: Iterable[NodeProto]) -> list[NodeProto | None]:
+    """The graph's node for each executed (name, operator).
+
+    The profiler makes up names for nodes without one; they are taken in the order of the graph, operator by operator.
+    """
+    named: dict[str, NodeProto] = {}
+    nameless: dict[str, deque[NodeProto]] = {}
+    for node in nodes:
+        if node.name:
+            named[node.name] = node
+        else:
+            nameless.setdefault(node.op_type, deque()).append(node)
+    found: list[NodeProto | None] = []
+    for name, operator in executed:
+        waiting = nameless.get(operator)
+        found.append(named.get(name) or (waiting.popleft() if waiting else None))
+    return found
 
 
 def _step(name: str, args: Mapping[str, Any], node: NodeProto | None, constants: Mapping[str, tuple[int, ...]]) -> Step:
