@@ -11,7 +11,7 @@ from nas._calibration_sample import Nets, farthest
 from nas.calibrate import Calibration, calibrate, errors_of
 from nas.candidate import Candidate
 from nas.costs import Costs, costs
-from nas.errors import ConfigError, MeasureError, UnreachableError
+from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
 from nas.latency.prediction import predict
 from nas.latency.roofline import predict as by_profile
 from nas.measure import Measurement
@@ -132,6 +132,38 @@ def test_too_many_failures_are_no_calibration(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_that_is_worse_than_the_profile_is_not_used(tmp_path: Path) -> None:
+    def as_published(paths: Sequence[Path]) -> Results:
+        return [by_profile(costs(path), BOARD) for path in paths]  # of which no model can be nearer
+
+    found = calibrated(tmp_path, as_published, nets=10)
+    assert (found.bar, found.is_trusted) == (0.0, False)
+    assert found.lines()[2].startswith("not used: the mean error must be at most 0.0%")
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_a_busy_machine_the_5th_percentile_is_learned(tmp_path: Path) -> None:
+    def busy(paths: Sequence[Path]) -> Results:
+        found = [timed(path) for path in paths]
+        notes = ("busy machine: the reference network drifted by +9.0%",)
+        return [replace(m, latency_ms=9 + at, p5_ms=m.latency_ms, notes=notes) for at, m in enumerate(found)]
+
+    found = calibrated(tmp_path, busy)
+    idle = calibrated(tmp_path / "idle", Counting())
+    assert found.model == idle.model
+    assert found.disturbed == 1.0
+    assert found.lines()[-1].startswith("100% of the nets were measured on a busy machine")
+
+
+def test_spaces_of_which_nothing_can_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> tuple[Path, Costs]:
+        raise CandidateError("no path")
+
+    monkeypatch.setattr(Nets, "written", refused)
+    with pytest.raises(ConfigError, match="8 of 8 nets must be written, but 0 could: no path; name another --space"):
+        calibrated(tmp_path, Counting(), nets=10)
+
+
 def test_too_few_nets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs 10 nets or more, but got 9"):
         calibrated(tmp_path, Counting(), nets=9)
@@ -179,4 +211,4 @@ def test_this_machine_can_be_calibrated(tmp_path: Path) -> None:
     assert found.nets == 12
     assert found.model.runtime == "onnxruntime"
     assert said[-1].startswith("12 of 12 nets measured")
-    assert [p.name for p in tmp_path.iterdir()] == ["cpu.json"]
+    assert [p.name for p in tmp_path.iterdir()] == (["cpu.json"] if found.is_trusted else [])

@@ -1,0 +1,17 @@
+from pathlib import Path
+
+import onnx
+import pytest
+
+from nas._calibration_sample import Nets
+from nas.targets import target
+from nas.untrained import with_bits
+
+
+@pytest.mark.parametrize("shape", [(1, 48, 48), (3, 50, 44)])
+def test_a_net_of_8_bits_can_be_written(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    nets = Nets(profile=target("cpu"), spaces=("plain",), input_shape=shape)
+    (candidate,) = nets.drawn(1, seed=0)
+    path, counted = nets.written(with_bits(candidate, 8), tmp_path)
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(path).graph.node}
+    assert any(kernel.bits == 8 and kernel.macs for kernel in counted.kernels)
