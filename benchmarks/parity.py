@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--candidates", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=1.0, help="of `--train-images` images")
-    parser.add_argument("--train-images", type=int, default=1000)
+    parser.add_argument("--train-images", type=int, default=400)
     parser.add_argument("--compressors", default=COMPRESSORS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("runs/parity.jsonl"), help="go on where it stopped")
