@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -86,7 +87,7 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
         with compression.training(net, context) as before_step:
             train(
                 net, data.train, classes=len(data.classes), epochs=share * epochs, recipe=recipe, seed=seed,
-                execution=Execution(), before_step=before_step,
+                execution=Execution(memory_format="channels_last"), before_step=before_step,
             )  # fmt: skip
 
     def built(widths: dict[str, int]) -> torch.nn.Module:
@@ -101,14 +102,13 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
         net = compression.shape(slim, context)
     learn(net, 0.4, 1)
     graph = compression.graph(net.eval(), context)
-    path = Path(f".parity-{candidate.key}.onnx")
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "candidate.onnx"
         export(graph, path, input_shape=shape, classes=data.classes, metadata={})
         session = load("runtime", "onnxruntime").load(path, threads=1)
         got = np.concatenate([session.predict(data.val.images[i : i + 256]) for i in range(0, len(data.val), 256)])
         session.close()
-    finally:
-        path.unlink(missing_ok=True)
+    graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     expected = torch_probabilities(graph, data.val.images)
     differ = np.flatnonzero(expected.argmax(1) != got.argmax(1))
     ordered = np.sort(expected[differ], axis=1)
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--candidates", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=1.0, help="of `--train-images` images")
-    parser.add_argument("--train-images", type=int, default=2000)
+    parser.add_argument("--train-images", type=int, default=400)
     parser.add_argument("--compressors", default=COMPRESSORS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("runs/parity.jsonl"), help="go on where it stopped")

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.before_after import changes, compression_ratio, size_ratio
-from nas.front import bits_words, host_measurement, widths_words
+from nas.front import bits_words, host_measurement
 from nas.records import Record
 
 WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
@@ -95,7 +95,7 @@ def _columns(r: Record, before: Mapping[str, Record]) -> dict[str, str]:
         "kB": f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
         "weights": f"{r.params:,}" if r.params else "-",
         "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",
-        "channels": widths_words(r.candidate),
+        "sparsity": f"{r.candidate.sparsity:.0%}",
         "bits": bits_words(r.candidate.bits),
         "epochs": f"{r.epochs:.1f}",
     }

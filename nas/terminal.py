@@ -28,6 +28,7 @@ from nas.front import (
     search_front,
     settings_words,
     verified_front,
+    widths_words,
 )
 from nas.latency.learned import LearnedRoofline
 from nas.measure import Measurement
@@ -151,7 +152,8 @@ def show_front(console: Console, folder: RunFolder) -> None:
         console.print(costs)
         show_recall(console, base, members)
     for r in members:
-        told = [text for text in (gain_words(r), settings_words(r.candidate), *r.notes) if text]
+        channels = f"channels by stage {widths_words(r.candidate)}" if r.candidate.is_pruned else ""
+        told = [text for text in (channels, gain_words(r), settings_words(r.candidate), *r.notes) if text]
         if told:
             console.print(f"  trial {r.trial}: {'; '.join(told)}", soft_wrap=True, highlight=False)
     if lost := given_up(latest(records, "search")):
