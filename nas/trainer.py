@@ -141,6 +141,7 @@ class Trainer:
         if self.start is not None:
             net.load_state_dict(self.start.state)
         if not self.compression.reshapes(candidate):
+            net = self.compression.shape(net, self.context(candidate, CALIBRATION_IMAGES))
             return net, self.fit(candidate, net, cycle, clock, stop)
         came, rest = 0.0, cycle.epochs
         if self.start is None:  # which weights matter is seen once they have learned something

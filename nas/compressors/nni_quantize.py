@@ -58,7 +58,9 @@ class NniQuantize(Compressor):
         return {GENE: word} if fits.get(str(word)) else {}
 
     def restructure(self, net: nn.Module, context: Context) -> nn.Module:
-        """The net with rounded weights, so that an untrained file weighs what the trained one will."""
+        """A net that is not to be trained gets rounded weights, so that its file weighs what the trained one will."""
+        if not context.shapes_only:
+            return net
         with self.training(net, context):
             return net
 

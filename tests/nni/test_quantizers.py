@@ -172,7 +172,7 @@ def test_few_level_training_learns_and_the_file_shrinks(method: str, word: str, 
     context = context_with(found, method, dict.fromkeys(found.units, 32))
     net = copy.deepcopy(found.net)
     plain = checked_file(fold(net, input_shape=SHAPE), context, tmp_path)
-    untrained = NNI.restructure(copy.deepcopy(net), context)
+    untrained = NNI.restructure(copy.deepcopy(net), replace(context, shapes_only=True))
     with NNI.training(net, context) as before_step:
         fit(net, before_step)
 

@@ -1,0 +1,53 @@
+"""Training of compressed candidates: what is kept of a net is what goes on, whatever a compressor put into it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.data._base import FaceData
+from nas.trainer import Clock, Cycle
+from search_spaces._base import Value
+from tests.test_pipeline import SMALL, an_evaluator, evaluate, never
+from tests.tiny_search import make_quick
+
+FOUR_BITS: dict[str, Value] = {f"weight_bits.stage{i}": 4 for i in (1, 2, 3)}
+KINDS: dict[str, dict[str, Value]] = {
+    "few_bits": FOUR_BITS,
+    "pruned few_bits": FOUR_BITS | {"sparsity.stage2": 0.5},
+    "zeros": {"zeros.stage2": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_candidate_goes_on_to_full_training_from_its_checkpoint(
+    kind: str, tmp_path: Path, faces: FaceData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_quick(monkeypatch)
+    evaluator = an_evaluator(
+        tmp_path, faces, compressors=("prune_structured", "prune_unstructured", "few_bits"), epochs=1
+    )
+    candidate = evaluator.compression.decode(evaluator.space, SMALL | KINDS[kind])
+    assert candidate.settings
+    found = evaluate(evaluator, candidate, promote=never)
+    assert (found.status, found.reason, found.rung) == ("complete", "", 1)
+    net, rung = evaluator.trainer.resume(candidate)
+    assert rung == 1
+    assert net is not None
+    (verified,) = evaluator.verify(found, epochs=1)
+    assert (verified.phase, verified.status, verified.reason) == ("verified", "complete", "")
+
+
+def test_weights_of_few_bits_learn_on_from_the_full_ones(
+    tmp_path: Path, faces: FaceData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_quick(monkeypatch)
+    evaluator = an_evaluator(tmp_path, faces, compressors=("few_bits",))
+    candidate = evaluator.compression.decode(evaluator.space, SMALL | FOUR_BITS)
+    net, _ = evaluator.trainer.train(candidate, None, Cycle(what="", stage=0, epochs=0.1), Clock())
+    full = {name: tensor for name, tensor in net.named_buffers() if name.endswith("full_weight")}
+    assert len(full) > 3
+    for name, tensor in full.items():
+        rounded = net.get_parameter(name.replace("full_weight", "weight"))
+        assert len(torch.unique(rounded[0])) <= 16
+        assert not torch.equal(rounded, tensor)
