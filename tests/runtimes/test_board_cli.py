@@ -56,13 +56,13 @@ def test_a_board_is_calibrated_and_predictions_say_so(
 ) -> None:
     monkeypatch.setattr("nas._calibration_sample.POOL", 1)
     monkeypatch.setattr("nas.calibrate.BATCH", 12)
-    board.play(ms={**{f"candidate-{i}": 0.1 * i for i in range(1, 13)}, "*": 0.1})
+    board.play(ms={"*": 2.0})  # which can be learned, and is far from what the profile says
     add(board)
     found = nas("targets", "calibrate", "mynano", "--nets", "12", "--space", "plain")
     assert found.exit_code == 0, found.output
     told = plain(found.stdout)
     assert "mynano: learned from 12 nets" in told
-    assert re.search(r"2 nets held out: rank correlation -?\d\.\d+, mean error \d+\.\d%, within 10 % \d+%", told)
+    assert re.search(r"2 nets held out: rank correlation (-?\d\.\d+|nan), mean error \d+\.\d%, within 10 % \d+%", told)
     assert "12 of 12 nets measured" in found.stderr
     assert (folder / "nas.calibration" / "mynano.json").exists()
     assert re.search(r"mynano .* measured at board; calibrated, \+-\d+%", nas("targets").stdout)
