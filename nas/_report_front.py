@@ -116,8 +116,8 @@ def table_section(view: View, *, named: bool) -> str:
     """
     before = {r.key: r for r in view.searched}
     head = [
-        "trial", "accuracy", "in the search", "latency on the target", "host, p5", "file", "MMAC", "compression", "epochs",
-        "take it",
+        "trial", "accuracy", "in the search", "latency on the target", "host, p5", "file", "MMAC", "compression",
+        "epochs", "take it",
     ]  # fmt: skip
     first = [view.base] if view.base else []
     body = [_table_row(view, r, before.get(r.key) if r is not view.base else None) for r in (*first, *view.front)]
