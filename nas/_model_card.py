@@ -18,7 +18,10 @@ ETHICS = (
 """What everybody who holds a model or a report has to read, a sentence or two each."""
 
 
-def write(record: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any], shape: Sequence[int]) -> str:
+def write(
+    record: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any], shape: Sequence[int], *,
+    compression: Mapping[str, str] | None = None, before: Mapping[str, float] | None = None,
+) -> str:  # fmt: skip
     """The card as Markdown.
 
     Args:
@@ -26,12 +29,16 @@ def write(record: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[st
         data: facts of the data set, as in data.json.
         config: `nas.config.SearchConfig` as a mapping.
         shape: (C, H, W) of the input.
+        compression: what was done to the net and what it gave, as title to words.
+        before: recall by class, 0..1, of the uncompressed net on the same split.
     """
     parts = (
         f"# Facial-expression model {record['key']}",
-        _summary(record, data, config),
+        "\n".join(
+            (_summary(record, data, config), *(f"| {k} | {words} |" for k, words in (compression or {}).items()))
+        ),
         "## Input and output\n\n" + _interface(record, data, shape),
-        "## Accuracy\n\n" + _accuracy(record, data),
+        "## Accuracy\n\n" + _accuracy(record, data, before or {}),
         "## Latency\n\n" + "\n".join(_latency(record)),
         "## Data and training\n\n" + _training(record, data, config),
         "## Limits and ethics\n\n" + "\n".join(f"- {line}" for line in ETHICS),
@@ -68,19 +75,25 @@ def _interface(r: Mapping[str, Any], data: Mapping[str, Any], shape: Sequence[in
     ).rstrip()
 
 
-def _accuracy(r: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+def _accuracy(r: Mapping[str, Any], data: Mapping[str, Any], before: Mapping[str, float]) -> str:
     score = r.get("score")
     if not score:
         return "Not scored."
     split = r["accuracy_split"]
     split += " (synthetic faces)" if _synthetic(r, data) and "synthetic" not in split else ""
-    recall = "\n".join(f"| {name} | {share:.1%} |" for name, share in score["recall"].items())
+    recall = "\n".join(
+        f"| {name} | {share:.1%} |{f' {before[name]:.1%} |' if name in before else ''}"
+        for name, share in score["recall"].items()
+    )
+    head = "| class | recall | uncompressed |\n|---|---|---|" if before else "| class | recall |\n|---|---|"
+    chosen = "The candidate was chosen by this split, so the figure is somewhat optimistic. "
+    if r["phase"] == "base":  # nobody chose it
+        chosen = ""
     return (
         f"{score['accuracy']:.2%} (95 % interval {score['low']:.2%} to {score['high']:.2%}) of {score['n']:,} faces "
         f"of the split {split}, read off this very file by ONNX Runtime. Balanced accuracy "
-        f"{score['balanced_accuracy']:.2%}, macro-F1 {score['macro_f1']:.3f}. The candidate was chosen by this split, "
-        f"so the figure is somewhat optimistic. {_tested(r.get('test'))}\n\n"
-        f"| class | recall |\n|---|---|\n{recall}"
+        f"{score['balanced_accuracy']:.2%}, macro-F1 {score['macro_f1']:.3f}. "
+        f"{chosen}{_tested(r.get('test'))}\n\n{head}\n{recall}"
     )
 
 

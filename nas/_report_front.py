@@ -116,8 +116,8 @@ def table_section(view: View, *, named: bool) -> str:
     """
     before = {r.key: r for r in view.searched}
     head = [
-        "trial", "accuracy", "in the search", "latency on the target", "host, p5", "file", "MMAC", "removed", "epochs",
-        "take it",
+        "trial", "accuracy", "in the search", "latency on the target", "host, p5", "file", "MMAC", "compression",
+        "epochs", "take it",
     ]  # fmt: skip
     first = [view.base] if view.base else []
     body = [_table_row(view, r, before.get(r.key) if r is not view.base else None) for r in (*first, *view.front)]
@@ -136,7 +136,7 @@ def table_section(view: View, *, named: bool) -> str:
     if view.verified_front and waiting:
         told += f"<p>{waiting} further members of the search front were not trained in full.</p>"
     return paper.section(
-        f"{which}{f' of {view.name}' if named else ''}", note, paper.table(head, body, wrap=[3, 9]), told
+        f"{which}{f' of {view.name}' if named else ''}", note, paper.table(head, body, wrap=[3, 7, 9]), told
     )
 
 

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import onnx
 
 from nas import _model_card, registry
+from nas.before_after import LOSS, compression_ratio, losses, size_ratio, uncompressed
 from nas.errors import ConfigError
-from nas.front import feasible
+from nas.front import feasible, gain_words, settings_words
 from nas.records import Record, RunFolder
 from nas.runtimes._base import Runtime
 
@@ -103,4 +104,25 @@ def card(folder: RunFolder, record: Record, *, shape: tuple[int, ...]) -> str:
     """The model card of a record, in Markdown."""
     file = folder.path / "data.json"
     data = json.loads(file.read_text()) if file.exists() else {"name": folder.config.dataset}
-    return _model_card.write(json.loads(record.to_json()), data, folder.config.model_dump(mode="json"), shape)
+    base = uncompressed(folder.records())
+    known = base if base and record.phase != "base" else None
+    return _model_card.write(
+        json.loads(record.to_json()), data, folder.config.model_dump(mode="json"), shape,
+        compression=_compression(record, known), before=known.score.recall if known and known.score else None,
+    )  # fmt: skip
+
+
+def _compression(record: Record, base: Record | None) -> dict[str, str]:
+    """What was done to the net and what it gave, title to words; only what there is."""
+    weights, size = (compression_ratio(base, record), size_ratio(base, record)) if base else (None, None)
+    lost = losses(base, record) if base else []
+    found = {
+        "file, packed by zlib": f"{record.packed_bytes:,} bytes" if record.packed_bytes else "",
+        "against the uncompressed net": f"R {weights:.2f} of weights, {size:.2f} of bytes" if weights and size else "",
+        "compressed further": settings_words(record.candidate),
+        "gain of 8 bits": gain_words(record),
+        "teacher": record.teacher,
+        "notes": "; ".join(record.notes),
+        f"classes that lost more than {100 * LOSS:.0f} points": "; ".join(map(str, lost)),
+    }
+    return {title: words.replace("|", "/") for title, words in found.items() if words}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from nas.bundle import export_model, find, golden_image
 from nas.errors import ConfigError
+from nas.gain import Gain
 from nas.records import Record, RunFolder
 from tests.fake_runs import CLASSES, a_model, a_run, expected_probabilities, some_record
 
@@ -65,6 +67,30 @@ def test_the_card_says_what_a_user_has_to_know(folder: RunFolder, tmp_path: Path
         folder.records()[0].sha256,
     ):
         assert words in card
+
+
+def test_the_card_of_a_compressed_net_says_what_was_done_and_who_paid(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "runs", records=[])
+    model = a_model(folder, "models/a.onnx")
+    base = some_record(8, 0.8, 2.0, phase="base", nonzero_params=900, **model)
+    slim = some_record(0, 0.5, 1.0, notes=("stage1 has few bits; no latency effect",), packed_bytes=1234, **model)
+    slim = replace(
+        slim, candidate=replace(slim.candidate, settings={"zeros.stage2": 0.9}),
+        gain=Gain(speedup=1.5, low=1.4, high=1.6, twin_ms=1.5, own_ms=1.0, kind="measured"),
+    )  # fmt: skip
+    folder.append(base)
+    folder.append(slim)
+    export_model(folder, 0, tmp_path / "slim")
+    export_model(folder, "base", tmp_path / "base")
+    card, plain = ((tmp_path / name / "model_card.md").read_text() for name in ("slim", "base"))
+    for words in (
+        "1,234 bytes", "zeros.stage2 0.9", "1.50 times as fast as in float [1.40, 1.60]", "no latency effect",
+        "R 10.12 of weights", "| angry | 50.0% | 80.0% |", "angry -30.0 points", "chosen by this split",
+    ):  # fmt: skip
+        assert words in card, words
+    assert "| angry | 80.0% |" in plain
+    for words in ("uncompressed", "chosen by this split", "gain of 8 bits"):
+        assert words not in plain
 
 
 def test_a_changed_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
