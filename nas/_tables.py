@@ -10,6 +10,9 @@ from nas.front import bits_words, host_measurement
 from nas.records import Record
 
 WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
+SIZES = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes"})
+SPEEDS = frozenset({"MMAC", "accuracy", "test", "target ms", "kind", "frames/s"})
+"""The two halves of the table of costs."""
 KINDS = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
 
 
@@ -41,7 +44,9 @@ def front_table(
     return table
 
 
-def costs_table(rows: Sequence[tuple[str, Record | None, Record]], *, named: bool) -> Table:
+def costs_table(
+    rows: Sequence[tuple[str, Record | None, Record]], *, named: bool, without: frozenset[str] = frozenset()
+) -> Table:
     """What nets cost and give: weights, bytes, MACs, accuracy, latency and frames per second.
 
     Frames per second are those of the classifier alone, 1000 / latency in ms: finding the face takes its own time.
@@ -49,10 +54,12 @@ def costs_table(rows: Sequence[tuple[str, Record | None, Record]], *, named: boo
     Args:
         rows: name of the run, its uncompressed net for ratios if there is one, and the record.
         named: whether to show the names.
+        without: columns to leave out.
     """
     title = "size and speed; frames/s of the classifier alone"
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     columns = [({"run": name} if named else {}) | _costs(r, base) for name, base, r in rows]
+    columns = [{head: cell for head, cell in row.items() if head not in without} for row in columns]
     for head in columns[0]:
         table.add_column(head, justify="left" if head in {"run", "kind"} else "right", no_wrap=True)
     for row in columns:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
 from nas._model_card import statement
-from nas._tables import costs_table, front_table, plain_table, recall_table
+from nas._tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
 from nas.before_after import LOSS, losses, uncompressed
 from nas.doctor import Finding
 from nas.errors import MeasureError
@@ -136,10 +136,10 @@ def show_front(console: Console, folder: RunFolder) -> None:
     """The front of a run, the search front beside the verified one, and who fell off."""
     records, objectives = folder.records(), folder.config.objectives
     members, base = front(records, objectives), uncompressed(records)
-    costs = costs_table([("", base, r) for r in (base, *members)], named=False) if base else None
+    costs = [("", base, r) for r in (base, *members)] if base else []
     if not members:
         if costs:
-            console.print(costs)
+            _show_costs(console, costs, named=False)
         failed = [r for r in records if r.status != "complete"]
         why = f"; the last one: {failed[-1].reason}" if failed else ""
         console.print(f"No candidate is complete and within the limits yet ({len(records)} tried{why}).")
@@ -148,8 +148,8 @@ def show_front(console: Console, folder: RunFolder) -> None:
     before = {r.key: r for r in latest(records, "search")} if verified else {}
     title = f"{'verified' if verified else 'search'} front"
     console.print(front_table(members, before=before, base=base, title=title, wide=console.width >= WIDE_FROM))
-    if base and costs:
-        console.print(costs)
+    if base:
+        _show_costs(console, costs, named=False)
         show_recall(console, base, members)
     for r in members:
         channels = f"channels by stage {widths_words(r.candidate)}" if r.candidate.is_pruned else ""
@@ -191,9 +191,19 @@ def show_costs(console: Console, folders: Sequence[RunFolder]) -> None:
         shown = [*([base] if base else []), *front(records, folder.config.objectives)]
         rows += [(folder.path.name, base, r) for r in shown]
     if rows:
-        console.print(costs_table(rows, named=len(folders) > 1))
+        _show_costs(console, rows, named=len(folders) > 1)
     else:
         console.print("No candidate is complete and within the limits yet.")
+
+
+def _show_costs(console: Console, rows: Sequence[tuple[str, Record | None, Record]], *, named: bool) -> None:
+    """The table of costs, in two halves where it does not fit."""
+    whole = costs_table(rows, named=named)
+    if console.measure(whole, options=console.options.update(width=1000)).maximum <= console.width:
+        console.print(whole)
+        return
+    for without in (SPEEDS, SIZES):
+        console.print(costs_table(rows, named=named, without=without))
 
 
 def show_pick(console: Console, picked: Pick) -> None:

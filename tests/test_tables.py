@@ -1,9 +1,15 @@
 """The terminal's tables, read back as text."""
 
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
 from rich.table import Table
 
 from nas._tables import costs_table, front_table, recall_table
-from tests.fake_runs import some_record
+from nas.terminal import show_costs
+from tests.fake_runs import a_run, some_record
 
 BASE = some_record(
     -1, 0.8, 4.0, phase="base", params=1000, nonzero_params=1000, size_bytes=4000, packed_bytes=3700, key_of=9
@@ -49,3 +55,14 @@ def test_the_uncompressed_net_is_the_first_row_of_a_front_and_fits_beside_rows_w
     table = front_table([SMALL], before={}, title="search front", base=tested)
     assert [row["trial"] for row in cells(table)] == ["base", "3"]
     assert "test" not in cells(table)[0]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_costs_are_never_cut_off(width: int, tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[some_record(0, 0.5, 1.0, params=109_239, nonzero_params=108_301, macs=10**7)])
+    console = Console(width=width, record=True, file=io.StringIO())
+    show_costs(console, [folder])
+    text = console.export_text()
+    assert "…" not in text
+    for word in ("109,239", "108,301", "10.00", "predicted", "1,000"):
+        assert word in text
