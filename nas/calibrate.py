@@ -291,5 +291,5 @@ def errors_of(predicted: Floats, true: Floats) -> dict[str, float]:
         return dict.fromkeys(("spearman", "mean_error", "within_10"), float("nan"))
     errors = np.abs(predicted / true - 1)
     a, b = (pd.Series(values).rank().to_numpy(dtype=np.float64) for values in (predicted, true))
-    spearman = float(np.corrcoef(a, b)[0, 1]) if len(true) > 1 else float("nan")
+    spearman = float(np.corrcoef(a, b)[0, 1]) if a.std() * b.std() > 0 else float("nan")
     return {"spearman": spearman, "mean_error": float(errors.mean()), "within_10": float((errors <= 0.1).mean())}
