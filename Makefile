@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= --target jetson
 PYTESTFLAGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 NNI_VENV ?= .venv-nni
@@ -22,7 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/nas search $(DEMO)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTESTFLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTESTFLAGS)
 
 test-nni: $(NNI_VENV)/.installed
 	$(NNI_VENV)/bin/python -m pytest $(PYTESTFLAGS) -k nni tests/nni tests/test_nni.py tests/compressors tests/importance

@@ -9,7 +9,7 @@ from nas.before_after import changes, compression_ratio, size_ratio
 from nas.front import bits_words, host_measurement
 from nas.records import Record
 
-WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits"})
+WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "MMAC", "R kB"})
 SIZES = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes"})
 SPEEDS = frozenset({"MMAC", "accuracy", "test", "target ms", "kind", "frames/s"})
 """The two halves of the table of costs."""

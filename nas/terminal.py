@@ -157,9 +157,7 @@ def show_front(console: Console, folder: RunFolder) -> None:
         if told:
             console.print(f"  trial {r.trial}: {'; '.join(told)}", soft_wrap=True, highlight=False)
     if lost := given_up(latest(records, "search")):
-        console.print(
-            f"  {lost} candidates gained nothing by 8 bits and were not trained; their float twins were asked"
-        )
+        console.print(f"  not trained, as 8 bits gained nothing: {lost}; float twins were asked instead")
     for fell in fallen(records, objectives):
         console.print(f"  fell off: trial {fell.search.trial} ({fell.reason})", soft_wrap=True)
     waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
