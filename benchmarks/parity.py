@@ -12,6 +12,7 @@ two disagree are looked at: how far the first class led the second in torch.
 
 import argparse
 import json
+import math
 import random
 import sys
 import tempfile
@@ -40,6 +41,7 @@ COMPRESSORS = "prune_structured,low_rank,prune_unstructured,few_bits,quantize"
 TARGETS = ("cpu", "jetson")
 MAX_POINTS, MIN_AGREEMENT = 0.3, 0.995
 CALIBRATION_IMAGES = 256
+FACE = (1, 48, 48)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +124,36 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
     )  # fmt: skip
 
 
-def candidates(count: int, seed: int, words: tuple[str, ...]) -> list[tuple[int, SearchSpace, Compression, Candidate]]:
-    """The same list for the same seed: spaces and targets in turn."""
+def candidates(
+    count: int, seed: int, words: tuple[str, ...], max_macs: float
+) -> list[tuple[int, SearchSpace, Compression, Candidate]]:
+    """The same list for the same seed: spaces and targets in turn; what has more than `max_macs` is drawn again."""
     generator, found = random.Random(seed), []
     members = [load("compressor", word) for word in words]
     for index in range(count):
         compression = Compression(members=members, profile=target(TARGETS[index // 2 % 2]))
         space: SearchSpace = load("space", ("plain", "darts")[index % 2])
-        found.append((index, space, compression, draw(space, compression, generator)))
+        candidate = draw(space, compression, generator)
+        while max_macs < _macs(space, candidate):
+            candidate = draw(space, compression, generator)
+        found.append((index, space, compression, candidate))
     return found
+
+
+def _macs(space: SearchSpace, candidate: Candidate) -> float:
+    """Multiply-accumulates of the unpruned net for one face, counted without computing anything."""
+    counted: list[float] = []
+
+    def count(module: torch.nn.Module, _: object, out: torch.Tensor) -> None:
+        counted.append(out[0, 0].numel() * float(module.get_parameter("weight").numel()))
+
+    with torch.device("meta"):
+        net = space.build(candidate.architecture, input_shape=FACE, classes=7, widths=candidate.widths).eval()
+        for module in net.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(count)
+        net(torch.empty(1, *FACE))
+    return sum(counted)
 
 
 def main() -> None:
@@ -142,6 +165,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=1.0, help="of `--train-images` images")
     parser.add_argument("--train-images", type=int, default=400)
     parser.add_argument("--compressors", default=COMPRESSORS)
+    parser.add_argument("--max-macs", type=float, default=math.inf, help="draw smaller nets only, to save time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("runs/parity.jsonl"), help="go on where it stopped")
     parser.add_argument("--json", type=Path)
@@ -149,7 +173,8 @@ def main() -> None:
     torch.set_num_threads(1)
     data = _shortened(load_data(args.dataset, args.data), args.train_images)
     known = {row.index: row for row in _cached(args.cache)}
-    for index, space, compression, candidate in candidates(args.candidates, args.seed, args.compressors.split(",")):
+    words = tuple(args.compressors.split(","))
+    for index, space, compression, candidate in candidates(args.candidates, args.seed, words, args.max_macs):
         if index in known and known[index].key == candidate.key:
             continue
         try:
