@@ -4,10 +4,10 @@
 
 Each candidate is drawn evenly over both search spaces and all genes of the compressors named (architecture, sparsity,
 zeros, ranks, bits, few-bit weights), for this CPU (unsigned activations) and for a Jetson (signed, float16 rest) in
-turn. It learns for `--epochs` on some of the training split, is pruned, restructured and quantised as in a search,
-exported, and run over the whole selection split in ONNX Runtime and in torch. A candidate passes if accuracies differ
-by at most 0.3 points and top-1 agrees on at least 99.5 % of the images. Of those that do not, the images on which the
-two disagree are looked at: how far the first class led the second in torch.
+turn. It learns a little (`--epochs` of `--train-images`), is pruned, restructured and quantised as in a search, with
+its logits spread like those of a trained net, exported, and run over the whole selection split in ONNX Runtime and in
+torch. A candidate passes if accuracies differ by at most 0.3 points and top-1 agrees on at least 99.5 % of the images.
+Of those that do not, the images on which the two disagree are looked at: how far the first class led the second.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import torch
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Context
-from nas.data._base import FaceData, Split
+from nas.data._base import FaceData, Images, Split
 from nas.datasets import load_data
 from nas.errors import CandidateError
 from nas.execution import Execution
@@ -42,17 +42,24 @@ TARGETS = ("cpu", "jetson")
 MAX_POINTS, MIN_AGREEMENT = 0.3, 0.995
 CALIBRATION_IMAGES = 256
 FACE = (1, 48, 48)
+BATCH = 16
+SPREAD = 1.5
+"""Standard deviation of each logit over training images, about that of a trained net."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One candidate. Accuracies and agreement are shares, 0..1; `leads` are the torch leads where the two disagree."""
+    """One candidate. Accuracies and agreement are shares, 0..1; `classes` counts those that torch says at least once.
+
+    `leads` are by how much the first class led the second in torch, where the two disagree.
+    """
 
     index: int
     target: str
     key: str
     candidate: str
     torch_accuracy: float
+    classes: int
     file_accuracy: float
     agreement: float
     max_difference: float
@@ -85,7 +92,7 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
     )  # fmt: skip
 
     def learn(net: torch.nn.Module, share: float, seed: int) -> None:
-        recipe = recipe_for(sum(p.numel() for p in net.parameters()))
+        recipe = replace(recipe_for(sum(p.numel() for p in net.parameters())), batch_size=BATCH)
         with compression.training(net, context) as before_step:
             train(
                 net, data.train, classes=len(data.classes), epochs=share * epochs, recipe=recipe, seed=seed,
@@ -103,7 +110,8 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
         compression.prune(net, slim, context)
         net = compression.shape(slim, context)
     learn(net, 0.4, 1)
-    graph = compression.graph(net.eval(), context)
+    _spread(net.eval(), context.images)
+    graph = compression.graph(net, context)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
         export(graph, path, input_shape=shape, classes=data.classes, metadata={})
@@ -116,12 +124,23 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
     ordered = np.sort(expected[differ], axis=1)
     return Row(
         index=-1, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
+        classes=len(np.unique(expected.argmax(1))),
         torch_accuracy=float((expected.argmax(1) == data.val.labels).mean()),
         file_accuracy=float((got.argmax(1) == data.val.labels).mean()),
         agreement=1 - len(differ) / len(got), max_difference=float(np.abs(expected - got).max()),
         leads=tuple(round(float(lead), 4) for lead in ordered[:, -1] - ordered[:, -2]),
         seconds=time.perf_counter() - begin,
     )  # fmt: skip
+
+
+def _spread(net: torch.nn.Module, images: Images) -> None:
+    """Have each logit vary by `SPREAD` around 0, by the last layer: a net that always says the same proves nothing."""
+    with torch.no_grad():
+        logits = net(torch.from_numpy(images).float())
+        head = [module for module in net.modules() if isinstance(module, torch.nn.Linear)][-1]
+        gain = SPREAD / logits.std(0).clamp(min=1e-6)
+        head.weight.mul_(gain[:, None])
+        head.bias.sub_(logits.mean(0)).mul_(gain)
 
 
 def candidates(
@@ -163,7 +182,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--candidates", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=1.0, help="of `--train-images` images")
-    parser.add_argument("--train-images", type=int, default=400)
+    parser.add_argument("--train-images", type=int, default=600)
     parser.add_argument("--compressors", default=COMPRESSORS)
     parser.add_argument("--max-macs", type=float, default=math.inf, help="draw smaller nets only, to save time")
     parser.add_argument("--seed", type=int, default=0)
@@ -182,7 +201,7 @@ def main() -> None:
         except CandidateError as error:
             row = Row(
                 index=index, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
-                torch_accuracy=0, file_accuracy=0, agreement=0, max_difference=1, leads=(), seconds=0,
+                torch_accuracy=0, classes=0, file_accuracy=0, agreement=0, max_difference=1, leads=(), seconds=0,
                 error=" ".join(str(error).split()),
             )  # fmt: skip
         known[index] = row
@@ -204,6 +223,7 @@ def _tell(rows: list[Row]) -> None:
         points, agreement = [row.points for row in fine], [row.agreement for row in fine]
         print(f"accuracy, torch against file: at most {max(points):.2f} points apart (mean {np.mean(points):.3f})")
         print(f"top-1 agreement: at least {min(agreement):.2%} (mean {np.mean(agreement):.3%})")
+        print(f"different classes that a net says: at least {min(row.classes for row in fine)}")
         leads = [lead for row in fine for lead in row.leads]
         if leads:
             told = f"median {np.median(leads):.4f}, largest {max(leads):.4f}"
