@@ -23,7 +23,16 @@ TREES = ("search_spaces", "hw_profiles", "nas")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("search_spaces._*", "hw_profiles._*", "nas.errors", "nas.pareto"),
     ("search_spaces", "search_spaces.*", "hw_profiles", "hw_profiles.*"),
-    ("nas.registry", "nas.candidate", "nas.config", "nas.augment", "nas.depthwise", "nas.pointwise", "nas.lessons._*", "nas.zoo._*"),
+    (
+        "nas.registry",
+        "nas.candidate",
+        "nas.config",
+        "nas.augment",
+        "nas.depthwise",
+        "nas.pointwise",
+        "nas.lessons._*",
+        "nas.zoo._*",
+    ),
     (
         "nas.data._*",
         "nas.runtimes._*",
