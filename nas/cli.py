@@ -369,7 +369,9 @@ def targets_check(name: Annotated[str, typer.Argument(help="The device.")]) -> N
 @_told
 def targets_calibrate(
     name: Annotated[str, typer.Argument(help="The device: this machine, or a board of yours.")],
-    nets: Annotated[int, typer.Option(help="How many nets to measure, 20 to 50; a fifth is held out.")] = 40,
+    nets: Annotated[
+        int, typer.Option(help="How many nets to measure, 10 or more, 20 to 50 are usual; a fifth is held out.")
+    ] = 40,
     space: Annotated[str, typer.Option(help="Search spaces they are drawn from, commas between.")] = "plain,darts",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
 ) -> None:

@@ -61,8 +61,9 @@ def write_untrained(
     images = _pictures(input_shape)
     labels = np.arange(len(images)) % len(CLASSES)
     context = Context(
-        candidate=candidate, profile=compression.profile, input_shape=input_shape, images=images, labels=labels
-    )
+        candidate=candidate, profile=compression.profile, input_shape=input_shape, images=images, labels=labels,
+        shapes_only=True,
+    )  # fmt: skip
     graph = compression.graph(compression.shape(net, context), context)
     return costs(export(graph, path, input_shape=input_shape, classes=CLASSES, metadata={}).path)
 

@@ -87,3 +87,24 @@ class CellStage(nn.Module):
         for i in range(self.cells):
             grown.append(self.get_submodule(f"cell{i}")(grown))
         return grown
+
+
+class CellNet(nn.Module):
+    """A stem, stages of cells and a head: images [N, C, H, W] to logits [N, classes]."""
+
+    def __init__(self, *, prepare: nn.Module, stem: nn.Module, stages: dict[str, CellStage], head: nn.Module) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.stem = stem
+        self.stages = tuple(stages)
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+        self.head = head
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Shape [N, classes]; `image` holds raw pixel values."""
+        outputs = [self.stem(self.prepare(image))]
+        for name in self.stages:
+            outputs = self.get_submodule(name)(outputs)
+        logits: Tensor = self.head(outputs[-1])
+        return logits

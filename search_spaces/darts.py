@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import combinations
 
-from torch import Tensor, nn
+from torch import nn
 
 from search_spaces._attention import attention_of
 from search_spaces._base import Architecture, Choice, SearchSpace, Value
-from search_spaces._cells import Cell, CellStage
+from search_spaces._cells import Cell, CellNet, CellStage
 from search_spaces._ends import SHARED_CHOICES, head, on_grid, prepare, stem
 from search_spaces._genotype import Genotype, canonical, living, places
 from search_spaces._ops import NONE, OPS
@@ -29,27 +29,6 @@ SEEDS = (
     (6, 16, ("skip", "sep_conv_3x3", "sep_conv_3x3"), ("max_pool_3x3", "sep_conv_5x5", "none")),
 )
 """Cells, width, and for normal and reduction cells: the first node's two ops, and the second node's op on the first."""
-
-
-class DartsNet(nn.Module):
-    """Images [N, C, H, W] to logits [N, classes]."""
-
-    def __init__(self, *, prepare: nn.Module, stem: nn.Module, stages: dict[str, CellStage], head: nn.Module) -> None:
-        super().__init__()
-        self.prepare = prepare
-        self.stem = stem
-        self.stages = tuple(stages)
-        for name, stage in stages.items():
-            self.add_module(name, stage)
-        self.head = head
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Shape [N, classes]; `image` holds raw pixel values."""
-        outputs = [self.stem(self.prepare(image))]
-        for name in self.stages:
-            outputs = self.get_submodule(name)(outputs)
-        logits: Tensor = self.head(outputs[-1])
-        return logits
 
 
 class Darts(SearchSpace):
@@ -132,7 +111,7 @@ class Darts(SearchSpace):
                 )
             )
             maps.append(out)
-        return DartsNet(
+        return CellNet(
             prepare=prepare(size=(size[0], size[1]), input_size=architecture["input_size"]),
             stem=stem(channels, architecture["width"], stride=architecture["stem_stride"], activation=activation),
             stages={name: CellStage(cells) for name, cells in stages.items()},

@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 
-from torch import Tensor, nn
+from torch import nn
 
 from nas.zoo._base import pixels
-from search_spaces._cells import Cell, CellStage
+from search_spaces._cells import Cell, CellNet, CellStage
 from search_spaces._ends import head, stem
 from search_spaces._genotype import Genotype, places
 
@@ -17,27 +17,6 @@ NOTES = (
     "is one 1x1 convolution with stride 2, where the paper joins two of half the width: as many weights, one kernel "
     "instead of five. No auxiliary head and no drop path. Reads as many channels as the images have."
 )
-
-
-class CellNet(nn.Module):
-    """Images [N, C, H, W] to logits [N, classes]."""
-
-    def __init__(self, *, prepare: nn.Module, stem: nn.Module, stages: dict[str, CellStage], head: nn.Module) -> None:
-        super().__init__()
-        self.prepare = prepare
-        self.stem = stem
-        self.stages = tuple(stages)
-        for name, stage in stages.items():
-            self.add_module(name, stage)
-        self.head = head
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Shape [N, classes]; `image` holds raw pixel values."""
-        outputs = [self.stem(self.prepare(image))]
-        for name in self.stages:
-            outputs = self.get_submodule(name)(outputs)
-        logits: Tensor = self.head(outputs[-1])
-        return logits
 
 
 def cell_net(
