@@ -9,10 +9,12 @@ The same command again goes on where it stopped.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import nas
 from nas import terminal
+from nas.errors import NasError
 
 
 def main() -> None:
@@ -56,4 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NasError as error:
+        sys.exit(f"mini_resemotenet: {error}")
