@@ -147,11 +147,11 @@ def describe(picks: Sequence[Mapping[str, Any]]) -> Floats:
     return np.stack([*counts, *left, *work, *per_stage, live.sum(axis=(1, 2))], axis=1).astype(np.float64)
 
 
+_INDEX = [(n, {v: i for i, v in enumerate(o)}) for n, o in _OPTIONS.items()]
+
+
 def _codes(picked: Mapping[str, Any]) -> list[int]:
-    return [
-        o.index(picked[n]) if isinstance(o[0], str) else int(np.abs(np.array(o) - picked[n]).argmin())
-        for n, o in _OPTIONS.items()
-    ]
+    return [index[picked[n]] for n, index in _INDEX]
 
 
 def _getter(codes: Codes) -> Any:

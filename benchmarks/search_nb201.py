@@ -7,64 +7,47 @@ Prints and writes, for each sampler, the mean over seeds (and each seed) of the 
 50, 100, 200 and 300 evaluations. The reference point is (lowest value of the accuracy column, highest value of the
 latency column) among connected cells that have both; volumes are on the columns' own scales. An evaluation is a trial:
 repeats and cells without a path count. `share_distinct` counts each distinct cell once, as a search does that answers
-repeats from its records. Regret is the best accuracy under a limit that the table has, less the best found so far, in
+repeats from its records. `regret` is the best accuracy under a limit that the table has, less the best found so far, in
 the column's unit; the limits are the 10, 25 and 50 % quantiles of the latency of connected cells. The columns are
 told to the sampler as they are, without noise; a cell without a path is told as infeasible.
 
 The samplers "screened..." may look latency and connectedness up before they ask, as a search does that measures
-untrained nets; "screened-blind" may not. `--multi-fidelity` lets a first look at the proxy accuracy decide who is
-trained in full, see benchmarks/_fidelity.py; costs are then counted in full trainings.
+untrained nets; "screened-blind" may not.
+
+With `--proxy-accuracy` every replay is also made with a first look: the proxy accuracy, for 12/200 of the cost of a
+full training, decides who is trained in full, see benchmarks/_fidelity.py. `with_looks` and `without_looks` tell what
+was reached for its cost in full trainings, and the cost of 0.95, 0.98 and 0.99 of the true hypervolume.
 """
 
 import argparse
-import json
-import time
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 
-from benchmarks import _nb201
+from benchmarks import _fidelity, _nb201
 from benchmarks._proposers import proposers
+from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, play
 
-BUDGETS = (25, 50, 100, 200, 300)
 QUANTILES = (0.10, 0.25, 0.50)
 
 
-def replay(table: _nb201.Table, sampler: optuna.samplers.BaseSampler, trials: int) -> tuple[list[int], list[float]]:
-    """Cells in the order asked, and seconds of each ask."""
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-    asked, seconds = [], []
-    for _ in range(trials):
-        started = time.perf_counter()
-        trial = study.ask(_nb201.SPACE)
-        seconds.append(time.perf_counter() - started)
-        cell = _nb201.code(trial.params)
-        feasible = bool(table.feasible[cell])
-        trial.set_constraint("connected", 0.0 if feasible else 1.0)
-        study.tell(trial, list(table.values[cell] if feasible else table.reference))
-        asked.append(cell)
-    return asked, seconds
-
-
-def scores(table: _nb201.Table, asked: list[int], seconds: list[float]) -> dict[str, Any]:
-    """Figures of one replay, as the module's docstring says."""
+def scores(table: _nb201.Table, asked: list[int]) -> dict[str, Any]:
+    """Figures of one replay of these cells, as the module's docstring says."""
     budgets = [b for b in BUDGETS if b <= len(asked)]
     distinct = list(dict.fromkeys(asked))
     limits = np.quantile(table.values[table.feasible, 1], QUANTILES)
+    curve = [table.share(asked[: i + 1]) for i in range(len(asked))]
     return {
-        "share": {b: table.share(asked[:b]) for b in budgets},
-        "share_distinct": {b: table.share(distinct[:b]) for b in budgets if b <= len(distinct)},
+        "share": {str(b): curve[b - 1] for b in budgets},
+        "share_distinct": {str(b): table.share(distinct[:b]) for b in budgets if b <= len(distinct)},
         "regret": {
-            f"{q:.0%}": {b: regret(table, asked[:b], x) for b in budgets}
-            for q, x in zip(QUANTILES, limits, strict=True)
+            f"{q:.0%}": {str(b): regret(table, asked[:b], x) for b in budgets}
+            for q, x in zip(QUANTILES, limits.tolist(), strict=True)
         },
-        "curve": [round(table.share(asked[: i + 1]), 5) for i in range(len(asked))],
-        "duplicates": 1 - len(distinct) / len(asked),
         "infeasible": float(np.mean(~table.feasible[asked])),
-        "seconds_per_trial": float(np.mean(seconds)),
+        "curve": [round(share, 5) for share in curve],
     }
 
 
@@ -76,55 +59,55 @@ def regret(table: _nb201.Table, asked: list[int], limit: float) -> float:
     return float(np.nanmax(within) - best)
 
 
-def mean(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over seeds of all figures; of a figure that some seed lacks, none."""
-    found: dict[str, Any] = {}
-    for key, first in runs[0].items():
-        values = [run.get(key) for run in runs]
-        if isinstance(first, dict):
-            found[key] = mean([v or {} for v in values])
-        elif isinstance(first, list):
-            found[key] = np.mean(values, axis=0).round(5).tolist()
-        elif all(v is not None for v in values):
-            found[key] = float(np.mean(values))
-    return found
+def bench(table: _nb201.Table, options: argparse.Namespace) -> Bench:
+    """The comparison that the flags ask for."""
+    makers = proposers(_nb201.SPACE, **_nb201.known(table))
+
+    def answer(picked: Pick) -> tuple[Sequence[float], bool]:
+        cell = _nb201.code(picked)
+        feasible = bool(table.feasible[cell])
+        return (table.values[cell].tolist() if feasible else table.reference), feasible
+
+    def figures(name: str, seed: int) -> dict[str, Any]:
+        played = play(makers[name](seed), _nb201.SPACE, answer, trials=options.trials, limit_s=options.time_limit)
+        asked = [_nb201.code(p) for p in played.picks]
+        trained = [cell if table.feasible[cell] else None for cell in asked]
+        paid = np.cumsum([cell is not None for cell in trained]).tolist()
+        found = {**scores(table, asked), **played.costs, "without_looks": _fidelity.figures(table, paid, trained)}
+        if options.proxy_accuracy:
+            limits = {"trials": 2 * options.trials, "limit_s": options.time_limit}
+            found["with_looks"] = _fidelity.play(table, makers[name](seed), **limits)
+        return found
+
+    return Bench(
+        title=f"{options.accuracy} and {options.latency}: share of the true hypervolume, mean of {options.seeds} seeds",
+        facts={
+            "table": options.table.name, "accuracy": options.accuracy, "proxy_accuracy": options.proxy_accuracy,
+            "latency": options.latency, "trials": options.trials, "reference": list(table.reference),
+            "hypervolume": table.volume,
+        },
+        samplers=list(makers),
+        make=lambda name, seed: makers[name](seed),
+        play=figures,
+        shown=(
+            (("duplicates",), "repeats", "12.1%"),
+            (("seconds_per_trial",), "s/trial", "12.4f"),
+            (("without_looks", "cost_to_reach", "0.98"), "cost of 0.98", "14.1f"),
+            (("with_looks", "cost_to_reach", "0.98"), "with looks", "14.1f"),
+        ),
+    )  # fmt: skip
 
 
 def main() -> None:
     """Replay, print a table, write the JSON file if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, required=True)
-    parser.add_argument("--accuracy", required=True)
-    parser.add_argument("--proxy-accuracy")
-    parser.add_argument("--latency", required=True)
-    parser.add_argument("--sampler", default="screened", help=", ".join(proposers(_nb201.SPACE)))
-    parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    table = _nb201.read(args.table, args.accuracy, args.latency, args.proxy_accuracy)
-    makers = proposers(_nb201.SPACE, **_nb201.known(table))
-    unknown = [n for n in args.sampler.split(",") if n not in makers]
-    if unknown:
-        parser.error(f"--sampler must name some of {', '.join(makers)}, but got {', '.join(unknown)}")
-    result: dict[str, Any] = {
-        "table": args.table.name, "accuracy": args.accuracy, "latency": args.latency, "trials": args.trials,
-        "seeds": args.seeds, "reference": table.reference, "hypervolume": table.volume, "samplers": {},
-    }  # fmt: skip
-    print(f"{args.accuracy} and {args.latency}: share of the true hypervolume, mean of {args.seeds} seeds")
-    print(
-        f"{'sampler':18}" + "".join(f"{'@' + str(b):>8}" for b in BUDGETS if b <= args.trials) + "  repeats  ms/trial"
-    )
-    for name in args.sampler.split(","):
-        runs = [scores(table, *replay(table, makers[name](seed), args.trials)) for seed in range(args.seeds)]
-        means = mean(runs)
-        result["samplers"][name] = {"mean": means, "runs": runs}
-        shares = "".join(f"{v:8.4f}" for v in means["share"].values())
-        print(f"{name:18}{shares}  {means['duplicates']:7.1%}  {means['seconds_per_trial'] * 1e3:8.1f}", flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(result, indent=1) + "\n")
+    parser = arguments(__doc__, list(proposers(_nb201.SPACE)), trials=300, seeds=8)
+    parser.add_argument("--table", type=Path, required=True, help="a .csv or .csv.gz, see benchmarks/_nb201.py")
+    parser.add_argument("--accuracy", required=True, help="column; more is better")
+    parser.add_argument("--proxy-accuracy", help="column of a cheaper accuracy")
+    parser.add_argument("--latency", required=True, help="column; less is better")
+    options = parser.parse_args()
+    table = _nb201.read(options.table, options.accuracy, options.latency, options.proxy_accuracy)
+    compare(bench(table, options), options)
 
 
 if __name__ == "__main__":

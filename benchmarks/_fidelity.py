@@ -1,0 +1,98 @@
+"""A search with a cheap first look: who seems good after it is trained in full, all others are left at that.
+
+The rule is the search's own, asynchronous successive halving with several objectives (after Schmucker et al. 2021,
+https://arxiv.org/abs/2106.12639): a candidate goes on unless one that was looked at before it is as good in everything,
+cheap accuracy and latency. No cohort is waited for.
+
+A look costs `LOOK` of a full training. A full training starts anew and costs 1 more, since the tables' short trainings
+have learning rates of their own and cannot be continued. Disconnected cells cost nothing, here as without looks.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.samplers import BaseSampler
+
+from benchmarks import _nb201
+from nas.pareto import non_dominated
+
+LOOK = 12 / 200
+"""Cost of a first look in full trainings."""
+BUDGET = 100
+"""Cost at which a search with first looks ends."""
+COSTS = (10, 25, 50, 100)
+"""Costs after which a search is scored."""
+GOALS = (0.95, 0.98, 0.99)
+"""Shares of the true hypervolume whose cost is told."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def play(table: _nb201.Table, sampler: BaseSampler, *, trials: int, limit_s: float | None) -> dict[str, Any]:
+    """Figures of a search with first looks, until it has cost `BUDGET` or `trials` are asked.
+
+    Who is not trained in full is told with its cheap accuracy, as a search tells what it stopped early.
+    """
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    seen: list[tuple[float, float]] = []
+    costs: list[float] = []
+    trained: list[int | None] = []
+    begun, cost = time.perf_counter(), 0.0
+    while cost < BUDGET and len(costs) < trials and (limit_s is None or time.perf_counter() - begun < limit_s):
+        trial = study.ask(_nb201.SPACE)
+        cell = _nb201.code(trial.params)
+        feasible = bool(table.feasible[cell]) and bool(np.isfinite(table.proxy[cell]))
+        values, full = table.reference, False
+        if feasible:
+            look = (float(table.proxy[cell]), float(table.values[cell, 1]))
+            full = look not in seen and goes_on(seen, look)
+            seen.append(look)
+            values = tuple(table.values[cell].tolist()) if full else look
+            cost += LOOK + full
+        trial.set_constraint("feasible", 0.0 if feasible else 1.0)
+        study.tell(trial, list(values))
+        costs.append(cost)
+        trained.append(cell if full else None)
+    return figures(table, costs, trained)
+
+
+def goes_on(before: Sequence[tuple[float, float]], mine: tuple[float, float]) -> bool:
+    """Whether no look before mine is as good in cheap accuracy (more is better) and in latency (less is better)."""
+    return bool(non_dominated([*before, mine], _nb201.MAXIMIZE)[-1])
+
+
+def figures(table: _nb201.Table, costs: Sequence[float], trained: Sequence[int | None]) -> dict[str, Any]:
+    """What a search reached for its cost.
+
+    Args:
+        table: the problem.
+        costs: spent after each trial, in full trainings.
+        trained: the cell that each trial trained in full, None where it did not.
+
+    Returns:
+        `share_at_cost`, by cost; `cost_to_reach`, by share of the hypervolume, None where it was not reached, and
+        `reached`, 1 where it was; `looks`, all trials; `trained`, those trained in full.
+    """
+    shares, cells = [], []
+    for cell in trained:
+        if cell is not None:
+            cells.append(cell)
+            shares.append(table.share(cells))
+        else:
+            shares.append(shares[-1] if shares else 0.0)
+    reached = np.maximum.accumulate(shares)
+    spent = np.array(costs)
+    cost = {str(goal): float(spent[np.argmax(reached >= goal)]) if reached[-1] >= goal else None for goal in GOALS}
+    return {
+        "share_at_cost": {
+            str(c): float(reached[spent <= c + 1e-9].max(initial=0.0)) for c in COSTS if spent[-1] > c - 1
+        },
+        "cost_to_reach": cost,
+        "reached": {goal: float(found is not None) for goal, found in cost.items()},
+        "looks": len(costs),
+        "trained": len(cells),
+    }

@@ -1,0 +1,213 @@
+"""Replays of searches whose answer is known: the loop, many samplers over many seeds, the JSON file and the table.
+
+The file keeps every replay that has ended, so a killed benchmark goes on where it stopped, and further samplers or
+seeds join those that are there. What was made from other facts or by other code of the sampler is made anew.
+"""
+
+import argparse
+import hashlib
+import inspect
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+
+BUDGETS = (25, 50, 100, 200, 300)
+"""Evaluations after which a search is scored."""
+
+Pick = Mapping[str, Any]
+Answer = Callable[[Pick], tuple[Sequence[float], bool | None]]
+"""A pick to its values, and whether it is feasible; None in a problem where everything is."""
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """One replay: what was asked, in order, and how many seconds each ask and tell took."""
+
+    picks: list[Pick]
+    seconds: list[float]
+
+    @property
+    def costs(self) -> Figures:
+        """Share of trials that repeat an earlier one, 0..1, and seconds per trial."""
+        names = {tuple(sorted(p.items())) for p in self.picks}
+        return {
+            "trials": len(self.picks),
+            "duplicates": 1 - len(names) / len(self.picks),
+            "seconds_per_trial": float(np.mean(self.seconds)),
+            "slowest_seconds": float(np.max(self.seconds)),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What is compared.
+
+    Attributes:
+        title: a line above the table.
+        facts: all that figures depend on besides sampler and seed, JSON-ready.
+        samplers: names on offer.
+        make: (name, seed) to sampler.
+        play: (name, seed) to the figures of one replay: `share` by budget, those of `Played.costs`, and any others.
+        shown: figures that follow the shares in the table: path into the means, heading, format.
+    """
+
+    title: str
+    facts: Figures
+    samplers: Sequence[str]
+    make: Callable[[str, int], BaseSampler]
+    play: Callable[[str, int], Figures]
+    shown: Sequence[tuple[tuple[str, ...], str, str]] = ()
+
+
+def play(
+    sampler: BaseSampler, space: Mapping[str, BaseDistribution], answer: Answer, *, trials: int, limit_s: float | None
+) -> Played:
+    """Ask and tell: more accuracy and less latency are better. Ends early when `limit_s` seconds are spent."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    picks: list[Pick] = []
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    while len(picks) < trials and (limit_s is None or time.perf_counter() - begun < limit_s):
+        started = time.perf_counter()
+        trial = study.ask(dict(space))
+        asked = time.perf_counter()
+        values, feasible = answer(trial.params)
+        told = time.perf_counter()
+        if feasible is not None:
+            trial.set_constraint("feasible", 0.0 if feasible else 1.0)
+        study.tell(trial, list(values))
+        seconds.append(time.perf_counter() - told + asked - started)
+        picks.append(dict(trial.params))
+    return Played(picks=picks, seconds=seconds)
+
+
+def arguments(description: str, samplers: Sequence[str], *, trials: int, seeds: int) -> argparse.ArgumentParser:
+    """A parser with the flags that all such benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--sampler", default="screened", help=f"one or more, with commas: {', '.join(samplers)}, or all"
+    )
+    parser.add_argument("--trials", type=_positive, default=trials)
+    parser.add_argument("--seeds", type=_positive, default=seeds, help="0, 1, ... so many")
+    parser.add_argument("--time-limit", type=float, help="seconds for one replay; one that is cut short says how far")
+    parser.add_argument("--json", type=Path, help="where figures are kept; a killed benchmark goes on from there")
+    return parser
+
+
+def compare(bench: Bench, options: argparse.Namespace) -> Figures:
+    """Play all samplers and seeds that the file lacks, print the table, and return what the file holds.
+
+    Raises:
+        SystemExit: a sampler is unknown, or the file is none of ours.
+    """
+    names = list(bench.samplers) if options.sampler == "all" else options.sampler.split(",")
+    if unknown := [n for n in names if n not in bench.samplers]:
+        raise SystemExit(f"--sampler must name some of {', '.join(bench.samplers)}, but got {', '.join(unknown)}")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    result: Figures = {**bench.facts, "samplers": _kept(options.json, bench.facts)}
+    print(bench.title)
+    budgets = [b for b in BUDGETS if b <= options.trials]
+    shown = [*((("share", str(b)), f"@{b}", "8.4f") for b in budgets), *bench.shown]
+    print(f"{'sampler':18}" + "".join(f"{heading:>{_width(form)}}" for _, heading, form in shown))
+    for name in names:
+        runs = _runs(bench, name, options, result)
+        mean_all = result["samplers"][name]["mean"] = means(runs[: options.seeds])
+        cut = f"  ended after {mean_all['trials']:.0f} trials" if mean_all["trials"] < options.trials else ""
+        print(f"{name:18}" + "".join(_cell(mean_all, path, form) for path, _, form in shown) + cut, flush=True)
+        _keep(options.json, result)
+    return result
+
+
+def means(runs: Sequence[Figures]) -> Figures:
+    """Means over runs of all numbers; lists as far as the shortest; a figure that some run lacks is left out."""
+    found: Figures = {}
+    for key, first in runs[0].items():
+        values = [run.get(key) for run in runs]
+        if isinstance(first, Mapping):
+            found[key] = means([v or {} for v in values])
+        elif isinstance(first, list):
+            length = min(len(v or ()) for v in values)
+            found[key] = np.mean([v[:length] for v in values if v], axis=0).round(5).tolist() if length else []
+        elif all(v is not None for v in values):
+            found[key] = float(np.mean(values))
+    return found
+
+
+def _runs(bench: Bench, name: str, options: argparse.Namespace, result: Figures) -> list[Figures]:
+    """The runs of a sampler, one a seed, made as far as they are not there."""
+    made_by = _maker(bench.make(name, 0))
+    limits = {"made_by": made_by, "time_limit": options.time_limit}
+    kept = result["samplers"].get(name, {})
+    if any(kept.get(k) != v for k, v in limits.items()):
+        kept = {**limits, "mean": {}, "runs": []}
+    result["samplers"][name] = kept
+    runs: list[Figures] = kept["runs"]
+    for seed in range(len(runs), options.seeds):
+        started = time.perf_counter()
+        runs.append(bench.play(name, seed))
+        _keep(options.json, result)
+        done = f"{name}: seed {seed + 1} of {options.seeds}, {time.perf_counter() - started:.0f} s"
+        print(done, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+    return runs
+
+
+def _maker(sampler: BaseSampler) -> str:
+    """The version of what proposes: Optuna's, or a digest of the sampler's file, of ours with those beside it."""
+    if type(sampler).__module__.startswith("optuna"):
+        return f"optuna {optuna.__version__}"
+    file = Path(inspect.getfile(type(sampler)))
+    files = sorted(file.parent.glob("*.py")) if type(sampler).__module__.startswith("nas.") else [file]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+def _kept(file: Path | None, facts: Figures) -> Figures:
+    """Samplers of an earlier call with the same facts, by name."""
+    if file is None or not file.exists():
+        return {}
+    try:
+        before = json.loads(file.read_text())
+        samplers: Figures = before.pop("samplers")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise SystemExit(f"{file} must hold figures of this benchmark, but holds something else; move it") from None
+    if before != json.loads(json.dumps(facts)):
+        print(f"{file} was made from other facts, so it is made anew", file=sys.stderr)
+        return {}
+    return samplers
+
+
+def _keep(file: Path | None, result: Figures) -> None:
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_name(f".{file.name}")
+        beside.write_text(json.dumps(result, indent=1) + "\n")
+        beside.replace(file)
+
+
+def _cell(figures: Figures, path: Sequence[str], form: str) -> str:
+    found: Any = figures
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return f"{'-':>{_width(form)}}" if found is None else f"{found:{form}}"
+
+
+def _width(form: str) -> int:
+    return int(form.split(".")[0])
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, but got {number}")
+    return number

@@ -1,0 +1,80 @@
+"""A run folder's candidates as one CSV: a NAS table of our own, for benchmarks/search_table.py.
+
+    python -m benchmarks.fer_table runs/NAME OUT.csv
+
+One row for each candidate that was trained, oldest first. Columns: `key`; accuracy on the selection split with its
+95 % interval, both 0..1; epochs; latency in ms with its interval, and whether it is measured or predicted; size in
+bytes, parameters, multiply-accumulates; then the genes as the sampler picked them, each under `gene.NAME`. What was
+stopped before the last rung is left out, since all rows must have had the same budget.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from nas.records import Record, RunFolder
+from nas.study import open_storage
+
+GENE = "gene."
+"""Begins the name of a gene's column."""
+
+
+def table(folder: RunFolder) -> pd.DataFrame:
+    """The rows of a run's complete records; see the module.
+
+    Raises:
+        SystemExit: the run has no complete record.
+    """
+    config = folder.config
+    complete = [r for r in folder.records() if r.phase == "search" and r.status == "complete"]
+    full = [r for r in complete if r.rung == len(config.rungs)]
+    if not full:
+        raise SystemExit(
+            f"{folder.path} must hold candidates that went through all rungs, but has {len(complete)} others"
+        )
+    study = optuna.load_study(study_name=config.run_name, storage=open_storage(folder.path, config.storage))
+    picks = {trial.number: trial.params for trial in study.get_trials(deepcopy=False)}
+    return pd.DataFrame([_row(record, picks[record.trial]) for record in full])
+
+
+def _row(record: Record, picked: Mapping[str, Any]) -> dict[str, Any]:
+    score, latency = record.score, record.latency
+    if score is None or latency is None:
+        raise SystemExit(f"a complete record must have a score and a latency, but that of trial {record.trial} has not")
+    return {
+        "key": record.key,
+        "accuracy": round(score.accuracy, 6),
+        "accuracy_low": round(score.low, 6),
+        "accuracy_high": round(score.high, 6),
+        "epochs": record.epochs,
+        "latency_ms": latency.latency_ms,
+        "latency_low_ms": latency.low_ms,
+        "latency_high_ms": latency.high_ms,
+        "latency_kind": latency.kind,
+        "size_bytes": record.size_bytes,
+        "params": record.params,
+        "macs": record.macs,
+        **{f"{GENE}{name}": value for name, value in sorted(picked.items())},
+    }
+
+
+def main() -> None:
+    """Write the table and say what is in it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a folder that `nas search` has made")
+    parser.add_argument("out", type=Path, help="the CSV to write")
+    options = parser.parse_args()
+    found = table(RunFolder.existing(options.run))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    found.to_csv(options.out, index=False)
+    genes = sum(name.startswith(GENE) for name in found)
+    print(f"{options.out}: {len(found)} candidates of {genes} genes, accuracy {found.accuracy.min():.1%} to "
+          f"{found.accuracy.max():.1%}, {found.latency_ms.min():.3g} to {found.latency_ms.max():.3g} ms")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

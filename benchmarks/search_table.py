@@ -1,0 +1,68 @@
+"""How fast a sampler finds the front of a table of our own nets, trained on real faces and measured.
+
+    python -m benchmarks.search_table --table benchmarks/data/fer2013_plain.csv --sampler NAME[,NAME...] \
+        --trials 100 --seeds 8 --json OUT
+
+The table is what benchmarks/fer_table.py makes of a run. It holds some points of a space, not all: whatever a sampler
+proposes, the nearest row that was not asked is evaluated instead, the same for all samplers (benchmarks/_rows.py). So
+no trial repeats one. Prints and writes the share of the table's hypervolume after 25, 50, 100, ... trials; the
+reference point is the lowest accuracy and the highest latency in the table. Accuracies are of one training each, with
+its noise: what is found is the front of the table, not of the space. The samplers "screened..." may look up the
+latency, the size, the parameters and the multiply-accumulates of what they would ask.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks import _rows
+from benchmarks._proposers import proposers
+from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, play
+
+
+def bench(rows: _rows.Rows, options: Any) -> Bench:
+    """The comparison that the flags ask for."""
+    makers = proposers(rows.space, **rows.known())
+    trials = min(options.trials, len(rows.picks))
+
+    def answer(picked: Pick) -> tuple[list[float], None]:
+        return rows.values[rows.nearest([picked])[0]].tolist(), None
+
+    def figures(name: str, seed: int) -> dict[str, Any]:
+        sampler = _rows.Nearest(makers[name](seed), rows)
+        played = play(sampler, rows.space, answer, trials=trials, limit_s=options.time_limit)
+        asked = rows.nearest(played.picks)
+        curve = [rows.share(asked[: i + 1]) for i in range(len(asked))]
+        return {
+            "share": {str(b): curve[b - 1] for b in BUDGETS if b <= len(curve)},
+            **played.costs,
+            "curve": [round(share, 5) for share in curve],
+        }
+
+    return Bench(
+        title=f"{len(rows.picks)} rows: share of the table's hypervolume, mean of {options.seeds} seeds",
+        facts={
+            "table": options.table.name, "rows": len(rows.picks), "genes": len(rows.space), "trials": trials,
+            "accuracy": options.accuracy, "latency": options.latency, "reference": list(rows.reference),
+            "hypervolume": rows.volume,
+        },
+        samplers=list(makers),
+        make=lambda name, seed: makers[name](seed),
+        play=figures,
+        shown=((("seconds_per_trial",), "s/trial", "12.4f"),),
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Replay, print a table, write the JSON file if asked."""
+    parser = arguments(__doc__ or "", list(proposers({})), trials=100, seeds=8)
+    parser.add_argument("--table", type=Path, required=True, help="a CSV of benchmarks/fer_table.py")
+    parser.add_argument("--accuracy", default="accuracy", help="column; more is better")
+    parser.add_argument("--latency", default="latency_ms", help="column; less is better")
+    options = parser.parse_args()
+    rows = _rows.read(options.table, options.accuracy, options.latency)
+    options.trials = min(options.trials, len(rows.picks))
+    compare(bench(rows, options), options)
+
+
+if __name__ == "__main__":
+    main()
