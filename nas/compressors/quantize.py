@@ -22,7 +22,8 @@ from nas._fold import insert_after, module_nodes, module_of
 from nas.candidate import Candidate
 from nas.compressors._base import Compressor, Context, Fit
 from nas.compressors._calibration import CUTS
-from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
+from nas.compressors._fake_quant import FakeQuant, QuantLayer
+from nas.compressors._half import check_range, enter, leave, round_moved, round_weights
 from nas.compressors._learned import freeze, learn
 from nas.compressors._pictures import check_pictures
 from nas.compressors._ranges import METHODS, Images, Range, count, watch
@@ -68,15 +69,19 @@ class Quantize(Compressor):
         """The graph with fake-quantisers and casts.
 
         Raises:
-            ExportError: a bit-width is none of 8, 16, 32, a unit is not in the graph, or 8 bits have no images.
+            ExportError: a bit-width is none of 8, 16, 32, a unit is not in the graph, 8 bits have no images, or float16
+                cannot hold a unit's values.
         """
         bits = context.candidate.bits
         _check(graph, bits, context.images)
         widths = {node: bits.get(str(node.target).split(".")[0], 32) for node in module_nodes(graph)}
-        _round_half(graph, bits)
-        _leave_half(graph, widths)
+        if not context.shapes_only:
+            check_range(graph, widths, context.images)
+        round_weights(graph, bits)
+        leave(graph, widths)
         _quantize(graph, widths, context)
-        _enter_half(graph, widths)
+        enter(graph, widths)
+        round_moved(graph, widths)
         graph.recompile()
         return graph
 
@@ -92,7 +97,7 @@ class Quantize(Compressor):
         learn(graph, steps=context.learned_steps)
         fit(graph)
         freeze(graph)
-        _round_half(graph, context.candidate.bits)
+        round_weights(graph, context.candidate.bits)
         return graph
 
 
@@ -111,28 +116,6 @@ def _check(graph: fx.GraphModule, bits: Mapping[str, int], images: Images) -> No
         raise ExportError(f"bits must name units of the net ({', '.join(sorted(units))}), but got {sorted(bits)}")
     if 8 in bits.values():
         check_pictures(images)
-
-
-def _round_half(graph: fx.GraphModule, bits: Mapping[str, int]) -> None:
-    for node in module_nodes(graph):
-        if bits.get(str(node.target).split(".")[0]) == 16:
-            module_of(graph, node).half().float()
-
-
-def _leave_half(graph: fx.GraphModule, widths: Mapping[fx.Node, int]) -> None:
-    for node in [n for n, width in widths.items() if width == 16]:
-        outside = [user for user in node.users if widths.get(user) != 16]
-        if outside:
-            cast = insert_after(graph, node, Cast(32), f"{node.target}_float")
-            _redirect(node, cast, outside)
-
-
-def _enter_half(graph: fx.GraphModule, widths: Mapping[fx.Node, int]) -> None:
-    for node in list(graph.graph.nodes):
-        inside = [user for user in node.users if widths.get(user) == 16]
-        if inside and widths.get(node) != 16:
-            cast = insert_after(graph, node, Cast(16), f"{_path(node)}_half")
-            _redirect(node, cast, inside)
 
 
 def _quantize(graph: fx.GraphModule, widths: Mapping[fx.Node, int], context: Context) -> None:

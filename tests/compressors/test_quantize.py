@@ -103,7 +103,7 @@ def test_half_precision_lies_between_two_casts_and_halves_the_weights(tmp_path: 
     path = exported(graph, tmp_path)
     weights = [t for t in onnx.load(path).graph.initializer if t.name.endswith((".weight", ".bias"))]
     assert {t.data_type for t in weights} == {onnx.TensorProto.FLOAT16}
-    assert parity(graph, RUNTIME.load(path), pictures(64, seed=3), path=path).max_difference < 0.01
+    assert parity(graph, RUNTIME.load(path), pictures(64, seed=3), path=path).max_difference < 1e-4
 
 
 def test_all_widths_mix(tmp_path: Path) -> None:
