@@ -33,13 +33,17 @@ from nas.errors import CandidateError
 from nas.latency._nonnegative import nonnegative
 from nas.latency.executed import costs_on
 from nas.latency.learned import learn
-from nas.measure import ATTEMPTS, DRIFT_LIMIT, Clock, measure
+from nas.measure import DRIFT_LIMIT, PATIENCE_S, measure
 from nas.registry import load, names
+from nas.rounds import Clock, Plan
+from nas.rounds import Clock, Plan
 from nas.targets import target
 from nas.untrained import draw, with_bits, write_untrained
+from nas.yardstick import memory_path
 
 INPUT_SHAPE = (1, 48, 48)
 RUNS = 200
+PATIENCE_S = 3.0
 LEAST_UNSEEN = 10
 BARS = {"float": 0.8, "int8": 0.65}
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter_ns, "processor": time.thread_time_ns}
@@ -94,8 +98,8 @@ def _measured(word: str, kind: str, candidate: Candidate, profile: HardwareProfi
         )  # fmt: skip
         counted = costs_on(path, counted, profile, input_shape=INPUT_SHAPE)
         found = measure(
-            path, runtime, device=profile.title, input_shape=INPUT_SHAPE, runs=RUNS, clock=clock,
-            attempts=ATTEMPTS if clock is CLOCKS["wall"] else 1,
+            path, runtime, device=profile.title, input_shape=INPUT_SHAPE, clock=clock,
+            plan=Plan(runs=RUNS, patience_s=PATIENCE_S if clock is CLOCKS["wall"] else 0.0),
         )  # fmt: skip
     return {
         "space": word,

@@ -32,6 +32,7 @@ from nas.latency.prediction import FOLDER, calibration_path, save_calibration
 from nas.latency.roofline import predict as predict_by_profile
 from nas.measure import Measurement, measure_there
 from nas.measure import measure as measure_here
+from nas.rounds import Plan
 from nas.targets import device_runtime
 from nas.targets import target as profile_of
 
@@ -172,7 +173,7 @@ def _way(profile: HardwareProfile, input_shape: Shape, say: Say) -> Measure:
     def here(path: Path) -> Measurement | MeasureError:
         try:
             return measure_here(
-                path, runtime, device=profile.title, input_shape=input_shape, runs=RUNS, attempts=1, clock=clock
+                path, runtime, device=profile.title, input_shape=input_shape, plan=Plan(runs=RUNS), clock=clock
             )
         except MeasureError as error:
             return error

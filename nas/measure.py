@@ -1,15 +1,14 @@
-"""A latency is a statement, not a number: value, interval, where and how. And the one timing loop that makes them.
+"""A latency is a statement, not a number: value, interval, where and how.
 
-One process, one session, warm-up, single runs timed by a monotonic clock, garbage collection off. The quoted figure is
-the median; the 5th percentile is kept because it repeats on a shared machine (0.2 to 0.7 % between processes with the
-other core busy, where the median moves 1 to 4 %). A reference network is timed before and after.
+One process, a warm-up, single runs timed by a monotonic clock in rounds beside a reference network (`nas.rounds`). The
+quoted figure is the median of the rounds in which the reference was as fast as it is at its best on this machine; the
+5th percentile is kept beside it. Where there were too few such rounds, the statement says how busy the machine was.
 """
 
-import gc
+import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,21 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_profiles._base import HardwareProfile
+from nas import host_load
 from nas.errors import MeasureError
+from nas.rounds import CALM, Clock, Plan, Rounds, Times, best_of, median_interval, timed_rounds
 from nas.runtimes import _reference
 from nas.runtimes._base import Runtime, Timing
+from nas.yardstick import recall_ms, remember
 
 MeasurementKind = Literal["measured", "predicted"]
 Shape = tuple[int, int, int]
-Clock = Callable[[], int]
-Times = npt.NDArray[np.float64]
 
-WARM_UP_RUNS = 40
-REFERENCE_RUNS = 200
-DRIFT_LIMIT = 0.03
-ATTEMPTS = 3
-BLOCKS = 10
-OPTIONAL = frozenset({"energy_mj", "layers"})
+PATIENCE_S = 2.0
+"""How long a measurement waits for a calm machine, where nothing else is asked for."""
+DRIFT_LIMIT = CALM
+OPTIONAL = frozenset({"energy_mj", "layers", "slowdown"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +48,9 @@ class Measurement:
         runs: how many runs were timed; 0 when predicted.
         threads: threads the runtime was given.
         drift: relative change of the reference network around the measurement; None when predicted.
-        notes: what a reader has to know ("busy machine: drift 5 %").
+        slowdown: how much slower the reference network was than at its best on this machine, as a share; None where
+            nobody looked.
+        notes: what a reader has to know ("busy machine: ...").
         versions: names and versions of what ran it and the state of the device, or of the model that predicted it.
         energy_mj: millijoules of one inference above idle; None where nothing measured them.
         layers: name and milliseconds of each layer that the device executed, in order; empty when not asked for.
@@ -71,6 +71,7 @@ class Measurement:
     versions: dict[str, str] = field(default_factory=dict)
     energy_mj: float | None = None
     layers: tuple[tuple[str, float], ...] = ()
+    slowdown: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; what is optional and not there is left out."""
@@ -93,15 +94,11 @@ def measure(
     input_shape: Shape,
     runs: int = 300,
     threads: int = 1,
-    reference: Path | None = None,
-    attempts: int = ATTEMPTS,
+    plan: Plan | None = None,
+    memory: Path | None = None,
     clock: Clock = time.perf_counter_ns,
 ) -> Measurement:
-    """Time one file on one image of random pixels, and the reference network before and after it.
-
-    When the reference's median changed by more than 3 %, all is measured again, `attempts` times at most; then the
-    attempt with the least drift is kept and says so in its notes. Sessions are opened one after the other, never two
-    at once.
+    """Time one file on one image of random pixels, in rounds with the reference network before and after each.
 
     Args:
         model: the ONNX file.
@@ -110,8 +107,9 @@ def measure(
         input_shape: (C, H, W) of the file's input.
         runs: timed single runs, at least 200 for a figure that is quoted.
         threads: threads inside an operator.
-        reference: another reference network, with a 1x48x48 input; None takes the built-in one.
-        attempts: how often all is measured at most.
+        plan: when to end, in the place of `runs` and the usual patience.
+        memory: file of the reference network's best times (`nas.yardstick`); without one a machine that is steadily
+            busy is not noticed.
         clock: nanoseconds, monotonic.
 
     Returns:
@@ -122,24 +120,9 @@ def measure(
         MeasureError: the runtime refuses the file or the image.
         ValueError: `runs` is below 2.
     """
-    _check_runs(runs)
-    reference = reference or _reference.reference_path()
-
-    def timed(path: Path, shape: Shape, count: int) -> Times:
-        session = runtime.load(path, threads=threads)
-        try:
-            return _timed(session.bound_run(_image(shape)), count, warm_up=WARM_UP_RUNS, clock=clock)
-        finally:
-            session.close()
-
-    made: list[tuple[float, Times]] = []
-    while not made or (len(made) < attempts and abs(made[-1][0]) > DRIFT_LIMIT):
-        before = timed(reference, _reference.INPUT_SHAPE, REFERENCE_RUNS)
-        times = timed(model, input_shape, runs)
-        after = timed(reference, _reference.INPUT_SHAPE, REFERENCE_RUNS)
-        made.append((float(np.median(after) / np.median(before) - 1), times))
-    drift, times = min(made, key=lambda attempt: abs(attempt[0]))
-    return _statement(times, runtime, device=device, threads=threads, drift=drift, attempts=len(made))
+    plan = plan or Plan(runs=runs, patience_s=PATIENCE_S)
+    (found,) = _measured([(model, input_shape)], runtime, device, threads, plan, memory, clock, ())
+    return found
 
 
 def measure_interleaved(
@@ -150,9 +133,11 @@ def measure_interleaved(
     input_shape: Shape | Sequence[Shape],
     runs: int = 300,
     threads: int = 1,
+    plan: Plan | None = None,
+    memory: Path | None = None,
     clock: Clock = time.perf_counter_ns,
 ) -> list[Measurement]:
-    """Time files side by side: ten rounds, and in each a block of runs of every file and of the reference network.
+    """Time files side by side: in each round a block of runs of every file, and of the reference network around them.
 
     So whatever the machine does meets all files alike, which is what a comparison needs.
 
@@ -161,9 +146,11 @@ def measure_interleaved(
         runtime: what runs them.
         device: where, in words.
         input_shape: (C, H, W) of every file's input, or one for each file.
-        runs: timed single runs of each file.
+        runs: timed single runs of each file, at least.
         threads: threads inside an operator. All sessions are open at once, so with several their threads spin beside
             each other, and the notes say so.
+        plan: when to end, in the place of `runs` and the usual patience.
+        memory: file of the reference network's best times; see `measure`.
         clock: nanoseconds, monotonic.
 
     Returns:
@@ -173,27 +160,10 @@ def measure_interleaved(
         MeasureError: the runtime refuses a file or an image.
         ValueError: `runs` is below 2, or there are not as many shapes as files.
     """
-    _check_runs(runs)
+    plan = plan or Plan(runs=runs, patience_s=PATIENCE_S)
     shapes = _shapes(input_shape, len(models))
-    entries = [*zip(models, shapes, strict=True), (_reference.reference_path(), _reference.INPUT_SHAPE)]
-    sessions = [runtime.load(path, threads=threads) for path, _ in entries]
-    try:
-        calls = [session.bound_run(_image(shape)) for session, (_, shape) in zip(sessions, entries, strict=True)]
-        for call in calls:
-            _timed(call, 1, warm_up=WARM_UP_RUNS, clock=clock)
-        block = -(-runs // BLOCKS)
-        rounds = [[_timed(call, block, warm_up=2, clock=clock) for call in calls] for _ in range(BLOCKS)]
-    finally:
-        for session in sessions:
-            session.close()
-    *columns, yardstick = [np.concatenate(column) for column in zip(*rounds, strict=True)]
-    half = len(yardstick) // 2
-    drift = float(np.median(yardstick[half:]) / np.median(yardstick[:half]) - 1)
     notes = (f"{len(models)} files interleaved", *(("several sessions spin side by side",) if threads > 1 else ()))
-    return [
-        _statement(times, runtime, device=device, threads=threads, drift=drift, attempts=1, notes=notes)
-        for times in columns
-    ]
+    return _measured([*zip(models, shapes, strict=True)], runtime, device, threads, plan, memory, clock, notes)
 
 
 def measure_there(
@@ -225,36 +195,70 @@ def measure_there(
     return [t if isinstance(t, MeasureError) else _reported(t, runtime) for t in timings]
 
 
-def median_interval(times: Times) -> tuple[float, float]:
-    """The 95 % interval of the median by order statistics, which assumes no distribution, only independent runs.
+def _measured(
+    files: Sequence[tuple[Path, Shape]], runtime: Runtime, device: str, threads: int, plan: Plan,
+    memory: Path | None, clock: Clock, notes: tuple[str, ...],
+) -> list[Measurement]:  # fmt: skip
+    """The statements of files that are timed side by side."""
+    key = f"{platform.node()}, {runtime.name} {runtime.versions()}, {threads} threads, reference {_reference.VERSION}"
+    before = host_load.moment()
+    best_ms = recall_ms(memory, key)
+    entries = [(_reference.reference_path(), _reference.INPUT_SHAPE), *files]
+    sessions = []
+    try:
+        for path, _ in entries:
+            sessions.append(runtime.load(path, threads=threads))
+        calls = [session.bound_run(_image(shape)) for session, (_, shape) in zip(sessions, entries, strict=True)]
+        if memory is not None and best_ms is None:
+            best_ms = best_of(calls[0], clock)
+        found = timed_rounds(calls[1:], calls[0], plan, clock=clock, best_ms=best_ms or float("inf"))
+    finally:
+        for session in sessions:
+            session.close()
+    remember(memory, key, found.best_ms)
+    notes = (*notes, *_remarks(found, host_load.words(before)))
+    return [
+        _statement(
+            times, runtime=runtime.name, device=device, threads=threads, drift=found.drift, notes=notes,
+            slowdown=found.slowdown, versions={**runtime.versions(), "reference": str(_reference.VERSION)},
+        )
+        for times in found.times_ms
+    ]  # fmt: skip
 
-    Source: Conover, Practical Nonparametric Statistics, 3rd edition, section 3.2 (normal approximation of the ranks).
-    """
-    ordered, n = np.sort(times), len(times)
-    reach = 1.96 * np.sqrt(n) / 2
-    low, high = int(np.floor(n / 2 - reach)), int(np.ceil(n / 2 + reach))
-    return float(ordered[max(low - 1, 0)]), float(ordered[min(high, n - 1)])
+
+def _remarks(found: Rounds, load: str) -> list[str]:
+    """What a reader has to know of the rounds."""
+    told = [found.ended] if found.ended else []
+    if found.slowdown > CALM:
+        against = f"{found.yardstick_ms:.4f} against {found.best_ms:.4f} ms"
+        slower = f"the reference network takes {found.slowdown:.0%} longer than at its best"
+        told.append(f"busy machine: {slower} ({against}), {load}")
+    elif found.kept < found.made:
+        told.append(
+            f"{found.made - found.kept} of {found.made} rounds left out: the reference network was slower beside them"
+        )
+    if abs(found.drift) > DRIFT_LIMIT:
+        told.append(f"busy machine: the reference network drifted by {found.drift:+.1%}")
+    return told
 
 
 def _statement(
     times: Times,
-    runtime: Runtime,
     *,
+    runtime: str,
     device: str,
     threads: int,
     drift: float,
-    attempts: int,
-    notes: tuple[str, ...] = (),
+    notes: tuple[str, ...],
+    versions: dict[str, str],
+    slowdown: float | None = None,
 ) -> Measurement:
     low, high = median_interval(times)
     p5, median, p99 = (float(v) for v in np.percentile(times, [5, 50, 99]))
-    if abs(drift) > DRIFT_LIMIT:
-        tried = f" in the least disturbed of {attempts} attempts" if attempts > 1 else ""
-        notes = (*notes, f"busy machine: the reference network drifted by {drift:+.1%}{tried}")
     return Measurement(
         kind="measured",
         device=device,
-        runtime=runtime.name,
+        runtime=runtime,
         latency_ms=median,
         low_ms=low,
         high_ms=high,
@@ -264,54 +268,18 @@ def _statement(
         threads=threads,
         drift=drift,
         notes=notes,
-        versions={**runtime.versions(), "reference": str(_reference.VERSION)},
+        versions=versions,
+        slowdown=slowdown,
     )
 
 
 def _reported(timing: Timing, runtime: Runtime) -> Measurement:
-    low, high = median_interval(timing.times_ms)
-    p5, median, p99 = (float(v) for v in np.percentile(timing.times_ms, [5, 50, 99]))
-    return Measurement(
-        kind="measured",
-        device=timing.device,
-        runtime=runtime.name,
-        latency_ms=median,
-        low_ms=low,
-        high_ms=high,
-        p5_ms=p5,
-        p99_ms=p99,
-        runs=len(timing.times_ms),
-        drift=timing.drift,
-        notes=timing.notes,
+    found = _statement(
+        timing.times_ms, runtime=runtime.name, device=timing.device, threads=1, drift=timing.drift, notes=timing.notes,
         versions={**timing.versions, "reference": str(_reference.VERSION)},
-        energy_mj=timing.energy_mj,
-        layers=tuple((layer.name, layer.ms) for layer in timing.layers),
-    )
-
-
-def _timed(call: Callable[[], None], runs: int, *, warm_up: int, clock: Clock) -> Times:
-    """Milliseconds of each of `runs` single calls [runs]."""
-    for _ in range(warm_up):
-        call()
-    stamps = [0] * (2 * runs)
-    with _collector_off():
-        for i in range(runs):
-            stamps[2 * i] = clock()
-            call()
-            stamps[2 * i + 1] = clock()
-    pairs = np.array(stamps, dtype=np.int64).reshape(runs, 2)  # [runs, start and end]
-    return (pairs[:, 1] - pairs[:, 0]) / 1e6
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+    )  # fmt: skip
+    layers = tuple((layer.name, layer.ms) for layer in timing.layers)
+    return replace(found, energy_mj=timing.energy_mj, layers=layers)
 
 
 def _image(shape: Shape) -> npt.NDArray[np.uint8]:
@@ -327,8 +295,3 @@ def _shapes(shape: Shape | Sequence[Shape], count: int) -> list[Shape]:
             f"there must be one input shape for all files or one for each of {count}, but got {len(shapes)}"
         )
     return shapes
-
-
-def _check_runs(runs: int) -> None:
-    if runs < 2:
-        raise ValueError(f"runs must be at least 2, but got {runs}; a quoted figure needs 200 or more")

@@ -26,14 +26,17 @@ from nas.costs import Costs, costs
 from nas.data._base import FaceData
 from nas.errors import CandidateError, NasError
 from nas.export import ExportedFile, Parity, check_parity, export, tolerance
+from nas.front import directions, search_front, values
 from nas.gain import NO_GAIN, Gain, gain
 from nas.lessons._base import Course
 from nas.measure import Measurement
 from nas.packed import packed_bytes
+from nas.pareto import non_dominated
 from nas.records import Phase, Record, RunFolder
 from nas.runtimes._base import Runtime
 from nas.score import Score, score
 from nas.stopwatch import Stopwatch
+from nas.timer import Timer
 from nas.trainer import CALIBRATION_IMAGES, DRAFT_IMAGES, QAT_EXECUTION, Clock, Cycle, Start, Trainer, Watch
 from search_spaces._base import SearchSpace
 
@@ -81,6 +84,7 @@ class Evaluator:
         course: what nets learn from teachers; None without any.
         watch: told what is being done, in words.
         start: what candidates begin with; None lets them begin with fresh weights.
+        timer: times files on this machine in a process of its own; None times them in this one.
     """
 
     config: SearchConfig
@@ -96,6 +100,7 @@ class Evaluator:
     course: Course | None = None
     watch: Watch = lambda _: None
     start: Start | None = None
+    timer: Timer | None = None
 
     @property
     def trainer(self) -> Trainer:
@@ -111,6 +116,7 @@ class Evaluator:
         return Stopwatch(
             profile=self.profile, host=self.host, runtime=self.runtime, board=self.board, folder=self.folder,
             input_shape=self.data.input_shape, energy="energy" in self.config.objectives, watch=self.watch,
+            timer=self.timer,
         )  # fmt: skip
 
     def evaluate(
@@ -173,14 +179,28 @@ class Evaluator:
         clock = clock or Clock()
         twin = self.compression.float_twin(candidate)
         with ExitStack() as held:
-            files = [held.enter_context(self._untrained(c, clock)) for c in (candidate, twin) if c is not None]
-            paths = [file.path for file, _ in files]
+            files = [held.enter_context(self._untrained(candidate, clock))]
+            if twin is not None and not self._is_out(*files[0], clock):
+                files.append(held.enter_context(self._untrained(twin, clock)))
             with clock("measure"):
-                latencies, measured = self.stopwatch.drafts(paths, [counted for _, counted in files])
-        (file, counted), *_ = files
-        gained = gain(*latencies) if twin is not None else None
-        host = latencies[0] if measured else None
-        return Draft(costs=counted, size_bytes=file.size_bytes, latency=latencies[0], host=host, gain=gained)
+                latencies = self.stopwatch.drafts(
+                    [file.path for file, _ in files], [counted for _, counted in files], key=candidate.key,
+                    limit_ms=self.config.max_latency,
+                )  # fmt: skip
+        file, counted = files[0]
+        return Draft(
+            costs=counted, size_bytes=file.size_bytes, latency=latencies[0],
+            host=latencies[0] if self.stopwatch.is_host else None, gain=gain(*latencies) if len(files) > 1 else None,
+        )  # fmt: skip
+
+    def _is_out(self, file: ExportedFile, counted: Costs, clock: Clock) -> bool:
+        """Whether a draft surely breaks a limit, so that its float twin need not be asked for what 8 bits gain."""
+        if self.config.max_size and file.size_bytes > self.config.max_size:
+            return True
+        if not self.config.max_latency:
+            return False
+        with clock("measure"):
+            return self.stopwatch.is_surely_above(file.path, counted, self.config.max_latency)
 
     @contextmanager
     def _untrained(self, candidate: Candidate, clock: Clock) -> Iterator[tuple[ExportedFile, Costs]]:
@@ -241,7 +261,10 @@ class Evaluator:
                 before = self._score(files[1].path) if len(files) > 1 else None
             self.watch("measure the file")
             with clock("measure"):
-                latencies, hosts = self.stopwatch.finished([each.path for each in files], counted)
+                latencies, hosts = self.stopwatch.finished(
+                    [each.path for each in files], counted, key=candidate.key, verified=verified, draft=record.latency,
+                    enters=lambda latency: self._enters(replace(record, size_bytes=file.size_bytes), scored, latency),
+                )  # fmt: skip
         gained = gain(*latencies) if len(files) > 1 else record.gain
         broken = self.violations(latencies[0], file.size_bytes, scored.accuracy) | self._gains(gained)
         reason = self._broken(broken, gained)
@@ -255,6 +278,13 @@ class Evaluator:
             macs=counted[0].macs, model=name, sha256=file.sha256, violations=broken, seconds=clock.seconds,
             finished=_now(),
         )  # fmt: skip
+
+    def _enters(self, record: Record, scored: Score, latency: Measurement) -> bool:
+        """Whether a record of the search would enter the front with this score and latency."""
+        objectives = self.config.objectives
+        mine = replace(record, score=scored, latency=latency)
+        points = values([*search_front(self.folder.records(), objectives), mine], objectives)
+        return bool(non_dominated(points, directions(objectives))[-1])
 
     def _final_graph(
         self, record: Record, net: nn.Module, clock: Clock, stop: Callable[[], bool] | None
@@ -317,7 +347,7 @@ class Evaluator:
         self.watch("export untrained, measure")
         draft = self.draft(candidate, clock)
         cheap = self.violations(self.stopwatch.at_best(draft.latency), draft.size_bytes, None) | self._gains(draft.gain)
-        blank = replace(blank, gain=draft.gain)
+        blank = replace(blank, gain=draft.gain, latency=draft.latency)
         if any(v > 0 for v in cheap.values()):
             return replace(
                 blank, status="infeasible", reason=self._broken(cheap, draft.gain), violations=cheap,

@@ -41,6 +41,8 @@ from nas.runtimes._base import NO_MONITOR
 from nas.study import Ask, Study
 from nas.targets import device_runtime, target
 from nas.teachers import find_teachers
+from nas.timer import Timer
+from nas.yardstick import memory_path
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 logger = logging.getLogger(__name__)
@@ -138,7 +140,7 @@ class Searcher:
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
             compression=compression, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
-            watch=self._say,
+            watch=self._say, timer=Timer(memory=memory_path()),
         )  # fmt: skip
         own = self.space.choices(channel_multiple=profile.channel_multiple)
         choices: list[Choice] = [*own, *compression.choices(self.space.stages)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas.errors import MeasureError
-from nas.measure import Measurement, measure, measure_interleaved, median_interval
+from nas.measure import Measurement, measure, measure_interleaved
 from nas.runtimes._base import Floats, Runtime, Session
 from nas.runtimes._reference import INPUT_SHAPE, reference_path
 from nas.runtimes.onnxruntime import RUNTIME
@@ -78,24 +78,23 @@ def test_warm_runs_are_quoted_in_milliseconds() -> None:
     assert found.versions["fake"] == "1"
 
 
-def test_one_session_is_open_at_a_time_and_none_remains() -> None:
+def test_no_session_remains_open() -> None:
     machine = FakeMachine()
     on(machine)
-    assert (machine.most_open, machine.open) == (1, 0)
+    assert (machine.loads, machine.most_open, machine.open) == (1, 2, 0)
 
 
-def test_a_drift_that_passes_is_forgotten() -> None:
-    machine = FakeMachine(reference_us=[50, 60, 50])
-    found = on(machine)
-    assert (machine.loads, found.drift, found.notes) == (4, 0, ())
-
-
-def test_a_drift_that_stays_keeps_the_least_disturbed_and_says_so() -> None:
-    machine = FakeMachine(reference_us=[50, 60, 50, 52.5, 50, 40])
-    found = on(machine)
-    assert machine.loads == 6
-    assert found.drift == pytest.approx(0.05)
-    assert found.notes == ("busy machine: the reference network drifted by +5.0% in the least disturbed of 3 attempts",)
+def test_a_machine_that_is_steadily_busy_is_noticed_by_its_memory(tmp_path: Path) -> None:
+    memory = tmp_path / "reference.json"
+    assert on(FakeMachine(reference_us=[50]), memory=memory).notes == ()
+    found = on(FakeMachine(model_us=130, reference_us=[65]), memory=memory, runs=20)
+    assert found.slowdown == pytest.approx(0.3)
+    assert found.latency_ms == pytest.approx(0.13)
+    assert found.notes[0].startswith(
+        "busy machine: the reference network takes 30% longer than at its best (0.0650 against 0.0500 ms), load "
+    )
+    assert on(FakeMachine(reference_us=[40]), memory=memory).notes == ()
+    assert on(FakeMachine(reference_us=[50]), memory=memory).slowdown == pytest.approx(0.25)
 
 
 def test_sessions_are_closed_when_a_run_fails() -> None:
@@ -129,17 +128,6 @@ def test_too_few_runs_are_refused() -> None:
         on(FakeMachine(), runs=1)
     with pytest.raises(ValueError, match="runs must be at least 2, but got 1"):
         measure_interleaved([MODEL], FakeMachine(), device="here", input_shape=(1, 8, 8), runs=1)
-
-
-def test_the_interval_of_a_median_has_the_textbook_ranks() -> None:
-    # Conover's ranks for n = 100 are 40 and 61, counted from 1.
-    assert median_interval(np.random.default_rng(0).permutation(100) + 1.0) == (40, 61)
-
-
-def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
-    random = np.random.default_rng(0)
-    intervals = [median_interval(random.lognormal(0, 1, 200)) for _ in range(1000)]
-    assert 0.93 <= np.mean([low <= 1 <= high for low, high in intervals]) <= 0.98
 
 
 def test_a_real_measurement_is_ordered_and_survives_json() -> None:

@@ -1,45 +1,171 @@
-"""The latencies of a candidate's files: what is disturbed is timed again, and the calmest attempt counts."""
+"""The latencies of a candidate's files: how long is measured when, and when a board is asked."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nas.stopwatch
 from nas import registry
+from nas.costs import Costs
+from nas.errors import MeasureError
 from nas.measure import Measurement
 from nas.records import RunFolder
-from nas.stopwatch import Stopwatch
+from nas.rounds import Plan
+from nas.runtimes._base import Timing
+from nas.screen import SAMPLES
+from nas.stopwatch import DRAFTED, LEAST_RUNS, SCREENED, UNTRAINED, Stopwatch
 from nas.targets import target
 
 FILES = [Path("net.onnx"), Path("twin.onnx")]
+KNOWN = Measurement(kind="measured", device="d", runtime="r", latency_ms=1, low_ms=1, high_ms=1)
+NOTHING = Costs(kernels=(), params=1, nonzero_params=1)
 
 
-def a_stopwatch(place: Path) -> Stopwatch:
+class Board:
+    """A board that takes 2 ms for everything, or fails, and counts what it was asked."""
+
+    name = "board"
+
+    def __init__(self, fails: bool = False) -> None:
+        self.asked: list[str] = []
+        self.fails = fails
+
+    def timings(self, models: Sequence[Path], *_: Any, **__: Any) -> list[Timing | MeasureError]:
+        self.asked += [path.name for path in models]
+        if self.fails:
+            return [MeasureError("it failed", log=("the last line",)) for _ in models]
+        return [Timing(times_ms=np.full(200, 2.0), device="a board", drift=0.0) for _ in models]
+
+
+def a_stopwatch(place: Path, board: Board | None = None, timer: Any = None) -> Stopwatch:
+    for name in ("locks", "models"):
+        (place / name).mkdir(parents=True)
     return Stopwatch(
-        profile=target("cpu"), host=target("cpu"), runtime=registry.load("runtime", "onnxruntime"), board=None,
-        input_shape=(1, 48, 48), energy=False, folder=RunFolder(place), watch=lambda _: None,
+        profile=target("jetson" if board else "cpu"), host=target("cpu"), board=board, timer=timer,  # type: ignore[arg-type]
+        runtime=registry.load("runtime", "onnxruntime"), input_shape=(1, 48, 48), energy=False,
+        folder=RunFolder(place), watch=lambda _: None,
     )  # fmt: skip
 
 
-def timed(ms: float, drift: float) -> Measurement:
-    return Measurement(kind="measured", device="d", runtime="r", latency_ms=ms, low_ms=ms, high_ms=ms, drift=drift)
+def guessed(ms: float, width: float) -> Measurement:
+    """A prediction whose 95 % interval reaches `width` of it to either side."""
+    low, high = ms * (1 - width), ms * (1 + width)
+    return Measurement(kind="predicted", device="d", runtime="r", latency_ms=ms, low_ms=low, high_ms=high)
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Plan]]:
+    """How many files were timed here and after which plan, of each measurement."""
+    made: list[tuple[int, Plan]] = []
+
+    def timed(paths: list[Path] | Path, *_: Any, plan: Plan, **__: Any) -> Any:
+        count = len(paths) if isinstance(paths, list) else 1
+        made.append((count, plan))
+        found = Measurement(kind="measured", device="d", runtime="r", latency_ms=1, low_ms=0.9, high_ms=1.1)
+        return [found] * count if isinstance(paths, list) else found
+
+    for name in ("measure", "measure_interleaved"):
+        monkeypatch.setattr(nas.stopwatch, name, timed)
+    return made
+
+
+def test_a_draft_is_timed_for_three_seconds_at_most(tmp_path: Path, plans: list[tuple[int, Plan]]) -> None:
+    found = a_stopwatch(tmp_path).drafts(FILES, [NOTHING] * 2, limit_ms=5.0)
+    assert [m.latency_ms for m in found] == [1, 1]
+    ((count, plan),) = plans
+    assert (count, plan.ceiling_ms, plan.runs) == (2, 5.0, 200)
+    assert plan.limit_s is not None
+    assert plan.limit_s < 3
+    assert plan.precise > 0
+
+
+def test_what_was_trained_in_full_has_enough_runs_however_long_they_take(
+    tmp_path: Path, plans: list[tuple[int, Plan]]
+) -> None:
+    targets, hosts = a_stopwatch(tmp_path).finished(FILES[:1], [NOTHING])
+    assert targets == hosts
+    ((_, plan),) = plans
+    assert (plan.limit_s, plan.least) == (None, LEAST_RUNS)
+    assert LEAST_RUNS >= 200
+    a_stopwatch(tmp_path / "other").finished(FILES[:1], [NOTHING], verified=False)
+    assert plans[-1][1].limit_s is not None
+
+
+@pytest.mark.parametrize(("limit_ms", "above"), [(0.5, True), (0.95, False), (2.0, False)])
+@pytest.mark.usefixtures("plans")
+def test_a_glance_tells_only_what_is_sure(tmp_path: Path, limit_ms: float, above: bool) -> None:
+    assert a_stopwatch(tmp_path).is_surely_above(FILES[0], NOTHING, limit_ms) == above
+
+
+def test_a_process_of_its_own_times_where_there_is_one(tmp_path: Path, plans: list[tuple[int, Plan]]) -> None:
+    asked: list[Any] = []
+
+    class Elsewhere:
+        def measure(self, models: Sequence[Path], **more: Any) -> list[Measurement]:
+            asked.append((list(models), more["runtime"], more["input_shape"]))
+            return [guessed(1, 0)] * len(models)
+
+    a_stopwatch(tmp_path, timer=Elsewhere()).drafts(FILES, [NOTHING] * 2)
+    assert asked == [(FILES, "onnxruntime", [(1, 48, 48)] * 2)]
+    assert plans == []
 
 
 @pytest.mark.parametrize(
-    ("drifts", "attempts", "chosen", "made"),
-    [([0.01], 3, 0, 1), ([0.2, -0.02], 3, 1, 2), ([0.3, -0.1, 0.2, 0.0], 3, 1, 3), ([0.5, 0.0], 1, 0, 1)],
+    ("width", "limit_ms", "asks"),
+    [(0.5, None, True), (0.1, None, False), (0.5, 3.0, True), (0.5, 0.4, False), (0.21, None, True)],
 )
-def test_disturbed_files_are_timed_again_and_the_calmest_attempt_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drifts: list[float], attempts: int, chosen: int, made: int
+def test_a_board_is_asked_of_a_draft_where_its_prediction_is_unsure_and_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: float, limit_ms: float | None, asks: bool
 ) -> None:
-    calls: list[Any] = []
+    monkeypatch.setattr(nas.stopwatch, "predict_latency", lambda *_: guessed(1.0, width))
+    board = Board()
+    (found,) = a_stopwatch(tmp_path, board).drafts(FILES[:1], [NOTHING], limit_ms=limit_ms)
+    assert board.asked == (["net.onnx"] if asks else [])
+    assert found.kind == ("measured" if asks else "predicted")
+    assert (tmp_path / SAMPLES).exists() == asks
 
-    def measured(paths: list[Path], *_: Any, **__: Any) -> list[Measurement]:
-        calls.append(paths)
-        return [timed(len(calls), drifts[len(calls) - 1]) for _ in paths]
 
-    monkeypatch.setattr(nas.stopwatch, "measure_interleaved", measured)
-    found = a_stopwatch(tmp_path).here(FILES, 20, attempts=attempts)
-    assert [m.latency_ms for m in found] == [chosen + 1] * 2
-    assert calls == [FILES] * made
+@pytest.mark.parametrize(
+    ("draft", "enters", "asks", "note"),
+    [
+        (guessed(1.0, 0.1), False, False, SCREENED),
+        (guessed(1.0, 0.1), True, True, DRAFTED),
+        (guessed(1.0, 0.5), False, True, DRAFTED),
+        (KNOWN, False, False, UNTRAINED),
+        (KNOWN, True, True, None),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("plans")
+def test_a_board_is_asked_of_a_finished_file_that_may_enter_the_front(
+    tmp_path: Path, draft: Measurement, enters: bool, asks: bool, note: str | None
+) -> None:
+    board = Board()
+    held: list[float] = []
+
+    def would(latency: Measurement) -> bool:
+        held.append(latency.latency_ms)
+        return enters
+
+    (found,), _ = a_stopwatch(tmp_path, board).finished(FILES[:1], [NOTHING], verified=False, draft=draft, enters=would)
+    assert bool(board.asked) == asks
+    assert found.latency_ms == (2.0 if asks else 1.0)
+    assert found.notes == ((note,) if note else ())
+    assert held == [draft.low_ms], "a prediction is given the benefit of its interval"
+
+
+@pytest.mark.usefixtures("plans")
+def test_what_was_trained_in_full_is_always_measured_on_the_board(tmp_path: Path) -> None:
+    board = Board()
+    a_stopwatch(tmp_path, board).finished(
+        FILES, [NOTHING] * 2, verified=True, draft=guessed(1.0, 0.01), enters=lambda _: False
+    )
+    assert board.asked == ["net.onnx", "twin.onnx"]
+
+
+def test_the_end_of_a_boards_log_is_kept_under_the_key(tmp_path: Path) -> None:
+    with pytest.raises(MeasureError, match="it failed"):
+        a_stopwatch(tmp_path, Board(fails=True)).drafts(FILES[:1], [NOTHING], key="abc")
+    assert (tmp_path / "models" / "abc-board.log").read_text() == "the last line\n"

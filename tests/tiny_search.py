@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
+import nas.rounds
 import nas.stopwatch
 import nas.trainer
 from nas.cli import main
@@ -39,10 +40,11 @@ class Killed(BaseException):
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Make training and timing quick. Returns the list that every training is noted in."""
-    for name in ("QUICK_RUNS", "FULL_RUNS"):
-        monkeypatch.setattr(nas.stopwatch, name, 20)
-    for name, value in {"WARM_UP_RUNS": 2, "REFERENCE_RUNS": 20, "ATTEMPTS": 1}.items():
-        monkeypatch.setattr(import_module("nas.measure"), name, value)  # nas.measure itself is the function
+    for name, value in {"QUICK_RUNS": 20, "FULL_RUNS": 20, "CALM_S": 0.0, "QUICK_CALM_S": 0.0}.items():
+        monkeypatch.setattr(nas.stopwatch, name, value)
+    monkeypatch.setattr(nas.rounds, "WARM_UP_RUNS", 3)
+    # In this process, because what is patched here does not count elsewhere; `nas.search` itself is the function.
+    monkeypatch.setattr(import_module("nas.search"), "Timer", lambda **_: None)
     monkeypatch.setattr(nas.trainer, "choose_execution", lambda *_, **__: Execution())
     monkeypatch.setattr(os, "fsync", lambda _: None)
     done: list[Training] = []
