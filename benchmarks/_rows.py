@@ -60,7 +60,8 @@ class Rows:
 
     def distances(self, picks: Picks) -> Floats:
         """How far each row is from each pick, [k, n], 0..1."""
-        codes = np.array([[_index(o, p[g]) for g, o in self.options.items()] for p in picks]).reshape(len(picks), len(self.options))
+        listed = [[_index(options, p[gene]) for gene, options in self.options.items()] for p in picks]
+        codes = np.array(listed, dtype=np.int64).reshape(len(picks), len(self.options))
         apart = np.abs(self.codes[None] - codes[:, None])  # [k, n, g]
         ordered = np.array([not isinstance(options[0], str) for options in self.options.values()])
         sizes = np.array([len(options) for options in self.options.values()])

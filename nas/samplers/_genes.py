@@ -36,6 +36,9 @@ class Genes:
         self.sizes: Codes = np.array([len(o) for o in self._options], dtype=np.int64)
         self._index = [{_plain(v): i for i, v in reversed(list(enumerate(o)))} for o in self._options]
         self._numbers = [_positions(o) for o in self._options]
+        # Most values are found as they are. True equals 1 for a dictionary, so a mixture is always looked up slowly.
+        exact = [{v: i for i, v in enumerate(o)} for o in self._options]
+        self._exact = [(n, d if len(d) == len(o) else {}) for n, d, o in zip(space, exact, self._options, strict=True)]
 
     @property
     def total(self) -> float:
@@ -48,17 +51,23 @@ class Genes:
 
     def codes(self, picked: Mapping[str, Any]) -> Codes | None:
         """The codes [g] of a pick; None if a gene is missing or cannot hold its value."""
-        found = []
-        for name, index, options in zip(self.names, self._index, self._options, strict=True):
-            if name not in picked:
-                return None
-            code = index.get(_plain(picked[name]))
-            if code is None and not isinstance(self._distributions[name], CategoricalDistribution):
-                code = int(np.abs(np.array(options, dtype=float) - float(picked[name])).argmin())
-            if code is None:
-                return None
-            found.append(code)
-        return np.array(found, dtype=np.int64)
+        try:
+            found = [exact.get(picked[name]) for name, exact in self._exact]
+        except KeyError:
+            return None
+        if None in found:
+            found = [
+                self._nearest(i, picked[n]) if c is None else c
+                for i, (n, c) in enumerate(zip(self.names, found, strict=True))
+            ]
+        return None if None in found else np.array(found, dtype=np.int64)
+
+    def _nearest(self, position: int, value: Any) -> int | None:
+        """The code of a value that a storage may have rounded, or that lies between the options of a range."""
+        code = self._index[position].get(_plain(value))
+        if code is not None or isinstance(self._distributions[self.names[position]], CategoricalDistribution):
+            return code
+        return int(np.abs(np.array(self._options[position], dtype=float) - float(value)).argmin())
 
     def fixed(self, picked: Mapping[str, Any]) -> dict[int, int]:
         """Position of a gene to its code, for those genes of `picked` that hold one of their options."""

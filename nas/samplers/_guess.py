@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-SUBSET = 120
+SUBSET = 100
 """Examples that choose the settings; all given ones are learned from."""
 LENGTHS = (0.4, 0.8, 1.6, 3.2)
 """In units of the typical distance between two examples."""
@@ -49,12 +49,13 @@ def learn(seen: Floats, values: Floats) -> Callable[[Floats], Guess]:
     weight /= np.sqrt(float((x**2).sum(axis=1).mean()) + 1e-12)
     x = (seen - centre) * weight
     length, share, noise, amplitude = _settings(x, y)
-    lower = np.linalg.cholesky(_kernel(x, x, length, share) + noise * np.eye(len(x)))
-    weights = np.linalg.solve(lower, y)
+    # The inverse of the factor is well enough conditioned (noise is 1e-3 or more) and serves every question.
+    whiten = np.linalg.inv(np.linalg.cholesky(_kernel(x, x, length, share) + noise * np.eye(len(x))))
+    weights = whiten @ y
 
     def guess(asked: Floats) -> Guess:
         z = (asked - centre) * weight
-        cross = np.linalg.solve(lower, _kernel(x, z, length, share))
+        cross = whiten @ _kernel(x, z, length, share)
         prior = (1 - share) + share * (z**2).sum(axis=1)
         variance = amplitude * np.maximum(prior - (cross**2).sum(axis=0), 1e-9)
         return Guess(mean=mean + scale * (cross.T @ weights), deviation=scale * np.sqrt(variance))

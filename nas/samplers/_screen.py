@@ -6,7 +6,6 @@ generator alone.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,8 @@ LISTED = 20_000
 CHILDREN, STRANGERS, GRANDCHILDREN = 300, 80, 200
 """Children of the archive, points from the whole space, and children of the best `PARENTS` of both."""
 PARENTS = 15
+MOST_EXAMPLES = 300
+"""Finished trials that are learned from."""
 UNSCREENED = 4
 """Every so many trials a child of the archive is asked as it comes, which keeps the guesses honest."""
 
@@ -51,6 +52,29 @@ class History:
     def __len__(self) -> int:
         return len(self.codes)
 
+    def archive(self) -> npt.NDArray[np.int64]:
+        """Rows of the non-dominated among the done."""
+        done = np.flatnonzero(self.done)
+        values = self.values[done]
+        return done[non_dominated(values, [True] * values.shape[1])]
+
+    def thinned(self) -> "History":
+        """What there is to learn from, to bound the time: the archive, the worst of each objective, all that is
+        running, and of the rest half the newest, half spread over all."""
+        done, broken = np.flatnonzero(self.done), np.flatnonzero(self.broken)
+        worst = done[self.values[done].argmin(axis=0)]
+        running = np.flatnonzero(~self.done & ~self.broken)
+        parts = (self.archive(), worst, running, _some(done, MOST_EXAMPLES), _some(broken, MOST_EXAMPLES // 2))
+        rows = np.unique(np.concatenate(parts))
+        return History(codes=self.codes[rows], values=self.values[rows], done=self.done[rows], broken=self.broken[rows])
+
+
+def _some(rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    if len(rows) <= n:
+        return rows
+    spread_over = np.linspace(0, len(rows) - n // 2 - 1, n // 2).astype(int)
+    return np.asarray(rows[np.concatenate([spread_over, np.arange(len(rows) - n // 2, len(rows))])])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Knowledge:
@@ -71,11 +95,11 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Pool:
-    """Candidates: codes [n, g], known objectives [n, m] (NaN where unknown) and features [n, d]."""
+    """Candidates: codes [n, g], the picks they stand for, and known objectives [n, m] (NaN where unknown)."""
 
     codes: Codes
+    picks: Picks
     cheap: Floats
-    features: Floats
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -110,15 +134,15 @@ class Screen:
             return None
         if len(self._history) % UNSCREENED == 0 and self._genes.total > ENUMERATE:
             return np.asarray(pool.codes[0])
-        judge = self._judge()
-        worth = judge(pool.cheap, pool.features)
+        judge = Worth(self._examples())
+        worth = judge(*self._described(pool))
         if self._genes.total <= ENUMERATE:
             return self._best(pool.codes, worth)
         best = pool.codes[np.argsort(-worth, kind="stable")[:PARENTS]]
         young = self._new(self._offspring(best, GRANDCHILDREN))
         if not len(young):
             return self._best(pool.codes, worth)
-        both = np.concatenate([worth, judge(young.cheap, young.features)])
+        both = np.concatenate([worth, judge(*self._described(young))])
         return self._best(np.concatenate([pool.codes, young.codes]), both)
 
     def _best(self, codes: Codes, worth: Floats) -> Codes:
@@ -152,8 +176,7 @@ class Screen:
     def _candidates(self) -> Codes:
         if self._genes.total <= ENUMERATE:
             return self._genes.all()
-        values = self._history.values[self._history.done]
-        archive = self._history.codes[self._history.done][non_dominated(values, [True] * values.shape[1])]
+        archive = self._history.codes[self._history.archive()]
         return np.concatenate([self._offspring(archive, CHILDREN), self._random(STRANGERS)])
 
     def _random(self, n: int) -> Codes:
@@ -182,42 +205,22 @@ class Screen:
         return self._pool(codes)
 
     def _pool(self, codes: Codes) -> Pool:
-        features = self._genes.features(codes)
-        if not len(codes):
-            return Pool(codes, np.empty((0, self._history.values.shape[1])), features)
         picks = self._genes.picks(codes)
+        return Pool(codes, picks, self._known.cheap(picks) if picks else np.empty((0, self._history.values.shape[1])))
+
+    def _described(self, pool: Pool) -> tuple[Floats, Floats, Floats]:
+        """Known objectives [n, m], the genes' features [n, d] and descriptions [n, e] of candidates."""
+        described = np.empty((len(pool), 0))
         if self._known.features is not None:
-            described = np.asarray(self._known.features(picks), dtype=np.float64).reshape(len(codes), -1)
-            features = np.concatenate([features, self._scaled(described)], axis=1)
-        return Pool(codes, self._known.cheap(picks), features)
-
-    def _scaled(self, described: Floats) -> Floats:
-        """Descriptions on the scale of the genes' own features, by what random points have."""
-        centre, scale = self._description
-        return (described - centre) / scale
-
-    @cached_property
-    def _description(self) -> tuple[Floats, Floats]:
-        if self._known.features is None:
-            return np.zeros(0), np.ones(0)
-        sample = self._genes.picks(self._genes.random(200, np.random.default_rng(0)))
-        described = np.asarray(self._known.features(sample), dtype=np.float64).reshape(200, -1)
-        spread = described.std(axis=0)
-        return described.mean(axis=0), 2 * np.where(spread > 1e-12, spread, 1.0)
+            described = np.asarray(self._known.features(pool.picks), dtype=np.float64).reshape(len(pool), -1)
+        return pool.cheap, self._genes.features(pool.codes), described
 
     def _identities(self, codes: Codes) -> list[Any]:
         if self._known.identity is None or not len(codes):
             return [row.tobytes() for row in np.ascontiguousarray(codes)]
         return list(self._known.identity(self._genes.picks(codes)))
 
-    def _judge(self) -> Worth:
-        seen = self._pool(self._history.codes)
-        return Worth(
-            Examples(
-                cheap=seen.cheap,
-                features=seen.features,
-                values=self._history.values,
-                done=self._history.done,
-                broken=self._history.broken,
-            )
-        )
+    def _examples(self) -> Examples:
+        h = self._history.thinned()
+        cheap, genes, described = self._described(self._pool(h.codes))
+        return Examples(cheap=cheap, genes=genes, described=described, values=h.values, done=h.done, broken=h.broken)

@@ -21,8 +21,6 @@ Mask = npt.NDArray[np.bool_]
 DRAWS = 8
 MARGIN = 0.1
 """How far the reference point lies behind the worst values, in units of the values' range."""
-MOST_EXAMPLES = 400
-"""More are thinned out before learning, to bound the time: half of them the newest, half spread over all."""
 FRONT = {1: 1, 2: 200, 3: 50}
 """Most members of the front that gains are computed against, by number of objectives; 16 with more."""
 LEAST_CHANCE, LEAST_DOUBT = 1e-3, 0.1
@@ -31,10 +29,20 @@ LEAST_CHANCE, LEAST_DOUBT = 1e-3, 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What was asked: known objectives and values [n, m] (NaN where unknown), features [n, d], done and broken [n]."""
+    """What was asked.
+
+    Attributes:
+        cheap: [n, m] known objectives, NaN where unknown.
+        genes: [n, d] features of the genes, each 0..1.
+        described: [n, e] further features, of any size.
+        values: [n, m], NaN where unknown.
+        done: [n], whether `values` holds.
+        broken: [n], whether it turned out infeasible. Neither means that it is still running.
+    """
 
     cheap: Floats
-    features: Floats
+    genes: Floats
+    described: Floats
     values: Floats
     done: Mask
     broken: Mask
@@ -46,21 +54,22 @@ class Worth:
     def __init__(self, examples: Examples) -> None:
         e = self._examples = examples
         self._objectives = e.values.shape[1]
-        rows = _thinned(np.flatnonzero(e.done))
+        rows = np.flatnonzero(e.done)
         self._unknown = np.flatnonzero(~np.isfinite(e.cheap[rows]).all(axis=0))
         self._known = np.setdiff1d(np.arange(self._objectives), self._unknown)
-        self._scales = _log_scales(e.cheap[rows][:, self._known])
-        x = self._inputs(e.cheap, e.features)
+        self._scale_known = _scales(e.cheap[rows][:, self._known], logarithmic=True)
+        self._scale_described = _scales(e.described[rows], logarithmic=False)
+        x = self._inputs(e.cheap, e.genes, e.described)
         self._guessers = [_stretched(x[rows], e.values[rows, j]) for j in self._unknown]
         self._chance: Callable[[Floats], Guess] | None = None
         if e.broken.any():
-            told = _thinned(np.flatnonzero(e.done | e.broken))
+            told = e.done | e.broken
             self._chance = learn(x[told], e.done[told].astype(np.float64))
         self._set_front(x)
 
-    def __call__(self, cheap: Floats, features: Floats) -> Floats:
-        """Worth [k] of candidates with known objectives [k, m] and features [k, d]; 0 or more."""
-        x = self._inputs(cheap, features)
+    def __call__(self, cheap: Floats, genes: Floats, described: Floats) -> Floats:
+        """Worth [k] of candidates, 0 or more; the arguments have k rows of what `Examples` has n rows of."""
+        x = self._inputs(cheap, genes, described)
         draws = self._draws(cheap, x)
         gain = gains((draws - self._reference) / self._scale, self._boxes).mean(axis=0)
         if self._chance is not None:
@@ -101,9 +110,10 @@ class Worth:
                 draws[s, :, j] = value(float(quantiles[s, k]))
         return draws
 
-    def _inputs(self, cheap: Floats, features: Floats) -> Floats:
-        """Features with the known objectives beside them."""
-        return np.concatenate([features, np.nan_to_num(self._scales(cheap[:, self._known]))], axis=1)
+    def _inputs(self, cheap: Floats, genes: Floats, described: Floats) -> Floats:
+        """All that is known of a candidate, on one scale."""
+        known = self._scale_known(cheap[:, self._known])
+        return np.concatenate([genes, np.nan_to_num(self._scale_described(described)), np.nan_to_num(known)], axis=1)
 
 
 def _stretched(x: Floats, values: Floats) -> Callable[[Floats], Callable[[float], Floats]]:
@@ -127,31 +137,22 @@ def _stretched(x: Floats, values: Floats) -> Callable[[Floats], Callable[[float]
     return at
 
 
-def _log_scales(known: Floats) -> Callable[[Floats], Floats]:
-    """Known objectives as features: logarithms where all have one sign, to mean 0 and deviation 1/2."""
-    signs = np.where((known < 0).all(axis=0), -1.0, 1.0)
-    logs = (known * signs > 0).all(axis=0) & np.isfinite(known).all(axis=0)
+def _scales(examples: Floats, *, logarithmic: bool) -> Callable[[Floats], Floats]:
+    """A scaling of columns to mean 0 and deviation 1/2 of the examples; of logarithms where all have one sign."""
+    signs = np.where((examples < 0).all(axis=0), -1.0, 1.0)
+    logs = (examples * signs > 0).all(axis=0) & logarithmic
 
     def raw(v: Floats) -> Floats:
-        positive = np.maximum(v * signs, 1e-300)
-        return np.where(logs, np.log(positive), v)
+        return np.where(logs, np.log(np.maximum(v * signs, 1e-300)), v)
 
-    centre, scale = raw(known).mean(axis=0), raw(known).std(axis=0)
-    scale = 2 * np.where(scale > 1e-12, scale, 1.0)
+    centre, spread = raw(examples).mean(axis=0), raw(examples).std(axis=0)
+    scale = 2 * np.where(spread > 1e-12, spread, 1.0)
     return lambda v: (raw(v) - centre) / scale
 
 
 def _positive(normal: Floats) -> Floats:
     """Probability that a normal variable of this mean and deviation 1 is positive."""
     return np.array([NormalDist().cdf(v) for v in normal.tolist()])
-
-
-def _thinned(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    if len(rows) <= MOST_EXAMPLES:
-        return rows
-    half = MOST_EXAMPLES // 2
-    spread_over = np.linspace(0, len(rows) - half - 1, half).astype(int)
-    return np.asarray(rows[np.concatenate([spread_over, np.arange(len(rows) - half, len(rows))])])
 
 
 def _quantiles(n: int) -> Floats:
