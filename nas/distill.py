@@ -9,7 +9,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,8 +72,16 @@ class Classroom:
                 f"--distill {self.lesson.name} needs a teacher with layers, an ONNX file of a convolutional net, but "
                 f"{', '.join(s.name for s in self.sources)} has none; use --distill logits"
             )
-        teaching = Teaching(teachers=teachers, temperature=temperature, alpha=alpha)
-        return Course(lesson=self.lesson, teaching=teaching, about=self._about(temperature, alpha))
+
+        def course(which: Sequence[tuple[Source, Teacher]]) -> Course:
+            teaching = Teaching(teachers=[teacher for _, teacher in which], temperature=temperature, alpha=alpha)
+            about = self._about([source for source, _ in which], temperature, alpha)
+            return Course(lesson=self.lesson, teaching=teaching, about=about)
+
+        together = list(zip(self.sources, teachers, strict=True))
+        alone = [[(source, replace(teacher, weight=1.0))] for source, teacher in together] if teachers[1:] else []
+        apart = {name: course(one) for name, one in zip(teacher_names(self.sources), alone, strict=False)}
+        return replace(course(together), apart=apart)
 
     def _logits(self, source: Source) -> Floats:
         if source.answers is not None:
@@ -150,10 +158,16 @@ class Classroom:
                 logger.warning("teacher %s is right on only %.0f %% of the training faces", source.name, 100 * right)
         self.folder.write(f"{FOLDER}/teachers.json", json.dumps(facts, indent=1))
 
-    def _about(self, temperature: float, alpha: float) -> str:
-        shares = len(self.sources) > 1
-        who = [f"{s.name} {s.sha256[:12]}" + (f" x {s.weight:.2g}" if shares else "") for s in self.sources]
+    def _about(self, sources: Sequence[Source], temperature: float, alpha: float) -> str:
+        shares = len(sources) > 1
+        who = [f"{s.name} {s.sha256[:12]}" + (f" x {s.weight:.2g}" if shares else "") for s in sources]
         return f"{self.lesson.name} from {' + '.join(who)} (T {temperature:g}, alpha {alpha:g})"
+
+
+def teacher_names(sources: Sequence[Source]) -> list[str]:
+    """A name for each teacher, each once: the file's, with some of its digest where several share it."""
+    names = [source.name for source in sources]
+    return [f"{s.name} {s.sha256[:6]}" if names.count(s.name) > 1 else s.name for s in sources]
 
 
 def as_logits(answers: Floats) -> Floats:

@@ -196,6 +196,33 @@ def test_a_run_teaches_the_next_from_its_start_and_going_on_gives_the_same(go: C
     assert [r.sha256 for r in parts.records()] == [r.sha256 for r in whole.records()]
 
 
+def test_a_search_that_is_taught_also_chooses_whom_a_net_learns_from(
+    go: Callable[..., RunFolder], file: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "other.npy", 4 * np.eye(4)[FACES.train.labels])
+    teachers = (str(file), str(tmp_path / "other.npy"))
+    fields: dict[str, Any] = {"sampler": "random", "trials": 4, "verify": 0, "compressors": ("prune_structured",)}
+    folder = go(teacher=teachers, distill_from="start", name="choice", **fields)
+
+    both = ["teacher.onnx", "other.npy"]
+    names = {"teacher.onnx": both[:1], "other.npy": both[1:], "all": both, "none": []}
+    chosen = [str(r.candidate.settings.get("teacher", "all")) for r in folder.records()]
+    assert len(set(chosen)) > 1
+    for word, text in zip(chosen, told(folder), strict=True):
+        assert [name for name in both if name in text] == names[word]
+
+
+def test_there_is_nothing_to_choose_where_only_the_front_is_taught(go: Callable[..., RunFolder], file: Path) -> None:
+    folder = go(teacher=(str(file),), name="final", verify=0)
+
+    assert all("teacher" not in record.candidate.settings for record in folder.records())
+
+
+def test_a_course_of_a_teacher_that_is_not_there_is_refused(tmp_path: Path, file: Path) -> None:
+    with pytest.raises(ConfigError, match="the teacher must be one of all, none, but got 'mine'"):
+        course(tmp_path / "run", file).chosen("mine")
+
+
 @pytest.mark.parametrize("word", ["gone.onnx", "votes"])
 def test_nothing_begins_with_a_teacher_that_does_not_fit(
     go: Callable[..., RunFolder], tmp_path: Path, word: str

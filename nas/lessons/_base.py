@@ -1,8 +1,8 @@
 """What a lesson is: a loss that a net learns from its teachers' answers to the training images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from nas.errors import ConfigError
 
 Floats = npt.NDArray[np.float32]
+ALL, NONE = "all", "none"
+"""Words for all teachers together, and for none of them."""
 Wants = Literal["logits", "attention", "features"]
 """What a lesson needs of its teachers: answers, attention maps of their stages too, or features of their middle."""
 
@@ -120,11 +122,26 @@ class Course:
         lesson: how to learn.
         teaching: from whom.
         about: the same in words, for records and files.
+        apart: the same lesson from each teacher alone, by name, where there are several.
     """
 
     lesson: Lesson
     teaching: Teaching
     about: str = ""
+    apart: "Mapping[str, Course]" = field(default_factory=dict)
+
+    def chosen(self, word: str) -> "Course | None":
+        """The course of one teacher, of `all` of them, or None for `none`.
+
+        Raises:
+            ConfigError: there is no teacher of that name.
+        """
+        if word in (ALL, NONE):
+            return self if word == ALL else None
+        if word not in self.apart:
+            known = ", ".join((ALL, *self.apart, NONE))
+            raise ConfigError(f"the teacher must be one of {known}, but got {word!r}; give it with --teacher")
+        return self.apart[word]
 
     def pupil(self, net: nn.Module, images: Tensor, *, faces: int) -> Pupil:
         """What `net` learns with in one training on a split of so many faces.

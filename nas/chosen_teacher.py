@@ -1,0 +1,42 @@
+"""Which teacher a net learns from, as a gene: all of them together, one of them, or none.
+
+There is a choice only where the search itself is taught (`--distill-from start`): what is not taught in the search
+cannot be chosen by it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from hw_profiles._base import HardwareProfile
+from nas.candidate import Candidate
+from nas.compressors._base import Compressor
+from nas.lessons._base import ALL, NONE
+from search_spaces._base import Choice, Value
+
+GENE = "teacher"
+
+
+class ChosenTeacher(Compressor):
+    """The gene `teacher`: `all`, a teacher's name where there are several, or `none`. It changes no layer.
+
+    Args:
+        names: of the teachers, each once.
+    """
+
+    name = "teacher"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._options = (ALL, *(names if len(names) > 1 else ()), NONE)
+
+    def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
+        """One gene for the whole net."""
+        return (Choice(name=GENE, options=self._options),)
+
+    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+        """The teacher, unless it is all of them."""
+        word = picked.get(GENE, ALL)
+        return {} if word == ALL else {GENE: word}
+
+
+def teacher_of(candidate: Candidate) -> str:
+    """Whom a candidate learns from: `all`, `none` or a teacher's name."""
+    return str(candidate.settings.get(GENE, ALL))
