@@ -33,6 +33,7 @@ from nas.targets import target, targets
 
 RUNTIMES = {"tensorrt", "tensorrt(torch2trt)"}
 BOARDS = {"orin_nx_16gb": "jetson-orin-nx"}  # where the table's word is not the profile's
+SPELT = {"movilevits": "mobilevits", "segformetb0": "segformerb0"}  # as a table has it, and as it is meant
 LEAST_ROWS = 5
 Figures = dict[str, float]
 
@@ -86,7 +87,8 @@ def rows(tables: Iterable[Path], onnx_folder: Path | None) -> tuple[list[Row], s
 
 def _plain(model: str) -> str:
     """A model's name without what publishers write differently; batch norm is folded, so it changes no latency."""
-    return model.lower().removesuffix("_bn").replace("-", "").replace("_", "").replace(".", "")
+    plain = model.lower().removesuffix("_bn").replace("-", "").replace("_", "").replace(".", "")
+    return SPELT.get(plain, plain)
 
 
 def _halved(net: Costs) -> Costs:

@@ -37,7 +37,8 @@ class Net:
         """A convolution with its bias, activation and residual."""
         size = -(-self.size // stride)
         weights = out * self.channels // groups * k * k
-        kind = ("pointwise" if k == 1 else "conv") if groups == 1 else "depthwise"
+        dense = "pointwise" if k == 1 else "conv"
+        kind = dense if groups == 1 else "depthwise" if groups == self.channels else "grouped"
         read = self.channels * self.size**2 + (out * size**2 if residual else 0)
         self.add(kind, weights * size**2, read, out * size**2, weights + out, out, groups)
         self.size, self.channels = size, out

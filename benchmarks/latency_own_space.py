@@ -33,13 +33,11 @@ from nas.errors import CandidateError
 from nas.latency._nonnegative import nonnegative
 from nas.latency.executed import costs_on
 from nas.latency.learned import learn
-from nas.measure import DRIFT_LIMIT, PATIENCE_S, measure
+from nas.measure import DRIFT_LIMIT, measure
 from nas.registry import load, names
-from nas.rounds import Clock, Plan
 from nas.rounds import Clock, Plan
 from nas.targets import target
 from nas.untrained import draw, with_bits, write_untrained
-from nas.yardstick import memory_path
 
 INPUT_SHAPE = (1, 48, 48)
 RUNS = 200

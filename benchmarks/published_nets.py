@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from kernel_list import Net, round8
 from published_detectors import DETECTORS
+from published_segmenters import SEGMENTERS
+from published_transformers import TRANSFORMERS
 
 from nas.costs import Costs
 
@@ -134,16 +136,19 @@ def alexnet() -> Costs:
 
 
 def densenet(blocks: tuple[int, ...], growth: int, first: int) -> Costs:
-    """DenseNet; normalisation and ReLU before a convolution are a kernel, joining is none (written in place)."""
+    """DenseNet; normalisation and ReLU before a convolution are a kernel, and so is joining, as in `nas.costs`: a map
+    that is joined again and again cannot be written in place."""
     net = Net().conv(first, 7, 2).move("pool", 2)
     total = first
     for i, count in enumerate(blocks):
-        for _ in range(count):
+        for layer in range(count):
             net.channels = total
+            if layer:
+                net.move("concat")
             net.move("elementwise").conv(4 * growth, 1).conv(growth, 3)
             total += growth
         net.channels = total
-        net.move("elementwise")
+        net.move("concat").move("elementwise")
         if i < len(blocks) - 1:
             total //= 2
             net.conv(total, 1).move("pool", 2)
@@ -308,4 +313,6 @@ NETS: dict[str, Callable[[], Costs]] = {
     "shufflenet_v2_x1_5": lambda: shufflenet_v2((176, 352, 704, 1024)),
     "shufflenet_v2_x2_0": lambda: shufflenet_v2((244, 488, 976, 2048)),
     **DETECTORS,
+    **SEGMENTERS,
+    **TRANSFORMERS,
 }

@@ -67,8 +67,7 @@ def samples(rows: Sequence[tuple[Costs, HardwareProfile, float]]) -> Samples:
 def predict(data: Samples, constants: Constants) -> Floats:
     """[nets] Milliseconds."""
     values = np.exp(constants)
-    work = data.work_us / values[2 + data.kind]
-    per_kernel = np.maximum(np.maximum(values[1], work), data.traffic_us / values[6])
+    per_kernel = values[1] + data.work_us / values[2 + data.kind] + data.traffic_us / values[6]
     found: Floats = (values[0] + np.add.reduceat(per_kernel, data.starts)) / 1e3
     return found
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyModel:
-    """Constants of the roofline: a net takes `fixed_us` plus, for each fused kernel, the larger of floor and work.
+    """Constants of the roofline: a net takes `fixed_us` plus, for each fused kernel, floor, arithmetic and traffic.
 
     Attributes:
         fixed_us: microseconds of one inference that no kernel accounts for (launch of the graph, copies).
-        floor_us: least microseconds of one kernel, however small.
+        floor_us: microseconds of one kernel, however small.
         efficiency: share of the peak arithmetic rate that convolutions of this size reach, 0..1, by kernel kind
             ("conv", "pointwise", "depthwise", "grouped", "linear"); "memory" is the share of the bandwidth that traffic
             reaches. A kind that is missing counts as 1.

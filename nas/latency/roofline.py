@@ -1,11 +1,13 @@
 """The analytic roofline with a floor: what a net would take on a device that nobody has at hand.
 
-    t = fixed + sum over fused kernels of max(floor, arithmetic, bytes / bandwidth)
+    t = fixed + sum over fused kernels of (floor + arithmetic + bytes / bandwidth)
 
 The roofline is that of Williams, Waterman and Patterson (Communications of the ACM 52(4), 2009); the floor per kernel
-is what it lacks for nets so small that launches count. Arithmetic is twice the multiply-accumulates, with channels
-rounded up to the device's multiple, over the peak rate times the efficiency of the kernel's kind. Nothing is learned
-here.
+is what it lacks for nets so small that launches count. Theirs is the larger of arithmetic and traffic, which overlap
+where a kernel is long enough; published latencies of whole nets are closer to the sum of all three
+(benchmarks/jetson_profiles.py), and what is learned from measurements (`nas.latency.learned`) has the same form.
+Arithmetic is twice the multiply-accumulates, with channels rounded up to the device's multiple, over the peak rate
+times the efficiency of the kernel's kind. Nothing is learned here.
 """
 
 from hw_profiles._base import HardwareProfile, LatencyModel
@@ -14,7 +16,7 @@ from nas.errors import ConfigError
 from nas.latency._rates import padded_macs, peak_gops
 from nas.measure import Measurement
 
-VERSION = "roofline 1"
+VERSION = "roofline 2"
 
 
 def predict(costs: Costs, profile: HardwareProfile) -> Measurement:
@@ -38,7 +40,7 @@ def predict(costs: Costs, profile: HardwareProfile) -> Measurement:
 
 
 def kernel_us(kernel: Kernel, profile: HardwareProfile) -> float:
-    """Microseconds of one fused kernel: the largest of floor, arithmetic and traffic.
+    """Microseconds of one fused kernel: the sum of floor, arithmetic and traffic.
 
     Raises:
         ConfigError: the profile has no latency model.
@@ -49,7 +51,7 @@ def kernel_us(kernel: Kernel, profile: HardwareProfile) -> float:
     traffic = (kernel.input_bytes + kernel.output_bytes + kernel.weight_bytes) / (
         profile.bandwidth_gb_s * model.efficiency.get("memory", 1.0) * 1e3
     )
-    return max(model.floor_us, arithmetic, traffic)
+    return model.floor_us + arithmetic + traffic
 
 
 def _model(profile: HardwareProfile) -> LatencyModel:

@@ -32,8 +32,11 @@ def costs(*kernels: Kernel) -> Costs:
     return Costs(kernels=kernels, params=1, nonzero_params=1)
 
 
-def test_small_kernels_take_the_floor() -> None:
-    found = predict(costs(CONV, CONV, CONV), PROFILE)
+NOTHING = replace(CONV, macs=0, input_bytes=0, output_bytes=0, weight_bytes=0)
+
+
+def test_a_kernel_that_does_nothing_takes_the_floor() -> None:
+    found = predict(costs(NOTHING, NOTHING, NOTHING), PROFILE)
     assert found.latency_ms == pytest.approx(0.020 + 3 * 0.005)
     assert (found.low_ms, found.high_ms) == pytest.approx((0.6 * 0.035, 1.4 * 0.035))
     assert (found.kind, found.device, found.runs, found.p5_ms) == ("predicted", "a board", 0, None)
@@ -41,11 +44,12 @@ def test_small_kernels_take_the_floor() -> None:
 
 
 def test_arithmetic_takes_operations_over_the_reachable_rate() -> None:
-    assert kernel_us(replace(CONV, macs=5_000_000), PROFILE) == pytest.approx(20)  # 1e7 operations at 500e9 a second
+    assert kernel_us(replace(NOTHING, macs=5_000_000), PROFILE) == pytest.approx(5 + 20)  # 1e7 operations at 500e9/s
 
 
 def test_traffic_takes_bytes_over_the_reachable_bandwidth() -> None:
-    assert kernel_us(replace(CONV, input_bytes=50_000 - 16), PROFILE) == pytest.approx(10)  # 5e4 bytes at 5e9 a second
+    some = replace(NOTHING, input_bytes=20_000, output_bytes=20_000, weight_bytes=10_000)
+    assert kernel_us(some, PROFILE) == pytest.approx(5 + 10)  # 5e4 bytes at 5e9/s
 
 
 @pytest.mark.parametrize(
