@@ -8,7 +8,6 @@ A look costs `LOOK` of a full training. A full training starts anew and costs 1 
 have learning rates of their own and cannot be continued. Disconnected cells cost nothing, here as without looks.
 """
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,31 +17,36 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from benchmarks import _nb201
+from benchmarks._replays import Clock, curve
 from nas.pareto import non_dominated
+from nas.samplers._looks import LOOK as LOOK_ATTRIBUTE
+from nas.samplers._looks import LOOK_ONLY
 
 LOOK = 12 / 200
 """Cost of a first look in full trainings."""
 BUDGET = 100
 """Cost at which a search with first looks ends."""
-COSTS = (10, 25, 50, 100)
-"""Costs after which a search is scored."""
 GOALS = (0.95, 0.98, 0.99)
-"""Shares of the true hypervolume whose cost is told."""
+"""Shares of the true hypervolume whose cost is told; the search ends with the last."""
+NOTHING = np.full(2, np.nan)
 
 Floats = npt.NDArray[np.float64]
 
 
 def play(table: _nb201.Table, sampler: BaseSampler, *, trials: int, limit_s: float | None) -> dict[str, Any]:
-    """Figures of a search with first looks, until it has cost `BUDGET` or `trials` are asked.
+    """Figures of a search with first looks, until it reached all goals, has cost `BUDGET` or `trials` are asked.
 
-    Who is not trained in full is told with its cheap accuracy, as a search tells what it stopped early.
+    Who is not trained in full is told with its cheap accuracy, as a search tells what it stopped early; that it is one
+    stands in the trial's attributes, which Optuna's samplers do not read and ours does.
     """
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     seen: list[tuple[float, float]] = []
     costs: list[float] = []
     trained: list[int | None] = []
-    begun, cost = time.perf_counter(), 0.0
-    while cost < BUDGET and len(costs) < trials and (limit_s is None or time.perf_counter() - begun < limit_s):
+    done: list[int] = []
+    clock = Clock(limit_s)
+    cost = 0.0
+    while cost < BUDGET and len(costs) < trials and not clock.is_over and table.share(done) < GOALS[-1]:
         trial = study.ask(_nb201.SPACE)
         cell = _nb201.code(trial.params)
         feasible = bool(table.feasible[cell]) and bool(np.isfinite(table.proxy[cell]))
@@ -51,8 +55,11 @@ def play(table: _nb201.Table, sampler: BaseSampler, *, trials: int, limit_s: flo
             look = (float(table.proxy[cell]), float(table.values[cell, 1]))
             full = look not in seen and goes_on(seen, look)
             seen.append(look)
+            trial.set_user_attr(LOOK_ATTRIBUTE, [look[0], None])
+            trial.set_user_attr(LOOK_ONLY, not full)
             values = tuple(table.values[cell].tolist()) if full else look
             cost += LOOK + full
+            done += [cell] * full
         trial.set_constraint("feasible", 0.0 if feasible else 1.0)
         study.tell(trial, list(values))
         costs.append(cost)
@@ -74,25 +81,16 @@ def figures(table: _nb201.Table, costs: Sequence[float], trained: Sequence[int |
         trained: the cell that each trial trained in full, None where it did not.
 
     Returns:
-        `share_at_cost`, by cost; `cost_to_reach`, by share of the hypervolume, None where it was not reached, and
-        `reached`, 1 where it was; `looks`, all trials; `trained`, those trained in full.
+        `cost_to_reach`, by share of the hypervolume, None where it was not reached, and `reached`, 1 where it was;
+        `looks`, all trials; `trained`, those trained in full.
     """
-    shares, cells = [], []
-    for cell in trained:
-        if cell is not None:
-            cells.append(cell)
-            shares.append(table.share(cells))
-        else:
-            shares.append(shares[-1] if shares else 0.0)
-    reached = np.maximum.accumulate(shares)
-    spent = np.array(costs)
+    done = [cell for cell in trained if cell is not None]
+    shares = curve(np.array([table.values[c] if c is not None else NOTHING for c in trained]), table.share_of)
+    reached, spent = np.array(shares), np.array(costs)
     cost = {str(goal): float(spent[np.argmax(reached >= goal)]) if reached[-1] >= goal else None for goal in GOALS}
     return {
-        "share_at_cost": {
-            str(c): float(reached[spent <= c + 1e-9].max(initial=0.0)) for c in COSTS if spent[-1] > c - 1
-        },
         "cost_to_reach": cost,
         "reached": {goal: float(found is not None) for goal, found in cost.items()},
         "looks": len(costs),
-        "trained": len(cells),
+        "trained": len(done),
     }

@@ -49,7 +49,11 @@ class Table:
 
     def share(self, codes: Sequence[int]) -> float:
         """Share of the true hypervolume that these cells reach, 0..1."""
-        return hypervolume(self.values[list(codes)], self.reference, MAXIMIZE) / self.volume
+        return self.share_of(self.values[list(codes)])
+
+    def share_of(self, values: Floats) -> float:
+        """The same for values [n, 2]."""
+        return hypervolume(values, self.reference, MAXIMIZE) / self.volume
 
     def front(self) -> Floats:
         """The true front [k, 2]."""

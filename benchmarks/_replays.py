@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
@@ -28,18 +29,40 @@ Pick = Mapping[str, Any]
 Answer = Callable[[Pick], tuple[Sequence[float], bool | None]]
 """A pick to its values, and whether it is feasible; None in a problem where everything is."""
 Figures = dict[str, Any]
+Floats = npt.NDArray[np.float64]
+
+
+class Clock:
+    """Processor seconds of this process since it was made: what a busy machine does not change.
+
+    Args:
+        limit_s: after so many it is over; None is never.
+    """
+
+    def __init__(self, limit_s: float | None = None) -> None:
+        self._begun, self._limit_s = time.process_time(), limit_s
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far."""
+        return time.process_time() - self._begun
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the limit is reached."""
+        return self._limit_s is not None and self.seconds >= self._limit_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class Played:
-    """One replay: what was asked, in order, and how many seconds each ask and tell took."""
+    """One replay: what was asked, in order, and how many processor seconds each ask and tell took."""
 
     picks: list[Pick]
     seconds: list[float]
 
     @property
     def costs(self) -> Figures:
-        """Share of trials that repeat an earlier one, 0..1, and seconds per trial."""
+        """Share of trials that repeat an earlier one, 0..1, and processor seconds per trial."""
         names = {tuple(sorted(p.items())) for p in self.picks}
         return {
             "trials": len(self.picks),
@@ -77,19 +100,37 @@ def play(
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     picks: list[Pick] = []
     seconds: list[float] = []
-    begun = time.perf_counter()
-    while len(picks) < trials and (limit_s is None or time.perf_counter() - begun < limit_s):
-        started = time.perf_counter()
+    clock = Clock(limit_s)
+    while len(picks) < trials and not clock.is_over:
+        asking = Clock()
         trial = study.ask(dict(space))
-        asked = time.perf_counter()
+        asked_s = asking.seconds
         values, feasible = answer(trial.params)
-        told = time.perf_counter()
         if feasible is not None:
             trial.set_constraint("feasible", 0.0 if feasible else 1.0)
+        telling = Clock()
         study.tell(trial, list(values))
-        seconds.append(time.perf_counter() - told + asked - started)
+        seconds.append(asked_s + telling.seconds)
         picks.append(dict(trial.params))
     return Played(picks=picks, seconds=seconds)
+
+
+def curve(points: Floats, volume: Callable[[Floats], float]) -> list[float]:
+    """What `volume` gives for the front of the first 1, 2, 3, ... points.
+
+    Args:
+        points: [n, 2], more of the first and less of the second is better; rows with a NaN change nothing.
+        volume: of points [k, 2], which grows with the front only.
+    """
+    front = np.empty((0, 2))
+    found = [0.0]
+    for good in points * [1.0, -1.0]:
+        if np.isnan(good).any() or (front >= good).all(axis=1).any():
+            found.append(found[-1])
+            continue
+        front = np.vstack([front[~(front <= good).all(axis=1)], good])
+        found.append(volume(front * [1.0, -1.0]))
+    return found[1:]
 
 
 def arguments(description: str, samplers: Sequence[str], *, trials: int, seeds: int) -> argparse.ArgumentParser:
@@ -100,7 +141,9 @@ def arguments(description: str, samplers: Sequence[str], *, trials: int, seeds: 
     )
     parser.add_argument("--trials", type=_positive, default=trials)
     parser.add_argument("--seeds", type=_positive, default=seeds, help="0, 1, ... so many")
-    parser.add_argument("--time-limit", type=float, help="seconds for one replay; one that is cut short says how far")
+    parser.add_argument(
+        "--time-limit", type=float, help="processor seconds for a replay; what is cut short says how far it came"
+    )
     parser.add_argument("--json", type=Path, help="where figures are kept; a killed benchmark goes on from there")
     return parser
 
@@ -139,7 +182,7 @@ def means(runs: Sequence[Figures]) -> Figures:
             found[key] = means([v or {} for v in values])
         elif isinstance(first, list):
             length = min(len(v or ()) for v in values)
-            found[key] = np.mean([v[:length] for v in values if v], axis=0).round(5).tolist() if length else []
+            found[key] = np.mean([list(v or ())[:length] for v in values], axis=0).round(5).tolist() if length else []
         elif all(v is not None for v in values):
             found[key] = float(np.mean(values))
     return found

@@ -56,7 +56,11 @@ class Rows:
 
     def share(self, rows: Sequence[int]) -> float:
         """Share of the table's hypervolume that these rows reach, 0..1."""
-        return hypervolume(self.values[list(rows)], self.reference, MAXIMIZE) / self.volume
+        return self.share_of(self.values[list(rows)])
+
+    def share_of(self, values: Floats) -> float:
+        """The same for values [n, 2]."""
+        return hypervolume(values, self.reference, MAXIMIZE) / self.volume
 
     def distances(self, picks: Picks) -> Floats:
         """How far each row is from each pick, [k, n], 0..1."""

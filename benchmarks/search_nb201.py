@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks import _fidelity, _nb201
 from benchmarks._proposers import proposers
-from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, play
+from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, curve, play
 
 QUANTILES = (0.10, 0.25, 0.50)
 
@@ -38,16 +38,16 @@ def scores(table: _nb201.Table, asked: list[int]) -> dict[str, Any]:
     budgets = [b for b in BUDGETS if b <= len(asked)]
     distinct = list(dict.fromkeys(asked))
     limits = np.quantile(table.values[table.feasible, 1], QUANTILES)
-    curve = [table.share(asked[: i + 1]) for i in range(len(asked))]
+    shares = curve(table.values[asked], table.share_of)
     return {
-        "share": {str(b): curve[b - 1] for b in budgets},
+        "share": {str(b): shares[b - 1] for b in budgets},
         "share_distinct": {str(b): table.share(distinct[:b]) for b in budgets if b <= len(distinct)},
         "regret": {
             f"{q:.0%}": {str(b): regret(table, asked[:b], x) for b in budgets}
             for q, x in zip(QUANTILES, limits.tolist(), strict=True)
         },
         "infeasible": float(np.mean(~table.feasible[asked])),
-        "curve": [round(share, 5) for share in curve],
+        "curve": [round(share, 5) for share in shares],
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import _synthetic
 from benchmarks._proposers import proposers
-from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, play
+from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, curve, play
 
 drawn = cache(_synthetic.Problem.draw)
 
@@ -30,12 +30,11 @@ def replay(name: str, seed: int, *, trials: int, limit_s: float | None) -> dict[
 
     sampler = proposers(_synthetic.SPACE, **problem.known())[name](seed)
     played = play(sampler, _synthetic.SPACE, answer, trials=trials, limit_s=limit_s)
-    truth = problem.values(played.picks)
-    curve = [problem.share(truth[: i + 1]) for i in range(len(truth))]
+    shares = curve(problem.values(played.picks), problem.share)
     return {
-        "share": {str(b): curve[b - 1] for b in BUDGETS if b <= len(curve)},
+        "share": {str(b): shares[b - 1] for b in BUDGETS if b <= len(shares)},
         **played.costs,
-        "curve": [round(share, 5) for share in curve],
+        "curve": [round(share, 5) for share in shares],
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import _rows
 from benchmarks._proposers import proposers
-from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, play
+from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, curve, play
 
 
 def bench(rows: _rows.Rows, options: Any) -> Bench:
@@ -30,12 +30,11 @@ def bench(rows: _rows.Rows, options: Any) -> Bench:
     def figures(name: str, seed: int) -> dict[str, Any]:
         sampler = _rows.Nearest(makers[name](seed), rows)
         played = play(sampler, rows.space, answer, trials=trials, limit_s=options.time_limit)
-        asked = rows.nearest(played.picks)
-        curve = [rows.share(asked[: i + 1]) for i in range(len(asked))]
+        shares = curve(rows.values[rows.nearest(played.picks)], rows.share_of)
         return {
-            "share": {str(b): curve[b - 1] for b in BUDGETS if b <= len(curve)},
+            "share": {str(b): shares[b - 1] for b in BUDGETS if b <= len(shares)},
             **played.costs,
-            "curve": [round(share, 5) for share in curve],
+            "curve": [round(share, 5) for share in shares],
         }
 
     return Bench(

@@ -34,8 +34,25 @@ class Guess:
     deviation: Floats
 
 
-def learn(seen: Floats, values: Floats) -> Callable[[Floats], Guess]:
-    """A guesser: rows of features [k, d] to what they will be worth.
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """A guesser: called with features [k, d], it gives what those rows will be worth.
+
+    Attributes:
+        guess: does so.
+        left_out: [n] the mean of each example as if it alone had not been seen.
+    """
+
+    guess: Callable[[Floats], Guess]
+    left_out: Floats
+
+    def __call__(self, asked: Floats) -> Guess:
+        """The guesses of rows [k, d]."""
+        return self.guess(asked)
+
+
+def learn(seen: Floats, values: Floats) -> Learned:
+    """Learn from examples.
 
     Args:
         seen: [n, d] features, n at least 1, on one scale.
@@ -43,7 +60,10 @@ def learn(seen: Floats, values: Floats) -> Callable[[Floats], Guess]:
     """
     mean, scale = float(values.mean()), float(values.std())
     if scale <= 1e-12 * max(1.0, abs(mean)):
-        return lambda asked: Guess(mean=np.full(len(asked), mean), deviation=np.zeros(len(asked)))
+        return Learned(
+            guess=lambda asked: Guess(mean=np.full(len(asked), mean), deviation=np.zeros(len(asked))),
+            left_out=np.full(len(seen), mean),
+        )
     centre, weight = seen.mean(axis=0), _relevance(seen, values) + LEAST_RELEVANCE
     x, y = (seen - centre) * weight, (values - mean) / scale
     weight /= np.sqrt(float((x**2).sum(axis=1).mean()) + 1e-12)
@@ -60,7 +80,8 @@ def learn(seen: Floats, values: Floats) -> Callable[[Floats], Guess]:
         variance = amplitude * np.maximum(prior - (cross**2).sum(axis=0), 1e-9)
         return Guess(mean=mean + scale * (cross.T @ weights), deviation=scale * np.sqrt(variance))
 
-    return guess
+    left_out = y - (whiten.T @ weights) / (whiten**2).sum(axis=0)  # Rasmussen & Williams, equation 5.12
+    return Learned(guess=guess, left_out=mean + scale * left_out)
 
 
 def _relevance(x: Floats, y: Floats) -> Floats:

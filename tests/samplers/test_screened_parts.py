@@ -10,6 +10,7 @@ from nas.pareto import hypervolume
 from nas.samplers._gain import free_boxes, gains
 from nas.samplers._genes import LEVELS, Genes
 from nas.samplers._guess import learn
+from nas.samplers._looks import Looks
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,3 +110,27 @@ def test_two_examples_are_enough(n: int) -> None:
     found = learn(np.eye(3)[:n], np.arange(n, dtype=float))(np.eye(3))
     assert np.isfinite(found.mean).all()
     assert np.isfinite(found.deviation).all()
+
+
+def test_what_is_left_out_is_what_a_guesser_says_that_never_saw_it() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((40, 3))
+    y = x[:, 0] + 0.5 * x[:, 1] ** 2 + rng.normal(0, 0.1, 40)
+    found = learn(x, y)
+    seen = found(x).mean
+    alone = np.array([learn(np.delete(x, i, 0), np.delete(y, i))(x[i : i + 1]).mean[0] for i in range(40)])
+    assert np.corrcoef(found.left_out - y, alone - y)[0, 1] > 0.9  # weights of features are learned anew by the twin
+    assert np.abs(seen - y).mean() < np.abs(found.left_out - y).mean()
+    assert learn(x, np.full(40, 3.0)).left_out.tolist() == [3.0] * 40
+
+
+def test_looks_tell_of_candidates_that_nobody_looked_at() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.random((90, 4))
+    truth = x @ [1.0, -1.0, 0.5, 0.0]
+    looks = np.stack([np.where(np.arange(90) < 60, truth, np.nan), np.full(90, np.nan)], axis=1)
+    found = Looks(x, looks)
+    assert found.seen.shape == (90, 1)
+    assert np.corrcoef(found.seen[:, 0], truth)[0, 1] > 0.98
+    np.testing.assert_allclose(found(x[60:]), found.seen[60:])
+    assert Looks(x[:4], looks[:4])(x).shape == (90, 0)  # too few to learn from

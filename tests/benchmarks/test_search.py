@@ -1,0 +1,267 @@
+"""The benchmarks of searches: their scores against closed forms, resuming, first looks, tables of rows, the picture."""
+
+import argparse
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna.samplers import RandomSampler
+
+from benchmarks import _fidelity, _nb201, _replays, _rows, plot_search, search_nb201, search_synthetic, search_table
+from benchmarks._proposers import LocalSearch, proposers
+
+CELLS = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T
+WEIGHTS = np.array([0.0, 0.01, 0.5, 1.0, 0.1])
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All cells, with accuracy and latency that grow with the operations, and a proxy that tells half the truth."""
+    work = WEIGHTS[CELLS].sum(axis=1)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(CELLS, columns=list(_nb201.GENES))
+    frame["accuracy"] = 90 + 4 * (1 - np.exp(-work)) + rng.normal(0, 0.2, len(work))
+    frame["proxy"] = 60 + 10 * (1 - np.exp(-work)) + rng.normal(0, 0.5, len(work))
+    frame["latency"] = 2 + work
+    path = tmp_path_factory.mktemp("tables") / "cells.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(file: Path) -> _nb201.Table:
+    return _nb201.read(file, "accuracy", "latency", "proxy")
+
+
+def test_the_front_is_all_of_the_volume_and_the_worst_corner_none(table: _nb201.Table) -> None:
+    front = [int(np.flatnonzero((table.values == row).all(axis=1))[0]) for row in table.front()]
+    assert table.share(front) == pytest.approx(1.0)
+    slowest = int(np.nanargmax(table.values[:, 1]))
+    assert table.share([slowest]) == 0.0
+    assert table.share([]) == 0.0
+    assert table.feasible.sum() == 15625 - 341  # cells without a path, as published tables count them
+
+
+def test_scores_are_those_of_the_cells_asked(table: _nb201.Table) -> None:
+    good = int(np.nanargmax(np.where(table.values[:, 1] <= np.quantile(table.values[table.feasible, 1], 0.1),
+                                     table.values[:, 0], np.nan)))  # fmt: skip
+    broken = int(np.flatnonzero(~table.feasible)[0])
+    found = search_nb201.scores(table, [broken, good] + [good] * 48)
+    alone = table.share([good])
+    assert found["curve"][0] == 0.0
+    assert found["share"] == {"25": pytest.approx(alone), "50": pytest.approx(alone)}
+    assert found["share_distinct"] == {}  # two cells only
+    assert found["regret"]["10%"]["50"] == 0.0
+    assert found["regret"]["50%"]["25"] >= 0.0
+    assert found["infeasible"] == pytest.approx(1 / 50)
+
+
+def test_a_candidate_goes_on_unless_one_before_it_is_as_good_in_everything() -> None:
+    before = [(70.0, 5.0), (80.0, 9.0)]
+    assert _fidelity.goes_on([], (10.0, 99.0))
+    assert _fidelity.goes_on(before, (75.0, 6.0))
+    assert _fidelity.goes_on(before, (60.0, 4.0))
+    assert not _fidelity.goes_on(before, (70.0, 5.0))
+    assert not _fidelity.goes_on(before, (79.0, 9.5))
+
+
+def test_costs_are_told_where_shares_are_reached(table: _nb201.Table) -> None:
+    front = [int(np.flatnonzero((table.values == row).all(axis=1))[0]) for row in table.front()]
+    found = _fidelity.figures(table, [0.06, *(0.06 + 1.06 * i for i in range(1, len(front) + 1))], [None, *front])
+    assert found["trained"] == len(front)
+    assert found["looks"] == len(front) + 1
+    assert found["reached"] == {"0.95": 1.0, "0.98": 1.0, "0.99": 1.0}
+    assert found["cost_to_reach"]["0.95"] <= found["cost_to_reach"]["0.99"] <= 0.06 + 1.06 * len(front)
+    nothing = _fidelity.figures(table, [0.06], [None])
+    assert nothing["cost_to_reach"] == {"0.95": None, "0.98": None, "0.99": None}
+
+
+def test_looks_cost_their_share_and_full_trainings_one_more(table: _nb201.Table) -> None:
+    found = _fidelity.play(table, RandomSampler(seed=0), trials=60, limit_s=None)
+    assert found["looks"] == 60
+    assert 0 < found["trained"] < 60
+
+
+def options(**changed: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"sampler": "a", "trials": 30, "seeds": 2, "time_limit": None, "json": None, **changed})
+
+
+def a_bench(played: list[tuple[str, int]], **facts: Any) -> _replays.Bench:
+    def play(name: str, seed: int) -> dict[str, Any]:
+        played.append((name, seed))
+        costs = {"trials": 30, "duplicates": 0.0, "seconds_per_trial": 0.1, "slowest_seconds": 0.2}
+        return {
+            "share": {"25": 0.5 + 0.1 * seed},
+            "cost": 3.0 if seed else None,
+            "curve": [0.1, 0.2, 0.3 + seed],
+            **costs,
+        }
+
+    return _replays.Bench(
+        title="a bench", facts={"problem": 1, **facts}, samplers=["a", "b"], play=play,
+        make=lambda name, seed: RandomSampler(seed=seed), shown=((("cost",), "cost", "8.1f"),),
+    )  # fmt: skip
+
+
+def test_means_are_over_seeds_and_of_what_all_have(capsys: pytest.CaptureFixture[str]) -> None:
+    result = _replays.compare(a_bench([]), options())
+    assert result["samplers"]["a"]["mean"]["share"] == {"25": pytest.approx(0.55)}
+    assert result["samplers"]["a"]["mean"]["curve"] == [0.1, 0.2, 0.8]
+    assert "cost" not in result["samplers"]["a"]["mean"]
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["a", "0.5500", "-"]
+
+
+def test_a_killed_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    file, played = tmp_path / "new" / "out.json", []
+    _replays.compare(a_bench(played), options(json=file, seeds=1))
+    _replays.compare(a_bench(played), options(json=file, seeds=3, sampler="all"))
+    assert played == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
+    _replays.compare(a_bench(played, problem=2), options(json=file, seeds=1))
+    assert played[6:] == [("a", 0)]
+    assert json.loads(file.read_text())["problem"] == 2
+
+
+def test_an_unknown_sampler_and_a_strange_file_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--sampler must name some of a, b, but got c"):
+        _replays.compare(a_bench([]), options(sampler="a,c"))
+    strange = tmp_path / "strange.json"
+    strange.write_text("[1, 2]")
+    with pytest.raises(SystemExit, match="must hold figures of this benchmark"):
+        _replays.compare(a_bench([]), options(json=strange))
+
+
+def test_a_replay_ends_when_its_time_is_spent(table: _nb201.Table) -> None:
+    played = _replays.play(
+        RandomSampler(seed=0), _nb201.SPACE, lambda picked: ([1.0, 1.0], None), trials=10**6, limit_s=0.05
+    )
+    assert 0 < len(played.picks) < 10**4
+
+
+def test_a_curve_is_the_share_of_each_beginning(table: _nb201.Table) -> None:
+    asked = np.random.default_rng(3).choice(5**6, size=60)
+    slow = [table.share(asked[: i + 1]) for i in range(60)]
+    np.testing.assert_allclose(_replays.curve(table.values[asked], table.share_of), slow)
+
+
+def test_repeats_are_counted() -> None:
+    picks = [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 2, "b": 2}, {"a": 1, "b": 2}]
+    assert _replays.Played(picks=picks, seconds=[0.1] * 4).costs["duplicates"] == 0.5
+
+
+def test_a_local_search_leaves_the_archive_by_one_gene() -> None:
+    def answer(picked: _replays.Pick) -> tuple[list[float], None]:
+        codes = [_nb201.OPERATIONS.index(picked[g]) for g in _nb201.GENES]
+        return [float(sum(codes)), float(sum(c > 2 for c in codes))], None
+
+    picks = _replays.play(LocalSearch(_nb201.SPACE, 0), _nb201.SPACE, answer, trials=40, limit_s=None).picks
+    for i in range(10, 40):
+        assert min(sum(picks[i][g] != old[g] for g in _nb201.GENES) for old in picks[:i]) == 1
+
+
+def test_the_command_line_of_the_table_benchmark(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    flags = (f"--table {file} --accuracy accuracy --proxy-accuracy proxy --latency latency --sampler screened,random "
+             f"--trials 25 --seeds 1 --json {out}")  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["search_nb201", *flags.split()])
+    search_nb201.main()
+    found = json.loads(out.read_text())
+    run = found["samplers"]["screened"]["runs"][0]
+    assert run["duplicates"] == 0.0
+    assert len(run["curve"]) == 25
+    assert run["share"]["25"] == pytest.approx(run["curve"][-1], abs=1e-5)
+    assert set(run["regret"]) == {"10%", "25%", "50%"}
+    assert run["with_looks"]["looks"] <= 50
+    assert "screened" in capsys.readouterr().out
+
+
+def test_a_synthetic_search_is_scored_without_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Flat:
+        def known(self) -> dict[str, Any]:
+            return {}
+
+        def values(self, picks: Any) -> np.ndarray:
+            return np.array([[0.5, 1.0]] * len(picks))
+
+        def share(self, values: np.ndarray) -> float:
+            return float((values == [0.5, 1.0]).all()) * 0.7
+
+    monkeypatch.setattr(search_synthetic, "drawn", lambda seed: Flat())
+    found = search_synthetic.replay("random", 0, trials=30, limit_s=None)
+    assert found["share"] == {"25": 0.7}
+    assert found["curve"] == [0.7] * 30
+
+
+def some_rows(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"key": [f"k{i}" for i in range(40)]})
+    frame["gene.width"] = rng.choice([8, 16, 24, 64], 40)
+    frame["gene.op"] = rng.choice(["conv", "None", "skip"], 40)
+    frame["gene.depth"] = rng.choice([1, 2, 3], 40)
+    frame["gene.only"] = 48
+    frame["accuracy"] = 0.3 + 0.02 * np.log2(frame["gene.width"]) + rng.normal(0, 0.01, 40)
+    frame["latency_ms"] = 0.1 + 0.01 * frame["gene.width"] * frame["gene.depth"]
+    frame["size_bytes"] = 100 * frame["gene.width"]
+    path = tmp_path / "rows.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_a_row_is_nearest_to_itself_and_categories_are_one_apart(tmp_path: Path) -> None:
+    rows = _rows.read(some_rows(tmp_path), "accuracy", "latency_ms")
+    assert list(rows.options) == ["width", "op", "depth"]  # what does not vary is no gene
+    assert rows.nearest(rows.picks) == list(range(len(rows.picks)))
+    first = rows.picks[0]
+    other = {**first, "op": next(o for o in rows.options["op"] if o != first["op"])}
+    assert rows.distances([other])[0, 0] == pytest.approx(1 / 3)
+    wider = {**first, "width": 8 if first["width"] != 8 else 64}
+    assert 0 < rows.distances([wider])[0, 0] < 1 / 3
+    assert rows.share(range(len(rows.picks))) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["random", "tpe-multivariate", "nsga2-20", "local-search", "screened"])
+def test_every_row_of_a_table_is_asked_once(name: str, tmp_path: Path) -> None:
+    rows = _rows.read(some_rows(tmp_path), "accuracy", "latency_ms")
+    asked: list[int] = []
+
+    def answer(picked: _replays.Pick) -> tuple[list[float], None]:
+        asked.extend(rows.nearest([picked]))
+        return rows.values[asked[-1]].tolist(), None
+
+    sampler = _rows.Nearest(proposers(rows.space, **rows.known())[name](0), rows)
+    _replays.play(sampler, rows.space, answer, trials=len(rows.picks), limit_s=None)
+    assert sorted(asked) == list(range(len(rows.picks)))
+
+
+def test_a_table_without_genes_or_columns_is_one_line(tmp_path: Path) -> None:
+    path = some_rows(tmp_path)
+    with pytest.raises(SystemExit, match="must have the columns speed"):
+        _rows.read(path, "accuracy", "speed")
+    bare = tmp_path / "bare.csv"
+    bare.write_text("accuracy,latency_ms\n0.5,1.0\n")
+    with pytest.raises(SystemExit, match=r"must have columns gene\.NAME"):
+        _rows.read(bare, "accuracy", "latency_ms")
+
+
+def test_a_table_of_rows_is_searched_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, picture = tmp_path / "out.json", tmp_path / "out.svg"
+    flags = f"--table {some_rows(tmp_path)} --sampler random,screened --trials 1000 --seeds 2 --json {out}"
+    monkeypatch.setattr(sys, "argv", ["search_table", *flags.split()])
+    search_table.main()
+    found = json.loads(out.read_text())
+    assert found["samplers"]["screened"]["mean"]["curve"][-1] == pytest.approx(1.0)
+    monkeypatch.setattr(sys, "argv", ["plot_search", str(out), "--titles", "a < b", "--out", str(picture)])
+    plot_search.main()
+    drawn = ElementTree.fromstring(picture.read_text())
+    lines = [e for e in drawn.iter() if e.tag.endswith("polyline")]
+    assert len(lines) == 2
+    assert "a < b" in [e.text for e in drawn.iter()]
+    heights = [[float(p.split(",")[1]) for p in line.attrib["points"].split()] for line in lines]
+    assert all(a >= b for line in heights for a, b in itertools.pairwise(line))  # up is less, and more is up
