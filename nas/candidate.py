@@ -8,7 +8,7 @@ channels are one candidate. All other genes of the compressors are `settings`; t
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -54,10 +54,9 @@ class Candidate:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; without settings where there are none."""
-        fields = asdict(self)
-        if not self.settings:
-            del fields["settings"]
-        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        names = FIELDS if self.settings else FIELDS[:-1]
+        found = {name: getattr(self, name) for name in names}
+        return json.dumps(found, sort_keys=True, separators=(",", ":"))
 
     def in_float(self, bits: int) -> "Candidate":
         """The same net with every unit of fewer than `bits` bits at `bits`: its float twin."""
@@ -66,9 +65,12 @@ class Candidate:
     @classmethod
     def from_json(cls, text: str) -> "Candidate":
         """The inverse of `to_json`."""
-        fields: dict[str, Any] = json.loads(text)
-        return cls(**fields)
+        found: dict[str, Any] = json.loads(text)
+        return cls(**found)
 
+
+FIELDS = tuple(each.name for each in fields(Candidate))
+"""What a candidate is made of; the settings come last."""
 
 Settle = Callable[[Mapping[str, Value], "Candidate"], dict[str, Value]]
 """(pick, candidate so far) to the further settings that have an effect on it."""

@@ -8,6 +8,7 @@ pruned net has the same kernel as the wide one.
 from torch import Tensor, nn
 
 from search_spaces._leaf import Scale, SwapAxes
+from search_spaces._work import NOTHING, Work, layer_work, moving, total
 
 ATTENTION = ("none", "se", "eca")
 
@@ -62,3 +63,13 @@ def attention_of(name: str, width: int) -> nn.Module | None:
     if name == "none":
         return None
     return SqueezeExcite(width) if name == "se" else EfficientAttention()
+
+
+def attention_work(name: str, width: int, pixels: int) -> Work:
+    """What an attention module of this width has to do on a map of so many pixels."""
+    if name == "none":
+        return NOTHING
+    inner = max(1, width // 4)
+    squeeze = [layer_work(1, width, inner, 1, 1), layer_work(1, inner, width, 1, 1)]
+    gates = squeeze if name == "se" else [layer_work(3, 1, 1, width, width)]
+    return total([moving(width, 1), *gates, moving(width, 1), moving(width, pixels)])

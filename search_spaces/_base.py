@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
+
+from search_spaces._work import Work, layers_of, total
 
 Value = str | int | float
 """What a gene can hold. Numbers that have an order are given as numbers, so that a sampler can use the order."""
@@ -91,3 +94,30 @@ class SearchSpace(ABC):
             widths: overrides of `widths(architecture)`, for a pruned net. A net built with narrower widths has the
                 same modules under the same names as the wide one.
         """
+
+    def work(
+        self,
+        architecture: Architecture,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        widths: Mapping[str, int] | None = None,
+    ) -> dict[str, Work]:
+        """What the net that `build` gives for the same arguments has to do, by unit; `prepare` is a unit too.
+
+        Here the net is built without weights and looked at. A space whose nets are described a hundred times for each
+        that is asked counts without building.
+        """
+        with torch.device("meta"):
+            net = self.build(architecture, input_shape=input_shape, classes=classes, widths=widths)
+        found: dict[str, list[Work]] = {}
+        for layer in layers_of(net, input_shape):
+            found.setdefault(layer.name.partition(".")[0], []).append(layer.work)
+        return {unit: total(works) for unit, works in found.items()}
+
+    operations: tuple[str, ...] = ()
+    """Words of the operations that `count` counts."""
+
+    def count(self, architecture: Architecture) -> tuple[int, ...]:
+        """How often each of `operations` stands in the net."""
+        return ()

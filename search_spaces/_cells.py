@@ -1,12 +1,14 @@
 """The cell as a torch module: a small graph of ops between two earlier maps and one output."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from torch import Tensor, nn
 
 from search_spaces._genotype import Genotype, Node, Plug
 from search_spaces._leaf import Add, Concat
-from search_spaces._ops import conv_bn_act, op
+from search_spaces._ops import conv_bn_act, op, op_work
+from search_spaces._work import Work, layer_work, moving, total
 
 
 class CellNode(nn.Module):
@@ -108,3 +110,36 @@ class CellNet(nn.Module):
             outputs = self.get_submodule(name)(outputs)
         logits: Tensor = self.head(outputs[-1])
         return logits
+
+
+@lru_cache(maxsize=100_000)
+def cell_work(
+    genotype: tuple[tuple[tuple[str, int], ...], ...],
+    plugs: tuple[tuple[int, int, int, int], ...],
+    *,
+    width: int,
+    reduces: bool,
+) -> tuple[Work, int]:
+    """What a cell without attention has to do, and the height of the map it puts out.
+
+    Args:
+        genotype: living nodes only.
+        plugs: of each slot that is read: slot, channels and height of what is plugged in, stride.
+        width: channels of each node.
+        reduces: ops that read a slot have stride 2.
+    """
+    works, sizes = [], dict[int, int]()
+    for slot, channels, size, stride in plugs:
+        sizes[slot] = -(-size // stride)
+        works.append(layer_work(1, channels, width, size**2, sizes[slot] ** 2))
+    out = -(-next(iter(sizes.values())) // 2) if reduces else next(iter(sizes.values()))
+    for i, node in enumerate(genotype):
+        for word, source in node:
+            stride = 2 if reduces and source < 2 else 1
+            works.append(op_work(word, width=width, stride=stride, size=sizes[source]))
+        if len(node) == 2:
+            works.append(moving(width, out**2))
+        sizes[i + 2] = out
+    if len(genotype) > 1:
+        works.append(moving(len(genotype) * width, out**2))
+    return total(works), out

@@ -6,6 +6,7 @@ from search_spaces._attention import ATTENTION
 from search_spaces._base import Choice
 from search_spaces._leaf import Normalise
 from search_spaces._ops import ACTIVATIONS, conv_bn_act, named
+from search_spaces._work import Work, layer_work, moving, total
 
 SHARED_CHOICES = (
     Choice(name="stem_stride", options=(1, 2)),
@@ -30,6 +31,27 @@ def stem(channels: int, width: int, *, stride: int, activation: str) -> nn.Seque
 def head(width: int, classes: int) -> nn.Sequential:
     """Global average pooling and one linear layer: [N, width, H, W] to logits [N, classes]."""
     return named(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(width, classes))
+
+
+def ends_work(
+    input_shape: tuple[int, int, int],
+    *,
+    input_size: int,
+    stem_width: int,
+    stem_stride: int,
+    last_width: int,
+    classes: int,
+) -> tuple[dict[str, Work], int]:
+    """What `prepare`, `stem` and `head` have to do, by unit, and the height of the map that the stem puts out."""
+    channels, *size = input_shape
+    resize = [] if size == [input_size, input_size] else [moving(channels, input_size**2)]
+    out = -(-input_size // stem_stride)
+    works = {
+        "prepare": total([*resize, moving(channels, input_size**2)]),
+        "stem": layer_work(9, channels, stem_width, input_size**2, out**2),
+        "head": total([moving(last_width, 1), layer_work(1, last_width, classes, 1, 1)]),
+    }
+    return works, out
 
 
 def on_grid(widths: tuple[int, ...], multiple: int) -> tuple[int, ...]:

@@ -12,10 +12,12 @@ PIBConv. What is different here:
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 
 from torch import Tensor, nn
 
 from search_spaces._leaf import Add
+from search_spaces._work import Work, part_work
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hard_swish": nn.Hardswish}
 
@@ -200,3 +202,14 @@ def op(name: str, *, width: int, stride: int, activation: str) -> nn.Module:
     if name not in known:
         raise ValueError(f"op must be one of {', '.join(known)}, but got {name!r}")
     return known[name](width, stride, activation)
+
+
+def op_work(name: str, *, width: int, stride: int, size: int) -> Work:
+    """What an op has to do on a square map of this height."""
+    return part_work(_maker(name, stride), width, size, -(-size // stride))
+
+
+@cache
+def _maker(name: str, stride: int) -> Callable[[int], nn.Module]:
+    """Width to a new op: one object for each op and stride."""
+    return lambda width: op(name, width=width, stride=stride, activation="relu")

@@ -7,18 +7,20 @@ cells are really absent; the stem gives the searched width, not three times it; 
 cell of the last stage, where maps are small and it is cheap.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import combinations
 
 from torch import nn
 
-from search_spaces._attention import attention_of
+from search_spaces._attention import attention_of, attention_work
 from search_spaces._base import Architecture, Choice, SearchSpace, Value
-from search_spaces._cells import Cell, CellNet, CellStage
-from search_spaces._ends import SHARED_CHOICES, head, on_grid, prepare, stem
+from search_spaces._cells import Cell, CellNet, CellStage, cell_work
+from search_spaces._ends import SHARED_CHOICES, ends_work, head, on_grid, prepare, stem
 from search_spaces._genotype import Genotype, canonical, living, places
 from search_spaces._ops import NONE, OPS
+from search_spaces._work import Work, total
 
 KINDS = ("normal", "reduce")
 NODES = 4
@@ -60,7 +62,7 @@ class Darts(SearchSpace):
 
     def decode(self, picked: Mapping[str, Value]) -> Architecture:
         """Living cells and nodes only, in the one form that equal nets share."""
-        genotypes = {kind: living(_genotype(picked, kind)) for kind in KINDS}
+        genotypes = {kind: _living(tuple(str(picked[gene]) for gene in GENES[kind])) for kind in KINDS}
         cells = places(int(picked["cells"]), genotypes=genotypes, stages=self.stages)
         used: dict[str, Genotype] = {}
         for kind in KINDS:
@@ -118,6 +120,51 @@ class Darts(SearchSpace):
             head=head(maps[-1], classes),
         )
 
+    def work(
+        self,
+        architecture: Architecture,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        widths: Mapping[str, int] | None = None,
+    ) -> dict[str, Work]:
+        """Counted cell by cell; equal cells are counted once."""
+        kept = {**self.widths(architecture), **(widths or {})}
+        cells, stem_width = architecture["cells"], architecture["width"]
+        frozen = {
+            kind: tuple(tuple(map(tuple, n)) for n in architecture[kind]) for kind in KINDS if kind in architecture
+        }
+        out = {
+            stage: {kind: len(genotype) * width for kind, genotype in frozen.items()} for stage, width in kept.items()
+        }
+        found, size = ends_work(
+            input_shape, input_size=architecture["input_size"], stem_width=stem_width,
+            stem_stride=architecture["stem_stride"], last_width=out[cells[-1]["stage"]][cells[-1]["kind"]],
+            classes=classes,
+        )  # fmt: skip
+        maps, works = [(stem_width, size)], dict[str, list[Work]]()
+        for cell in cells:
+            kind, stage = cell["kind"], cell["stage"]
+            plugs = tuple((slot, *maps[source], stride) for slot, source, stride in cell["plugs"])
+            work, size = cell_work(frozen[kind], plugs, width=kept[stage], reduces=kind == "reduce")
+            works.setdefault(stage, []).append(work)
+            if stage == self.stages[-1]:
+                works[stage].append(attention_work(architecture["attention"], out[stage][kind], size**2))
+            maps.append((out[stage][kind], size))
+        return found | {stage: total(parts) for stage, parts in works.items()}
+
+    operations = tuple(OPS)
+
+    def count(self, architecture: Architecture) -> tuple[int, ...]:
+        """Living edges with each op, in all cells."""
+        cells = Counter(cell["kind"] for cell in architecture["cells"])
+        found: Counter[str] = Counter()
+        for kind, times in cells.items():
+            for node in architecture[kind]:
+                for op, _ in node:
+                    found[op] += times
+        return tuple(found[op] for op in self.operations)
+
 
 def _seed(cells: int, width: int, *ops: tuple[str, str, str]) -> dict[str, Value]:
     picked: dict[str, Value] = {"cells": cells, "width": width, "stem_stride": 2, "input_size": 48}
@@ -141,13 +188,17 @@ def _node_genes(kind: str, i: int) -> tuple[Choice, ...]:
     )
 
 
-def _genotype(picked: Mapping[str, Value], kind: str) -> Genotype:
+@lru_cache(maxsize=100_000)
+def _living(values: tuple[str, ...]) -> Genotype:
+    """What lives of a cell with these values of its genes; not to be changed."""
     nodes: Genotype = []
-    for i in range(NODES):
-        prefix = f"{kind}.n{i}"
-        a, b = str(picked[f"{prefix}.pair"]).split(",")
-        nodes.append([[str(picked[f"{prefix}.op_a"]), int(a)], [str(picked[f"{prefix}.op_b"]), int(b)]])
-    return nodes
+    for pair, op_a, op_b in zip(*[iter(values)] * 3, strict=True):
+        a, b = pair.split(",")
+        nodes.append([[op_a, int(a)], [op_b, int(b)]])
+    return living(nodes)
 
+
+GENES = {kind: [gene.name for i in range(NODES) for gene in _node_genes(kind, i)] for kind in KINDS}
+"""The genes of each kind of cell: three for each node."""
 
 SPACE = Darts()

@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from search_spaces._attention import attention_of
+from search_spaces._attention import attention_of, attention_work
 from search_spaces._base import Architecture, Choice, SearchSpace, Value
-from search_spaces._ends import SHARED_CHOICES, head, on_grid, prepare, stem
+from search_spaces._ends import SHARED_CHOICES, ends_work, head, on_grid, prepare, stem
 from search_spaces._ops import Residual, conv_bn_act, named
+from search_spaces._work import Work, layer_work, moving, total
 
 DEPTHS = {"stage1": (1, 2, 3), "stage2": (1, 2, 3), "stage3": (1, 2, 3), "stage4": (0, 1, 2)}
 SEEDS = (
@@ -117,6 +118,41 @@ class Plain(SearchSpace):
             width_in = width
         return PlainNet(**parts, head=head(width_in, classes))
 
+    def work(
+        self,
+        architecture: Architecture,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        widths: Mapping[str, int] | None = None,
+    ) -> dict[str, Work]:
+        """Counted block by block."""
+        kept = {**self.widths(architecture), **(widths or {})}
+        body, width_in = architecture["body"], architecture["stem_width"]
+        found, size = ends_work(
+            input_shape, input_size=architecture["input_size"], stem_width=width_in,
+            stem_stride=architecture["stem_stride"], last_width=kept[body[-1]["stage"]], classes=classes,
+        )  # fmt: skip
+        for stage in body:
+            width, works = kept[stage["stage"]], []
+            if stage["down"] == "max_pool":
+                size //= 2
+                works.append(moving(width_in, size**2))
+            for i in range(stage["depth"]):
+                before, size = size, -(-size // 2) if i == 0 and stage["down"] == "stride" else size
+                works += _block_work(stage["block"], width if i else width_in, width, before**2, size**2, adapts=i == 0)
+            if stage is body[-1]:
+                works.append(attention_work(architecture["attention"], width, size**2))
+            found[stage["stage"]] = total(works)
+            width_in = width
+        return found
+
+    operations = ("dense", "residual")
+
+    def count(self, architecture: Architecture) -> tuple[int, ...]:
+        """Blocks of each kind."""
+        return tuple(sum(s["depth"] for s in architecture["body"] if s["block"] == kind) for kind in self.operations)
+
 
 def _seed(stem_stride: int, stem: int, widths: tuple[int, ...], blocks: str) -> dict[str, Value]:
     picked: dict[str, Value] = {"stem_stride": stem_stride, "stem_width": stem, "input_size": 48}
@@ -150,6 +186,14 @@ def _residual(width_in: int, width: int, stride: int, activation: str, *, adapts
     # The first block of a stage always adapts, or stages of equal width could not be pruned apart.
     shortcut = conv_bn_act(width_in, width, 1, stride=stride, activation=None) if adapts else None
     return Residual(body, shortcut=shortcut, activation=activation)
+
+
+def _block_work(kind: str, width_in: int, width: int, before: int, after: int, *, adapts: bool) -> list[Work]:
+    first = layer_work(9, width_in, width, before, after)
+    if kind == "dense":
+        return [first]
+    shortcut = [layer_work(1, width_in, width, before, after)] if adapts else []
+    return [first, layer_work(9, width, width, after, after), *shortcut, moving(width, after)]
 
 
 SPACE = Plain()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nas import registry
 from search_spaces._base import Architecture, Choice, DisconnectedError, SearchSpace, Value
+from search_spaces._work import PARTS
 
 SPACES = [registry.load("space", name) for name in registry.names("space")]
 MULTIPLES = (1, 4, 8, 16, 32, 64)
@@ -176,3 +177,26 @@ def test_the_widest_net_is_built_quickly(space: SearchSpace) -> None:
         space.build(architecture, input_shape=(1, 48, 48), classes=7)
         best = min(best, time.perf_counter() - start)
     assert best < 1.0  # 0.1 s on an idle core; the bound leaves room for a loaded one
+
+
+@given(data=st.data(), size=st.sampled_from([32, 45, 48, 112]), channels=st.sampled_from([1, 3]))
+@settings(some, max_examples=40)
+def test_what_a_net_has_to_do_is_counted_as_if_it_were_built(
+    space: SearchSpace, data: st.DataObject, size: int, channels: int
+) -> None:
+    architecture = decoded(space, data.draw(picks(space)))
+    widths = space.widths(architecture)
+    kept = {stage: data.draw(st.sampled_from([width, max(8, width // 2)])) for stage, width in widths.items()}
+    asked = {"input_shape": (channels, size, size), "classes": 7, "widths": kept}
+    assert space.work(architecture, **asked) == SearchSpace.work(space, architecture, **asked)
+    assert len(space.count(architecture)) == len(space.operations)
+
+
+@given(data=st.data())
+@some
+def test_the_weights_that_are_counted_are_those_of_the_net(space: SearchSpace, data: st.DataObject) -> None:
+    architecture = decoded(space, narrow(space, data))
+    net = space.build(architecture, input_shape=(1, 48, 48), classes=7)
+    convolutions = sum(p.numel() for n, p in net.named_parameters() if p.dim() > 1)
+    works = space.work(architecture, input_shape=(1, 48, 48), classes=7)
+    assert sum(work[PARTS.index("weights")] for work in works.values()) == convolutions
