@@ -106,6 +106,9 @@ def search(
         str | None, _flag("budget", "Stop after so long, all included: 30m, 4h (4m without --trials).")
     ] = None,
     search_share: Annotated[float | None, _flag("search_share", "Share of the budget for the search itself.")] = None,
+    stop_when_flat: Annotated[
+        int | None, typer.Option(help="End early when so many more candidates would gain less than 1 % of hypervolume.")
+    ] = None,
     sampler: Annotated[str | None, _flag("sampler", "tpe, nsga2 or random.")] = None,
     compressors: Annotated[
         str | None, _flag("compressors", "What may be done to a net: prune_structured, quantize, low_rank, ...")
@@ -128,6 +131,7 @@ def search(
     final_epochs: Annotated[int | None, _flag("final_epochs", "Further passes for the front's members.")] = None,
     verify: Annotated[int | None, _flag("verify", "How many members are trained in full.")] = None,
     seed: Annotated[int | None, _flag("seed", "Of everything random.")] = None,
+    verify_seeds: Annotated[int | None, _flag("verify_seeds", "How often each of them is trained.")] = None,
     threads: Annotated[int | None, _flag("threads", "CPU threads for training; 0 is all cores.")] = None,
     device: Annotated[str | None, _flag("device", "Where to train: auto, cpu or cuda.")] = None,
     storage: Annotated[str | None, typer.Option(help="URL of an Optuna storage; a file in the run by default.")] = None,
