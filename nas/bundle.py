@@ -77,7 +77,7 @@ def find(records: list[Record], which: int | str) -> Record:
         raise ConfigError(f"{which} names several candidates ({keys}); give more digits of the key")
     if not hits:
         raise ConfigError(f"no trial and no key is {which!r}; `nas report` lists them")
-    return max(reversed(hits), key=lambda r: (bool(r.model), feasible(r), r.phase == "verified"))
+    return max(reversed(hits), key=lambda r: (bool(r.model), feasible(r), r.phase == "verified", -r.seed))
 
 
 def golden_pair(path: Path, content: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

@@ -62,6 +62,8 @@ class SearchConfig(BaseModel):
         min_accuracy: lower limit of the accuracy on the selection split, 0..1.
         trials: stop after this many evaluated candidates; 0 only trains and measures a given model as it is.
         budget: stop after this many seconds, training the front included; text may carry a unit ("30m").
+        stop_when_flat: end the search earlier, when so many further candidates would gain less than 1 % of hypervolume
+            with 97.5 % confidence, see `nas.flat`; None never does.
         search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
         compressors: what may be done to a net, in order; words of `nas.compressors`.
@@ -79,6 +81,7 @@ class SearchConfig(BaseModel):
         rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on.
         final_epochs: passes that a member of the front gets afterwards, on top; 0 skips that.
         verify: how many members of the front are trained and measured again.
+        verify_seeds: how often each of them is trained, to say how much of an accuracy is luck; the first one ships.
         seed: of everything random.
         threads: CPU threads for training; 0 means all cores.
         device: "auto", "cpu" or "cuda".
@@ -105,6 +108,7 @@ class SearchConfig(BaseModel):
     min_accuracy: float | None = Field(default=None, ge=0, le=1)
     trials: int | None = Field(default=None, ge=0)
     budget: Seconds | None = None
+    stop_when_flat: int | None = Field(default=None, ge=5)
     search_share: float = Field(default=0.6, gt=0, le=1)
     sampler: str = "tpe"
     compressors: tuple[str, ...] = ("prune_structured", "quantize")
@@ -120,6 +124,7 @@ class SearchConfig(BaseModel):
     rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
     final_epochs: int = Field(default=20, ge=0)
     verify: int = Field(default=5, ge=0)
+    verify_seeds: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=0, ge=0)
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
@@ -210,9 +215,11 @@ FREE_FIELDS = frozenset(
     {
         "trials",
         "budget",
+        "stop_when_flat",
         "search_share",
         "final_epochs",
         "verify",
+        "verify_seeds",
         "threads",
         "device",
         "runs",

@@ -103,10 +103,14 @@ def feasible(record: Record) -> bool:
 
 
 def latest(records: Iterable[Record], phase: str) -> list[Record]:
-    """The latest record of each key in a phase, in the order the keys first occurred."""
+    """The latest record of each key in a phase, in the order the keys first occurred.
+
+    Where a member was trained several times, it is that of the first training, which goes on from the search's: to take
+    the best of them would make its accuracy look better than it is.
+    """
     found: dict[str, Record] = {}
     for record in records:
-        if record.phase == phase:
+        if record.phase == phase and not record.seed:
             found[record.key] = record
     return list(found.values())
 

@@ -84,6 +84,7 @@ class Evaluator:
         course: what nets learn from teachers; None without any.
         watch: told what is being done, in words.
         start: what candidates begin with; None lets them begin with fresh weights.
+        repeat: number of the training, where a candidate is trained several times.
         timer: times files on this machine in a process of its own; None times them in this one.
     """
 
@@ -100,6 +101,7 @@ class Evaluator:
     course: Course | None = None
     watch: Watch = lambda _: None
     start: Start | None = None
+    repeat: int = 0
     timer: Timer | None = None
 
     @property
@@ -107,7 +109,7 @@ class Evaluator:
         """Builds and trains the nets."""
         return Trainer(
             config=self.config, folder=self.folder, space=self.space, compression=self.compression, data=self.data,
-            course=self.course, start=self.start, watch=self.watch,
+            course=self.course, start=self.start, watch=self.watch, repeat=self.repeat,
         )  # fmt: skip
 
     @property
@@ -143,7 +145,7 @@ class Evaluator:
     def verify(self, record: Record, *, epochs: float, stop: Callable[[], bool] | None = None) -> list[Record]:
         """Train a member of the front on from what it has learned, and read all figures off the new file.
 
-        Never raises for what a candidate can do wrong.
+        With `repeat` it begins anew, for all of its epochs. Never raises for what a candidate can do wrong.
 
         Args:
             record: a complete record of the search.
@@ -241,7 +243,7 @@ class Evaluator:
             CandidateError: export or parity fails.
         """
         candidate, verified = record.candidate, record.phase != "search"
-        suffix = f"-{record.phase}" if verified else ""
+        suffix = (f"-{record.phase}" if verified else "") + (f"-{record.seed}" if record.seed else "")
         name = f"models/{candidate.key}{suffix}.onnx"
         self.watch("compress, export")
         graph, notes = self._final_graph(record, net.eval(), clock, stop)
@@ -404,11 +406,15 @@ class Evaluator:
     def blank(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
         """A record without figures, which counts as failed."""
         worker = f"{platform.node()}/{os.getpid()}"
-        taught = self.course if self.trainer.taught(len(self.config.rungs) if phase != "search" else 0) else None
+        taught = self.trainer.course_of(candidate, len(self.config.rungs) if phase != "search" else 0)
         return Record(
-            trial=trial, key=candidate.key, status="failed", phase=phase, candidate=candidate, worker=worker,
-            teacher=taught.about if taught else "",
+            trial=trial, key=candidate.key, status="failed", phase=phase, seed=self.repeat, candidate=candidate,
+            worker=worker, teacher=taught.about if taught else "",
         )  # fmt: skip
+
+    def failed(self, candidate: Candidate, *, trial: int, phase: Phase, reason: str) -> Record:
+        """The record of a candidate that was given up, for this reason."""
+        return replace(self.blank(candidate, trial, phase), reason=reason, finished=_now())
 
     def _broken(self, violations: Mapping[str, float], gained: Gain | None) -> str:
         word = {"min_accuracy": "missed"}

@@ -13,6 +13,7 @@ that dies in any way lets go of it at that moment.
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ class Record:
         key: the candidate's key.
         status: `complete`; `infeasible` when a constraint is broken (`reason` says which); `failed`.
         phase: `search`; `verified` after the full training of the front; `base` for an uncompressed net.
+        seed: number of the full training, where a member of the front is trained several times: 0 goes on from what the
+            search has trained, and is the one that ships; others begin anew.
         candidate: what was built.
         reason: why it is infeasible or failed, one line.
         rung: how many rungs it went through.
@@ -74,6 +77,7 @@ class Record:
     status: Status
     candidate: Candidate
     phase: Phase = "search"
+    seed: int = 0
     reason: str = ""
     rung: int = 0
     epochs: float = 0.0
@@ -213,6 +217,17 @@ class RunFolder:
             return []
         return [line for line in file.read_text().splitlines() if _is_json(line)]
 
+    def tail(self, name: str, start: int) -> tuple[list[str], int]:
+        """The whole lines of a file of JSON lines from byte `start` on, and the byte from which to go on later."""
+        file = self.path / name
+        if not file.exists() or file.stat().st_size <= start:
+            return [], start
+        with file.open("rb") as stream:
+            stream.seek(start)
+            content = stream.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        return [line for line in whole.decode().splitlines() if _is_json(line)], start + len(whole)
+
     @contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
         """Hold `name` against all other processes while the block runs.
@@ -232,12 +247,12 @@ class RunFolder:
         """Note that this process has worked on the run from `started` (seconds since the epoch) until now."""
         self.write(f"clocks/{int(started * 1e3)}-{os.getpid()}.json", json.dumps([started, time.time()]))
 
-    def spent_s(self) -> float:
-        """Seconds in which at least one process worked on the run."""
+    def spent_s(self, *, until: float = math.inf) -> float:
+        """Seconds in which at least one process worked on the run, before a moment (seconds since the epoch)."""
         spans = sorted(json.loads(f.read_text()) for f in (self.path / "clocks").glob("*.json"))
         total, end = 0.0, 0.0
         for first, last in spans:
-            total += max(0.0, last - max(first, end))
+            total += max(0.0, min(last, until) - max(first, end))
             end = max(end, last)
         return total
 

@@ -12,6 +12,7 @@ from nas import _report_plots as plots
 from nas._model_card import ETHICS, statement
 from nas._report_compress import recall_section
 from nas._report_front import front_section, table_section
+from nas._report_outlook import outlook_section, seeds_section
 from nas._report_page import text
 from nas._report_view import View, label, ms, percent
 from nas.config import SearchConfig
@@ -47,8 +48,10 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
             paper.cards(_figures(views)),
             front_section(views),
             "".join(table_section(v, named=len(views) > 1) for v in views),
+            "".join(seeds_section(v, named=len(views) > 1) for v in views),
             "".join(recall_section(v, named=len(views) > 1) for v in views),
             paper.columns(_hypervolume_section(views), _importance_section(views)),
+            "".join(outlook_section(v, named=len(views) > 1) for v in views),
             "".join(_classes_section(v, named=len(views) > 1) for v in views),
             paper.columns(_time_section(views), _provenance_section(views)),
             paper.section("What this is, and what it is not", "", paper.listing([text(line) for line in ETHICS])),

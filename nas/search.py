@@ -18,21 +18,25 @@ import numpy as np
 import torch
 
 from hw_profiles._base import HardwareProfile
+from nas.allowance import Allowance
+from nas.attempts import GAVE_UP, Attempt
 from nas.base import begin, check
 from nas.candidate import Candidate
+from nas.chosen_teacher import ChosenTeacher
 from nas.compression import Compression
 from nas.compressors._base import Compressor
 from nas.config import OBJECTIVES, SearchConfig
 from nas.data._base import FaceData
 from nas.datasets import load_data
-from nas.distill import Classroom
+from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
 from nas.errors import ConfigError
-from nas.front import latest, search_front, values, write_front
+from nas.front import search_front, values, write_front
 from nas.gain import NO_GAIN
 from nas.given import open_model
 from nas.latency.prediction import fingerprint
 from nas.pareto import hypervolume, non_dominated, spread
+from nas.pilot import look_ahead
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
 from nas.registry import load
@@ -42,6 +46,7 @@ from nas.study import Ask, Study
 from nas.targets import device_runtime, target
 from nas.teachers import find_teachers
 from nas.timer import Timer
+from nas.verify import Verification
 from nas.yardstick import memory_path
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
@@ -53,8 +58,6 @@ TARGET_FACTS = ("title", "runtime", "latency", "calibration")
 """What latencies of a target depend on: fields of its profile, and the calibration that its predictions go by."""
 BASE_SHARE = 0.2
 """Share of the budget for training a given net that comes without weights; the grace comes on top."""
-GRACE = 0.1
-"""Share of the budget by which a rung may outlast the search."""
 HOST = "cpu"
 """Target word of this machine."""
 SIDE_RUNTIME = "onnxruntime"
@@ -75,6 +78,7 @@ class Status:
         hypervolume: of the search front, relative to the worst values seen so far; more is better.
         best: the most accurate feasible candidate in words.
         left_s: seconds left of the budget; None without one.
+        forecast: how fast it goes and when it will end, in words; empty where that is not known, or no longer asked.
     """
 
     run: str
@@ -86,6 +90,7 @@ class Status:
     hypervolume: float
     best: str
     left_s: float | None
+    forecast: str = ""
 
 
 def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = None) -> RunFolder:
@@ -119,7 +124,7 @@ class Searcher:
 
     def __init__(self, config: SearchConfig, watch: Callable[[Status], None]) -> None:
         self.config, self._watch = config, watch
-        self._started, self._ticked = time.time(), 0.0
+        self._ticked, started = 0.0, time.time()
         profile = target(config.target)
         board = device_runtime(profile)
         found = {f.name: f.value for f in board.reach(profile)} if board else {}  # nothing begins without the board
@@ -133,10 +138,14 @@ class Searcher:
         lesson = load("lesson", config.distill)
         teachers = find_teachers(config.teacher, data)
         self.folder = RunFolder.open(config)
+        self.allowance = Allowance(config, self.folder, started=started)
         digest = self._same_data(data)
         self._same_target(profile)
         self.folder.write("environment.json", json.dumps({f.name: f.value for f in doctor()}, indent=1))
-        compression = Compression(members=[load("compressor", name) for name in config.compressors], profile=profile)
+        members = [load("compressor", name) for name in config.compressors]
+        if teachers and config.distill_from == "start":
+            members.append(ChosenTeacher(teacher_names(teachers)))
+        compression = Compression(members=members, profile=profile)
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
             compression=compression, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
@@ -175,15 +184,16 @@ class Searcher:
             course = self._classroom.course(temperature=self.config.temperature, alpha=self.config.alpha)
             self.evaluator = replace(self.evaluator, course=course)
         if self.config.model is not None:
-            self.evaluator = replace(self.evaluator, start=begin(self.evaluator, stop=self._clock(BASE_SHARE)))
+            self.evaluator = replace(self.evaluator, start=begin(self.evaluator, stop=self.allowance.clock(BASE_SHARE)))
             self._phase = "search"
             self._refresh()
 
     def search(self) -> None:
-        """Ask and answer until the trials or the search's share of the time are spent; then leave no trial running."""
+        """Ask and answer until trials or the search's time are spent, or it is flat; then leave no trial running."""
+        look_ahead(self.evaluator, left_s=self.allowance.left_s(self.allowance.search_share))
         repeats = 0
         while True:
-            over = self._search_is_over() or repeats >= MAX_REPEATS
+            over = self.allowance.over() or ("exhausted" if repeats >= MAX_REPEATS else None)
             with ExitStack() as held:
                 ask = self.study.left(held) if over else self.study.ask(held)
                 if ask is None:
@@ -197,20 +207,17 @@ class Searcher:
             self._refresh()
         if repeats >= MAX_REPEATS:
             logger.warning("the last %d proposals were all known; the space holds little else", repeats)
+        if over is not None:
+            self.allowance.note_end(over)
 
     def verify(self) -> None:
         """Train members of the front in full and measure them again, the most telling first."""
         self._phase = "verify"
         self._refresh()
-        for position, member in enumerate(chosen := self._members()):
-            with self.folder.claim(f"verify-{member.key}") as ours:
-                if not ours or member.key in self._verified():
-                    continue
-                epochs = self._final_epochs(member, len(chosen) - position)
-                if epochs > 0:
-                    for record in self.evaluator.verify(member, epochs=epochs, stop=self._clock(1.0)):
-                        self.folder.append(record)
-            self._refresh()
+        Verification(
+            evaluator=self.evaluator, members=self._members(), stop=self.allowance.clock(1.0),
+            left_s=self.allowance.left_s, refresh=self._refresh,
+        ).run()  # fmt: skip
 
     def close(self) -> RunFolder:
         """Write what people hold: the front as tables, and the report."""
@@ -237,14 +244,17 @@ class Searcher:
         if not evaluate:
             self.study.skip(ask, "the search was over before this candidate was evaluated")
             return None
-        self._say(f"trial {ask.number}")
-        record = self.evaluator.evaluate(
-            candidate,
-            trial=ask.number,
-            promote=self._promoter(candidate),
-            deadline=self._search_is_over,
-            stop=self._clock(self._search_share),
-        )
+        if ask.attempt.is_hopeless:
+            record = self.evaluator.failed(candidate, trial=ask.number, phase="search", reason=GAVE_UP)
+        else:
+            self._say(f"trial {ask.number}")
+            record = self.evaluator.evaluate(
+                candidate,
+                trial=ask.number,
+                promote=self._promoter(candidate, ask.attempt),
+                deadline=lambda: self.allowance.over() is not None,
+                stop=self.allowance.clock(self.allowance.search_share),
+            )
         self.folder.append(record)
         return record
 
@@ -254,7 +264,7 @@ class Searcher:
         if twin is not None and record.violations.get(NO_GAIN, 0.0) > 0:
             self.study.propose({**ask.picked, **{f"bits.{unit}": bits for unit, bits in twin.bits.items()}})
 
-    def _promoter(self, candidate: Candidate) -> Callable[[int, float, Draft], bool]:
+    def _promoter(self, candidate: Candidate, attempt: Attempt) -> Callable[[int, float, Draft], bool]:
         """Asynchronous promotion: a candidate goes on unless one that was there before it is as good in everything."""
 
         def promote(rung: int, accuracy: float, draft: Draft) -> bool:
@@ -265,6 +275,7 @@ class Searcher:
                 found = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
                 mine = {"key": candidate.key, "rung": rung, "values": [found[o] for o in self.config.objectives]}
                 self.folder.append_line("rungs.jsonl", json.dumps(mine))
+                attempt.progressed()
             before = itertools.takewhile(lambda line: line["key"] != candidate.key, cohort)
             return bool(non_dominated([*(line["values"] for line in before), mine["values"]], self._maximize)[-1])
 
@@ -279,42 +290,6 @@ class Searcher:
         front = search_front(self.folder.records(), self.config.objectives)
         points = values(front, self.config.objectives)
         return [front[i] for i in spread(points, self._maximize, self.config.verify)]
-
-    def _verified(self) -> set[str]:
-        return {r.key for r in self.folder.records() if r.phase == "verified"}
-
-    def _final_epochs(self, member: Record, members_left: int) -> float:
-        """Epochs that a member gets: those asked for, or as many as its part of the time left allows."""
-        if self.config.budget is None or self.config.final_epochs == 0:
-            return float(self.config.final_epochs)
-        epoch_s = member.seconds.get("train", 0.0) / max(member.epochs, 1e-9)
-        overhead_s = sum(s for phase, s in member.seconds.items() if phase != "train")
-        mine_s = (self.config.budget - self.folder.spent_s()) / members_left - overhead_s
-        return float(min(self.config.final_epochs, max(0.0, mine_s / max(epoch_s, 1e-9))))
-
-    def _search_is_over(self) -> bool:
-        """Whether trials or time of the search are spent."""
-        self.folder.tick(self._started)
-        share = self._search_share
-        if self.config.budget is not None and self.folder.spent_s() >= share * self.config.budget:
-            return True
-        done = sum(r.phase == "search" for r in self.folder.records())
-        return self.config.trials is not None and done >= self.config.trials
-
-    @property
-    def _search_share(self) -> float:
-        """Share of the budget for the search itself; all of it where nothing is verified."""
-        return self.config.search_share if self.config.verify and self.config.final_epochs else 1.0
-
-    def _clock(self, share: float) -> Callable[[], bool] | None:
-        """Whether so much of the budget is spent, cheap enough to be asked before each step; None without a budget.
-
-        A tenth of the budget is allowed on top, so that what is nearly done comes to its end.
-        """
-        if self.config.budget is None:
-            return None
-        end = time.monotonic() + (min(share + GRACE, 1.0) * self.config.budget - self.folder.spent_s())
-        return lambda: time.monotonic() > end
 
     def _same_data(self, data: FaceData) -> str:
         """The data's digest, after making sure that the run was started with the same data."""
@@ -362,12 +337,13 @@ class Searcher:
             run=str(self.folder.path),
             phase=self._phase,
             activity="",
-            done=len(latest(records, "verified")) if verifying else len(searched),
-            total=min(self.config.verify, len(self._members())) if verifying else self.config.trials,
+            done=len({(r.key, r.seed) for r in records if r.phase == "verified"}) if verifying else len(searched),
+            total=len(self._members()) * self.config.verify_seeds if verifying else self.config.trials,
             feasible=len(complete) / len(searched) if searched else 1.0,
             hypervolume=self._hypervolume(complete),
             best=_in_words(best) if best else "none yet",
             left_s=None,
+            forecast=self.allowance.forecast(records) if self._phase == "search" else "",
         )
         self._say("")
 
@@ -381,12 +357,12 @@ class Searcher:
     def _say(self, activity: str) -> None:
         now = time.time()
         if now - self._ticked > 1:
-            self.folder.tick(self._started)
+            self.allowance.tick()
             self._ticked = now
         if self._status is None:
             return
-        left = None if self.config.budget is None else max(0.0, self.config.budget - self.folder.spent_s())
-        fields = {**self._status.__dict__, "activity": activity, "left_s": left}
+        left = self.allowance.left_s()
+        fields = {**self._status.__dict__, "activity": activity, "left_s": None if left is None else max(0.0, left)}
         self._watch(Status(**fields))
 
 

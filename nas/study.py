@@ -2,6 +2,7 @@
 
 A trial is worked on by the process that holds its lock. A trial that is still running and whose lock nobody holds was
 left by a process that died: the next `ask` hands it out again, under its own number, so none is lost and none is left.
+One that has cost several processes their lives is given up, see `nas.attempts`.
 """
 
 import itertools
@@ -28,6 +29,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
 from nas.records import Record, RunFolder
@@ -43,11 +45,12 @@ WORST = {"accuracy": 0.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """A trial that this process holds: its number and its picks."""
+    """A trial that this process holds: its number, its picks, and how often it has ended a process."""
 
     number: int
     picked: dict[str, Value]
     trial: optuna.Trial
+    attempt: Attempt
 
 
 class Study:
@@ -115,13 +118,13 @@ class Study:
     def ask(self, held: ExitStack) -> Ask:
         """The next trial: one that a dead process left, or a new one. Its lock is held until `held` closes."""
         with self.folder.claim("ask", wait=True):
-            return self._picked(self._left(held) or self._new(held))
+            return self._picked(*(self._left(held) or self._new(held)))
 
     def left(self, held: ExitStack) -> Ask | None:
         """A trial that a dead process left, if there is one. Its lock is held until `held` closes."""
         with self.folder.claim("ask", wait=True):
-            trial = self._left(held)
-            return self._picked(trial) if trial else None
+            found = self._left(held)
+            return self._picked(*found) if found else None
 
     def tell(self, ask: Ask, record: Record) -> None:
         """Hand the outcome to Optuna: a failed candidate as failed, a duplicate with the values of the first."""
@@ -184,7 +187,7 @@ class Study:
                 logger.info("no importance for %s: %s", objective, error)
         return found
 
-    def _left(self, held: ExitStack) -> optuna.Trial | None:
+    def _left(self, held: ExitStack) -> tuple[optuna.Trial, Attempt] | None:
         for left in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             host = left.user_attrs.get("host", platform.node())
             if self._shared and host != platform.node():
@@ -192,20 +195,29 @@ class Study:
             free = held.enter_context(self.folder.claim(f"trial-{left.number}"))
             # Whoever held it may have finished it between the list and the claim.
             if free and not self._storage.get_trial(left._trial_id).state.is_finished():
+                made = held.enter_context(attempt(self.folder, f"trial-{left.number}"))
+                if made.is_hopeless and not self.choices.keys() <= left.params.keys():
+                    self._give_up(left)  # it died while its picks were drawn, so it stands for no candidate
+                    continue
                 logger.info("trial %d was left by a process that died; it goes on", left.number)
                 self._study.sampler = self._sampler(left.number)
-                return optuna.trial.Trial(self._study, left._trial_id)
+                return optuna.trial.Trial(self._study, left._trial_id), made
         return None
 
-    def _new(self, held: ExitStack) -> optuna.Trial:
+    def _give_up(self, left: optuna.trial.FrozenTrial) -> None:
+        logger.warning("trial %d is given up: %s", left.number, GAVE_UP)
+        self._storage.set_trial_user_attr(left._trial_id, "reason", GAVE_UP)
+        self._study.tell(left.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _new(self, held: ExitStack) -> tuple[optuna.Trial, Attempt]:
         trials = self._study.get_trials(deepcopy=False)
         number = min((t.number for t in trials if t.state == TrialState.WAITING), default=len(trials))
         self._study.sampler = self._sampler(number)
         trial = self._study.ask()
         held.enter_context(self.folder.claim(f"trial-{trial.number}"))
-        return trial
+        return trial, held.enter_context(attempt(self.folder, f"trial-{trial.number}"))
 
-    def _picked(self, trial: optuna.Trial) -> Ask:
+    def _picked(self, trial: optuna.Trial, made: Attempt) -> Ask:
         """All genes of a trial. Each has a sampler of its own seed, so a process may die between any two."""
         trial.set_user_attr("host", platform.node())
         _ = trial.relative_params  # drawn now and kept by the trial
@@ -213,7 +225,7 @@ class Study:
         for index, name in enumerate(self.choices, start=1):
             self._study.sampler = self._sampler(trial.number, index)
             picked[name] = self._suggest(trial, name)
-        return Ask(number=trial.number, picked=picked, trial=trial)
+        return Ask(number=trial.number, picked=picked, trial=trial, attempt=made)
 
     def _sampler(self, *numbers: int) -> optuna.samplers.BaseSampler:
         sampler: optuna.samplers.BaseSampler = self._make_sampler(seed_of(self._seed, *numbers))

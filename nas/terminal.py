@@ -18,6 +18,7 @@ from nas._model_card import statement
 from nas._tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
 from nas.before_after import LOSS, losses, uncompressed
 from nas.doctor import Finding
+from nas.ending import ending_lines
 from nas.errors import MeasureError
 from nas.front import (
     fallen,
@@ -32,10 +33,12 @@ from nas.front import (
 )
 from nas.latency.learned import LearnedRoofline
 from nas.measure import Measurement
+from nas.pace import clock
 from nas.pick import Pick
 from nas.records import Record, RunFolder
 from nas.runtimes._base import Finding as DeviceFinding
 from nas.search import Status
+from nas.seeds import seed_lines
 
 QUIET_EVERY_CANDIDATES = 10
 QUIET_EVERY_S = 60.0
@@ -107,29 +110,22 @@ def panel(status: Status) -> Panel:
         Text.assemble("time left ", (clock(status.left_s), "bold")),
     )
     best = Text.assemble("best within the limits: ", (status.best, "bold green"))
+    ahead = [Text(f"forecast: {status.forecast}", overflow="fold")] if status.forecast else []
     now = Text(status.activity or "...", style="dim", no_wrap=True, overflow="ellipsis")
     bar = [ProgressBar(total=status.total, completed=min(status.done, status.total))] if status.total else []
     title = f"{status.run}: {PHASES[status.phase]}"
-    return Panel(Group(figures, best, now, *bar), title=title, title_align="left", border_style="cyan")
+    return Panel(Group(figures, best, *ahead, now, *bar), title=title, title_align="left", border_style="cyan")
 
 
 def one_line(status: Status) -> str:
     """The status as one plain line."""
     left = f", {clock(status.left_s)} left" if status.left_s is not None else ""
+    ahead = f"; {status.forecast}" if status.forecast else ""
     what = COUNTED[status.phase]
     return (
         f"{PHASES[status.phase]}: {_progress(status)} {what}, {status.feasible:.0%} feasible, "
-        f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}"
+        f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}{ahead}"
     )
-
-
-def clock(seconds: float | None) -> str:
-    """Seconds as h:mm:ss or m:ss; "no limit" for None."""
-    if seconds is None:
-        return "no limit"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def show_front(console: Console, folder: RunFolder) -> None:
@@ -143,6 +139,8 @@ def show_front(console: Console, folder: RunFolder) -> None:
         failed = [r for r in records if r.status != "complete"]
         why = f"; the last one: {failed[-1].reason}" if failed else ""
         console.print(f"No candidate is complete and within the limits yet ({len(records)} tried{why}).")
+        for line in ending_lines(folder, records):
+            console.print(f"  {line}", soft_wrap=True, markup=False)
         return
     verified = bool(verified_front(records, objectives))
     before = {r.key: r for r in latest(records, "search")} if verified else {}
@@ -163,6 +161,8 @@ def show_front(console: Console, folder: RunFolder) -> None:
     waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
     if verified and waiting:
         console.print(f"  {waiting} further members of the search front were not trained in full")
+    for line in (*seed_lines(records), *ending_lines(folder, records)):
+        console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(
         f"  accuracy on {members[0].accuracy_split or 'val'}, of {_faces(members[0])} faces; {_tested(members)}"
     )

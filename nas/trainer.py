@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.candidate import Candidate
+from nas.chosen_teacher import teacher_of
 from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.config import SearchConfig
@@ -30,6 +31,8 @@ from search_spaces._base import SearchSpace
 CALIBRATION_IMAGES = 256
 DRAFT_IMAGES = 32
 """Calibrate an untrained file, whose accuracy nobody reads."""
+PROBE_STEPS = 3
+"""Training steps by which the time of an epoch is estimated."""
 QAT_EXECUTION = Execution()
 """Quantised graphs are compared in plain float32: rounding to a grid must not be rounded again."""
 QAT_LR_SCALE = 0.05
@@ -96,6 +99,8 @@ class Trainer:
         course: what nets learn from teachers; None without any.
         start: what candidates begin with; None lets them begin with fresh weights.
         watch: told what is being done, in words.
+        repeat: number of the training, where a candidate is trained several times: each has its own initialisation and
+            its own order of faces.
     """
 
     config: SearchConfig
@@ -106,6 +111,7 @@ class Trainer:
     course: Course | None = None
     start: Start | None = None
     watch: Watch = lambda _: None
+    repeat: int = 0
 
     def build(self, candidate: Candidate, widths: Mapping[str, int]) -> nn.Module:
         """The candidate's net with fresh weights, in these widths; not restructured."""
@@ -168,7 +174,12 @@ class Trainer:
             return self.compression.shape(slim, context) if last else slim
 
     def resume(self, candidate: Candidate) -> tuple[nn.Module | None, int]:
-        """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first."""
+        """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first.
+
+        A further training of the same candidate begins anew.
+        """
+        if self.repeat:
+            return None, 0
         for rung in range(len(self.config.rungs), 0, -1):
             path = self._checkpoint(candidate, rung)
             if path.exists():
@@ -211,14 +222,15 @@ class Trainer:
             curve = train(
                 net, self.data.train, classes=len(self.data.classes), epochs=cycle.epochs, recipe=recipe,
                 execution=execution, seed=self.seed(candidate, cycle.stage + 100 * cycle.part), lr_scale=lr_scale,
-                lesson=self.course if self.taught(cycle.stage) else None, should_stop=stop, progress=say,
+                lesson=self.course_of(candidate, cycle.stage), should_stop=stop, progress=say,
                 before_step=before_step,
             )  # fmt: skip
         return curve.epochs if stop is not None and stop() else cycle.epochs
 
-    def taught(self, stage: int) -> bool:
-        """Whether a cycle of this number learns from the teachers."""
-        return self.course is not None and (stage >= len(self.config.rungs) or self.config.distill_from == "start")
+    def course_of(self, candidate: Candidate, stage: int) -> Course | None:
+        """What a candidate learns from teachers in a cycle of this number; None if nothing."""
+        is_taught = stage >= len(self.config.rungs) or self.config.distill_from == "start"
+        return self.course.chosen(teacher_of(candidate)) if self.course is not None and is_taught else None
 
     def _execution(self, candidate: Candidate, net: nn.Module, batch_size: int, clock: Clock) -> Execution:
         """The form this candidate is trained in: measured once, kept on disk, so that a resumed training repeats."""
@@ -236,6 +248,20 @@ class Trainer:
         self.folder.write(f"checkpoints/{path.name}", json.dumps(asdict(chosen)))
         return chosen
 
+    def epoch_seconds(self, candidate: Candidate, clock: Clock) -> float:
+        """Seconds that an epoch of the candidate in full width takes, by a few steps; nothing learned is kept."""
+        net = self.build(candidate, candidate.widths)
+        recipe = recipe_for(sum(p.numel() for p in net.parameters()))
+        execution = self._execution(candidate, net, recipe.batch_size, clock)
+        batch = min(recipe.batch_size, len(self.data.train))
+        for steps in (1, PROBE_STEPS):  # the first one warms up
+            share = steps * batch / len(self.data.train)
+            found = train(
+                net, self.data.train, classes=len(self.data.classes), epochs=share, recipe=recipe, execution=execution,
+                seed=0,
+            )  # fmt: skip
+        return found.seconds / share
+
     def quick_accuracy(self, candidate: Candidate, net: nn.Module, clock: Clock) -> float:
         """Accuracy of the float net in torch, for promotion only."""
         with clock("score"):
@@ -247,8 +273,8 @@ class Trainer:
         return float((guessed == self.data.val.labels).mean())
 
     def seed(self, candidate: Candidate, stage: int) -> int:
-        """A seed that depends on the search's seed, the candidate and the stage, and on no order of evaluation."""
-        text = f"{self.config.seed}/{candidate.key}/{stage}"
+        """A seed that depends on the search's seed, the candidate, the stage and the training, on no order of work."""
+        text = f"{self.config.seed}/{candidate.key}/{stage}" + (f"/{self.repeat}" if self.repeat else "")
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
     def cycle(self, what: str, stage: int, epochs: float, had: float) -> Cycle:

@@ -46,7 +46,7 @@ TINY: dict[str, Any] = {
 RUNGS = (1 / 9, 1 / 3, 1.0)
 FACES = learnable_faces(train=32, val=24, test=12)
 FILES = {"config.toml", "environment.json", "data.json", "target.json", "journal.log", "records.jsonl", "rungs.jsonl"}
-FILES |= {"pareto.csv", "pareto.json", "importance.json", "report.html"}
+FILES |= {"pareto.csv", "pareto.json", "importance.json", "report.html", "ended.json"}
 
 
 @pytest.fixture(autouse=True)
@@ -306,11 +306,13 @@ def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(
     ]  # fmt: skip
     states = [t.state for t in trials_of(folder)]
     assert states[:4] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
-    (record,) = verified(folder)
-    assert (record.status, record.reason) == ("failed", "the checker refuses it")
+    first, again = verified(folder)
+    assert {(r.status, r.reason, r.key) for r in (first, again)} == {("failed", "the checker refuses it", first.key)}
+    assert again.notes == ("second try, with half of the epochs; the first failed: the checker refuses it",)
     assert rows(folder), "the search front stands in for a verified one that is empty"
-    assert [f["reason"] for f in json.loads((folder.path / "pareto.json").read_text())["fallen"]] == [record.reason]
-    assert_whole(folder)
+    assert [f["reason"] for f in json.loads((folder.path / "pareto.json").read_text())["fallen"]] == [first.reason]
+    go(trials=4, verify=1)
+    assert len(verified(folder)) == 2, "there is no third try"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
+import nas.attempts
 import nas.rounds
 import nas.stopwatch
 import nas.trainer
@@ -46,6 +47,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     # In this process, because what is patched here does not count elsewhere; `nas.search` itself is the function.
     monkeypatch.setattr(import_module("nas.search"), "Timer", lambda **_: None)
     monkeypatch.setattr(nas.trainer, "choose_execution", lambda *_, **__: Execution())
+    monkeypatch.setattr(import_module("nas.search"), "look_ahead", lambda *_, **__: None)  # nas.search is the function
     monkeypatch.setattr(os, "fsync", lambda _: None)
     done: list[Training] = []
     train = nas.trainer.train
@@ -100,4 +102,5 @@ def command_line() -> None:
     """The real command line, but every training in the same form: which one is fastest depends on the moment."""
     import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
     nas.trainer.choose_execution = lambda *_, **__: Execution()
+    nas.attempts.MAX_DEATHS = 10**6  # tests kill it as often as they like, for which no candidate is to blame
     main()

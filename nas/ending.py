@@ -1,0 +1,95 @@
+"""Why a search ended, and what more of it would bring."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from nas.flat import is_flat, outlook
+from nas.front import hypervolume_curve
+from nas.pace import Pace, clock, forecasts, pace, searching_s
+from nas.records import Record, RunFolder
+
+END = "ended.json"
+Why = Literal["trials", "budget", "flat", "exhausted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a search ended, the last time it did.
+
+    Attributes:
+        why: `trials` or `budget` were spent, it was `flat`, or the space was `exhausted`.
+        candidates: finished until then.
+        horizon: candidates that were asked about, where it was flat.
+        told: the outlook by which it was flat, in words.
+    """
+
+    why: Why
+    candidates: int
+    horizon: int | None = None
+    told: str = ""
+
+    def __str__(self) -> str:
+        reasons = {
+            "trials": "all candidates asked for are done",
+            "budget": "its share of the budget is spent",
+            "exhausted": "the space holds little else: the last proposals were all known",
+            "flat": self.told,
+        }
+        return f"the search ended after {self.candidates} candidates: {reasons[self.why]}"
+
+
+def read_end(folder: RunFolder) -> End | None:
+    """How the search of a run ended; None where it never did."""
+    file = folder.path / END
+    return End(**json.loads(file.read_text())) if file.exists() else None
+
+
+def write_end(folder: RunFolder, end: End) -> None:
+    """Keep how the search ended. The same end again changes nothing."""
+    before = read_end(folder)
+    if before is None or (before.why, before.horizon) != (end.why, end.horizon) or before.candidates < end.candidates:
+        folder.write(END, json.dumps(asdict(end), indent=1))
+
+
+def ends_flat(folder: RunFolder, records: Sequence[Record], objectives: Sequence[str], horizon: int) -> bool:
+    """Whether so many further candidates would gain too little, for all processes on the run the same.
+
+    What one of them has decided holds for all, and in a later call too, whatever came in between.
+    """
+    before = read_end(folder)
+    if before is not None and (before.why, before.horizon) == ("flat", horizon):
+        return True
+    curve = hypervolume_curve(records, objectives)
+    if not is_flat(curve, horizon):
+        return False
+    write_end(folder, End(why="flat", candidates=len(curve), horizon=horizon, told=str(outlook(curve, horizon))))
+    return True
+
+
+def ending_lines(folder: RunFolder, records: Sequence[Record]) -> list[str]:
+    """Why the search ended, what the next hour would bring, and what was forecast, in sentences; only what is known."""
+    searched = [r for r in records if r.phase == "search"]
+    end, seconds = read_end(folder), searching_s(folder, records)
+    found = pace(records, seconds)
+    lines = []
+    if end is not None:
+        more = len(searched) - end.candidates
+        lines.append(f"{end}{f'; {more} more came since' if more > 0 else ''}")
+    if found is not None:
+        lines.append(f"pace: {found}")
+        lines += _next_hour(folder, searched, found)
+    came = f"it came to {len(searched)} candidates in {clock(seconds)}"
+    told = forecasts(folder)
+    for name, when in (("pilot", "before it began"), ("early", "after its first candidates")):
+        if searched and told.get(name, {}).get("words"):
+            lines.append(f"forecast {when}: {told[name]['words']}; {came}")
+    return lines
+
+
+def _next_hour(folder: RunFolder, searched: Sequence[Record], found: Pace) -> list[str]:
+    ahead = outlook(hypervolume_curve(searched, folder.config.objectives), max(1, round(found.per_hour)))
+    if ahead is None:
+        return []
+    return [f"the next hour, by the run's own curve: {ahead}; 95 % intervals"]

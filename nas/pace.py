@@ -1,0 +1,140 @@
+"""How fast a search goes and how long it will take: by a pilot before it starts, by its own candidates afterwards."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from nas.front import feasible
+from nas.records import Record, RunFolder
+from nas.score import Z_95
+
+FORECASTS = "forecast.json"
+"""What was forecast: `pilot` before the search began, `early` after its first few candidates."""
+LEAST_CANDIDATES = 3
+"""Finished candidates from which a search is judged by its own."""
+EARLY = 5
+"""Finished candidates after which the early forecast is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How fast candidates come, in all processes together.
+
+    Attributes:
+        candidates: how many were finished.
+        per_hour: candidates finished in an hour of work on the run.
+        low: lower end of the 95 % interval of `per_hour`, by how much candidates differ in the time they take.
+        high: upper end of it.
+        feasible: share of the candidates that keep all constraints, 0..1.
+    """
+
+    candidates: int
+    per_hour: float
+    low: float
+    high: float
+    feasible: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.per_hour:.3g} candidates an hour ({self.low:.3g} to {self.high:.3g}), {self.feasible:.0%} feasible"
+        )
+
+
+def pace(records: Sequence[Record], seconds: float) -> Pace | None:
+    """The pace of a search that took so many seconds; None before `LEAST_CANDIDATES` are finished.
+
+    Args:
+        records: of the run; those of the search count.
+        seconds: that the search took on the clock, see `searching_s`.
+    """
+    found = [r for r in records if r.phase == "search"]
+    if len(found) < LEAST_CANDIDATES or seconds <= 0:
+        return None
+    each = np.array([math.fsum(r.seconds.values()) for r in found])
+    error = float(each.std(ddof=1) / max(each.mean(), 1e-9) / math.sqrt(len(each)))
+    rate = 3600 * len(found) / seconds
+    return Pace(
+        candidates=len(found),
+        per_hour=rate,
+        low=rate / (1 + Z_95 * error),
+        high=rate / max(1 - Z_95 * error, 0.2),
+        feasible=sum(map(feasible, found)) / len(found),
+    )
+
+
+def searching_s(folder: RunFolder, records: Sequence[Record]) -> float:
+    """Seconds on the clock that a run was worked on until the last candidate of its search was finished.
+
+    What other candidates took before that (a given net, verifications between two searches) is taken off.
+    """
+    ends = [_time(r) for r in records if r.phase == "search" and r.finished]
+    if not ends:
+        return 0.0
+    others = [r for r in records if r.phase != "search" and r.finished and _time(r) <= max(ends)]
+    return max(0.0, folder.spent_s(until=max(ends) + 1) - sum(math.fsum(r.seconds.values()) for r in others))
+
+
+def pilot_words(low_s: float, high_s: float, *, trials: int | None, left_s: float | None) -> str:
+    """What the seconds of a pilot's candidate mean for the search to come.
+
+    Args:
+        low_s: that the candidate takes if it stops at the first rung.
+        high_s: if it goes through all rungs.
+        trials: candidates asked for; None without that limit.
+        left_s: seconds left for the search; None without a budget.
+    """
+    parts = [f"a first net takes {clock(low_s)} to {clock(high_s)}"]
+    if left_s is not None:
+        parts.append(f"so about {left_s / high_s:,.0f} to {left_s / low_s:,.0f} candidates in the budget")
+    if trials is not None:
+        parts.append(f"{trials:,} candidates in {clock(trials * low_s)} to {clock(trials * high_s)}")
+    return ", ".join(parts)
+
+
+def forecast_words(found: Pace, *, trials: int | None, left_s: float | None) -> str:
+    """The pace, when the search will end by it, and with how many candidates.
+
+    Args:
+        found: the pace so far.
+        trials: candidates asked for in all; None without that limit.
+        left_s: seconds left for the search; None without a budget.
+    """
+    ends_s = [] if left_s is None else [max(0.0, left_s)]
+    if trials is not None:
+        ends_s.append(max(0, trials - found.candidates) / found.per_hour * 3600)
+    if not ends_s:
+        return str(found)
+    total = found.candidates + min(ends_s) / 3600 * found.per_hour
+    return f"{found}; ends in about {clock(min(ends_s))} with about {total:,.0f}"
+
+
+def keep_forecast(folder: RunFolder, name: str, fields: dict[str, Any]) -> None:
+    """Write down what was forecast, once."""
+    known = forecasts(folder)
+    if name not in known:
+        folder.write(FORECASTS, json.dumps(known | {name: fields}, indent=1))
+
+
+def forecasts(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    """What was forecast, by name."""
+    file = folder.path / FORECASTS
+    found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as h:mm:ss or m:ss; "no limit" for None."""
+    if seconds is None:
+        return "no limit"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _time(record: Record) -> float:
+    return datetime.fromisoformat(record.finished).timestamp()

@@ -1,0 +1,156 @@
+"""What several trainings of the same members say: accuracy across seeds, and which places on the front are luck.
+
+The deviation from seed to seed is taken to be the same for all members and estimated from all of them together, so that
+two or three seeds are enough to say something. It is that of training: the faces of the selection split are the same
+for all, so it is no interval for faces that nobody has seen; that is the one beside each file's accuracy.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from nas.front import latest
+from nas.records import Record
+from nas.score import Z_95
+
+SHORT = 0.99
+"""Share of seed 0's epochs below which another training does not compare with it."""
+FEW = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}
+"""97.5 % quantiles of Student's t; from 5 degrees on the expansion below is right to 0.003."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    """The full trainings of one member. Accuracies are on the selection split, 0..1.
+
+    Attributes:
+        record: of seed 0, whose file ships.
+        accuracies: of each training that came to a figure, seed 0's first.
+        failed: trainings that came to none.
+        mean: of the accuracies.
+        low: lower end of the mean's 95 % interval across seeds; None where no member has two seeds.
+        high: upper end of it.
+    """
+
+    record: Record
+    accuracies: tuple[float, ...]
+    failed: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A verified member's rank by accuracy among the verified, 1 best, in the search and across its full trainings."""
+
+    seeds: Seeds
+    searched: int
+    verified: int
+
+
+def across_seeds(records: Sequence[Record]) -> list[Seeds]:
+    """All verified members with a figure of seed 0, in the order they were verified."""
+    found = [_trainings(first, records) for first in latest(records, "verified") if first.score is not None]
+    deviation, freedom = _deviation([accuracies for _, accuracies, _ in found])
+    half = student(freedom) * deviation if freedom else None
+    return [
+        Seeds(
+            record=first, accuracies=accuracies, failed=failed, mean=(mean := float(np.mean(accuracies))),
+            low=None if half is None else max(0.0, mean - half / math.sqrt(len(accuracies))),
+            high=None if half is None else min(1.0, mean + half / math.sqrt(len(accuracies))),
+        )
+        for first, accuracies, failed in found
+    ]  # fmt: skip
+
+
+def places(records: Sequence[Record]) -> list[Place]:
+    """Ranks by accuracy, the most accurate across seeds first; members that the search has no accuracy of are left out.
+
+    Ties: the member that was verified first ranks first.
+    """
+    before = {r.key: r.score.accuracy for r in latest(records, "search") if r.score is not None}
+    members = [s for s in across_seeds(records) if s.record.key in before]
+    searched = sorted(members, key=lambda s: -before[s.record.key])
+    verified = sorted(members, key=lambda s: -s.mean)
+    return [Place(seeds=s, searched=searched.index(s) + 1, verified=rank) for rank, s in enumerate(verified, start=1)]
+
+
+def undecided(records: Sequence[Record]) -> list[tuple[Seeds, Seeds, float]]:
+    """Neighbours by mean accuracy whose order is within seed noise, better first, and what chance alone may differ by.
+
+    That is the half-width of the 95 % interval of the difference of their means, 0..1. Empty without repeated seeds.
+    """
+    members = sorted(across_seeds(records), key=lambda s: -s.mean)
+    deviation, freedom = _deviation([s.accuracies for s in members])
+    if not freedom:
+        return []
+    found = []
+    for better, worse in pairwise(members):
+        half = student(freedom) * deviation * math.sqrt(1 / len(better.accuracies) + 1 / len(worse.accuracies))
+        if better.mean - worse.mean <= half:
+            found.append((better, worse, half))
+    return found
+
+
+def seed_lines(records: Sequence[Record]) -> list[str]:
+    """What a reader has to know of members' places, in sentences; none where nothing was verified."""
+    ranked = places(records)
+    if not ranked:
+        return []
+    if all(p.seeds.low is None for p in ranked):
+        moved = ", ".join(f"trial {p.seeds.record.trial}: {p.searched} to {p.verified}" for p in ranked)
+        told = f"rank by accuracy, in the search to verified: {moved}" if len(ranked) > 1 else ""
+        return [f"{told}; one training each, so how much is luck is not known (--verify-seeds 3 tells)"] if told else []
+    lines = [_line(p) for p in ranked]
+    for better, worse, half in undecided(records):
+        lines.append(
+            f"warning: the order of trials {better.record.trial} and {worse.record.trial} is within seed noise: they "
+            f"differ by {100 * (better.mean - worse.mean):.1f} points, and chance alone by up to {100 * half:.1f}"
+        )
+    return lines
+
+
+def student(freedom: int) -> float:
+    """97.5 % quantile of Student's t distribution with so many degrees of freedom, 1 or more.
+
+    Expansion in 1 / freedom about the normal quantile (Abramowitz & Stegun 26.7.5).
+    """
+    if freedom in FEW:
+        return FEW[freedom]
+    z, v = Z_95, float(freedom)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / v**k for k, term in enumerate(terms, start=1))
+
+
+def _trainings(first: Record, records: Sequence[Record]) -> tuple[Record, tuple[float, ...], int]:
+    """Seed 0's record, the accuracies that compare with its own, and how many trainings came to none."""
+    again = {r.seed: r for r in records if r.phase == "verified" and r.key == first.key and r.seed}
+    told = [r for _, r in sorted(again.items()) if r.score is not None and r.epochs >= SHORT * first.epochs]
+    accuracies = tuple(r.score.accuracy for r in (first, *told) if r.score is not None)
+    return first, accuracies, sum(r.score is None for r in again.values())
+
+
+def _deviation(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Standard deviation within groups, pooled, and its degrees of freedom; (0, 0) where no group has two."""
+    freedom = sum(len(g) - 1 for g in groups if g)
+    squares = math.fsum(float(np.sum((np.asarray(g) - np.mean(g)) ** 2)) for g in groups if g)
+    return (math.sqrt(squares / freedom), freedom) if freedom else (0.0, 0)
+
+
+def _line(place: Place) -> str:
+    s = place.seeds
+    each = ", ".join(f"{a:.1%}" for a in s.accuracies)
+    interval = f" ({100 * (s.low or 0):.1f} to {100 * (s.high or 0):.1f})"
+    failed = f", {s.failed} failed" if s.failed else ""
+    return (
+        f"trial {s.record.trial}: {s.mean:.1%}{interval} across {len(s.accuracies)} seeds [{each}]{failed}; "
+        f"rank by accuracy {place.searched} in the search, {place.verified} verified"
+    )
