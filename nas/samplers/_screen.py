@@ -29,6 +29,8 @@ CHILDREN, STRANGERS, GRANDCHILDREN = 300, 80, 200
 PARENTS = 15
 MOST_EXAMPLES = 300
 """Finished trials that are learned from."""
+LIKELY = 0.1
+"""Chance to keep the limits from which a candidate is asked without being worth it by what is guessed."""
 UNSCREENED = 4
 """Every so many trials a child of the archive is asked as it comes, which keeps the guesses honest."""
 
@@ -82,12 +84,16 @@ class Knowledge:
 
     Attributes:
         cheap: values [n, m], more is better, NaN where unknown.
+        doubt: [n, m] standard deviations of the logarithm of what is cheap.
+        chance: [n] probability that the limits on what is cheap are kept.
         features: [n, d] numbers that describe the picks.
         allowed: [n] bool.
         identity: [n] hashable names; picks of one name count as duplicates.
     """
 
     cheap: Callable[[Picks], Floats]
+    doubt: Callable[[Picks], Floats] | None = None
+    chance: Callable[[Picks], Floats] | None = None
     features: Callable[[Picks], Floats] | None = None
     allowed: Callable[[Picks], Mask] | None = None
     identity: Callable[[Picks], Sequence[Any]] | None = None
@@ -95,14 +101,31 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Pool:
-    """Candidates: codes [n, g], the picks they stand for, and known objectives [n, m] (NaN where unknown)."""
+    """Candidates: codes [n, g], the picks they stand for, known objectives [n, m] (NaN where unknown) with the doubt
+    in them [n, m], and the chance [n] that limits on them are kept."""
 
     codes: Codes
     picks: Picks
     cheap: Floats
+    doubt: Floats
+    chance: Floats
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __getitem__(self, rows: npt.NDArray[Any]) -> "Pool":
+        rows = np.arange(len(self))[rows]
+        picks = [self.picks[i] for i in rows]
+        return Pool(self.codes[rows], picks, self.cheap[rows], self.doubt[rows], self.chance[rows])
+
+    def __add__(self, more: "Pool") -> "Pool":
+        arrays = ((getattr(self, name), getattr(more, name)) for name in ("cheap", "doubt", "chance"))
+        codes = np.concatenate([self.codes, more.codes])
+        return Pool(codes, [*self.picks, *more.picks], *(np.concatenate(both) for both in arrays))
+
+    def likely(self) -> "Pool":
+        """Those that may well keep the limits; if there are none, the likeliest."""
+        return self[self.chance >= min(LIKELY, float(self.chance.max(initial=0.0)))]
 
 
 class Screen:
@@ -112,43 +135,48 @@ class Screen:
         genes: the space.
         known: what needs no evaluation.
         history: what was asked.
+        earlier: codes [k, g] that were evaluated elsewhere, and what their values tell [k, m], NaN where nothing.
         fixed: gene position to code, where a gene is not free.
         start: trials that spread out before anything is learned.
         rng: all randomness.
     """
 
     def __init__(
-        self, genes: Genes, known: Knowledge, history: History, *, fixed: Mapping[int, int], start: int,
-        rng: np.random.Generator,
+        self, genes: Genes, known: Knowledge, history: History, *, earlier: tuple[Codes, Floats] | None = None,
+        fixed: Mapping[int, int], start: int, rng: np.random.Generator,
     ) -> None:  # fmt: skip
         self._genes, self._known, self._history, self._fixed = genes, known, history, fixed
+        self._earlier = earlier or (history.codes[:0], history.values[:0])
         self._start, self._rng = start, rng
         self._taken = set(self._identities(history.codes))
 
     def propose(self) -> Codes | None:
         """The codes [g] to ask next; None if every point has been asked or is not allowed."""
-        if len(self._history) < self._start or self._history.done.sum() < 2:
+        if len(self._history) + len(self._earlier[0]) < self._start or self._history.done.sum() < 2:
             return self._spread_out()
         pool = self._fresh(self._candidates())
         if not len(pool):
             return None
         if len(self._history) % UNSCREENED == 0 and self._genes.total > ENUMERATE:
-            return np.asarray(pool.codes[0])
+            return np.asarray(pool.likely().codes[0])
         judge = Worth(self._examples())
-        worth = judge(*self._described(pool))
+        worth = self._judged(judge, pool)
         if self._genes.total <= ENUMERATE:
-            return self._best(pool.codes, worth)
+            return self._best(pool, worth)
         best = pool.codes[np.argsort(-worth, kind="stable")[:PARENTS]]
         young = self._new(self._offspring(best, GRANDCHILDREN))
         if not len(young):
-            return self._best(pool.codes, worth)
-        both = np.concatenate([worth, judge(*self._described(young))])
-        return self._best(np.concatenate([pool.codes, young.codes]), both)
+            return self._best(pool, worth)
+        return self._best(pool + young, np.concatenate([worth, self._judged(judge, young)]))
 
-    def _best(self, codes: Codes, worth: Floats) -> Codes:
+    def _judged(self, judge: Worth, pool: Pool) -> Floats:
+        return pool.chance * judge(*self._described(pool), doubt=pool.doubt)
+
+    def _best(self, pool: Pool, worth: Floats) -> Codes:
         """The codes [g] worth the most; if nothing promises a gain, the farthest from all that was asked."""
         if worth.max() > 0:
-            return np.asarray(codes[int(np.argmax(worth))])
+            return np.asarray(pool.codes[int(np.argmax(worth))])
+        codes = pool.likely().codes
         return np.asarray(codes[farthest(codes, self._history.codes)])
 
     def _spread_out(self) -> Codes | None:
@@ -156,6 +184,9 @@ class Screen:
         pool = self._fresh(self._genes.all() if self._genes.total <= ENUMERATE else self._random(CHILDREN))
         if not len(pool):
             return None
+        if pool.chance.max() < LIKELY:
+            return climb(pool.codes, pool.chance, self._young_chance)
+        pool = pool.likely()
         turn, codes = len(self._history), pool.codes
         known = np.flatnonzero(np.isfinite(pool.cheap).all(axis=0))
         if not len(known):
@@ -172,6 +203,10 @@ class Screen:
     def _young(self, parent: Codes, objective: int) -> tuple[Codes, Floats]:
         young = self._new(self._offspring(parent, 60))
         return young.codes, young.cheap[:, objective]
+
+    def _young_chance(self, parent: Codes) -> tuple[Codes, Floats]:
+        young = self._new(self._offspring(parent, 60))
+        return young.codes, young.chance
 
     def _candidates(self) -> Codes:
         if self._genes.total <= ENUMERATE:
@@ -205,8 +240,11 @@ class Screen:
         return self._pool(codes)
 
     def _pool(self, codes: Codes) -> Pool:
-        picks = self._genes.picks(codes)
-        return Pool(codes, picks, self._known.cheap(picks) if picks else np.empty((0, self._history.values.shape[1])))
+        picks, known, shape = self._genes.picks(codes), self._known, (len(codes), self._history.values.shape[1])
+        cheap = known.cheap(picks) if picks else np.empty(shape)
+        doubt = known.doubt(picks) if picks and known.doubt is not None else np.zeros(shape)
+        chance = known.chance(picks) if picks and known.chance is not None else np.ones(len(codes))
+        return Pool(codes, picks, cheap, doubt, chance)
 
     def _described(self, pool: Pool) -> tuple[Floats, Floats, Floats]:
         """Known objectives [n, m], the genes' features [n, d] and descriptions [n, e] of candidates."""
@@ -222,5 +260,14 @@ class Screen:
 
     def _examples(self) -> Examples:
         h = self._history.thinned()
-        cheap, genes, described = self._described(self._pool(h.codes))
-        return Examples(cheap=cheap, genes=genes, described=described, values=h.values, done=h.done, broken=h.broken)
+        pool = self._pool(h.codes)
+        # A limit on what is known explains why they broke: that they did says nothing of others.
+        rows = ~(h.broken & (pool.chance < 0.5))
+        codes, values = self._earlier
+        cheap, genes, described = self._described(pool[rows] + self._pool(codes))
+        none = np.zeros(len(codes), dtype=bool)
+        return Examples(
+            cheap=cheap, genes=genes, described=described, values=np.concatenate([h.values[rows], values]),
+            done=np.concatenate([h.done[rows], none]), broken=np.concatenate([h.broken[rows], none]),
+            elsewhere=np.concatenate([np.zeros(int(rows.sum()), dtype=bool), ~none]),
+        )  # fmt: skip

@@ -37,7 +37,9 @@ class Examples:
         described: [n, e] further features, of any size.
         values: [n, m], NaN where unknown.
         done: [n], whether `values` holds.
-        broken: [n], whether it turned out infeasible. Neither means that it is still running.
+        broken: [n], whether it turned out infeasible.
+        elsewhere: [n], whether it was evaluated in another search: what its values tell is learned, but it is on no
+            front. None of the three means that it is still running.
     """
 
     cheap: Floats
@@ -46,6 +48,7 @@ class Examples:
     values: Floats
     done: Mask
     broken: Mask
+    elsewhere: Mask
 
 
 class Worth:
@@ -60,17 +63,20 @@ class Worth:
         self._scale_known = _scales(e.cheap[rows][:, self._known], logarithmic=True)
         self._scale_described = _scales(e.described[rows], logarithmic=False)
         x = self._inputs(e.cheap, e.genes, e.described)
-        self._guessers = [_stretched(x[rows], e.values[rows, j]) for j in self._unknown]
+        self._guessers = [self._guesser(x, int(j)) for j in self._unknown]
         self._chance: Callable[[Floats], Guess] | None = None
         if e.broken.any():
             told = e.done | e.broken
             self._chance = learn(x[told], e.done[told].astype(np.float64))
         self._set_front(x)
 
-    def __call__(self, cheap: Floats, genes: Floats, described: Floats) -> Floats:
-        """Worth [k] of candidates, 0 or more; the arguments have k rows of what `Examples` has n rows of."""
+    def __call__(self, cheap: Floats, genes: Floats, described: Floats, *, doubt: Floats) -> Floats:
+        """Worth [k] of candidates, 0 or more; the arguments have k rows of what `Examples` has n rows of.
+
+        `doubt` [k, m] holds standard deviations of the logarithm of known objectives.
+        """
         x = self._inputs(cheap, genes, described)
-        draws = self._draws(cheap, x)
+        draws = self._draws(cheap, x, doubt)
         gain = gains((draws - self._reference) / self._scale, self._boxes).mean(axis=0)
         if self._chance is not None:
             found = self._chance(x)
@@ -78,11 +84,17 @@ class Worth:
             gain = gain * np.maximum(_positive(normal), LEAST_CHANCE)
         return np.asarray(gain)
 
+    def _guesser(self, x: Floats, objective: int) -> Callable[[Floats], Callable[[float], Floats]]:
+        e = self._examples
+        values = e.values[:, objective]
+        rows = e.done | (e.elsewhere & np.isfinite(values))
+        return _stretched(x[rows], values[rows])
+
     def _set_front(self, x: Floats) -> None:
         e, m = self._examples, self._objectives
         values = e.values[e.done]
         points = values
-        running = ~e.done & ~e.broken
+        running = ~e.done & ~e.broken & ~e.elsewhere
         if running.any():
             points = np.concatenate([points, self._means(e.cheap[running], x[running])])
         low, high = values.min(axis=0), values.max(axis=0)
@@ -100,10 +112,12 @@ class Worth:
             means[:, j] = guesser(x)(0.0)
         return means
 
-    def _draws(self, cheap: Floats, x: Floats) -> Floats:
+    def _draws(self, cheap: Floats, x: Floats, doubt: Floats) -> Floats:
         """Draws [s, k, m] of the objectives."""
         draws = np.repeat(cheap[None], DRAWS, axis=0)
-        quantiles = _quantiles(len(self._unknown))
+        quantiles = _quantiles(self._objectives)
+        for k, j in enumerate(self._known, start=len(self._unknown)):
+            draws[:, :, j] *= np.exp(quantiles[:, k, None] * doubt[None, :, j])
         for k, (j, guesser) in enumerate(zip(self._unknown, self._guessers, strict=True)):
             value = guesser(x)
             for s in range(DRAWS):

@@ -5,7 +5,9 @@ The default of 50 spends the first fifty candidates on random ones, more than ma
 
 import optuna
 
+from nas.samplers._base import NOTHING, Known
 
-def make(seed: int) -> optuna.samplers.BaseSampler:
+
+def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
     """A sampler; the same seed on the same history asks the same."""
     return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)

@@ -2,7 +2,9 @@
 
 import optuna
 
+from nas.samplers._base import NOTHING, Known
 
-def make(seed: int) -> optuna.samplers.BaseSampler:
+
+def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
     """A sampler; the same seed asks the same."""
     return optuna.samplers.RandomSampler(seed=seed)

@@ -26,8 +26,9 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers._genes import Genes
-from nas.samplers._screen import History, Knowledge, Picks, Screen
+from nas.samplers._base import NOTHING, Known, Picks
+from nas.samplers._genes import Codes, Genes
+from nas.samplers._screen import History, Knowledge, Screen
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ START = 10
 
 PICKS = "screened:picks"
 """System attribute of a trial: what was asked, so that other workers see it before its genes are suggested."""
+EXHAUSTED = "screened:exhausted"
+"""System attribute of a trial that repeats a pick, as the sampler has found no other."""
 
 
 class ScreenedSampler(optuna.samplers.BaseSampler):
@@ -51,10 +54,15 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
     Args:
         seed: of all randomness; None draws one.
         cheap: objective values [n, m] in the study's units and order, NaN where unknown. Those that it knows are
-            taken as exact and never guessed.
+            never guessed, and taken as exact but for `doubt`.
+        doubt: standard deviations [n, m] of the logarithm of what `cheap` gives; 0 for what is exact.
+        chance: probability [n] that limits on what is cheap are kept. What most likely breaks them is not asked; what
+            does break them teaches nothing more.
         features: numbers [n, d] that describe picks to the guesser, beside the genes.
         allowed: bool [n]; what is not allowed is never asked.
         identity: names [n]; picks of one name are one candidate and are asked once.
+        earlier: picks that were evaluated elsewhere, and their values [k, m] in the study's units, NaN where nothing
+            is to be learned. They are examples for what is guessed, but on no front.
         space: name to distribution; lets the very first trial spread out too.
         start: trials before anything is learned, 2 or more.
 
@@ -67,16 +75,20 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         *,
         seed: int | None = None,
         cheap: Callable[[Picks], npt.ArrayLike] | None = None,
+        doubt: Callable[[Picks], npt.ArrayLike] | None = None,
+        chance: Callable[[Picks], npt.ArrayLike] | None = None,
         features: Callable[[Picks], npt.ArrayLike] | None = None,
         allowed: Callable[[Picks], npt.ArrayLike] | None = None,
         identity: Callable[[Picks], Sequence[Any]] | None = None,
+        earlier: Callable[[], tuple[Picks, npt.ArrayLike]] | None = None,
         space: Mapping[str, BaseDistribution] | None = None,
         start: int = START,
     ) -> None:
         if start < 2:
             raise ValueError(f"start must be 2 or more, but got {start}; two trials are the least to learn from")
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-        self._cheap, self._features, self._allowed, self._identity = cheap, features, allowed, identity
+        self._cheap, self._doubt, self._chance, self._features = cheap, doubt, chance, features
+        self._allowed, self._identity, self._earlier = allowed, identity, earlier
         self._space, self._start = space, start
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -90,15 +102,23 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         """All genes of the next trial; nothing if the space is not known yet or holds nothing new."""
         if not search_space:
             return {}
+        drawn: dict[str, Any] = trial.system_attrs.get(PICKS, {})
+        if drawn.keys() >= search_space.keys():  # by a process that died
+            return drawn
         genes = Genes(search_space)
         fixed = genes.fixed(trial.system_attrs.get("fixed_params", {}))
+        if len(fixed) == len(genes.names):
+            return {}  # nothing is free
         screen = Screen(
-            genes, self._knowledge(study), self._history(study, trial, genes),
+            genes, self._knowledge(study), self._history(study, trial, genes), earlier=self._told_before(study, genes),
             fixed=fixed, start=self._start, rng=np.random.default_rng([self._seed, trial.number]),
         )  # fmt: skip
         codes = screen.propose()
         if codes is None:
-            logger.warning("every point of the space was asked; trial %d repeats one at random", trial.number)
+            known = any(EXHAUSTED in old.system_attrs for old in study.get_trials(deepcopy=False))
+            told = "every point of the space was asked; trial %d repeats one at random"
+            logger.log(logging.DEBUG if known else logging.WARNING, told, trial.number)
+            study._storage.set_trial_system_attr(trial._trial_id, EXHAUSTED, True)
             codes = genes.random(1, np.random.default_rng([self._seed, trial.number]))[0]
         picked = genes.picks(codes[None])[0]
         study._storage.set_trial_system_attr(trial._trial_id, PICKS, picked)
@@ -133,6 +153,17 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
             broken=np.array([r[3] for r in rows], dtype=bool),
         )
 
+    def _told_before(self, study: Study, genes: Genes) -> tuple[Codes, npt.NDArray[np.float64]] | None:
+        """Codes and values, more is better, of what was evaluated elsewhere and has a place in this space."""
+        if self._earlier is None:
+            return None
+        picks, values = self._earlier()
+        told = _shaped("earlier", values, (len(picks), len(study.directions)))
+        codes = [genes.codes(picked) for picked in picks]
+        rows = [i for i, found in enumerate(codes) if found is not None]
+        kept = np.array([codes[i] for i in rows], dtype=np.int64).reshape(len(rows), len(genes.names))
+        return kept, _signs(study) * told[rows]
+
     def _knowledge(self, study: Study) -> Knowledge:
         signs = _signs(study)
 
@@ -143,15 +174,20 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
 
         return Knowledge(
             cheap=cheap,
+            doubt=_checked("doubt", self._doubt),
+            chance=_checked("chance", self._chance),
             features=_checked("features", self._features),
             allowed=_checked("allowed", self._allowed),
             identity=self._identity,
         )
 
 
-def make(seed: int, **knowledge: Any) -> optuna.samplers.BaseSampler:
-    """A sampler; the same seed on the same history asks the same. For `knowledge` see `ScreenedSampler`."""
-    return ScreenedSampler(seed=seed, **knowledge)
+def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
+    """A sampler; the same seed on the same history and knowledge asks the same."""
+    return ScreenedSampler(
+        seed=seed, space=known.space or None, cheap=known.cheap, doubt=known.doubt, chance=known.chance,
+        features=known.features, allowed=known.allowed, identity=known.identity, earlier=known.earlier,
+    )  # fmt: skip
 
 
 def _signs(study: Study) -> npt.NDArray[np.float64]:

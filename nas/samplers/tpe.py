@@ -6,7 +6,9 @@ nearly half of its proposals in a discrete space.
 
 import optuna
 
+from nas.samplers._base import NOTHING, Known
 
-def make(seed: int) -> optuna.samplers.BaseSampler:
+
+def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
     """A sampler; the same seed on the same history asks the same."""
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=12)

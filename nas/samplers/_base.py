@@ -1,0 +1,43 @@
+"""What a search may tell its sampler: the space, and what is known of a pick before it is evaluated.
+
+A sampler's file ends with `make(seed, known)`. Samplers that only learn from what they are told ignore `known`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from optuna.distributions import BaseDistribution
+
+Floats = npt.NDArray[np.float64]
+Picks = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Knowledge of picks. Every function takes a list of picks (mappings from gene to value), and may be None.
+
+    Attributes:
+        space: gene to distribution; empty where it is not known yet.
+        cheap: objective values [n, m] in the study's units and order, NaN where they need an evaluation.
+        doubt: [n, m] standard deviations of the logarithm of `cheap`; 0 for what is exact.
+        chance: [n] probability 0..1 that the limits on what is cheap are kept.
+        features: [n, d] numbers that describe the picks beside their genes.
+        allowed: [n] bool; what is not allowed is never asked.
+        identity: [n] hashable names; picks of one name are one candidate and are asked once.
+        earlier: picks that were evaluated elsewhere, and their values [k, m], NaN where nothing was learned.
+    """
+
+    space: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    cheap: Callable[[Picks], npt.ArrayLike] | None = None
+    doubt: Callable[[Picks], npt.ArrayLike] | None = None
+    chance: Callable[[Picks], npt.ArrayLike] | None = None
+    features: Callable[[Picks], npt.ArrayLike] | None = None
+    allowed: Callable[[Picks], npt.ArrayLike] | None = None
+    identity: Callable[[Picks], Sequence[Any]] | None = None
+    earlier: Callable[[], tuple[Picks, npt.ArrayLike]] | None = None
+
+
+NOTHING = Known()
