@@ -92,11 +92,12 @@ def read(path: Path, accuracy: str, latency: str, proxy: str | None = None) -> T
 
 
 _PLACES = 5 ** np.arange(5, -1, -1)
+_CODES = [(g, {o: i * p for i, o in enumerate(OPERATIONS)}) for g, p in zip(GENES, _PLACES.tolist(), strict=True)]
 
 
 def code(picked: Mapping[str, Any]) -> int:
     """The number of a cell, 0..15624."""
-    return int(sum(OPERATIONS.index(picked[g]) * p for g, p in zip(GENES, _PLACES.tolist(), strict=True)))
+    return sum([codes[picked[gene]] for gene, codes in _CODES])
 
 
 def live_edges(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
