@@ -17,10 +17,10 @@ from nas.costs import costs
 from nas.errors import ConfigError, MeasureError
 from nas.latency.learned import LearnedRoofline
 from nas.latency.prediction import calibrated, layers_ms, predict
-from nas.measure import Measurement, measure_there
-from nas.measure import measure as measure_file
+from nas.measure import PATIENCE_S, Measurement, Shape, measure_there
 from nas.pick import pick
 from nas.records import Record, RunFolder
+from nas.rounds import Plan
 from nas.run import Run, load_run
 from nas.runtimes._base import Finding, Runtime
 from nas.runtimes._reference import reference_path
@@ -28,6 +28,8 @@ from nas.search import Status
 from nas.search import search as run_search
 from nas.targets import device_runtime, targets
 from nas.targets import target as target_profile
+from nas.timer import Timer
+from nas.yardstick import memory_path
 
 HOST_RUNTIME = "onnxruntime"
 
@@ -94,8 +96,8 @@ def export(
 
 
 def measure(
-    model: str | Path, *, target: str = "cpu", runs: int = 300, threads: int = 1, layers: bool = False,
-    energy: bool = False,
+    model: str | Path, *, target: str = "cpu", runs: int = 300, threads: int | Sequence[int] = 1, layers: bool = False,
+    energy: bool = False, pin: Sequence[int] = (),
 ) -> list[Measurement]:  # fmt: skip
     """The latency of an ONNX file on a target.
 
@@ -104,32 +106,36 @@ def measure(
         target: a word of `nas targets`. Where it is this machine or a board over ssh, the file is measured; otherwise
             its latency is predicted, and a measurement on this machine follows.
         runs: timed runs on this machine; a board times for two seconds.
-        threads: threads of the runtime.
+        threads: threads of the runtime on this machine; several numbers give a measurement each.
         layers: whether the first measurement carries each layer's time too.
         energy: whether a board with power monitors measures its energy too.
+        pin: cores of this machine that may be used; none leaves that to the system.
 
     Raises:
-        ConfigError: there is no such file, or its input is of another form.
+        ConfigError: there is no such file, its input is of another form, or a core cannot be pinned to.
         UnknownMemberError: there is no such target.
         MeasureError: the runtime refuses the file, or the board gives no figure that can be trusted.
     """
-    (found,) = compare([model], target=target, runs=runs, threads=threads, layers=layers, energy=energy)
+    (found,) = compare([model], target=target, runs=runs, threads=threads, layers=layers, energy=energy, pin=pin)
     if isinstance(found, MeasureError):
         raise found
     return found
 
 
 def compare(
-    models: Sequence[str | Path], *, target: str = "cpu", runs: int = 300, threads: int = 1, layers: bool = False,
-    energy: bool = False, say: Callable[[str], None] = lambda _: None,
+    models: Sequence[str | Path], *, target: str = "cpu", runs: int = 300, threads: int | Sequence[int] = 1,
+    layers: bool = False, energy: bool = False, pin: Sequence[int] = (), say: Callable[[str], None] = lambda _: None,
 ) -> list[list[Measurement] | MeasureError]:  # fmt: skip
     """The latencies of several files on a target, as `measure` gives them; a board serves all by one connection.
+
+    Files on this machine are timed in a process of their own, side by side where there are several, so that whatever
+    else the machine does meets all of them alike.
 
     Returns:
         For each file its measurements, or why the board gave none.
 
     Raises:
-        ConfigError: there is no such file, or its input is of another form.
+        ConfigError: there is no such file, its input is of another form, or a core cannot be pinned to.
         UnknownMemberError: there is no such target.
         MeasureError: the runtime refuses a file, or there is no way to the board.
     """
@@ -138,21 +144,19 @@ def compare(
     if device := device_runtime(profile):
         found = measure_there(paths, device, profile, layers=layers, energy=energy, say=say)
         return [m if isinstance(m, MeasureError) else [m] for m in found]
-    runtime = registry.load("runtime", profile.runtime if profile.local else HOST_RUNTIME)
+    word = profile.runtime if profile.local else HOST_RUNTIME
     where = profile.title if profile.local else "this machine"
-
-    def here(path: Path, shape: tuple[int, int, int]) -> Measurement:
-        return measure_file(path, runtime, device=where, input_shape=shape, runs=runs, threads=threads)
-
+    counts = [threads] if isinstance(threads, int) else list(threads)
+    with Timer(memory=memory_path(), pin=pin) as timer:
+        here = [_timed(timer, paths, shapes, word, where, count, runs, say) for count in counts]
+    rows = [list(row) for row in zip(*here, strict=True)]
     if not profile.local:
-        return [
-            [_predicted(path, profile, layers=layers), here(path, shape)]
-            for path, shape in zip(paths, shapes, strict=True)
-        ]
-    return [
-        [replace(here(path, shape), layers=_layers(runtime, path, shape) if layers else ())]
-        for path, shape in zip(paths, shapes, strict=True)
-    ]
+        return [[_predicted(path, profile, layers=layers), *row] for path, row in zip(paths, rows, strict=True)]
+    if layers:
+        runtime = registry.load("runtime", word)
+        for path, shape, row in zip(paths, shapes, rows, strict=True):
+            row[0] = replace(row[0], layers=_layers(runtime, path, shape))
+    return list(rows)
 
 
 def commands(models: Sequence[str | Path], *, target: str, layers: bool = False, energy: bool = False) -> list[str]:
@@ -221,6 +225,22 @@ def calibrations() -> dict[str, LearnedRoofline]:
     """The targets that were calibrated, and what was learned of each."""
     found = {name: calibrated(profile) for name, profile in targets().items()}
     return {name: model for name, model in found.items() if model}
+
+
+def _timed(
+    timer: Timer, paths: Sequence[Path], shapes: Sequence[Shape], runtime: str, where: str, threads: int, runs: int,
+    say: Callable[[str], None],
+) -> list[Measurement]:  # fmt: skip
+    """Files on this machine: on one thread side by side, on several one after the other, as their threads spin."""
+    say(f"timing {', '.join(path.name for path in paths)} on {threads} thread{'s' if threads > 1 else ''}")
+    plan = Plan(runs=runs, patience_s=PATIENCE_S)
+    if threads == 1:
+        return timer.measure(paths, runtime=runtime, device=where, input_shape=shapes, plan=plan)
+    device = where.removesuffix(", one thread")
+    return [
+        timer.measure([path], runtime=runtime, device=device, input_shape=[shape], plan=plan, threads=threads)[0]
+        for path, shape in zip(paths, shapes, strict=True)
+    ]
 
 
 def _predicted(path: Path, profile: HardwareProfile, *, layers: bool) -> Measurement:

@@ -6,6 +6,7 @@ A `NasError` is one line on stderr and exit status 2; an interrupted command say
 import functools
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -105,11 +106,14 @@ def search(
     budget: Annotated[
         str | None, _flag("budget", "Stop after so long, all included: 30m, 4h (4m without --trials).")
     ] = None,
-    search_share: Annotated[float | None, _flag("search_share", "Share of the budget for the search itself.")] = None,
     stop_when_flat: Annotated[
         int | None, typer.Option(help="End early when so many more candidates would gain less than 1 % of hypervolume.")
     ] = None,
-    sampler: Annotated[str | None, _flag("sampler", "tpe, nsga2 or random.")] = None,
+    search_share: Annotated[float | None, _flag("search_share", "Share of the budget for the search itself.")] = None,
+    sampler: Annotated[str | None, _flag("sampler", "screened, tpe, nsga2 or random.")] = None,
+    warm_start: Annotated[
+        list[Path] | None, typer.Option(help="Earlier run on the same space and data to learn from; repeat.")
+    ] = None,
     compressors: Annotated[
         str | None, _flag("compressors", "What may be done to a net: prune_structured, quantize, low_rank, ...")
     ] = None,
@@ -130,8 +134,8 @@ def search(
     rungs: Annotated[str | None, _flag("rungs", "Shares of the epochs after which a candidate may stop.")] = None,
     final_epochs: Annotated[int | None, _flag("final_epochs", "Further passes for the front's members.")] = None,
     verify: Annotated[int | None, _flag("verify", "How many members are trained in full.")] = None,
-    seed: Annotated[int | None, _flag("seed", "Of everything random.")] = None,
     verify_seeds: Annotated[int | None, _flag("verify_seeds", "How often each of them is trained.")] = None,
+    seed: Annotated[int | None, _flag("seed", "Of everything random.")] = None,
     threads: Annotated[int | None, _flag("threads", "CPU threads for training; 0 is all cores.")] = None,
     device: Annotated[str | None, _flag("device", "Where to train: auto, cpu or cuda.")] = None,
     storage: Annotated[str | None, typer.Option(help="URL of an Optuna storage; a file in the run by default.")] = None,
@@ -247,7 +251,10 @@ def measure(
     model: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx", help="The file, or several to compare.")],
     target: Annotated[str, typer.Option(help="Device; see `nas targets`.")] = "cpu",
     measured_runs: Annotated[int, typer.Option("--runs", help="Timed runs on this machine.", min=2)] = 300,
-    threads: Annotated[int, typer.Option(help="Threads of the runtime.", min=1)] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the runtime besides one; all cores if left out.", min=1)
+    ] = None,
+    pin: Annotated[str | None, typer.Option(help="Cores of this machine to use, commas between: 1 or 2,3.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show each layer's time too.")] = False,
     energy: Annotated[bool, typer.Option("--energy", help="Measure energy too, on a board that can.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands for a board; run none.")] = False,
@@ -261,9 +268,11 @@ def measure(
         for command in commands(model, target=target, layers=layers, energy=energy):
             console.print(command, soft_wrap=True, markup=False)
         return
+    cores = _cores(pin) if pin else ()
     found = compare(
-        model, target=target, runs=measured_runs, threads=threads, layers=layers, energy=energy, say=terminal.say
-    )
+        model, target=target, runs=measured_runs, threads=sorted({1, threads or len(cores) or _usable_cores()}),
+        layers=layers, energy=energy, pin=cores, say=terminal.say,
+    )  # fmt: skip
     if not terminal.show_measurements(console, dict(zip(map(str, model), found, strict=True))):
         raise typer.Exit(2)
 
@@ -451,6 +460,17 @@ def _numbers(words: str, example: str) -> tuple[float, ...]:
         return tuple(float(word) for word in words.split(","))
     except ValueError:
         raise ConfigError(f"need numbers with commas between, but got {words!r}; try {example}") from None
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cores(words: str) -> tuple[int, ...]:
+    if not all(word.isascii() and word.isdigit() for word in words.split(",")):
+        raise ConfigError(f"--pin must be numbers of cores with commas between, but got {words!r}; try 1")
+    return tuple(int(word) for word in words.split(","))
 
 
 def _pairs(words: list[str]) -> dict[str, str]:

@@ -35,6 +35,9 @@ BF16_GAIN = 1.1
 THREADS_GAIN = 1.15
 """How much faster all threads must be than one before they are used."""
 
+HOPELESS = 3.0
+"""How much slower all threads must be in their first step for no second one to be tried."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
@@ -153,20 +156,24 @@ def _wall_seconds(
 ) -> tuple[float, float]:
     """Mean seconds of a training step on the wall with each number of threads, taken by turns.
 
-    The batch of `shape` is cut down where `step_seconds`, of a probe's step, says that it would take long.
+    The batch of `shape` is cut down where `step_seconds`, of a probe's step, says that it would take long. Where many
+    threads are hopeless in the first turn, which warms up, its figures stand: on a busy machine each turn can take ten
+    seconds.
     """
     batch = max(_PROBE_BATCH, min(shape[0], int(_PROBE_BATCH * _SLOW_SECONDS / step_seconds)))
-    sums = [0.0, 0.0]
-    twin, turns = copy.deepcopy(net).train(), 0
+    twin, turns = copy.deepcopy(net).train(), []
     with placed(twin, form):
         end = time.perf_counter() + _PROBE_SECONDS / 2
-        while turns < 2 or time.perf_counter() < end:
-            for i, count in enumerate(counts):
+        while len(turns) < 2 or time.perf_counter() < end:
+            seconds = []
+            for count in counts:
                 torch.set_num_threads(count)
-                seconds = _timed_step(twin, (batch, *shape[1:]), form, clock=time.perf_counter)
-                sums[i] += seconds if turns else 0.0  # the first turn warms up
-            turns += 1
-    return sums[0] / (turns - 1), sums[1] / (turns - 1)
+                seconds.append(_timed_step(twin, (batch, *shape[1:]), form, clock=time.perf_counter))
+            turns.append(seconds)
+            if turns[0][1] > HOPELESS * turns[0][0]:
+                return turns[0][0], turns[0][1]
+    one, many = (sum(times) / (len(turns) - 1) for times in zip(*turns[1:], strict=True))
+    return one, many
 
 
 def _timed_step(

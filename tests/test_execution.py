@@ -79,6 +79,26 @@ def test_threads_are_timed_by_turns_on_the_wall() -> None:
     assert all(0 < s < 10 for s in seconds)
 
 
+@pytest.mark.parametrize(("many_s", "steps", "wanted"), [(3.1, 2, (1.0, 3.1)), (2.9, 4, (1.0, 2.9))])
+def test_hopeless_threads_are_given_up_after_one_turn(
+    monkeypatch: pytest.MonkeyPatch, many_s: float, steps: int, wanted: tuple[float, float]
+) -> None:
+    made: list[int] = []
+
+    def step(*_: object, **__: object) -> float:
+        made.append(torch.get_num_threads())
+        return many_s if made[-1] == 2 else 1.0
+
+    monkeypatch.setattr(execution, "_timed_step", step)
+    monkeypatch.setattr(execution, "_PROBE_SECONDS", 0.0)
+    before = torch.get_num_threads()
+    try:
+        assert execution._wall_seconds(net(), Execution(), (1, 2), (16, 1, 32, 32), 0.01) == wanted
+    finally:
+        torch.set_num_threads(before)
+    assert made == [1, 2] * (steps // 2)
+
+
 def test_unknown_device() -> None:
     with pytest.raises(ConfigError, match="device must be auto, cpu or cuda, but got 'tpu'"):
         choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="tpu")
