@@ -5,7 +5,7 @@ generator alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,17 @@ class History:
         codes: [n, g].
         values: [n, m], more is better; NaN where unknown.
         done: [n], whether the values are those of a finished, feasible trial.
-        broken: [n], whether it finished without being feasible. Neither means that it is still running.
+        broken: [n], whether it finished without being feasible.
+        looks: [n, m] values at a first look, more is better; NaN without one.
+        stopped: [n], whether that look was all. None of the three means that it is still running.
     """
 
     codes: Codes
     values: Floats
     done: Mask
     broken: Mask
+    looks: Floats
+    stopped: Mask
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -65,10 +69,11 @@ class History:
         running, and of the rest half the newest, half spread over all."""
         done, broken = np.flatnonzero(self.done), np.flatnonzero(self.broken)
         worst = done[self.values[done].argmin(axis=0)]
-        running = np.flatnonzero(~self.done & ~self.broken)
+        running = np.flatnonzero(~(self.done | self.broken | self.stopped))
         parts = (self.archive(), worst, running, _some(done, MOST_EXAMPLES), _some(broken, MOST_EXAMPLES // 2))
-        rows = np.unique(np.concatenate(parts))
-        return History(codes=self.codes[rows], values=self.values[rows], done=self.done[rows], broken=self.broken[rows])
+        stopped = _some(np.flatnonzero(self.stopped), MOST_EXAMPLES)
+        rows = np.unique(np.concatenate([*parts, stopped]))
+        return History(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def _some(rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
@@ -270,4 +275,6 @@ class Screen:
             cheap=cheap, genes=genes, described=described, values=np.concatenate([h.values[rows], values]),
             done=np.concatenate([h.done[rows], none]), broken=np.concatenate([h.broken[rows], none]),
             elsewhere=np.concatenate([np.zeros(int(rows.sum()), dtype=bool), ~none]),
+            looks=np.concatenate([h.looks[rows], np.full(values.shape, np.nan)]),
+            stopped=np.concatenate([h.stopped[rows], none]),
         )  # fmt: skip

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nas.pareto import non_dominated, spread
 from nas.samplers._gain import free_boxes, gains
 from nas.samplers._guess import Guess, learn
+from nas.samplers._looks import Looks, stretched
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -39,7 +40,9 @@ class Examples:
         done: [n], whether `values` holds.
         broken: [n], whether it turned out infeasible.
         elsewhere: [n], whether it was evaluated in another search: what its values tell is learned, but it is on no
-            front. None of the three means that it is still running.
+            front.
+        looks: [n, m] values at a first look, NaN without one.
+        stopped: [n], whether that look was all. None of the four means that it is still running.
     """
 
     cheap: Floats
@@ -49,6 +52,8 @@ class Examples:
     done: Mask
     broken: Mask
     elsewhere: Mask
+    looks: Floats
+    stopped: Mask
 
 
 class Worth:
@@ -63,11 +68,13 @@ class Worth:
         self._scale_known = _scales(e.cheap[rows][:, self._known], logarithmic=True)
         self._scale_described = _scales(e.described[rows], logarithmic=False)
         x = self._inputs(e.cheap, e.genes, e.described)
+        self._looks = Looks(x, e.looks[:, self._unknown])
+        x = np.concatenate([x, self._looks.seen], axis=1)
         self._guessers = [self._guesser(x, int(j)) for j in self._unknown]
         self._chance: Callable[[Floats], Guess] | None = None
         if e.broken.any():
-            told = e.done | e.broken
-            self._chance = learn(x[told], e.done[told].astype(np.float64))
+            told = e.done | e.broken | e.stopped
+            self._chance = learn(x[told], (~e.broken[told]).astype(np.float64))
         self._set_front(x)
 
     def __call__(self, cheap: Floats, genes: Floats, described: Floats, *, doubt: Floats) -> Floats:
@@ -76,6 +83,7 @@ class Worth:
         `doubt` [k, m] holds standard deviations of the logarithm of known objectives.
         """
         x = self._inputs(cheap, genes, described)
+        x = np.concatenate([x, self._looks(x)], axis=1)
         draws = self._draws(cheap, x, doubt)
         gain = gains((draws - self._reference) / self._scale, self._boxes).mean(axis=0)
         if self._chance is not None:
@@ -94,7 +102,7 @@ class Worth:
         e, m = self._examples, self._objectives
         values = e.values[e.done]
         points = values
-        running = ~e.done & ~e.broken & ~e.elsewhere
+        running = ~(e.done | e.broken | e.elsewhere | e.stopped)
         if running.any():
             points = np.concatenate([points, self._means(e.cheap[running], x[running])])
         low, high = values.min(axis=0), values.max(axis=0)
@@ -131,18 +139,13 @@ class Worth:
 
 
 def _stretched(x: Floats, values: Floats) -> Callable[[Floats], Callable[[float], Floats]]:
-    """A guesser of values on a logarithmic scale that stretches the good end, where the front is decided.
-
-    What is guessed is -log(top - value); the top lies as far above the best value as that above the median. So a few
-    failures do not drown the rest, as with the logarithm of an error.
+    """A guesser of values by how they lie on a logarithmic scale that stretches the good end.
 
     Returns:
         Features to a function that gives the value at so many standard deviations above the mean.
     """
-    best = float(values.max())
-    room = max(best - float(np.median(values)), 0.1 * (best - float(values.min())), 1e-9 * max(1.0, abs(best)))
-    top = best + room
-    guess = learn(x, -np.log(top - values))
+    stretch, top = stretched(values)
+    guess = learn(x, stretch)
 
     def at(asked: Floats) -> Callable[[float], Floats]:
         found = guess(asked)

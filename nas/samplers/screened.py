@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers._base import NOTHING, Known, Picks
 from nas.samplers._genes import Codes, Genes
+from nas.samplers._looks import LOOK, LOOK_ONLY
 from nas.samplers._screen import History, Knowledge, Screen
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
 
     A trial whose constraints (`trial.set_constraint`) are not all 0 or less is infeasible: it is not repeated, what it
     says of feasibility is learned, and its objective values are ignored. A failed trial counts as infeasible.
+
+    A search that looks at candidates first, by a short training, may say so in user attributes of a trial: `look`, the
+    objective values that the look gave (None where it gave none), and `look_only`, True where the look was all. Looks
+    are learned for what they tell of final values, and what was only looked at counts as neither good nor bad.
 
     Args:
         seed: of all randomness; None draws one.
@@ -141,16 +146,20 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
             if codes is None or old.state == TrialState.WAITING:
                 continue
             feasible = all(v <= 0 for v in old.constraints.values())
+            stopped = old.state == TrialState.COMPLETE and feasible and bool(old.user_attrs.get(LOOK_ONLY))
+            look = signs * np.array(old.user_attrs.get(LOOK, [None] * len(signs)), dtype=np.float64)
             values = np.full(len(signs), np.nan)
-            if old.state == TrialState.COMPLETE and feasible:
+            if old.state == TrialState.COMPLETE and feasible and not stopped:
                 values = signs * np.array(old.values, dtype=np.float64)
             done = bool(np.isfinite(values).all())
-            rows.append((codes, values, done, not done and old.state != TrialState.RUNNING))
+            rows.append((codes, values, done, not (done or stopped or old.state == TrialState.RUNNING), look, stopped))
         return History(
             codes=np.array([r[0] for r in rows], dtype=np.int64).reshape(len(rows), len(genes.names)),
             values=np.array([r[1] for r in rows], dtype=np.float64).reshape(len(rows), len(signs)),
             done=np.array([r[2] for r in rows], dtype=bool),
             broken=np.array([r[3] for r in rows], dtype=bool),
+            looks=np.array([r[4] for r in rows], dtype=np.float64).reshape(len(rows), len(signs)),
+            stopped=np.array([r[5] for r in rows], dtype=bool),
         )
 
     def _told_before(self, study: Study, genes: Genes) -> tuple[Codes, npt.NDArray[np.float64]] | None:

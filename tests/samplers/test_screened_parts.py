@@ -1,16 +1,22 @@
 """The parts of the screened sampler against closed forms and slow twins."""
 
+from typing import Any
+
 import numpy as np
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import create_trial
 
 from nas.pareto import hypervolume
 from nas.samplers._gain import free_boxes, gains
 from nas.samplers._genes import LEVELS, Genes
 from nas.samplers._guess import learn
 from nas.samplers._looks import Looks
+from nas.samplers._worth import Examples, Worth
+from nas.samplers.screened import ScreenedSampler
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,3 +140,41 @@ def test_looks_tell_of_candidates_that_nobody_looked_at() -> None:
     assert np.corrcoef(found.seen[:, 0], truth)[0, 1] > 0.98
     np.testing.assert_allclose(found(x[60:]), found.seen[60:])
     assert Looks(x[:4], looks[:4])(x).shape == (90, 0)  # too few to learn from
+
+
+def rightness(seed: int, *, looked: bool) -> float:
+    """Correlation of the worth of 300 candidates with what they would gain; 8 of 60 others were evaluated."""
+    rng = np.random.default_rng(seed)
+    genes, new = rng.random((60, 5)), rng.random((300, 5))
+    truth, new_truth = (np.stack([np.sin(3 * g[:, 0]) + g[:, 1] * g[:, 2], -g[:, 3]], axis=1) for g in (genes, new))
+    done, nobody, nothing = np.arange(60) < 8, np.zeros(60, dtype=bool), np.full((60, 2), np.nan)
+    examples = Examples(
+        cheap=truth * [np.nan, 1.0], genes=genes, described=np.empty((60, 0)),
+        values=np.where(done[:, None], truth, np.nan), done=done, broken=nobody, elsewhere=nobody,
+        looks=(10 * truth + 500) * [1.0, np.nan] if looked else nothing, stopped=~done,
+    )  # fmt: skip
+    worth = Worth(examples)(new_truth * [np.nan, 1.0], new, np.empty((300, 0)), doubt=np.zeros((300, 2)))
+    low = truth[done].min(axis=0) - 0.1 * np.ptp(truth[done], axis=0)
+    return float(np.corrcoef(worth, gains(new_truth, free_boxes(truth[done], low)))[0, 1])
+
+
+def test_looks_sharpen_the_worth_of_candidates_and_are_on_no_front() -> None:
+    with_looks, without = (np.mean([rightness(seed, looked=looked) for seed in range(4)]) for looked in (True, False))
+    assert with_looks > without + 0.2
+
+
+def test_a_trial_says_whether_it_was_only_looked_at() -> None:
+    space: dict[str, BaseDistribution] = {"a": IntDistribution(0, 9), "b": IntDistribution(0, 9)}
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for i in range(4):
+        attributes: dict[str, Any] = {} if i == 0 else {"look": [float(i), None], "look_only": i > 1}
+        study.add_trial(
+            create_trial(params={"a": i, "b": i}, distributions=space, values=[1.0, 2.0], user_attrs=attributes)
+        )
+    sampler = ScreenedSampler(seed=0, space=space)
+    history = sampler._history(study, study.ask()._get_latest_trial(), Genes(space))
+    assert history.done.tolist() == [True, True, False, False]
+    assert history.stopped.tolist() == [False, False, True, True]
+    assert not history.broken.any()
+    np.testing.assert_array_equal(history.looks[:, 0], [np.nan, 1.0, 2.0, 3.0])
+    assert np.isnan(history.values[2:]).all()
