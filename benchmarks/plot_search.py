@@ -28,7 +28,7 @@ COLOURS = {
 OTHER = "#1b2430"
 INK, GRID = "#1b2430", "#e1e5ea"
 FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,sans-serif'
-WIDTH, HEIGHT, LEFT, TOP, GAP, BOTTOM = 330, 300, 62, 40, 26, 96
+WIDTH, HEIGHT, LEFT, TOP, GAP, BOTTOM = 320, 300, 62, 40, 50, 96
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 EVALUATIONS = (10, 20, 50, 100, 200, 300, 500, 1000)
 FIRST = 10
@@ -125,10 +125,10 @@ def _line(name: str, curves: Floats, x: Any, y: Any) -> list[str]:
 
 
 def _steps(at: Floats) -> list[int]:
-    """Indices a pixel or more apart, with the first and the last: what the eye can tell apart."""
+    """Indices two pixels or more apart, with the first and the last: what the eye can tell apart."""
     kept = [0]
     for i in range(1, len(at)):
-        if at[i] - at[kept[-1]] >= 1:
+        if at[i] - at[kept[-1]] >= 2:
             kept.append(i)
     return kept if kept[-1] == len(at) - 1 else [*kept, len(at) - 1]
 
