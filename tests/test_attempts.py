@@ -4,19 +4,32 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
 from nas.attempts import GAVE_UP, MAX_DEATHS, attempt
+from nas.config import make_config
 from nas.records import RunFolder
 from tests.fake_runs import a_run
+from tests.test_search import FACES, TINY
 from tests.test_study import a_study
-from tests.tiny_search import trials_of
+from tests.tiny_search import make_quick, trials_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ATTEMPT = "from nas.attempts import attempt"
+SEARCH = """
+import pytest
+from importlib import import_module
+from nas.config import make_config
+from nas.pipeline import Evaluator
+from nas.search import search
+from tests.test_search import FACES, TINY
+from tests.tiny_search import make_quick
+"""
 STUDY = "from contextlib import ExitStack\nfrom tests.test_study import a_study"
 
 
@@ -90,9 +103,33 @@ def test_a_trial_whose_picks_kill_the_process_is_failed_and_the_next_one_asked(t
 
 def test_a_trial_that_was_picked_is_handed_out_with_its_deaths(tmp_path: Path) -> None:
     study = a_study(tmp_path)
-    die(study.folder, STUDY, "a_study(runs).ask(ExitStack())\nos._exit(9)", status=9, times=MAX_DEATHS)
+    die(study.folder, STUDY, "held = ExitStack()\na_study(runs).ask(held)\nos._exit(9)", status=9, times=MAX_DEATHS)
     with ExitStack() as held:
         ask = a_study(tmp_path).ask(held)
         assert (ask.number, ask.attempt.deaths, ask.attempt.is_hopeless) == (0, MAX_DEATHS, True)
         assert set(ask.picked) == {"width", "operation"}
     assert not list((study.folder.path / "locks").glob("*.deaths"))
+
+
+def test_a_candidate_that_kills_the_process_is_failed_after_three_and_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "synthetic-plain-jetson")
+    code = """
+make_quick(pytest.MonkeyPatch())
+import_module("nas.search").load_data = lambda *_, **__: FACES
+Evaluator.evaluate = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+search(make_config(**(TINY | {"runs": runs, "trials": 2})))
+"""
+    die(folder, SEARCH, code, status=-signal.SIGKILL, times=MAX_DEATHS)
+    assert folder.records() == []
+    make_quick(monkeypatch)
+    module: Any = import_module("nas.search")
+    monkeypatch.setattr(module, "load_data", lambda *_, **__: FACES)
+    monkeypatch.setattr(module, "write_report", lambda folders, path: path.write_text("<html>"))
+    module.search(make_config(**(TINY | {"runs": tmp_path, "trials": 2})))
+    first, second = folder.records()
+    assert (first.trial, first.status, first.reason) == (0, "failed", GAVE_UP)
+    assert (second.trial, second.status) == (1, "complete")
+    assert [t.state for t in trials_of(folder)][:2] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert not list((folder.path / "locks").glob("*.deaths"))

@@ -382,6 +382,42 @@ def test_a_budget_in_seconds_ends_the_search_and_the_same_budget_is_not_spent_tw
     assert_whole(folder)
 
 
+def test_a_flat_search_ends_early_for_whoever_asks_so_and_says_why(
+    go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.ending.is_flat", lambda curve, more: len(curve) >= 2 and more == 5)
+    folder = go(trials=9, stop_when_flat=5)
+    assert len(searched(folder)) == 2
+    end = json.loads((folder.path / "ended.json").read_text())
+    assert (end["why"], end["candidates"], end["horizon"]) == ("flat", 2, 5)
+    go(trials=9, stop_when_flat=5)
+    assert len(searched(folder)) == 2, "it was flat, and is"
+    go(trials=3)
+    assert len(searched(folder)) == 3, "without the flag it goes on"
+    assert json.loads((folder.path / "ended.json").read_text())["why"] == "trials"
+    assert_whole(folder)
+
+
+def test_members_are_trained_with_several_seeds_from_weights_of_their_own(
+    go: Callable[..., RunFolder], trainings: list[Training]
+) -> None:
+    states: list[Status] = []
+    folder = go(trials=2, verify=1, verify_seeds=2, watch=states.append)
+    first, again = verified(folder)
+    assert (first.seed, again.seed, first.key) == (0, 1, again.key)
+    assert (again.epochs, again.model) == (first.epochs, f"models/{first.key}-verified-1.onnx")
+    assert first.sha256 != again.sha256
+    for record in (first, again):
+        assert hashlib.sha256((folder.path / record.model).read_bytes()).hexdigest() == record.sha256
+    *_, on, anew = trainings
+    assert (on.epochs, anew.epochs) == (1.0, 1.5), "a further seed learns for as long in all"
+    assert on.seed != anew.seed
+    weights = [name for name, tensor in on.before.items() if tensor.is_floating_point() and tensor.ndim > 1]
+    assert not any(torch.equal(on.before[name], anew.before[name]) for name in weights)
+    assert [row["model"] for row in rows(folder)] == [first.model]
+    assert (states[-1].done, states[-1].total) == (2, 2)
+
+
 def test_threads_are_as_before_the_search(go: Callable[..., RunFolder]) -> None:
     before = torch.get_num_threads()
     go(trials=1)

@@ -1,0 +1,98 @@
+"""Why a search ended: decided once for all processes, kept, and said."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from nas.allowance import Allowance
+from nas.config import make_config
+from nas.ending import End, ending_lines, ends_flat, read_end, write_end
+from nas.front import hypervolume_curve
+from nas.pace import keep_forecast
+from nas.records import Record, RunFolder
+from tests.fake_runs import a_run, some_record
+from tests.test_pace import MOMENT
+
+BOTH = ("accuracy", "latency")
+
+
+def flat_run(n: int = 60) -> list[Record]:
+    """Ten steps, each half as high as the one before, and nothing better afterwards."""
+    steps = [0.5 + 0.1 * (1 - 0.5**i) for i in range(10)]
+    return [some_record(i, steps[i], 2.0) if i < 10 else some_record(i, 0.3, 2.5) for i in range(n)]
+
+
+def hopeless(n: int = 60) -> list[Record]:
+    return [some_record(i, None, 9.0, status="infeasible", violations={"max_latency": 1.0}) for i in range(n)]
+
+
+def allowance(folder: RunFolder, **fields: object) -> Allowance:
+    """Of a process that has worked for 100 s."""
+    return Allowance(make_config(**fields), folder, started=time.time() - 100)
+
+
+def test_it_is_decided_once_and_what_comes_later_changes_nothing(tmp_path: Path) -> None:
+    folder, records = a_run(tmp_path, records=[]), flat_run()
+    assert not ends_flat(folder, records[:10], BOTH, 10)
+    assert read_end(folder) is None
+    assert ends_flat(folder, records, BOTH, 10)
+    kept = (folder.path / "ended.json").read_text()
+    better = [*records, some_record(99, 0.99, 0.1)]
+    assert ends_flat(folder, better, BOTH, 10), "another worker was still at it, and found something"
+    assert (folder.path / "ended.json").read_text() == kept
+    assert not ends_flat(folder, better, BOTH, 40), "whoever asks for more, or for nothing, goes on"
+
+
+def test_a_run_without_anything_feasible_is_never_flat(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[])
+    assert not ends_flat(folder, hopeless(300), BOTH, 5)
+    assert set(hypervolume_curve(hopeless(30), BOTH)) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"trials": 60}, "trials"),
+        ({"trials": 61}, None),
+        ({"trials": 500, "stop_when_flat": 10}, "flat"),
+        ({"trials": 60, "stop_when_flat": 10}, "trials"),
+        ({"trials": 60, "budget": 99.0}, "budget"),
+        ({"trials": 500, "budget": 1000.0}, None),
+    ],
+)
+def test_the_limit_that_is_reached_is_why(tmp_path: Path, fields: dict[str, object], why: str | None) -> None:
+    folder = a_run(tmp_path, records=flat_run(), max_latency=None)
+    assert allowance(folder, **fields).over() == why
+    if why is not None:
+        allowance(folder, **fields).note_end(why)  # type: ignore[arg-type]
+        end = read_end(folder)
+        assert end is not None
+        assert (end.why, end.candidates) == (why, 60)
+        assert str(end).startswith("the search ended after 60 candidates: ")
+        assert (end.horizon, "another 10 candidates would add" in str(end)) == (
+            (10, True) if why == "flat" else (None, False)
+        )
+
+
+def test_the_same_end_again_changes_nothing_and_another_one_does(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[])
+    write_end(folder, End(why="trials", candidates=20))
+    write_end(folder, End(why="trials", candidates=20))
+    assert read_end(folder) == End(why="trials", candidates=20)
+    write_end(folder, End(why="budget", candidates=30))
+    assert read_end(folder) == End(why="budget", candidates=30)
+
+
+def test_what_is_known_is_said(tmp_path: Path) -> None:
+    folder, records = a_run(tmp_path, records=[], max_latency=None), flat_run(50)
+    assert ending_lines(folder, []) == []
+    folder.write("clocks/a.json", json.dumps([MOMENT, MOMENT + 49 * 60 - 1]))
+    write_end(folder, End(why="trials", candidates=40))
+    keep_forecast(folder, "pilot", {"words": "a first net takes 0:10 to 0:40"})
+    ended, rate, ahead, forecast = ending_lines(folder, records)
+    assert ended == "the search ended after 40 candidates: all candidates asked for are done; 10 more came since"
+    assert rate.startswith("pace: 61.2 candidates an hour (61.2 to 61.2), 100% feasible")
+    assert ahead.startswith("the next hour, by the run's own curve: another 61 candidates would add ")
+    assert forecast == ("forecast before it began: a first net takes 0:10 to 0:40; it came to 50 candidates in 48:59")
