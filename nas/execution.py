@@ -161,7 +161,8 @@ def _wall_seconds(
     seconds.
     """
     batch = max(_PROBE_BATCH, min(shape[0], int(_PROBE_BATCH * _SLOW_SECONDS / step_seconds)))
-    twin, turns = copy.deepcopy(net).train(), []
+    twin = copy.deepcopy(net).train()
+    turns: list[list[float]] = []
     with placed(twin, form):
         end = time.perf_counter() + _PROBE_SECONDS / 2
         while len(turns) < 2 or time.perf_counter() < end:

@@ -180,10 +180,13 @@ class Evaluator:
         """
         clock = clock or Clock()
         twin = self.compression.float_twin(candidate)
+        with clock("build"):
+            torch.manual_seed(0)
+            net = self.trainer.shaped(candidate).eval()
         with ExitStack() as held:
-            files = [held.enter_context(self._untrained(candidate, clock))]
+            files = [held.enter_context(self._untrained(candidate, net, clock))]
             if twin is not None and not self._is_out(*files[0], clock):
-                files.append(held.enter_context(self._untrained(twin, clock)))
+                files.append(held.enter_context(self._untrained(twin, net, clock)))
             with clock("measure"):
                 latencies = self.stopwatch.drafts(
                     [file.path for file, _ in files], [counted for _, counted in files], key=candidate.key,
@@ -205,11 +208,10 @@ class Evaluator:
             return self.stopwatch.is_surely_above(file.path, counted, self.config.max_latency)
 
     @contextmanager
-    def _untrained(self, candidate: Candidate, clock: Clock) -> Iterator[tuple[ExportedFile, Costs]]:
-        """The candidate's file with fresh weights, and what it costs; the file is gone afterwards."""
+    def _untrained(self, candidate: Candidate, net: nn.Module, clock: Clock) -> Iterator[tuple[ExportedFile, Costs]]:
+        """The file of a candidate's net with fresh weights, and what it costs; the file is gone afterwards."""
         with clock("build"):
-            torch.manual_seed(0)
-            graph = self.trainer.graph(candidate, self.trainer.shaped(candidate).eval(), images=DRAFT_IMAGES)
+            graph = self.trainer.graph(candidate, net, images=DRAFT_IMAGES, shapes_only=True)
         path = self.folder.path / "models" / f".draft-{candidate.key}-{os.getpid()}.onnx"
         try:
             with clock("export"):

@@ -21,7 +21,7 @@ FULL_RUNS = 400
 """Timed runs of a file that was trained in full, at most."""
 LEAST_RUNS = 200
 """Of a file that was trained in full, however long they take."""
-QUICK_S = 1.2
+QUICK_S = 1.0
 """Seconds that timing a draft and its twin may take."""
 SEARCHED_S = 2.0
 """Seconds that timing a finished file may take during the search."""

@@ -29,7 +29,7 @@ from nas.train import Execution, choose_execution, predict, recipe_for, train
 from search_spaces._base import SearchSpace
 
 CALIBRATION_IMAGES = 256
-DRAFT_IMAGES = 32
+DRAFT_IMAGES = 8
 """Calibrate an untrained file, whose accuracy nobody reads."""
 PROBE_STEPS = 3
 """Training steps by which the time of an epoch is estimated."""
@@ -290,9 +290,12 @@ class Trainer:
             seed=self.seed(candidate, -2), learned_steps=self.config.qat_steps == "learned",
         )  # fmt: skip
 
-    def graph(self, candidate: Candidate, net: nn.Module, *, images: int) -> fx.GraphModule:
-        """The folded and compressed graph of a net, calibrated on so many training images."""
-        return self.compression.graph(net, self.context(candidate, images))
+    def graph(self, candidate: Candidate, net: nn.Module, *, images: int, shapes_only: bool = False) -> fx.GraphModule:
+        """The folded and compressed graph of a net, calibrated on so many training images.
+
+        With `shapes_only` the net's weights are fresh, and all that counts is how large and how fast its file is.
+        """
+        return self.compression.graph(net, replace(self.context(candidate, images), shapes_only=shapes_only))
 
     @property
     def threads(self) -> int:

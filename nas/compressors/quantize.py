@@ -158,6 +158,7 @@ def _is_logits(node: fx.Node) -> bool:
 def _grids(graph: fx.GraphModule, tensors: list[fx.Node], context: Context) -> dict[fx.Node, FakeQuant]:
     """One grid for each tensor, calibrated; tensors that must share one have equal grids of one group."""
     signed, method = context.profile.activation_signed, str(context.candidate.settings.get(CALIBRATION, CLOSEST))
+    method = "minmax" if context.shapes_only else method  # the quickest: no grid changes what a file weighs or takes
     ranges = watch(graph, tensors, context.images)
     groups = _groups(graph, ranges, signed=signed)
     for members in groups:
