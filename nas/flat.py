@@ -98,7 +98,9 @@ def outlook(curve: Sequence[float], candidates: int) -> Outlook | None:
 def is_flat(curve: Sequence[float], candidates: int) -> bool:
     """Whether so many further candidates would hardly gain anything: less than `FLAT`, at the upper end.
 
-    Never before as many candidates have come since the first feasible one, and never without a feasible one.
+    That must have been so half as many candidates ago, too: who asks after each one stops at the luckiest moment, and
+    an interval that holds at any one moment does not hold at that one. Never before as many candidates have come since
+    the first feasible one, and never without a feasible one.
 
     Args:
         curve: as in `outlook`.
@@ -107,8 +109,8 @@ def is_flat(curve: Sequence[float], candidates: int) -> bool:
     since = int((np.asarray(curve) > 0).sum()) - 1
     if since < candidates:
         return False
-    found = outlook(curve, candidates)
-    return found is not None and found.gain.high < FLAT
+    looks = (outlook(curve[: len(curve) - ago], candidates) for ago in (0, candidates // 2))
+    return all(found is not None and found.gain.high < FLAT for found in looks)
 
 
 def _times(at: Floats, after: int, candidates: int, rng: np.random.Generator) -> Floats:

@@ -1,0 +1,76 @@
+"""The parts on luck and on what more time would bring: in the report, on the terminal and in the live status."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from nas._report_outlook import outlook_section, seeds_section
+from nas._report_view import View
+from nas.ending import End, write_end
+from nas.records import RunFolder
+from nas.report import write_report
+from nas.search import Status
+from nas.terminal import one_line, panel, show_front
+from tests.fake_runs import a_run
+from tests.test_ending import flat_run
+from tests.test_pace import MOMENT
+from tests.test_seeds import a_front, verified
+
+
+def words(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+def shown(folder: RunFolder) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    show_front(console, folder)
+    found = console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(found, str)
+    return found
+
+
+def test_ranks_and_seeds_are_shown_with_what_is_luck(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=a_front(verified(1, 0.60, 0.64), verified(2, 0.63, 0.67), verified(3, 0.9, 0.94)))
+    told = words(seeds_section(View(folder), named=False))
+    assert "Ranks by accuracy, and how much of them is luck" in told
+    assert re.search(r"3 1 1 90\.0% 86\.1% to 92\.9% 92\.0% [0-9.]+% to [0-9.]+% 90\.0%, 94\.0%", told)
+    assert "Trials 2 and 1 differ by 3.0 points, and chance alone by up to" in told
+    assert told in words(write_report([folder], folder.path / "report.html").read_text())
+    assert "warning: the order of trials 2 and 1 is within seed noise" in shown(folder)
+
+
+def test_one_seed_each_says_that_luck_is_unknown(tmp_path: Path) -> None:
+    told = words(seeds_section(View(a_run(tmp_path)), named=True))
+    assert "--verify-seeds 3" in told
+    assert "within seed noise" not in told
+    assert seeds_section(View(a_run(tmp_path / "none", records=[])), named=False) == ""
+
+
+def test_why_it_ended_and_what_the_next_hour_would_bring(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=flat_run(50), max_latency=None)
+    folder.write("clocks/a.json", json.dumps([MOMENT, MOMENT + 3000]))
+    write_end(folder, End(why="trials", candidates=50))
+    for told in (words(outlook_section(View(folder), named=True)), shown(folder)):
+        assert "the search ended after 50 candidates: all candidates asked for are done" in told
+        assert re.search(r"the next hour, by the run.+s own curve: another \d+ candidates would add", told)
+    assert outlook_section(View(a_run(tmp_path / "none", records=[])), named=False) == ""
+
+
+def test_a_run_without_a_front_says_why_it_ended_too(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[])
+    write_end(folder, End(why="budget", candidates=0))
+    assert "the search ended after 0 candidates: its share of the budget is spent" in shown(folder)
+
+
+def test_the_live_status_has_the_forecast() -> None:
+    status = Status(
+        run="runs/x", phase="search", activity="", done=3, total=9, feasible=1.0, hypervolume=0.5, best="none yet",
+        left_s=None, forecast="60 candidates an hour",
+    )  # fmt: skip
+    assert one_line(status).endswith("best none yet; 60 candidates an hour")
+    console = Console(file=io.StringIO(), width=100)
+    console.print(panel(status))
+    assert "forecast: 60 candidates an hour" in console.file.getvalue()  # type: ignore[attr-defined]
