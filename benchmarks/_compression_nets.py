@@ -62,7 +62,7 @@ FAMILIES = {
         build=_zoo("mobilenet_v2", width=0.35, stem_stride=2, head_width=256), epochs=8,
     ),
     "darts": Family(what="DARTS V2, 5 cells of 8, stem stride 2", build=_zoo("darts_v2", cells=5, width=8), epochs=6),
-    "pib": Family(what="PIBConv cells, 5 of 8, stem stride 2", build=_zoo("pib_darts", cells=5, width=8), epochs=6),
+    "pib": Family(what="PIBConv cells, 5 of 8, stem stride 2", build=_zoo("pib_darts", cells=5, width=8), epochs=3),
 }  # fmt: skip
 
 

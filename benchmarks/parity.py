@@ -8,6 +8,8 @@ turn. It learns a little (`--epochs` of `--train-images`), is pruned, restructur
 its logits spread like those of a trained net, exported, and run over the whole selection split in ONNX Runtime and in
 torch. A candidate passes if accuracies differ by at most 0.3 points and top-1 agrees on at least 99.5 % of the images.
 Of those that do not, the images on which the two disagree are looked at: how far the first class led the second.
+Those are also trained anew on `--again` faces: a net that has learned next to nothing gives every face nearly the same
+logits, and spreading them to a trained net's magnifies differences of rounding as much (`gain`).
 ONNX Runtime computes float16 units in float32 on a CPU. What a device adds, which rounds each layer's output to
 float16, is computed in torch and told beside: it is no fault of the file and cannot fail a candidate.
 """
@@ -57,7 +59,8 @@ class Row:
     """One candidate. Accuracies and agreement are shares, 0..1; `classes` counts those that torch says at least once.
 
     `leads` are by how much the first class led the second in torch, where the two disagree; `rounded_accuracy` and
-    `rounded_agreement` compare the file with torch rounding each float16 layer's output, None without float16.
+    `rounded_agreement` compare the file with torch rounding each float16 layer's output, None without float16. `gain`
+    is the largest factor by which a logit was spread, None in rows of earlier versions.
     """
 
     index: int
@@ -74,6 +77,7 @@ class Row:
     error: str = ""
     rounded_accuracy: float | None = None
     rounded_agreement: float | None = None
+    gain: float | None = None
 
     @property
     def points(self) -> float:
@@ -118,7 +122,7 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
         compression.prune(net, slim, context)
         net = compression.shape(slim, context)
     learn(net, 0.4, 1)
-    _spread(net.eval(), context.images)
+    gain = _spread(net.eval(), context.images)
     graph = compression.graph(net, context)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
@@ -141,6 +145,7 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
         seconds=time.perf_counter() - begin,
         rounded_accuracy=None if rounded is None else float((rounded == data.val.labels).mean()),
         rounded_agreement=None if rounded is None else float((rounded == got.argmax(1)).mean()),
+        gain=gain,
     )  # fmt: skip
 
 
@@ -152,14 +157,19 @@ def _rounded(graph: torch.fx.GraphModule, candidate: Candidate, images: Images) 
     return np.concatenate([rounded_as_on_a_device(graph, candidate.bits, p).argmax(1).numpy() for p in parts])
 
 
-def _spread(net: torch.nn.Module, images: Images) -> None:
-    """Have each logit vary by `SPREAD` around 0, by the last layer: a net that always says the same proves nothing."""
+def _spread(net: torch.nn.Module, images: Images) -> float:
+    """Have each logit vary by `SPREAD` around 0, by the last layer: a net that always says the same proves nothing.
+
+    Returns:
+        The largest factor.
+    """
     with torch.no_grad():
         logits = net(torch.from_numpy(images).float())
         head = [module for module in net.modules() if isinstance(module, torch.nn.Linear)][-1]
         gain = SPREAD / logits.std(0).clamp(min=1e-6)
         head.weight.mul_(gain[:, None])
         head.bias.sub_(logits.mean(0)).mul_(gain)
+    return float(gain.max())
 
 
 def candidates(
@@ -202,6 +212,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=1.0, help="of `--train-images` images")
     parser.add_argument("--train-images", type=int, default=600)
+    parser.add_argument("--again", type=int, default=4800, help="faces on which what failed is trained anew; 0: none")
     parser.add_argument("--compressors", default=COMPRESSORS)
     parser.add_argument("--max-macs", type=float, default=math.inf, help="draw smaller nets only, to save time")
     parser.add_argument("--seed", type=int, default=0)
@@ -209,28 +220,64 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    data = _shortened(load_data(args.dataset, args.data), args.train_images)
+    whole = load_data(args.dataset, args.data)
+    data = _shortened(whole, args.train_images)
     known = {row.index: row for row in _cached(args.cache)}
     words = tuple(args.compressors.split(","))
     for index, space, compression, candidate in candidates(args.candidates, args.seed, words, args.max_macs):
         if index in known and known[index].key == candidate.key:
             continue
-        try:
-            row = replace(prepared(candidate, space, compression, data, args.epochs), index=index)
-        except CandidateError as error:
-            row = Row(
-                index=index, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
-                torch_accuracy=0, classes=0, file_accuracy=0, agreement=0, max_difference=1, leads=(), seconds=0,
-                error=" ".join(str(error).split()),
-            )  # fmt: skip
-        known[index] = row
-        with args.cache.open("a") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+        known[index] = _kept(args.cache, replace(_tried(candidate, space, compression, data, args.epochs), index=index))
         print(f"\r{len(known)} of {args.candidates}", end="", file=sys.stderr)
     rows = [known[index] for index in sorted(known) if index < args.candidates]
     _tell(rows)
+    failed = [row for row in rows if not row.passes and not row.error] if args.again else []
+    again = _once_more(failed, words, _shortened(whole, args.again), args.epochs, args.cache)
+    if again:
+        print(f"\nof those {len(failed)}, trained on {args.again:,} faces, {sum(row.passes for row in again)} pass:")
+        for old, new in zip(failed, again, strict=True):
+            print(f"  {old.index} {old.key}: {_facts(old)}; then {_facts(new)}")
     if args.json:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        args.json.write_text(
+            json.dumps({"rows": [asdict(r) for r in rows], "again": [asdict(r) for r in again]}, indent=1)
+        )
+
+
+def _tried(candidate: Candidate, space: SearchSpace, compression: Compression, data: FaceData, epochs: float) -> Row:
+    """The row of a candidate, or one with the reason why it could not be made; its index is not known yet."""
+    try:
+        return prepared(candidate, space, compression, data, epochs)
+    except CandidateError as error:
+        return Row(
+            index=-1, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
+            torch_accuracy=0, classes=0, file_accuracy=0, agreement=0, max_difference=1, leads=(), seconds=0,
+            error=" ".join(str(error).split()),
+        )  # fmt: skip
+
+
+def _once_more(failed: list[Row], words: tuple[str, ...], data: FaceData, epochs: float, cache: Path) -> list[Row]:
+    """The same candidates after a longer training, kept beside the cache."""
+    path = cache.with_suffix(f".again{len(data.train)}.jsonl")
+    known = {row.key: row for row in _cached(path)}
+    for done, row in enumerate(failed, start=1):
+        if row.key not in known:
+            candidate = Candidate.from_json(row.candidate)
+            compression = Compression(members=[load("compressor", word) for word in words], profile=target(row.target))
+            made = _tried(candidate, load("space", candidate.space), compression, data, epochs)
+            known[row.key] = _kept(path, replace(made, index=row.index))
+        print(f"\r{done} of {len(failed)} once more", end="", file=sys.stderr)
+    return [known[row.key] for row in failed]
+
+
+def _kept(path: Path, row: Row) -> Row:
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+    return row
+
+
+def _facts(row: Row) -> str:
+    gain = "" if row.gain is None else f", gain {row.gain:.0f}"
+    return f"accuracy {row.file_accuracy:.1%}, agreement {row.agreement:.2%}, {row.points:.2f} points{gain}"
 
 
 def _tell(rows: list[Row]) -> None:
