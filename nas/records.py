@@ -5,6 +5,7 @@
         environment.json  journal.log                where, and Optuna's study
         records.jsonl  rungs.jsonl                   finished candidates; accuracies on the way there
         models/  checkpoints/  locks/  clocks/       the files; weights between rungs; who works on what, how long
+        forecast.json  ended.json                    how long it was said to take; why the search ended
         pareto.csv  pareto.json  report.html         made anew from the records
 
 Several processes may share a folder. What is being worked on is held by a lock of the operating system, so a process

@@ -11,6 +11,9 @@ from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.front import COLUMNS, fallen, front, rows, search_front
 from nas.records import Record, RunFolder
+from nas.seeds import places
+
+SEED_COLUMNS = ("trial", "seeds", "failed", "mean", "low", "high", "rank_in_search", "rank_verified")
 
 
 class Run:
@@ -46,11 +49,14 @@ class Run:
 
     @property
     def records(self) -> pd.DataFrame:
-        """One row for each finished candidate, oldest first: the columns of pareto.csv, then status and reason."""
+        """One row for each finished candidate, oldest first: the columns of pareto.csv, then status, reason, seed."""
         found = self.all_records
-        more = [{"status": r.status, "reason": r.reason, "rung": r.rung, "finished": r.finished} for r in found]
+        more = [
+            {"status": r.status, "reason": r.reason, "rung": r.rung, "finished": r.finished, "seed": r.seed}
+            for r in found
+        ]
         table = [row | extra for row, extra in zip(rows(found, base=uncompressed(found)), more, strict=True)]
-        return pd.DataFrame(table, columns=[*COLUMNS, "status", "reason", "rung", "finished"])
+        return pd.DataFrame(table, columns=[*COLUMNS, "status", "reason", "rung", "finished", "seed"])
 
     @property
     def front(self) -> pd.DataFrame:
@@ -58,6 +64,19 @@ class Run:
         found = self.all_records
         table = rows(front(found, self.config.objectives), base=uncompressed(found))
         return pd.DataFrame(table, columns=list(COLUMNS))
+
+    @property
+    def seeds(self) -> pd.DataFrame:
+        """Verified members by accuracy across their trainings, best first: mean, its 95 % interval, rank before."""
+        table = [
+            {
+                "trial": p.seeds.record.trial, "seeds": len(p.seeds.accuracies), "failed": p.seeds.failed,
+                "mean": p.seeds.mean, "low": p.seeds.low, "high": p.seeds.high, "rank_in_search": p.searched,
+                "rank_verified": p.verified,
+            }
+            for p in places(self.all_records)
+        ]  # fmt: skip
+        return pd.DataFrame(table, columns=list(SEED_COLUMNS))
 
     @property
     def base(self) -> Record | None:

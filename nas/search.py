@@ -273,11 +273,11 @@ class Searcher:
             mine = next((line for line in cohort if line["key"] == candidate.key), None)
             if mine is None:
                 found = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
-                mine = {"key": candidate.key, "rung": rung, "values": [found[o] for o in self.config.objectives]}
+                mine = {"key": candidate.key, "rung": rung, "values": [found[o] for o in judged]}
                 self.folder.append_line("rungs.jsonl", json.dumps(mine))
                 attempt.progressed()
             before = itertools.takewhile(lambda line: line["key"] != candidate.key, cohort)
-            return bool(non_dominated([*(line["values"] for line in before), mine["values"]], self._maximize)[-1])
+            return bool(non_dominated([*(line["values"] for line in before), mine["values"]], directions(judged))[-1])
 
         return promote
 
@@ -289,6 +289,7 @@ class Searcher:
         """The members of the search front that stand for all of it."""
         front = search_front(self.folder.records(), self.config.objectives)
         points = values(front, self.config.objectives)
+        judged = [o for o in self.config.objectives if o != "energy"]  # which is known of finished files only
         return [front[i] for i in spread(points, self._maximize, self.config.verify)]
 
     def _same_data(self, data: FaceData) -> str:

@@ -43,3 +43,12 @@ def test_where_no_run_is_the_message_says_what_to_do(tmp_path: Path) -> None:
         load_run(runs=tmp_path)
     with pytest.raises(ConfigError, match="is no run folder"):
         load_run(tmp_path)
+
+
+def test_members_across_their_seeds_are_a_frame(tmp_path: Path) -> None:
+    found = load_run(a_run(tmp_path).path).seeds
+    assert found.trial.tolist() == [2, 5, 1, 0]
+    assert found.rank_in_search.tolist() == [2, 1, 3, 4]
+    assert found.rank_verified.tolist() == [1, 2, 3, 4]
+    assert found.low.isna().all(), "one seed each"
+    assert list(load_run(a_run(tmp_path / "none", records=[]).path).seeds.columns) == list(found.columns)

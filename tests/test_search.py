@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 
 import nas.pipeline
 from nas import registry
+from nas.attempts import attempt
 from nas.config import make_config
 from nas.data._base import FaceData
 from nas.errors import ConfigError, ExportError
@@ -34,7 +35,7 @@ from nas.targets import target
 from nas.trainer import Trainer
 from search_spaces._base import Choice, Value
 from tests.conftest import learnable_faces
-from tests.fake_runs import some_latency
+from tests.fake_runs import a_run, some_latency, some_record
 from tests.tiny_search import Killed, Training, accuracy, after, make_quick, probabilities, session, trials_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -250,6 +251,19 @@ def test_a_candidate_that_is_dominated_at_a_rung_stops_there_and_keeps_what_it_l
     assert [(line["rung"], tuple(line["values"])) for line in lines] == [
         (1, (0.5, 2.0)), (2, (0.5, 2.0)), (1, (0.4, 3.0)), (1, (0.6, 4.0)), (2, (0.6, 4.0)),
     ]  # fmt: skip
+
+
+def test_energy_of_which_a_draft_knows_nothing_has_no_say_in_promotion(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[])
+    searcher = object.__new__(Searcher)
+    searcher.config = make_config(objectives=("accuracy", "latency", "energy"))
+    searcher.folder = folder
+    asked: list[bool] = []
+    for trial, (right, ms) in enumerate([(0.5, 2.0), (0.4, 3.0), (0.6, 4.0)]):
+        draft = Draft(costs=None, size_bytes=1, latency=some_latency(ms), host=None)  # type: ignore[arg-type]
+        with attempt(folder, "trial") as made:
+            asked.append(searcher._promoter(some_record(trial, right, ms).candidate, made)(1, right, draft))
+    assert asked == [True, False, True]
 
 
 PLAIN = registry.load("space", "plain")
