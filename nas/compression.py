@@ -27,6 +27,10 @@ class Compression:
         """The genes of all members."""
         return [gene for member in self.members for gene in member.choices(stages, self.profile)]
 
+    def neutral(self, stages: tuple[str, ...]) -> dict[str, Value]:
+        """The values of the members' genes that change nothing."""
+        return {gene: v for member in self.members for gene, v in member.seeds(stages, self.profile)[0].items()}
+
     def decode(self, space: SearchSpace, picked: Mapping[str, Value]) -> Candidate:
         """The candidate of a pick over the space's and the members' genes.
 

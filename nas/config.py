@@ -66,6 +66,8 @@ class SearchConfig(BaseModel):
             with 97.5 % confidence, see `nas.flat`; None never does.
         search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
+        warm_start: folders of earlier runs on the same space and data, which teach the sampler and whose fronts are
+            asked first.
         compressors: what may be done to a net, in order; words of `nas.compressors`.
         qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
             leaves that out.
@@ -110,7 +112,8 @@ class SearchConfig(BaseModel):
     budget: Seconds | None = None
     stop_when_flat: int | None = Field(default=None, ge=5)
     search_share: float = Field(default=0.6, gt=0, le=1)
-    sampler: str = "tpe"
+    sampler: str = "screened"
+    warm_start: tuple[Path, ...] = ()
     compressors: tuple[str, ...] = ("prune_structured", "quantize")
     teacher: tuple[str, ...] = ()
     distill: str = "logits"

@@ -31,7 +31,8 @@ from nas.datasets import load_data
 from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
 from nas.errors import ConfigError
-from nas.front import search_front, values, write_front
+from nas.foresight import Foresight
+from nas.front import directions, search_front, values, write_front
 from nas.gain import NO_GAIN
 from nas.given import open_model
 from nas.latency.prediction import fingerprint
@@ -47,6 +48,7 @@ from nas.targets import device_runtime, target
 from nas.teachers import find_teachers
 from nas.timer import Timer
 from nas.verify import Verification
+from nas.warm_start import warm_start
 from nas.yardstick import memory_path
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
@@ -153,9 +155,15 @@ class Searcher:
         )  # fmt: skip
         own = self.space.choices(channel_multiple=profile.channel_multiple)
         choices: list[Choice] = [*own, *compression.choices(self.space.stages)]
+        self.warm = warm_start(self.folder, config, choices, neutral=compression.neutral(self.space.stages))
+        foresight = Foresight(
+            self.folder, config, space=self.space, compression=compression, genes=choices,
+            input_shape=data.input_shape, classes=len(data.classes), earlier=self.warm.records,
+            told=self.warm.told if self.warm.runs else None,
+        )  # fmt: skip
         self.study = Study(
-            self.folder, config, choices, load("sampler", config.sampler),
-            seeds=self._seeds(compression.members, profile),
+            self.folder, config, choices, load("sampler", config.sampler), known=foresight.known(),
+            seeds=self.warm.seeds or self._seeds(compression.members, profile),
         )  # fmt: skip
         self._classroom = Classroom(
             sources=teachers, lesson=lesson, data=data, folder=self.folder, threads=self.evaluator.trainer.threads,
@@ -199,14 +207,14 @@ class Searcher:
                 if ask is None:
                     break
                 record = self._answer(ask, held, evaluate=not over)
-                repeats += 1
+                repeats = MAX_REPEATS if ask.exhausted else repeats + 1
                 if record is not None:
                     repeats = repeats if record.trial != ask.number else 0
                     self._propose_twin(ask, record)
                     self.study.tell(ask, record)
             self._refresh()
         if repeats >= MAX_REPEATS:
-            logger.warning("the last %d proposals were all known; the space holds little else", repeats)
+            logger.warning("nothing is proposed any more but what is known; the space holds little else")
         if over is not None:
             self.allowance.note_end(over)
 
@@ -255,6 +263,8 @@ class Searcher:
                 deadline=lambda: self.allowance.over() is not None,
                 stop=self.allowance.clock(self.allowance.search_share),
             )
+        if origin := self.warm.origin(candidate.key):
+            record = replace(record, notes=(*record.notes, origin))
         self.folder.append(record)
         return record
 
@@ -279,6 +289,7 @@ class Searcher:
             before = itertools.takewhile(lambda line: line["key"] != candidate.key, cohort)
             return bool(non_dominated([*(line["values"] for line in before), mine["values"]], directions(judged))[-1])
 
+        judged = [o for o in self.config.objectives if o != "energy"]  # which is known of finished files only
         return promote
 
     @property
@@ -289,7 +300,6 @@ class Searcher:
         """The members of the search front that stand for all of it."""
         front = search_front(self.folder.records(), self.config.objectives)
         points = values(front, self.config.objectives)
-        judged = [o for o in self.config.objectives if o != "energy"]  # which is known of finished files only
         return [front[i] for i in spread(points, self._maximize, self.config.verify)]
 
     def _same_data(self, data: FaceData) -> str:

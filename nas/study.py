@@ -11,7 +11,7 @@ import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
 from nas.records import Record, RunFolder
+from nas.samplers._base import EXHAUSTED, NOTHING, Known
 from search_spaces._base import Choice, Value
 
 logger = logging.getLogger(__name__)
@@ -45,12 +46,14 @@ WORST = {"accuracy": 0.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """A trial that this process holds: its number, its picks, and how often it has ended a process."""
+    """A trial that this process holds: its number, its picks, how often it has ended a process, and whether it only
+    repeats what was asked, as the sampler has found nothing else."""
 
     number: int
     picked: dict[str, Value]
     trial: optuna.Trial
     attempt: Attempt
+    exhausted: bool = False
 
 
 class Study:
@@ -60,8 +63,9 @@ class Study:
         folder: the run.
         config: what was asked.
         choices: all genes.
-        make_sampler: seed to sampler.
+        make_sampler: seed and what is known of picks to sampler.
         seeds: picks that are asked first.
+        known: of picks, for the sampler.
 
     Raises:
         ConfigError: the storage cannot be reached, or its study has other objectives.
@@ -74,11 +78,13 @@ class Study:
         choices: Sequence[Choice],
         make_sampler: Any,
         seeds: Sequence[Mapping[str, Value]] = (),
+        known: Known = NOTHING,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self.objectives = folder, config.objectives
         self.choices = {c.name: c for c in choices}
         self.distributions = {c.name: distribution(c) for c in choices}
+        self._known = replace(known, space=self.distributions)
         directions = [MAXIMIZE if OBJECTIVES[o] else MINIMIZE for o in config.objectives]
         with folder.claim("ask", wait=True):
             self._storage = open_storage(folder.path, config.storage)
@@ -225,10 +231,11 @@ class Study:
         for index, name in enumerate(self.choices, start=1):
             self._study.sampler = self._sampler(trial.number, index)
             picked[name] = self._suggest(trial, name)
-        return Ask(number=trial.number, picked=picked, trial=trial, attempt=made)
+        exhausted = bool(self._storage.get_trial(trial._trial_id).system_attrs.get(EXHAUSTED))
+        return Ask(number=trial.number, picked=picked, trial=trial, attempt=made, exhausted=exhausted)
 
     def _sampler(self, *numbers: int) -> optuna.samplers.BaseSampler:
-        sampler: optuna.samplers.BaseSampler = self._make_sampler(seed_of(self._seed, *numbers))
+        sampler: optuna.samplers.BaseSampler = self._make_sampler(seed_of(self._seed, *numbers), self._known)
         return sampler
 
     def _suggest(self, trial: optuna.Trial, name: str) -> Value:
@@ -244,6 +251,22 @@ class Study:
                 raise TypeError(f"no way to suggest {name}")
         options = self.choices[name].options
         return got if isinstance(got, str) else min(options, key=lambda o: abs(float(o) - float(got)))
+
+
+def picks_of(folder: RunFolder) -> dict[str, dict[str, Value]]:
+    """Candidate key to the picks of the trial that first stood for it, of a run that is over or goes on.
+
+    Raises:
+        ConfigError: the run's storage cannot be opened, or holds no study of it.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    name = folder.config.run_name
+    try:
+        study = optuna.load_study(study_name=name, storage=open_storage(folder.path, folder.config.storage))
+    except KeyError:
+        raise ConfigError(f"the storage of {folder.path} must hold its study {name!r}, but has none") from None
+    trials = [t for t in study.get_trials(deepcopy=False) if "key" in t.user_attrs]
+    return {t.user_attrs["key"]: dict(t.params) for t in reversed(trials)}
 
 
 def _options(found: BaseDistribution) -> str:

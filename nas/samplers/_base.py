@@ -14,6 +14,9 @@ from optuna.distributions import BaseDistribution
 Floats = npt.NDArray[np.float64]
 Picks = Sequence[Mapping[str, Any]]
 
+EXHAUSTED = "nas:exhausted"
+"""System attribute of a trial that repeats a pick, as the sampler has found no other."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
@@ -27,6 +30,7 @@ class Known:
         features: [n, d] numbers that describe the picks beside their genes.
         allowed: [n] bool; what is not allowed is never asked.
         identity: [n] hashable names; picks of one name are one candidate and are asked once.
+        effort: share of the usual number of candidates that are looked at for each trial.
         earlier: picks that were evaluated elsewhere, and their values [k, m], NaN where nothing was learned.
     """
 
@@ -38,6 +42,7 @@ class Known:
     allowed: Callable[[Picks], npt.ArrayLike] | None = None
     identity: Callable[[Picks], Sequence[Any]] | None = None
     earlier: Callable[[], tuple[Picks, npt.ArrayLike]] | None = None
+    effort: float = 1.0
 
 
 NOTHING = Known()

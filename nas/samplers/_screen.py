@@ -143,16 +143,17 @@ class Screen:
         earlier: codes [k, g] that were evaluated elsewhere, and what their values tell [k, m], NaN where nothing.
         fixed: gene position to code, where a gene is not free.
         start: trials that spread out before anything is learned.
+        effort: share of the usual number of candidates that are looked at.
         rng: all randomness.
     """
 
     def __init__(
         self, genes: Genes, known: Knowledge, history: History, *, earlier: tuple[Codes, Floats] | None = None,
-        fixed: Mapping[int, int], start: int, rng: np.random.Generator,
+        fixed: Mapping[int, int], start: int, effort: float = 1.0, rng: np.random.Generator,
     ) -> None:  # fmt: skip
         self._genes, self._known, self._history, self._fixed = genes, known, history, fixed
         self._earlier = earlier or (history.codes[:0], history.values[:0])
-        self._start, self._rng = start, rng
+        self._start, self._rng, self._effort = start, rng, effort
         self._taken = set(self._identities(history.codes))
 
     def propose(self) -> Codes | None:
@@ -169,7 +170,7 @@ class Screen:
         if self._genes.total <= ENUMERATE:
             return self._best(pool, worth)
         best = pool.codes[np.argsort(-worth, kind="stable")[:PARENTS]]
-        young = self._new(self._offspring(best, GRANDCHILDREN))
+        young = self._new(self._offspring(best, self._some(GRANDCHILDREN)))
         if not len(young):
             return self._best(pool, worth)
         return self._best(pool + young, np.concatenate([worth, self._judged(judge, young)]))
@@ -186,7 +187,7 @@ class Screen:
 
     def _spread_out(self) -> Codes | None:
         """Far from all that was asked, at the next level of what is known; at first the ends of what is known."""
-        pool = self._fresh(self._genes.all() if self._genes.total <= ENUMERATE else self._random(CHILDREN))
+        pool = self._fresh(self._genes.all() if self._genes.total <= ENUMERATE else self._random(self._some(CHILDREN)))
         if not len(pool):
             return None
         if pool.chance.max() < LIKELY:
@@ -217,7 +218,10 @@ class Screen:
         if self._genes.total <= ENUMERATE:
             return self._genes.all()
         archive = self._history.codes[self._history.archive()]
-        return np.concatenate([self._offspring(archive, CHILDREN), self._random(STRANGERS)])
+        return np.concatenate([self._offspring(archive, self._some(CHILDREN)), self._random(self._some(STRANGERS))])
+
+    def _some(self, n: int) -> int:
+        return max(1, round(n * self._effort))
 
     def _random(self, n: int) -> Codes:
         return self._genes.random(n, self._rng)

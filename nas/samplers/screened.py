@@ -26,7 +26,7 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers._base import NOTHING, Known, Picks
+from nas.samplers._base import EXHAUSTED, NOTHING, Known, Picks
 from nas.samplers._genes import Codes, Genes
 from nas.samplers._looks import LOOK, LOOK_ONLY
 from nas.samplers._screen import History, Knowledge, Screen
@@ -38,8 +38,6 @@ START = 10
 
 PICKS = "screened:picks"
 """System attribute of a trial: what was asked, so that other workers see it before its genes are suggested."""
-EXHAUSTED = "screened:exhausted"
-"""System attribute of a trial that repeats a pick, as the sampler has found no other."""
 
 
 class ScreenedSampler(optuna.samplers.BaseSampler):
@@ -70,9 +68,10 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
             is to be learned. They are examples for what is guessed, but on no front.
         space: name to distribution; lets the very first trial spread out too.
         start: trials before anything is learned, 2 or more.
+        effort: share of the usual number of candidates (580) that are looked at for each trial; less takes less time.
 
     Raises:
-        ValueError: `start` is below 2, or a function above returns another shape.
+        ValueError: `start` is below 2, `effort` is not positive, or a function above returns another shape.
     """
 
     def __init__(
@@ -88,13 +87,16 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         earlier: Callable[[], tuple[Picks, npt.ArrayLike]] | None = None,
         space: Mapping[str, BaseDistribution] | None = None,
         start: int = START,
+        effort: float = 1.0,
     ) -> None:
         if start < 2:
             raise ValueError(f"start must be 2 or more, but got {start}; two trials are the least to learn from")
+        if effort <= 0:
+            raise ValueError(f"effort must be positive, but got {effort}; 1 looks at the usual number of candidates")
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._cheap, self._doubt, self._chance, self._features = cheap, doubt, chance, features
         self._allowed, self._identity, self._earlier = allowed, identity, earlier
-        self._space, self._start = space, start
+        self._space, self._start, self._effort = space, start, effort
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The given space, or what all finished trials have in common; genes with one option are left out."""
@@ -116,7 +118,7 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
             return {}  # nothing is free
         screen = Screen(
             genes, self._knowledge(study), self._history(study, trial, genes), earlier=self._told_before(study, genes),
-            fixed=fixed, start=self._start, rng=np.random.default_rng([self._seed, trial.number]),
+            fixed=fixed, start=self._start, effort=self._effort, rng=np.random.default_rng([self._seed, trial.number]),
         )  # fmt: skip
         codes = screen.propose()
         if codes is None:
@@ -196,6 +198,7 @@ def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
     return ScreenedSampler(
         seed=seed, space=known.space or None, cheap=known.cheap, doubt=known.doubt, chance=known.chance,
         features=known.features, allowed=known.allowed, identity=known.identity, earlier=known.earlier,
+        effort=known.effort,
     )  # fmt: skip
 
 

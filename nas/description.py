@@ -1,0 +1,111 @@
+"""A candidate in numbers, in a tenth of a millisecond: what its net has to do, and what a guesser can learn from.
+
+Nothing is built. The numbers describe; every figure that is reported is read off a file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.candidate import Candidate
+from search_spaces._base import HEAD, STEM, Choice, SearchSpace, Value
+from search_spaces._work import NOTHING, PARTS, Work, total
+
+Floats = npt.NDArray[np.float64]
+
+WIDTHS = (8, 16, 32)
+"""Bit-widths that work is told apart by."""
+COLUMNS = ("fixed", *(f"{part}{bits}" for bits in WIDTHS for part in PARTS))
+"""What additive costs are sums of: 1, and each part of the work in units of each bit-width."""
+_KERNELS = [PARTS.index(part) for part in ("dense", "pointwise", "depthwise", "moving")]
+_MACS = [PARTS.index(part) for part in ("dense_macs", "pointwise_macs", "depthwise_macs")]
+_WEIGHTS, _ELEMENTS = PARTS.index("weights"), PARTS.index("elements")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """One candidate.
+
+    Attributes:
+        columns: [len(COLUMNS)], all 0 or more.
+        traits: [d] what tells nets of one space apart, of any size.
+    """
+
+    columns: Floats
+    traits: Floats
+
+
+class Describer:
+    """Describes the candidates of one search; of all of them by the same traits.
+
+    Args:
+        space: whose nets they are.
+        genes: all genes of the search.
+        neutral: values of compression genes that change nothing.
+        input_shape: (C, H, W) of the images.
+        classes: how many.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        genes: Sequence[Choice],
+        *,
+        neutral: Mapping[str, Value],
+        input_shape: tuple[int, int, int],
+        classes: int,
+    ) -> None:
+        self._space, self._input_shape, self._classes = space, input_shape, classes
+        self._units = (STEM, *space.stages, HEAD)
+        # Genes of stages and cells are seen in what their nets have to do.
+        plain = [g for g in genes if "." not in g.name or not g.name.startswith((*space.stages, "sparsity.", "bits."))]
+        self._words = [(g.name, _numbers(g), neutral.get(g.name)) for g in plain if len(g.options) > 1]
+
+    def __call__(self, candidate: Candidate) -> Description:
+        """The description; quick, so nothing is kept."""
+        works = self._space.work(
+            candidate.architecture, input_shape=self._input_shape, classes=self._classes, widths=candidate.pruned
+        )
+        bits = candidate.bits
+        by_bits = [total([w for unit, w in works.items() if bits.get(unit, 32) == width]) for width in WIDTHS]
+        counts, shares = self._counts(candidate, works, by_bits), self._shares(candidate)
+        columns = np.array((1, *chain(*by_bits)), dtype=np.float64)
+        return Description(columns=columns, traits=np.concatenate([np.log2(1.0 + np.array(counts)), np.array(shares)]))
+
+    def _counts(self, candidate: Candidate, works: Mapping[str, Work], by_bits: Sequence[Work]) -> list[float]:
+        """What is told by its logarithm."""
+        whole = total(by_bits)
+        packed = sum(bits * work[_WEIGHTS] for bits, work in zip(WIDTHS, by_bits, strict=True))
+        found = [macs(whole), whole[_WEIGHTS], whole[_ELEMENTS], packed, *(whole[i] for i in _KERNELS)]
+        found += self._space.count(candidate.architecture)
+        found += [macs(works.get(unit, NOTHING)) for unit in self._units]
+        found += [candidate.pruned.get(stage, 0) for stage in self._space.stages]
+        return found
+
+    def _shares(self, candidate: Candidate) -> list[float]:
+        """What is told as it is, 0..1."""
+        widths, pruned, bits = candidate.widths, candidate.pruned, candidate.bits
+        found = [bits.get(unit, 32) / 32 for unit in self._units]
+        found += [pruned[stage] / widths[stage] if stage in widths else 1.0 for stage in self._space.stages]
+        for name, numbers, default in self._words:
+            value = candidate.architecture.get(name, candidate.settings.get(name, default))
+            found += numbers.get(len(value) if isinstance(value, list) else value, numbers[None])
+        return found
+
+
+def macs(work: Work) -> int:
+    """Multiply-accumulates of all kinds."""
+    return work[_MACS[0]] + work[_MACS[1]] + work[_MACS[2]]
+
+
+def _numbers(gene: Choice) -> dict[Value | None, list[float]]:
+    """The values of a gene as numbers: its place among numbers, which of the words it is; 0 where there is none."""
+    options = gene.options
+    if all(isinstance(option, int | float) for option in options):
+        low, high = float(options[0]), float(options[-1])
+        return {None: [0.0]} | {option: [(float(option) - low) / (high - low)] for option in options}
+    none = [0.0] * (len(options) - 1)
+    return {None: none} | {option: [float(option == other) for other in options[1:]] for option in options}

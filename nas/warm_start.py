@@ -1,0 +1,210 @@
+"""What earlier runs on the same space teach a new one: their candidates' values, and their fronts to begin with.
+
+What is learned is read once, when the new run begins, and kept in its folder: an earlier run may go on or be deleted,
+and the same command still repeats.
+
+    runs/NAME/warm_start.json      of each earlier run where it is, on which target, and its records with their picks
+
+Accuracies of another training (more epochs, another search) are moved by the median difference of the candidates that
+both runs evaluated. Latencies and sizes are taken over from the same target only.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.config import OBJECTIVES, SearchConfig
+from nas.errors import ConfigError
+from nas.front import latest, search_front, values
+from nas.pareto import spread
+from nas.records import Record, RunFolder
+from nas.samplers._base import Picks
+from nas.study import picks_of
+from search_spaces._base import Choice, Value
+
+FILE = "warm_start.json"
+MOST_MEMBERS = 10
+"""Members of a front that are asked first."""
+MOST_TOLD = 150
+"""Records of a run that are learned from: its front and the newest."""
+SAME = ("title", "runtime", "latency", "calibration")
+"""Facts of target.json that make latencies of two runs comparable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """What was kept of one earlier run.
+
+    Attributes:
+        path: where it was.
+        target: the word of its target.
+        same_target: whether its latencies hold for this run.
+        told: picks of its complete records, in this run's genes, with their keys and accuracies.
+        records: its records of the same target; empty for another.
+        front: picks of the members of its front that are asked first.
+        members: key of each of these to its trial.
+    """
+
+    path: str
+    target: str
+    same_target: bool
+    told: tuple[tuple[dict[str, Value], str, float], ...]
+    records: tuple[Record, ...]
+    front: tuple[dict[str, Value], ...]
+    members: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields as JSON knows them."""
+        return self.__dict__ | {"records": [json.loads(r.to_json()) for r in self.records]}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "EarlierRun":
+        """The inverse of `to_json`."""
+        records = tuple(Record.from_json(json.dumps(r)) for r in raw["records"])
+        told = tuple((picked, key, accuracy) for picked, key, accuracy in raw["told"])
+        return cls(**{**raw, "records": records, "told": told, "front": tuple(raw["front"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """All earlier runs of one run; none is the usual case."""
+
+    runs: tuple[EarlierRun, ...] = ()
+    objectives: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> list[Record]:
+        """Records whose latencies and sizes hold for this run."""
+        return [record for run in self.runs for record in run.records]
+
+    @property
+    def seeds(self) -> list[dict[str, Value]]:
+        """Picks that are asked first."""
+        return [picked for run in self.runs for picked in run.front]
+
+    def origin(self, key: str) -> str | None:
+        """Whose front a candidate was on, in words; None for what is new."""
+        found = [f"trial {run.members[key]} of {run.path}" for run in self.runs if key in run.members]
+        return f"asked first, as it was on the front of an earlier run: {', '.join(found)}" if found else None
+
+    def told(self, own: Sequence[Record]) -> tuple[Picks, npt.NDArray[np.float64]]:
+        """Picks and values [k, m] for a sampler, in the order of the objectives; NaN for all but the accuracy.
+
+        Args:
+            own: this run's records, which say how far the accuracies of an earlier one have to be moved.
+        """
+        mine = {r.key: a for r in own if r.status == "complete" and (a := r.objective("accuracy")) is not None}
+        picks: list[dict[str, Value]] = []
+        accuracies: list[float] = []
+        for run in self.runs:
+            apart = [mine[key] - accuracy for _, key, accuracy in run.told if key in mine]
+            moved = float(np.median(apart)) if apart else 0.0
+            picks += [picked for picked, _, _ in run.told]
+            accuracies += [accuracy + moved for _, _, accuracy in run.told]
+        found = np.full((len(picks), len(self.objectives)), np.nan)
+        found[:, self.objectives.index("accuracy")] = accuracies
+        return picks, found
+
+
+def warm_start(
+    folder: RunFolder, config: SearchConfig, genes: Sequence[Choice], *, neutral: Mapping[str, Value]
+) -> WarmStart:
+    """What the run was begun with: read from the earlier runs the first time, from the run's own folder later.
+
+    Args:
+        folder: of the new run, with data.json and target.json.
+        config: of the new run.
+        genes: all genes of the new run.
+        neutral: values of compression genes that change nothing, for genes that an earlier run did not have.
+
+    Raises:
+        ConfigError: one of them is no run, or of another space or other data; in one line.
+    """
+    file = folder.path / FILE
+    if not config.warm_start:
+        return WarmStart(objectives=config.objectives)
+    if not file.exists():
+        found = [_read(path, folder, config, genes, neutral) for path in config.warm_start]
+        folder.write(FILE, json.dumps([run.to_json() for run in found]))
+    runs = tuple(EarlierRun.from_json(raw) for raw in json.loads(file.read_text()))
+    return WarmStart(runs=runs, objectives=config.objectives)
+
+
+def _read(
+    path: Path, folder: RunFolder, config: SearchConfig, genes: Sequence[Choice], neutral: Mapping[str, Value]
+) -> EarlierRun:
+    earlier = RunFolder.existing(path)
+    theirs = earlier.config
+    if path.resolve() == folder.path.resolve():
+        raise ConfigError(f"warm_start must name another run, but {path} is this one; repeat its command to go on")
+    if theirs.subject != config.subject:
+        raise ConfigError(
+            f"warm_start must name runs that searched {config.subject}, but {path} searched {theirs.subject}"
+        )
+    digests = [_facts(each, "data.json").get("digest") for each in (earlier, folder)]
+    if digests[0] != digests[1]:
+        raise ConfigError(
+            f"warm_start must name runs on the same data, but {path} was started with {theirs.dataset} of digest "
+            f"{str(digests[0])[:12]}, and this run's {config.dataset} has {str(digests[1])[:12]}"
+        )
+    records = {r.key: r for r in latest(earlier.records(), "search") if r.latency is not None}
+    picks = {key: picked for key, picked in picks_of(earlier).items() if key in records}
+    fitted = {key: full for key, p in picks.items() if (full := _fitted(p, genes, neutral)) is not None}
+    complete = [r for r in records.values() if r.status == "complete" and r.key in fitted]
+    if not complete:
+        raise ConfigError(f"warm_start must name runs that have evaluated something, but {path} has no complete record")
+    members = [r for r in search_front(complete, config.objectives) if r.key in fitted]
+    chosen = spread(values(members, config.objectives), [OBJECTIVES[o] for o in config.objectives], MOST_MEMBERS)
+    front = [members[i] for i in sorted(chosen)]
+    here, there = (_facts(each, "target.json") for each in (folder, earlier))
+    same = all(here.get(name) == there.get(name) for name in SAME)
+    told = {r.key: r for r in [*members, *reversed(complete)]}
+    return EarlierRun(
+        path=str(path), target=theirs.target, same_target=same,
+        told=tuple((fitted[r.key], r.key, r.objective("accuracy") or 0.0) for r in [*told.values()][:MOST_TOLD]),
+        records=tuple(records.values()) if same else (), front=tuple(fitted[r.key] for r in front),
+        members={r.key: r.trial for r in front},
+    )  # fmt: skip
+
+
+def _facts(folder: RunFolder, name: str) -> dict[str, Any]:
+    file = folder.path / name
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
+def _fitted(
+    picked: Mapping[str, Value], genes: Sequence[Choice], neutral: Mapping[str, Value]
+) -> dict[str, Value] | None:
+    """A pick in these genes: each value its nearest option, missing ones neutral; None where a word has no place."""
+    full = {**neutral, **picked}
+    found: dict[str, Value] = {}
+    for gene in genes:
+        if gene.name in full:
+            value: Value | None = _nearest(full[gene.name], gene.options)
+        else:
+            value = gene.options[0] if len(gene.options) == 1 else None
+        if value is None:
+            return None
+        found[gene.name] = value
+    return found
+
+
+def _nearest(value: Value, options: Sequence[Value]) -> Value | None:
+    """The option that is the value; else the nearest number by ratio, of two the larger: 16 bits are more like 32."""
+    if value in options:
+        return value
+    numbers = [o for o in options if not isinstance(o, str)]
+    if isinstance(value, str) or len(numbers) < len(options):
+        return None
+
+    def apart(option: int | float) -> float:
+        low, high = sorted((float(option), float(value)))
+        return high / low if low > 0 else 1.0 + high - low
+
+    return min(sorted(numbers, reverse=True), key=apart)
