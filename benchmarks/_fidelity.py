@@ -4,8 +4,8 @@ The rule is the search's own, asynchronous successive halving with several objec
 https://arxiv.org/abs/2106.12639): a candidate goes on unless one that was looked at before it is as good in everything,
 cheap accuracy and latency. No cohort is waited for.
 
-A look costs `LOOK` of a full training. A full training starts anew and costs 1 more, since the tables' short trainings
-have learning rates of their own and cannot be continued. Disconnected cells cost nothing, here as without looks.
+A look costs `LOOK_COST` of a full training. A full training starts anew and costs 1 more, since the tables' short
+trainings have learning rates of their own and cannot be continued. Disconnected cells cost nothing, here as without.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,9 @@ from optuna.samplers import BaseSampler
 from benchmarks import _nb201
 from benchmarks._replays import Clock, curve
 from nas.pareto import non_dominated
-from nas.samplers._looks import LOOK as LOOK_ATTRIBUTE
-from nas.samplers._looks import LOOK_ONLY
+from nas.samplers._base import LOOK, LOOK_ONLY
 
-LOOK = 12 / 200
+LOOK_COST = 12 / 200
 """Cost of a first look in full trainings."""
 BUDGET = 100
 """Cost at which a search with first looks ends."""
@@ -55,10 +54,10 @@ def play(table: _nb201.Table, sampler: BaseSampler, *, trials: int, limit_s: flo
             look = (float(table.proxy[cell]), float(table.values[cell, 1]))
             full = look not in seen and goes_on(seen, look)
             seen.append(look)
-            trial.set_user_attr(LOOK_ATTRIBUTE, [look[0], None])
+            trial.set_user_attr(LOOK, [look[0], None])
             trial.set_user_attr(LOOK_ONLY, not full)
             values = tuple(table.values[cell].tolist()) if full else look
-            cost += LOOK + full
+            cost += LOOK_COST + full
             done += [cell] * full
         trial.set_constraint("feasible", 0.0 if feasible else 1.0)
         study.tell(trial, list(values))

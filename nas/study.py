@@ -6,6 +6,7 @@ One that has cost several processes their lives is given up, see `nas.attempts`.
 """
 
 import itertools
+import json
 import logging
 import platform
 import warnings
@@ -33,7 +34,7 @@ from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
 from nas.records import Record, RunFolder
-from nas.samplers._base import EXHAUSTED, NOTHING, Known
+from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known
 from search_spaces._base import Choice, Value
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Study:
         known: Known = NOTHING,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.folder, self.objectives = folder, config.objectives
+        self.folder, self.objectives, self._rungs = folder, config.objectives, len(config.rungs)
         self.choices = {c.name: c for c in choices}
         self.distributions = {c.name: distribution(c) for c in choices}
         self._known = replace(known, space=self.distributions)
@@ -142,6 +143,7 @@ class Study:
         if record.latency:
             attributes["latency_kind"] = f"{record.latency.kind}, {record.latency.device}"
         attributes |= {"epochs": round(record.epochs, 2), "macs": record.macs, "model": record.model}
+        attributes |= self._look(record)
         for name, value in attributes.items():
             ask.trial.set_user_attr(name, value)
         if record.status == "failed":
@@ -155,6 +157,17 @@ class Study:
         values = [record.objective(o) for o in self.objectives]
         told = [WORST.get(o, 0.0) if v is None else v for o, v in zip(self.objectives, values, strict=True)]
         self._study.tell(ask.trial, told, skip_if_finished=True)
+
+    def _look(self, record: Record) -> dict[str, Any]:
+        """What the first rung showed of a candidate, for a sampler that learns from it; nothing where it had none."""
+        lines = (json.loads(text) for text in self.folder.lines("rungs.jsonl"))
+        first = next((line for line in lines if line["key"] == record.key and line["rung"] == 1), None)
+        if first is None or "accuracy" not in self.objectives:
+            return {}
+        known = [o for o in self.objectives if o != "energy"]  # in whose order a rung keeps its values
+        accuracy = first["values"][known.index("accuracy")]
+        look = [accuracy if o == "accuracy" else None for o in self.objectives]
+        return {LOOK: look, LOOK_ONLY: record.rung < self._rungs}
 
     def propose(self, picked: Mapping[str, Value]) -> None:
         """Have a pick asked soon, unless it was asked or proposed before."""

@@ -1,5 +1,6 @@
 """The study: trials that are asked, left by dead processes, answered and told."""
 
+import json
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -91,6 +92,22 @@ def test_an_objective_that_was_not_evaluated_is_told_as_the_worst(study: Study) 
     assert trial.values == [0.0, 9.0]
     assert trial.user_attrs["reason"] == "too slow"
     assert trial.constraints["max_latency"] == 0.8
+
+
+@pytest.mark.parametrize(("rung", "only"), [(1, True), (3, False)])
+def test_what_the_first_rung_showed_is_in_the_trial(study: Study, tmp_path: Path, rung: int, only: bool) -> None:
+    record = some_record(0, 0.6, 2.0, rung=rung)
+    for at, accuracy in ((2, 0.5), (1, 0.4)):
+        line = {"key": record.key, "rung": at, "values": [accuracy, 2.0]}
+        study.folder.append_line("rungs.jsonl", json.dumps(line))
+    with ExitStack() as held:
+        study.tell(study.ask(held), record)
+    with ExitStack() as held:
+        study.tell(study.ask(held), some_record(1, 0.6, 2.0))
+    first, second = trials(study.folder)
+    assert first.user_attrs["look"] == [0.4, None]
+    assert first.user_attrs["look_only"] is only
+    assert "look" not in second.user_attrs
 
 
 def test_a_failed_candidate_is_told_as_failed_with_its_reason(study: Study) -> None:

@@ -16,6 +16,10 @@ Picks = Sequence[Mapping[str, Any]]
 
 EXHAUSTED = "nas:exhausted"
 """System attribute of a trial that repeats a pick, as the sampler has found no other."""
+LOOK = "look"
+"""User attribute of a trial: its objective values [m] at a first look, None where there was nothing to see."""
+LOOK_ONLY = "look_only"
+"""User attribute of a trial: True where training stopped early; its look is learned then, and not what it is told."""
 
 
 @dataclass(frozen=True, kw_only=True)

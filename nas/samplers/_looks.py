@@ -14,10 +14,6 @@ from nas.samplers._guess import Learned, learn
 
 Floats = npt.NDArray[np.float64]
 
-LOOK = "look"
-"""User attribute of a trial: its objective values [m] at a first look, None where there was nothing to see."""
-LOOK_ONLY = "look_only"
-"""User attribute of a trial: True where the look decided that it was not evaluated; its told values are not learned."""
 LEAST = 5
 """Looks from which on there is something to learn."""
 

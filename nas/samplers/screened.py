@@ -26,9 +26,8 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers._base import EXHAUSTED, NOTHING, Known, Picks
+from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known, Picks
 from nas.samplers._genes import Codes, Genes
-from nas.samplers._looks import LOOK, LOOK_ONLY
 from nas.samplers._screen import History, Knowledge, Screen
 
 logger = logging.getLogger(__name__)
@@ -143,7 +142,9 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         signs = _signs(study)
         rows: list[tuple[Any, ...]] = []
         for old in study.get_trials(deepcopy=False):
-            picked = {**old.system_attrs.get(PICKS, {}), **old.system_attrs.get("fixed_params", {}), **old.params}
+            picked = old.params
+            if len(picked) < len(genes.names):  # not all of its genes were suggested yet
+                picked = {**old.system_attrs.get(PICKS, {}), **old.system_attrs.get("fixed_params", {}), **picked}
             codes = genes.codes(picked) if old.number != trial.number else None
             if codes is None or old.state == TrialState.WAITING:
                 continue
