@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 LIMITS = {"latency": "max_latency", "size": "max_size"}
 """Costs that are guessed, and the limits on them."""
-EFFORT = 0.4
+EFFORT = 0.3
 """Reading a pick takes a fifth of a millisecond; so many fewer are looked at for each trial."""
 REMEMBERED = 100_000
 """Picks whose descriptions are kept, so that a long search does not fill the memory."""
@@ -116,20 +116,22 @@ class Foresight:
 
     def chance(self, picks: Picks) -> Floats:
         """[n] Probability that limits on latency and size are kept; 0 or 1 where the candidate was drafted."""
-        cheap, doubt = self._costs(picks, tuple(LIMITS))
+        limits = {word: most for word, name in LIMITS.items() if (most := getattr(self._config, name)) is not None}
         found = np.ones(len(picks))
-        for j, limit in enumerate(LIMITS.values()):
-            most = getattr(self._config, limit)
-            if most is not None:
+        if limits:
+            cheap, doubt = self._costs_of(picks, tuple(limits))
+            for j, most in enumerate(limits.values()):
                 room = np.log(most / np.nan_to_num(cheap[:, j], nan=most))
                 sure = (room >= 0).astype(np.float64)
                 guessed = _normal(room / np.where(doubt[:, j] > 0, doubt[:, j], 1.0))
                 found *= np.where(doubt[:, j] > 0, guessed, sure)
         return found
 
-    def _costs(self, picks: Picks, words: Sequence[str] | None = None) -> tuple[Floats, Floats]:
-        """[n, m] Costs of the picks and standard deviations of their logarithms; NaN for what is no cost."""
-        words = words or self._config.objectives
+    def _costs(self, picks: Picks) -> tuple[Floats, Floats]:
+        """[n, m] The objectives that are costs, and standard deviations of their logarithms; NaN for what is none."""
+        return self._costs_of(picks, self._config.objectives)
+
+    def _costs_of(self, picks: Picks, words: Sequence[str]) -> tuple[Floats, Floats]:
         self._read()
         seen = self.look(picks)
         rows = [i for i, each in enumerate(seen) if each.description is not None]

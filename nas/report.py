@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas import _report_page as paper
 from nas import _report_plots as plots
+from nas._begun_with import begun_with
 from nas._model_card import ETHICS, statement
 from nas._report_compress import recall_section
 from nas._report_front import front_section, table_section
@@ -223,6 +224,7 @@ def _provenance_section(views: Sequence[View]) -> str:
     first = views[0]
     example = first.front[len(first.front) // 2] if first.front else None
     lines = [f"<b>Data:</b> {_data_words(first)}", *(text(note) for note in first.data.get("notes", ()))]
+    lines += [text(line[0].upper() + line[1:]) for v in views for line in begun_with(v.folder.path)]
     for m, where in ((example.latency, "Target"), (example.host, "Host")) if example else ():
         if m:
             lines.append(f"<b>{where} latency</b>, for example trial {example.trial}: {text(statement(m.to_dict()))}")  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
+from nas._begun_with import begun_with
 from nas._model_card import statement
 from nas._tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
 from nas.before_after import LOSS, losses, uncompressed
@@ -161,7 +162,7 @@ def show_front(console: Console, folder: RunFolder) -> None:
     waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
     if verified and waiting:
         console.print(f"  {waiting} further members of the search front were not trained in full")
-    for line in (*seed_lines(records), *ending_lines(folder, records)):
+    for line in (*begun_with(folder.path), *seed_lines(records), *ending_lines(folder, records)):
         console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(
         f"  accuracy on {members[0].accuracy_split or 'val'}, of {_faces(members[0])} faces; {_tested(members)}"

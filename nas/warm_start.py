@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nas._begun_with import FILE
 from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
 from nas.front import latest, search_front, values
@@ -27,7 +28,6 @@ from nas.samplers._base import Picks
 from nas.study import picks_of
 from search_spaces._base import Choice, Value
 
-FILE = "warm_start.json"
 MOST_MEMBERS = 10
 """Members of a front that are asked first."""
 MOST_TOLD = 150

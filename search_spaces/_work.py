@@ -75,8 +75,7 @@ def moving(channels: int, pixels: int) -> Work:
 
 def total(works: Iterable[Work]) -> Work:
     """The sum."""
-    found = tuple(map(sum, zip(*works, strict=True)))
-    return found or NOTHING
+    return tuple(map(sum, zip(*works, strict=True))) or NOTHING
 
 
 def layers_of(net: nn.Module, shape: tuple[int, ...]) -> list[Layer]:

@@ -1,0 +1,20 @@
+"""What a run was begun with, in words: the earlier runs that it has learned from."""
+
+import json
+from pathlib import Path
+
+FILE = "warm_start.json"
+"""In the run folder; see `nas.warm_start`."""
+
+
+def begun_with(run: Path) -> list[str]:
+    """One line for each earlier run that the run in this folder has learned from; none for most."""
+    file = run / FILE
+    if not file.exists():
+        return []
+    return [
+        f"begun with {each['path']}: accuracies of {len(each['told'])} nets"
+        + (", latencies and sizes" if each["same_target"] else f" (it was for {each['target']}, so no latencies)")
+        + f", and {len(each['front'])} nets of its front asked first"
+        for each in json.loads(file.read_text())
+    ]
