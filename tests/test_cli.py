@@ -70,7 +70,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "--target", "cpu", "--space", "plain", "--dataset", "folder", "--data", "faces", "--data-option", "size=48",
         "--data-option", "gray=yes", "--objectives", "accuracy,latency,size", "--max-latency", "5ms", "--max-size",
         "500kB", "--min-accuracy", "0.6", "--trials", "7", "--budget", "30m", "--sampler", "random", "--epochs", "9",
-        "--search-share", "0.7",
+        "--search-share", "0.7", "--stop-when-flat", "40", "--verify-seeds", "3",
         "--rungs", "0.1,0.3,1", "--final-epochs", "4", "--verify", "2", "--seed", "3", "--threads", "1", "--device",
         "cpu", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
         "--teacher", "votes", "--teacher", "best.onnx=3", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
@@ -87,7 +87,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "threads": 1, "device": "cpu", "storage": "sqlite:///x.db", "runs": Path("elsewhere"), "name": "mine",
         "teacher": ("votes", "best.onnx=3"), "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
         "distill_from": "start", "compressors": ("quantize", "low_rank"), "prune_steps": 3, "qat": 0.5,
-        "qat_steps": "learned",
+        "qat_steps": "learned", "stop_when_flat": 40, "verify_seeds": 3,
         **dict.fromkeys(("model", *MODEL_FIELDS)),  # of nas compress
     }  # fmt: skip
 
