@@ -145,6 +145,24 @@ class _Board:
     like: str = ""
 
 
+_POWER_MODES = {
+    "jetson-nano": "10W 921.6 MHz, 5W",
+    "jetson-tx2": "MAXN 1300 MHz, MAXP 1120 MHz, MAXQ 850 MHz",
+    "jetson-tx2-nx": "MAXN 1300 MHz, MAXP 1120 MHz, MAXQ 850 MHz",
+    "jetson-xavier-nx": "20W 1100 MHz, 15W, 10W",
+    "jetson-agx-xavier": "MAXN 1377 MHz, 30W, 15W, 10W",
+    "jetson-orin-nano-4gb": "10W 625 MHz, 7W",
+    "jetson-orin-nano": "15W 625 MHz, 7W",
+    "jetson-orin-nano-super": "MAXN_SUPER 1020 MHz, 25W 918 MHz, 15W, 7W",
+    "jetson-orin-nx-8gb": "MAXN 765 MHz, 20W, 15W, 10W",
+    "jetson-orin-nx": "MAXN 918 MHz, 25W, 15W, 10W",
+    "jetson-agx-orin-32gb": "MAXN 930 MHz, 40W, 30W, 15W",
+    "jetson-agx-orin": "MAXN 1300 MHz, 50W, 30W, 15W",
+    "jetson-thor": "MAXN 1575 MHz, 130W to 40W",
+}
+"""What `nvpmodel` offers on each module, most power first, and the GPU's largest clock where it is published."""
+
+
 _BOARDS = (
     _Board(
         name="jetson-nano", title="Jetson Nano 4 GB", gpu=_MAXWELL, capability="5.3", sms=1, mhz=921.6, mode="10W",
@@ -220,6 +238,7 @@ def _profile(board: _Board) -> HardwareProfile:
             "multiprocessors": board.sms,
             "gpu_mhz": board.mhz,
             "power_mode": board.mode,
+            "power_modes": _POWER_MODES[board.name],
             "tensorrt": board.gpu.tensorrt,
         },
         sources={
@@ -232,6 +251,7 @@ def _profile(board: _Board) -> HardwareProfile:
             "Ampere: TF32, TensorRT's default), times multiprocessors and clock",
             "compute_capability": "NVIDIA, CUDA GPU compute capability table",
             "tensorrt": "release notes of the last JetPack for this module",
+            "power_modes": "NVIDIA Jetson Linux developer guide; clocks of lower modes as boards report them",
             **board.gpu.sources,
         },
     )

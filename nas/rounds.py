@@ -27,6 +27,8 @@ BLOCK_MS = 10.0
 ROUNDS = 10
 """Blocks at least, where nothing ends the measurement before."""
 YARDSTICK_RUNS = 20
+LEAST_AT_LIMIT = 3
+"""Runs of each file that are made even where the time is up."""
 FIRST_LOOK_S = 1.0
 CALM = 0.03
 """How much slower than at its best the reference network may be beside a round that counts."""
@@ -39,7 +41,7 @@ class Plan:
     Attributes:
         runs: calm runs of each file after which a measurement is complete.
         patience_s: how long calm is waited for once there were enough runs, disturbed ones included.
-        limit_s: after which the measurement ends in any case, with as many rounds as there are; None without.
+        limit_s: after which the measurement ends, once there are three runs of each file; None without.
         precise: share of the median; where every file's 95 % interval reaches no farther than that to either side, a
             measurement may end before `runs`. 0 never ends it.
         ceiling_ms: where the whole interval of the first file is above, a measurement may end before `runs`.
@@ -124,7 +126,10 @@ def timed_rounds(
         kept = _calm(rounds, best_ms)
         complete = bool(kept) and min(counts) * len(kept) >= plan.runs
         judged = kept if kept or spent_s < plan.patience_s else rounds
-        ended = "" if complete else _ended(judged, plan, spent_s)
+        ended = "" if complete else _ended(judged, plan)
+        is_due = plan.limit_s is not None and spent_s >= plan.limit_s
+        if is_due and not complete and min(counts) * len(rounds) >= LEAST_AT_LIMIT:
+            ended = f"ended after {plan.limit_s:g} s"
         if complete or ended or (spent_s > enough_at_s and spent_s - enough_at_s >= plan.patience_s):
             return _result(rounds, kept, min(counts), plan, best_ms, ended)
 
@@ -154,10 +159,8 @@ def _calm(rounds: Sequence[_Round], best_ms: float) -> list[_Round]:
     return [each for each in rounds if each.yardstick_ms <= best_ms * (1 + CALM)]
 
 
-def _ended(kept: Sequence[_Round], plan: Plan, spent_s: float) -> str:
-    """Why the measurement may end before it is complete; empty where it must go on."""
-    if plan.limit_s is not None and spent_s >= plan.limit_s:
-        return f"ended after {plan.limit_s:g} s"
+def _ended(kept: Sequence[_Round], plan: Plan) -> str:
+    """What the runs tell already, so that the measurement may end; empty where it must go on."""
     if not kept or not (plan.precise or plan.ceiling_ms):
         return ""
     files = _joined(kept)

@@ -160,8 +160,11 @@ def serve() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
-        answers.write(json.dumps(answered(json.loads(line))) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(answered(json.loads(line))) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # whoever asked is gone
+            os._exit(0)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -192,6 +192,35 @@ def test_drafts_leave_no_file_behind(make: Callable[..., Evaluator], monkeypatch
     with pytest.raises(ExportError, match="no"):
         evaluator.draft(small())
     assert list((evaluator.folder.path / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize(("limits", "built"), [({}, 2), ({"max_size": 1e3}, 1), ({"max_latency": 1e-4}, 1)])
+def test_the_float_twin_of_what_breaks_a_limit_is_not_even_built(
+    make: Make, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], built: int
+) -> None:
+    evaluator, graphs = make(target="cpu", **limits), []
+    graph = nas.trainer.Trainer.graph
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        graphs.append(more)
+        return graph(*arguments, **more)
+
+    monkeypatch.setattr(nas.trainer.Trainer, "graph", counted)
+    draft = evaluator.draft(small(bits_of_stage1=8))
+    assert [more["shapes_only"] for more in graphs] == [True] * built
+    assert (draft.gain is not None) == (built == 2)
+
+
+def test_a_candidate_enters_the_front_where_no_member_is_as_good_in_everything(make: Make) -> None:
+    evaluator = make()
+    record = evaluate(evaluator)
+    evaluator.folder.append(record)
+    score, latency = record.score, record.latency
+    assert score is not None
+    assert latency is not None
+    for share, enters in ((1.1, False), (0.9, True)):
+        other = replace(latency, latency_ms=share * latency.latency_ms)
+        assert evaluator._enters(record, score, other) == enters
 
 
 @pytest.mark.parametrize(("limit", "objective"), [("max_latency", "latency"), ("max_size", "size")])

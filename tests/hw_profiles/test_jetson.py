@@ -31,3 +31,10 @@ def test_boards_without_integer_units_do_not_offer_eight_bits() -> None:
 
 def test_jetson_is_the_orin_nano() -> None:
     assert PROFILES["jetson"] is PROFILES["jetson-orin-nano"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_mode_of_a_row_is_one_of_its_modules_modes(name: str) -> None:
+    facts = PROFILES[name].facts
+    modes = str(facts["power_modes"]).split(", ")
+    assert f"{facts['power_mode']} {facts['gpu_mhz']:g} MHz" in modes
