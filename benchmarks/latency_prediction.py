@@ -9,9 +9,9 @@ Cells without a path from input to output are left out, as a search does; `--all
 
 The table needs the six columns op_0_1 ... op_2_3 (0 none, 1 skip, 2 conv1x1, 3 conv3x3, 4 avgpool) or `arch_str`.
 
-The bar is a rank correlation of 0.95 at 50 samples and 0.97 at 100. Where a column misses it, two ceilings say whether
-the table allows it: what the same form reaches fitted to the whole table, and what a forest of 8,000 cells reaches on
-the rest.
+The bar is a rank correlation of 0.95 at 50 samples and 0.97 at 100. Where a column misses it, three ceilings say
+whether the table allows it: what the same form reaches fitted to the whole table, what a forest of 8,000 cells reaches
+on the rest, and what anything can reach, since cells that execute the same graph were not measured alike.
 """
 
 import argparse
@@ -112,6 +112,9 @@ def ceilings(cells: nb201.Cells, values: Floats, rows: Rows, *, with_forest: boo
     """What the table allows: see the module."""
     coefficients = fit(cells.columns[rows], values[rows], nb201.ties(), resamples=0).coefficients
     found = {"same form, whole table": rank_correlation(cells.columns[rows] @ coefficients, values[rows])}
+    found["spread among cells alike"], found["repeatability"] = repeatability(
+        values[rows], nb201.alike(cells.operations[rows], cells.columns[rows])
+    )
     if with_forest and len(rows) > CEILING_CELLS:
         order = np.random.default_rng(0).permutation(rows)
         columns = np.concatenate([nb201.one_hot(cells.operations), cells.columns], axis=1)
@@ -119,6 +122,28 @@ def ceilings(cells: nb201.Cells, values: Floats, rows: Rows, *, with_forest: boo
         predicted = forest(columns[known], values[known], columns[rest])
         found[f"forest, {CEILING_CELLS} cells"] = rank_correlation(predicted, values[rest])
     return found
+
+
+def repeatability(values: Floats, labels: Rows) -> tuple[float, float]:
+    """How far values with the same label lie apart, and the rank correlation that this leaves to the best predictor.
+
+    Args:
+        values: [n], positive.
+        labels: [n].
+
+    Returns:
+        The standard deviation of the logarithm within labels, and the correlation ratio of the ranks: the root of the
+        share of their variance that is not within labels, which is what the mean rank of each label would reach.
+    """
+    frame = pd.DataFrame({"label": labels, "log": np.log(values), "rank": pd.Series(values).rank()})
+    groups = frame.groupby("label")
+    shared = frame[groups["log"].transform("size") > 1]
+    freedom = len(shared) - shared["label"].nunique()
+    if not freedom:
+        return float("nan"), float("nan")
+    off = shared[["log", "rank"]] - groups[["log", "rank"]].transform("mean").loc[shared.index]
+    within = (off**2).sum() / freedom
+    return float(np.sqrt(within["log"])), float(np.sqrt(max(0.0, 1 - within["rank"] / frame["rank"].var())))
 
 
 def study(
@@ -187,7 +212,10 @@ def _print(column: str, result: dict[str, Any], seconds: float) -> None:
             for count, f in result["figures"].items()
         ]
         print(f"  {name:24}{'   '.join(cells)}")
-    print(f"  ceilings: {', '.join(f'{name} {value:.3f}' for name, value in result['ceilings'].items())}")
+    limits = dict(result["ceilings"])
+    spread = limits.pop("spread among cells alike")
+    print(f"  ceilings: {', '.join(f'{name} {value:.3f}' for name, value in limits.items())}")
+    print(f"  cells that execute the same graph differ by {spread:.1%}")
     missed = [f"{BARS[int(count)]} at {count}" for count, kept in result["bars"].items() if not kept]
     print(f"  {'misses ' + ', '.join(missed) if missed else 'keeps the bar'}")
 

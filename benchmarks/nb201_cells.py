@@ -115,6 +115,16 @@ def ties() -> list[Floats]:
     return [_tie(zeros, unread, coarse) for zeros, unread in READINGS.values() for coarse in (True, False)]
 
 
+def alike(operations: Ops, columns: Floats) -> Ops:
+    """[n] A number for each cell, the same for cells that execute the same graph.
+
+    They are isomorphic on the edges that lead from input to output, and have the same kernels elsewhere. Skip
+    connections change no tensor, and sums have no order.
+    """
+    words = [f"{_expression(row)} {kernels}" for row, kernels in zip(operations, map(tuple, columns), strict=True)]
+    return np.unique(words, return_inverse=True)[1]
+
+
 def macs(operations: Ops) -> Floats:
     """[n] Multiply-accumulates of the whole nets on CIFAR-10, dead edges included, as published tables count."""
     spent = {CONV1: 1, CONV3: 9}
@@ -132,6 +142,20 @@ def macs(operations: Ops) -> Floats:
 def one_hot(operations: Ops) -> Floats:
     """[n, 30] One column for each operation on each edge."""
     return np.concatenate([operations == kind for kind in range(len(OPERATIONS))], axis=1).astype(np.float64)
+
+
+def _expression(row: Ops) -> str:
+    """What the output of a cell is of its input x; empty where it is of no input."""
+    nodes = ["x", "", "", ""]
+    wrapped = {SKIP: "{}", CONV1: "1({})", CONV3: "3({})", POOL: "p({})"}
+    for target in (1, 2, 3):
+        parts = [
+            wrapped[int(row[k])].format(nodes[source])
+            for k, (source, end) in enumerate(EDGES)
+            if end == target and row[k] != NONE and nodes[source]
+        ]
+        nodes[target] = parts[0] if len(parts) == 1 else f"({'+'.join(sorted(parts))})" if parts else ""
+    return nodes[3]
 
 
 def _fed(real: Bools) -> Bools:

@@ -63,6 +63,7 @@ class Kernel:
         out_channels: of the output; 0 without weights.
         groups: of a convolution.
         operators: ONNX operators in it, in order.
+        profiled_us: microseconds that the runtime's profiler saw it take; None where nothing looked.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Kernel:
     out_channels: int = 0
     groups: int = 1
     operators: tuple[str, ...] = ()
+    profiled_us: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,12 @@
 
 For each class of kernels and bit-width: launches and megabytes of activations; where there is arithmetic also megabytes
 of weights, and millions of multiply-accumulates with channels rounded up to the block: all of them, those of layers
-whose channels do not fill the block, and those of layers with no more outputs than one block. One more column is 1 for
-every net. A class is a kind of kernel; convolutions whose inputs do not fill a block (the first of a net), activations
-that are curves, and those with an error function are told apart, because nothing else explains their time. A curve that
-is fused into a convolution adds its traffic to the curves, and no launch.
+whose channels do not fill the block, and those of layers with no more outputs than one block; and millions of taps,
+which are output positions times positions of the window: integer convolutions gather each of them before they multiply.
+One more column is 1 for every net. A class is a kind of kernel; convolutions whose inputs do not fill a block (the
+first of a net), activations that are curves, those with an error function, and integer poolings without a vector form
+are told apart, because nothing else explains their time. A curve that is fused into a convolution adds its traffic to
+the curves, and no launch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,13 +25,18 @@ Floats = npt.NDArray[np.float64]
 
 FIXED = "fixed"
 _WEIGHTED = ("stem", "conv", "pointwise", "depthwise", "grouped", "unblocked", "linear")
-_MOVING = ("pool", "elementwise", "curve", "erf", "concat", "resize", "reduce", "reorder", "view", "convert")
+_MOVING = (
+    "pool", "average", "maximum", "elementwise", "curve", "erf", "concat", "resize", "reduce", "reorder", "view",
+    "convert",
+)  # fmt: skip
 CLASSES = {
-    **dict.fromkeys(_WEIGHTED, ("launch", "mbyte", "weights", "mmac", "misaligned", "narrow")),
+    **dict.fromkeys(_WEIGHTED, ("launch", "mbyte", "weights", "mmac", "misaligned", "narrow", "taps")),
     **dict.fromkeys(_MOVING, ("launch", "mbyte")),
 }
 _CURVES = frozenset({"HardSwish", "HardSigmoid", "Sigmoid", "QLinearSigmoid", "Tanh", "Exp", "Softplus", "Elu", "Mish"})
 _ERROR_FUNCTIONS = frozenset({"Erf", "Gelu"})
+_SCALAR_POOLS = {"QLinearAveragePool": "average", "MaxPool": "maximum"}  # ONNX Runtime's, on 8 bits
+_POINTER_BYTES = 8  # what a tap is gathered by
 
 _SURCHARGE = {"misaligned": 0.1, "narrow": 0.3}  # of arithmetic that does not fill what the device works on at once
 _LIKE = {"stem": "conv", "unblocked": "grouped"}  # which of a profile's efficiencies a class goes by
@@ -74,8 +81,7 @@ class Columns:
         """[k] What these kernels have of every column but `fixed`, which is 0."""
         found = [0.0] * len(self.names)
         for kernel in kernels:
-            word = self.class_of(kernel)
-            at = self._first[word, self._width(kernel.bits)]
+            word, at = self.class_of(kernel), self.first_of(kernel)
             found[at] += 1
             found[at + 1] += (kernel.input_bytes + kernel.output_bytes) / 1e6
             if word in _WEIGHTED:
@@ -86,6 +92,7 @@ class Columns:
                     found[at + 4] += macs
                 if kernel.out_channels <= self.block:
                     found[at + 5] += macs
+                found[at + 6] += _mtaps(kernel)
                 if not _CURVES.isdisjoint(kernel.operators):
                     found[self._first["curve", self._width(kernel.bits)] + 1] += kernel.output_bytes / 1e6
         return np.array(found)
@@ -96,6 +103,10 @@ class Columns:
         found[:, 0] = 1
         return found
 
+    def first_of(self, kernel: Kernel) -> int:
+        """Number of the first column of the kernel's class and bit-width, its launches."""
+        return self._first[self.class_of(kernel), self._width(kernel.bits)]
+
     def class_of(self, kernel: Kernel) -> str:
         """The word of the kernel's class."""
         if kernel.kind == "conv" and kernel.in_channels < self.block:
@@ -104,6 +115,8 @@ class Columns:
             return "erf"
         if kernel.kind == "elementwise" and not _CURVES.isdisjoint(kernel.operators):
             return "curve"
+        if kernel.kind == "pool" and kernel.bits == 8:
+            return next((_SCALAR_POOLS[o] for o in kernel.operators if o in _SCALAR_POOLS), "pool")
         return kernel.kind
 
     def _padded_mmacs(self, kernel: Kernel) -> float:
@@ -114,6 +127,11 @@ class Columns:
 
     def _width(self, bits: int) -> int:
         return min((b for b in self.bits if b >= bits), default=self.bits[-1])
+
+
+def _mtaps(kernel: Kernel) -> float:
+    """Millions of output positions times positions of the window."""
+    return kernel.macs * kernel.groups / max(1, kernel.in_channels * kernel.out_channels) / 1e6
 
 
 def columns_for(profile: HardwareProfile) -> Columns:
@@ -128,17 +146,29 @@ def ties(profile: HardwareProfile, columns: Columns) -> list[Floats]:
     tells convolutions that fill the arithmetic units, depthwise and grouped ones, and kernels that only move data
     apart, and each bit-width; the third every kind of convolution.
     """
+    price = prices_by(profile, columns)
+    return [tie(price, columns.names, group) for group in (_by_part, _by_sort, _by_kind)]
+
+
+def prices_by(profile: HardwareProfile, columns: Columns) -> Floats:
+    """[k] Microseconds that the profile says a unit of each column costs; only their ratios matter where it assumes."""
     model = profile.latency or _ASSUMED
-    price = np.array([_price(name, profile, model) for name in columns.names])
-    return [_tie(price, columns.names, group) for group in (_by_part, _by_sort, _by_kind)]
+    return np.array([_price(name, profile, model) for name in columns.names])
 
 
-def _tie(price: Floats, names: Sequence[str], group: Callable[[str], str]) -> Floats:
+def tie(price: Floats, names: Sequence[str], group: Callable[[str], str]) -> Floats:
+    """[k, t] The prices split into the parts that `group` gives each column's name, in the order they occur."""
     words = list(dict.fromkeys(group(name) for name in names))
     found = np.zeros((len(price), len(words)))
     for i, name in enumerate(names):
         found[i, words.index(group(name))] = price[i]
     return found
+
+
+def by_launch_and_sort(name: str) -> str:
+    """The launches of all kernels, and the rest of each sort."""
+    part = _by_part(name)
+    return part if part in {FIXED, "launch"} else _by_sort(name).partition(".")[0]
 
 
 def _by_part(name: str) -> str:
@@ -175,5 +205,7 @@ def _price(name: str, profile: HardwareProfile, model: LatencyModel) -> float:
         return model.floor_us
     if part in {"mbyte", "weights"}:
         return 1e3 / (profile.bandwidth_gb_s * model.efficiency.get("memory", 1.0))
+    if part == "taps":
+        return _POINTER_BYTES * 1e3 / profile.bandwidth_gb_s
     rate = peak_gops(profile, int(bits)) * model.efficiency.get(_LIKE.get(kind, kind), 1.0)
     return 2e3 / rate * _SURCHARGE.get(part, 1.0)

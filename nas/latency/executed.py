@@ -63,6 +63,7 @@ def kernel_of(step: Step) -> Kernel:
         out_channels=channels[1],
         groups=channels[2],
         operators=tuple(filter(None, (step.operator, step.activation))),
+        profiled_us=step.us,
     )
 
 

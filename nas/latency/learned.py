@@ -6,7 +6,8 @@ The prices are non-negative, one for each kind of kernel and bit-width, and star
 the model says what each layer takes, more work never takes less time, and nets larger than those measured are
 predicted by the same prices. Forests and Gaussian processes rank FER-sized nets worse after 20 to 200 samples. What is
 done differently from nn-Meter (MobiSys 2021), whose kernels are timed one by one: whole nets are measured, which needs
-no access to the runtime's kernels, and tens of them, not thousands.
+no access to the runtime's kernels, and tens of them, not thousands. Where the runtime's profiler timed their kernels
+all the same, prices fitted to those (`_profiled`) are one more start, believed as far as it predicts held-out nets.
 """
 
 from collections.abc import Sequence
@@ -20,13 +21,14 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas.costs import Costs
 from nas.errors import ConfigError
+from nas.latency import _profiled
 from nas.latency._additive import Fit, fit
-from nas.latency._columns import FIXED, Columns, columns_for, ties
+from nas.latency._columns import FIXED, Columns, by_launch_and_sort, columns_for, prices_by, tie, ties
 from nas.measure import Measurement
 
 Floats = npt.NDArray[np.float64]
 
-VERSION = "learned roofline 1"
+VERSION = "learned roofline 2"
 LEAST_SAMPLES = 5
 COVERAGE = 0.95
 _PRIOR_SAMPLES = 2.0  # what a profile's own constants are worth, in samples
@@ -142,7 +144,7 @@ def learn(
     """Fit the prices of a device to measured nets, starting from those of its profile.
 
     Args:
-        nets: what was measured.
+        nets: what was measured; kernels that were profiled tell their own prices.
         latencies_ms: of each net, positive.
         profile: the device.
         seed: of cross-validation and resamples.
@@ -157,9 +159,11 @@ def learn(
         )
     columns = columns_for(profile)
     matrix, values = columns.matrix([net.kernels for net in nets]), np.asarray(latencies_ms, dtype=np.float64) * 1e3
-    found = fit(
-        matrix, values, ties(profile, columns), seed=seed, weight_of_prior=_PRIOR_SAMPLES if profile.latency else 0.0
-    )
+    structures = ties(profile, columns)
+    single = _profiled.prices((k for net in nets for k in net.kernels), columns, prices_by(profile, columns))
+    if single is not None:
+        structures.append(tie(single, columns.names, by_launch_and_sort))
+    found = fit(matrix, values, structures, seed=seed, weight_of_prior=_PRIOR_SAMPLES if profile.latency else 0.0)
     return LearnedRoofline(
         device=profile.title,
         runtime=profile.runtime,

@@ -41,6 +41,8 @@ class Step:
         input_bytes: activations read.
         weight_bytes: constants read.
         output_bytes: activations written.
+        us: the least microseconds it took in some runs under the runtime's profiler, which adds to small ones; None
+            where nothing looked.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Step:
     input_bytes: int
     weight_bytes: int
     output_bytes: int
+    us: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

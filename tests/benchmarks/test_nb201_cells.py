@@ -102,3 +102,41 @@ def test_the_ridge_is_the_one_of_its_closed_form() -> None:
     assert latency_prediction.ridge(columns, np.exp(columns @ weights + 1), unseen) == pytest.approx(
         np.exp(unseen @ weights + 1), rel=0.01
     )
+
+
+def cells_of(*rows: tuple[int, ...]) -> list[int]:
+    operations = np.array(rows)
+    return nb201.alike(operations, nb201.cells(operations).columns).tolist()
+
+
+def test_cells_that_execute_the_same_graph_have_the_same_number() -> None:
+    skip, conv, pool = nb201.SKIP, nb201.CONV3, nb201.POOL
+    one, mirrored, other = (
+        (conv, pool, 0, skip, skip, skip),
+        (pool, conv, 0, skip, skip, skip),
+        (conv, conv, 0, 1, 1, 1),
+    )
+    found = cells_of(one, mirrored, other)
+    assert found[0] == found[1] != found[2]
+    through_a_copy = cells_of((skip, conv, 0, skip, 0, skip), (skip, 0, conv, 0, skip, skip))
+    assert through_a_copy[0] == through_a_copy[1]
+
+
+def test_a_dead_branch_makes_a_cell_another_one() -> None:
+    live = (0, 0, 0, nb201.CONV3, 0, 0)
+    assert len(set(cells_of(live, (nb201.CONV3, 0, 0, nb201.CONV3, 0, 0)))) == 2
+
+
+def test_the_ceiling_is_what_the_mean_of_each_label_reaches() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(300), 4)
+    values = np.exp(random.normal(0, 0.5, 300)[labels] + random.normal(0, 0.1, len(labels)))
+    spread, ceiling = latency_prediction.repeatability(values, labels)
+    assert spread == pytest.approx(0.1, rel=0.1)
+    ranks = pd.Series(values).rank()
+    means = ranks.groupby(labels).transform("mean")
+    assert ceiling == pytest.approx(np.corrcoef(ranks, means)[0, 1], abs=0.005)
+
+
+def test_nothing_is_said_of_tables_without_cells_alike() -> None:
+    assert np.isnan(latency_prediction.repeatability(np.array([1.0, 2.0, 3.0]), np.arange(3))).all()

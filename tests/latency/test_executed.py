@@ -57,6 +57,8 @@ def test_a_real_file_executes_its_own_arithmetic() -> None:
     assert found.macs <= 1.4 * counted.macs
     assert found.params == counted.params
     assert sum(k.macs > 0 for k in found.kernels) == 4
+    assert all(k.profiled_us is not None and k.profiled_us >= 0 for k in found.kernels)
+    assert len({k.name for k in found.kernels}) == len(found.kernels)  # however often it was run
 
 
 def test_a_device_elsewhere_keeps_the_fused_graph() -> None:

@@ -107,6 +107,29 @@ def test_a_thousand_nets_a_second() -> None:
     assert len(NETS) / (time.process_time() - begin) >= 1000
 
 
+def profiled(costs: Costs, overhead_us: float) -> Costs:
+    columns = columns_for(PROFILE)
+    prices = np.array([PRICES.get(name.rpartition(".")[2], 0.0) for name in columns.names])
+    return replace(
+        costs,
+        kernels=tuple(
+            replace(k, profiled_us=float(columns.row([k]) @ prices) + overhead_us) for k in costs.kernels
+        ),
+    )  # fmt: skip
+
+
+def test_profiled_kernels_tell_the_prices_to_few_nets() -> None:
+    few = [profiled(costs, overhead_us=2.0) for costs in NETS[:8]]
+    told = learn(few, TRUE[:8], PROFILE)
+    untold = learn(NETS[:8], TRUE[:8], PROFILE)
+
+    def error(model: LearnedRoofline) -> float:
+        return float(np.median(np.abs(model.predict_ms(NETS[50:]) / TRUE[50:] - 1)))
+
+    assert error(told) < 0.03
+    assert error(told) < 0.5 * error(untold)
+
+
 def test_json_keeps_everything() -> None:
     again = LearnedRoofline.from_dict(json.loads(json.dumps(MODEL.to_dict())))
     assert again == MODEL
@@ -173,6 +196,24 @@ def test_arithmetic_counts_in_full_blocks(
 
 def test_inputs_that_fill_no_block_are_a_class_of_their_own_and_not_padded() -> None:
     assert parts(replace(CONV, in_channels=1))["stem32.mmac"] == pytest.approx(1.0)
+
+
+def test_taps_are_output_positions_times_positions_of_the_window() -> None:
+    one = replace(CONV, macs=12 * 12 * 9 * 16 * 32)
+    assert parts(one)["conv32.taps"] == pytest.approx(12 * 12 * 9 / 1e6)
+    depthwise = replace(CONV, kind="depthwise", macs=12 * 12 * 25 * 32, in_channels=32, out_channels=32, groups=32)
+    assert parts(depthwise)["depthwise32.taps"] == pytest.approx(12 * 12 * 25 / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("operator", "bits", "word"),
+    [
+        ("QLinearAveragePool", 8, "average"), ("MaxPool", 8, "maximum"), ("NhwcMaxPool", 8, "pool"),
+        ("MaxPool", 32, "pool"),
+    ],
+)  # fmt: skip
+def test_integer_poolings_without_a_vector_form_are_told_apart(operator: str, bits: int, word: str) -> None:
+    assert COLUMNS.class_of(replace(CONV, kind="pool", operators=(operator,), bits=bits)) == word
 
 
 @pytest.mark.parametrize(
