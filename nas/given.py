@@ -8,6 +8,7 @@ stage keeps the same share.
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from nas.data._base import FaceData
 from nas.errors import CandidateError, ConfigError
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
+from search_spaces._work import Layer, Work, layers_of, total
 
 MEAN, STD = 127.5, 64.0
 """Of pixels, as the nets of our search spaces normalise them."""
@@ -95,6 +97,40 @@ class Given(SearchSpace):
             return min(width, max(1, steps) * self._multiple)
 
         return narrowed(self._net, channels=self._input_shape[0], keep=keep)
+
+    def work(
+        self,
+        architecture: Architecture,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        widths: Mapping[str, int] | None = None,
+    ) -> dict[str, Work]:
+        """That of the whole net, each layer scaled by the share of channels that its stage and the one before keep.
+
+        Exact for the whole net, and an estimate for narrower ones: coupled channels and the grid are left aside.
+        """
+        kept = {**self._widths, **(widths or {})}
+        found: dict[str, list[Work]] = {}
+        share = 1.0
+        for layer in self._layers:
+            unit, before = layer.name.partition(".")[0], share
+            if layer.window:
+                decides = self._units.get(layer.name, unit)
+                share = kept[decides] / self._widths[decides] if decides in kept else 1.0
+            found.setdefault(unit, []).append(_scaled(layer, before, share).work)
+        return {unit: total(works) for unit, works in found.items()}
+
+    @cached_property
+    def _layers(self) -> list[Layer]:
+        return layers_of(copy.deepcopy(self._net), self._input_shape)
+
+
+def _scaled(layer: Layer, before: float, after: float) -> Layer:
+    """The layer with a share of its channels in and out."""
+    reads, writes = max(1, round(layer.reads * before)), max(1, round(layer.writes * after))
+    groups = reads if layer.groups == layer.reads else layer.groups
+    return layer._replace(reads=reads, writes=writes, groups=groups)
 
 
 def _units_of_groups(net: nn.Module, *, channels: int) -> dict[str, str]:

@@ -15,8 +15,10 @@ from nas.candidate import decode
 from nas.compressors.prune_structured import transfer
 from nas.config import make_config
 from nas.data._base import FaceData
+from nas.description import macs
 from nas.errors import ConfigError, UnknownMemberError, UserError
 from nas.given import Given, load_weights, open_model
+from search_spaces._base import SearchSpace
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces
 
@@ -180,3 +182,18 @@ def test_weights_that_are_not_the_nets_are_refused_in_one_line(tmp_path: Path, c
     with pytest.raises(ConfigError, match=words) as caught:
         load_weights(nets.ResNet(), path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["ResNet", "mini_xception"])
+def test_what_a_net_has_to_do_is_exact_in_full_width_and_near_when_narrower(model: str) -> None:
+    space = cached(model)
+    asked: dict[str, Any] = {"input_shape": (1, 32, 32), "classes": 3}
+    full = space.work({}, **asked)
+    assert full == SearchSpace.work(space, {}, **asked)
+    widths = {stage: max(8, width // 2) for stage, width in space.widths({}).items()}
+    guessed, counted = (
+        sum(macs(w) for w in work(space, {}, **asked, widths=widths).values())
+        for work in (Given.work, SearchSpace.work)
+    )
+    assert guessed == pytest.approx(counted, rel=0.25)
+    assert guessed < 0.6 * sum(macs(w) for w in full.values())
