@@ -112,11 +112,12 @@ def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = Non
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # all but training is many tiny steps, which threads only slow down
     try:
-        searcher = Searcher(config, watch or (lambda _: None))
-        searcher.begin()
-        searcher.search()
-        searcher.verify()
-        return searcher.close()
+        with Timer(memory=memory_path()) as timer:
+            searcher = Searcher(config, watch or (lambda _: None), timer)
+            searcher.begin()
+            searcher.search()
+            searcher.verify()
+            return searcher.close()
     finally:
         torch.set_num_threads(threads)
 
@@ -124,7 +125,7 @@ def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = Non
 class Searcher:
     """One process at work on a run. Life: made, `begin`, `search`, `verify`, `close`, each once."""
 
-    def __init__(self, config: SearchConfig, watch: Callable[[Status], None]) -> None:
+    def __init__(self, config: SearchConfig, watch: Callable[[Status], None], timer: Timer | None = None) -> None:
         self.config, self._watch = config, watch
         self._ticked, started = 0.0, time.time()
         profile = target(config.target)
@@ -151,7 +152,7 @@ class Searcher:
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
             compression=compression, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
-            watch=self._say, timer=Timer(memory=memory_path()),
+            watch=self._say, timer=timer,
         )  # fmt: skip
         own = self.space.choices(channel_multiple=profile.channel_multiple)
         choices: list[Choice] = [*own, *compression.choices(self.space.stages)]

@@ -102,7 +102,7 @@ class Timer:
         return found
 
     def _start(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", __name__, *map(str, self._pin)]
+        command = [sys.executable, "-P", "-m", "nas.timer", *map(str, self._pin)]
         # In a session of its own, an interrupt from the keyboard reaches only us, who then close the pipe.
         return subprocess.Popen(
             command,

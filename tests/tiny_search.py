@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -45,7 +46,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         monkeypatch.setattr(nas.stopwatch, name, value)
     monkeypatch.setattr(nas.rounds, "WARM_UP_RUNS", 3)
     # In this process, because what is patched here does not count elsewhere; `nas.search` itself is the function.
-    monkeypatch.setattr(import_module("nas.search"), "Timer", lambda **_: None)
+    monkeypatch.setattr(import_module("nas.search"), "Timer", lambda **_: nullcontext())
     monkeypatch.setattr(nas.trainer, "choose_execution", lambda *_, **__: Execution())
     monkeypatch.setattr(import_module("nas.search"), "look_ahead", lambda *_, **__: None)  # nas.search is the function
     monkeypatch.setattr(os, "fsync", lambda _: None)
