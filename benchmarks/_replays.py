@@ -145,6 +145,7 @@ def arguments(description: str, samplers: Sequence[str], *, trials: int, seeds: 
         "--time-limit", type=float, help="processor seconds for a replay; what is cut short says how far it came"
     )
     parser.add_argument("--json", type=Path, help="where figures are kept; a killed benchmark goes on from there")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     return parser
 
 
@@ -160,15 +161,19 @@ def compare(bench: Bench, options: argparse.Namespace) -> Figures:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     result: Figures = {**bench.facts, "samplers": _kept(options.json, bench.facts)}
-    print(bench.title)
     budgets = [b for b in BUDGETS if b <= options.trials]
     shown = [*((("share", str(b)), f"@{b}", "8.4f") for b in budgets), *bench.shown]
-    print(f"{'sampler':18}" + "".join(f"{heading:>{_width(form)}}" for _, heading, form in shown))
+    row = _markdown if options.markdown else _line
+    print(f"{bench.title}\n")
+    print(row("sampler", [(heading, _width(form)) for _, heading, form in shown]))
+    if options.markdown:
+        print("|---" * (len(shown) + 1) + "|")
     for name in names:
         runs = _runs(bench, name, options, result)
         mean_all = result["samplers"][name]["mean"] = means(runs[: options.seeds])
-        cut = f"  ended after {mean_all['trials']:.0f} trials" if mean_all["trials"] < options.trials else ""
-        print(f"{name:18}" + "".join(_cell(mean_all, path, form) for path, _, form in shown) + cut, flush=True)
+        cut = f", ended after {mean_all['trials']:.0f}" if mean_all["trials"] < options.trials else ""
+        cells = [(_cell(mean_all, path, form), _width(form)) for path, _, form in shown]
+        print(row(name + cut, cells), flush=True)
         _keep(options.json, result)
     return result
 
@@ -242,7 +247,15 @@ def _cell(figures: Figures, path: Sequence[str], form: str) -> str:
     found: Any = figures
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
-    return f"{'-':>{_width(form)}}" if found is None else f"{found:{form}}"
+    return "-" if found is None else f"{found:{form}}".strip()
+
+
+def _line(name: str, cells: Sequence[tuple[str, int]]) -> str:
+    return f"{name:18}" + "".join(f"{text:>{width}}" for text, width in cells)
+
+
+def _markdown(name: str, cells: Sequence[tuple[str, int]]) -> str:
+    return f"| {name} | " + " | ".join(text for text, _ in cells) + " |"
 
 
 def _width(form: str) -> int:

@@ -89,7 +89,9 @@ def test_looks_cost_their_share_and_full_trainings_one_more(table: _nb201.Table)
 
 
 def options(**changed: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"sampler": "a", "trials": 30, "seeds": 2, "time_limit": None, "json": None, **changed})
+    return argparse.Namespace(
+        **{"sampler": "a", "trials": 30, "seeds": 2, "time_limit": None, "json": None, "markdown": False, **changed}
+    )
 
 
 def a_bench(played: list[tuple[str, int]], **facts: Any) -> _replays.Bench:
@@ -115,6 +117,12 @@ def test_means_are_over_seeds_and_of_what_all_have(capsys: pytest.CaptureFixture
     assert result["samplers"]["a"]["mean"]["curve"] == [0.1, 0.2, 0.8]
     assert "cost" not in result["samplers"]["a"]["mean"]
     assert capsys.readouterr().out.splitlines()[-1].split() == ["a", "0.5500", "-"]
+    _replays.compare(a_bench([]), options(markdown=True))
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "| sampler | @25 | cost |",
+        "|---|---|---|",
+        "| a | 0.5500 | - |",
+    ]
 
 
 def test_a_killed_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
