@@ -152,7 +152,7 @@ def show_front(console: Console, folder: RunFolder) -> None:
         show_recall(console, base, members)
     for r in members:
         channels = f"channels by stage {widths_words(r.candidate)}" if r.candidate.is_pruned else ""
-        told = [text for text in (channels, gain_words(r), settings_words(r.candidate), *r.notes) if text]
+        told = [text for text in (channels, gain_words(r), settings_words(r.candidate), *r.notes, *_busy(r)) if text]
         if told:
             console.print(f"  trial {r.trial}: {'; '.join(told)}", soft_wrap=True, highlight=False)
     if lost := given_up(latest(records, "search")):
@@ -301,6 +301,11 @@ def _tested(members: Sequence[Record]) -> str:
     if members[0].phase == "search":
         return "no test figure before full training"
     return "no test figure: the data has no test split here"
+
+
+def _busy(record: Record) -> list[str]:
+    """What the record's latency says of a machine that was busy."""
+    return [note for note in record.latency.notes if note.startswith("busy")] if record.latency else []
 
 
 def _progress(status: Status) -> str:

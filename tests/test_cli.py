@@ -1,6 +1,7 @@
 """The command line on runs made by hand; the search itself is replaced by one that only reports."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -315,3 +316,14 @@ def test_what_is_mistyped_gets_one_line(
     assert len(lines) == 1
     assert lines[0].startswith(f"nas: {told}")
     assert "--help" in lines[0]
+
+
+def test_a_front_says_which_of_its_latencies_were_measured_on_a_busy_machine(run: CliRunner, tmp_path: Path) -> None:
+    calm, busy = some_record(1, 0.5, 1.0), some_record(2, 0.6, 2.0)
+    assert busy.latency is not None
+    noted = replace(busy.latency, notes=("2 files interleaved", "busy machine: 12% longer"))
+    folder = a_run(tmp_path, records=[calm, replace(busy, latency=noted)])
+    found = plain(run.invoke(app, ["report", str(folder.path)]).stdout)
+    assert found.count("busy machine") == 1
+    assert re.search(r"trial 2: .*busy machine: 12% longer", found)
+    assert "interleaved" not in found
