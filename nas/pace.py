@@ -56,13 +56,13 @@ def pace(records: Sequence[Record], seconds: float) -> Pace | None:
     if len(found) < LEAST_CANDIDATES or seconds <= 0:
         return None
     each = np.array([math.fsum(r.seconds.values()) for r in found])
-    error = float(each.std(ddof=1) / max(each.mean(), 1e-9) / math.sqrt(len(each)))
+    error = float(each.std(ddof=1) / max(each.mean(), 1e-9) / math.sqrt(len(each)))  # of the mean's logarithm
     rate = 3600 * len(found) / seconds
     return Pace(
         candidates=len(found),
         per_hour=rate,
-        low=rate / (1 + Z_95 * error),
-        high=rate / max(1 - Z_95 * error, 0.2),
+        low=rate * math.exp(-Z_95 * error),
+        high=rate * math.exp(Z_95 * error),
         feasible=sum(map(feasible, found)) / len(found),
     )
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.pace import clock, forecast_words, forecasts, keep_forecast, pace, pilot_words, searching_s
@@ -35,7 +36,9 @@ def test_candidates_that_differ_widen_the_interval_and_many_narrow_it() -> None:
     assert few is not None
     assert many is not None
     assert few.per_hour == many.per_hour == 60.0
-    assert many.low == pytest.approx(60 / (1 + 1.95996 * 50.4 / 60 / 8), rel=1e-2)  # deviation 50.4 s of a mean of 60 s
+    times = np.array([10.0, 110.0] * 32)
+    error = np.std(times, ddof=1) / np.mean(times) / 8  # of the mean of 64
+    assert (many.low, many.high) == pytest.approx((60 * np.exp(-1.95996 * error), 60 * np.exp(1.95996 * error)))
     assert few.low < many.low < 60 < many.high < few.high
 
 
