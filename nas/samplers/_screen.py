@@ -187,7 +187,8 @@ class Screen:
 
     def _spread_out(self) -> Codes | None:
         """Far from all that was asked, at the next level of what is known; at first the ends of what is known."""
-        pool = self._fresh(self._genes.all() if self._genes.total <= ENUMERATE else self._random(self._some(CHILDREN)))
+        whole = self._genes.total <= ENUMERATE
+        pool = self._fresh(self._rng.permutation(self._genes.all()) if whole else self._random(self._some(CHILDREN)))
         if not len(pool):
             return None
         if pool.chance.max() < LIKELY:

@@ -105,7 +105,9 @@ class Worth:
         running = ~(e.done | e.broken | e.elsewhere | e.stopped)
         if running.any():
             points = np.concatenate([points, self._means(e.cheap[running], x[running])])
-        low, high = values.min(axis=0), values.max(axis=0)
+        elsewhere = np.where(np.isnan(e.values), e.cheap, e.values)[e.elsewhere]
+        range_of = np.concatenate([values, elsewhere[np.isfinite(elsewhere).all(axis=1)]])
+        low, high = range_of.min(axis=0), range_of.max(axis=0)
         front = points[non_dominated(points, [True] * m)]
         self._scale = np.maximum(high - low, 1e-12 * np.maximum(1.0, np.abs(high)))
         self._reference = low - MARGIN * self._scale

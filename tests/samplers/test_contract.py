@@ -1,15 +1,18 @@
 """What every sampler promises, run over every member found in the folder, through the study as a search uses it."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from nas import registry
 from nas.records import Record, RunFolder
+from nas.samplers._base import NOTHING, Known
 from nas.study import Ask, Study, open_storage
 from search_spaces._base import Choice, Value
 from tests.fake_runs import a_run, some_record
@@ -23,6 +26,7 @@ CHOICES = (
     Choice(name="only", options=(48,)),
 )
 OPTIONS = {choice.name: choice.options for choice in CHOICES}
+FIRST = {choice.name: choice.options[0] for choice in CHOICES}
 TRIALS = 30
 """More than TPE draws at random first, and than NSGA-II has in its population."""
 
@@ -31,10 +35,28 @@ class Killed(BaseException):
     """What a SIGKILL is to a test in one process."""
 
 
-def a_study(runs: Path, sampler: str, **fields: Any) -> Study:
+def a_study(runs: Path, sampler: str, known: Known = NOTHING, **fields: Any) -> Study:
     seeds = fields.pop("seeds", ())
     folder = a_run(runs, records=[], sampler=sampler, **fields)
-    return Study(folder, folder.config, CHOICES, registry.load("sampler", sampler), seeds=seeds)
+    return Study(folder, folder.config, CHOICES, registry.load("sampler", sampler), seeds=seeds, known=known)
+
+
+def latency(picked: Mapping[str, Any]) -> float:
+    return float(picked["width"]) * float(picked["depth"]) / float(picked["bits"]) + 0.1
+
+
+KNOWN = Known(
+    cheap=lambda picks: [[np.nan, latency(p)] for p in picks],
+    doubt=lambda picks: [[0.0, 0.1] for _ in picks],
+    chance=lambda picks: [float(p["width"] <= 32) for p in picks],
+    features=lambda picks: [[float(p["depth"]) * float(p["width"])] for p in picks],
+    allowed=lambda picks: [p["operation"] != "skip" or p["depth"] < 3 for p in picks],
+    identity=lambda picks: [
+        tuple(p[n] for n in sorted(p) if n != "sparsity" or p["operation"] == "conv") for p in picks
+    ],
+    earlier=lambda: ([{**FIRST, "depth": d} for d in (1, 2, 3)], [[0.3 + 0.1 * d, np.nan] for d in (1, 2, 3)]),
+)
+"""All that a search may tell."""
 
 
 def answer(ask: Ask) -> Record:
@@ -43,8 +65,7 @@ def answer(ask: Ask) -> Record:
     accuracy = 0.3 + 0.1 * picked["depth"] - 0.2 * picked["sparsity"]
     broken = picked["width"] / 32 - 1
     status = "infeasible" if broken > 0 else "complete"
-    latency = picked["width"] * picked["depth"] / picked["bits"] + 0.1
-    return some_record(ask.number, accuracy, latency, violations={"max_latency": broken}, status=status)
+    return some_record(ask.number, accuracy, latency(ask.picked), violations={"max_latency": broken}, status=status)
 
 
 def go_on(study: Study, trials: int) -> list[dict[str, Value]]:
@@ -137,3 +158,24 @@ def test_seeds_are_asked_first_and_what_they_leave_out_is_sampled(sampler: str, 
     free = ("bits", "sparsity")
     assert [first[name] for name in free] != [second[name] for name in free], "each has random numbers of its own"
     assert len({(picked["bits"], picked["sparsity"]) for picked in others}) > 2
+
+
+def test_knowledge_changes_no_promise(sampler: str, tmp_path: Path) -> None:
+    """Whether a sampler uses what it is told or not: options, repeats of the same seed, and a change of process."""
+    whole = go_on(a_study(tmp_path / "whole", sampler, KNOWN), 18)
+    halves = [*go_on(a_study(tmp_path / "halves", sampler, KNOWN), 11)]
+    halves += go_on(a_study(tmp_path / "halves", sampler, KNOWN), 7)
+    assert halves == whole
+    assert all(value in OPTIONS[name] for picked in whole for name, value in picked.items())
+
+
+def test_workers_that_ask_at_once_hold_trials_of_their_own(sampler: str, tmp_path: Path) -> None:
+    first, second = (a_study(tmp_path, sampler, KNOWN) for _ in range(2))
+    for turn in range(8):
+        with ExitStack() as held:
+            asks = [first.ask(held), second.ask(held)]
+            assert [ask.number for ask in asks] == [2 * turn, 2 * turn + 1]
+            assert asks[0].picked != asks[1].picked
+            for study, ask in zip((second, first), reversed(asks), strict=True):
+                study.tell(ask, answer(ask))
+    assert {t.state for t in trials_of(first.folder)} == {TrialState.COMPLETE}

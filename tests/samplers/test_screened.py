@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from nas.pareto import hypervolume
 from nas.samplers._genes import Genes
+from nas.samplers._worth import Examples, Worth
 from nas.samplers.screened import ScreenedSampler
 
 with warnings.catch_warnings():
@@ -265,3 +266,82 @@ def test_any_space_is_searched_without_repeats(sizes: list[int], directions: lis
         trial.set_constraint("c", float(noise.random() - 0.7))
         study.tell(trial, noise.random(len(directions)).tolist())
     assert len({tuple(t.params.values()) for t in study.trials}) == trials
+
+
+def test_what_most_likely_breaks_a_limit_is_not_asked() -> None:
+    def chance(picks: Sequence[Picked]) -> list[float]:
+        return [1.0 if p["width"] <= 16 else 0.02 for p in picks]
+
+    picks = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, chance=chance, space=SPACE)), 24)
+    assert all(p["width"] <= 16 for p in picks)
+
+
+def test_where_all_may_break_a_limit_the_likeliest_is_asked() -> None:
+    def chance(picks: Sequence[Picked]) -> list[float]:
+        return [1e-3 * (1 - p["sparsity"]) / p["width"] for p in picks]
+
+    picked = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, chance=chance, space=SPACE)), 1)[0]
+    assert (picked["width"], picked["sparsity"]) == (8, 0.0)
+
+
+def test_a_doubtful_gain_is_the_mean_over_what_it_may_be() -> None:
+    """A slow twin: both objectives known, one of them in doubt, which is log-normal."""
+    values, doubts = np.array([[-0.9, 2.0]]), np.array([[0.3, 0.0]])
+    done = np.array([[-1.0, 1.0], [-0.5, 0.5]])
+    none = np.zeros((2, 0))
+    flags = {"done": np.ones(2, bool)} | {n: np.zeros(2, bool) for n in ("broken", "elsewhere", "stopped")}
+    looks = np.full((2, 2), np.nan)
+    worth = Worth(Examples(cheap=done, genes=none, described=none, values=done, looks=looks, **flags))
+    found = worth(values, none[:1], none[:1], doubt=doubts)
+    exact = worth(values, none[:1], none[:1], doubt=np.zeros((1, 2)))
+    scale, reference = np.array([0.5, 0.5]), np.array([-1.05, 0.45])
+
+    def grown(value: float) -> float:
+        point = (np.array([value, 2.0]) - reference) / scale
+        before = hypervolume((done - reference) / scale, [0.0, 0.0], [True, True])
+        return hypervolume(np.vstack([(done - reference) / scale, point]), [0.0, 0.0], [True, True]) - before
+
+    draws = -0.9 * np.exp(0.3 * np.random.default_rng(0).normal(size=20_000))
+    assert exact[0] == pytest.approx(grown(-0.9))
+    assert found[0] == pytest.approx(np.mean([grown(v) for v in draws]), rel=0.05)
+
+
+def test_what_was_evaluated_elsewhere_is_learned_from() -> None:
+    """An earlier search knows the accuracies of some points: those that it shows to be good are asked sooner."""
+    rng = np.random.default_rng(0)
+    picks = Genes(SPACE).picks(Genes(SPACE).random(60, rng))
+    values = [[accuracy(p), np.nan] for p in picks]
+
+    def volume(seed: int, **more: Any) -> float:
+        study = a_study(ScreenedSampler(seed=seed, cheap=cheap, space=SPACE, **more))
+        go_on(study, 12)
+        return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
+
+    warm = [volume(seed, earlier=lambda: (picks, values)) for seed in range(4)]
+    cold = [volume(seed) for seed in range(4)]
+    assert np.mean(warm) > np.mean(cold)
+
+
+def test_picks_that_have_no_place_in_the_space_teach_nothing() -> None:
+    foreign = ([{"op": "attention"}, {"nothing": 1}], [[0.5, 1.0], [0.6, 2.0]])
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE, earlier=lambda: foreign))
+    assert len(go_on(study, 12)) == 12
+
+
+def test_less_effort_asks_something_else_and_repeats_nothing() -> None:
+    whole = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE)), 16)
+    less = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE, effort=0.2)), 16)
+    assert less != whole
+    assert len(set(names(less))) == 16
+    with pytest.raises(ValueError, match="effort must be positive, but got 0"):
+        ScreenedSampler(effort=0)
+
+
+def test_a_draw_that_a_dead_process_left_is_kept_whatever_was_told_since() -> None:
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    go_on(study, 12)
+    left = study.ask()
+    drawn = left.relative_params
+    go_on(study, 2)
+    again = optuna.trial.Trial(study, left._trial_id)
+    assert {n: again._suggest(n, d) for n, d in SPACE.items()} == drawn
