@@ -25,7 +25,7 @@ def accuracies(folder: RunFolder) -> dict[str, dict[str, float]]:
         found.setdefault(f"rung {entry['rung']}", {})[entry["key"]] = entry["values"][0]
     for record in folder.records():
         full = record.rung == len(folder.config.rungs)
-        if record.score and (record.phase == "verified" or full):
+        if record.score and not record.seed and (record.phase == "verified" or full):
             stage = "verified" if record.phase == "verified" else "file after all rungs"
             found.setdefault(stage, {})[record.key] = record.score.accuracy
     return found

@@ -63,7 +63,8 @@ def export_model(folder: RunFolder, which: int | str | Record, out: Path) -> Pat
 def find(records: list[Record], which: int | str) -> Record:
     """The record of a trial's number or of a key's first digits: verified if there is one, with a file, the latest.
 
-    `base` names the uncompressed net of a compression.
+    `base` names the uncompressed net of a compression. Of a member that was trained with several seeds it is the first
+    training, which is the one on the front, unless that has no file.
 
     Raises:
         ConfigError: none fits, or several keys do.
@@ -77,7 +78,7 @@ def find(records: list[Record], which: int | str) -> Record:
         raise ConfigError(f"{which} names several candidates ({keys}); give more digits of the key")
     if not hits:
         raise ConfigError(f"no trial and no key is {which!r}; `nas report` lists them")
-    return max(reversed(hits), key=lambda r: (bool(r.model), feasible(r), r.phase == "verified", -r.seed))
+    return max(reversed(hits), key=lambda r: (bool(r.model), not r.seed, feasible(r), r.phase == "verified"))
 
 
 def golden_pair(path: Path, content: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

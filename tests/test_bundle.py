@@ -105,6 +105,13 @@ def test_what_has_no_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
         export_model(folder, 1, tmp_path / "out")
 
 
+def test_find_takes_the_first_of_several_seeds_unless_it_failed() -> None:
+    better = some_record(3, 0.9, 1.0, phase="verified", seed=1)
+    first = some_record(3, 0.6, 1.0, phase="verified", status="infeasible", violations={"min_accuracy": 0.1})
+    assert find([first, better], 3) is first
+    assert find([some_record(3, None, 1.0, phase="verified", status="failed", model=""), better], 3) is better
+
+
 def test_find_prefers_the_verified_and_takes_keys() -> None:
     first, again = some_record(3, 0.5, 1.0), some_record(3, 0.6, 1.0, phase="verified")
     records = [first, again, some_record(4, 0.5, 1.0)]
