@@ -43,7 +43,7 @@ MaxSize = Annotated[str | None, typer.Option(help="Upper limit of the file, for 
 MinAccuracy = Annotated[float | None, typer.Option(help="Lower limit, 0..1, on the selection split.")]
 Knee = Annotated[bool, typer.Option("--knee", help="Take the knee of what is within the limits (the default without).")]
 
-SEVERAL_WORDS = ("compressors", "objectives")
+SEVERAL_WORDS = ("compressors", "objectives", "proxies")
 """Flags that hold words with commas between."""
 
 
@@ -113,6 +113,9 @@ def search(
     sampler: Annotated[str | None, _flag("sampler", "screened, tpe, nsga2 or random.")] = None,
     warm_start: Annotated[
         list[Path] | None, typer.Option(help="Earlier run on the same space and data to learn from; repeat.")
+    ] = None,
+    proxies: Annotated[
+        str | None, typer.Option(help="Zero-cost proxies for the records: jacov, nwot, synflow. None by default.")
     ] = None,
     compressors: Annotated[
         str | None, _flag("compressors", "What may be done to a net: prune_structured, quantize, low_rank, ...")

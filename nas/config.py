@@ -68,6 +68,7 @@ class SearchConfig(BaseModel):
         sampler: who proposes candidates.
         warm_start: folders of earlier runs on the same space and data, which teach the sampler and whose fronts are
             asked first.
+        proxies: what is read off each draft that may be trained, into its record: words of `nas.proxies`.
         compressors: what may be done to a net, in order; words of `nas.compressors`.
         qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
             leaves that out.
@@ -114,6 +115,7 @@ class SearchConfig(BaseModel):
     search_share: float = Field(default=0.6, gt=0, le=1)
     sampler: str = "screened"
     warm_start: tuple[Path, ...] = ()
+    proxies: tuple[str, ...] = ()
     compressors: tuple[str, ...] = ("prune_structured", "quantize")
     teacher: tuple[str, ...] = ()
     distill: str = "logits"

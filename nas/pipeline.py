@@ -7,9 +7,10 @@ prune, quantise, export, parity gate, score THE FILE, measure THE FILE
 """
 
 import json
+import math
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from nas.lessons._base import Course
 from nas.measure import Measurement
 from nas.packed import packed_bytes
 from nas.pareto import non_dominated
+from nas.proxies._base import Proxy
 from nas.records import Phase, Record, RunFolder
 from nas.runtimes._base import Runtime
 from nas.score import Score, score
@@ -83,6 +85,7 @@ class Evaluator:
         board: times finished files on the target itself, where there is a way to it; drafts are predicted then.
         course: what nets learn from teachers; None without any.
         watch: told what is being done, in words.
+        proxies: read off each draft that is to be trained.
         start: what candidates begin with; None lets them begin with fresh weights.
         repeat: number of the training, where a candidate is trained several times.
         timer: times files on this machine in a process of its own; None times them in this one.
@@ -101,6 +104,7 @@ class Evaluator:
     course: Course | None = None
     watch: Watch = lambda _: None
     start: Start | None = None
+    proxies: Sequence[Proxy] = ()
     repeat: int = 0
     timer: Timer | None = None
 
@@ -220,6 +224,17 @@ class Evaluator:
             yield file, counted
         finally:
             path.unlink(missing_ok=True)
+
+    def _proxied(self, candidate: Candidate, clock: Clock) -> dict[str, float]:
+        """What the zero-cost proxies read off the candidate's net with fresh weights."""
+        if not self.proxies:
+            return {}
+        with clock("proxies"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.trainer.seed(candidate, -1))
+            net = self.trainer.shaped(candidate).eval()
+            images = torch.from_numpy(self.trainer.context(candidate, DRAFT_IMAGES).images).float()
+            found = {proxy.name: proxy.score(net, images) for proxy in self.proxies}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def violations(self, latency: Measurement | None, size: int | None, accuracy: float | None) -> dict[str, float]:
         """Constraint to the share by which it is broken; zero or less is kept. What is not known yet is left out."""
@@ -360,6 +375,7 @@ class Evaluator:
                 finished=_now(),
             )  # fmt: skip
         trainer, rungs = self.trainer, self.config.rungs
+        blank = replace(blank, proxies=self._proxied(candidate, clock))
         net, rung = trainer.resume(candidate)
         # Asked before each rung, not after: so it is asked again if the process died between rung and answer.
         while net is None or (

@@ -57,6 +57,7 @@ class Record:
         gain: what the 8-bit units gain over the float twin; None where there are none.
         before: score of the float twin of a verified net, of the same weights; None where nothing is in 8 bits.
         notes: what a reader has to know of how the file came to be.
+        proxies: zero-cost proxies of the draft, by word; empty where none were asked. Infinite ones are left out.
         parity: largest difference of probabilities, share of equal top-1, number of images.
         size_bytes: of the file.
         packed_bytes: of the file under zlib at its highest level: what zeros and few bits save where files are packed.
@@ -90,6 +91,7 @@ class Record:
     gain: Gain | None = None
     before: Score | None = None
     notes: tuple[str, ...] = ()
+    proxies: dict[str, float] = field(default_factory=dict)
     parity: dict[str, float] = field(default_factory=dict)
     size_bytes: int | None = None
     packed_bytes: int | None = None

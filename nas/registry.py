@@ -23,6 +23,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "sampler": ("nas.samplers", "make"),
     "lesson": ("nas.lessons", "LESSON"),
     "model": ("nas.zoo", "MODEL"),
+    "proxy": ("nas.proxies", "PROXY"),
 }
 
 

@@ -152,7 +152,7 @@ class Searcher:
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
             compression=compression, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
-            watch=self._say, timer=timer,
+            watch=self._say, proxies=[load("proxy", word) for word in config.proxies], timer=timer,
         )  # fmt: skip
         own = self.space.choices(channel_multiple=profile.channel_multiple)
         choices: list[Choice] = [*own, *compression.choices(self.space.stages)]

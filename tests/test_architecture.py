@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nas.depthwise",
         "nas.pointwise",
         "nas.lessons._*",
+        "nas.proxies._*",
         "nas.zoo._*",
     ),
     (
@@ -42,6 +43,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nas.recipe",
         "nas.lessons",
         "nas.lessons.*",
+        "nas.proxies",
+        "nas.proxies.*",
     ),
     (
         "nas.data",

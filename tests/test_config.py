@@ -131,7 +131,7 @@ def test_every_field_that_decides_what_is_found_is_a_difference(field: str) -> N
         "target": "cpu", "space": "plain", "dataset": "folder", "data_options": {"n": "300"}, "max_latency": 5.0,
         "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
         "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 1, "qat": 0.3,
-        "qat_steps": "learned", "warm_start": ("runs/a",),
+        "qat_steps": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
         "teacher": ("votes",), "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_from": "start",
             "compressors": ("quantize",), "model": "resnet8", "mean": 0.5, "std": 2.0, "input_size": 64,
     }[field]  # fmt: skip
