@@ -20,6 +20,7 @@ import numpy as np
 import optuna
 
 from nas import registry
+from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.config import make_config
 from nas.description import COLUMNS
@@ -32,6 +33,7 @@ from nas.study import Study
 from nas.targets import target
 from search_spaces._base import Choice
 
+DEFAULT = "prune_structured,quantize"
 ALL = "prune_structured,low_rank,prune_unstructured,quantize,few_bits"
 
 
@@ -78,24 +80,62 @@ def main() -> None:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
+class Tool:
+    """The parts of a search that ask: run folder, space, compression and what is known; without any net."""
+
+    def __init__(
+        self,
+        space: str,
+        target_name: str,
+        compressors: str,
+        sampler: str,
+        runs: Path,
+        *,
+        limit_ms: float,
+        seed: int = 0,
+    ) -> None:
+        self.config = make_config(
+            space=space, target=target_name, runs=runs, sampler=sampler, max_latency=limit_ms, seed=seed,
+            compressors=tuple(compressors.split(",")),
+        )  # fmt: skip
+        self.folder, self.space = RunFolder.open(self.config), registry.load("space", space)
+        self.profile = target(target_name)
+        self.multiple = self.profile.channel_multiple
+        members = [registry.load("compressor", name) for name in self.config.compressors]
+        self.compression = Compression(members=members, profile=self.profile)
+        own = self.space.choices(channel_multiple=self.multiple)
+        self.genes: list[Choice] = [*own, *self.compression.choices(self.space.stages)]
+        self.foresight = Foresight(
+            self.folder, self.config, space=self.space, compression=self.compression, genes=self.genes,
+            input_shape=(1, 48, 48), classes=7,
+        )  # fmt: skip
+
+    def columns(self, picked: dict[str, Any]) -> dict[str, float]:
+        """What a pick's net has to do, by name; empty without a path."""
+        seen = self.foresight.look([picked])[0].description
+        return dict(zip(COLUMNS, seen.columns.tolist(), strict=True)) if seen else {}
+
+    def record(self, number: int, candidate: Candidate, accuracy: float, latency_ms: float) -> Record:
+        """A record of made-up values."""
+        right, limit = round(3589 * accuracy), self.config.max_latency or np.inf
+        broken = latency_ms / limit - 1
+        return Record(
+            trial=number, key=candidate.key, status="infeasible" if broken > 0 else "complete", candidate=candidate,
+            score=from_confusion(np.array([[right, 3589 - right], [0, 0]]), ("yes", "no")), size_bytes=10_000,
+            violations={"max_latency": broken},
+            latency=Measurement(
+                kind="predicted", device="none", runtime="none", latency_ms=latency_ms, low_ms=latency_ms,
+                high_ms=latency_ms, p5_ms=None, p99_ms=None, runs=0, drift=None, versions={},
+            ),
+        )  # fmt: skip
+
+
 def measured(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """Figures of `args.asks` asks after `args.trials` trials."""
-    config = make_config(
-        space=args.space, target=args.target, runs=runs, sampler=args.sampler, max_latency="2ms",
-        compressors=tuple(args.compressors.split(",")),
-    )  # fmt: skip
-    folder, space, profile = RunFolder.open(config), registry.load("space", args.space), target(args.target)
-    members = [registry.load("compressor", name) for name in config.compressors]
-    compression = Compression(members=members, profile=profile)
-    genes: list[Choice] = [
-        *space.choices(channel_multiple=profile.channel_multiple), *compression.choices(space.stages)
-    ]  # fmt: skip
-    foresight = Foresight(
-        folder, config, space=space, compression=compression, genes=genes, input_shape=(1, 48, 48), classes=7
-    )
+    tool = Tool(args.space, args.target, args.compressors, args.sampler, runs, limit_ms=5.0)
     make = Timed(registry.load("sampler", args.sampler))
-    study = Study(folder, config, genes, make, known=foresight.known())
-    fill(study, foresight, compression, args.trials)
+    study = Study(tool.folder, tool.config, tool.genes, make, known=tool.foresight.known())
+    fill(study, tool, args.trials)
     sampler, whole = [], []
     for _ in range(args.asks):
         make.seconds, begin = 0.0, time.process_time()
@@ -103,11 +143,11 @@ def measured(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
             ask = study.ask(held)
             whole.append(time.process_time() - begin)
             sampler.append(make.seconds)
-            record = answer(foresight, compression, space, ask.number, ask.picked)
-            folder.append(record)
+            record = answer(tool, ask.number, ask.picked)
+            tool.folder.append(record)
             study.tell(ask, record)
     return {
-        "genes": len(genes), "trials": args.trials, "sampler": args.sampler, "sampler_ms": figures(sampler),
+        "genes": len(tool.genes), "trials": args.trials, "sampler": args.sampler, "sampler_ms": figures(sampler),
         "ask_ms": figures(whole),
     }  # fmt: skip
 
@@ -118,43 +158,34 @@ def figures(seconds: list[float]) -> dict[str, float]:
     return {"first": float(found[0]), "median": float(np.median(found[1:])), "slowest": float(found[1:].max())}
 
 
-def fill(study: Study, foresight: Foresight, compression: Compression, trials: int) -> None:
-    """Tell the study random candidates."""
-    rng = np.random.default_rng(0)
-    names = list(study.choices)
-    while len(study._study.get_trials(deepcopy=False)) < trials:
-        picked = {n: c.options[int(rng.integers(len(c.options)))] for n, c in study.choices.items()}
-        if foresight.look([picked])[0].key is None:
+def fill(study: Study, tool: Tool, trials: int) -> None:
+    """Tell the study so many random candidates that are feasible."""
+    rng, number = np.random.default_rng(0), 0
+    while number < trials:
+        picked = {name: c.options[int(rng.integers(len(c.options)))] for name, c in study.choices.items()}
+        if not tool.columns(picked):
             continue
-        number = len(study._study.get_trials(deepcopy=False))
-        record = answer(foresight, compression, foresight._space, number, picked)
-        study.folder.append(record)
-        latency, score = record.objective("latency"), record.objective("accuracy")
+        record = answer(tool, number, picked)
+        if record.status != "complete":
+            continue
+        tool.folder.append(record)
+        values = [record.objective("accuracy"), record.objective("latency")]
         trial = optuna.trial.create_trial(
-            params={n: picked[n] for n in names}, distributions=study.distributions, values=[score, latency],
-            user_attrs={"key": record.key}, system_attrs={},
-        )  # fmt: skip
+            params=picked, distributions=study.distributions, values=values, user_attrs={"key": record.key}
+        )
         study._study.add_trial(trial)
+        number += 1
 
 
-def answer(foresight: Foresight, compression: Compression, space: Any, number: int, picked: dict[str, Any]) -> Record:
-    """A record by formula: latency by kernels and arithmetic, accuracy saturating with it, both with noise."""
-    candidate = compression.decode(space, picked)
-    seen = foresight.look([picked])[0].description
-    columns = dict(zip(COLUMNS, seen.columns, strict=True)) if seen else {}
+def answer(tool: Tool, number: int, picked: dict[str, Any]) -> Record:
+    """A record by formula: latency by kernels and arithmetic, accuracy growing with it, both with noise."""
+    candidate, columns = tool.compression.decode(tool.space, picked), tool.columns(picked)
     kernels = sum(v for n, v in columns.items() if n.rstrip("0123456789") in ("dense", "pointwise", "depthwise"))
     macs = sum(v for n, v in columns.items() if "macs" in n)
     noise = np.random.default_rng(number).normal(0, 0.01, 2)
     latency = float((0.05 + 0.01 * kernels + 2e-8 * macs) * np.exp(noise[0]))
-    right = round(1000 * float(np.clip(0.25 + 0.02 * np.log2(1 + macs) - 0.05 * candidate.sparsity + noise[1], 0, 1)))
-    return Record(
-        trial=number, key=candidate.key, status="complete", candidate=candidate, size_bytes=10_000 + int(macs) % 9999,
-        score=from_confusion(np.array([[right, 1000 - right], [0, 0]]), ("yes", "no")),
-        latency=Measurement(
-            kind="predicted", device="none", runtime="none", latency_ms=latency, low_ms=latency, high_ms=latency,
-            p5_ms=None, p99_ms=None, runs=0, drift=None, versions={},
-        ),
-    )  # fmt: skip
+    accuracy = float(np.clip(0.25 + 0.02 * np.log2(1 + macs) - 0.05 * candidate.sparsity + noise[1], 0, 1))
+    return tool.record(number, candidate, accuracy, latency)
 
 
 if __name__ == "__main__":

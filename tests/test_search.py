@@ -26,7 +26,7 @@ from nas.attempts import attempt
 from nas.config import make_config
 from nas.data._base import FaceData
 from nas.errors import ConfigError, ExportError
-from nas.front import COLUMNS
+from nas.front import COLUMNS, search_front
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
 from nas.search import Searcher, Status, search
@@ -430,6 +430,34 @@ def test_members_are_trained_with_several_seeds_from_weights_of_their_own(
     assert not any(torch.equal(on.before[name], anew.before[name]) for name in weights)
     assert [row["model"] for row in rows(folder)] == [first.model]
     assert (states[-1].done, states[-1].total) == (2, 2)
+
+
+def test_a_search_goes_on_beyond_its_seeds_and_asks_nothing_twice(
+    go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Searcher, "_seeds", lambda *_: [])
+    fields = {"max_latency": "0.4ms", "compressors": ("prune_structured",), "proxies": ("nwot", "synflow")}
+    folder = go(trials=5, **fields)
+    records = searched(folder)
+    assert len({r.key for r in records}) == len(records) == 5
+    assert not [t for t in trials_of(folder) if "duplicate_of" in t.user_attrs]
+    trained = [r for r in records if r.status == "complete"]
+    assert trained
+    assert all(r.proxies.keys() == {"nwot", "synflow"} for r in trained)
+    assert all(r.proxies == {} for r in records if r.status == "infeasible")
+
+
+def test_a_search_begins_with_what_an_earlier_one_found(go: Callable[..., RunFolder]) -> None:
+    earlier = go(trials=3, name="earlier")
+    folder = go(trials=4, name="later", warm_start=(earlier.path,))
+    front = {r.key: r.trial for r in search_front(earlier.records(), earlier.config.objectives)}
+    first = searched(folder)[: len(front)]
+    assert {r.key for r in first} == set(front)
+    for record in first:
+        assert any(f"trial {front[record.key]} of {earlier.path}" in note for note in record.notes)
+    assert_whole(folder)
+    with pytest.raises(ConfigError, match=r"warm_start must name runs that searched darts, but .* searched plain"):
+        go(space="darts", name="other", warm_start=(earlier.path,))
 
 
 def test_threads_are_as_before_the_search(go: Callable[..., RunFolder]) -> None:

@@ -1,0 +1,144 @@
+"""Samplers within the tool's own loop: its study, spaces, compression genes, keys, limits and what it tells a sampler.
+
+    python -m benchmarks.search_loop --space darts --sampler screened,tpe,nsga2,random --trials 60 --seeds 3 --json OUT
+
+Only the evaluation is made up, so that no net is built or trained: latency by kernels and arithmetic with an effect of
+the activation, accuracy by what each living operation, width, bit and sparsity is good for, drawn from the seed, with
+interactions and the noise of one training. Nothing of it is what the sampler's own guesses are made of. Known good nets
+are asked first, as in a search. Printed is the share of the hypervolume of all nets that any sampler found for a seed,
+without noise, within the latency limit, after 20, 40, 60 ... trials; repeats and infeasible trials count.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import tempfile
+from collections import ChainMap
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ask_seconds import DEFAULT, Tool
+from nas import registry
+from nas.candidate import Candidate
+from nas.pareto import hypervolume
+from nas.study import Study
+from search_spaces._base import DisconnectedError
+
+NOISE = 0.009
+STEP = 20
+WORST = 0.2
+LIMIT_MS = 2.0
+
+
+class MadeUp:
+    """Values of candidates by their JSON, drawn from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __call__(self, candidate: Candidate, columns: dict[str, float]) -> tuple[float, float]:
+        """Accuracy 0..1 without noise, and latency in ms."""
+        architecture = candidate.architecture
+        kernels = sum(v for n, v in columns.items() if n.rstrip("0123456789") in ("dense", "pointwise", "depthwise"))
+        work = sum(v * (0.5 if n.endswith("s8") else 1.0) for n, v in columns.items() if "macs" in n)
+        slow = 1.25 if architecture["activation"] == "hard_swish" else 1.0
+        latency = slow * (0.08 + 0.014 * kernels + 1.5e-8 * work)
+        widths = [np.log2(w / 8) for w in candidate.pruned.values()]
+        gains = [self._draw(word, 0.6) + 0.7 for word in _words(architecture)]
+        capacity = float(np.sum(np.maximum(gains, 0.05)) ** 0.5 * (0.4 + np.mean(widths)))
+        pairs = sum(self._draw(f"{a}|{b}", 0.25) for a, b in itertools.pairwise(sorted(_words(architecture))))
+        lost = 0.03 * candidate.sparsity**2 + 0.004 * sum(b == 8 for b in candidate.bits.values())
+        lost += sum(abs(self._draw(f"{n}={v}", 0.006)) for n, v in candidate.settings.items())
+        accuracy = 0.25 + 0.42 * (1 - np.exp(-max(capacity + 0.3 * pairs, 0.0) / 4)) - lost
+        accuracy += 0.01 * np.log2(architecture["input_size"] / 48) + self._draw(str(architecture["attention"]), 0.006)
+        return float(np.clip(accuracy, 0, 1)), float(latency)
+
+    def _draw(self, word: str, deviation: float) -> float:
+        """The same normal number for the same word and seed."""
+        digest = hashlib.sha256(f"{self._seed}/{word}".encode()).digest()
+        return float(np.random.default_rng(int.from_bytes(digest[:8], "big")).normal(0, deviation))
+
+
+def _words(architecture: dict[str, Any]) -> list[str]:
+    """What a net is made of, in words: the operation of each living edge or block, with where it stands."""
+    if "body" in architecture:
+        return [f"{s['stage']}.{s['block']}.{i}" for s in architecture["body"] for i in range(s["depth"])]
+    found = []
+    for cell in architecture["cells"]:
+        for i, node in enumerate(architecture[cell["kind"]]):
+            found += [f"{cell['stage']}.{i}.{op}" for op, _ in node]
+    return found
+
+
+def replay(args: argparse.Namespace, sampler: str, seed: int, runs: Path) -> list[tuple[float, float]]:
+    """Accuracy without noise and latency of each trial in order; the worst for what is infeasible."""
+    tool, made_up = (
+        Tool(args.space, args.target, args.compressors, sampler, runs, limit_ms=LIMIT_MS, seed=seed),
+        MadeUp(seed),
+    )
+    settings = itertools.product(*(m.seeds(tool.space.stages, tool.profile) for m in tool.compression.members))
+    seeds = [dict(ChainMap(net, *s)) for s in settings for net in tool.space.seeds(channel_multiple=tool.multiple)]
+    study = Study(
+        tool.folder, tool.config, tool.genes, registry.load("sampler", sampler), known=tool.foresight.known(),
+        seeds=seeds[: args.good],
+    )  # fmt: skip
+    noise, truth = np.random.default_rng([seed, 3]), []
+    for _ in range(args.trials):
+        with ExitStack() as held:
+            ask = study.ask(held)
+            try:
+                candidate = tool.compression.decode(tool.space, ask.picked)
+            except DisconnectedError as error:
+                study.skip(ask, str(error))
+                truth.append((WORST, LIMIT_MS))
+                continue
+            accuracy, latency = made_up(candidate, tool.columns(ask.picked))
+            told = float(np.clip(accuracy + noise.normal(0, NOISE), 0, 1))
+            record = tool.record(ask.number, candidate, told, latency)
+            tool.folder.append(record)
+            study.tell(ask, record)
+            truth.append((accuracy, latency) if latency <= LIMIT_MS else (WORST, LIMIT_MS))
+    return truth
+
+
+def main() -> None:
+    """Search, print a table, write the JSON file if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="darts")
+    parser.add_argument("--target", default="jetson")
+    parser.add_argument("--compressors", default=DEFAULT)
+    parser.add_argument("--sampler", default="screened,tpe,nsga2,random")
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--good", type=int, default=8, help="known good nets that are asked first, at most")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    names, runs = args.sampler.split(","), dict[str, list[list[tuple[float, float]]]]()
+    for name, seed in itertools.product(names, range(args.seeds)):
+        with tempfile.TemporaryDirectory() as folder:
+            runs.setdefault(name, []).append(replay(args, name, seed, Path(folder)))
+    best = [volume([point for name in names for point in runs[name][seed]]) for seed in range(args.seeds)]
+    budgets = range(STEP, args.trials + 1, STEP)
+    result = {
+        name: {b: [volume(found[:b]) / best[seed] for seed, found in enumerate(runs[name])] for b in budgets}
+        for name in names
+    }
+    print(f"{args.space}: share of the hypervolume that all samplers found together, mean of {args.seeds} seeds")
+    print(f"{'sampler':12}" + "".join(f"{'@' + str(b):>8}" for b in budgets))
+    for name, shares in result.items():
+        print(f"{name:12}" + "".join(f"{np.mean(v):8.3f}" for v in shares.values()))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def volume(points: list[tuple[float, float]]) -> float:
+    """Hypervolume above the worst accuracy and below the limit."""
+    return hypervolume(np.array(points), [WORST, LIMIT_MS], [True, False])
+
+
+if __name__ == "__main__":
+    main()
