@@ -26,8 +26,8 @@ from nas.yardstick import recall_ms, remember
 MeasurementKind = Literal["measured", "predicted"]
 Shape = tuple[int, int, int]
 
-PATIENCE_S = 2.0
-"""How long a measurement waits for a calm machine, where nothing else is asked for."""
+PATIENCE_S = 6.0
+"""How long a measurement waits for a calm machine, where nothing else is asked for: bursts last for seconds."""
 DRIFT_LIMIT = CALM
 OPTIONAL = frozenset({"energy_mj", "layers", "slowdown"})
 

@@ -8,7 +8,7 @@ from hw_profiles._base import HardwareProfile
 from nas.costs import Costs
 from nas.errors import MeasureError
 from nas.latency.prediction import predict as predict_latency
-from nas.measure import Measurement, measure, measure_interleaved, measure_there
+from nas.measure import PATIENCE_S, Measurement, measure, measure_interleaved, measure_there
 from nas.records import RunFolder
 from nas.rounds import Plan
 from nas.runtimes._base import Runtime
@@ -26,7 +26,7 @@ QUICK_S = 1.0
 SEARCHED_S = 2.0
 """Seconds that timing a finished file may take during the search."""
 GLANCE_S = 0.25
-CALM_S = 2.0
+CALM_S = PATIENCE_S
 """How long a file that was trained in full waits for a calm machine."""
 QUICK_CALM_S = 0.3
 

@@ -190,7 +190,8 @@ def test_export_of_a_trial_and_of_a_pick(run: CliRunner, folder: RunFolder, tmp_
     assert "not both" in both.stderr
 
 
-def test_measure_states_kind_and_provenance(run: CliRunner, folder: RunFolder) -> None:
+def test_measure_states_kind_and_provenance(run: CliRunner, monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
+    monkeypatch.setattr(api, "PATIENCE_S", 0.0)
     a_model(folder, "models/one.onnx")
     model = str(folder.path / "models/one.onnx")
     here = run.invoke(app, ["measure", model, "--runs", "50"])
