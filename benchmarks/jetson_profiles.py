@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import statistics
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from nas.targets import target, targets
 RUNTIMES = {"tensorrt", "tensorrt(torch2trt)"}
 BOARDS = {"orin_nx_16gb": "jetson-orin-nx"}  # where the table's word is not the profile's
 SPELT = {"movilevits": "mobilevits", "segformetb0": "segformerb0"}  # as a table has it, and as it is meant
+COLUMNS = ("device", "model", "precision", "batch", "latency_ms", "runtime", "source_repo")
 LEAST_ROWS = 5
 Figures = dict[str, float]
 
@@ -59,7 +61,7 @@ def rows(tables: Iterable[Path], onnx_folder: Path | None) -> tuple[list[Row], s
     found, unknown = [], set()
     nets = {_plain(name): build for name, build in NETS.items()}
     known: dict[str, Costs] = {}
-    for entry in (entry for table in tables for entry in csv.DictReader(table.read_text().splitlines())):
+    for entry in (entry for table in tables for entry in entries(table)):
         usable = entry["runtime"] in RUNTIMES and entry["precision"] == "fp16" and entry["batch"] == "1"
         board = BOARDS.get(entry["device"], "jetson-" + entry["device"].replace("_", "-"))
         if not usable or not entry["latency_ms"] or board not in targets():
@@ -83,6 +85,24 @@ def rows(tables: Iterable[Path], onnx_folder: Path | None) -> tuple[list[Row], s
             )
         )
     return found, unknown
+
+
+def entries(table: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file.
+
+    Raises:
+        SystemExit: it cannot be read, or lacks a column.
+    """
+    try:
+        found = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"--table must be a readable CSV file: {error}") from error
+    missing = [column for column in COLUMNS if found and column not in found[0]]
+    if missing or not found:
+        raise SystemExit(
+            f"{table} must have rows with the columns {', '.join(COLUMNS)}, but lacks {', '.join(missing)}"
+        )
+    return found
 
 
 def _plain(model: str) -> str:
@@ -119,7 +139,7 @@ def study(found: list[Row]) -> dict[str, Any]:
     """Figures of each board: as shipped, without the model, without the board; and the constants of a fit to all."""
     boards = {b: [r for r in found if r.board == b] for b in dict.fromkeys(r.board for r in found)}
     enough = {b: rows for b, rows in boards.items() if len(rows) >= LEAST_ROWS}
-    constants = roofline_fit.fit_boards({b: _samples(rows) for b, rows in enough.items()})
+    constants = roofline_fit.fit_boards({b: _samples(rows) for b, rows in enough.items()}) if enough else {}
     result: dict[str, Any] = {}
     for board, own in boards.items():
         others = {b: _samples(rows) for b, rows in enough.items() if b != board}
@@ -170,6 +190,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     found, unknown = rows(args.table, args.onnx)
+    if not found:
+        sys.exit("no row has a board and a net that are known here; name nets as published_nets.py does, or see --onnx")
     for r in sorted(found, key=lambda r: r.board):
         guess = predict(r.net, r.profile).latency_ms
         error = r.published_ms / guess - 1

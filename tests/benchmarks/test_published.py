@@ -92,6 +92,22 @@ def test_a_table_is_read_and_judged(tmp_path: Path) -> None:
         assert result[board]["without the board"]["all"]["rows"] == 6
 
 
+@pytest.mark.parametrize("text", ["device,model\nnano,resnet18\n", "", None])
+def test_other_tables_are_refused_in_one_line(tmp_path: Path, text: str | None) -> None:
+    table = tmp_path / "table.csv"
+    if text is not None:
+        table.write_text(text)
+    with pytest.raises(SystemExit, match=r"must have rows with the columns device, model|must be a readable CSV file"):
+        jetson_profiles.rows([table], None)
+
+
+def test_a_table_of_one_row_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(",".join(jetson_profiles.COLUMNS) + "\nnano,resnet18,fp16,1,11,tensorrt,somebody\n")
+    found, _ = jetson_profiles.rows([table], None)
+    assert jetson_profiles.study(found)["jetson-nano"] == {"shipped": {}, "without the board": {}}
+
+
 @pytest.mark.data
 def test_boards_rank_published_nets(shared_data: Path) -> None:
     found, _ = jetson_profiles.rows([shared_data / "jetson" / "jetson_latency.csv"], None)
