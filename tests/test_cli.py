@@ -77,7 +77,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "cpu", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
         "--teacher", "votes", "--teacher", "best.onnx=3", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
         "--distill-from", "start", "--compressors", "quantize,low_rank", "--prune-steps", "3", "--qat", "0.5",
-        "--qat-steps", "learned",
+        "--qat-steps", "learned", "--warm-start", "runs/a", "--warm-start", "runs/b", "--proxies", "nwot,jacov",
     ]  # fmt: skip
     found = run.invoke(app, ["search", *flags])
     assert found.exit_code == 0, found.output
@@ -90,6 +90,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "teacher": ("votes", "best.onnx=3"), "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
         "distill_from": "start", "compressors": ("quantize", "low_rank"), "prune_steps": 3, "qat": 0.5,
         "qat_steps": "learned", "stop_when_flat": 40, "verify_seeds": 3,
+        "warm_start": (Path("runs/a"), Path("runs/b")), "proxies": ("nwot", "jacov"),
         **dict.fromkeys(("model", *MODEL_FIELDS)),  # of nas compress
     }  # fmt: skip
 
