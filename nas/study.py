@@ -107,8 +107,8 @@ class Study:
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     self._study.set_metric_names(list(config.objectives))
                 for picked in seeds:  # a process may have died between two of them
-                    known = {k: v for k, v in picked.items() if k in self.choices}
-                    self._study.enqueue_trial(known, skip_if_exists=True)
+                    fixed = {k: v for k, v in picked.items() if k in self.choices}
+                    self._study.enqueue_trial(fixed, skip_if_exists=True)
 
     def _check_genes(self) -> None:
         """Refuse to go on with a study that was begun with other options for a gene."""
