@@ -36,7 +36,7 @@ from nas.errors import CandidateError
 from nas.latency._columns import columns_for
 from nas.latency._nonnegative import nonnegative
 from nas.latency.executed import costs_on
-from nas.latency.learned import learn
+from nas.latency.learned import LEAST_SAMPLES, learn
 from nas.measure import measure
 from nas.registry import load, names
 from nas.rounds import Clock, Plan
@@ -154,7 +154,9 @@ def study(
 
 
 def rate(nets: list[Net], profile: HardwareProfile) -> float:
-    """Predictions a second of processor time, from the kernel tables on."""
+    """Predictions a second of processor time, from the kernel tables on; NaN where there are too few nets to learn."""
+    if len(nets) < LEAST_SAMPLES:
+        return float("nan")
     tables = [Costs.from_dict(net["costs"]) for net in nets]
     model = learn(tables[:20], [net["measurement"]["latency_ms"] for net in nets[:20]], profile)
     begin = time.process_time()

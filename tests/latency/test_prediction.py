@@ -7,7 +7,7 @@ from hw_profiles.jetson import PROFILES
 from nas.costs import Costs, Kernel
 from nas.errors import ConfigError
 from nas.latency import roofline
-from nas.latency.learned import LearnedRoofline, learn
+from nas.latency.learned import VERSION, LearnedRoofline, learn
 from nas.latency.prediction import calibrated, calibration_path, fingerprint, layers_ms, predict, save_calibration
 
 PROFILE = PROFILES["jetson"]
@@ -32,7 +32,7 @@ def test_a_calibration_is_gone_by_and_said(tmp_path: Path) -> None:
     path = save_calibration(model(), PROFILE, {"device": "my board"}, folder=tmp_path / "new")
     found = predict(NET, PROFILE, folder=tmp_path / "new")
     assert found == model().predict(NET)
-    assert found.versions["predictor"] == "learned roofline 1"
+    assert found.versions["predictor"] == VERSION
     assert [p.name for p in path.parent.iterdir()] == ["jetson-orin-nano.json"]
 
 
