@@ -127,6 +127,17 @@ class Bench:
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
+    def timed_again(self, word: str) -> dict[str, Any]:
+        """The row with latencies of now, kept in place of those it had."""
+        found = self.row(word)
+        if "accuracy" in found:
+            stem = self._cache / f"{self.trained.word}-{word}-{self._digest(word)}"
+            path = stem.with_name(f"{stem.name}.onnx")
+            twin = path if word == FLOAT else self._float_file
+            found |= speedup(path, twin, self.runtime, self.profile, self.data.input_shape)
+            write(stem.with_name(f"{stem.name}.json"), json.dumps(found))
+        return found
+
     def _missing(self, form: Form) -> str | None:
         members = {member.name for member in self.compression.members}
         if form.member is not None and form.member not in members:

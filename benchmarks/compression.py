@@ -1,14 +1,15 @@
 """What compression does to nets of six families: accuracy, bytes, weights and latency, each read off the ONNX file.
 
     python -m benchmarks.compression --data fer2013.csv [--nets plain residual] [--rows ptq qat] [--epochs 1.0]
-        [--cache runs/compression-bench] [--teacher residual] [--json OUT.json] [--markdown] [--no-facts]
+        [--cache runs/compression-bench] [--teacher residual] [--json OUT.json] [--markdown] [--no-facts] [--time-again]
 
 Each family's net is trained once (`--epochs` scales all trainings), then every row compresses those weights; rows that
 train do so for a quarter of the net's epochs, and `longer` is the float net with as many more, for a fair comparison.
 Accuracy is that of the file in ONNX Runtime on the selection split; speed-ups are against the float file, both timed
 side by side on one thread, with their 95 % interval and by the 5th percentile. The teacher is the most accurate net.
-Trained nets and finished rows are kept below --cache, so a second call goes on. At the end, what is known from the
-literature and from earlier measurements, each with whether it holds here.
+Trained nets and finished rows are kept below --cache, so a second call goes on; `--time-again` times all files anew,
+which an idle machine is worth. At the end, what is known from the literature and from earlier measurements, each with
+whether it holds here.
 """
 
 import argparse
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/compression-bench"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of training")
     parser.add_argument("--no-facts", action="store_true")
+    parser.add_argument("--time-again", action="store_true", help="time the files of finished rows anew")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -115,7 +117,7 @@ def main() -> None:
         teacher = nets[best] if word != best else None
         bench = Bench(nets[word], profile, runtime, cache=args.cache, teacher=teacher)
         for form in args.rows:
-            rows.append(bench.row(form))
+            rows.append(bench.timed_again(form) if args.time_again else bench.row(form))
             say(line(rows[-1]))
     lines = [cells_of(row, plain[row["net"]]) for row in rows if "accuracy" in row]
     if args.markdown:

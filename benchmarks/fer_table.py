@@ -1,15 +1,15 @@
-"""A run folder's candidates as one CSV: a NAS table of our own, for benchmarks/search_table.py.
+"""The candidates of runs as one CSV: a NAS table of our own, for benchmarks/search_table.py.
 
-    python -m benchmarks.fer_table runs/NAME OUT.csv
+    python -m benchmarks.fer_table runs/NAME ... OUT.csv
 
-One row for each candidate that was trained, oldest first. Columns: `key`; accuracy on the selection split with its
+One row for each candidate that was trained, oldest first; of one that several runs have trained, the first. Columns: `key`; accuracy on the selection split with its
 95 % interval, both 0..1; epochs; latency in ms with its interval, and whether it is measured or predicted; size in
 bytes, parameters, multiply-accumulates; then the genes as the sampler picked them, each under `gene.NAME`. What was
 stopped before the last rung is left out, since all rows must have had the same budget.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,27 @@ def _row(record: Record, picked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _must_be_alike(folders: Sequence[RunFolder]) -> None:
+    """Refuse runs whose candidates had other trainings or targets."""
+    first = folders[0].config
+    for folder in folders[1:]:
+        for field in ("space", "target", "dataset", "compressors", "epochs", "rungs", "max_latency", "prune_steps"):
+            here, there = getattr(first, field), getattr(folder.config, field)
+            if here != there:
+                raise SystemExit(f"runs must have the same {field}, but {folder.path} has {there} and not {here}")
+
+
 def main() -> None:
     """Write the table and say what is in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a folder that `nas search` has made")
+    parser.add_argument(
+        "run", type=Path, nargs="+", help="folders that `nas search` has made, alike but for the sampler"
+    )
     parser.add_argument("out", type=Path, help="the CSV to write")
     options = parser.parse_args()
-    found = table(RunFolder.existing(options.run))
+    folders = [RunFolder.existing(path) for path in options.run]
+    _must_be_alike(folders)
+    found = pd.concat([table(folder) for folder in folders]).drop_duplicates("key")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     found.to_csv(options.out, index=False)
     genes = sum(name.startswith(GENE) for name in found)
