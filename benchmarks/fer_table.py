@@ -2,10 +2,11 @@
 
     python -m benchmarks.fer_table runs/NAME ... OUT.csv
 
-One row for each candidate that was trained, oldest first; of one that several runs have trained, the first. Columns: `key`; accuracy on the selection split with its
-95 % interval, both 0..1; epochs; latency in ms with its interval, and whether it is measured or predicted; size in
-bytes, parameters, multiply-accumulates; then the genes as the sampler picked them, each under `gene.NAME`. What was
-stopped before the last rung is left out, since all rows must have had the same budget.
+One row for each candidate that was trained, oldest first; of one that several runs have trained, the first. Columns:
+`key`; accuracy on the selection split with its 95 % interval, both 0..1; epochs; latency in ms with its interval, and
+whether it is measured or predicted; size in bytes, parameters, multiply-accumulates; then the genes as the sampler
+picked them, each under `gene.NAME`. What was stopped before the last rung is left out, since all rows must have had the
+same budget.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def main() -> None:
     found = pd.concat([table(folder) for folder in folders]).drop_duplicates("key")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     found.to_csv(options.out, index=False)
-    genes = sum(name.startswith(GENE) for name in found)
+    genes = sum(str(name).startswith(GENE) for name in found)
     print(f"{options.out}: {len(found)} candidates of {genes} genes, accuracy {found.accuracy.min():.1%} to "
           f"{found.accuracy.max():.1%}, {found.latency_ms.min():.3g} to {found.latency_ms.max():.3g} ms")  # fmt: skip
 
