@@ -79,7 +79,7 @@ class Describer:
         """What is told by its logarithm."""
         whole = total(by_bits)
         packed = sum(bits * work[_WEIGHTS] for bits, work in zip(WIDTHS, by_bits, strict=True))
-        found = [macs(whole), whole[_WEIGHTS], whole[_ELEMENTS], packed, *(whole[i] for i in _KERNELS)]
+        found: list[float] = [macs(whole), whole[_WEIGHTS], whole[_ELEMENTS], packed, *(whole[i] for i in _KERNELS)]
         found += self._space.count(candidate.architecture)
         found += [macs(works.get(unit, NOTHING)) for unit in self._units]
         found += [candidate.pruned.get(stage, 0) for stage in self._space.stages]
