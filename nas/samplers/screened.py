@@ -140,29 +140,34 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
 
     def _history(self, study: Study, trial: FrozenTrial, genes: Genes) -> History:
         signs = _signs(study)
+        unknown = [np.nan] * len(signs)
         rows: list[tuple[Any, ...]] = []
         for old in study.get_trials(deepcopy=False):
+            if old.number == trial.number or old.state == TrialState.WAITING:
+                continue
             picked = old.params
             if len(picked) < len(genes.names):  # not all of its genes were suggested yet
                 picked = {**old.system_attrs.get(PICKS, {}), **old.system_attrs.get("fixed_params", {}), **picked}
-            codes = genes.codes(picked) if old.number != trial.number else None
-            if codes is None or old.state == TrialState.WAITING:
+            codes = genes.codes(picked)
+            if codes is None:
                 continue
-            feasible = all(v <= 0 for v in old.constraints.values())
-            stopped = old.state == TrialState.COMPLETE and feasible and bool(old.user_attrs.get(LOOK_ONLY))
-            look = signs * np.array(old.user_attrs.get(LOOK, [None] * len(signs)), dtype=np.float64)
-            values = np.full(len(signs), np.nan)
-            if old.state == TrialState.COMPLETE and feasible and not stopped:
-                values = signs * np.array(old.values, dtype=np.float64)
-            done = bool(np.isfinite(values).all())
-            rows.append((codes, values, done, not (done or stopped or old.state == TrialState.RUNNING), look, stopped))
+            feasible = old.state == TrialState.COMPLETE and all(v <= 0 for v in old.constraints.values())
+            look_only = feasible and bool(old.user_attrs.get(LOOK_ONLY))
+            values = old.values if feasible and not look_only else unknown
+            look = old.user_attrs.get(LOOK, unknown)
+            rows.append((codes, values, look, look_only, old.state == TrialState.RUNNING))
+        told, looks = (
+            signs * np.array([row[i] for row in rows], dtype=np.float64).reshape(len(rows), len(signs)) for i in (1, 2)
+        )
+        stopped, running = (np.array([row[i] for row in rows], dtype=bool) for i in (3, 4))
+        done = np.asarray(np.isfinite(told).all(axis=1))
         return History(
-            codes=np.array([r[0] for r in rows], dtype=np.int64).reshape(len(rows), len(genes.names)),
-            values=np.array([r[1] for r in rows], dtype=np.float64).reshape(len(rows), len(signs)),
-            done=np.array([r[2] for r in rows], dtype=bool),
-            broken=np.array([r[3] for r in rows], dtype=bool),
-            looks=np.array([r[4] for r in rows], dtype=np.float64).reshape(len(rows), len(signs)),
-            stopped=np.array([r[5] for r in rows], dtype=bool),
+            codes=np.array([row[0] for row in rows], dtype=np.int64).reshape(len(rows), len(genes.names)),
+            values=np.where(done[:, None], told, np.nan),
+            done=done,
+            broken=~(done | stopped | running),
+            looks=looks,
+            stopped=stopped,
         )
 
     def _told_before(self, study: Study, genes: Genes) -> tuple[Codes, npt.NDArray[np.float64]] | None:
