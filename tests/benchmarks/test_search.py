@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,8 +14,22 @@ import pandas as pd
 import pytest
 from optuna.samplers import RandomSampler
 
-from benchmarks import _fidelity, _nb201, _replays, _rows, plot_search, search_nb201, search_synthetic, search_table
+from benchmarks import (
+    _fidelity,
+    _nb201,
+    _replays,
+    _rows,
+    fer_table,
+    plot_search,
+    search_nb201,
+    search_synthetic,
+    search_table,
+)
 from benchmarks._proposers import LocalSearch, proposers
+from nas import registry
+from nas.study import Study
+from search_spaces._base import Choice
+from tests.fake_runs import a_run, some_record
 
 CELLS = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T
 WEIGHTS = np.array([0.0, 0.01, 0.5, 1.0, 0.1])
@@ -273,3 +288,25 @@ def test_a_table_of_rows_is_searched_and_drawn(tmp_path: Path, monkeypatch: pyte
     assert "a < b" in [e.text for e in drawn.iter()]
     heights = [[float(p.split(",")[1]) for p in line.attrib["points"].split()] for line in lines]
     assert all(a >= b for line in heights for a, b in itertools.pairwise(line))  # up is less, and more is up
+
+
+def test_a_run_becomes_a_table_of_what_went_through_all_rungs(tmp_path: Path) -> None:
+    choices = (Choice(name="width", options=(8, 16, 24)), Choice(name="op", options=("conv", "pool")))
+    folder = a_run(tmp_path, records=[])
+    study = Study(folder, folder.config, choices, registry.load("sampler", "random"))
+    with pytest.raises(SystemExit, match="must hold candidates that went through all rungs"):
+        fer_table.table(folder)
+    picks = []
+    for i in range(4):
+        with ExitStack() as held:
+            ask = study.ask(held)
+            record = some_record(ask.number, 0.5 + 0.01 * i, 2.0 + i, rung=1 if i == 0 else 3)
+            folder.append(record)
+            study.tell(ask, record)
+        picks.append(ask.picked)
+    frame = fer_table.table(folder)
+    assert frame["accuracy"].tolist() == pytest.approx([0.51, 0.52, 0.53])
+    assert frame["latency_ms"].tolist() == [3.0, 4.0, 5.0]
+    assert frame["key"].tolist() == [r.key for r in folder.records()[1:]]
+    assert frame["gene.width"].tolist() == [p["width"] for p in picks[1:]]
+    assert frame["gene.op"].tolist() == [p["op"] for p in picks[1:]]
