@@ -1,5 +1,6 @@
 """What a search knows of picks before it evaluates them, and that its sampler uses it."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,11 @@ class Bench:
                     study.tell(ask, record)
                     found.append(record)
         return found
+
+
+@pytest.fixture(autouse=True)
+def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
