@@ -8,8 +8,8 @@ turn. It learns a little (`--epochs` of `--train-images`), is pruned, restructur
 its logits spread like those of a trained net, exported, and run over the whole selection split in ONNX Runtime and in
 torch. A candidate passes if accuracies differ by at most 0.3 points and top-1 agrees on at least 99.5 % of the images.
 Of those that do not, the images on which the two disagree are looked at: how far the first class led the second.
-Those are also trained anew on `--again` faces: a net that has learned next to nothing gives every face nearly the same
-logits, and spreading them to a trained net's magnifies differences of rounding as much (`gain`).
+Those are also trained anew on `--again` faces, and compared as they are: a net that has learned next to nothing gives
+every face nearly the same logits, and spreading them magnifies differences of rounding by as much (`gain`).
 ONNX Runtime computes float16 units in float32 on a CPU. What a device adds, which rounds each layer's output to
 float16, is computed in torch and told beside: it is no fault of the file and cannot fail a candidate.
 """
@@ -90,8 +90,16 @@ class Row:
         return not self.error and self.points <= MAX_POINTS and self.agreement >= MIN_AGREEMENT
 
 
-def prepared(candidate: Candidate, space: SearchSpace, compression: Compression, data: FaceData, epochs: float) -> Row:
-    """Train, compress, export and compare one candidate.
+def prepared(
+    candidate: Candidate,
+    space: SearchSpace,
+    compression: Compression,
+    data: FaceData,
+    epochs: float,
+    *,
+    spread: bool = True,
+) -> Row:
+    """Train, compress, export and compare one candidate; with `spread`, its logits vary like those of a trained net.
 
     Raises:
         CandidateError: a step of it fails.
@@ -122,7 +130,7 @@ def prepared(candidate: Candidate, space: SearchSpace, compression: Compression,
         compression.prune(net, slim, context)
         net = compression.shape(slim, context)
     learn(net, 0.4, 1)
-    gain = _spread(net.eval(), context.images)
+    gain = _spread(net.eval(), context.images) if spread else 1.0
     graph = compression.graph(net, context)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
@@ -212,7 +220,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=1.0, help="of `--train-images` images")
     parser.add_argument("--train-images", type=int, default=600)
-    parser.add_argument("--again", type=int, default=4800, help="faces on which what failed is trained anew; 0: none")
+    parser.add_argument("--again", type=int, default=9600, help="faces on which what failed is trained anew; 0: none")
     parser.add_argument("--compressors", default=COMPRESSORS)
     parser.add_argument("--max-macs", type=float, default=math.inf, help="draw smaller nets only, to save time")
     parser.add_argument("--seed", type=int, default=0)
@@ -234,7 +242,8 @@ def main() -> None:
     failed = [row for row in rows if not row.passes and not row.error] if args.again else []
     again = _once_more(failed, words, _shortened(whole, args.again), args.epochs, args.cache)
     if again:
-        print(f"\nof those {len(failed)}, trained on {args.again:,} faces, {sum(row.passes for row in again)} pass:")
+        passed = sum(row.passes for row in again)
+        print(f"\nof those {len(failed)}, trained on {args.again:,} faces and not spread, {passed} pass:")
         for old, new in zip(failed, again, strict=True):
             print(f"  {old.index} {old.key}: {_facts(old)}; then {_facts(new)}")
     if args.json:
@@ -243,10 +252,18 @@ def main() -> None:
         )
 
 
-def _tried(candidate: Candidate, space: SearchSpace, compression: Compression, data: FaceData, epochs: float) -> Row:
+def _tried(
+    candidate: Candidate,
+    space: SearchSpace,
+    compression: Compression,
+    data: FaceData,
+    epochs: float,
+    *,
+    spread: bool = True,
+) -> Row:
     """The row of a candidate, or one with the reason why it could not be made; its index is not known yet."""
     try:
-        return prepared(candidate, space, compression, data, epochs)
+        return prepared(candidate, space, compression, data, epochs, spread=spread)
     except CandidateError as error:
         return Row(
             index=-1, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
@@ -257,13 +274,13 @@ def _tried(candidate: Candidate, space: SearchSpace, compression: Compression, d
 
 def _once_more(failed: list[Row], words: tuple[str, ...], data: FaceData, epochs: float, cache: Path) -> list[Row]:
     """The same candidates after a longer training, kept beside the cache."""
-    path = cache.with_suffix(f".again{len(data.train)}.jsonl")
+    path = cache.with_suffix(f".{len(data.train)}-faces.jsonl")
     known = {row.key: row for row in _cached(path)}
     for done, row in enumerate(failed, start=1):
         if row.key not in known:
             candidate = Candidate.from_json(row.candidate)
             compression = Compression(members=[load("compressor", word) for word in words], profile=target(row.target))
-            made = _tried(candidate, load("space", candidate.space), compression, data, epochs)
+            made = _tried(candidate, load("space", candidate.space), compression, data, epochs, spread=False)
             known[row.key] = _kept(path, replace(made, index=row.index))
         print(f"\r{done} of {len(failed)} once more", end="", file=sys.stderr)
     return [known[row.key] for row in failed]
@@ -276,8 +293,8 @@ def _kept(path: Path, row: Row) -> Row:
 
 
 def _facts(row: Row) -> str:
-    gain = "" if row.gain is None else f", gain {row.gain:.0f}"
-    return f"accuracy {row.file_accuracy:.1%}, agreement {row.agreement:.2%}, {row.points:.2f} points{gain}"
+    told = f"accuracy {row.file_accuracy:.1%}, {row.classes} classes said, agreement {row.agreement:.2%}"
+    return f"{told}, {row.points:.2f} points"
 
 
 def _tell(rows: list[Row]) -> None:
