@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One run: candidates asked for and trained, shares of the hypervolume 0..1 at `SHARES`, share of its front beaten."""
+    """One run: candidates asked and trained, shares of the hypervolume 0..1 at `SHARES`, share of its front beaten."""
 
     seed: int
     asked: int
