@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nas import registry
-from nas.errors import ConfigError, MeasureError
+from nas.errors import ConfigError, MeasureError, NasError
 from nas.measure import Measurement, Shape, measure, measure_interleaved
 from nas.rounds import Plan
 
@@ -97,6 +97,7 @@ class Timer:
             return None
         except BaseException:  # interrupted in the middle: the next answer would be to this question
             process.kill()
+            self._stop()
             raise
         found: dict[str, Any] | None = json.loads(answer) if answer.endswith("\n") else None
         return found
@@ -139,16 +140,16 @@ def _environment() -> dict[str, str]:
 
 def answered(task: dict[str, Any]) -> dict[str, Any]:
     """What the process does with one line: the measurements, or why there are none."""
-    runtime = registry.load("runtime", task["runtime"])
     paths, shapes = [Path(model) for model in task["models"]], [tuple(shape) for shape in task["input_shape"]]
     more = {"device": task["device"], "threads": task["threads"], "plan": Plan(**task["plan"])}
     more["memory"] = Path(task["memory"]) if task["memory"] else None
     try:
+        runtime = registry.load("runtime", task["runtime"])
         if len(paths) == 1:
             found = [measure(paths[0], runtime, input_shape=shapes[0], **more)]
         else:
             found = measure_interleaved(paths, runtime, input_shape=shapes, **more)
-    except MeasureError as error:
+    except NasError as error:  # a missing package, too, is told in its own words
         return {"failed": str(error)}
     return {"found": [each.to_dict() for each in found]}
 

@@ -2,8 +2,9 @@
 
 A machine that is busy all the time looks steady within one measurement: the reference network does not drift, and is
 slower by a third. Only a memory of better times tells. It is one small file for a user, `fer-nas/reference.json` in the
-cache folder, with an entry for each processor, runtime and number of threads; without it, or where it cannot be
-written, a machine is compared with itself within one measurement only.
+cache folder, with an entry for each host name, runtime with its versions, and number of threads; without it, or where
+it cannot be written, a machine is compared with itself within one measurement only. An entry never expires: where a
+machine was made slower for good (another processor, a lower clock), remove the file.
 """
 
 import json
@@ -49,5 +50,9 @@ def _entries(memory: Path | None) -> dict[str, dict[str, Any]]:
         found = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
     except (OSError, ValueError):
         return {}
-    is_ours = isinstance(found, dict) and all(isinstance(e, dict) and e.get("ms", 0) > 0 for e in found.values())
-    return found if is_ours else {}
+    return found if isinstance(found, dict) and all(map(_is_ours, found.values())) else {}
+
+
+def _is_ours(entry: object) -> bool:
+    ms = entry.get("ms") if isinstance(entry, dict) else None
+    return isinstance(ms, int | float) and ms > 0

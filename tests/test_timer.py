@@ -49,6 +49,20 @@ def test_a_death_costs_one_measurement() -> None:
         assert timed(timer, reference_path())[0] > 0
 
 
+def test_after_an_interrupt_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Timer() as timer:
+        first = timer._process = timer._start()
+        assert first.stdout is not None
+        monkeypatch.setattr(first.stdout, "readline", interrupted, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            timed(timer, reference_path())
+        assert timer._process is None
+    assert first.poll() is not None
+
+
 def test_it_ends_with_the_process_that_started_it() -> None:
     script = "from nas.timer import Timer; t = Timer(); print(t._start().pid, flush=True); import os; os._exit(1)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -15,7 +15,9 @@ def test_the_least_of_each_key_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in memory.parent.iterdir()] == ["reference.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', '{"a": {"ms": 0}}', '{"a": {}}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"a": 1}', '{"a": {"ms": 0}}', '{"a": {}}', '{"a": {"ms": "0.1"}}']
+)
 def test_a_damaged_memory_knows_nothing_and_is_replaced(tmp_path: Path, content: str) -> None:
     memory = tmp_path / "reference.json"
     memory.write_text(content)
