@@ -1,17 +1,20 @@
 """What a search learns of its target while it measures there, so that the device need not time every candidate.
 
 Each net that the device timed is a sample; from ten on, a roofline is learned from them (`nas.latency.learned`) and
-again with every fifth. Where it is sure of a candidate its word is enough; where it is not, or the candidate would
-enter the front, the device is asked, and the answer is a further sample.
+again with every fifth measurement. A net that was timed untrained and again when finished is one sample: as two, it
+would be held out and learned at once, and the model would be far too sure of itself. Where it is sure of a candidate
+its word is enough; where it is not, or the candidate would enter the front, the device is asked, and the answer is a
+further sample.
 """
 
 import functools
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from hw_profiles._base import HardwareProfile
-from nas.costs import Costs
+from nas.costs import Costs, Kernel
 from nas.errors import ConfigError
 from nas.latency.learned import LearnedRoofline, learn
 from nas.measure import Measurement
@@ -19,7 +22,9 @@ from nas.records import RunFolder
 
 SAMPLES = "latencies.jsonl"
 LEAST = 10
+"""Nets that are learned from, at least."""
 EVERY = 5
+"""Measurements after which it is learned again."""
 UNSURE = 0.10
 """Standard error of a prediction, as a share of it, above which the device is asked."""
 _DEVIATIONS = 1.96  # of the half-width of a 95 % interval
@@ -66,10 +71,16 @@ def is_sure(predicted: Measurement) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _learned(_path: Path, count: int, _target: str, screen: Screen) -> LearnedRoofline | None:
-    """The model of the first `count` samples; None where they do not fit, which only costs measurements."""
-    lines = [json.loads(text) for text in screen.folder.lines(SAMPLES)[:count]]
-    nets = [Costs.from_dict(line["costs"]) for line in lines]
+    """The model of the first `count` measurements; None where they are of too few nets, which only costs more."""
+    latencies: dict[tuple[Kernel, ...], list[float]] = {}
+    nets: dict[tuple[Kernel, ...], Costs] = {}
+    for line in map(json.loads, screen.folder.lines(SAMPLES)[:count]):
+        net = Costs.from_dict(line["costs"])
+        nets.setdefault(net.kernels, net)
+        latencies.setdefault(net.kernels, []).append(line["latency_ms"])
+    if len(nets) < LEAST:
+        return None
     try:
-        return learn(nets, [line["latency_ms"] for line in lines], screen.profile)
+        return learn(list(nets.values()), [median(times) for times in latencies.values()], screen.profile)
     except ConfigError:
         return None

@@ -58,6 +58,16 @@ def test_it_learns_again_with_every_fifth_net_and_for_all_processes(tmp_path: Pa
     assert again.samples == LEAST + EVERY
 
 
+def test_a_net_that_was_timed_twice_is_one_sample(tmp_path: Path) -> None:
+    screen = a_screen(tmp_path)
+    fill(screen, LEAST // 2)
+    fill(screen, LEAST // 2)
+    assert screen.model is None
+    fill(screen, LEAST)
+    assert screen.model is not None
+    assert screen.model.samples == LEAST
+
+
 @pytest.mark.parametrize(("width", "sure"), [(0.0, True), (0.19, True), (0.2, False), (1.0, False)])
 def test_ten_per_cent_of_standard_error_are_sure_enough(width: float, sure: bool) -> None:
     found = Measurement(
