@@ -35,7 +35,7 @@ from nas.foresight import Foresight
 from nas.front import directions, search_front, values, write_front
 from nas.gain import NO_GAIN
 from nas.given import open_model
-from nas.latency.prediction import fingerprint
+from nas.latency.prediction import PREDICTORS, fingerprint
 from nas.pareto import hypervolume, non_dominated, spread
 from nas.pilot import look_ahead
 from nas.pipeline import Draft, Evaluator
@@ -323,11 +323,13 @@ class Searcher:
         file = self.folder.path / "target.json"
         facts = json.loads(json.dumps(asdict(profile)))
         facts["calibration"] = None if self._is_measured_here(profile) else fingerprint(profile)
-        if not file.exists():
-            self.folder.write("target.json", json.dumps(facts, indent=1))
-            return
-        before = json.loads(file.read_text())
+        before = json.loads(file.read_text()) if file.exists() else facts
         changed = [name for name in TARGET_FACTS if before.get(name) != facts[name]]
+        latencies = [r.latency for r in self.folder.records() if r.latency and r.latency.kind == "predicted"]
+        if {latency.versions.get("predictor") for latency in latencies} - PREDICTORS:
+            changed.append("version of the predictor")
+        if not file.exists() and not changed:
+            self.folder.write("target.json", json.dumps(facts, indent=1))
         if changed:
             raise ConfigError(
                 f"{self.folder.path} was started with another {', '.join(changed)} of target {self.config.target}, and "

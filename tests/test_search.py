@@ -195,6 +195,15 @@ def test_another_model_of_the_target_is_refused(go: Callable[..., RunFolder], mo
         go(trials=2)
 
 
+def test_predictions_of_an_earlier_version_are_not_mixed_with_ours(go: Callable[..., RunFolder]) -> None:
+    folder = go(trials=1).path
+    (folder / "target.json").unlink()  # which the earliest versions did not write
+    records = folder / "records.jsonl"
+    records.write_text(records.read_text().replace('"predictor":"roofline 2"', '"predictor":"roofline 1"'))
+    with pytest.raises(ConfigError, match="was started with another version of the predictor of target jetson"):
+        go(trials=1)
+
+
 def test_a_calibration_in_mid_run_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     go(trials=1)
     monkeypatch.setattr(SEARCH, "fingerprint", lambda profile: "0123456789ab")

@@ -14,12 +14,14 @@ from typing import Any
 from hw_profiles._base import HardwareProfile
 from nas.costs import Costs
 from nas.errors import ConfigError
-from nas.latency import roofline
+from nas.latency import learned, roofline
 from nas.latency.learned import LearnedRoofline
 from nas.measure import Measurement
 
 FOLDER = Path("nas.calibration")
 FORMAT = 1
+PREDICTORS = frozenset({roofline.VERSION, learned.VERSION})
+"""What this version of the package predicts by; what another one has predicted is not comparable."""
 
 
 def predict(costs: Costs, profile: HardwareProfile, *, folder: Path = FOLDER) -> Measurement:
