@@ -54,7 +54,8 @@ class Foresight:
         input_shape: (C, H, W) of the images.
         classes: how many.
         earlier: records of other runs on the same target.
-        told: picks of other runs and their values, handed on to the sampler as they are; None without any.
+        told: this run's own search records to picks of other runs and their values, handed on to the sampler as they
+            are; None without any.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Foresight:
         self._prices = {"latency": latency_prices(compression.profile), "size": size_prices()}
         self._told, self._offset = told, 0
         self._records: dict[str, Record] = {}
+        self._own: list[Record] = []
         self._described: dict[str, Description] = {}
         self._picks: dict[Any, Seen] = {}
         self._guessers: dict[str, Guesser] = {}
@@ -163,12 +165,14 @@ class Foresight:
 
     def _earlier(self) -> tuple[Picks, npt.ArrayLike]:
         self._read()
-        return self._told(list(self._records.values())) if self._told is not None else ((), ())
+        return self._told(self._own) if self._told is not None else ((), ())
 
     def _read(self) -> None:
         """Take in the records that were added since the last time."""
         lines, self._offset = self._folder.tail("records.jsonl", self._offset)
-        self._note([record for record in map(Record.from_json, lines) if record.phase != "verified"])
+        added = [record for record in map(Record.from_json, lines) if record.phase != "verified"]
+        self._own += [record for record in added if record.phase == "search"]
+        self._note(added)
 
     def _note(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -5,8 +5,9 @@ and the same command still repeats.
 
     runs/NAME/warm_start.json      of each earlier run where it is, on which target, and its records with their picks
 
-Accuracies of another training (more epochs, another search) are moved by the median difference of the candidates that
-both runs evaluated. Latencies and sizes are taken over from the same target only.
+Accuracies are those of candidates that went through all rungs: what was stopped early says nothing of the end. Those of
+another training (more epochs, another search) are moved by the median difference of the candidates that both runs have
+so. Latencies and sizes are taken over from the same target only.
 """
 
 import json
@@ -44,7 +45,8 @@ class EarlierRun:
         path: where it was.
         target: the word of its target.
         same_target: whether its latencies hold for this run.
-        told: picks of its complete records, in this run's genes, with their keys and accuracies.
+        told: picks of its complete records that went through all rungs, in this run's genes, with their keys and
+            accuracies, 0..1.
         records: its records of the same target; empty for another.
         front: picks of the members of its front that are asked first.
         members: key of each of these to its trial.
@@ -72,10 +74,11 @@ class EarlierRun:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """All earlier runs of one run; none is the usual case."""
+    """All earlier runs of one run; none is the usual case. `objectives` and the number of `rungs` are that run's."""
 
     runs: tuple[EarlierRun, ...] = ()
     objectives: tuple[str, ...] = ()
+    rungs: int = 0
 
     @property
     def records(self) -> list[Record]:
@@ -96,9 +99,10 @@ class WarmStart:
         """Picks and values [k, m] for a sampler, in the order of the objectives; NaN for all but the accuracy.
 
         Args:
-            own: this run's records, which say how far the accuracies of an earlier one have to be moved.
+            own: this run's records of the search, which say how far the accuracies of an earlier one have to be moved.
         """
-        mine = {r.key: a for r in own if r.status == "complete" and (a := r.objective("accuracy")) is not None}
+        full = [r for r in own if r.status == "complete" and r.rung >= self.rungs]
+        mine = {r.key: a for r in full if (a := r.objective("accuracy")) is not None}
         picks: list[dict[str, Value]] = []
         accuracies: list[float] = []
         for run in self.runs:
@@ -127,12 +131,13 @@ def warm_start(
     """
     file = folder.path / FILE
     if not config.warm_start:
-        return WarmStart(objectives=config.objectives)
-    if not file.exists():
-        found = [_read(path, folder, config, genes, neutral) for path in config.warm_start]
-        folder.write(FILE, json.dumps([run.to_json() for run in found]))
+        return WarmStart(objectives=config.objectives, rungs=len(config.rungs))
+    with folder.claim("warm-start", wait=True):
+        if not file.exists():
+            found = [_read(path, folder, config, genes, neutral) for path in config.warm_start]
+            folder.write(FILE, json.dumps([run.to_json() for run in found]))
     runs = tuple(EarlierRun.from_json(raw) for raw in json.loads(file.read_text()))
-    return WarmStart(runs=runs, objectives=config.objectives)
+    return WarmStart(runs=runs, objectives=config.objectives, rungs=len(config.rungs))
 
 
 def _read(
@@ -163,7 +168,7 @@ def _read(
     front = [members[i] for i in sorted(chosen)]
     here, there = (_facts(each, "target.json") for each in (folder, earlier))
     same = all(here.get(name) == there.get(name) for name in SAME)
-    told = {r.key: r for r in [*members, *reversed(complete)]}
+    told = {r.key: r for r in [*members, *reversed(complete)] if r.rung >= len(theirs.rungs)}
     return EarlierRun(
         path=str(path), target=theirs.target, same_target=same,
         told=tuple((fitted[r.key], r.key, r.objective("accuracy") or 0.0) for r in [*told.values()][:MOST_TOLD]),

@@ -1,6 +1,7 @@
 """What a search knows of picks before it evaluates them, and that its sampler uses it."""
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,23 @@ def test_records_of_another_worker_are_seen_at_once(bench: Bench) -> None:
     guessed = np.asarray(known.cheap([picked]))[0, 1]
     RunFolder(bench.folder.path).append(bench.record(0, picked))
     assert np.asarray(known.cheap([picked]))[0, 1] == bench.costs(picked)[0] != guessed
+
+
+def test_only_own_records_of_the_search_are_compared_with_those_of_earlier_runs(bench: Bench) -> None:
+    rng = np.random.default_rng(5)
+    earlier, mine, whole = (bench.record(i, bench.pick(rng)) for i in range(3))
+    asked: list[list[str]] = []
+
+    def told(own: Sequence[Record]) -> tuple[list[Picked], Any]:
+        asked.append([r.key for r in own])
+        return [], np.empty((0, 3))
+
+    known = bench.a_foresight(earlier=[earlier], told=told).known()
+    bench.folder.append(Record(**{**whole.__dict__, "phase": "base"}))
+    bench.folder.append(mine)
+    assert known.earlier is not None
+    known.earlier()
+    assert asked == [[mine.key]]
 
 
 def test_a_verified_record_is_no_example(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 from nas import registry
 from nas._begun_with import begun_with
 from nas.errors import ConfigError
-from nas.records import Record, RunFolder
+from nas.records import RunFolder
 from nas.study import Study
 from nas.warm_start import FILE, WarmStart, warm_start
 from search_spaces._base import Choice
@@ -29,9 +29,9 @@ TARGET = {"title": "a board", "runtime": "tensorrt", "latency": None, "calibrati
 
 def an_earlier_run(
     runs: Path, *, name: str = "earlier", trials: int = 8, genes: tuple[Choice, ...] = GENES, target: Any = TARGET,
-    digest: str = "d1", records: list[Record] | None = None, **fields: Any,
+    digest: str = "d1", stopped: tuple[int, ...] = (), **fields: Any,
 ) -> RunFolder:  # fmt: skip
-    """A run whose trial i has so much accuracy and latency that all are on its front."""
+    """A run whose trial i has so much accuracy and latency that all are on its front; some were `stopped` early."""
     folder = a_run(runs, records=[], name=name, **fields)
     folder.write("data.json", json.dumps({"digest": digest}))
     folder.write("target.json", json.dumps(target))
@@ -39,7 +39,7 @@ def an_earlier_run(
     for number in range(trials):
         with ExitStack() as held:
             ask = study.ask(held)
-            record = some_record(number, 0.5 + 0.02 * number, 1.0 + number)
+            record = some_record(number, 0.5 + 0.02 * number, 1.0 + number, rung=1 if number in stopped else 3)
             folder.append(record)
             study.tell(ask, record)
     return folder
@@ -101,7 +101,15 @@ def test_accuracies_of_another_training_are_moved_by_what_both_runs_evaluated(tm
     found = begin(a_new_run(tmp_path, an_earlier_run(tmp_path)))
     own = [some_record(i, 0.5 + 0.02 * i + 0.1, 1.0) for i in (1, 2, 3)] + [some_record(9, 0.9, 1.0)]
     own.append(some_record(4, 0.1, 1.0, status="infeasible"))
+    own += [some_record(i, 0.2, 1.0, rung=1) for i in (0, 5, 6, 7)]  # stopped early, so no accuracy to compare with
     assert (found.told(own)[1] - found.told([])[1])[:, 0] == pytest.approx(0.1, abs=1 / 150)
+
+
+def test_what_was_stopped_early_tells_no_accuracy(tmp_path: Path) -> None:
+    earlier = an_earlier_run(tmp_path, stopped=(0, 2, 4, 6))
+    picks, told = begin(a_new_run(tmp_path, earlier)).told([])
+    assert sorted(told[:, 0]) == pytest.approx([0.5 + 0.02 * i for i in range(1, 8, 2)], abs=1 / 300)
+    assert len(picks) == 4
 
 
 def test_values_find_their_nearest_option_and_missing_genes_are_neutral(tmp_path: Path) -> None:
