@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from nas.config import SearchConfig
-from nas.ending import End, Why, ends_flat, write_end
+from nas.ending import End, Why, ends_flat, read_end, write_end
 from nas.pace import EARLY, forecast_words, forecasts, keep_forecast, pace, searching_s
 from nas.records import Record, RunFolder
 
@@ -68,8 +68,10 @@ class Allowance:
         return None
 
     def note_end(self, why: Why) -> None:
-        """Keep why the search ended. Where it is flat, that was kept when it was found."""
-        if why != "flat":
+        """Keep why the search ended. Where it is flat, that was kept when it was found, and holds for all processes."""
+        before = read_end(self._folder)
+        is_flat = before is not None and (before.why, before.horizon) == ("flat", self._config.stop_when_flat)
+        if why != "flat" and not is_flat:
             done = sum(r.phase == "search" for r in self._folder.records())
             write_end(self._folder, End(why=why, candidates=done))
 

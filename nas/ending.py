@@ -47,9 +47,14 @@ def read_end(folder: RunFolder) -> End | None:
 
 
 def write_end(folder: RunFolder, end: End) -> None:
-    """Keep how the search ended. The same end again changes nothing."""
+    """Keep how the search ended.
+
+    Without a new candidate it is why it ended before, unless it was only now asked whether it is flat: a later call for
+    the rest of the verification often finds the budget spent, too.
+    """
     before = read_end(folder)
-    if before is None or (before.why, before.horizon) != (end.why, end.horizon) or before.candidates < end.candidates:
+    is_asked_anew = before is not None and end.why == "flat" and before.horizon != end.horizon
+    if before is None or is_asked_anew or before.candidates < end.candidates:
         folder.write(END, json.dumps(asdict(end), indent=1))
 
 

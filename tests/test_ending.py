@@ -85,6 +85,20 @@ def test_the_same_end_again_changes_nothing_and_another_one_does(tmp_path: Path)
     assert read_end(folder) == End(why="budget", candidates=30)
 
 
+def test_a_later_call_that_finds_the_budget_spent_does_not_change_why_the_search_ended(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=flat_run(), max_latency=None)
+    write_end(folder, End(why="trials", candidates=60))
+    allowance(folder, trials=60, budget=50.0).note_end("budget")
+    assert read_end(folder) == End(why="trials", candidates=60)
+    assert ends_flat(folder, folder.records(), BOTH, 10), "asked for later"
+    kept = read_end(folder)
+    folder.append(some_record(60, 0.3, 2.5))  # by another worker, which was still at it
+    allowance(folder, trials=500, budget=50.0, stop_when_flat=10).note_end("budget")
+    assert read_end(folder) == kept
+    allowance(folder, trials=500, budget=50.0).note_end("budget")
+    assert read_end(folder) == End(why="budget", candidates=61)
+
+
 def test_what_is_known_is_said(tmp_path: Path) -> None:
     folder, records = a_run(tmp_path, records=[], max_latency=None), flat_run(50)
     assert ending_lines(folder, []) == []
