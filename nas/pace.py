@@ -86,10 +86,10 @@ def pilot_words(low_s: float, high_s: float, *, trials: int | None, left_s: floa
         low_s: that the candidate takes if it stops at the first rung.
         high_s: if it goes through all rungs.
         trials: candidates asked for; None without that limit.
-        left_s: seconds left for the search; None without a budget.
+        left_s: seconds left for the search, told where there are any; None without a budget.
     """
     parts = [f"a first net takes {clock(low_s)} to {clock(high_s)}"]
-    if left_s is not None:
+    if left_s is not None and left_s > 0:
         parts.append(f"so about {left_s / high_s:,.0f} to {left_s / low_s:,.0f} candidates in the budget")
     if trials is not None:
         parts.append(f"{trials:,} candidates in {clock(trials * low_s)} to {clock(trials * high_s)}")

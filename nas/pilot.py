@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from nas.attempts import attempt
 from nas.candidate import Candidate
-from nas.errors import CandidateError
+from nas.errors import CandidateError, NasError
 from nas.pace import forecasts, keep_forecast, pilot_words
 from nas.pipeline import Evaluator
 from nas.trainer import Clock
@@ -44,6 +44,10 @@ def look_ahead(evaluator: Evaluator, *, left_s: float | None) -> None:
                     fields = {**asdict(found), "words": words}
             except CandidateError as error:
                 logger.info("no pilot: %s", error)
+            except NasError:
+                raise
+            except Exception as error:  # it is one net of many; the search tells what is wrong with which
+                logger.warning("no forecast, as the pilot failed: %s: %s", type(error).__name__, error)
             keep_forecast(folder, "pilot", fields)
 
 

@@ -64,6 +64,18 @@ def test_a_net_that_cannot_be_built_or_kills_the_process_gives_no_forecast(
     assert forecasts(evaluator.folder) == {"pilot": {"words": ""}}
 
 
+def test_a_net_that_fails_in_any_other_way_stops_no_search(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> Pilot:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(nas.pilot, "pilot", fails)
+    look_ahead(evaluator, left_s=None)
+    assert forecasts(evaluator.folder) == {"pilot": {"words": ""}}
+    assert "no forecast, as the pilot failed: RuntimeError: out of memory" in caplog.text
+
+
 def test_a_search_that_has_begun_needs_none(evaluator: Evaluator) -> None:
     evaluator.folder.append(some_record(0, 0.5, 1.0))
     look_ahead(evaluator, left_s=600.0)
