@@ -31,6 +31,10 @@ class ChosenTeacher(Compressor):
         """One gene for the whole net."""
         return (Choice(name=GENE, options=self._options),)
 
+    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+        """All of them together: so nets of runs without this gene have a place, and known good nets are taught."""
+        return ({GENE: ALL},)
+
     def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
         """The teacher, unless it is all of them."""
         word = picked.get(GENE, ALL)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.pipeline import Evaluator
 from nas.records import Record
+from nas.seeds import SHORT
 from nas.trainer import Stop
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,6 @@ logger = logging.getLogger(__name__)
 RETRY_SHARE = 0.5
 """Share of the epochs in the second try of a member whose first one failed."""
 TRIES = 2
-SHORT = 0.99
-"""Share of seed 0's epochs below which another seed does not compare with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
