@@ -44,7 +44,8 @@ class Plan:
         limit_s: after which the measurement ends, once there are three runs of each file; None without.
         precise: share of the median; where every file's 95 % interval reaches no farther than that to either side, a
             measurement may end before `runs`. 0 never ends it.
-        ceiling_ms: where the whole interval of the first file is above, a measurement may end before `runs`.
+        ceiling_ms: where the whole interval of the first file is above, a measurement may end before `runs`; beside a
+            reference network that is slower than at its best, the interval counts for as much less.
         least: runs of each file before which nothing but `limit_s` ends it.
     """
 
@@ -126,7 +127,7 @@ def timed_rounds(
         kept = _calm(rounds, best_ms)
         complete = bool(kept) and min(counts) * len(kept) >= plan.runs
         judged = kept if kept or spent_s < plan.patience_s else rounds
-        ended = "" if complete else _ended(judged, plan)
+        ended = "" if complete else _ended(judged, plan, best_ms)
         is_due = plan.limit_s is not None and spent_s >= plan.limit_s
         if is_due and not complete and min(counts) * len(rounds) >= LEAST_AT_LIMIT:
             ended = f"ended after {plan.limit_s:g} s"
@@ -159,18 +160,20 @@ def _calm(rounds: Sequence[_Round], best_ms: float) -> list[_Round]:
     return [each for each in rounds if each.yardstick_ms <= best_ms * (1 + CALM)]
 
 
-def _ended(kept: Sequence[_Round], plan: Plan) -> str:
+def _ended(judged: Sequence[_Round], plan: Plan, best_ms: float) -> str:
     """What the runs tell already, so that the measurement may end; empty where it must go on."""
-    if not kept or not (plan.precise or plan.ceiling_ms):
+    if not judged or not (plan.precise or plan.ceiling_ms):
         return ""
-    files = _joined(kept)
+    files = _joined(judged)
     if min(map(len, files)) < plan.least:
         return ""
     intervals = [median_interval(times) for times in files]
-    if plan.ceiling_ms is not None and intervals[0][0] > plan.ceiling_ms:
+    slower = float(np.median([each.yardstick_ms for each in judged])) / best_ms
+    if plan.ceiling_ms is not None and intervals[0][0] / (slower if slower > 1 + CALM else 1.0) > plan.ceiling_ms:
         return f"ended when it was surely above {plan.ceiling_ms:g} ms"
     reach = max(max(high / m - 1, 1 - low / m) for (low, high), m in zip(intervals, map(np.median, files), strict=True))
-    return f"ended when the interval was within {plan.precise:.0%}" if reach <= plan.precise else ""
+    is_precise = plan.precise > 0 and reach <= plan.precise
+    return f"ended when the interval was within {100 * plan.precise:g}%" if is_precise else ""
 
 
 def _result(

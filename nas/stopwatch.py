@@ -92,7 +92,8 @@ class Stopwatch:
         if not self.is_host:
             return self._predicted(counted).low_ms > limit_ms and self.board is not None
         plan = Plan(runs=QUICK_RUNS, least=5, limit_s=GLANCE_S, ceiling_ms=limit_ms, precise=0.02)
-        return self.here([path], plan)[0].low_ms > limit_ms
+        found = self.here([path], plan)[0]
+        return found.low_ms / (1 + (found.slowdown or 0.0)) > limit_ms
 
     def finished(
         self,

@@ -80,10 +80,10 @@ def test_calm_runs_are_preferred_to_more_runs_when_the_limit_ends() -> None:
 
 @pytest.mark.parametrize(("noise", "few"), [(0.005, True), (0.3, False)])
 def test_a_precise_interval_ends_before_all_runs(noise: float, few: bool) -> None:
-    found = timed(Machine(), 10_000, noise=noise, runs=200, precise=0.01)
+    found = timed(Machine(), 10_000, noise=noise, runs=200, precise=0.015)
     assert (len(found.times_ms[0]) < 100) == few
     assert len(found.times_ms[0]) >= 20
-    assert found.ended == ("ended when the interval was within 1%" if few else "")
+    assert found.ended == ("ended when the interval was within 1.5%" if few else "")
 
 
 @pytest.mark.parametrize(("ceiling_ms", "few"), [(5.0, True), (20.0, False)])
@@ -91,6 +91,13 @@ def test_what_is_surely_too_slow_ends_before_all_runs(ceiling_ms: float, few: bo
     found = timed(Machine(), 10_000, noise=0.1, runs=100, ceiling_ms=ceiling_ms)
     assert (len(found.times_ms[0]) == 20) == few
     assert found.ended == ("ended when it was surely above 5 ms" if few else "")
+
+
+@pytest.mark.parametrize(("ceiling_ms", "sure"), [(9.0, True), (12.0, False)])
+def test_a_busy_machine_alone_makes_no_file_too_slow(ceiling_ms: float, sure: bool) -> None:
+    found = timed(Machine(lambda second: 1.3), 10_000, best_ms=0.05, runs=50, ceiling_ms=ceiling_ms)
+    assert np.median(found.times_ms[0]) == pytest.approx(13.0)
+    assert bool(found.ended) == sure
 
 
 def test_a_drift_of_the_reference_is_told() -> None:
