@@ -17,7 +17,7 @@ from nas.costs import costs
 from nas.errors import ConfigError, MeasureError
 from nas.latency.learned import LearnedRoofline
 from nas.latency.prediction import calibrated, layers_ms, predict
-from nas.measure import PATIENCE_S, Measurement, Shape, measure_there
+from nas.measure import DRIFT_LIMIT, PATIENCE_S, Measurement, Shape, measure_there
 from nas.pick import pick
 from nas.records import Record, RunFolder
 from nas.rounds import Plan
@@ -189,11 +189,12 @@ def check_target(name: str) -> list[Finding]:
     (found,) = compare([reference_path()], target=name)
     if isinstance(found, MeasureError):
         return [*findings, Finding(name="reference network", value=str(found), ok=False)]
-    latency, limit = found[0], 0.03
-    steady = abs(latency.drift or 0.0) <= limit
+    latency = found[0]
+    steady = max(abs(latency.drift or 0.0), latency.slowdown or 0.0) <= DRIFT_LIMIT
     value = (
         f"{latency.latency_ms:.4f} ms [{latency.low_ms:.4f}, {latency.high_ms:.4f}], drift {latency.drift or 0:+.1%}"
     )
+    value += f", {latency.slowdown:.0%} slower than at its best" if latency.slowdown is not None else ""
     return [*findings, Finding(name="reference network", value=value, ok=steady)]
 
 
