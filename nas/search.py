@@ -138,21 +138,25 @@ class Searcher:
             if config.model
             else load("space", config.space)
         )
-        lesson = load("lesson", config.distill)
+        # What may be mistyped is looked up before there is a folder that holds its configuration.
+        lesson, sampler = load("lesson", config.distill), load("sampler", config.sampler)
+        members = [load("compressor", name) for name in config.compressors]
+        proxies = [load("proxy", word) for word in config.proxies]
+        for earlier in config.warm_start:
+            RunFolder.existing(earlier)
         teachers = find_teachers(config.teacher, data)
         self.folder = RunFolder.open(config)
         self.allowance = Allowance(config, self.folder, started=started)
         digest = self._same_data(data)
         self._same_target(profile)
         self.folder.write("environment.json", json.dumps({f.name: f.value for f in doctor()}, indent=1))
-        members = [load("compressor", name) for name in config.compressors]
         if teachers and config.distill_from == "start":
             members.append(ChosenTeacher(teacher_names(teachers)))
         compression = Compression(members=members, profile=profile)
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
             compression=compression, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
-            watch=self._say, proxies=[load("proxy", word) for word in config.proxies], timer=timer,
+            watch=self._say, proxies=proxies, timer=timer,
         )  # fmt: skip
         own = self.space.choices(channel_multiple=profile.channel_multiple)
         choices: list[Choice] = [*own, *compression.choices(self.space.stages)]
@@ -163,7 +167,7 @@ class Searcher:
             told=self.warm.told if self.warm.runs else None,
         )  # fmt: skip
         self.study = Study(
-            self.folder, config, choices, load("sampler", config.sampler), known=foresight.known(),
+            self.folder, config, choices, sampler, known=foresight.known(),
             seeds=self.warm.seeds or self._seeds(compression.members, profile),
         )  # fmt: skip
         self._classroom = Classroom(
@@ -199,7 +203,8 @@ class Searcher:
 
     def search(self) -> None:
         """Ask and answer until trials or the search's time are spent, or it is flat; then leave no trial running."""
-        look_ahead(self.evaluator, left_s=self.allowance.left_s(self.allowance.search_share))
+        if self.allowance.over() is None:
+            look_ahead(self.evaluator, left_s=self.allowance.left_s(self.allowance.search_share))
         repeats = 0
         while True:
             over = self.allowance.over() or ("exhausted" if repeats >= MAX_REPEATS else None)

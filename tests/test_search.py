@@ -25,7 +25,7 @@ from nas import registry
 from nas.attempts import attempt
 from nas.config import make_config
 from nas.data._base import FaceData
-from nas.errors import ConfigError, ExportError
+from nas.errors import ConfigError, ExportError, UserError
 from nas.front import COLUMNS, search_front
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record, RunFolder
@@ -193,6 +193,15 @@ def test_another_model_of_the_target_is_refused(go: Callable[..., RunFolder], mo
     monkeypatch.setattr(SEARCH, "target", lambda name: refitted if name == "jetson" else target(name))
     with pytest.raises(ConfigError, match="was started with another latency of target jetson"):
         go(trials=2)
+
+
+@pytest.mark.parametrize("field", [{"sampler": "tpee"}, {"proxies": ("nope",)}, {"warm_start": (Path("absent"),)}])
+def test_a_mistyped_word_leaves_no_folder_behind(
+    go: Callable[..., RunFolder], tmp_path: Path, field: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=r"tpee|nope|absent is no run folder"):
+        go(trials=1, runs=tmp_path / "new", **field)
+    assert not (tmp_path / "new").exists()
 
 
 def test_predictions_of_an_earlier_version_are_not_mixed_with_ours(go: Callable[..., RunFolder]) -> None:
