@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,12 +51,18 @@ SEVERAL_WORDS = ("compressors", "objectives", "proxies")
 def main() -> None:
     """The entry point of the `nas` command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, _stop)  # what `timeout` and job schedulers send
     try:
         status = app(prog_name="nas", standalone_mode=False)
     except typer.TyperException as error:  # a flag or a command that does not exist, a value of the wrong kind
         typer.echo(f"nas: {error.format_message().rstrip('.')}; `nas COMMAND --help` lists what there is", err=True)
         status = 2
     sys.exit(status or 0)
+
+
+def _stop(number: int, frame: object) -> None:
+    """End like Ctrl-C: with a line that says so, and without being taken for a crash of the candidate at work."""
+    raise KeyboardInterrupt
 
 
 def _flag(field: str, text: str) -> Any:

@@ -1,6 +1,8 @@
 """The command line on runs made by hand; the search itself is replaced by one that only reports."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -329,3 +331,15 @@ def test_a_front_says_which_of_its_latencies_were_measured_on_a_busy_machine(run
     assert found.count("busy machine") == 1
     assert re.search(r"trial 2: .*busy machine: 12% longer", found)
     assert "interleaved" not in found
+
+
+def test_a_search_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path: Path) -> None:
+    code = """
+import os, signal, nas.api, nas.cli
+nas.api.search = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+nas.cli.main()
+"""
+    command = [sys.executable, "-c", code, "search", "--runs", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, timeout=60)
+    assert ended.returncode == 130
+    assert ended.stderr.splitlines()[-1] == "nas: stopped; the same command goes on where it stopped"

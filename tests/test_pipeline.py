@@ -27,7 +27,7 @@ from nas.measure import Measurement
 from nas.pipeline import Draft, Evaluator
 from nas.records import Record
 from nas.targets import target
-from nas.trainer import Cycle
+from nas.trainer import DRAFT_IMAGES, Cycle
 from search_spaces._base import Value
 from tests.fake_runs import a_run
 from tests.tiny_search import Killed, Training, accuracy, after, make_quick, probabilities, session
@@ -454,7 +454,7 @@ def test_calibration_uses_training_images_from_the_whole_set(
     monkeypatch.setattr(type(quantize), "on_graph", noting)
     evaluate(evaluator, promote=never)
     draft, final = seen
-    assert (len(draft), len(final)) == (32, len(faces.train))
+    assert (len(draft), len(final)) == (DRAFT_IMAGES, len(faces.train))
     train = {image.tobytes() for image in faces.train.images}
     assert all(image.tobytes() in train for image in (*draft, *final))
     assert (draft[0] == faces.train.images[0]).all()
