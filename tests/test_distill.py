@@ -201,7 +201,7 @@ def test_a_search_that_is_taught_also_chooses_whom_a_net_learns_from(
 ) -> None:
     np.save(tmp_path / "other.npy", 4 * np.eye(4)[FACES.train.labels])
     teachers = (str(file), str(tmp_path / "other.npy"))
-    fields: dict[str, Any] = {"sampler": "random", "trials": 4, "verify": 0, "compressors": ("prune_structured",)}
+    fields: dict[str, Any] = {"sampler": "random", "trials": 12, "verify": 0, "compressors": ("prune_structured",)}
     folder = go(teacher=teachers, distill_from="start", name="choice", **fields)
 
     both = ["teacher.onnx", "other.npy"]
