@@ -5,8 +5,8 @@
 One row for each candidate that was trained, oldest first; of one that several runs have trained, the first. Columns:
 `key`; accuracy on the selection split with its 95 % interval, both 0..1; epochs; latency in ms with its interval, and
 whether it is measured or predicted; size in bytes, parameters, multiply-accumulates; then the genes as the sampler
-picked them, each under `gene.NAME`. What was stopped before the last rung is left out, since all rows must have had the
-same budget.
+picked them, each under `gene.NAME`. What was stopped before the last rung, or by the end of the budget, is left out,
+since all rows must have had the same training.
 """
 
 import argparse
@@ -32,10 +32,10 @@ def table(folder: RunFolder) -> pd.DataFrame:
     """
     config = folder.config
     complete = [r for r in folder.records() if r.phase == "search" and r.status == "complete"]
-    full = [r for r in complete if r.rung == len(config.rungs)]
+    full = [r for r in complete if r.rung == len(config.rungs) and r.epochs >= config.epochs]
     if not full:
         raise SystemExit(
-            f"{folder.path} must hold candidates that went through all rungs, but has {len(complete)} others"
+            f"{folder.path} must hold candidates that were trained through all rungs, but has {len(complete)} others"
         )
     study = optuna.load_study(study_name=config.run_name, storage=open_storage(folder.path, config.storage))
     picks = {trial.number: trial.params for trial in study.get_trials(deepcopy=False)}
