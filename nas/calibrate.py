@@ -30,11 +30,12 @@ from nas.latency.executed import costs_on
 from nas.latency.learned import LearnedRoofline, learn
 from nas.latency.prediction import FOLDER, calibration_path, save_calibration
 from nas.latency.roofline import predict as predict_by_profile
-from nas.measure import Measurement, measure_there
+from nas.measure import Measurement, at_best, measure_there
 from nas.measure import measure as measure_here
 from nas.rounds import Plan
 from nas.targets import device_runtime
 from nas.targets import target as profile_of
+from nas.yardstick import memory_path
 
 NETS = 40
 LEAST_NETS = 10
@@ -42,9 +43,9 @@ HELD_OUT = 0.2
 WORST = 0.3
 """Mean error on held-out nets at which a model of a target without a published one is of no use."""
 RUNS = 200
-"""Timed runs of a net on this machine. A busy machine is told, not waited for."""
-BUSY = 1.1
-"""Median over 5th percentile from which on runs were disturbed; 1.01 to 1.04 on an idle machine."""
+"""Timed runs of a net on this machine."""
+WAITED_S = 3.0
+"""How long a net waits for this machine to be calm."""
 BATCH = 5
 """Nets written and measured at a time: one connection to a board, and the most that an interruption loses."""
 SPACES = ("plain", "darts")
@@ -101,7 +102,7 @@ class Calibration:
         else:
             found.append(f"not used: the mean error must be at most {self.bar:.1%}; measure more nets, or when idle")
         if self.disturbed > 0:
-            what = "learned from 5th percentiles, which repeat; calibrate again when idle"
+            what = "they count as if it had been as quick as at its best; calibrate again when idle"
             found.append(f"{self.disturbed:.0%} of the nets were measured on a busy machine: {what}")
         return found + [f"left out: {reason}" for reason in self.failed]
 
@@ -168,12 +169,13 @@ def _way(profile: HardwareProfile, input_shape: Shape, say: Say) -> Measure:
         )
     runtime = registry.load("runtime", profile.runtime)
 
-    clock = _clock()
+    clock, plan = _clock(), Plan(runs=RUNS, patience_s=WAITED_S)
+    memory = memory_path().with_name("reference-processor-time.json")  # by another clock than all other measurements
 
     def here(path: Path) -> Measurement | MeasureError:
         try:
             return measure_here(
-                path, runtime, device=profile.title, input_shape=input_shape, plan=Plan(runs=RUNS), clock=clock
+                path, runtime, device=profile.title, input_shape=input_shape, plan=plan, clock=clock, memory=memory
             )
         except MeasureError as error:
             return error
@@ -238,7 +240,7 @@ def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], 
     """Learn from what was measured, and write it down where it is good enough."""
     found = {i: (e.costs, e.measurement) for i, e in sorted(journal.entries.items()) if e.costs and e.measurement}
     disturbed = float(np.mean([_is_disturbed(m) for _, m in found.values()]))
-    latencies = {i: _latency_ms(m, is_busy=disturbed > 0) for i, (_, m) in found.items()}
+    latencies = {i: _latency_ms(m) for i, (_, m) in found.items()}
     tested = [i for i in found if i < len(journal.usual)]
     rest = [i for i in found if i >= len(journal.usual)]
 
@@ -278,12 +280,17 @@ def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], 
 
 
 def _is_disturbed(measured: Measurement) -> bool:
-    return any("busy" in note for note in measured.notes) or measured.latency_ms > BUSY * (measured.p5_ms or np.inf)
+    return any("busy" in note for note in measured.notes)
 
 
-def _latency_ms(measured: Measurement, *, is_busy: bool) -> float:
-    """What is learned: the median, and on a busy machine the 5th percentile, which other work lengthens least."""
-    return measured.p5_ms if is_busy and measured.p5_ms is not None else measured.latency_ms
+def _latency_ms(measured: Measurement) -> float:
+    """What is learned: the median on a machine at its best.
+
+    Of a busy board, whose best nobody knows, the 5th percentile, which other work lengthens least.
+    """
+    if measured.slowdown is None and _is_disturbed(measured) and measured.p5_ms is not None:
+        return measured.p5_ms
+    return at_best(measured).latency_ms
 
 
 def errors_of(predicted: Floats, true: Floats) -> dict[str, float]:

@@ -5,7 +5,6 @@ quoted figure is the median of the rounds in which the reference was as fast as 
 5th percentile is kept beside it. Where there were too few such rounds, the statement says how busy the machine was.
 """
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,10 +17,11 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas import host_load
 from nas.errors import MeasureError
-from nas.rounds import CALM, Clock, Plan, Rounds, Times, best_of, median_interval, timed_rounds
+from nas.median import Times, bootstrap_interval
+from nas.rounds import CALM, Clock, Plan, Rounds, best_of, timed_rounds
 from nas.runtimes import _reference
 from nas.runtimes._base import Runtime, Timing
-from nas.yardstick import recall_ms, remember
+from nas.yardstick import place, recall_ms, remember
 
 MeasurementKind = Literal["measured", "predicted"]
 Shape = tuple[int, int, int]
@@ -86,6 +86,18 @@ class Measurement:
         return cls(**{**known, "notes": tuple(fields.get("notes", ())), "layers": layers})
 
 
+def at_best(latency: Measurement) -> Measurement:
+    """What a latency would have been on this machine at its best: shorter by the slowdown of the reference network.
+
+    As it is where the machine was calm, where nobody looked, and where it was predicted.
+    """
+    slower = latency.slowdown or 0.0
+    if slower <= CALM:
+        return latency
+    low_ms, ms, high_ms = (value / (1 + slower) for value in (latency.low_ms, latency.latency_ms, latency.high_ms))
+    return replace(latency, latency_ms=ms, low_ms=low_ms, high_ms=high_ms)
+
+
 def measure(
     model: Path,
     runtime: Runtime,
@@ -113,8 +125,8 @@ def measure(
         clock: nanoseconds, monotonic.
 
     Returns:
-        A measurement whose interval is the distribution-free one of the median (order statistics). It holds for the
-        noise within these runs, not for the change between sessions.
+        A measurement whose interval is the median's by a bootstrap of the rounds and the runs in them
+        (`nas.median`). It holds for the noise within these runs, not for the change between sessions.
 
     Raises:
         MeasureError: the runtime refuses the file or the image.
@@ -200,7 +212,7 @@ def _measured(
     memory: Path | None, clock: Clock, notes: tuple[str, ...],
 ) -> list[Measurement]:  # fmt: skip
     """The statements of files that are timed side by side."""
-    key = f"{platform.node()}, {runtime.name} {runtime.versions()}, {threads} threads, reference {_reference.VERSION}"
+    key = f"{place()}, {runtime.name} {runtime.versions()}, {threads} threads, reference {_reference.VERSION}"
     before = host_load.moment()
     best_ms = recall_ms(memory, key)
     entries = [(_reference.reference_path(), _reference.INPUT_SHAPE), *files]
@@ -221,6 +233,7 @@ def _measured(
         _statement(
             times, runtime=runtime.name, device=device, threads=threads, drift=found.drift, notes=notes,
             slowdown=found.slowdown, versions={**runtime.versions(), "reference": str(_reference.VERSION)},
+            rounds=found.kept,
         )
         for times in found.times_ms
     ]  # fmt: skip
@@ -252,8 +265,9 @@ def _statement(
     notes: tuple[str, ...],
     versions: dict[str, str],
     slowdown: float | None = None,
+    rounds: int | None = None,
 ) -> Measurement:
-    low, high = median_interval(times)
+    low, high = bootstrap_interval(times, rounds)
     p5, median, p99 = (float(v) for v in np.percentile(times, [5, 50, 99]))
     return Measurement(
         kind="measured",

@@ -11,13 +11,14 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
+
+from nas.median import Times, bootstrap_interval, ranks_interval
 
 Clock = Callable[[], int]
 Call = Callable[[], None]
-Times = npt.NDArray[np.float64]
 
 WARM_UP_RUNS = 40
 WARM_UP_S = 0.15
@@ -145,17 +146,6 @@ def best_of(yardstick: Call, clock: Clock, *, seconds: float = FIRST_LOOK_S) -> 
     return best_ms
 
 
-def median_interval(times: Times) -> tuple[float, float]:
-    """The 95 % interval of the median by order statistics, which assumes no distribution, only independent runs.
-
-    Source: Conover, Practical Nonparametric Statistics, 3rd edition, section 3.2 (normal approximation of the ranks).
-    """
-    ordered, n = np.sort(times), len(times)
-    reach = 1.96 * np.sqrt(n) / 2
-    low, high = int(np.floor(n / 2 - reach)), int(np.ceil(n / 2 + reach))
-    return float(ordered[max(low - 1, 0)]), float(ordered[min(high, n - 1)])
-
-
 def _calm(rounds: Sequence[_Round], best_ms: float) -> list[_Round]:
     return [each for each in rounds if each.yardstick_ms <= best_ms * (1 + CALM)]
 
@@ -167,13 +157,23 @@ def _ended(judged: Sequence[_Round], plan: Plan, best_ms: float) -> str:
     files = _joined(judged)
     if min(map(len, files)) < plan.least:
         return ""
-    intervals = [median_interval(times) for times in files]
     slower = float(np.median([each.yardstick_ms for each in judged])) / best_ms
-    if plan.ceiling_ms is not None and intervals[0][0] / (slower if slower > 1 + CALM else 1.0) > plan.ceiling_ms:
-        return f"ended when it was surely above {plan.ceiling_ms:g} ms"
-    reach = max(max(high / m - 1, 1 - low / m) for (low, high), m in zip(intervals, map(np.median, files), strict=True))
-    is_precise = plan.precise > 0 and reach <= plan.precise
-    return f"ended when the interval was within {100 * plan.precise:g}%" if is_precise else ""
+    for interval in (ranks_interval, partial(bootstrap_interval, rounds=len(judged))):  # the second costs a little
+        intervals = [interval(times) for times in files]
+        sure = ""
+        if plan.ceiling_ms is not None and intervals[0][0] / (slower if slower > 1 + CALM else 1.0) > plan.ceiling_ms:
+            sure = f"ended when it was surely above {plan.ceiling_ms:g} ms"
+        elif plan.precise > 0 and _reach(files, intervals) <= plan.precise:
+            sure = f"ended when the interval was within {100 * plan.precise:g}%"
+        if not sure:
+            return ""
+    return sure
+
+
+def _reach(files: Sequence[Times], intervals: Sequence[tuple[float, float]]) -> float:
+    """How far the widest interval reaches from its median, as a share of it."""
+    medians = map(float, map(np.median, files))
+    return max(max(high / m - 1, 1 - low / m) for (low, high), m in zip(intervals, medians, strict=True))
 
 
 def _result(

@@ -2,19 +2,28 @@
 
 A machine that is busy all the time looks steady within one measurement: the reference network does not drift, and is
 slower by a third. Only a memory of better times tells. It is one small file for a user, `fer-nas/reference.json` in the
-cache folder, with an entry for each host name, runtime with its versions, and number of threads; without it, or where
-it cannot be written, a machine is compared with itself within one measurement only. An entry never expires: where a
-machine was made slower for good (another processor, a lower clock), remove the file.
+cache folder, with an entry for each host name, processor, set of cores, runtime with its versions, and number of
+threads; without it, or where it cannot be written, a machine is compared with itself within one measurement only. A
+time that was not reached again for 30 days is forgotten: the machine was made slower for good.
 """
 
 import json
 import logging
 import os
-from datetime import UTC, datetime
+import platform
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from hw_profiles.cpu import PROFILES
+
 logger = logging.getLogger(__name__)
+
+REACHED = 0.01
+"""A median this much above the best, as a share, reaches it again."""
+KEPT = timedelta(days=30)
+_RENEWED = timedelta(days=1)
+"""A time that is reached again and again is not written each time."""
 
 
 def memory_path() -> Path:
@@ -23,18 +32,32 @@ def memory_path() -> Path:
     return Path(root).expanduser() / "fer-nas" / "reference.json"
 
 
-def recall_ms(memory: Path | None, key: str) -> float | None:
-    """The reference network's best median in milliseconds, or None where none is known."""
+def place() -> str:
+    """The host, its processor, and the cores this process may use where they are not all."""
+    title, cores = PROFILES["cpu"].title, ""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        allowed = sorted(os.sched_getaffinity(0))
+        cores = f", cores {' '.join(map(str, allowed))}" if len(allowed) < (os.cpu_count() or 1) else ""
+    return f"{platform.node()}, {title}{cores}"
+
+
+def recall_ms(memory: Path | None, key: str, *, now: datetime | None = None) -> float | None:
+    """The reference network's best median in milliseconds, or None where none is known or it is out of date."""
     entry = _entries(memory).get(key)
-    return float(entry["ms"]) if entry else None
+    return float(entry["ms"]) if entry and _age(entry, now or datetime.now(UTC)) <= KEPT else None
 
 
-def remember(memory: Path | None, key: str, ms: float) -> None:
-    """Keep a median where it is the best so far. Two processes may do so at once; the file is always whole."""
-    entries = _entries(memory)
-    if memory is None or (key in entries and entries[key]["ms"] <= ms):
+def remember(memory: Path | None, key: str, ms: float, *, now: datetime | None = None) -> None:
+    """Keep a median where it is the best so far, or when the best was reached again.
+
+    Two processes may do so at once; the file is always whole.
+    """
+    now = now or datetime.now(UTC)
+    entries, known = _entries(memory), recall_ms(memory, key, now=now)
+    if memory is None or (known is not None and known <= ms and not _renews(entries[key], ms, now)):
         return
-    entries[key] = {"ms": ms, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    best = ms if known is None else min(ms, known)
+    entries[key] = {"ms": best, "when": now.isoformat(timespec="seconds")}
     beside = memory.with_name(f".{memory.name}.{os.getpid()}")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +65,14 @@ def remember(memory: Path | None, key: str, ms: float) -> None:
         beside.replace(memory)
     except OSError as error:
         logger.info("the reference network's best time cannot be kept in %s: %s", memory, error)
+
+
+def _renews(entry: dict[str, Any], ms: float, now: datetime) -> bool:
+    return ms <= entry["ms"] * (1 + REACHED) and _age(entry, now) >= _RENEWED
+
+
+def _age(entry: dict[str, Any], now: datetime) -> timedelta:
+    return now - datetime.fromisoformat(entry["when"])
 
 
 def _entries(memory: Path | None) -> dict[str, dict[str, Any]]:
@@ -54,5 +85,10 @@ def _entries(memory: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _is_ours(entry: object) -> bool:
-    ms = entry.get("ms") if isinstance(entry, dict) else None
-    return isinstance(ms, int | float) and ms > 0
+    if not isinstance(entry, dict):
+        return False
+    ms, when = entry.get("ms"), entry.get("when")
+    try:
+        return isinstance(ms, int | float) and ms > 0 and datetime.fromisoformat(str(when)).tzinfo is not None
+    except ValueError:
+        return False

@@ -142,7 +142,7 @@ def test_a_model_that_is_worse_than_the_profile_is_not_used(tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
-def test_on_a_busy_machine_the_5th_percentile_is_learned(tmp_path: Path) -> None:
+def test_on_a_busy_board_the_5th_percentile_is_learned(tmp_path: Path) -> None:
     def busy(paths: Sequence[Path]) -> Results:
         found = [timed(path) for path in paths]
         notes = ("busy machine: the reference network drifted by +9.0%",)
@@ -152,6 +152,16 @@ def test_on_a_busy_machine_the_5th_percentile_is_learned(tmp_path: Path) -> None
     idle = calibrated(tmp_path / "idle", Counting())
     assert found.model == idle.model
     assert found.disturbed == 1.0
+    assert found.lines()[-1].startswith("100% of the nets were measured on a busy machine")
+
+
+def test_on_a_busy_machine_what_it_takes_at_its_best_is_learned(tmp_path: Path) -> None:
+    def busy(paths: Sequence[Path]) -> Results:
+        notes = ("busy machine: the reference network takes 25% longer than at its best",)
+        return [replace(m, latency_ms=1.25 * m.latency_ms, slowdown=0.25, notes=notes) for m in map(timed, paths)]
+
+    found, idle = calibrated(tmp_path, busy), calibrated(tmp_path / "idle", Counting())
+    assert found.model.prices_us == pytest.approx(idle.model.prices_us, rel=1e-6, abs=1e-9)
     assert found.lines()[-1].startswith("100% of the nets were measured on a busy machine")
 
 

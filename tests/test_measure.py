@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas.errors import MeasureError
-from nas.measure import Measurement, measure, measure_interleaved
+from nas.measure import Measurement, at_best, measure, measure_interleaved
 from nas.runtimes._base import Floats, Runtime, Session
 from nas.runtimes._reference import INPUT_SHAPE, reference_path
 from nas.runtimes.onnxruntime import RUNTIME
@@ -141,3 +141,12 @@ def test_a_real_measurement_is_ordered_and_survives_json() -> None:
 def test_a_wrong_shape_is_a_candidates_error() -> None:
     with pytest.raises(MeasureError, match="must fit the input"):
         measure(reference_path(), RUNTIME, device="here", input_shape=(3, 48, 48))
+
+
+def test_on_a_busy_machine_the_whole_interval_shrinks_to_the_machines_best() -> None:
+    found = Measurement(
+        kind="measured", device="d", runtime="r", latency_ms=1.2, low_ms=1.08, high_ms=1.32, p5_ms=1.0, slowdown=0.2
+    )
+    best = at_best(found)
+    assert (best.low_ms, best.latency_ms, best.high_ms) == pytest.approx((0.9, 1.0, 1.1))
+    assert (best.p5_ms, best.slowdown) == (1.0, 0.2), "what was measured stays"

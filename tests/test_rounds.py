@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nas.rounds import WARM_UP_RUNS, YARDSTICK_RUNS, Plan, Rounds, best_of, median_interval, timed_rounds
+from nas.rounds import WARM_UP_RUNS, YARDSTICK_RUNS, Plan, Rounds, best_of, timed_rounds
 
 
 class Machine:
@@ -133,14 +133,3 @@ def test_the_best_of_a_first_look_is_its_calmest_moment() -> None:
 def test_too_few_runs_are_refused() -> None:
     with pytest.raises(ValueError, match="runs must be at least 2, but got 1"):
         Plan(runs=1)
-
-
-def test_the_interval_of_a_median_has_the_textbook_ranks() -> None:
-    # Conover's ranks for n = 100 are 40 and 61, counted from 1.
-    assert median_interval(np.random.default_rng(0).permutation(100).astype(np.float64) + 1) == (40, 61)
-
-
-def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
-    random = np.random.default_rng(0)
-    intervals = [median_interval(random.lognormal(0, 1, 200)) for _ in range(1000)]
-    assert 0.93 <= np.mean([low <= 1 <= high for low, high in intervals]) <= 0.98
