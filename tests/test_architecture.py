@@ -21,7 +21,7 @@ TREES = ("search_spaces", "hw_profiles", "nas")
 # folder, one ending in ".*" its members; the longest pattern that fits decides. Private parts of one folder share a
 # floor and may import each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("search_spaces._*", "hw_profiles._*", "nas.errors", "nas.pareto"),
+    ("search_spaces._*", "hw_profiles._*", "nas.errors", "nas.pareto", "nas.median"),
     ("search_spaces", "search_spaces.*", "hw_profiles", "hw_profiles.*"),
     (
         "nas.registry",
@@ -59,7 +59,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("nas.score", "nas.measure", "nas.description", "nas.datasets", "nas.data_check", "nas.train"),
     ("nas.latency._*", "nas._*", "nas.gain", "nas.packed", "nas.flat", "nas.timer"),
-    ("nas.latency", "nas.latency.*", "nas.export", "nas.records", "nas.cost_guess"),
+    ("nas.latency", "nas.latency.*", "nas.export", "nas.records", "nas.cost_guess", "nas.limits"),
     ("nas.before_after", "nas.attempts"),
     ("nas.compressors._*", "nas.front", "nas.latency.prediction", "nas.screen"),
     ("nas.importance._*", "nas.pace", "nas.seeds"),
@@ -71,6 +71,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nas.given",
     ),
     ("nas.trainer", "nas.stopwatch", "nas.allowance"),
+    ("nas.draft", "nas.finish"),
     ("nas.pipeline", "nas.untrained", "nas.samplers._*", "nas.report"),
     ("nas.samplers", "nas.samplers.*", "nas.foresight", "nas.doctor", "nas.bundle", "nas.base", "nas._calibration_*"),
     ("nas.study", "nas.teachers", "nas.calibrate"),
@@ -78,6 +79,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("nas.search",),
     ("nas.api", "nas.terminal", "nas.dashboard"),
     ("nas",),
+    ("nas.commands._*",),
+    ("nas.commands", "nas.commands.*"),
     ("nas.cli",),
     ("nas.__main__",),
 )
@@ -90,7 +93,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pycuda": ("nas.runtimes.*",),
     "nni": ("nas._nni",),
     "importlib": ("nas.registry",),
-    "typer": ("nas.cli",),
+    "typer": ("nas.cli", "nas.commands.*"),
     "torch": ("search_spaces*", "nas*"),
 }
 FREE = ("importlib.metadata", "importlib.resources")

@@ -14,6 +14,7 @@ from nas.latency.prediction import predict
 from nas.runtimes._reference import reference_path
 from nas.targets import target
 from tests.runtimes.conftest import PlayedBoard
+from tests.shown import plain
 
 
 @pytest.fixture
@@ -26,10 +27,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def nas(*words: str) -> Result:
     return CliRunner().invoke(app, list(words))
-
-
-def plain(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
 
 
 def add(board: PlayedBoard, host: str = "board") -> Result:

@@ -1,0 +1,32 @@
+"""`nas data`: a look at data sets."""
+
+from typing import Annotated
+
+import typer
+
+from nas.commands._flags import DataOption, DataPath, pairs
+from nas.commands._told import told
+
+app = typer.Typer(no_args_is_help=True, help="Look at data sets.", epilog="Example: nas data check synthetic")
+
+
+@app.command("check", epilog="Example: nas data check fer2013 --data fer2013.csv")
+@told
+def data_check(
+    dataset: Annotated[str, typer.Argument(help="Data set: synthetic, fer2013, folder, csv.")] = "synthetic",
+    data: DataPath = None,
+    data_option: DataOption = None,
+) -> None:
+    """Count faces and classes, and look for copies within and across splits and for constant images."""
+    from nas import terminal
+    from nas._tables import plain_table
+    from nas.data_check import check
+    from nas.datasets import load_data
+
+    result = check(load_data(dataset, data, options=pairs(data_option or [])))
+    console = terminal.console()
+    console.print(plain_table(result.table()))
+    found = [(what, str(count)) for what, count in result.findings()]
+    console.print(plain_table([("found", "times"), *found]))
+    for note in (*result.notes, f"digest {result.digest}"):
+        console.print(note, soft_wrap=True)

@@ -1,0 +1,41 @@
+"""`nas export`: what a point of a front is shipped as."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands._flags import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
+from nas.commands._told import told
+from nas.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: nas export runs/synthetic-darts-jetson --trial 37 --out my_model")
+@told
+def export(
+    run: RunPath = None,
+    trial: Annotated[str | None, typer.Option(help="Number of a trial, or first digits of a key.")] = None,
+    knee: Knee = False,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    min_accuracy: MinAccuracy = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; exported/RUN-TRIAL if left out.")] = None,
+    runs: RunsPath = Path("runs"),
+) -> None:
+    """Write model.onnx, a model card, a golden input/output pair and the record of one point: a trial or a pick."""
+    from nas import terminal
+    from nas.api import export as write
+    from nas.pick import NO_LIMITS, make_limits
+    from nas.pick import pick as choose
+
+    folder = open_run(run, runs)
+    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
+    if trial is not None and (knee or limits != NO_LIMITS):
+        raise ConfigError("give --trial, or --knee and limits, but not both: a trial is chosen already")
+    which = trial or choose(folder.records(), folder.config.objectives, limits=limits, knee=knee).record
+    model = write(folder, which, out=out)
+    console = terminal.console()
+    for file in sorted(model.parent.iterdir()):
+        console.print(f"{file}  {file.stat().st_size:,} bytes", soft_wrap=True)

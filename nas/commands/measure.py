@@ -1,0 +1,55 @@
+"""`nas measure`: the latency of files that are there already."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands._told import told
+from nas.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: nas measure my_model/model.onnx --target cpu")
+@told
+def measure(
+    model: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx", help="The file, or several to compare.")],
+    target: Annotated[str, typer.Option(help="Device; see `nas targets`.")] = "cpu",
+    measured_runs: Annotated[int, typer.Option("--runs", help="Timed runs on this machine.", min=2)] = 300,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the runtime besides one; all cores if left out.", min=1)
+    ] = None,
+    pin: Annotated[str | None, typer.Option(help="Cores of this machine to use, commas between: 1 or 2,3.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show each layer's time too.")] = False,
+    energy: Annotated[bool, typer.Option("--energy", help="Measure energy too, on a board that can.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands for a board; run none.")] = False,
+) -> None:
+    """State the latency of ONNX files on a target: measured on this machine or a board over ssh, else predicted."""
+    from nas import terminal
+    from nas.api import commands, compare
+
+    console = terminal.console()
+    if dry_run:
+        for command in commands(model, target=target, layers=layers, energy=energy):
+            console.print(command, soft_wrap=True, markup=False)
+        return
+    cores = _cores(pin) if pin else ()
+    found = compare(
+        model, target=target, runs=measured_runs, threads=sorted({1, threads or len(cores) or _usable_cores()}),
+        layers=layers, energy=energy, pin=cores, say=terminal.say,
+    )  # fmt: skip
+    if not terminal.show_measurements(console, dict(zip(map(str, model), found, strict=True))):
+        raise typer.Exit(2)
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cores(words: str) -> tuple[int, ...]:
+    if not all(word.isascii() and word.isdigit() for word in words.split(",")):
+        raise ConfigError(f"--pin must be numbers of cores with commas between, but got {words!r}; try 1")
+    return tuple(int(word) for word in words.split(","))

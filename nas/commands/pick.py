@@ -1,0 +1,33 @@
+"""`nas pick`: one point of a front, and why."""
+
+from pathlib import Path
+
+import typer
+
+from nas.commands._flags import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
+from nas.commands._told import told
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: nas pick runs/synthetic-darts-jetson --max-latency 2ms")
+@told
+def pick(
+    run: RunPath = None,
+    knee: Knee = False,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    min_accuracy: MinAccuracy = None,
+    runs: RunsPath = Path("runs"),
+) -> None:
+    """Choose one point of the front, and say why this one and what its neighbours would give."""
+    from nas import terminal
+    from nas.pick import make_limits
+    from nas.pick import pick as choose
+
+    folder = open_run(run, runs)
+    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
+    picked = choose(folder.records(), folder.config.objectives, limits=limits, knee=knee)
+    console = terminal.console()
+    terminal.show_pick(console, picked)
+    console.print(f"\nexport   nas export {folder.path} --trial {picked.record.trial}", soft_wrap=True)

@@ -1,0 +1,26 @@
+"""`nas table`: what the nets of runs cost."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands._flags import RunsPath, open_run
+from nas.commands._told import told
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: nas table runs/teacher runs/student-a runs/student-b")
+@told
+def table(
+    run: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN", help="Folders of runs; the newest if left out.")
+    ] = None,
+    runs: RunsPath = Path("runs"),
+) -> None:
+    """Show what the nets of runs cost: weights, bytes, MACs, accuracy, latency and frames per second."""
+    from nas import terminal
+
+    folders = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]
+    terminal.show_costs(terminal.console(), folders)

@@ -1,0 +1,75 @@
+"""`nas targets`: the devices, and those of the user."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands._told import told
+
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True, epilog="Example: nas targets")
+@told
+def targets(context: typer.Context) -> None:
+    """List the devices that can be searched for, or add and check one of your own."""
+    from nas import terminal
+    from nas.api import calibrations
+    from nas.targets import targets as profiles
+
+    if context.invoked_subcommand is None:
+        terminal.console().print(terminal.targets_table(profiles(), calibrations()))
+
+
+@app.command("add", epilog="Example: nas targets add mynano --like jetson-orin-nano --ssh user@host")
+@told
+def targets_add(
+    name: Annotated[str, typer.Argument(help="Word for the device.")],
+    like: Annotated[str, typer.Option(help="The known target that it is one of.")],
+    ssh: Annotated[str | None, typer.Option(help="Where it is: user@host or user@host:port; by key.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="It is this machine, by the tensorrt package.")] = False,
+    trtexec: Annotated[str | None, typer.Option(help="Path on the board, where it is not the usual one.")] = None,
+    ssh_config: Annotated[Path | None, typer.Option(help="File for ssh -F.")] = None,
+) -> None:
+    """Write a device of yours into nas.toml in this folder, so that searches measure on it."""
+    from nas import terminal
+    from nas.targets import add_target
+
+    fields = {"like": like, "ssh": ssh, "local": local or None, "trtexec": trtexec, "ssh_config": ssh_config}
+    profile = add_target(name, fields)
+    terminal.console().print(f"{name}: {profile.title}\ncheck   nas targets check {name}", soft_wrap=True, markup=False)
+
+
+@app.command("check", epilog="Example: nas targets check mynano")
+@told
+def targets_check(name: Annotated[str, typer.Argument(help="The device.")]) -> None:
+    """Tell in a minute whether a device can be measured, and how it stands. Exit status 1 where it cannot."""
+    from nas import terminal
+    from nas.api import check_target
+
+    findings = check_target(name)
+    console = terminal.console()
+    console.print(terminal.checks_table(findings))
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)
+
+
+@app.command("calibrate", epilog="Example: nas targets calibrate mynano --nets 40 --space plain,darts")
+@told
+def targets_calibrate(
+    name: Annotated[str, typer.Argument(help="The device: this machine, or a board of yours.")],
+    nets: Annotated[
+        int, typer.Option(help="How many nets to measure, 10 or more, 20 to 50 are usual; a fifth is held out.")
+    ] = 40,
+    space: Annotated[str, typer.Option(help="Search spaces they are drawn from, commas between.")] = "plain,darts",
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+) -> None:
+    """Measure a few nets on a device and learn to predict all others. The same command goes on where it stopped."""
+    from nas import terminal
+    from nas.api import calibrate
+
+    found = calibrate(name, nets=nets, spaces=tuple(space.split(",")), seed=seed, say=terminal.say)
+    console = terminal.console()
+    for line in found.lines():
+        console.print(line, soft_wrap=True, markup=False)

@@ -1,0 +1,19 @@
+"""What the tests of commands share: a runner and a finished run."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nas.records import RunFolder
+from tests.fake_runs import a_run
+
+
+@pytest.fixture
+def run() -> CliRunner:
+    return CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return a_run(tmp_path / "runs")

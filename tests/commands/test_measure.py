@@ -1,0 +1,70 @@
+"""`nas measure` of small files on this machine."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nas import api
+from nas.cli import app
+from nas.measure import Measurement
+from nas.records import RunFolder
+from tests.fake_runs import a_model
+from tests.shown import plain
+
+
+def test_measure_states_kind_and_provenance(run: CliRunner, monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
+    monkeypatch.setattr(api, "PATIENCE_S", 0.0)
+    a_model(folder, "models/one.onnx")
+    model = str(folder.path / "models/one.onnx")
+    here = run.invoke(app, ["measure", model, "--runs", "50"])
+    assert here.exit_code == 0, here.output
+    assert re.search(r"^\d+\.\d{3} ms \[.*\] measured on .* median of 50 runs, 1 thread", plain(here.stdout))
+    board = run.invoke(app, ["measure", model, "--target", "jetson", "--runs", "50", "--threads", "1"])
+    assert "predicted for Jetson" in plain(board.stdout)
+    assert "measured on this machine" in plain(board.stdout)
+
+
+def test_measure_states_one_thread_and_several_apart_and_pins(
+    run: CliRunner, monkeypatch: pytest.MonkeyPatch, folder: RunFolder
+) -> None:
+    models = [str(folder.path / a_model(folder, f"models/{name}.onnx")["model"]) for name in ("one", "other")]
+    asked: list[tuple[int, int]] = []
+
+    class Played:
+        def __init__(self, *, pin: tuple[int, ...], **_: object) -> None:
+            self.pin = pin
+
+        def __enter__(self) -> "Played":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def measure(self, models: list[Path], *, threads: int = 1, **_: object) -> list[Measurement]:
+            asked.append((len(models), threads))
+            versions = {"pinned": str(self.pin)}
+            return [
+                Measurement(
+                    kind="measured", device="d", runtime="r", latency_ms=1 / threads, low_ms=0, high_ms=1,
+                    threads=threads, versions=versions,
+                )
+                for _ in models
+            ]  # fmt: skip
+
+    monkeypatch.setattr(api, "Timer", Played)
+    found = plain(run.invoke(app, ["measure", *models, "--threads", "4", "--pin", "0,2"]).stdout)
+    assert asked == [(2, 1), (1, 4), (1, 4)], "one thread side by side, several one after the other"
+    assert found.count("1 thread (pinned (0, 2))") == found.count("4 threads (pinned (0, 2))") == 2
+    refused = run.invoke(app, ["measure", *models, "--pin", "first"])
+    assert refused.exit_code == 2
+    assert "--pin must be numbers of cores with commas between, but got 'first'" in refused.stderr
+
+
+def test_measure_refuses_what_is_no_model(run: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    for path, line in (("gone.onnx", "but there is none"), ("x.onnx", "must ")):
+        found = run.invoke(app, ["measure", str(tmp_path / path)])
+        assert found.exit_code == 2
+        assert line in found.stderr
