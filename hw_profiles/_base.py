@@ -25,6 +25,23 @@ class LatencyModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PowerMode:
+    """One mode of a board's power manager. The three clocks and counts are known together, or not at all.
+
+    Attributes:
+        name: as the board names it.
+        gpu_mhz: largest clock of the GPU; None where nothing published states it.
+        multiprocessors: streaming multiprocessors that are switched on.
+        memory_mhz: largest clock of the memory, to which its bandwidth is in proportion.
+    """
+
+    name: str
+    gpu_mhz: float | None = None
+    multiprocessors: int | None = None
+    memory_mhz: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class HardwareProfile:
     """One device that a net may have to run on.
 
@@ -40,6 +57,8 @@ class HardwareProfile:
         memory_gb: memory.
         local: whether the device is the machine this runs on, so that it can always be measured.
         latency: constants for prediction, None where nothing is published to fit them to.
+        power_modes: the modes that the board can run in, most power first; the figures above hold for the one that
+            the fact `power_mode` names. Empty where there are none, or none is known.
         facts: further facts, name to value.
         sources: fact name (or "*") to where it was read.
     """
@@ -55,5 +74,6 @@ class HardwareProfile:
     memory_gb: float
     local: bool = False
     latency: LatencyModel | None = None
+    power_modes: tuple[PowerMode, ...] = ()
     facts: dict[str, str | int | float] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)

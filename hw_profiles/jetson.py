@@ -1,6 +1,7 @@
 """NVIDIA Jetson modules, run by TensorRT. `jetson` is the Orin Nano 8 GB, the commonest module.
 
-A row holds what differs: streaming multiprocessors, clock in the power mode named, memory, and the latency constants.
+A row holds what differs: streaming multiprocessors, clock in the power mode named, memory, and the latency constants;
+the other modes are in `_jetson_modes`.
 Peak rates follow from the architecture (operations per multiprocessor and clock: NVIDIA's white papers on Maxwell,
 Volta and Ampere) times multiprocessors and clock: dense rates of the GPU alone, without DLA and 2:4 sparsity.
 
@@ -16,6 +17,8 @@ nets more than the milliseconds.
 from dataclasses import dataclass, field
 
 from hw_profiles._base import HardwareProfile, LatencyModel
+from hw_profiles._jetson_modes import MODES
+from hw_profiles._power_modes import MOST_ERROR
 
 _FITTED = (
     "roofline fitted to {f.rows} published TensorRT FP16 batch-1 latencies ({f.publishers}); refitted without the net "
@@ -26,7 +29,6 @@ _BORROWED = "roofline with the constants of the {}, which were fitted to publish
 
 _LEAST_ERROR = 0.5  # no published net is as small as those for faces, so no interval is narrower
 _BORROWED_ERROR = 0.85
-_MOST_ERROR = 0.95  # an interval that begins at 0 says nothing
 
 _SHEET = "NVIDIA data sheet of the {}, in the power mode named"
 
@@ -145,27 +147,9 @@ class _Board:
     like: str = ""
 
 
-_POWER_MODES = {
-    "jetson-nano": "10W 921.6 MHz, 5W",
-    "jetson-tx2": "MAXN 1300 MHz, MAXP 1120 MHz, MAXQ 850 MHz",
-    "jetson-tx2-nx": "MAXN 1300 MHz, MAXP 1120 MHz, MAXQ 850 MHz",
-    "jetson-xavier-nx": "20W 1100 MHz, 15W, 10W",
-    "jetson-agx-xavier": "MAXN 1377 MHz, 30W, 15W, 10W",
-    "jetson-orin-nano-4gb": "10W 625 MHz, 7W",
-    "jetson-orin-nano": "15W 625 MHz, 7W",
-    "jetson-orin-nano-super": "MAXN_SUPER 1020 MHz, 25W 918 MHz, 15W, 7W",
-    "jetson-orin-nx-8gb": "MAXN 765 MHz, 20W, 15W, 10W",
-    "jetson-orin-nx": "MAXN 918 MHz, 25W, 15W, 10W",
-    "jetson-agx-orin-32gb": "MAXN 930 MHz, 40W, 30W, 15W",
-    "jetson-agx-orin": "MAXN 1300 MHz, 50W, 30W, 15W",
-    "jetson-thor": "MAXN 1575 MHz, 130W to 40W",
-}
-"""What `nvpmodel` offers on each module, most power first, and the GPU's largest clock where it is published."""
-
-
 _BOARDS = (
     _Board(
-        name="jetson-nano", title="Jetson Nano 4 GB", gpu=_MAXWELL, capability="5.3", sms=1, mhz=921.6, mode="10W",
+        name="jetson-nano", title="Jetson Nano 4 GB", gpu=_MAXWELL, capability="5.3", sms=1, mhz=921.6, mode="MAXN",
         gb=4, gb_s=25.6, fit=_NANO,
     ),
     _Board(
@@ -177,8 +161,8 @@ _BOARDS = (
         gb=4, gb_s=51.2, fit=_TX2, like="TX2",
     ),
     _Board(
-        name="jetson-xavier-nx", title="Jetson Xavier NX", gpu=_VOLTA, capability="7.2", sms=6, mhz=1100, mode="20W",
-        gb=8, gb_s=59.7, fit=_XAVIER_NX,
+        name="jetson-xavier-nx", title="Jetson Xavier NX", gpu=_VOLTA, capability="7.2", sms=6, mhz=1100,
+        mode="MODE_20W_6CORE", gb=8, gb_s=59.7, fit=_XAVIER_NX,
     ),
     _Board(
         name="jetson-agx-xavier", title="Jetson AGX Xavier", gpu=_VOLTA, capability="7.2", sms=8, mhz=1377, mode="MAXN",
@@ -232,13 +216,13 @@ def _profile(board: _Board) -> HardwareProfile:
         bandwidth_gb_s=board.gb_s,
         memory_gb=board.gb,
         latency=_latency(board),
+        power_modes=MODES[board.name].modes,
         facts={
             "architecture": board.gpu.title,
             "compute_capability": board.capability,
             "multiprocessors": board.sms,
             "gpu_mhz": board.mhz,
             "power_mode": board.mode,
-            "power_modes": _POWER_MODES[board.name],
             "tensorrt": board.gpu.tensorrt,
         },
         sources={
@@ -251,7 +235,7 @@ def _profile(board: _Board) -> HardwareProfile:
             "Ampere: TF32, TensorRT's default), times multiprocessors and clock",
             "compute_capability": "NVIDIA, CUDA GPU compute capability table",
             "tensorrt": "release notes of the last JetPack for this module",
-            "power_modes": "NVIDIA Jetson Linux developer guide; clocks of lower modes as boards report them",
+            "power_modes": MODES[board.name].source,
             **board.gpu.sources,
         },
     )
@@ -271,7 +255,7 @@ def _latency(board: _Board) -> LatencyModel:
             "linear": pointwise,
             "memory": memory,
         },
-        relative_error=_BORROWED_ERROR if board.like else min(max(_LEAST_ERROR, fit.interval), _MOST_ERROR),
+        relative_error=_BORROWED_ERROR if board.like else min(max(_LEAST_ERROR, fit.interval), MOST_ERROR),
         source=_BORROWED.format(board.like) if board.like else _FITTED.format(f=fit),
     )
 

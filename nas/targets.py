@@ -6,6 +6,12 @@ A user's own device stands in `nas.toml` in the working directory, as a copy of 
     like = "jetson-orin-nano"
     ssh = "user@host"               # or local = true: the device is this machine
     trtexec = "/usr/src/tensorrt/bin/trtexec"     # only where it is elsewhere; likewise ssh_config, build_limit_s
+
+or as a known one in another power mode, whose latency is predicted:
+
+    [target.slow]
+    like = "jetson-agx-orin"
+    power_mode = "15W"              # may also stand beside ssh: the mode in which the board is kept
 """
 
 import tomllib
@@ -16,6 +22,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hw_profiles._base import HardwareProfile
+from hw_profiles._power_modes import in_power_mode
 from nas import registry
 from nas.errors import ConfigError, UnknownMemberError
 from nas.runtimes._base import Runtime
@@ -35,6 +42,7 @@ class UserTarget(BaseModel):
         like: the known target that this device is one of.
         ssh: `[user@]host[:port]`.
         local: whether the device is this machine, by the tensorrt package.
+        power_mode: the board's power mode, where it is not that of the known target.
         trtexec: absolute path on the board, where it is not at one of the usual places.
         ssh_config: file for `ssh -F`.
         build_limit_s: seconds that the engine of one candidate may take.
@@ -45,14 +53,15 @@ class UserTarget(BaseModel):
     like: str
     ssh: str | None = None
     local: bool = False
+    power_mode: str | None = None
     trtexec: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./+-]+$")
     ssh_config: Path | None = None
     build_limit_s: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> Self:
-        if bool(self.ssh) == self.local:
-            raise ValueError('a target needs either ssh = "user@host" or local = true')
+        if (self.ssh and self.local) or not (self.ssh or self.local or self.power_mode):
+            raise ValueError('a target needs either ssh = "user@host" or local = true, or else a power_mode')
         if self.ssh:
             check_address(self.ssh)
         return self
@@ -61,24 +70,31 @@ class UserTarget(BaseModel):
         """The known device's profile under this name, with the way to it among its facts.
 
         Raises:
-            ConfigError: `like` is no known target, or `name` is taken.
+            ConfigError: `like` is no known target, has no such power mode, or `name` is taken.
         """
         if self.like not in known or name in known:
             what = (
                 f"target {name!r} must have a name of its own" if name in known else f"like = {self.like!r} is unknown"
             )
             raise ConfigError(f"{what}; the known targets are {', '.join(known)}")
-        like = known[self.like]
-        facts = {k: v for k, v in self.model_dump(mode="json", exclude={"like", "local"}).items() if v is not None}
+        like = self._in_its_mode(known[self.like])
+        own = self.model_dump(mode="json", exclude={"like", "local", "power_mode"})
+        facts = {k: v for k, v in own.items() if v is not None}
         return replace(
             like,
             name=name,
             title=f"{like.title}, yours",
-            runtime=HERE if self.local else OVER_SSH,
+            runtime=HERE if self.local else OVER_SSH if self.ssh else like.runtime,
             local=self.local,
             facts={**like.facts, **facts},
             sources={**like.sources, **dict.fromkeys(facts, "the user's nas.toml")},
         )
+
+    def _in_its_mode(self, like: HardwareProfile) -> HardwareProfile:
+        try:
+            return in_power_mode(like, self.power_mode) if self.power_mode else like
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 def targets(file: Path | None = None) -> dict[str, HardwareProfile]:

@@ -58,12 +58,28 @@ def test_this_machine_can_be_a_board(file: Path) -> None:
     assert (here.runtime, here.local) == ("tensorrt", True)
 
 
+def test_a_known_board_in_another_mode_is_a_target_that_is_predicted(file: Path) -> None:
+    targets.add_target("slow", {"like": "jetson-agx-orin", "power_mode": "15W"}, file)
+    slow = targets.target("slow", file)
+    assert (slow.runtime, slow.local, slow.facts["power_mode"]) == ("tensorrt", False, "MODE_15W")
+    assert slow.title == "Jetson AGX Orin 64 GB (MODE_15W, GPU at 408 MHz), yours"
+    assert targets.device_runtime(slow) is None
+    assert tomllib.loads(file.read_text())["target"]["slow"] == {"like": "jetson-agx-orin", "power_mode": "15W"}
+
+
+def test_a_board_of_ones_own_may_be_kept_in_another_mode(file: Path) -> None:
+    mine = targets.add_target("mine", {"like": "jetson-agx-orin", "ssh": "orin", "power_mode": "30W"}, file)
+    assert (mine.runtime, mine.facts["power_mode"], mine.facts["gpu_mhz"]) == ("trtexec_ssh", "MODE_30W", 612)
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "reason"),
     [
         ("cpu", {"like": "jetson", "ssh": "a"}, "must have a name of its own"),
         ("mine", {"like": "toaster", "ssh": "a"}, "like = 'toaster' is unknown; the known targets are"),
-        ("mine", {"like": "jetson"}, r"needs either ssh = \"user@host\" or local = true"),
+        ("mine", {"like": "jetson"}, r"needs either ssh = \"user@host\" or local = true, or else a power_mode"),
+        ("mine", {"like": "jetson", "power_mode": "9W"}, "must be one of MAXN_SUPER, 25W, 15W, 7W, but got '9W'"),
+        ("mine", {"like": "cpu", "power_mode": "9W"}, "cpu, which has no power modes"),
         ("mine", {"like": "jetson", "ssh": "a", "local": True}, "needs either ssh"),
         ("mine", {"like": "jetson", "ssh": "-oProxyCommand=x"}, r"\[target.mine\]: an ssh address must be user@host"),
         ("mine", {"like": "jetson", "ssh": "a", "trtexec": "/bin/x;rm"}, r"\[target.mine\]: trtexec: String should"),

@@ -12,9 +12,11 @@ What never ran: all of this was tried against a real sshd with a stand-in for tr
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
+from hw_profiles._power_modes import same_mode
 from nas.errors import MeasureError, UnreachableError
 from nas.runtimes import _power
 from nas.runtimes._base import NO_MONITOR, Finding, Runtime, Say, Session, Timing
@@ -97,7 +99,7 @@ class TrtexecSsh(Runtime):
                     reached = True
                     bench = Bench(link, profile, layers=layers, energy=energy, cache=self._caches, say=say)
                     for model in models[len(results) :]:
-                        results.append(bench.measured(model))
+                        results.append(_compared(bench.measured(model), profile))
                         losses = 0
                     bench.keep_cache()
             except UnreachableError as error:
@@ -111,6 +113,20 @@ class TrtexecSsh(Runtime):
                     results.append(error)
                     losses = 0
         return [] if dry is not None else results
+
+
+def _compared(timing: Timing | MeasureError, profile: HardwareProfile) -> Timing | MeasureError:
+    """The timing, with a note where the board was in another power mode than the profile is of."""
+    if isinstance(timing, MeasureError):
+        return timing
+    expected, found = str(profile.facts.get("power_mode", "")), timing.versions["power_mode"]
+    if not expected or found == "unknown" or same_mode(expected, found):
+        return timing
+    note = (
+        f"measured in power mode {found}, clocks {timing.versions['clocks']}; the profile, and what is predicted "
+        f"from it, is of {expected}, {profile.facts['gpu_mhz']:g} MHz"
+    )
+    return replace(timing, notes=(*timing.notes, note))
 
 
 def _connection(profile: HardwareProfile, dry: list[str] | None, say: Say = lambda _: None) -> Connection:

@@ -44,7 +44,7 @@ def test_figures_are_positive(word: str, profile: HardwareProfile) -> None:
 
 @each
 def test_every_figure_has_a_source(word: str, profile: HardwareProfile) -> None:
-    named = {*FIGURES, *profile.facts}
+    named = {*FIGURES, *profile.facts, *(["power_modes"] if profile.power_modes else [])}
     assert not {f for f in named if not (profile.sources.get(f) or profile.sources.get("*"))}
     assert set(profile.sources) <= {*named, "*"}
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hw_profiles._power_modes import mode_of
 from hw_profiles.jetson import PROFILES
 
 
@@ -35,6 +36,38 @@ def test_jetson_is_the_orin_nano() -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_mode_of_a_row_is_one_of_its_modules_modes(name: str) -> None:
-    facts = PROFILES[name].facts
-    modes = str(facts["power_modes"]).split(", ")
-    assert f"{facts['power_mode']} {facts['gpu_mhz']:g} MHz" in modes
+    profile = PROFILES[name]
+    own = mode_of(profile, str(profile.facts["power_mode"]))
+    assert own
+    assert own.gpu_mhz == pytest.approx(profile.facts["gpu_mhz"], rel=0.01)  # data sheets round
+    assert own.multiprocessors == profile.facts["multiprocessors"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_modes_are_whole_or_a_name_alone_and_within_the_module(name: str) -> None:
+    profile = PROFILES[name]
+    assert len({mode.name for mode in profile.power_modes}) == len(profile.power_modes) > 1
+    most = max(mode.multiprocessors or 0 for mode in profile.power_modes)
+    for mode in profile.power_modes:
+        known = {value is not None for value in (mode.gpu_mhz, mode.multiprocessors, mode.memory_mhz)}
+        assert len(known) == 1
+        assert (mode.multiprocessors or most) <= most == profile.facts["multiprocessors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        ("jetson-nano", 64), ("jetson-tx2", 128), ("jetson-tx2-nx", 128), ("jetson-xavier-nx", 128),
+        ("jetson-agx-xavier", 256), ("jetson-orin-nano-4gb", 64), ("jetson-orin-nano", 128),
+        ("jetson-orin-nano-super", 128), ("jetson-orin-nx-8gb", 128), ("jetson-orin-nx", 128),
+        ("jetson-agx-orin-32gb", 256), ("jetson-agx-orin", 256), ("jetson-thor", 256),
+    ],
+)  # fmt: skip
+def test_the_memorys_clock_gives_the_bandwidth_of_the_data_sheet(name: str, bits: int) -> None:
+    profile = PROFILES[name]
+    own = mode_of(profile, str(profile.facts["power_mode"]))
+    assert own
+    assert own.memory_mhz
+    assert profile.bandwidth_gb_s == pytest.approx(
+        bits / 8 * 2 * own.memory_mhz / 1e3, rel=0.01
+    )  # two transfers a clock

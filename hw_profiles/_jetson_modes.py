@@ -1,0 +1,143 @@
+"""The power modes of Jetson modules, as `nvpmodel -q` names them: a table of facts, most power first.
+
+Clocks are the largest that a mode allows. They are read from the files that NVIDIA ships for `nvpmodel`
+(/etc/nvpmodel/nvpmodel_*.conf), as LineageOS redistributes them; where such a file sets no limit, the clock is the
+module's own from its data sheet. A file switches texture processing clusters off by a mask; from Volta to Ampere each
+one left has two multiprocessors. Later releases add modes; one known by its name alone is listed without clocks.
+"""
+
+from dataclasses import dataclass
+
+from hw_profiles._base import PowerMode
+
+_CONCORD = "NVIDIA's nvpmodel_{}.conf in https://github.com/LineageOS/android_device_nvidia_concord (nvpmodel/)"
+_GALEN = "NVIDIA's nvpmodel_{}.conf in https://github.com/LineageOS/android_device_nvidia_galen (nvpmodel/)"
+_QUILL = "NVIDIA's nvpmodel_{}.conf in https://github.com/LineageOS/android_device_nvidia_quill (nvpmodel/)"
+_NO_LIMIT = "; where it sets no limit, the module's data sheet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modes:
+    """The modes of one module, and where they were read."""
+
+    modes: tuple[PowerMode, ...]
+    source: str
+
+
+def _mode(name: str, gpu_mhz: float, multiprocessors: int, memory_mhz: float) -> PowerMode:
+    return PowerMode(name=name, gpu_mhz=gpu_mhz, multiprocessors=multiprocessors, memory_mhz=memory_mhz)
+
+
+def _each(name: str, endings: str, gpu_mhz: float, multiprocessors: int, memory_mhz: float) -> tuple[PowerMode, ...]:
+    """Modes that differ in the processors alone."""
+    return tuple(_mode(f"{name}_{ending}", gpu_mhz, multiprocessors, memory_mhz) for ending in endings.split())
+
+
+def _tx2(memory_mhz: float, maxq_memory_mhz: float) -> tuple[PowerMode, ...]:
+    return (
+        _mode("MAXN", 1300, 2, memory_mhz),
+        *_each("MAXP", "CORE_ALL CORE_ARM", 1120, 2, 1600),
+        _mode("MAXQ", 850, 2, maxq_memory_mhz),
+    )
+
+
+def _orin_nx(maxn_mhz: float, medium: str) -> tuple[PowerMode, ...]:
+    return (
+        _mode("MAXN_SUPER", 1173, 8, 3200),
+        _mode("40W", 1173, 8, 3200),
+        _mode("MAXN", maxn_mhz, 8, 3200),
+        _mode(medium, 408, 8, 3200),
+        _mode("15W", 612, 4, 3200),
+        _mode("10W", 612, 4, 2133),
+    )
+
+
+MODES = {
+    "jetson-nano": Modes(
+        modes=(_mode("MAXN", 921.6, 1, 1600), _mode("5W", 640, 1, 1600)),
+        source="NVIDIA's nvpmodel_t210_jetson-nano.conf as owners quote it; MAXN, 10 W, sets no limit: the module's "
+        "data sheet",
+    ),
+    "jetson-tx2": Modes(modes=_tx2(1866, 1331.2), source=_QUILL.format("t186") + _NO_LIMIT),
+    "jetson-tx2-nx": Modes(modes=_tx2(1600, 1600), source=_QUILL.format("t186_p3636") + _NO_LIMIT),
+    "jetson-xavier-nx": Modes(
+        modes=(
+            *_each("MODE_20W", "6CORE 4CORE 2CORE", 1109.25, 6, 1866),
+            *_each("MODE_15W", "6CORE 4CORE 2CORE", 1109.25, 6, 1600),
+            *_each("MODE_10W", "4CORE 2CORE", 803.25, 6, 1600),
+            _mode("MODE_10W_DESKTOP", 510, 6, 1600),
+        ),
+        source=_GALEN.format("t194_p3668"),
+    ),
+    "jetson-agx-xavier": Modes(
+        modes=(
+            _mode("MAXN", 1377, 8, 2133),
+            *_each("MODE_30W", "ALL 6CORE 4CORE 2CORE", 900, 8, 1600),
+            _mode("MODE_15W", 670, 8, 1331.2),
+            _mode("MODE_15W_DESKTOP", 670, 8, 1331.2),
+            _mode("MODE_10W", 520, 4, 1065.6),
+        ),
+        source=_GALEN.format("t194") + _NO_LIMIT,
+    ),
+    "jetson-orin-nano-4gb": Modes(
+        modes=(
+            _mode("MAXN_SUPER", 1020, 4, 3199),
+            _mode("25W", 1020, 4, 3199),
+            _mode("10W", 625, 4, 2133),
+            _mode("7W_AI", 408, 4, 2133),
+            _mode("7W_CPU", 306, 4, 2133),
+        ),
+        source=_CONCORD.format("p3767_0004, and _super for MAXN_SUPER and 25W (there 10W is 612 MHz)") + _NO_LIMIT,
+    ),
+    "jetson-orin-nano": Modes(
+        modes=(
+            _mode("MAXN_SUPER", 1020, 8, 3199),
+            _mode("25W", 918, 8, 3199),
+            _mode("15W", 625, 8, 2133),
+            _mode("7W", 408, 4, 2133),
+        ),
+        source=_CONCORD.format("p3767_0003, and _super for MAXN_SUPER and 25W") + _NO_LIMIT,
+    ),
+    "jetson-orin-nano-super": Modes(
+        modes=(
+            _mode("MAXN_SUPER", 1020, 8, 3199),
+            _mode("25W", 918, 8, 3199),
+            _mode("15W", 612, 8, 2133),
+            PowerMode(name="7W"),
+        ),
+        source=_CONCORD.format("p3767_0003_super") + _NO_LIMIT + "; owners name a 7W of later releases, without clocks",
+    ),
+    "jetson-orin-nx-8gb": Modes(
+        modes=_orin_nx(765, "20W"),
+        source=_CONCORD.format("p3767_0001, and _super for MAXN_SUPER and 40W") + _NO_LIMIT,
+    ),
+    "jetson-orin-nx": Modes(
+        modes=_orin_nx(918, "25W"),
+        source=_CONCORD.format("p3767_0000, and _super for MAXN_SUPER and 40W") + _NO_LIMIT,
+    ),
+    "jetson-agx-orin-32gb": Modes(
+        modes=(
+            _mode("MAXN", 930, 14, 3200),
+            _mode("MODE_40W", 816, 14, 3200),
+            _mode("MODE_30W", 612, 8, 3200),
+            _mode("MODE_15W", 408, 6, 2133),
+        ),
+        source=_CONCORD.format("p3701_0004") + _NO_LIMIT,
+    ),
+    "jetson-agx-orin": Modes(
+        modes=(
+            _mode("MAXN", 1300, 16, 3200),
+            _mode("MODE_50W", 816, 16, 3200),
+            _mode("MODE_30W", 612, 8, 3200),
+            _mode("MODE_15W", 408, 6, 2133),
+        ),
+        source=_CONCORD.format("p3701_0000, the developer kit's; the module with 64 GB names the same modes")
+        + _NO_LIMIT,
+    ),
+    "jetson-thor": Modes(
+        modes=(_mode("MAXN", 1575, 20, 4266), PowerMode(name="120W")),
+        source="names: https://github.com/anduril/jetpack-nixos/pull/460; clocks of MAXN: NVIDIA developer forum, "
+        "Jetson Thor device query; none is published for 120W",
+    ),
+}
+"""By the name of the profile."""

@@ -1,0 +1,94 @@
+"""What a profile says of a board in another power mode than the one that its constants were fitted in.
+
+Peak rates follow from clock and multiprocessors, the bandwidth from the memory's clock. The floor of a kernel and the
+time that belongs to no kernel are left as they were fitted, though a part of them runs at the GPU's clock: so a mode
+that is r times slower or faster widens the interval of a prediction by a factor of r on the far side.
+`benchmarks/jetson_profiles.py` prints how that does between the two sets of modes that the Orin Nano 8 GB has.
+"""
+
+from dataclasses import replace
+
+from hw_profiles._base import HardwareProfile, LatencyModel, PowerMode
+
+MOST_ERROR = 0.95
+"""An interval that begins at 0 says nothing, so none is wider."""
+
+_PREFIX = "MODE_"
+
+
+def same_mode(one: str, other: str) -> bool:
+    """Whether two names are of one mode: boards differ in case, and in a `MODE_` before it."""
+    return _plain(one) == _plain(other)
+
+
+def mode_of(profile: HardwareProfile, name: str) -> PowerMode | None:
+    """The mode of this name; None where there is none.
+
+    Boards that switch off processors have several modes of one power: "30W" is the first of `MODE_30W_ALL`,
+    `MODE_30W_6CORE` and so on, as long as they are alike for the GPU.
+    """
+    exact = [mode for mode in profile.power_modes if same_mode(mode.name, name)]
+    begun = [mode for mode in profile.power_modes if _plain(mode.name).startswith(f"{_plain(name)}_")]
+    alike = {replace(mode, name="") for mode in begun}
+    return exact[0] if exact else begun[0] if len(alike) == 1 else None
+
+
+def in_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
+    """The profile of the same board in the mode of this name; itself where it is the profile's own.
+
+    Raises:
+        ValueError: the board has no such mode, or nothing published states its clocks; one line that lists the modes.
+    """
+    own = profile.power_modes and mode_of(profile, str(profile.facts["power_mode"]))
+    if not own:
+        raise ValueError(f"power_mode must be left out for {profile.name}, which has no power modes, but got {name!r}")
+    mode = mode_of(profile, name)
+    if mode is None:
+        known = ", ".join(mode.name for mode in profile.power_modes)
+        raise ValueError(f"power_mode of {profile.name} must be one of {known}, but got {name!r}")
+    if mode == own:
+        return profile
+    if mode.gpu_mhz is None or mode.multiprocessors is None or mode.memory_mhz is None or own.memory_mhz is None:
+        known = ", ".join(mode.name for mode in profile.power_modes if mode.gpu_mhz)
+        raise ValueError(f"power_mode must be one whose clocks are published ({known}), but got {name!r}")
+    clock = mode.gpu_mhz / float(profile.facts["gpu_mhz"])
+    rate = clock * mode.multiprocessors / int(profile.facts["multiprocessors"])
+    return replace(
+        profile,
+        title=f"{profile.title.partition(' (')[0]} ({mode.name}, GPU at {mode.gpu_mhz:g} MHz)",
+        peak_gops={bits: round(gops * rate, 1) for bits, gops in profile.peak_gops.items()},
+        bandwidth_gb_s=round(profile.bandwidth_gb_s * mode.memory_mhz / own.memory_mhz, 1),
+        latency=_carried(profile, mode, clock),
+        facts={
+            **profile.facts,
+            "power_mode": mode.name,
+            "gpu_mhz": mode.gpu_mhz,
+            "multiprocessors": mode.multiprocessors,
+        },
+        sources={
+            **profile.sources,
+            **dict.fromkeys(("power_mode", "gpu_mhz", "multiprocessors"), profile.sources["power_modes"]),
+            "peak_gops": f"{profile.sources['peak_gops']}, of {mode.name}",
+            "bandwidth_gb_s": f"that of {own.name} times the memory's clock of {mode.name} over that of {own.name}",
+        },
+    )
+
+
+def _carried(profile: HardwareProfile, mode: PowerMode, clock: float) -> LatencyModel | None:
+    """The latency model with a wider interval, and a source that says from which mode it comes."""
+    model = profile.latency
+    if model is None:
+        return None
+    wider = (1 + model.relative_error) * max(clock, 1 / clock) - 1
+    facts = profile.facts
+    return replace(
+        model,
+        relative_error=round(min(max(wider, model.relative_error), MOST_ERROR), 2),
+        source=f"constants of {facts['power_mode']} ({facts['gpu_mhz']:g} MHz, {facts['multiprocessors']} "
+        f"multiprocessors) carried to {mode.name} ({mode.gpu_mhz:g} MHz, {mode.multiprocessors}): rates and bandwidth "
+        f"follow the clocks, the floor of a kernel does not; no figure of this mode was compared; {model.source}",
+    )
+
+
+def _plain(name: str) -> str:
+    return name.strip().upper().removeprefix(_PREFIX)

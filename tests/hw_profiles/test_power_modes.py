@@ -1,0 +1,104 @@
+"""Profiles in another power mode: rates follow the clocks, intervals widen, and a bad mode is one line."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw_profiles._base import HardwareProfile, PowerMode
+from hw_profiles._power_modes import MOST_ERROR, in_power_mode, mode_of, same_mode
+from hw_profiles.cuda import PROFILES as CARDS
+from hw_profiles.jetson import PROFILES
+
+EVERY = [(profile, mode) for profile in PROFILES.values() for mode in profile.power_modes if mode.gpu_mhz]
+every = given(st.sampled_from(EVERY))
+
+
+def test_the_figures_of_a_slower_mode_are_those_of_its_clocks() -> None:
+    slow = in_power_mode(PROFILES["jetson-agx-orin"], "15W")
+    assert slow.title == "Jetson AGX Orin 64 GB (MODE_15W, GPU at 408 MHz)"
+    # Ampere: 2048 half-precision operations per multiprocessor and clock; 256 bits of memory, two transfers a clock
+    assert slow.peak_gops[16] == pytest.approx(2048 * 6 * 0.408, rel=1e-3)
+    assert slow.bandwidth_gb_s == pytest.approx(256 / 8 * 2 * 2.133, rel=2e-3)
+    assert (slow.facts["power_mode"], slow.facts["gpu_mhz"], slow.facts["multiprocessors"]) == ("MODE_15W", 408, 6)
+    assert slow.latency is not None
+    assert "carried to MODE_15W (408 MHz, 6)" in slow.latency.source
+    assert "no figure of this mode was compared" in slow.latency.source
+
+
+@every
+def test_rates_are_in_proportion_to_clock_and_multiprocessors(pair: tuple[HardwareProfile, PowerMode]) -> None:
+    profile, mode = pair
+    found = in_power_mode(profile, mode.name)
+    assert mode.gpu_mhz
+    assert mode.multiprocessors
+    ratio = mode.gpu_mhz * mode.multiprocessors / (profile.facts["gpu_mhz"] * profile.facts["multiprocessors"])  # type: ignore[operator]
+    for bits, gops in profile.peak_gops.items():
+        assert found.peak_gops[bits] == pytest.approx(gops * ratio, rel=0.01)
+
+
+@every
+def test_an_interval_never_narrows_and_reaches_over_a_floor_that_follows_the_clock(
+    pair: tuple[HardwareProfile, PowerMode],
+) -> None:
+    profile, mode = pair
+    found = in_power_mode(profile, mode.name)
+    assert found.latency
+    assert profile.latency
+    assert found.latency.relative_error >= profile.latency.relative_error
+    ratio = max(found.facts["gpu_mhz"] / profile.facts["gpu_mhz"], profile.facts["gpu_mhz"] / found.facts["gpu_mhz"])  # type: ignore[operator]
+    assert 1 + found.latency.relative_error >= min(ratio, 1 + MOST_ERROR) - 0.01
+    assert found.latency.floor_us == profile.latency.floor_us
+
+
+@every
+def test_a_profile_in_its_own_mode_is_itself(pair: tuple[HardwareProfile, PowerMode]) -> None:
+    profile, _ = pair
+    assert in_power_mode(profile, str(profile.facts["power_mode"])) is profile
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("MODE_30W_ALL", "MODE_30W_ALL"),
+        ("30w_4core", "MODE_30W_4CORE"),
+        ("30W", "MODE_30W_ALL"),  # all modes of 30 W are alike for the GPU
+        ("15W", "MODE_15W"),  # exact, though another begins with it
+        ("3", None),
+    ],
+)
+def test_a_mode_is_found_by_what_people_write(word: str, name: str | None) -> None:
+    found = mode_of(PROFILES["jetson-agx-xavier"], word)
+    assert (found.name if found else None) == name
+
+
+def test_modes_of_one_power_that_differ_for_the_gpu_must_be_told_apart() -> None:
+    assert mode_of(PROFILES["jetson-xavier-nx"], "10W") is None
+    assert mode_of(PROFILES["jetson-xavier-nx"], "20W") == mode_of(PROFILES["jetson-xavier-nx"], "MODE_20W_6CORE")
+
+
+def test_a_prefix_and_case_make_no_other_mode() -> None:
+    assert same_mode("MODE_15W", "15w")
+    assert not same_mode("MODE_15W", "MODE_15W_DESKTOP")
+
+
+def test_a_profile_without_a_latency_model_stays_without() -> None:
+    assert in_power_mode(replace(PROFILES["jetson-nano"], latency=None), "5W").latency is None
+
+
+@pytest.mark.parametrize(
+    ("profile", "mode", "reason"),
+    [
+        (PROFILES["jetson-nano"], "10W", r"^power_mode of jetson-nano must be one of MAXN, 5W, but got '10W'$"),
+        (
+            PROFILES["jetson-thor"],
+            "120W",
+            r"^power_mode must be one whose clocks are published \(MAXN\), but got '120W'",
+        ),
+        (CARDS["cuda"], "15W", r"^power_mode must be left out for cuda, which has no power modes, but got '15W'$"),
+    ],
+)
+def test_a_mode_that_cannot_be_is_one_line(profile: HardwareProfile, mode: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        in_power_mode(profile, mode)
