@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -258,6 +259,11 @@ class RunFolder:
             total += max(0.0, min(last, until) - max(first, end))
             end = max(end, last)
         return total
+
+
+def now() -> str:
+    """This moment in the form of `Record.finished`."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _is_json(line: str) -> bool:

@@ -30,6 +30,7 @@ from nas.data._base import FaceData
 from nas.datasets import load_data
 from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
+from nas.draft import Draft
 from nas.errors import ConfigError
 from nas.foresight import Foresight
 from nas.front import directions, search_front, values, write_front
@@ -38,7 +39,7 @@ from nas.given import open_model
 from nas.latency.prediction import PREDICTORS, fingerprint
 from nas.pareto import hypervolume, non_dominated, spread
 from nas.pilot import look_ahead
-from nas.pipeline import Draft, Evaluator
+from nas.pipeline import Evaluator
 from nas.records import Record, RunFolder
 from nas.registry import load
 from nas.report import write_report

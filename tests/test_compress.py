@@ -12,7 +12,6 @@ import torch
 from typer.testing import CliRunner
 
 import nas
-import nas.pipeline
 from nas.before_after import uncompressed
 from nas.cli import app
 from nas.config import COMPRESS_EPOCHS, make_config
@@ -21,7 +20,7 @@ from nas.records import RunFolder
 from nas.search import search
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces
-from tests.tiny_search import Killed, Training, accuracy, after, make_quick, trials_of
+from tests.tiny_search import Killed, Training, accuracy, after, make_quick, replace_step, trials_of
 
 SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
 BASE: Any = import_module("nas.base")
@@ -187,7 +186,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
     def refuses(*_: Any, **__: Any) -> Any:
         raise ExportError("a net must use layers with an ONNX form, but 'stage1.x' is a Fold")
 
-    monkeypatch.setattr(nas.pipeline, "export", refuses)
+    replace_step(monkeypatch, "export", lambda _: refuses)
     with pytest.raises(
         ConfigError, match=r"tests.outside_nets:Functional cannot be compressed: .*'stage1.x' is a Fold"
     ):

@@ -20,14 +20,14 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-import nas.pipeline
 from nas import registry
 from nas.attempts import attempt
 from nas.config import make_config
 from nas.data._base import FaceData
+from nas.draft import Draft
 from nas.errors import ConfigError, ExportError, UserError
 from nas.front import COLUMNS, search_front
-from nas.pipeline import Draft, Evaluator
+from nas.pipeline import Evaluator
 from nas.records import Record, RunFolder
 from nas.search import Searcher, Status, search
 from nas.study import Study
@@ -36,7 +36,17 @@ from nas.trainer import Trainer
 from search_spaces._base import Choice, Value
 from tests.conftest import learnable_faces
 from tests.fake_runs import a_run, some_latency, some_record
-from tests.tiny_search import Killed, Training, accuracy, after, make_quick, probabilities, session, trials_of
+from tests.tiny_search import (
+    Killed,
+    Training,
+    accuracy,
+    after,
+    make_quick,
+    probabilities,
+    replace_step,
+    session,
+    trials_of,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
@@ -323,15 +333,17 @@ def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(
     go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    export = nas.pipeline.export
 
-    def fails(graph: Any, path: Path, **more: Any) -> Any:
-        made.append(path.name)
-        if len(made) in (2, 5) or path.name.endswith("-verified.onnx"):
-            raise ExportError("the checker refuses it")
-        return export(graph, path, **more)
+    def failing(export: Callable[..., Any]) -> Callable[..., Any]:
+        def fails(graph: Any, path: Path, **more: Any) -> Any:
+            made.append(path.name)
+            if len(made) in (2, 5) or path.name.endswith("-verified.onnx"):
+                raise ExportError("the checker refuses it")
+            return export(graph, path, **more)
 
-    monkeypatch.setattr(nas.pipeline, "export", fails)
+        return fails
+
+    replace_step(monkeypatch, "export", failing)
     folder = go(trials=4, verify=1)
     assert [(r.status, r.reason) for r in searched(folder)] == [
         ("failed", "the checker refuses it"), ("complete", ""), ("failed", "the checker refuses it"), ("complete", ""),

@@ -8,7 +8,7 @@ import torch
 from nas.data._base import FaceData
 from nas.trainer import Clock, Cycle
 from search_spaces._base import Value
-from tests.test_pipeline import SMALL, an_evaluator, evaluate, never
+from tests.tiny_evaluator import SMALL, an_evaluator, evaluate, never
 from tests.tiny_search import make_quick
 
 FOUR_BITS: dict[str, Value] = {f"weight_bits.stage{i}": 4 for i in (1, 2, 3)}
@@ -51,3 +51,10 @@ def test_weights_of_few_bits_learn_on_from_the_full_ones(
         rounded = net.get_parameter(name.replace("full_weight", "weight"))
         assert len(torch.unique(rounded[0])) <= 16
         assert not torch.equal(rounded, tensor)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "had", "wanted"), [(5.0, 0.0, 1.0), (60.0, 4.0, 1.0), (2.0, 3.0, 1 / 3), (0.1, 9.0, 0.2)]
+)
+def test_a_short_cycle_after_a_long_one_learns_slower(epochs: float, had: float, wanted: float) -> None:
+    assert Cycle(what="", stage=0, epochs=epochs, had=had).lr_scale == pytest.approx(wanted)

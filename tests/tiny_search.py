@@ -15,6 +15,8 @@ import pytest
 from optuna.trial import FrozenTrial
 
 import nas.attempts
+import nas.draft
+import nas.finish
 import nas.rounds
 import nas.stopwatch
 import nas.trainer
@@ -74,6 +76,14 @@ def after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments, **more)
 
     return dying
+
+
+def replace_step(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[Any], Any]) -> None:
+    """Change a step of the flow by its name, `export` or `train` say, in one object for all modules that take it."""
+    places = [m for m in (nas.trainer, nas.stopwatch, nas.draft, nas.finish) if hasattr(m, step)]
+    changed = change(getattr(places[0], step))
+    for module in places:
+        monkeypatch.setattr(module, step, changed)
 
 
 def session(model: Path) -> ort.InferenceSession:

@@ -1,0 +1,72 @@
+"""8 bits must pay: what becomes of nets that they make no faster than their float twins."""
+
+from collections.abc import Callable
+
+import pytest
+
+from nas.gain import Gain
+from nas.measure import Measurement
+from nas.pipeline import Evaluator
+from nas.records import Record
+from tests.tiny_evaluator import evaluate, never, small
+from tests.tiny_search import Training, replace_step
+
+
+def paying(own: Measurement, twin: Measurement) -> Gain:
+    return Gain(speedup=2, low=1.9, high=2.1, twin_ms=2, own_ms=1, kind=own.kind)
+
+
+def losing(own: Measurement, twin: Measurement) -> Gain:
+    return Gain(speedup=1.01, low=0.8, high=1.2, twin_ms=1.01, own_ms=1, kind=own.kind)
+
+
+def test_a_net_that_8_bits_make_no_faster_is_not_trained(
+    make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_step(monkeypatch, "gain", lambda _: losing)
+    record = evaluate(make(target="cpu"), small(bits_of_stage2=8))
+    assert (record.status, record.violations) == ("infeasible", {"no_gain": pytest.approx(0.25)})
+    assert record.reason == "8 bits: no gain: 1 ms against 1.01 ms of its float twin, measured"
+    assert not trainings
+
+
+def test_a_net_that_8_bits_make_faster_goes_on(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_step(monkeypatch, "gain", lambda _: paying)
+    record = evaluate(make(), small(bits_of_stage2=8))
+    assert record.status == "complete"
+    assert record.gain == paying(record.latency, record.latency)  # type: ignore[arg-type]
+    assert Record.from_json(record.to_json()).gain == record.gain
+
+
+def test_nets_in_float_have_no_twin(make: Callable[..., Evaluator]) -> None:
+    assert evaluate(make(), promote=never).gain is None
+
+
+def test_verified_8_bit_nets_that_gain_nothing_lose_their_place_to_the_float_twin(
+    make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = make(qat=0)
+    replace_step(monkeypatch, "gain", lambda _: paying)
+    found = evaluate(evaluator, small(bits_of_stage2=8))
+    replace_step(monkeypatch, "gain", lambda _: losing)
+    twin, record = evaluator.verify(found, epochs=0.5)
+    assert (record.status, twin.status) == ("infeasible", "complete")
+    assert (record.key, twin.candidate) == (found.key, small(bits_of_stage2=16))
+    assert twin.notes == (f"in the place of {found.key}, whose 8-bit units gain nothing",)
+    assert record.before is not None
+    assert twin.score is not None
+    assert record.before.accuracy == twin.score.accuracy, "both are of the same weights in float"
+
+
+def test_quantised_training_is_kept_where_it_is_better(
+    make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = make(qat=0.5)
+    replace_step(monkeypatch, "gain", lambda _: paying)
+    found = evaluate(evaluator, small(bits_of_stage2=8))
+    before = len(trainings)
+    (record,) = evaluator.verify(found, epochs=1)
+    assert [t.epochs for t in trainings[before:]] == [1, 1.5], "half of the three epochs that it had"
+    (note,) = record.notes
+    assert "8 bits" in note
+    assert record.status == "complete"

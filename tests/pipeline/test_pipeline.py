@@ -1,0 +1,139 @@
+"""The flow: what is trained at all, and what a process that dies, an error or another order changes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import nas.pipeline
+import nas.stopwatch
+import nas.trainer
+from nas.errors import ConfigError, ExportError, TrainError
+from nas.pipeline import Evaluator
+from nas.records import Record
+from tests.tiny_evaluator import RUNGS, SMALL, Make, evaluate, fields_of, never, small
+from tests.tiny_search import Killed, Training, after, replace_step
+
+
+@pytest.mark.parametrize("decomposition", ["tucker", "cp"])
+def test_zeros_in_a_factorised_and_pruned_net_outlast_each_training(make: Make, decomposition: str) -> None:
+    compressors = ("prune_structured", "low_rank", "prune_unstructured", "quantize")
+    evaluator = make(target="cpu", compressors=compressors)
+    genes = {"rank.stage2": 0.5, "rank.stage3": 0.5, "decomposition": decomposition, "sparsity.stage2": 0.25}
+    wanted = {"zeros.stage2": 0.75, "zeros.stage3": 0.9, "zeros_scope": "layer"}
+    candidate = evaluator.compression.decode(evaluator.space, SMALL | genes | wanted)
+    draft = evaluator.draft(candidate)
+    record = evaluate(evaluator, candidate)
+    verified = evaluator.verify(record, epochs=1)[-1]
+    assert [(r.status, r.reason) for r in (record, verified)] == [("complete", "")] * 2
+    full = evaluator.draft(evaluator.compression.decode(evaluator.space, SMALL | wanted))
+    assert record.params == verified.params == draft.costs.params < full.costs.params
+    fresh_biases = record.nonzero_params - draft.costs.nonzero_params  # zero before any training
+    assert 0 <= fresh_biases < 200
+    assert record.nonzero_params == verified.nonzero_params < 0.6 * record.params
+
+
+@pytest.mark.parametrize(("limit", "objective"), [("max_latency", "latency"), ("max_size", "size")])
+def test_what_breaks_a_cheap_constraint_is_never_trained(
+    make: Callable[..., Evaluator], trainings: list[Training], limit: str, objective: str
+) -> None:
+    evaluator = make(**{limit: 0.01})
+    record = evaluate(evaluator)
+    value = record.objective(objective)
+    assert value is not None
+    assert record.status == "infeasible"
+    assert record.violations == {limit: pytest.approx(value / 0.01 - 1)}
+    assert record.reason.startswith(f"{limit} ")
+    assert (record.score, record.model, record.epochs) == (None, "", 0.0)
+    assert record.size_bytes is not None
+    assert record.macs is not None
+    assert trainings == []
+    assert not list((evaluator.folder.path / "models").iterdir())
+    assert not list((evaluator.folder.path / "checkpoints").iterdir())
+
+
+def test_accuracy_is_judged_when_it_is_known(make: Callable[..., Evaluator], trainings: list[Training]) -> None:
+    record = evaluate(make(min_accuracy=1.0, epochs=0.5))
+    assert record.score is not None
+    assert record.score.accuracy < 1
+    assert record.status == "infeasible"
+    assert record.violations == {"min_accuracy": pytest.approx(1 - record.score.accuracy)}
+    assert len(trainings) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [("train", 0), ("train", 1), ("train", 2), ("predict", 1), ("export", 1), ("score", 0), ("measure", 0)],
+)
+def test_a_process_may_die_anywhere_and_the_record_is_the_same(
+    make: Callable[..., Evaluator],
+    undisturbed: Record,
+    trainings: list[Training],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    calls: int,
+) -> None:
+    evaluator = make()
+    with monkeypatch.context() as patch:
+        replace_step(patch, name, lambda step: after(calls, step))
+        with pytest.raises(Killed):
+            evaluate(evaluator)
+    again = evaluate(evaluator)
+    assert fields_of(again) == fields_of(undisturbed), "also the file is the same, byte for byte"
+    assert len(trainings) == len(RUNGS), "no rung that was finished is trained again"
+
+
+def test_the_order_of_evaluation_changes_nothing(make: Callable[..., Evaluator]) -> None:
+    one, other = small(), small(stem_width=16)
+    forward, backward = make("forward"), make("backward")
+    first = [evaluate(forward, c, promote=never) for c in (one, other)]
+    second = [evaluate(backward, c, promote=never) for c in (other, one)]
+    assert [r.sha256 for r in first] == [r.sha256 for r in reversed(second)]
+    assert evaluate(make("another seed", seed=1), promote=never).sha256 != first[0].sha256
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "reason"),
+    [
+        ("export", ExportError("the checker\nrefuses it"), "the checker refuses it"),
+        ("train", TrainError("the loss must be finite"), "the loss must be finite"),
+        ("score", RuntimeError("out of\n memory"), "RuntimeError: out of memory"),
+    ],
+)
+def test_what_goes_wrong_is_in_the_record(
+    make: Callable[..., Evaluator],
+    undisturbed: Record,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: Exception,
+    reason: str,
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    evaluator = make()
+    replace_step(monkeypatch, step, lambda _: fails)
+    for record in (evaluate(evaluator), *evaluator.verify(undisturbed, epochs=1)):
+        assert (record.status, record.reason) == ("failed", reason)
+        assert record.score is None
+        assert record.finished
+    assert record.phase == "verified"
+
+
+def test_what_a_user_did_wrong_is_raised(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ConfigError("device cuda must be present")
+
+    monkeypatch.setattr(nas.trainer, "train", fails)
+    with pytest.raises(ConfigError, match="device cuda"):
+        evaluate(make())
+
+
+def test_verification_without_weights_trains_all_epochs(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
+    evaluator = make()
+    found = evaluate(evaluator, promote=never)
+    (evaluator.folder.path / "checkpoints" / f"{found.key}-1.pt").unlink()
+    (record,) = evaluator.verify(found, epochs=1)
+    assert record.epochs == trainings[-1].epochs == 1.5

@@ -1,0 +1,135 @@
+"""Rungs: what is trained when, who goes on, and what of it is kept."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+
+import nas.pipeline
+import nas.stopwatch
+import nas.trainer
+from nas.draft import Draft
+from nas.execution import Execution
+from nas.pipeline import Evaluator
+from tests.tiny_evaluator import evaluate, never, small
+from tests.tiny_search import Killed, Training
+
+
+def test_rungs_share_the_epochs_and_promotion_is_asked_between_them(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
+    asked = []
+
+    def promote(rung: int, accuracy: float, draft: Draft) -> bool:
+        asked.append((rung, accuracy, draft.latency.latency_ms))
+        return True
+
+    evaluator = make()
+    record = evaluate(evaluator, promote=promote)
+    assert [t.epochs for t in trainings] == [0.5, 0.5, 1.0]
+    assert len({t.seed for t in trainings}) == 3
+    assert [rung for rung, _, _ in asked] == [1, 2]
+    assert all(0 <= accuracy <= 1 for _, accuracy, _ in asked)
+    assert {latency for _, _, latency in asked} == {record.objective("latency")}
+    assert [p.name for p in (evaluator.folder.path / "checkpoints").glob("*.pt")] == [f"{record.key}-3.pt"]
+
+
+def test_each_rung_goes_on_from_what_was_learned(make: Callable[..., Evaluator], trainings: list[Training]) -> None:
+    evaluator = make()
+    evaluate(evaluator, promote=never)
+    kept = torch.load(evaluator.folder.path / "checkpoints" / f"{small().key}-1.pt", weights_only=True)
+    evaluate(evaluator)
+    first, second, _ = trainings
+    assert all(torch.equal(kept[name], second.before[name]) for name in kept)
+    assert not all(torch.equal(kept[name], first.before[name]) for name in kept)
+
+
+def test_a_candidate_that_is_not_promoted_stops_there_and_is_finished(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
+    evaluator = make()
+    record = evaluate(evaluator, promote=lambda rung, *_: rung < 2)
+    assert (record.status, record.rung, record.epochs) == ("complete", 2, 1.0)
+    assert len(trainings) == 2
+    assert (evaluator.folder.path / record.model).exists()
+    assert (evaluator.folder.path / "checkpoints" / f"{record.key}-2.pt").exists(), "what it learned is kept"
+
+
+def test_at_the_deadline_a_candidate_ends_with_its_rung(make: Callable[..., Evaluator]) -> None:
+    record = evaluate(make(), deadline=lambda: True)
+    assert (record.status, record.rung) == ("complete", 1)
+
+
+def test_a_pruned_candidate_learns_wide_first_and_ships_slim(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
+    candidate = small(sparsity_of_stage2=0.75)
+    assert candidate.pruned["stage2"] < candidate.widths["stage2"]
+    evaluator = make()
+    record = evaluate(evaluator, candidate, promote=never)
+    assert [t.epochs for t in trainings] == [0.25, 0.125, 0.125], "half in full, then two steps that share the rest"
+    between = {**candidate.widths, "stage2": 16}
+    sizes = [
+        sum(p.numel() for p in evaluator.trainer.build(candidate, widths).parameters())
+        for widths in (candidate.widths, between, candidate.pruned)
+    ]
+    assert [t.params for t in trainings] == sizes
+    assert len({t.seed for t in trainings}) == 3, "each part sees the faces in another order"
+    unpruned = evaluate(make("other"), promote=never)
+    assert record.params is not None
+    assert unpruned.params is not None
+    assert record.params < unpruned.params
+    assert record.key != unpruned.key
+
+
+def test_promotion_is_asked_again_if_the_process_died_before_the_answer_counted(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
+    asked = []
+
+    def dies(rung: int, accuracy: float, draft: Draft) -> bool:
+        asked.append((rung, accuracy))
+        raise Killed
+
+    def refuses(rung: int, accuracy: float, draft: Draft) -> bool:
+        asked.append((rung, accuracy))
+        return False
+
+    evaluator = make()
+    with pytest.raises(Killed):
+        evaluate(evaluator, promote=dies)
+    assert evaluate(evaluator, promote=refuses).rung == 1
+    assert asked[0] == asked[1]
+    assert len(trainings) == 1
+
+
+@pytest.mark.parametrize(("device", "kept", "again"), [("auto", "cpu", True), ("cpu", "cuda", False)])
+def test_the_form_of_training_is_kept_unless_another_device_is_asked_for(
+    make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch, device: str, kept: str, again: bool
+) -> None:
+    evaluator = make(device=device)
+    file = evaluator.folder.path / "checkpoints" / f"{small().key}-execution.json"
+    file.write_text(json.dumps(asdict(Execution(device=kept, memory_format="channels_last", threads=2))))
+    seen = []
+    train = nas.trainer.train
+
+    def noting(*arguments: Any, execution: Execution, **more: Any) -> Any:
+        seen.append(execution)
+        return train(*arguments, execution=execution, **more)
+
+    monkeypatch.setattr(nas.trainer, "train", noting)
+    assert evaluate(evaluator, promote=never).status == "complete"
+    assert seen == [Execution(memory_format="channels_last", threads=2) if again else Execution()]
+
+
+def test_a_rung_that_the_clock_ends_says_how_far_it_came_and_is_no_finished_rung(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
+    evaluator = make()
+    found = evaluate(evaluator, stop=lambda: True)
+    assert (found.status, found.rung, len(trainings)) == ("complete", 1, 1)
+    assert found.epochs < trainings[0].epochs
+    assert evaluator.trainer.resume(found.candidate) == (None, 0)

@@ -1,0 +1,63 @@
+"""One small net of `plain`, and what evaluates it: for tests of the flow."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nas import registry
+from nas.candidate import Candidate, decode
+from nas.compression import Compression
+from nas.data._base import FaceData
+from nas.draft import Draft
+from nas.pipeline import Evaluator
+from nas.records import Record
+from nas.targets import target
+from search_spaces._base import Value
+from tests.fake_runs import a_run
+
+SMALL: dict[str, Value] = {
+    "stem_width": 8, "stem_stride": 2, "input_size": 40, "activation": "relu", "attention": "none",
+    "stage1.depth": 1, "stage1.width": 16, "stage1.block": "dense", "stage1.down": "none",
+    "stage2.depth": 1, "stage2.width": 32, "stage2.block": "residual", "stage2.down": "stride",
+    "stage3.depth": 1, "stage3.width": 32, "stage3.block": "residual", "stage3.down": "none",
+    "stage4.depth": 0, "stage4.width": 8, "stage4.block": "dense", "stage4.down": "none",
+}  # fmt: skip
+RUNGS = (0.25, 0.5, 1.0)
+Make = Callable[..., Evaluator]
+
+
+def an_evaluator(place: Path, data: FaceData, **fields: Any) -> Evaluator:
+    config = {"target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
+    folder = a_run(place, records=[], **config)
+    return Evaluator(
+        config=folder.config, folder=folder, space=registry.load("space", "plain"), digest="d" * 64, data=data,
+        profile=target(folder.config.target), host=target("cpu"), runtime=registry.load("runtime", "onnxruntime"),
+        compression=Compression(
+            members=[registry.load("compressor", name) for name in folder.config.compressors],
+            profile=target(folder.config.target),
+        ),
+    )  # fmt: skip
+
+
+def small(**genes: Value) -> Candidate:
+    picked = SMALL | {f"{gene.replace('_of_', '.')}": value for gene, value in genes.items()}
+    return decode(registry.load("space", "plain"), picked, channel_multiple=8, precisions=(8, 16, 32))
+
+
+def always(rung: int, accuracy: float, draft: Draft) -> bool:
+    return True
+
+
+def never(rung: int, accuracy: float, draft: Draft) -> bool:
+    return False
+
+
+def evaluate(evaluator: Evaluator, candidate: Candidate | None = None, **more: Any) -> Record:
+    return evaluator.evaluate(candidate or small(), **({"trial": 0, "promote": always} | more))
+
+
+def fields_of(record: Record) -> dict[str, Any]:
+    """What two evaluations of one candidate must share: all but clocks and processes."""
+    fields: dict[str, Any] = json.loads(record.to_json())
+    return {k: v for k, v in fields.items() if k not in ("host", "seconds", "worker", "finished")}
