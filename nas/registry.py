@@ -7,7 +7,8 @@ registered by hand, and this is the only user of importlib.
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,16 @@ def load(family: str, name: str) -> Any:
     """
     package, constant = _family(family)
     if name not in names(family):
-        raise UnknownMemberError(f"{family} must be one of {', '.join(names(family))}, but got {name!r}")
+        raise UnknownMemberError(
+            f"{family} must be one of {', '.join(names(family))}, but got {name!r}{near(name, names(family))}"
+        )
     return getattr(importlib.import_module(f"{package}.{name}"), constant)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """A question after the one known word that looks like this one, to end a message with; empty without one."""
+    found = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def factory(word: str) -> Callable[..., Any]:

@@ -49,6 +49,11 @@ def test_an_unknown_word_lists_the_members(family: str) -> None:
     assert isinstance(caught.value, UserError)
 
 
+def test_a_word_that_looks_like_a_member_is_asked_about(family: str) -> None:
+    with pytest.raises(UnknownMemberError, match=r"but got 'peer'; did you mean 'pear'\?$"):
+        registry.load(family, "peer")
+
+
 @pytest.mark.parametrize("word", ["_base", "pear.FRUIT", "", "../pear"])
 def test_a_private_part_or_a_path_is_no_member(family: str, word: str) -> None:
     with pytest.raises(UnknownMemberError):
