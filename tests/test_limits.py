@@ -1,5 +1,7 @@
 """Limits: the share by which each is broken, and the words for it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,12 @@ def test_each_violation_is_a_share_of_its_limit_and_accuracy_is_in_points() -> N
         "max_latency exceeded by 50.0%; min_accuracy missed by 5.0%; "
         "8 bits: no gain: 1 ms against 1 ms of its float twin, measured"
     )
+
+
+@pytest.mark.parametrize(("slowdown", "kept"), [(None, False), (0.02, False), (0.25, True)])
+def test_a_busy_machine_breaks_no_limit(slowdown: float | None, kept: bool) -> None:
+    latency = replace(some_latency(6.0), slowdown=slowdown)
+    assert (violations(make_config(max_latency=5.0), latency=latency, size_bytes=None)["max_latency"] <= 0) == kept
 
 
 def test_what_is_not_known_or_not_limited_is_left_out() -> None:

@@ -169,11 +169,3 @@ def test_the_end_of_a_boards_log_is_kept_under_the_key(tmp_path: Path) -> None:
     with pytest.raises(MeasureError, match="it failed"):
         a_stopwatch(tmp_path, Board(fails=True)).drafts(FILES[:1], [NOTHING], key="abc")
     assert (tmp_path / "models" / "abc-board.log").read_text() == "the last line\n"
-
-
-@pytest.mark.parametrize(("slowdown", "ms"), [(None, 6.0), (0.02, 6.0), (0.25, 4.8)])
-def test_a_busy_machine_breaks_no_limit(tmp_path: Path, slowdown: float | None, ms: float) -> None:
-    latency = Measurement(
-        kind="measured", device="d", runtime="r", latency_ms=6.0, low_ms=5.9, high_ms=6.1, slowdown=slowdown
-    )
-    assert a_stopwatch(tmp_path).at_best(latency).latency_ms == pytest.approx(ms)
