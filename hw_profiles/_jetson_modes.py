@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from hw_profiles._base import PowerMode
 
-_CONCORD = "NVIDIA's nvpmodel_{}.conf in https://github.com/LineageOS/android_device_nvidia_concord (nvpmodel/)"
-_GALEN = "NVIDIA's nvpmodel_{}.conf in https://github.com/LineageOS/android_device_nvidia_galen (nvpmodel/)"
-_QUILL = "NVIDIA's nvpmodel_{}.conf in https://github.com/LineageOS/android_device_nvidia_quill (nvpmodel/)"
-_NO_LIMIT = "; where it sets no limit, the module's data sheet"
+_NO_LIMIT = "where a file sets no limit, the module's data sheet"
+
+
+def _files(device: str, *boards: str) -> str:
+    names = " and ".join(f"nvpmodel_{board}.conf" for board in boards)
+    return f"NVIDIA's {names} in https://github.com/LineageOS/android_device_nvidia_{device} (nvpmodel/)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ MODES = {
         source="NVIDIA's nvpmodel_t210_jetson-nano.conf as owners quote it; MAXN, 10 W, sets no limit: the module's "
         "data sheet",
     ),
-    "jetson-tx2": Modes(modes=_tx2(1866, 1331.2), source=_QUILL.format("t186") + _NO_LIMIT),
-    "jetson-tx2-nx": Modes(modes=_tx2(1600, 1600), source=_QUILL.format("t186_p3636") + _NO_LIMIT),
+    "jetson-tx2": Modes(modes=_tx2(1866, 1331.2), source=f"{_files('quill', 't186')}; {_NO_LIMIT}"),
+    "jetson-tx2-nx": Modes(modes=_tx2(1600, 1600), source=f"{_files('quill', 't186_p3636')}; {_NO_LIMIT}"),
     "jetson-xavier-nx": Modes(
         modes=(
             *_each("MODE_20W", "6CORE 4CORE 2CORE", 1109.25, 6, 1866),
@@ -67,7 +69,7 @@ MODES = {
             *_each("MODE_10W", "4CORE 2CORE", 803.25, 6, 1600),
             _mode("MODE_10W_DESKTOP", 510, 6, 1600),
         ),
-        source=_GALEN.format("t194_p3668"),
+        source=_files("galen", "t194_p3668"),
     ),
     "jetson-agx-xavier": Modes(
         modes=(
@@ -77,7 +79,7 @@ MODES = {
             _mode("MODE_15W_DESKTOP", 670, 8, 1331.2),
             _mode("MODE_10W", 520, 4, 1065.6),
         ),
-        source=_GALEN.format("t194") + _NO_LIMIT,
+        source=f"{_files('galen', 't194')}; {_NO_LIMIT}",
     ),
     "jetson-orin-nano-4gb": Modes(
         modes=(
@@ -87,7 +89,7 @@ MODES = {
             _mode("7W_AI", 408, 4, 2133),
             _mode("7W_CPU", 306, 4, 2133),
         ),
-        source=_CONCORD.format("p3767_0004, and _super for MAXN_SUPER and 25W (there 10W is 612 MHz)") + _NO_LIMIT,
+        source=f"{_files('concord', 'p3767_0004', 'p3767_0004_super')} (there 10W is 612 MHz); {_NO_LIMIT}",
     ),
     "jetson-orin-nano": Modes(
         modes=(
@@ -96,7 +98,7 @@ MODES = {
             _mode("15W", 625, 8, 2133),
             _mode("7W", 408, 4, 2133),
         ),
-        source=_CONCORD.format("p3767_0003, and _super for MAXN_SUPER and 25W") + _NO_LIMIT,
+        source=f"{_files('concord', 'p3767_0003', 'p3767_0003_super')} (there 15W is 612 MHz); {_NO_LIMIT}",
     ),
     "jetson-orin-nano-super": Modes(
         modes=(
@@ -105,15 +107,16 @@ MODES = {
             _mode("15W", 612, 8, 2133),
             PowerMode(name="7W"),
         ),
-        source=_CONCORD.format("p3767_0003_super") + _NO_LIMIT + "; owners name a 7W of later releases, without clocks",
+        source=f"{_files('concord', 'p3767_0003_super')}; {_NO_LIMIT}; owners name a 7W of later "
+        "releases, without clocks",
     ),
     "jetson-orin-nx-8gb": Modes(
         modes=_orin_nx(765, "20W"),
-        source=_CONCORD.format("p3767_0001, and _super for MAXN_SUPER and 40W") + _NO_LIMIT,
+        source=f"{_files('concord', 'p3767_0001', 'p3767_0001_super')}; {_NO_LIMIT}",
     ),
     "jetson-orin-nx": Modes(
         modes=_orin_nx(918, "25W"),
-        source=_CONCORD.format("p3767_0000, and _super for MAXN_SUPER and 40W") + _NO_LIMIT,
+        source=f"{_files('concord', 'p3767_0000', 'p3767_0000_super')}; {_NO_LIMIT}",
     ),
     "jetson-agx-orin-32gb": Modes(
         modes=(
@@ -122,7 +125,7 @@ MODES = {
             _mode("MODE_30W", 612, 8, 3200),
             _mode("MODE_15W", 408, 6, 2133),
         ),
-        source=_CONCORD.format("p3701_0004") + _NO_LIMIT,
+        source=f"{_files('concord', 'p3701_0004')}; {_NO_LIMIT}",
     ),
     "jetson-agx-orin": Modes(
         modes=(
@@ -131,8 +134,8 @@ MODES = {
             _mode("MODE_30W", 612, 8, 3200),
             _mode("MODE_15W", 408, 6, 2133),
         ),
-        source=_CONCORD.format("p3701_0000, the developer kit's; the module with 64 GB names the same modes")
-        + _NO_LIMIT,
+        source=f"{_files('concord', 'p3701_0000')}, the developer kit's, whose modes the 64 GB module names too; "
+        f"{_NO_LIMIT}",
     ),
     "jetson-thor": Modes(
         modes=(_mode("MAXN", 1575, 20, 4266), PowerMode(name="120W")),

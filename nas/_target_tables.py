@@ -24,8 +24,8 @@ def facts_table(profile: HardwareProfile) -> Table:
 def modes_table(profile: HardwareProfile) -> Table:
     """The power modes of a board, one a row; the one that the profile is of is marked."""
     table = Table(
-        title="power modes; another one: nas targets add NAME --like "
-        f"{escape(profile.name)} --power-mode MODE", title_justify="left", header_style="dim", box=None, pad_edge=False,
+        title="power modes; another one: nas targets add NAME --like BOARD --power-mode MODE", title_justify="left",
+        header_style="dim", box=None, pad_edge=False,
         caption=escape(f"source: {profile.sources['power_modes']}"), caption_justify="left",
     )  # fmt: skip
     table.add_column("mode")

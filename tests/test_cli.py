@@ -22,6 +22,7 @@ COMMANDS = (
     "table",
     "dashboard",
     "targets",
+    "targets show",
     "targets add",
     "targets check",
     "targets calibrate",

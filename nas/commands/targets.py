@@ -13,13 +13,28 @@ app = typer.Typer()
 @app.callback(invoke_without_command=True, epilog="Example: nas targets")
 @told
 def targets(context: typer.Context) -> None:
-    """List the devices that can be searched for, or add and check one of your own."""
+    """List the devices that can be searched for, show one, or add and check one of your own."""
     from nas import terminal
     from nas.api import calibrations
     from nas.targets import targets as profiles
 
     if context.invoked_subcommand is None:
         terminal.console().print(terminal.targets_table(profiles(), calibrations()))
+
+
+@app.command("show", epilog="Example: nas targets show jetson-agx-orin")
+@told
+def targets_show(name: Annotated[str, typer.Argument(help="The device.")]) -> None:
+    """Show what is known of a device, where each figure was read, and its power modes."""
+    from nas import terminal
+    from nas._target_tables import facts_table, modes_table
+    from nas.targets import target
+
+    profile, console = target(name), terminal.console()
+    console.print(facts_table(profile))
+    if profile.power_modes:
+        console.print()
+        console.print(modes_table(profile))
 
 
 @app.command("add", epilog="Example: nas targets add mynano --like jetson-orin-nano --ssh user@host")
@@ -29,16 +44,26 @@ def targets_add(
     like: Annotated[str, typer.Option(help="The known target that it is one of.")],
     ssh: Annotated[str | None, typer.Option(help="Where it is: user@host or user@host:port; by key.")] = None,
     local: Annotated[bool, typer.Option("--local", help="It is this machine, by the tensorrt package.")] = False,
+    power_mode: Annotated[
+        str | None, typer.Option(help="Its power mode, where it is another one; `nas targets show` lists them.")
+    ] = None,
     trtexec: Annotated[str | None, typer.Option(help="Path on the board, where it is not the usual one.")] = None,
     ssh_config: Annotated[Path | None, typer.Option(help="File for ssh -F.")] = None,
 ) -> None:
-    """Write a device of yours into nas.toml in this folder, so that searches measure on it."""
+    """Write a device of yours into nas.toml in this folder, so that searches measure on it.
+
+    With --power-mode and no way to it, a known board in another power mode, whose latency is predicted.
+    """
     from nas import terminal
     from nas.targets import add_target
 
-    fields = {"like": like, "ssh": ssh, "local": local or None, "trtexec": trtexec, "ssh_config": ssh_config}
+    fields = {
+        "like": like, "ssh": ssh, "local": local or None, "power_mode": power_mode, "trtexec": trtexec,
+        "ssh_config": ssh_config,
+    }  # fmt: skip
     profile = add_target(name, fields)
-    terminal.console().print(f"{name}: {profile.title}\ncheck   nas targets check {name}", soft_wrap=True, markup=False)
+    then = f"check   nas targets check {name}" if ssh or local else f"show    nas targets show {name}"
+    terminal.console().print(f"{name}: {profile.title}\n{then}", soft_wrap=True, markup=False)
 
 
 @app.command("check", epilog="Example: nas targets check mynano")
