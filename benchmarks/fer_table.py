@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
 
 from nas.records import Record, RunFolder
-from nas.study import open_storage
+from nas.storage import picks_of
 
 GENE = "gene."
 """Begins the name of a gene's column."""
@@ -37,9 +36,8 @@ def table(folder: RunFolder) -> pd.DataFrame:
         raise SystemExit(
             f"{folder.path} must hold candidates that were trained through all rungs, but has {len(complete)} others"
         )
-    study = optuna.load_study(study_name=config.run_name, storage=open_storage(folder.path, config.storage))
-    picks = {trial.number: trial.params for trial in study.get_trials(deepcopy=False)}
-    return pd.DataFrame([_row(record, picks[record.trial]) for record in full])
+    picks = picks_of(folder)
+    return pd.DataFrame([_row(record, picks[record.key]) for record in full])
 
 
 def _row(record: Record, picked: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from nas.rounds import Plan
 from nas.run import Run, load_run
 from nas.runtimes._base import Finding, Runtime
 from nas.runtimes._reference import reference_path
-from nas.search import Status
 from nas.search import search as run_search
+from nas.status import Status
 from nas.targets import device_runtime, targets
 from nas.targets import target as target_profile
 from nas.timer import Timer

@@ -2,7 +2,7 @@
 
 from nas.errors import MissingPackageError
 from nas.records import RunFolder
-from nas.study import open_storage
+from nas.storage import open_storage
 
 
 def serve(folder: RunFolder, *, host: str = "127.0.0.1", port: int = 8080) -> None:

@@ -11,39 +11,37 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
 
 from hw_profiles._base import HardwareProfile
 from nas.allowance import Allowance
-from nas.attempts import GAVE_UP, Attempt
+from nas.attempts import GAVE_UP
 from nas.base import begin, check
-from nas.candidate import Candidate
 from nas.chosen_teacher import ChosenTeacher
 from nas.compression import Compression
 from nas.compressors._base import Compressor
-from nas.config import OBJECTIVES, SearchConfig
-from nas.data._base import FaceData
+from nas.config import SearchConfig
 from nas.datasets import load_data
 from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
-from nas.draft import Draft
 from nas.errors import ConfigError
 from nas.foresight import Foresight
 from nas.front import directions, search_front, values, write_front
 from nas.gain import NO_GAIN
 from nas.given import open_model
-from nas.latency.prediction import PREDICTORS, fingerprint
-from nas.pareto import hypervolume, non_dominated, spread
+from nas.pareto import spread
 from nas.pilot import look_ahead
 from nas.pipeline import Evaluator
 from nas.records import Record, RunFolder
 from nas.registry import load
 from nas.report import write_report
+from nas.rungs import promoter
 from nas.runtimes._base import NO_MONITOR
+from nas.same_run import same_data, same_target
+from nas.status import Stage, Status, status_of
 from nas.study import Ask, Study
 from nas.targets import device_runtime, target
 from nas.teachers import find_teachers
@@ -57,43 +55,12 @@ logger = logging.getLogger(__name__)
 
 MAX_REPEATS = 200
 """Proposals in a row that are known already, after which the space counts as exhausted."""
-TARGET_FACTS = ("title", "runtime", "latency", "calibration")
-"""What latencies of a target depend on: fields of its profile, and the calibration that its predictions go by."""
 BASE_SHARE = 0.2
 """Share of the budget for training a given net that comes without weights; the grace comes on top."""
 HOST = "cpu"
 """Target word of this machine."""
 SIDE_RUNTIME = "onnxruntime"
 """Scores every file, and measures it on this machine."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """Where a search stands, for a person.
-
-    Attributes:
-        run: the run's folder.
-        phase: what it is at.
-        activity: what is being done at this moment, in words.
-        done: candidates finished in the search, or members of the front verified.
-        total: of how many; None when time is the limit.
-        feasible: share of the finished candidates that keep all constraints, 0..1.
-        hypervolume: of the search front, relative to the worst values seen so far; more is better.
-        best: the most accurate feasible candidate in words.
-        left_s: seconds left of the budget; None without one.
-        forecast: how fast it goes and when it will end, in words; empty where that is not known, or no longer asked.
-    """
-
-    run: str
-    phase: Literal["base", "search", "verify", "done"]
-    activity: str
-    done: int
-    total: int | None
-    feasible: float
-    hypervolume: float
-    best: str
-    left_s: float | None
-    forecast: str = ""
 
 
 def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = None) -> RunFolder:
@@ -129,15 +96,16 @@ class Searcher:
     def __init__(self, config: SearchConfig, watch: Callable[[Status], None], timer: Timer | None = None) -> None:
         self.config, self._watch = config, watch
         self._ticked, started = 0.0, time.time()
+        self._status: Status | None = None
+        self._phase: Stage = "base" if config.model else "search"
         profile = target(config.target)
         board = device_runtime(profile)
         found = {f.name: f.value for f in board.reach(profile)} if board else {}  # nothing begins without the board
         check_objectives(config, can_measure_energy=found.get("energy", NO_MONITOR) != NO_MONITOR)
         data = load_data(config.dataset, config.data, options=config.data_options)
+        multiple = profile.channel_multiple
         self.space: SearchSpace = (
-            open_model(config, data, channel_multiple=profile.channel_multiple)
-            if config.model
-            else load("space", config.space)
+            open_model(config, data, channel_multiple=multiple) if config.model else load("space", config.space)
         )
         # What may be mistyped is looked up before there is a folder that holds its configuration.
         lesson, sampler = load("lesson", config.distill), load("sampler", config.sampler)
@@ -148,36 +116,36 @@ class Searcher:
         teachers = find_teachers(config.teacher, data)
         self.folder = RunFolder.open(config)
         self.allowance = Allowance(config, self.folder, started=started)
-        digest = self._same_data(data)
-        self._same_target(profile)
+        same_data(self.folder, data)
+        same_target(self.folder, profile)
         self.folder.write("environment.json", json.dumps({f.name: f.value for f in doctor()}, indent=1))
         if teachers and config.distill_from == "start":
             members.append(ChosenTeacher(teacher_names(teachers)))
         compression = Compression(members=members, profile=profile)
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host=target(HOST),
-            compression=compression, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=digest, board=board,
+            compression=compression, runtime=load("runtime", SIDE_RUNTIME), data=data, digest=data.digest, board=board,
             watch=self._say, proxies=proxies, timer=timer,
         )  # fmt: skip
-        own = self.space.choices(channel_multiple=profile.channel_multiple)
-        choices: list[Choice] = [*own, *compression.choices(self.space.stages)]
+        choices = [*self.space.choices(channel_multiple=multiple), *compression.choices(self.space.stages)]
         self.warm = warm_start(self.folder, config, choices, neutral=compression.neutral(self.space.stages))
-        foresight = Foresight(
-            self.folder, config, space=self.space, compression=compression, genes=choices,
-            input_shape=data.input_shape, classes=len(data.classes), earlier=self.warm.records,
-            told=self.warm.told if self.warm.runs else None,
-        )  # fmt: skip
-        self.study = Study(
-            self.folder, config, choices, sampler, known=foresight.known(),
-            seeds=self.warm.seeds or self._seeds(compression.members, profile),
-        )  # fmt: skip
+        self.study = self._study(choices, sampler)
         self._classroom = Classroom(
             sources=teachers, lesson=lesson, data=data, folder=self.folder, threads=self.evaluator.trainer.threads,
             say=self._say,
         )  # fmt: skip
-        self._phase: Literal["base", "search", "verify", "done"] = "base" if config.model else "search"
-        self._status: Status | None = None
         self._refresh()
+
+    def _study(self, choices: Sequence[Choice], sampler: Any) -> Study:
+        """The run's study: what is known to be good is asked first, and the sampler knows what can be foreseen."""
+        evaluator, data = self.evaluator, self.evaluator.data
+        foresight = Foresight(
+            self.folder, self.config, space=self.space, compression=evaluator.compression, genes=choices,
+            input_shape=data.input_shape, classes=len(data.classes), earlier=self.warm.records,
+            told=self.warm.told if self.warm.runs else None,
+        )  # fmt: skip
+        seeds = self.warm.seeds or self._seeds(evaluator.compression.members, evaluator.profile)
+        return Study(self.folder, self.config, choices, sampler, known=foresight.known(), seeds=seeds)
 
     def _seeds(self, compressors: Sequence[Compressor], profile: HardwareProfile) -> list[dict[str, Value]]:
         """Known good nets in each of the settings that the compressors want tried first."""
@@ -266,7 +234,7 @@ class Searcher:
             record = self.evaluator.evaluate(
                 candidate,
                 trial=ask.number,
-                promote=self._promoter(candidate, ask.attempt),
+                promote=promoter(self.folder, self.config.objectives, candidate, ask.attempt),
                 deadline=lambda: self.allowance.over() is not None,
                 stop=self.allowance.clock(self.allowance.search_share),
             )
@@ -281,98 +249,22 @@ class Searcher:
         if twin is not None and record.violations.get(NO_GAIN, 0.0) > 0:
             self.study.propose({**ask.picked, **{f"bits.{unit}": bits for unit, bits in twin.bits.items()}})
 
-    def _promoter(self, candidate: Candidate, attempt: Attempt) -> Callable[[int, float, Draft], bool]:
-        """Asynchronous promotion: a candidate goes on unless one that was there before it is as good in everything."""
-
-        def promote(rung: int, accuracy: float, draft: Draft) -> bool:
-            cohort = [json.loads(text) for text in self.folder.lines("rungs.jsonl")]
-            cohort = [line for line in cohort if line["rung"] == rung]
-            mine = next((line for line in cohort if line["key"] == candidate.key), None)
-            if mine is None:
-                found = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
-                mine = {"key": candidate.key, "rung": rung, "values": [found[o] for o in judged]}
-                self.folder.append_line("rungs.jsonl", json.dumps(mine))
-                attempt.progressed()
-            before = itertools.takewhile(lambda line: line["key"] != candidate.key, cohort)
-            return bool(non_dominated([*(line["values"] for line in before), mine["values"]], directions(judged))[-1])
-
-        judged = [o for o in self.config.objectives if o != "energy"]  # which is known of finished files only
-        return promote
-
-    @property
-    def _maximize(self) -> list[bool]:
-        return [OBJECTIVES[o] for o in self.config.objectives]
-
     def _members(self) -> list[Record]:
         """The members of the search front that stand for all of it."""
         front = search_front(self.folder.records(), self.config.objectives)
         points = values(front, self.config.objectives)
-        return [front[i] for i in spread(points, self._maximize, self.config.verify)]
-
-    def _same_data(self, data: FaceData) -> str:
-        """The data's digest, after making sure that the run was started with the same data."""
-        file = self.folder.path / "data.json"
-        facts = {"digest": data.digest, "classes": data.classes, "notes": data.notes, "synthetic": data.synthetic}
-        facts |= {"train": len(data.train), "val": len(data.val), "test": len(data.test) if data.test else 0}
-        facts |= {"name": data.name, "val_name": data.val_name, "test_name": data.test_name}
-        if not file.exists():
-            self.folder.write("data.json", json.dumps(facts, indent=1))
-        elif (before := json.loads(file.read_text())["digest"]) != data.digest:
-            raise ConfigError(
-                f"{self.folder.path} was started with data of digest {before[:12]}, but this data has "
-                f"{data.digest[:12]}; give this run a --name of its own"
-            )
-        return data.digest
-
-    def _same_target(self, profile: HardwareProfile) -> None:
-        """Make sure that all latencies of a run are of one device, and predicted by one model of it."""
-        file = self.folder.path / "target.json"
-        facts = json.loads(json.dumps(asdict(profile)))
-        facts["calibration"] = None if self._is_measured_here(profile) else fingerprint(profile)
-        before = json.loads(file.read_text()) if file.exists() else facts
-        changed = [name for name in TARGET_FACTS if before.get(name) != facts[name]]
-        latencies = [r.latency for r in self.folder.records() if r.latency and r.latency.kind == "predicted"]
-        if {latency.versions.get("predictor") for latency in latencies} - PREDICTORS:
-            changed.append("version of the predictor")
-        if not file.exists() and not changed:
-            self.folder.write("target.json", json.dumps(facts, indent=1))
-        if changed:
-            raise ConfigError(
-                f"{self.folder.path} was started with another {', '.join(changed)} of target {self.config.target}, and "
-                "latencies of the two do not mix; give this run a --name of its own"
-            )
-
-    def _is_measured_here(self, profile: HardwareProfile) -> bool:
-        """Whether even drafts are measured, so that no prediction decides anything."""
-        return profile.local and device_runtime(profile) is None
+        return [front[i] for i in spread(points, directions(self.config.objectives), self.config.verify)]
 
     def _refresh(self) -> None:
         """Look at all records anew and tell the status."""
         records = self.folder.records()
-        searched = [r for r in records if r.phase == "search"]
-        complete = [r for r in searched if r.status == "complete"]
-        best = max(complete, key=lambda r: r.objective("accuracy") or 0.0, default=None)
         verifying = self._phase in ("verify", "done")
-        self._status = Status(
-            run=str(self.folder.path),
-            phase=self._phase,
-            activity="",
-            done=len({(r.key, r.seed) for r in records if r.phase == "verified"}) if verifying else len(searched),
+        self._status = status_of(
+            records, self.config.objectives, run=str(self.folder.path), phase=self._phase,
             total=len(self._members()) * self.config.verify_seeds if verifying else self.config.trials,
-            feasible=len(complete) / len(searched) if searched else 1.0,
-            hypervolume=self._hypervolume(complete),
-            best=_in_words(best) if best else "none yet",
-            left_s=None,
             forecast=self.allowance.forecast(records) if self._phase == "search" else "",
-        )
+        )  # fmt: skip
         self._say("")
-
-    def _hypervolume(self, complete: list[Record]) -> float:
-        if not complete:
-            return 0.0
-        points = values(complete, self.config.objectives)
-        worst = np.where(self._maximize, points.min(0), points.max(0))
-        return hypervolume(points, worst.tolist(), self._maximize)
 
     def _say(self, activity: str) -> None:
         now = time.time()
@@ -397,8 +289,3 @@ def check_objectives(config: SearchConfig, *, can_measure_energy: bool) -> None:
             f"objective energy needs a target that measures it, but {config.target!r} does not; "
             "use --objectives accuracy,latency or add size"
         )
-
-
-def _in_words(record: Record) -> str:
-    latency = record.latency.latency_ms if record.latency else float("nan")
-    return f"{record.objective('accuracy') or 0:.1%} at {latency:.3g} ms (trial {record.trial})"

@@ -6,14 +6,12 @@ One that has cost several processes their lives is given up, see `nas.attempts`.
 """
 
 import itertools
-import json
 import logging
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,21 +23,22 @@ from optuna.distributions import (
     IntDistribution,
     check_distribution_compatibility,
 )
-from optuna.storages import BaseStorage, JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
+from nas.gene_importance import gene_importance
 from nas.records import Record, RunFolder
+from nas.rungs import first_accuracy
 from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known
+from nas.samplers._memory import Memory
+from nas.storage import open_storage
 from search_spaces._base import Choice, Value
 
 logger = logging.getLogger(__name__)
 
-JOURNAL = "journal.log"
 MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 WORST = {"accuracy": 0.0}
 """What is told for an objective that was not evaluated, because a constraint was broken before."""
@@ -85,7 +84,7 @@ class Study:
         self.folder, self.objectives, self._rungs = folder, config.objectives, len(config.rungs)
         self.choices = {c.name: c for c in choices}
         self.distributions = {c.name: distribution(c) for c in choices}
-        self._known = replace(known, space=self.distributions)
+        self._known = replace(known, space=self.distributions, memory=Memory())
         directions = [MAXIMIZE if OBJECTIVES[o] else MINIMIZE for o in config.objectives]
         with folder.claim("ask", wait=True):
             self._storage = open_storage(folder.path, config.storage)
@@ -160,12 +159,9 @@ class Study:
 
     def _look(self, record: Record) -> dict[str, Any]:
         """What the first rung showed of a candidate, for a sampler that learns from it; nothing where it had none."""
-        lines = (json.loads(text) for text in self.folder.lines("rungs.jsonl"))
-        first = next((line for line in lines if line["key"] == record.key and line["rung"] == 1), None)
-        if first is None or "accuracy" not in self.objectives:
+        accuracy = first_accuracy(self.folder, self.objectives, record.key)
+        if accuracy is None:
             return {}
-        known = [o for o in self.objectives if o != "energy"]  # in whose order a rung keeps its values
-        accuracy = first["values"][known.index("accuracy")]
         look = [accuracy if o == "accuracy" else None for o in self.objectives]
         return {LOOK: look, LOOK_ONLY: record.rung < self._rungs}
 
@@ -181,30 +177,8 @@ class Study:
         self._study.tell(ask.trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def importance(self) -> dict[str, dict[str, float]]:
-        """Objective to gene to its share, 0..1, in what makes good values, by PED-ANOVA; empty with few trials.
-
-        Source: Watanabe et al. 2023, https://arxiv.org/abs/2304.10255 (Optuna's).
-        """
-        done = [t for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-        if len(done) < 8:
-            return {}
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        found = {}
-        for index, objective in enumerate(self.objectives):
-            sign = -1 if OBJECTIVES[objective] else 1  # of a target the evaluator takes the low values for good
-
-            def value(trial: optuna.trial.FrozenTrial, index: int = index, sign: int = sign) -> float:
-                return sign * float(trial.values[index])
-
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # on the sign, and on too few distinct values
-                    found[objective] = optuna.importance.get_param_importances(
-                        self._study, evaluator=evaluator, target=value
-                    )
-            except (ValueError, RuntimeError) as error:  # every gene constant, or too few distinct values
-                logger.info("no importance for %s: %s", objective, error)
-        return found
+        """Objective to gene to its share, 0..1, in what makes good values; empty with few trials."""
+        return gene_importance(self._study, self.objectives)
 
     def _left(self, held: ExitStack) -> tuple[optuna.Trial, Attempt] | None:
         for left in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -266,22 +240,6 @@ class Study:
         return got if isinstance(got, str) else min(options, key=lambda o: abs(float(o) - float(got)))
 
 
-def picks_of(folder: RunFolder) -> dict[str, dict[str, Value]]:
-    """Candidate key to the picks of the trial that first stood for it, of a run that is over or goes on.
-
-    Raises:
-        ConfigError: the run's storage cannot be opened, or holds no study of it.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    name = folder.config.run_name
-    try:
-        study = optuna.load_study(study_name=name, storage=open_storage(folder.path, folder.config.storage))
-    except KeyError:
-        raise ConfigError(f"the storage of {folder.path} must hold its study {name!r}, but has none") from None
-    trials = [t for t in study.get_trials(deepcopy=False) if "key" in t.user_attrs]
-    return {t.user_attrs["key"]: dict(t.params) for t in reversed(trials)}
-
-
 def _options(found: BaseDistribution) -> str:
     return str(found.choices) if isinstance(found, CategoricalDistribution) else str(found)
 
@@ -302,32 +260,3 @@ def distribution(choice: Choice) -> BaseDistribution:
                 return IntDistribution(int(numbers[0]), int(numbers[-1]), step=round(min(steps)))
             return FloatDistribution(numbers[0], numbers[-1], step=min(steps))
     return CategoricalDistribution(options)
-
-
-class _JournalLock:
-    """Optuna's own locks are files, which a process that is killed leaves behind: all others then wait for 30 s."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder, self._held = folder, ExitStack()
-
-    def acquire(self) -> bool:
-        return self._held.enter_context(self._folder.claim("journal", wait=True))
-
-    def release(self) -> None:
-        self._held.close()
-
-
-def open_storage(folder: Path, url: str | None) -> BaseStorage:
-    """The storage of a run: a URL, or the journal file in its folder.
-
-    Raises:
-        ConfigError: the URL names a storage that cannot be opened.
-    """
-    if url is None:
-        lock = _JournalLock(RunFolder(folder))
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock))  # type: ignore[arg-type]
-    try:
-        return get_storage(url)
-    except Exception as error:  # SQLAlchemy and its drivers raise whatever they like
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"storage must be a URL that Optuna can open, but {url!r} gave: {reason}") from None

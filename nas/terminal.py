@@ -38,8 +38,8 @@ from nas.pace import clock
 from nas.pick import Pick
 from nas.records import Record, RunFolder
 from nas.runtimes._base import Finding as DeviceFinding
-from nas.search import Status
 from nas.seeds import seed_lines
+from nas.status import Status
 
 QUIET_EVERY_CANDIDATES = 10
 QUIET_EVERY_S = 60.0

@@ -26,7 +26,7 @@ from nas.front import latest, search_front, values
 from nas.pareto import spread
 from nas.records import Record, RunFolder
 from nas.samplers._base import Picks
-from nas.study import picks_of
+from nas.storage import picks_of
 from search_spaces._base import Choice, Value
 
 MOST_MEMBERS = 10

@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nas.zoo.*",
         "nas.costs",
         "nas.recipe",
+        "nas.narrowing",
         "nas.lessons",
         "nas.lessons.*",
         "nas.proxies",
@@ -62,7 +63,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("nas.latency", "nas.latency.*", "nas.export", "nas.records", "nas.cost_guess", "nas.limits"),
     ("nas.before_after", "nas.attempts"),
     ("nas.compressors._*", "nas.front", "nas.latency.prediction", "nas.screen"),
-    ("nas.importance._*", "nas.pace", "nas.seeds"),
+    ("nas.importance._*", "nas.pace", "nas.seeds", "nas.status", "nas.same_run", "nas.storage", "nas.gene_importance"),
     ("nas.importance", "nas.importance.*", "nas.ending"),
     ("nas.compressors", "nas.compressors.*", "nas.pick", "nas.run", "nas._report_*", "nas._tables"),
     (
@@ -74,7 +75,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("nas.draft", "nas.finish"),
     ("nas.pipeline", "nas.untrained", "nas.samplers._*", "nas.report"),
     ("nas.samplers", "nas.samplers.*", "nas.foresight", "nas.doctor", "nas.bundle", "nas.base", "nas._calibration_*"),
-    ("nas.study", "nas.teachers", "nas.calibrate"),
+    ("nas.teachers", "nas.calibrate", "nas.rungs"),
+    ("nas.study",),
     ("nas.distill", "nas.warm_start", "nas.verify", "nas.pilot"),
     ("nas.search",),
     ("nas.api", "nas.terminal", "nas.dashboard"),
@@ -87,7 +89,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 # A guarded package, and who may import it. `importlib.metadata` and `importlib.resources` only read, so they stay free.
 DOORS: dict[str, tuple[str, ...]] = {
-    "optuna": ("nas.search", "nas.study", "nas.samplers.*"),
+    "optuna": ("nas.study", "nas.storage", "nas.gene_importance", "nas.samplers.*"),
     "onnxruntime": ("nas.runtimes.*",),
     "tensorrt": ("nas.runtimes.*",),
     "pycuda": ("nas.runtimes.*",),

@@ -12,7 +12,7 @@ from nas._report_view import View
 from nas.ending import End, write_end
 from nas.records import RunFolder
 from nas.report import write_report
-from nas.search import Status
+from nas.status import Status
 from nas.terminal import one_line, panel, show_front
 from tests.fake_runs import a_run
 from tests.test_ending import flat_run

@@ -21,7 +21,6 @@ import torch
 from optuna.trial import TrialState
 
 from nas import registry
-from nas.attempts import attempt
 from nas.config import make_config
 from nas.data._base import FaceData
 from nas.draft import Draft
@@ -29,13 +28,14 @@ from nas.errors import ConfigError, ExportError, UserError
 from nas.front import COLUMNS, search_front
 from nas.pipeline import Evaluator
 from nas.records import Record, RunFolder
-from nas.search import Searcher, Status, search
+from nas.search import Searcher, search
+from nas.status import Status
 from nas.study import Study
 from nas.targets import target
 from nas.trainer import Trainer
 from search_spaces._base import Choice, Value
 from tests.conftest import learnable_faces
-from tests.fake_runs import a_run, some_latency, some_record
+from tests.fake_runs import some_latency
 from tests.tiny_search import (
     Killed,
     Training,
@@ -225,7 +225,7 @@ def test_predictions_of_an_earlier_version_are_not_mixed_with_ours(go: Callable[
 
 def test_a_calibration_in_mid_run_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     go(trials=1)
-    monkeypatch.setattr(SEARCH, "fingerprint", lambda profile: "0123456789ab")
+    monkeypatch.setattr("nas.same_run.fingerprint", lambda profile: "0123456789ab")
     with pytest.raises(ConfigError, match="was started with another calibration of target jetson"):
         go(trials=1)
 
@@ -279,19 +279,6 @@ def test_a_candidate_that_is_dominated_at_a_rung_stops_there_and_keeps_what_it_l
     assert [(line["rung"], tuple(line["values"])) for line in lines] == [
         (1, (0.5, 2.0)), (2, (0.5, 2.0)), (1, (0.4, 3.0)), (1, (0.6, 4.0)), (2, (0.6, 4.0)),
     ]  # fmt: skip
-
-
-def test_energy_of_which_a_draft_knows_nothing_has_no_say_in_promotion(tmp_path: Path) -> None:
-    folder = a_run(tmp_path, records=[])
-    searcher = object.__new__(Searcher)
-    searcher.config = make_config(objectives=("accuracy", "latency", "energy"))
-    searcher.folder = folder
-    asked: list[bool] = []
-    for trial, (right, ms) in enumerate([(0.5, 2.0), (0.4, 3.0), (0.6, 4.0)]):
-        draft = Draft(costs=None, size_bytes=1, latency=some_latency(ms), host=None)  # type: ignore[arg-type]
-        with attempt(folder, "trial") as made:
-            asked.append(searcher._promoter(some_record(trial, right, ms).candidate, made)(1, right, draft))
-    assert asked == [True, False, True]
 
 
 PLAIN = registry.load("space", "plain")

@@ -16,7 +16,8 @@ from nas import registry
 from nas.config import make_config
 from nas.errors import ConfigError
 from nas.records import RunFolder
-from nas.study import Ask, Study, distribution, open_storage, seed_of
+from nas.storage import open_storage
+from nas.study import Ask, Study, distribution, seed_of
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
 

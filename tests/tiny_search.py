@@ -25,7 +25,7 @@ from nas.data._base import FaceData, Images
 from nas.execution import Execution
 from nas.records import RunFolder
 from nas.score import Floats
-from nas.study import open_storage
+from nas.storage import open_storage
 
 
 @dataclass(frozen=True)

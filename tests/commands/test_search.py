@@ -10,7 +10,7 @@ from nas.cli import app
 from nas.config import MODEL_FIELDS
 from nas.records import RunFolder
 from nas.run import Run
-from nas.search import Status
+from nas.status import Status
 from tests.shown import plain
 
 

@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 from nas import registry
 from nas.records import Record, RunFolder
 from nas.samplers._base import NOTHING, Known
-from nas.study import Ask, Study, open_storage
+from nas.storage import open_storage
+from nas.study import Ask, Study
 from search_spaces._base import Choice, Value
 from tests.fake_runs import a_run, some_record
 

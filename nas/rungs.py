@@ -1,0 +1,63 @@
+"""What candidates have shown at their rungs, and who goes on: asynchronous promotion of the non-dominated.
+
+Whoever reaches a rung is compared with those that were there before, and nobody is waited for, as in ASHA (Li et al.
+2018, https://arxiv.org/abs/1810.05934), by dominance in place of a single figure, as in MO-ASHA (Schmucker et al. 2021,
+https://arxiv.org/abs/2106.12639). Done differently here: no share of a rung goes on, but everyone whom no earlier one
+equals or betters in everything.
+
+    runs/NAME/rungs.jsonl    one line for each candidate and rung: key, rung, values in the order of `judged`
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+
+from nas.attempts import Attempt
+from nas.candidate import Candidate
+from nas.draft import Draft
+from nas.front import directions
+from nas.pareto import non_dominated
+from nas.pipeline import Promote
+from nas.records import RunFolder
+
+FILE = "rungs.jsonl"
+
+
+def judged(objectives: Sequence[str]) -> list[str]:
+    """The objectives that are known at a rung; energy is known of finished files only."""
+    return [objective for objective in objectives if objective != "energy"]
+
+
+def promoter(folder: RunFolder, objectives: Sequence[str], candidate: Candidate, attempt: Attempt) -> Promote:
+    """Decides for one candidate at each of its rungs; asked again after a restart, it gives the same answer.
+
+    Args:
+        folder: the run, where each candidate's figures at each rung are kept in the order of arrival.
+        objectives: of the search.
+        candidate: who asks.
+        attempt: told of each rung that is reached.
+    """
+    known = judged(objectives)
+
+    def promote(rung: int, accuracy: float, draft: Draft) -> bool:
+        cohort = [json.loads(text) for text in folder.lines(FILE)]
+        cohort = [line for line in cohort if line["rung"] == rung]
+        mine = next((line for line in cohort if line["key"] == candidate.key), None)
+        if mine is None:
+            found = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
+            mine = {"key": candidate.key, "rung": rung, "values": [found[o] for o in known]}
+            folder.append_line(FILE, json.dumps(mine))
+            attempt.progressed()
+        before = itertools.takewhile(lambda line: line["key"] != candidate.key, cohort)
+        return bool(non_dominated([*(line["values"] for line in before), mine["values"]], directions(known))[-1])
+
+    return promote
+
+
+def first_accuracy(folder: RunFolder, objectives: Sequence[str], key: str) -> float | None:
+    """Accuracy of a candidate at its first rung, 0..1; None where it reached none, or accuracy is no objective."""
+    lines = (json.loads(text) for text in folder.lines(FILE))
+    first = next((line for line in lines if line["key"] == key and line["rung"] == 1), None)
+    if first is None or "accuracy" not in objectives:
+        return None
+    return float(first["values"][judged(objectives).index("accuracy")])

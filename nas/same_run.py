@@ -1,0 +1,65 @@
+"""A run goes on with the data and the target that it was started with, or not at all: figures of two do not mix.
+
+runs/NAME/data.json      digest, classes and counts of the data, and what is shown of it
+runs/NAME/target.json    the target's profile, and the calibration that its predictions go by
+"""
+
+import json
+from dataclasses import asdict
+
+from hw_profiles._base import HardwareProfile
+from nas.data._base import FaceData
+from nas.errors import ConfigError
+from nas.latency.prediction import PREDICTORS, fingerprint
+from nas.records import RunFolder
+from nas.targets import device_runtime
+
+TARGET_FACTS = ("title", "runtime", "latency", "calibration")
+"""What latencies of a target depend on: fields of its profile, and the calibration that its predictions go by."""
+
+
+def same_data(folder: RunFolder, data: FaceData) -> None:
+    """Keep the facts of the data, or make sure that they are those that are kept.
+
+    Raises:
+        ConfigError: the run was started with other data.
+    """
+    file = folder.path / "data.json"
+    facts = {"digest": data.digest, "classes": data.classes, "notes": data.notes, "synthetic": data.synthetic}
+    facts |= {"train": len(data.train), "val": len(data.val), "test": len(data.test) if data.test else 0}
+    facts |= {"name": data.name, "val_name": data.val_name, "test_name": data.test_name}
+    if not file.exists():
+        folder.write("data.json", json.dumps(facts, indent=1))
+    elif (before := json.loads(file.read_text())["digest"]) != data.digest:
+        raise ConfigError(
+            f"{folder.path} was started with data of digest {before[:12]}, but this data has "
+            f"{data.digest[:12]}; give this run a --name of its own"
+        )
+
+
+def same_target(folder: RunFolder, profile: HardwareProfile) -> None:
+    """Keep the facts of the target, or make sure that all latencies are of one device and predicted by one model.
+
+    Raises:
+        ConfigError: the run was started with another form of the target, or its latencies were predicted otherwise.
+    """
+    file = folder.path / "target.json"
+    facts = json.loads(json.dumps(asdict(profile)))
+    facts["calibration"] = None if _is_measured_here(profile) else fingerprint(profile)
+    before = json.loads(file.read_text()) if file.exists() else facts
+    changed = [name for name in TARGET_FACTS if before.get(name) != facts[name]]
+    latencies = [r.latency for r in folder.records() if r.latency and r.latency.kind == "predicted"]
+    if {latency.versions.get("predictor") for latency in latencies} - PREDICTORS:
+        changed.append("version of the predictor")
+    if changed:
+        raise ConfigError(
+            f"{folder.path} was started with another {', '.join(changed)} of target {folder.config.target}, and "
+            "latencies of the two do not mix; give this run a --name of its own"
+        )
+    if not file.exists():
+        folder.write("target.json", json.dumps(facts, indent=1))
+
+
+def _is_measured_here(profile: HardwareProfile) -> bool:
+    """Whether even drafts are measured, so that no prediction decides anything."""
+    return profile.local and device_runtime(profile) is None

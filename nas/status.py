@@ -1,0 +1,86 @@
+"""Where a search stands, for a person."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from nas.front import directions, values
+from nas.pareto import hypervolume
+from nas.records import Record
+
+Stage = Literal["base", "search", "verify", "done"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Where a search stands.
+
+    Attributes:
+        run: the run's folder.
+        phase: what it is at.
+        activity: what is being done at this moment, in words.
+        done: candidates finished in the search, or members of the front verified.
+        total: of how many; None when time is the limit.
+        feasible: share of the finished candidates that keep all constraints, 0..1.
+        hypervolume: of the search front, relative to the worst values seen so far; more is better.
+        best: the most accurate feasible candidate in words.
+        left_s: seconds left of the budget; None without one.
+        forecast: how fast it goes and when it will end, in words; empty where that is not known, or no longer asked.
+    """
+
+    run: str
+    phase: Stage
+    activity: str
+    done: int
+    total: int | None
+    feasible: float
+    hypervolume: float
+    best: str
+    left_s: float | None
+    forecast: str = ""
+
+
+def status_of(
+    records: Sequence[Record],
+    objectives: Sequence[str],
+    *,
+    run: str,
+    phase: Stage,
+    total: int | None,
+    forecast: str,
+) -> Status:
+    """The status by all records of a run; what is being done and the time left are not among them.
+
+    Args:
+        records: all of them.
+        objectives: of the search.
+        run: the run's folder.
+        phase: what it is at.
+        total: trainings or candidates that are wanted in this phase.
+        forecast: in words.
+    """
+    searched = [r for r in records if r.phase == "search"]
+    complete = [r for r in searched if r.status == "complete"]
+    best = max(complete, key=lambda r: r.objective("accuracy") or 0.0, default=None)
+    verified = {(r.key, r.seed) for r in records if r.phase == "verified"}
+    return Status(
+        run=run, phase=phase, activity="", done=len(verified if phase in ("verify", "done") else searched),
+        total=total, feasible=len(complete) / len(searched) if searched else 1.0,
+        hypervolume=_hypervolume(complete, objectives), best=_in_words(best) if best else "none yet", left_s=None,
+        forecast=forecast,
+    )  # fmt: skip
+
+
+def _hypervolume(complete: list[Record], objectives: Sequence[str]) -> float:
+    if not complete:
+        return 0.0
+    points, maximize = values(complete, objectives), directions(objectives)
+    worst = np.where(maximize, points.min(0), points.max(0))
+    return hypervolume(points, worst.tolist(), maximize)
+
+
+def _in_words(record: Record) -> str:
+    latency = record.latency.latency_ms if record.latency else float("nan")
+    return f"{record.objective('accuracy') or 0:.1%} at {latency:.3g} ms (trial {record.trial})"
