@@ -24,6 +24,7 @@ from nas.compressors._base import Context
 from nas.config import SearchConfig
 from nas.data._base import FaceData
 from nas.lessons._base import Course
+from nas.narrowing import narrowing
 from nas.records import RunFolder
 from nas.train import Execution, choose_execution, predict, recipe_for, train
 from search_spaces._base import SearchSpace
@@ -301,26 +302,3 @@ class Trainer:
     def threads(self) -> int:
         """CPU threads for training and scoring."""
         return self.config.threads or os.cpu_count() or 1
-
-
-def narrowing(candidate: Candidate, *, steps: int, channel_multiple: int) -> list[dict[str, int]]:
-    """The widths after each pruning step: each keeps the same share of channels, on the grid; the last are `pruned`.
-
-    Steps in which nothing would leave are left out, but for the last.
-    """
-    found: list[dict[str, int]] = []
-    before = candidate.widths
-    for step in range(1, steps):
-        widths = {
-            stage: _between(wide, candidate.pruned[stage], step / steps, channel_multiple)
-            for stage, wide in candidate.widths.items()
-        }
-        if widths not in (before, candidate.pruned):
-            found.append(widths)
-            before = widths
-    return [*found, candidate.pruned]
-
-
-def _between(wide: int, slim: int, share: float, multiple: int) -> int:
-    """A width on the grid at `share` of the way from `wide` to `slim`, in equal ratios."""
-    return int(min(wide, max(slim, round(wide * (slim / wide) ** share / multiple) * multiple)))

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.candidate import SPARSITIES, Candidate, kept_width
-from nas.trainer import narrowing
+from nas.narrowing import narrowing
 
 GRIDS = st.sampled_from((1, 8, 16))
 STAGES = ("stage1", "stage2", "stage3")
