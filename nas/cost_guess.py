@@ -58,7 +58,7 @@ def learn_costs(columns: Floats, traits: Floats, values: Floats, *, prices: Floa
     """
     if not len(values):
         return lambda c, _: CostGuess(mean=np.log(c @ prices), deviation=np.full(len(c), UNSURE))
-    rows = _thinned(len(values))
+    rows = thinned(len(values))
     columns, traits, values = columns[rows], traits[rows], values[rows]
     found = _prices(columns, values, prices * float(np.median(values / (columns @ prices))))
     rest = np.log(values) - np.log(columns @ found)
@@ -117,7 +117,8 @@ def _validated(sizes: Floats, turned: Floats, rest: Floats, strength: float) -> 
     return residual / max(1e-3, 1 - (1 + float(shrunk.sum())) / len(rest)) ** 2
 
 
-def _thinned(n: int) -> npt.NDArray[np.int64]:
+def thinned(n: int) -> npt.NDArray[np.int64]:
+    """Which of n examples, oldest first, are learned from: `MOST` at most."""
     if n <= MOST:
         return np.arange(n)
     spread_over = np.linspace(0, n - MOST // 2 - 1, MOST // 2).astype(int)

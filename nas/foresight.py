@@ -6,16 +6,17 @@ Nothing random: the same records give the same answers, in whichever process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.config import SearchConfig
-from nas.cost_guess import Guesser, latency_prices, learn_costs, size_prices
+from nas.cost_guess import Guesser, latency_prices, learn_costs, size_prices, thinned
 from nas.description import COLUMNS, Describer, Description
 from nas.records import Record, RunFolder
 from nas.samplers._base import Known, Picks
@@ -27,16 +28,22 @@ LIMITS = {"latency": "max_latency", "size": "max_size"}
 """Costs that are guessed, and the limits on them."""
 EFFORT = 0.3
 """Reading a pick takes a fifth of a millisecond; so many fewer are looked at for each trial."""
-REMEMBERED = 100_000
-"""Picks whose descriptions are kept, so that a long search does not fill the memory."""
+REMEMBERED = 50_000
+"""Picks that are kept for their next time, twice as many at most, so that a long search does not fill the memory."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A pick, read: the candidate's key and description; both None where it has no path."""
+    """A pick, read: its candidate, None where it has no path, and how such are described."""
 
-    key: str | None
-    description: Description | None
+    def __init__(self, candidate: Candidate | None, describe: Describer) -> None:
+        self.key = candidate.key if candidate else None
+        self._candidate, self._describe = candidate, describe
+
+    @cached_property
+    def description(self) -> Description | None:
+        """Made when it is first asked for; None where there is no path."""
+        candidate, self._candidate = self._candidate, None
+        return self._describe(candidate) if candidate else None
 
 
 class Foresight:
@@ -83,6 +90,8 @@ class Foresight:
         self._own: list[Record] = []
         self._described: dict[str, Description] = {}
         self._picks: dict[Any, Seen] = {}
+        self._older: dict[Any, Seen] = {}
+        self._costed: tuple[Any, ...] = ()
         self._guessers: dict[str, Guesser] = {}
         self._note(earlier)
 
@@ -101,8 +110,8 @@ class Foresight:
 
     def look(self, picks: Picks) -> list[Seen]:
         """What the picks stand for."""
-        if len(self._picks) > REMEMBERED:
-            self._picks.clear()
+        if len(self._picks) > REMEMBERED:  # what is asked again and again outlives this
+            self._picks, self._older = {}, self._picks
         return [self._look(picked) for picked in picks]
 
     def names(self, picks: Picks) -> list[Any]:
@@ -120,48 +129,70 @@ class Foresight:
         """[n] Probability that limits on latency and size are kept; 0 or 1 where the candidate was drafted."""
         limits = {word: most for word, name in LIMITS.items() if (most := getattr(self._config, name)) is not None}
         found = np.ones(len(picks))
-        if limits:
-            cheap, doubt = self._costs_of(picks, tuple(limits))
-            for j, most in enumerate(limits.values()):
-                room = np.log(most / np.nan_to_num(cheap[:, j], nan=most))
-                sure = (room >= 0).astype(np.float64)
-                guessed = _normal(room / np.where(doubt[:, j] > 0, doubt[:, j], 1.0))
-                found *= np.where(doubt[:, j] > 0, guessed, sure)
+        for word, most in limits.items():
+            cheap, doubt = (column[word] for column in self._costs_of(picks))
+            room = np.log(most / np.nan_to_num(cheap, nan=most))
+            sure = (room >= 0).astype(np.float64)
+            guessed = _normal(room / np.where(doubt > 0, doubt, 1.0))
+            found *= np.where(doubt > 0, guessed, sure)
         return found
 
     def _costs(self, picks: Picks) -> tuple[Floats, Floats]:
         """[n, m] The objectives that are costs, and standard deviations of their logarithms; NaN for what is none."""
-        return self._costs_of(picks, self._config.objectives)
+        values, doubt = self._costs_of(picks)
+        unknown, sure = np.full(len(picks), np.nan), np.zeros(len(picks))
+        words = self._config.objectives
+        return (
+            np.stack([values.get(word, unknown) for word in words], axis=1),
+            np.stack([doubt.get(word, sure) for word in words], axis=1),
+        )
 
-    def _costs_of(self, picks: Picks, words: Sequence[str]) -> tuple[Floats, Floats]:
+    def _costs_of(self, picks: Picks) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """[n] Each cost that is an objective or limited, and the standard deviation of its logarithm, by word.
+
+        A sampler asks several things of one list in turn, so the answer to the last is kept.
+        """
         self._read()
-        seen = self.look(picks)
-        rows = [i for i, each in enumerate(seen) if each.description is not None]
-        described = [each.description for each in seen if each.description is not None]
-        values, doubt = np.full((len(picks), len(words)), np.nan), np.zeros((len(picks), len(words)))
+        if not (self._costed and self._costed[0] is picks and self._costed[1] == (len(picks), self._offset)):
+            self._costed = (picks, (len(picks), self._offset), self._guessed(self.look(picks)))
+        found: tuple[dict[str, Floats], dict[str, Floats]] = self._costed[2]
+        return found
+
+    def _guessed(self, seen: Sequence[Seen]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        config = self._config
+        words = [w for w, most in LIMITS.items() if w in config.objectives or getattr(config, most) is not None]
+        values = {word: np.full(len(seen), np.nan) for word in words}
+        doubt = {word: np.zeros(len(seen)) for word in words}
+        rows = [i for i, each in enumerate(seen) if each.key is not None]
         if not rows:
             return values, doubt
-        columns = np.array([each.columns for each in described])
-        traits = np.array([each.traits for each in described])
+        described = [each.description for each in seen if each.description is not None]
+        columns, traits = np.array([d.columns for d in described]), np.array([d.traits for d in described])
         drafted = [self._records.get(str(seen[i].key)) for i in rows]
-        for j, word in enumerate(words):
-            if word not in LIMITS:
-                continue
+        for word in words:
             guess = self._guesser(word)(columns, traits)
             exact = [None if record is None else record.objective(word) for record in drafted]
-            values[rows, j] = [np.exp(m) if e is None else e for m, e in zip(guess.mean.tolist(), exact, strict=True)]
-            doubt[rows, j] = [d if e is None else 0.0 for d, e in zip(guess.deviation.tolist(), exact, strict=True)]
+            values[word][rows] = [
+                np.exp(m) if e is None else e for m, e in zip(guess.mean.tolist(), exact, strict=True)
+            ]
+            doubt[word][rows] = [d if e is None else 0.0 for d, e in zip(guess.deviation.tolist(), exact, strict=True)]
         return values, doubt
 
     def _guesser(self, word: str) -> Guesser:
         if word not in self._guessers:
-            known = [(key, v) for key, r in self._records.items() if (v := r.objective(word)) is not None and v > 0]
-            described = [self._described[key] for key, _ in known]
+            known = [(r, v) for r in self._records.values() if (v := r.objective(word)) is not None and v > 0]
+            known = [known[i] for i in thinned(len(known))]
+            described = [self._description(record) for record, _ in known]
             columns = np.array([d.columns for d in described]).reshape(-1, len(COLUMNS))
             traits = np.array([d.traits for d in described]).reshape(len(known), -1 if known else 1)
             values = np.array([v for _, v in known])
             self._guessers[word] = learn_costs(columns, traits, values, prices=self._prices[word])
         return self._guessers[word]
+
+    def _description(self, record: Record) -> Description:
+        if record.key not in self._described:
+            self._described[record.key] = self._describe(record.candidate)
+        return self._described[record.key]
 
     def _earlier(self) -> tuple[Picks, npt.ArrayLike]:
         self._read()
@@ -177,7 +208,6 @@ class Foresight:
     def _note(self, records: Sequence[Record]) -> None:
         for record in records:
             if record.latency is not None or record.size_bytes is not None:
-                self._described[record.key] = self._describe(record.candidate)
                 self._records[record.key] = record
                 self._guessers = {}
 
@@ -185,7 +215,7 @@ class Foresight:
         name = (tuple(picked), tuple(picked.values()))
         found = self._picks.get(name)
         if found is None:
-            found = self._picks[name] = self._decoded(picked)
+            found = self._picks[name] = self._older.get(name) or self._decoded(picked)
         return found
 
     def _decoded(self, picked: Mapping[str, Any]) -> Seen:
@@ -195,8 +225,8 @@ class Foresight:
         try:
             candidate = self._compression.decode(self._space, full)
         except DisconnectedError:
-            return Seen(key=None, description=None)
-        return Seen(key=candidate.key, description=self._describe(candidate))
+            return Seen(None, self._describe)
+        return Seen(candidate, self._describe)
 
 
 def _are_floats(gene: Choice) -> bool:

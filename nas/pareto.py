@@ -40,6 +40,11 @@ def non_dominated(points: npt.ArrayLike, maximize: Sequence[bool]) -> Mask:
     known = np.flatnonzero(~np.isnan(goods).any(axis=1))
     # Best first, and equal ones by index: so a point can only be dominated by one that is on the front already.
     order = known[np.lexsort((known, *(-goods[known].T[::-1])))]
+    if goods.shape[1] == 2:  # all before are as good in the first, so the second decides
+        second = goods[order, 1]
+        mask[order[:1]] = True
+        mask[order[1:][second[1:] > np.maximum.accumulate(second)[:-1]]] = True
+        return mask
     front = np.empty((0, goods.shape[1]))
     for i in order:
         if not (front >= goods[i]).all(axis=1).any():

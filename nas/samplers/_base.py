@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution
 
+from nas.samplers._memory import Memory
+
 Floats = npt.NDArray[np.float64]
 Picks = Sequence[Mapping[str, Any]]
 
@@ -36,6 +38,7 @@ class Known:
         identity: [n] hashable names; picks of one name are one candidate and are asked once.
         effort: share of the usual number of candidates that are looked at for each trial.
         earlier: picks that were evaluated elsewhere, and their values [k, m], NaN where nothing was learned.
+        memory: of the samplers that one study makes in turn.
     """
 
     space: Mapping[str, BaseDistribution] = field(default_factory=dict)
@@ -47,6 +50,7 @@ class Known:
     identity: Callable[[Picks], Sequence[Any]] | None = None
     earlier: Callable[[], tuple[Picks, npt.ArrayLike]] | None = None
     effort: float = 1.0
+    memory: Memory = field(default_factory=Memory)
 
 
 NOTHING = Known()

@@ -5,6 +5,8 @@ is cut into `LEVELS` values, evenly or, if its distribution is logarithmic, by e
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ class Genes:
         self._index = [{_plain(v): i for i, v in reversed(list(enumerate(o)))} for o in self._options]
         self._numbers = [_positions(o) for o in self._options]
         # Most values are found as they are. True equals 1 for a dictionary, so a mixture is always looked up slowly.
+        self._get = itemgetter(*self.names)
         exact = [{v: i for i, v in enumerate(o)} for o in self._options]
         self._exact = [(n, d if len(d) == len(o) else {}) for n, d, o in zip(space, exact, self._options, strict=True)]
 
@@ -61,6 +64,25 @@ class Genes:
                 for i, (n, c) in enumerate(zip(self.names, found, strict=True))
             ]
         return None if None in found else np.array(found, dtype=np.int64)
+
+    def table(self, picks: Sequence[Mapping[str, Any]]) -> tuple[Codes, npt.NDArray[np.int64]]:
+        """What `codes` gives for many picks, quicker: codes [k, g] of those that have any, and which [k] those are."""
+        values, rows = [], []
+        for row, picked in enumerate(picks):
+            try:
+                values.append([picked[name] for name in self.names] if len(self.names) < 2 else self._get(picked))
+            except KeyError:
+                continue
+            rows.append(row)
+        columns = zip([exact for _, exact in self._exact], zip(*values, strict=True), strict=False)
+        found = [[*map(exact.get, column, repeat(-1))] for exact, column in columns]
+        codes = np.array(found, dtype=np.int64).reshape(len(self.names), len(values)).T
+        kept = np.ones(len(rows), dtype=bool)
+        for i in np.flatnonzero((codes < 0).any(axis=1)):
+            slow = self.codes(picks[rows[i]])
+            kept[i] = slow is not None
+            codes[i] = 0 if slow is None else slow
+        return codes[kept], np.array(rows, dtype=np.int64)[kept]
 
     def _nearest(self, position: int, value: Any) -> int | None:
         """The code of a value that a storage may have rounded, or that lies between the options of a range."""
@@ -100,6 +122,12 @@ class Genes:
             elif numbers is None:
                 columns.append(column[:, None].astype(np.float64))
         return np.concatenate(columns, axis=1) if columns else np.zeros((len(codes), 1))
+
+
+def as_bytes(codes: Codes) -> list[bytes]:
+    """Each row of codes [n, g] as bytes, which can be hashed."""
+    whole, width = np.ascontiguousarray(codes).tobytes(), codes.shape[1] * codes.itemsize
+    return [whole[i : i + width] for i in range(0, len(whole), width)]
 
 
 def _options(distribution: BaseDistribution) -> Sequence[Any]:

@@ -24,6 +24,8 @@ LEAST_RELEVANCE = 0.15
 """Weight of a feature that by itself says nothing of the values; 1 is added to one that ranks them perfectly."""
 NOISE = (1e-3, 1e-2, 0.1, 0.4)
 """Variance that is not explained, in units of the values' variance."""
+SMALL = 64
+"""Rows up to which a triangular matrix is inverted as any other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,8 @@ def learn(seen: Floats, values: Floats) -> Learned:
     x = (seen - centre) * weight
     length, share, noise, amplitude = _settings(x, y)
     # The inverse of the factor is well enough conditioned (noise is 1e-3 or more) and serves every question.
-    whiten = np.linalg.inv(np.linalg.cholesky(_kernel(x, x, length, share) + noise * np.eye(len(x))))
+    covariance = _kernel(x, x, length, share) + noise * np.eye(len(x))
+    whiten = _inverse(np.asarray(np.linalg.cholesky(covariance), dtype=np.float64))
     weights = whiten @ y
 
     def guess(asked: Floats) -> Guess:
@@ -93,25 +96,50 @@ def _relevance(x: Floats, y: Floats) -> Floats:
 
 
 def _settings(x: Floats, y: Floats) -> tuple[float, float, float, float]:
-    """Length, linear share, noise and amplitude with the largest marginal likelihood."""
+    """Length, linear share, noise and amplitude with the largest marginal likelihood; ties: the first."""
     some = np.unique(np.linspace(0, len(y) - 1, min(len(y), SUBSET)).astype(int))
     x, y = x[some], y[some]
-    best = (-np.inf, 1.0, 0.0, 0.1, 1.0)
-    for length in LENGTHS:
-        for share in LINEAR:
-            values, vectors = np.linalg.eigh(_kernel(x, x, length, share))  # one for all levels of noise
-            turned = vectors.T @ y
-            for noise in NOISE:
-                total = np.maximum(values, 0.0) + noise
-                amplitude = float(np.mean(turned**2 / total))
-                likelihood = -0.5 * (len(y) * np.log(amplitude) + float(np.log(total).sum()))
-                best = max(best, (likelihood, length, share, noise, amplitude))
-    return best[1:]
+    inner, apart = _compared(x, x)
+    n, shapes, noise = len(y), [(length, share) for length in LENGTHS for share in LINEAR], np.array(NOISE)
+    # The last row of the factor of a covariance bordered by the values is the values whitened, if the corner is large
+    # enough: so one factor for each point of the grid gives both terms of the likelihood.
+    bordered = np.zeros((len(shapes), len(noise), n + 1, n + 1))
+    for matrices, (length, share) in zip(bordered, shapes, strict=True):
+        matrices[:, :n, :n] = _covariance(inner, apart, length, share) + noise[:, None, None] * np.eye(n)
+        matrices[:, n, :n], matrices[:, n, n] = y, 1 + y @ y / noise
+    factors = np.linalg.cholesky(bordered)  # reads the lower half only
+    amplitudes = (factors[..., n, :n] ** 2).mean(axis=-1)
+    logarithms = np.log(np.diagonal(factors, axis1=2, axis2=3)[..., :n]).sum(axis=-1)
+    likelihoods = -0.5 * n * np.log(amplitudes) - logarithms  # [shapes, noises]
+    i, j = np.unravel_index(int(np.argmax(likelihoods)), likelihoods.shape)
+    return *shapes[i], NOISE[j], float(amplitudes[i, j])
 
 
 def _kernel(a: Floats, b: Floats, length: float, share: float) -> Floats:
     """Covariance [n, k] of rows [n, d] and [k, d]."""
+    return _covariance(*_compared(a, b), length, share)
+
+
+def _compared(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Inner products, and distances times the square root of 2.5, [n, k] each, of rows [n, d] and [k, d]."""
     inner = a @ b.T
     squared = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * inner, 0.0)
-    distance = np.sqrt(2.5 * squared) / length
+    return inner, np.sqrt(2.5 * squared)
+
+
+def _covariance(inner: Floats, apart: Floats, length: float, share: float) -> Floats:
+    """Covariance [n, k] by what `_compared` has found."""
+    distance = apart / length
     return np.asarray((1 - share) * (1 + distance + distance**2 / 3) * np.exp(-distance) + share * inner)
+
+
+def _inverse(lower: Floats) -> Floats:
+    """The inverse of a lower triangular matrix [n, n], by halves: with a third of the arithmetic of any other."""
+    n = len(lower)
+    if n <= SMALL:
+        return np.asarray(np.linalg.inv(lower), dtype=np.float64)
+    half = n // 2
+    found = np.zeros((n, n))
+    found[:half, :half], found[half:, half:] = _inverse(lower[:half, :half]), _inverse(lower[half:, half:])
+    found[half:, :half] = -found[half:, half:] @ (lower[half:, :half] @ found[:half, :half])
+    return found

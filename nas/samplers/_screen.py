@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nas.pareto import non_dominated
 from nas.samplers._children import climb, farthest, level, offspring
-from nas.samplers._genes import Codes, Genes
+from nas.samplers._genes import Codes, Genes, as_bytes
 from nas.samplers._worth import Examples, Worth
 
 Floats = npt.NDArray[np.float64]
@@ -142,6 +142,7 @@ class Screen:
         history: what was asked.
         earlier: codes [k, g] that were evaluated elsewhere, and what their values tell [k, m], NaN where nothing.
         fixed: gene position to code, where a gene is not free.
+        names: codes, as bytes, to the identities that were found before; those of the history are added.
         start: trials that spread out before anything is learned.
         effort: share of the usual number of candidates that are looked at.
         rng: all randomness.
@@ -149,12 +150,13 @@ class Screen:
 
     def __init__(
         self, genes: Genes, known: Knowledge, history: History, *, earlier: tuple[Codes, Floats] | None = None,
-        fixed: Mapping[int, int], start: int, effort: float = 1.0, rng: np.random.Generator,
+        names: dict[bytes, Any] | None = None, fixed: Mapping[int, int], start: int, effort: float = 1.0,
+        rng: np.random.Generator,
     ) -> None:  # fmt: skip
         self._genes, self._known, self._history, self._fixed = genes, known, history, fixed
         self._earlier = earlier or (history.codes[:0], history.values[:0])
         self._start, self._rng, self._effort = start, rng, effort
-        self._taken = set(self._identities(history.codes))
+        self._taken = set(self._remembered(history.codes, {} if names is None else names))
 
     def propose(self) -> Codes | None:
         """The codes [g] to ask next; None if every point has been asked or is not allowed."""
@@ -263,9 +265,16 @@ class Screen:
             described = np.asarray(self._known.features(pool.picks), dtype=np.float64).reshape(len(pool), -1)
         return pool.cheap, self._genes.features(pool.codes), described
 
+    def _remembered(self, codes: Codes, names: dict[bytes, Any]) -> list[Any]:
+        """Identities, looked up among those that were found before."""
+        keys = as_bytes(codes)
+        new = [i for i, key in enumerate(keys) if key not in names]
+        names.update(zip([keys[i] for i in new], self._identities(codes[new]), strict=True))
+        return [names[key] for key in keys]
+
     def _identities(self, codes: Codes) -> list[Any]:
         if self._known.identity is None or not len(codes):
-            return [row.tobytes() for row in np.ascontiguousarray(codes)]
+            return as_bytes(codes)
         return list(self._known.identity(self._genes.picks(codes)))
 
     def _examples(self) -> Examples:

@@ -162,7 +162,7 @@ def _scales(examples: Floats, *, logarithmic: bool) -> Callable[[Floats], Floats
     logs = (examples * signs > 0).all(axis=0) & logarithmic
 
     def raw(v: Floats) -> Floats:
-        return np.where(logs, np.log(np.maximum(v * signs, 1e-300)), v)
+        return np.where(logs, np.log(np.maximum(v * signs, 1e-300)), v) if logs.any() else v
 
     centre, spread = raw(examples).mean(axis=0), raw(examples).std(axis=0)
     scale = 2 * np.where(spread > 1e-12, spread, 1.0)

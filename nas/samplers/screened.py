@@ -13,9 +13,11 @@ what is known; guesses come from a small Gaussian process over genes and descrip
 same seed and history ask the same, from whichever process.
 """
 
+import gc
 import logging
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known, Picks
-from nas.samplers._genes import Codes, Genes
+from nas.samplers._genes import Codes, Genes, as_bytes
+from nas.samplers._memory import Memory, Row, Rows
 from nas.samplers._screen import History, Knowledge, Screen
 
 logger = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         space: name to distribution; lets the very first trial spread out too.
         start: trials before anything is learned, 2 or more.
         effort: share of the usual number of candidates (580) that are looked at for each trial; less takes less time.
+        memory: shared by the samplers that one study has in turn; None begins a new one.
 
     Raises:
         ValueError: `start` is below 2, `effort` is not positive, or a function above returns another shape.
@@ -87,6 +91,7 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         space: Mapping[str, BaseDistribution] | None = None,
         start: int = START,
         effort: float = 1.0,
+        memory: Memory | None = None,
     ) -> None:
         if start < 2:
             raise ValueError(f"start must be 2 or more, but got {start}; two trials are the least to learn from")
@@ -96,6 +101,7 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         self._cheap, self._doubt, self._chance, self._features = cheap, doubt, chance, features
         self._allowed, self._identity, self._earlier = allowed, identity, earlier
         self._space, self._start, self._effort = space, start, effort
+        self._memory = memory or Memory()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The given space, or what all finished trials have in common; genes with one option are left out."""
@@ -108,18 +114,19 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         """All genes of the next trial; nothing if the space is not known yet or holds nothing new."""
         if not search_space:
             return {}
+        with _uncollected():
+            return self._sampled(study, trial, search_space)
+
+    def _sampled(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         drawn: dict[str, Any] = trial.system_attrs.get(PICKS, {})
         if drawn.keys() >= search_space.keys():  # by a process that died
             return drawn
-        genes = Genes(search_space)
+        rows = self._memory.of(search_space)
+        genes = rows.genes
         fixed = genes.fixed(trial.system_attrs.get("fixed_params", {}))
         if len(fixed) == len(genes.names):
             return {}  # nothing is free
-        screen = Screen(
-            genes, self._knowledge(study), self._history(study, trial, genes), earlier=self._told_before(study, genes),
-            fixed=fixed, start=self._start, effort=self._effort, rng=np.random.default_rng([self._seed, trial.number]),
-        )  # fmt: skip
-        codes = screen.propose()
+        codes = self._proposed(study, trial, rows, fixed)
         if codes is None:
             known = any(EXHAUSTED in old.system_attrs for old in study.get_trials(deepcopy=False))
             told = "every point of the space was asked; trial %d repeats one at random"
@@ -130,6 +137,13 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         study._storage.set_trial_system_attr(trial._trial_id, PICKS, picked)
         return picked
 
+    def _proposed(self, study: Study, trial: FrozenTrial, rows: Rows, fixed: Mapping[int, int]) -> Codes | None:
+        return Screen(
+            rows.genes, self._knowledge(study), self._history(study, trial, rows),
+            earlier=self._told_before(study, rows.genes), names=rows.names, fixed=fixed, start=self._start,
+            effort=self._effort, rng=np.random.default_rng([self._seed, trial.number]),
+        ).propose()  # fmt: skip
+
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
@@ -138,37 +152,31 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         random = optuna.samplers.RandomSampler(seed=int(np.random.SeedSequence(numbers).generate_state(1)[0]))
         return random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _history(self, study: Study, trial: FrozenTrial, genes: Genes) -> History:
-        signs = _signs(study)
+    def _history(self, study: Study, trial: FrozenTrial, rows: Rows) -> History:
+        signs, genes = _signs(study), len(rows.genes.names)
         unknown = [np.nan] * len(signs)
-        rows: list[tuple[Any, ...]] = []
-        for old in study.get_trials(deepcopy=False):
-            if old.number == trial.number or old.state == TrialState.WAITING:
-                continue
-            picked = old.params
-            if len(picked) < len(genes.names):  # not all of its genes were suggested yet
-                picked = {**old.system_attrs.get(PICKS, {}), **old.system_attrs.get("fixed_params", {}), **picked}
-            codes = genes.codes(picked)
-            if codes is None:
-                continue
-            feasible = old.state == TrialState.COMPLETE and all(v <= 0 for v in old.constraints.values())
-            look_only = feasible and bool(old.user_attrs.get(LOOK_ONLY))
-            values = old.values if feasible and not look_only else unknown
-            look = old.user_attrs.get(LOOK, unknown)
-            rows.append((codes, values, look, look_only, old.state == TrialState.RUNNING))
-        told, looks = (
-            signs * np.array([row[i] for row in rows], dtype=np.float64).reshape(len(rows), len(signs)) for i in (1, 2)
+
+        def look_up(new: Sequence[FrozenTrial]) -> list[Row]:
+            found, places = rows.genes.table([_picked(old, genes) for old in new])
+            codes = dict(zip(places.tolist(), as_bytes(found), strict=True))
+            return [_row(old, codes.get(i), unknown) for i, old in enumerate(new)]
+
+        asked = [old for old in study.get_trials(deepcopy=False) if old.number != trial.number]
+        told = rows.read([old for old in asked if old.state != TrialState.WAITING], look_up)
+        told = [row for row in told if row.codes is not None]
+        values, looks = (
+            signs * np.array(each, dtype=np.float64).reshape(len(told), len(signs))
+            for each in ([row.values for row in told], [row.look for row in told])
         )
-        stopped, running = (np.array([row[i] for row in rows], dtype=bool) for i in (3, 4))
-        done = np.asarray(np.isfinite(told).all(axis=1))
+        stopped, running = (
+            np.array(each, dtype=bool) for each in ([row.stopped for row in told], [row.running for row in told])
+        )
+        done = np.asarray(np.isfinite(values).all(axis=1))
+        codes = np.frombuffer(b"".join(row.codes or b"" for row in told), dtype=np.int64).reshape(len(told), genes)
         return History(
-            codes=np.array([row[0] for row in rows], dtype=np.int64).reshape(len(rows), len(genes.names)),
-            values=np.where(done[:, None], told, np.nan),
-            done=done,
-            broken=~(done | stopped | running),
-            looks=looks,
-            stopped=stopped,
-        )
+            codes=codes, values=np.where(done[:, None], values, np.nan), done=done,
+            broken=~(done | stopped | running), looks=looks, stopped=stopped,
+        )  # fmt: skip
 
     def _told_before(self, study: Study, genes: Genes) -> tuple[Codes, npt.NDArray[np.float64]] | None:
         """Codes and values, more is better, of what was evaluated elsewhere and has a place in this space."""
@@ -176,10 +184,8 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
             return None
         picks, values = self._earlier()
         told = _shaped("earlier", values, (len(picks), len(study.directions)))
-        codes = [genes.codes(picked) for picked in picks]
-        rows = [i for i, found in enumerate(codes) if found is not None]
-        kept = np.array([codes[i] for i in rows], dtype=np.int64).reshape(len(rows), len(genes.names))
-        return kept, _signs(study) * told[rows]
+        codes, rows = genes.table(picks)
+        return codes, _signs(study) * told[rows]
 
     def _knowledge(self, study: Study) -> Knowledge:
         signs = _signs(study)
@@ -204,8 +210,35 @@ def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
     return ScreenedSampler(
         seed=seed, space=known.space or None, cheap=known.cheap, doubt=known.doubt, chance=known.chance,
         features=known.features, allowed=known.allowed, identity=known.identity, earlier=known.earlier,
-        effort=known.effort,
+        effort=known.effort, memory=known.memory,
     )  # fmt: skip
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage is looked for meanwhile: of what a thousand short-lived objects leave, nothing is garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _picked(trial: FrozenTrial, genes: int) -> Mapping[str, Any]:
+    """What a trial stands for: its genes; while not all of so many were suggested, what was drawn for the others."""
+    if len(trial.params) >= genes:
+        return trial.params
+    return {**trial.system_attrs.get(PICKS, {}), **trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _row(trial: FrozenTrial, codes: bytes | None, unknown: Sequence[float]) -> Row:
+    feasible = trial.state == TrialState.COMPLETE and all(v <= 0 for v in trial.constraints.values())
+    stopped = feasible and bool(trial.user_attrs.get(LOOK_ONLY))
+    values = trial.values if feasible and not stopped else unknown
+    look = trial.user_attrs.get(LOOK, unknown)
+    return Row(codes, values, look, stopped, running=trial.state == TrialState.RUNNING)
 
 
 def _signs(study: Study) -> npt.NDArray[np.float64]:

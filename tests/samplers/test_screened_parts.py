@@ -172,7 +172,7 @@ def test_a_trial_says_whether_it_was_only_looked_at() -> None:
             create_trial(params={"a": i, "b": i}, distributions=space, values=[1.0, 2.0], user_attrs=attributes)
         )
     sampler = ScreenedSampler(seed=0, space=space)
-    history = sampler._history(study, study.ask()._get_latest_trial(), Genes(space))
+    history = sampler._history(study, study.ask()._get_latest_trial(), sampler._memory.of(space))
     assert history.done.tolist() == [True, True, False, False]
     assert history.stopped.tolist() == [False, False, True, True]
     assert not history.broken.any()
