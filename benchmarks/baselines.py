@@ -1,6 +1,6 @@
 """A run's front beside published models: accuracy on one split and latency, all in this process, interleaved.
 
-    python benchmarks/baselines.py RUN --data fer2013.csv --baseline mini_xception.onnx [--baseline ...] [--markdown]
+    python -m benchmarks.baselines RUN --data fer2013.csv --baseline mini_xception.onnx [--baseline ...] [--markdown]
 
 A baseline is a Keras-style FER2013 model: input 1x1x64x64 float32, the 48x48 face resized bilinearly to 64x64 and
 scaled by (x / 255 - 0.5) * 2, output seven probabilities in FER2013's order. Our files take the raw faces. Latency is

@@ -1,6 +1,6 @@
 """Seconds from a pick to its latency, before any training: build, prune the shape, quantise, export, load, time.
 
-    python benchmarks/candidate_seconds.py [--space darts] [--target cpu] [--candidates 30] [--max-latency 5ms]
+    python -m benchmarks.candidate_seconds [--space darts] [--target cpu] [--candidates 30] [--max-latency 5ms]
                                            [--json OUT.json]
 
 The limit is three seconds. `cpu` times every file beside its float twin, in a process of its own as a search does; for

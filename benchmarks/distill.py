@@ -128,7 +128,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Parse, train what is not kept, print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="fer2013.csv")
     parser.add_argument("--lessons", nargs="+", default=list(names("lesson")), help="words of nas.lessons")
     parser.add_argument("--sizes", nargs="+", default=list(STUDENTS), help="of the students")

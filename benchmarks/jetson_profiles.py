@@ -1,6 +1,6 @@
 """The Jetson profiles against published TensorRT FP16 latencies at batch 1, and the constants that fit them.
 
-    python benchmarks/jetson_profiles.py --table jetson_latency.csv [--table MORE.csv] [--onnx FOLDER] [--json OUT.json]
+    python -m benchmarks.jetson_profiles --table jetson_latency.csv [--table MORE.csv] [--onnx FOLDER] [--json OUT.json]
 
 A table's columns: device, model, precision, batch, latency_ms, runtime, source_repo. Rows are used where the net is
 known: by name from `published_nets`, or as FOLDER/<model>.onnx, whose kernels are then taken in FP16.
@@ -21,11 +21,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import roofline_fit
-from latency_prediction import rank_correlation
-from published_nets import NETS
+if not __package__:  # run as a file: siblings are found as with `python -m benchmarks.X`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
+
+from benchmarks import roofline_fit
+from benchmarks.latency_prediction import rank_correlation
+from benchmarks.published_nets import NETS
 from hw_profiles._base import HardwareProfile
 from nas.costs import Costs, costs
 from nas.latency.learned import half_width

@@ -1,6 +1,6 @@
 """Latency of nets never measured, learned from a few that were: random nets of our own spaces in ONNX Runtime.
 
-    python benchmarks/latency_own_space.py [--nets 300] [--target cpu] [--cache nets.json] [--json OUT.json]
+    python -m benchmarks.latency_own_space [--nets 300] [--target cpu] [--cache nets.json] [--json OUT.json]
 
 Draws nets of every search space as a search would, writes each untrained, float and with 8-bit units, and times both on
 this machine. What was measured is kept in the cache with its kernel table, so a second run only fits. The bar at 50
@@ -24,10 +24,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # run as a file: siblings are found as with `python -m benchmarks.X`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 import torch
-from latency_prediction import Floats, Rows, figures, forest, ridge
 
+from benchmarks.latency_prediction import Floats, Rows, figures, forest, ridge
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression import Compression

@@ -1,6 +1,6 @@
 """Latency of NAS-Bench-201 cells never measured, learned from a few that were.
 
-    python benchmarks/latency_prediction.py --table nb201.csv.gz [--latency-column jetson_nano_fp32_ms ...] [--json OUT]
+    python -m benchmarks.latency_prediction --table nb201.csv.gz [--latency-column jetson_nano_fp32_ms ...] [--json OUT]
 
 For each latency column of the table (any whose name ends in `_ms`, unless named), for 10 to 200 samples and ten seeds:
 rank correlation, mean relative error and the share within 10 % on all cells that were not among the samples, of the
@@ -22,11 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nb201_cells as nb201
+if not __package__:  # run as a file: siblings are found as with `python -m benchmarks.X`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from benchmarks import nb201_cells as nb201
 from nas.latency._additive import fit
 
 Floats = npt.NDArray[np.float64]

@@ -6,6 +6,7 @@ Each net is six such layers with ReLUs between them; the time of a net without t
 200 runs by turns. "refused" is what a search would not do: no fewer multiply-accumulates, or predicted slower.
 """
 
+import argparse
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -81,6 +82,7 @@ def measured_us(found: list[Form], channels: int, side: int) -> list[float]:
 
 def main() -> None:
     """Print one line per form."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(f"{'channels':>8} {'map':>3} {'window':>6}  {'form':<12} {'us':>6} {'predicted':>9} {'ratio':>6}  verdict")
     for channels, side, window in LAYERS:
         found = forms(channels, window)

@@ -1,6 +1,6 @@
 """Random candidates of the whole joint space: does the exported file compute what torch computed?
 
-    python benchmarks/parity.py --data fer2013.csv [--candidates 200] [--cache FILE.jsonl] [--json OUT.json]
+    python -m benchmarks.parity --data fer2013.csv [--candidates 200] [--cache FILE.jsonl] [--json OUT.json]
 
 Each candidate is drawn evenly over both search spaces and all genes of the compressors named (architecture, sparsity,
 zeros, ranks, bits, few-bit weights), for this CPU (unsigned activations) and for a Jetson (signed, float16 rest) in

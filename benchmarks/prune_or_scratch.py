@@ -1,6 +1,6 @@
 """Is a pruned net better than the same small net trained from scratch, and which criterion picks channels best?
 
-    python benchmarks/prune_or_scratch.py --data fer2013.csv [--seeds 3] [--epochs 6] [--json OUT.json] [--markdown]
+    python -m benchmarks.prune_or_scratch --data fer2013.csv [--seeds 3] [--epochs 6] [--json OUT.json] [--markdown]
 
 Half of the channels of each stage of two seeds of the space `plain` leave, a chain of dense and one of residual blocks.
 All rows of the first part see equally many faces: `wide` is the net before pruning, `scratch` the small net on one

@@ -6,8 +6,7 @@ Layer tables from their authors' configuration files. A SiLU after a convolution
 
 from collections.abc import Callable
 
-from kernel_list import Net
-
+from benchmarks.kernel_list import Net
 from nas.costs import Costs
 
 CLASSES = 80

@@ -8,11 +8,10 @@ SqueezeNet (1602.07360). Published multiply-accumulates check them in the tests.
 
 from collections.abc import Callable
 
-from kernel_list import Net, round8
-from published_detectors import DETECTORS
-from published_segmenters import SEGMENTERS
-from published_transformers import TRANSFORMERS
-
+from benchmarks.kernel_list import Net, round8
+from benchmarks.published_detectors import DETECTORS
+from benchmarks.published_segmenters import SEGMENTERS
+from benchmarks.published_transformers import TRANSFORMERS
 from nas.costs import Costs
 
 

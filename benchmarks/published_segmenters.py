@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from kernel_list import Net
-
+from benchmarks.kernel_list import Net
 from nas.costs import Costs
 
 CLASSES = 35

@@ -1,6 +1,6 @@
 """Whether cheap rungs keep the ranking: rank correlation between accuracies at the rungs of a run, and the final one.
 
-    python benchmarks/rung_ranking.py RUN [RUN ...] [--json OUT.json]
+    python -m benchmarks.rung_ranking RUN [RUN ...] [--json OUT.json]
 
 Spearman's rho over the candidates that reached both. Those of a later rung were chosen by the earlier one, which
 makes rho smaller than it would be over all candidates.

@@ -1,7 +1,7 @@
 """Do the names of TensorRT that our code uses exist in the published bindings? No GPU and no TensorRT needed.
 
     pip download --no-deps tensorrt-cu12-bindings==10.3.0 tensorrt-cu13-bindings==11.4.0.106 -d wheels
-    .venv/bin/python benchmarks/tensorrt_names.py wheels/*.whl
+    python -m benchmarks.tensorrt_names wheels/*.whl
 
 The bindings are a shared object that cannot be imported without TensorRT's own library, but the names it defines stand
 in it as strings that end with a zero byte. What `nas/runtimes/_engine.py` asks of `trt`, and of the objects that come
@@ -35,11 +35,12 @@ NOT_OF_THE_BINDINGS = frozenset({"__version__", "nptype"})
 
 def main() -> int:
     """Print one row for each wheel; 1 where a name is missing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels", nargs="+", type=Path)
+    wheels = parser.parse_args().wheels
     names, status = used(ENGINE), 0
     print(f"{len(names)} names: {' '.join(sorted(names))}\n")
-    for wheel in parser.parse_args().wheels:
+    for wheel in wheels:
         absent = missing(wheel, names)
         faults = sorted(absent - GUARDED.keys())
         status |= bool(faults)

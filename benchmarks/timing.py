@@ -1,6 +1,6 @@
 """How well a timing repeats: one file measured several times, each in a fresh process.
 
-    python benchmarks/timing.py [MODEL.onnx] [--times 20] [--busy] [--pin CORE] [--shape 1 48 48] [--json OUT.json]
+    python -m benchmarks.timing [MODEL.onnx] [--times 20] [--busy] [--pin CORE] [--shape 1 48 48] [--json OUT.json]
 
 Spread is (largest - smallest) / median over the processes, of the quoted figure (the median of the runs that count) and
 of their 5th percentile. A quoted interval holds for the noise within a measurement, so it need not hold the median of

@@ -1,6 +1,5 @@
 """Costs of hand-made files against closed forms, and of well-known nets against their published figures."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +8,10 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from benchmarks.published_nets import NETS
 from nas.costs import Costs, costs
 from nas.errors import ExportError
 from nas.runtimes._reference import reference_model
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-from published_nets import NETS
 
 Weights = dict[str, np.ndarray]
 

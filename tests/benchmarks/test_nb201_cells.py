@@ -1,6 +1,5 @@
 """Cells by a slow twin that walks every path, and the benchmark on tables with planted prices."""
 
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -8,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import latency_prediction
-import nb201_cells as nb201
+from benchmarks import latency_prediction
+from benchmarks import nb201_cells as nb201
 
 ALL = np.array(list(product(range(5), repeat=6)))
 CELLS = nb201.cells(ALL)

@@ -1,19 +1,15 @@
 """Nets written by hand against their published costs, and the fit of a board against planted constants."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import jetson_profiles, roofline_fit
+from benchmarks.published_nets import NETS
 from hw_profiles.jetson import PROFILES
 from nas.latency.roofline import predict
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import jetson_profiles
-import roofline_fit
-from published_nets import NETS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""Every benchmark is a command: `python -m benchmarks.X --help` says what it measures, and a few run as files too."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = {file.stem: file.read_text() for file in sorted((ROOT / "benchmarks").glob("[!_]*.py"))}
+COMMANDS = [name for name, source in SOURCES.items() if '__name__ == "__main__"' in source]
+FILES = [
+    pytest.param(name, marks=[] if name == "latency_prediction" else pytest.mark.slow)  # one is enough for every day
+    for name in COMMANDS
+    if "if not __package__" in SOURCES[name]
+]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_shows_the_command_as_it_is_typed(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process: a new one for each would load torch as often."""
+    module = import_module(f"benchmarks.{name}")
+    monkeypatch.setattr("sys.argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as left:
+        module.main()
+    assert left.value.code == 0
+    assert f"python -m benchmarks.{name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_siblings_are_imported_from_the_package(name: str) -> None:
+    """One rule for all: by bare name they would be found by files only, and not by `python -m`."""
+    bare = [line for line in SOURCES[name].splitlines() for other in SOURCES if line.startswith(f"from {other} import")]
+    assert not bare
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_has_siblings_and_had_the_form_of_a_file_keeps_it(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert "latency" in ran.stdout
