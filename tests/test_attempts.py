@@ -15,9 +15,8 @@ from nas.attempts import GAVE_UP, MAX_DEATHS, attempt
 from nas.config import make_config
 from nas.records import RunFolder
 from tests.fake_runs import a_run
-from tests.test_search import FACES, TINY
 from tests.test_study import a_study
-from tests.tiny_search import make_quick, trials_of
+from tests.tiny_search import FACES, TINY, make_quick, trials_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ATTEMPT = "from nas.attempts import attempt"
@@ -27,7 +26,7 @@ from importlib import import_module
 from nas.config import make_config
 from nas.pipeline import Evaluator
 from nas.search import search
-from tests.test_search import FACES, TINY
+from tests.tiny_search import FACES, TINY
 from tests.tiny_search import make_quick
 """
 STUDY = "from contextlib import ExitStack\nfrom tests.test_study import a_study"

@@ -20,9 +20,8 @@ from nas.records import RunFolder
 from nas.search import search
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces
-from tests.tiny_search import Killed, Training, accuracy, after, make_quick, replace_step, trials_of
+from tests.tiny_search import SEARCH, Killed, Training, accuracy, after, make_quick, replace_step, trials_of
 
-SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
 BASE: Any = import_module("nas.base")
 FACES = learnable_faces(train=32, val=24, test=12)
 TINY: dict[str, Any] = {

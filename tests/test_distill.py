@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,8 @@ from nas.train import predict, train
 from tests.conftest import learnable_faces
 from tests.fake_teachers import brightness_of_quadrants
 from tests.random_nets import random_net
-from tests.tiny_search import make_quick
+from tests.tiny_search import SEARCH, make_quick
 
-SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
 CLASSES = ("angry", "happy", "sad", "fear")
 FACES = learnable_faces(train=32, val=24, test=12, classes=CLASSES)
 TINY: dict[str, Any] = {

@@ -2,9 +2,7 @@
 
 import runpy
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,10 +10,9 @@ from nas.config import read_config
 from nas.records import RunFolder
 from nas.registry import load
 from tests.conftest import learnable_faces
-from tests.tiny_search import make_quick
+from tests.tiny_search import SEARCH, make_quick
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)

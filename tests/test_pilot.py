@@ -1,6 +1,5 @@
 """The pilot: what one net takes, once in a run, and nothing of it where it cannot be told."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from nas.pilot import Pilot, look_ahead, pilot
 from nas.pipeline import Evaluator
 from nas.search import Searcher
 from tests.fake_runs import some_record
-from tests.test_search import FACES, TINY
-from tests.tiny_search import Training, make_quick
+from tests.tiny_search import FACES, SEARCH, TINY, Training, make_quick
 
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    monkeypatch.setattr(import_module("nas.search"), "load_data", lambda *_, **__: FACES)
+    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: FACES)
     return make_quick(monkeypatch)
 
 

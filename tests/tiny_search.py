@@ -1,6 +1,9 @@
-"""What makes a real search quick enough for a test: few timed runs, no search for the best form of training."""
+"""Real searches that are quick enough for a test, and what is read off the run folders that they leave."""
 
+import csv
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ import onnx
 import onnxruntime as ort
 import optuna
 import pytest
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 import nas.attempts
 import nas.draft
@@ -23,9 +26,18 @@ import nas.trainer
 from nas.cli import main
 from nas.data._base import FaceData, Images
 from nas.execution import Execution
-from nas.records import RunFolder
+from nas.records import Record, RunFolder
 from nas.score import Floats
 from nas.storage import open_storage
+from tests.conftest import learnable_faces
+
+SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
+TINY: dict[str, Any] = {
+    "target": "jetson", "space": "plain", "trials": 3, "epochs": 0.5, "rungs": (1.0,), "verify": 0, "final_epochs": 1,
+    "threads": 1,
+}  # fmt: skip
+RUNGS = (1 / 9, 1 / 3, 1.0)
+FACES = learnable_faces(train=32, val=24, test=12)
 
 
 @dataclass(frozen=True)
@@ -47,10 +59,10 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     for name, value in {"QUICK_RUNS": 20, "FULL_RUNS": 20, "CALM_S": 0.0, "QUICK_CALM_S": 0.0}.items():
         monkeypatch.setattr(nas.stopwatch, name, value)
     monkeypatch.setattr(nas.rounds, "WARM_UP_RUNS", 3)
-    # In this process, because what is patched here does not count elsewhere; `nas.search` itself is the function.
-    monkeypatch.setattr(import_module("nas.search"), "Timer", lambda **_: nullcontext())
+    # In this process, because what is patched here does not count elsewhere.
+    monkeypatch.setattr(SEARCH, "Timer", lambda **_: nullcontext())
     monkeypatch.setattr(nas.trainer, "choose_execution", lambda *_, **__: Execution())
-    monkeypatch.setattr(import_module("nas.search"), "look_ahead", lambda *_, **__: None)  # nas.search is the function
+    monkeypatch.setattr(SEARCH, "look_ahead", lambda *_, **__: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     done: list[Training] = []
     train = nas.trainer.train
@@ -107,6 +119,32 @@ def trials_of(folder: RunFolder) -> list[FrozenTrial]:
     """The trials in a run's journal."""
     study = optuna.load_study(study_name=folder.config.run_name, storage=open_storage(folder.path, None))
     return study.get_trials()
+
+
+def searched(folder: RunFolder) -> list[Record]:
+    return [r for r in folder.records() if r.phase == "search"]
+
+
+def verified(folder: RunFolder) -> list[Record]:
+    return [r for r in folder.records() if r.phase == "verified"]
+
+
+def rows(folder: RunFolder) -> list[dict[str, str]]:
+    with (folder.path / "pareto.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_whole(folder: RunFolder) -> None:
+    """No candidate twice, every record's file is the one it tells of, every trial is finished."""
+    for records in (searched(folder), verified(folder)):
+        assert max(Counter(r.key for r in records).values(), default=1) == 1
+    for record in folder.records():
+        if record.model:
+            assert hashlib.sha256((folder.path / record.model).read_bytes()).hexdigest() == record.sha256
+    trials = trials_of(folder)
+    assert all(t.state.is_finished() for t in trials if t.state != TrialState.WAITING)
+    told = {t.number: t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
+    assert {r.trial: r.key for r in searched(folder)}.items() <= told.items()
 
 
 def command_line() -> None:

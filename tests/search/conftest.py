@@ -1,0 +1,30 @@
+"""What the tests of whole searches share: quick trainings on drawn spots, and a way to start one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.config import make_config
+from nas.records import RunFolder
+from nas.search import search
+from nas.status import Status
+from tests.tiny_search import FACES, SEARCH, TINY, Training, make_quick
+
+
+@pytest.fixture(autouse=True)
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: FACES)
+    monkeypatch.setattr(SEARCH, "write_report", lambda folders, path: path.write_text("<html>"))
+    return make_quick(monkeypatch)
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Callable[..., RunFolder]:
+    """A tiny search below the test's own folder: `go(**fields that differ from TINY)`."""
+
+    def go(watch: Callable[[Status], None] | None = None, **fields: Any) -> RunFolder:
+        return search(make_config(**({"runs": tmp_path} | TINY | fields)), watch=watch)
+
+    return go

@@ -1,0 +1,127 @@
+"""A search that stopped, was killed, or has company goes on, and does nothing twice."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from nas.config import make_config
+from nas.records import RunFolder
+from nas.search import Searcher
+from nas.status import Status
+from nas.study import Study
+from tests.tiny_search import RUNGS, TINY, Killed, Training, after, assert_whole, rows, searched, trials_of, verified
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_more_trials_go_on_where_the_search_stopped(go: Callable[..., RunFolder], tmp_path: Path) -> None:
+    seen: list[Status] = []
+    first = go(trials=1, verify=1, rungs=RUNGS)
+    lines = (first.path / "records.jsonl").read_text()
+    longer = go(trials=3, verify=2, rungs=RUNGS, watch=seen.append)
+    assert (longer.path / "records.jsonl").read_text().startswith(lines)
+    at_once = go(trials=3, rungs=RUNGS, runs=tmp_path / "at once")
+    assert [(r.trial, r.key, r.sha256, r.rung) for r in searched(longer)] == [
+        (r.trial, r.key, r.sha256, r.rung) for r in searched(at_once)
+    ]
+    assert_whole(longer)
+    phases = [status.phase for status in seen]
+    assert sorted(set(phases), key=phases.index) == ["search", "verify", "done"]
+    counts = [status.done for status in seen if status.phase == "search"]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (1, 3)
+    assert {status.total for status in seen if status.phase == "search"} == {3}
+    assert any("rung 1" in status.activity for status in seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"), [("_suggest", 70), ("tell", 0), ("tell", 2)], ids=["asking", "telling", "telling the last"]
+)
+def test_a_search_that_died_goes_on_and_leaves_no_trial_running(
+    go: Callable[..., RunFolder],
+    tmp_path: Path,
+    trainings: list[Training],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    calls: int,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, name, after(calls, getattr(Study, name)))
+        with pytest.raises(Killed):
+            go()
+    before = searched(RunFolder(tmp_path / "synthetic-plain-jetson"))
+    folder = go()
+    assert [r.trial for r in searched(folder)] == [0, 1, 2]
+    assert searched(folder)[: len(before)] == before
+    assert len(trainings) == len({t.seed for t in trainings}), "nothing is trained twice"
+    assert_whole(folder)
+
+
+def test_a_trial_left_after_the_last_is_given_up(go: Callable[..., RunFolder]) -> None:
+    folder = go()
+    searcher = Searcher(make_config(**(TINY | {"runs": folder.path.parent, "trials": 9})), lambda _: None)
+    with ExitStack() as held:
+        left = searcher.study.ask(held).number
+    go()
+    trial = trials_of(folder)[left]
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["reason"] == "the search was over before this candidate was evaluated"
+    assert len(searched(folder)) == 3
+
+
+def test_a_verification_that_died_is_done_once(
+    go: Callable[..., RunFolder], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append", after(2, RunFolder.append))
+        with pytest.raises(Killed):
+            go(trials=2, verify=2)
+    assert len(trainings) == 3
+    folder = go(trials=2, verify=2)
+    assert verified(folder)
+    assert len(trainings) == 3 + len(verified(folder)), "only the one that was under way is done again"
+    assert_whole(folder)
+
+
+def test_a_budget_in_seconds_ends_the_search_and_the_same_budget_is_not_spent_twice(
+    go: Callable[..., RunFolder], trainings: list[Training]
+) -> None:
+    seen: list[Status] = []
+    asked = {"trials": None, "budget": "4s", "search_share": 0.5, "verify": 1}
+    folder = go(watch=seen.append, **asked)
+    assert searched(folder)
+    assert len(verified(folder)) <= 1
+    assert (folder.path / "report.html").exists()
+    left = [status.left_s for status in seen]
+    assert all(a is not None and b is not None and a >= b for a, b in pairwise(left))
+    assert folder.spent_s() >= 2
+    done = len(trainings)
+    go(**asked)
+    assert len(trainings) == done
+    assert_whole(folder)
+
+
+@pytest.mark.slow
+def test_two_processes_work_side_by_side(tmp_path: Path) -> None:
+    flags = (
+        "--space plain --trials 6 --epochs 0.5 --verify 2 --final-epochs 1 --threads 1 --sampler random --name both "
+        "--data-option n=200 --data-option size=32"
+    )
+    code = "from tests.tiny_search import command_line; command_line()"
+    command = [sys.executable, "-c", code, "search", *flags.split(), "--runs", str(tmp_path / "runs")]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(300) for process in both] == [0, 0]
+    folder = RunFolder.existing(tmp_path / "runs" / "both")
+    assert 6 <= len(searched(folder)) <= 7, "the last two may be under way at once"
+    assert len({r.worker for r in searched(folder)}) == 2, "both have worked"
+    assert_whole(folder)
+    assert not [t for t in trials_of(folder) if t.state == TrialState.RUNNING]
+    assert {row["key"] for row in rows(folder)} <= {r.key for r in verified(folder)}

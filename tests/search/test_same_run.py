@@ -1,0 +1,67 @@
+"""What a run was not started with is refused, and nothing is left behind of what was mistyped."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.data._base import FaceData
+from nas.errors import ConfigError, UserError
+from nas.records import RunFolder
+from nas.targets import target
+from tests.tiny_search import SEARCH
+
+
+def test_another_configuration_or_other_data_in_the_folder_is_refused(
+    go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, make_faces: Callable[..., FaceData]
+) -> None:
+    go(trials=1)
+    with pytest.raises(ConfigError, match=r"\(epochs: 0\.5 there, 2\.0 asked\); give this one a --name of its own"):
+        go(trials=1, epochs=2)
+    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: make_faces(seed=1))
+    with pytest.raises(ConfigError, match=r"was started with data of digest .* but this data has"):
+        go(trials=1)
+
+
+def test_another_model_of_the_target_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    go(trials=1)
+    profile = target("jetson")
+    assert profile.latency is not None
+    refitted = replace(profile, latency=replace(profile.latency, floor_us=1.0))
+    monkeypatch.setattr(SEARCH, "target", lambda name: refitted if name == "jetson" else target(name))
+    with pytest.raises(ConfigError, match="was started with another latency of target jetson"):
+        go(trials=2)
+
+
+@pytest.mark.parametrize("field", [{"sampler": "tpee"}, {"proxies": ("nope",)}, {"warm_start": (Path("absent"),)}])
+def test_a_mistyped_word_leaves_no_folder_behind(
+    go: Callable[..., RunFolder], tmp_path: Path, field: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=r"tpee|nope|absent is no run folder"):
+        go(trials=1, runs=tmp_path / "new", **field)
+    assert not (tmp_path / "new").exists()
+
+
+def test_predictions_of_an_earlier_version_are_not_mixed_with_ours(go: Callable[..., RunFolder]) -> None:
+    folder = go(trials=1).path
+    (folder / "target.json").unlink()  # which the earliest versions did not write
+    records = folder / "records.jsonl"
+    records.write_text(records.read_text().replace('"predictor":"roofline 2"', '"predictor":"roofline 1"'))
+    with pytest.raises(ConfigError, match="was started with another version of the predictor of target jetson"):
+        go(trials=1)
+
+
+def test_a_calibration_in_mid_run_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    go(trials=1)
+    monkeypatch.setattr("nas.same_run.fingerprint", lambda profile: "0123456789ab")
+    with pytest.raises(ConfigError, match="was started with another calibration of target jetson"):
+        go(trials=1)
+
+
+def test_energy_is_refused_in_one_line_before_anything_is_made(go: Callable[..., RunFolder], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="objective energy needs a target that measures it") as caught:
+        go(objectives=("accuracy", "latency", "energy"))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
