@@ -33,6 +33,7 @@ from nas.gene_importance import gene_importance
 from nas.records import Record, RunFolder
 from nas.rungs import first_accuracy
 from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known
+from nas.samplers._memory import Memory
 from nas.storage import open_storage
 from search_spaces._base import Choice, Value
 
@@ -83,7 +84,7 @@ class Study:
         self.folder, self.objectives, self._rungs = folder, config.objectives, len(config.rungs)
         self.choices = {c.name: c for c in choices}
         self.distributions = {c.name: distribution(c) for c in choices}
-        self._known = replace(known, space=self.distributions)
+        self._known = replace(known, space=self.distributions, memory=Memory())
         directions = [MAXIMIZE if OBJECTIVES[o] else MINIMIZE for o in config.objectives]
         with folder.claim("ask", wait=True):
             self._storage = open_storage(folder.path, config.storage)
