@@ -19,165 +19,28 @@ import json
 import math
 import random
 import sys
-import tempfile
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import torch
-import torch.fx
+if not __package__:  # run as a file: siblings are found as with `python -m benchmarks.X`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
+import torch
+
+from benchmarks._parity_rows import Row, Trial
 from nas.candidate import Candidate
 from nas.compression import Compression
-from nas.compressors._base import Context
-from nas.compressors._half import rounded_as_on_a_device
-from nas.data._base import FaceData, Images, Split
+from nas.data._base import FaceData, Split
 from nas.datasets import load_data
-from nas.errors import CandidateError
-from nas.execution import Execution
-from nas.export import export, torch_probabilities
 from nas.registry import load
 from nas.targets import target
-from nas.train import recipe_for, train
 from nas.untrained import draw
 from search_spaces._base import SearchSpace
 
 COMPRESSORS = "prune_structured,low_rank,prune_unstructured,few_bits,quantize"
 TARGETS = ("cpu", "jetson")
-MAX_POINTS, MIN_AGREEMENT = 0.3, 0.995
-CALIBRATION_IMAGES = 256
 FACE = (1, 48, 48)
-BATCH = 16
-SPREAD = 1.5
-"""Standard deviation of each logit over training images, about that of a trained net."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One candidate. Accuracies and agreement are shares, 0..1; `classes` counts those that torch says at least once.
-
-    `leads` are by how much the first class led the second in torch, where the two disagree; `rounded_accuracy` and
-    `rounded_agreement` compare the file with torch rounding each float16 layer's output, None without float16. `gain`
-    is the largest factor by which a logit was spread, None in rows of earlier versions.
-    """
-
-    index: int
-    target: str
-    key: str
-    candidate: str
-    torch_accuracy: float
-    classes: int
-    file_accuracy: float
-    agreement: float
-    max_difference: float
-    leads: tuple[float, ...]
-    seconds: float
-    error: str = ""
-    rounded_accuracy: float | None = None
-    rounded_agreement: float | None = None
-    gain: float | None = None
-
-    @property
-    def points(self) -> float:
-        """Difference of the accuracies in points."""
-        return 100 * abs(self.torch_accuracy - self.file_accuracy)
-
-    @property
-    def passes(self) -> bool:
-        """Whether both bars are kept."""
-        return not self.error and self.points <= MAX_POINTS and self.agreement >= MIN_AGREEMENT
-
-
-def prepared(
-    candidate: Candidate,
-    space: SearchSpace,
-    compression: Compression,
-    data: FaceData,
-    epochs: float,
-    *,
-    spread: bool = True,
-) -> Row:
-    """Train, compress, export and compare one candidate; with `spread`, its logits vary like those of a trained net.
-
-    Raises:
-        CandidateError: a step of it fails.
-    """
-    begin, shape = time.perf_counter(), data.input_shape
-    rows = np.linspace(0, len(data.train) - 1, CALIBRATION_IMAGES).astype(int)
-    context = Context(
-        candidate=candidate, profile=compression.profile, input_shape=shape,
-        images=data.train.images[rows], labels=np.asarray(data.train.labels[rows], dtype=np.int64),
-    )  # fmt: skip
-
-    def learn(net: torch.nn.Module, share: float, seed: int) -> None:
-        recipe = replace(recipe_for(sum(p.numel() for p in net.parameters())), batch_size=BATCH)
-        with compression.training(net, context) as before_step:
-            train(
-                net, data.train, classes=len(data.classes), epochs=share * epochs, recipe=recipe, seed=seed,
-                execution=Execution(memory_format="channels_last"), before_step=before_step,
-            )  # fmt: skip
-
-    def built(widths: dict[str, int]) -> torch.nn.Module:
-        return space.build(candidate.architecture, input_shape=shape, classes=len(data.classes), widths=widths)
-
-    torch.manual_seed(0)
-    net = built(candidate.widths)
-    learn(net, 0.6, 0)
-    if compression.reshapes(candidate):
-        slim = built(candidate.pruned)
-        compression.prune(net, slim, context)
-        net = compression.shape(slim, context)
-    learn(net, 0.4, 1)
-    gain = _spread(net.eval(), context.images) if spread else 1.0
-    graph = compression.graph(net, context)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "candidate.onnx"
-        export(graph, path, input_shape=shape, classes=data.classes, metadata={})
-        session = load("runtime", "onnxruntime").load(path, threads=1)
-        got = np.concatenate([session.predict(data.val.images[i : i + 256]) for i in range(0, len(data.val), 256)])
-        session.close()
-    graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    expected = torch_probabilities(graph, data.val.images)
-    rounded = _rounded(graph, candidate, data.val.images)
-    differ = np.flatnonzero(expected.argmax(1) != got.argmax(1))
-    ordered = np.sort(expected[differ], axis=1)
-    return Row(
-        index=-1, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
-        classes=len(np.unique(expected.argmax(1))),
-        torch_accuracy=float((expected.argmax(1) == data.val.labels).mean()),
-        file_accuracy=float((got.argmax(1) == data.val.labels).mean()),
-        agreement=1 - len(differ) / len(got), max_difference=float(np.abs(expected - got).max()),
-        leads=tuple(round(float(lead), 4) for lead in ordered[:, -1] - ordered[:, -2]),
-        seconds=time.perf_counter() - begin,
-        rounded_accuracy=None if rounded is None else float((rounded == data.val.labels).mean()),
-        rounded_agreement=None if rounded is None else float((rounded == got.argmax(1)).mean()),
-        gain=gain,
-    )  # fmt: skip
-
-
-def _rounded(graph: torch.fx.GraphModule, candidate: Candidate, images: Images) -> npt.NDArray[np.int64] | None:
-    """Classes [N] if every float16 layer rounds what it writes; None if there is no such layer."""
-    if 16 not in candidate.bits.values():
-        return None
-    parts = (torch.from_numpy(images[i : i + 256]).float() for i in range(0, len(images), 256))
-    return np.concatenate([rounded_as_on_a_device(graph, candidate.bits, p).argmax(1).numpy() for p in parts])
-
-
-def _spread(net: torch.nn.Module, images: Images) -> float:
-    """Have each logit vary by `SPREAD` around 0, by the last layer: a net that always says the same proves nothing.
-
-    Returns:
-        The largest factor.
-    """
-    with torch.no_grad():
-        logits = net(torch.from_numpy(images).float())
-        head = [module for module in net.modules() if isinstance(module, torch.nn.Linear)][-1]
-        gain = SPREAD / logits.std(0).clamp(min=1e-6)
-        head.weight.mul_(gain[:, None])
-        head.bias.sub_(logits.mean(0)).mul_(gain)
-    return float(gain.max())
 
 
 def candidates(
@@ -235,7 +98,8 @@ def main() -> None:
     for index, space, compression, candidate in candidates(args.candidates, args.seed, words, args.max_macs):
         if index in known and known[index].key == candidate.key:
             continue
-        known[index] = _kept(args.cache, replace(_tried(candidate, space, compression, data, args.epochs), index=index))
+        trial = Trial(space=space, compression=compression, data=data, epochs=args.epochs)
+        known[index] = _kept(args.cache, replace(trial.row(candidate), index=index))
         print(f"\r{len(known)} of {args.candidates}", end="", file=sys.stderr)
     rows = [known[index] for index in sorted(known) if index < args.candidates]
     _tell(rows)
@@ -252,26 +116,6 @@ def main() -> None:
         )
 
 
-def _tried(
-    candidate: Candidate,
-    space: SearchSpace,
-    compression: Compression,
-    data: FaceData,
-    epochs: float,
-    *,
-    spread: bool = True,
-) -> Row:
-    """The row of a candidate, or one with the reason why it could not be made; its index is not known yet."""
-    try:
-        return prepared(candidate, space, compression, data, epochs, spread=spread)
-    except CandidateError as error:
-        return Row(
-            index=-1, target=compression.profile.name, key=candidate.key, candidate=candidate.to_json(),
-            torch_accuracy=0, classes=0, file_accuracy=0, agreement=0, max_difference=1, leads=(), seconds=0,
-            error=" ".join(str(error).split()),
-        )  # fmt: skip
-
-
 def _once_more(failed: list[Row], words: tuple[str, ...], data: FaceData, epochs: float, cache: Path) -> list[Row]:
     """The same candidates after a longer training, kept beside the cache."""
     path = cache.with_suffix(f".{len(data.train)}-faces.jsonl")
@@ -280,8 +124,9 @@ def _once_more(failed: list[Row], words: tuple[str, ...], data: FaceData, epochs
         if row.key not in known:
             candidate = Candidate.from_json(row.candidate)
             compression = Compression(members=[load("compressor", word) for word in words], profile=target(row.target))
-            made = _tried(candidate, load("space", candidate.space), compression, data, epochs, spread=False)
-            known[row.key] = _kept(path, replace(made, index=row.index))
+            space = load("space", candidate.space)
+            trial = Trial(space=space, compression=compression, data=data, epochs=epochs, spread=False)
+            known[row.key] = _kept(path, replace(trial.row(candidate), index=row.index))
         print(f"\r{done} of {len(failed)} once more", end="", file=sys.stderr)
     return [known[row.key] for row in failed]
 
