@@ -21,7 +21,7 @@ TREES = ("search_spaces", "hw_profiles", "nas")
 # folder, one ending in ".*" its members; the longest pattern that fits decides. Private parts of one folder share a
 # floor and may import each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("search_spaces._*", "hw_profiles._*", "nas.errors", "nas.pareto", "nas.median"),
+    ("search_spaces._*", "hw_profiles._*", "nas.errors", "nas.pareto", "nas.median", "nas.clock"),
     ("search_spaces", "search_spaces.*", "hw_profiles", "hw_profiles.*"),
     (
         "nas.registry",
@@ -79,7 +79,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("nas.study",),
     ("nas.distill", "nas.warm_start", "nas.verify", "nas.pilot"),
     ("nas.search",),
-    ("nas.api", "nas.terminal", "nas.dashboard"),
+    ("nas.api", "nas.terminal", "nas.progress", "nas.dashboard"),
     ("nas",),
     ("nas.commands._*",),
     ("nas.commands", "nas.commands.*"),

@@ -10,10 +10,11 @@ from rich.console import Console
 from nas._report_outlook import outlook_section, seeds_section
 from nas._report_view import View
 from nas.ending import End, write_end
+from nas.progress import one_line, panel
 from nas.records import RunFolder
 from nas.report import write_report
 from nas.status import Status
-from nas.terminal import one_line, panel, show_front
+from nas.terminal import show_front
 from tests.fake_runs import a_run
 from tests.test_ending import flat_run
 from tests.test_pace import MOMENT

@@ -122,9 +122,10 @@ def compress(
 def _search(config: SearchConfig) -> None:
     from nas import terminal
     from nas.api import search as run_search
+    from nas.progress import Watcher
 
     console = terminal.console()
-    with terminal.Watcher(console) as watch:
+    with Watcher(console) as watch:
         run = run_search(config, watch=watch)
     terminal.show_front(console, run.folder)
     path = run.folder.path

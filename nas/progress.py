@@ -1,0 +1,97 @@
+"""What the command line shows of a search while it goes on."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nas.pace import clock
+from nas.status import Status
+
+QUIET_EVERY_CANDIDATES = 10
+QUIET_EVERY_S = 60.0
+"""Without a terminal there is one line after so many candidates, or when so much time has gone by."""
+PHASES = {
+    "base": "training the uncompressed net",
+    "search": "searching",
+    "verify": "training the front in full",
+    "done": "done",
+}
+COUNTED = {"base": "candidates", "search": "candidates", "verify": "verified", "done": "verified"}
+
+
+class Watcher:
+    """Shows the status of a search: a live panel on a terminal, now and then one line elsewhere.
+
+    Life: entered, called with each status, left; the panel is gone then.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
+        self._said_at, self._said_done, self._said_phase = time.monotonic(), 0, "search"
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.__exit__(kind, error, trace)
+
+    def __call__(self, status: Status) -> None:
+        """Show where the search stands."""
+        if self._live:
+            self._live.update(panel(status))
+        elif self._is_due(status):
+            self._said_at, self._said_done, self._said_phase = time.monotonic(), status.done, status.phase
+            self._console.print(one_line(status), soft_wrap=True)
+
+    def _is_due(self, status: Status) -> bool:
+        if status.phase != self._said_phase:
+            return True
+        news = status.done >= self._said_done + QUIET_EVERY_CANDIDATES
+        return status.phase != "done" and (news or time.monotonic() - self._said_at >= QUIET_EVERY_S)
+
+
+def panel(status: Status) -> Panel:
+    """The status as a panel of a few lines."""
+    figures = Table.grid(padding=(0, 3))
+    for _ in range(4):
+        figures.add_column()
+    figures.add_row(
+        Text.assemble(f"{COUNTED[status.phase]} ", (_progress(status), "bold")),
+        Text.assemble("feasible ", (f"{status.feasible:.0%}", "bold")),
+        Text.assemble("hypervolume ", (f"{status.hypervolume:.4g}", "bold")),
+        Text.assemble("time left ", (clock(status.left_s), "bold")),
+    )
+    best = Text.assemble("best within the limits: ", (status.best, "bold green"))
+    ahead = [Text(f"forecast: {status.forecast}", overflow="fold")] if status.forecast else []
+    now = Text(status.activity or "...", style="dim", no_wrap=True, overflow="ellipsis")
+    bar = [ProgressBar(total=status.total, completed=min(status.done, status.total))] if status.total else []
+    title = f"{status.run}: {PHASES[status.phase]}"
+    return Panel(Group(figures, best, *ahead, now, *bar), title=title, title_align="left", border_style="cyan")
+
+
+def one_line(status: Status) -> str:
+    """The status as one plain line."""
+    left = f", {clock(status.left_s)} left" if status.left_s is not None else ""
+    ahead = f"; {status.forecast}" if status.forecast else ""
+    what = COUNTED[status.phase]
+    return (
+        f"{PHASES[status.phase]}: {_progress(status)} {what}, {status.feasible:.0%} feasible, "
+        f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}{ahead}"
+    )
+
+
+def _progress(status: Status) -> str:
+    return f"{status.done} of {status.total}" if status.total else str(status.done)
