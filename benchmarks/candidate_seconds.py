@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nas.clock import Clock
 from nas.compression import Compression
 from nas.config import make_config
 from nas.datasets import load_data
@@ -27,7 +28,6 @@ from nas.rounds import Plan
 from nas.runtimes._reference import INPUT_SHAPE, reference_path
 from nas.targets import target
 from nas.timer import Timer
-from nas.trainer import Clock
 from nas.yardstick import memory_path
 from search_spaces._base import DisconnectedError
 

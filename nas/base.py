@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from nas.candidate import Candidate
+from nas.clock import Clock
 from nas.errors import CandidateError, ConfigError
 from nas.pipeline import Evaluator
 from nas.records import Record, RunFolder
-from nas.trainer import Clock, Cycle, Start
+from nas.trainer import Cycle, Start
 
 logger = logging.getLogger(__name__)
 

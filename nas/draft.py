@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nas.candidate import Candidate
+from nas.clock import Clock
 from nas.config import SearchConfig
 from nas.costs import Costs, costs
 from nas.export import ExportedFile, export
@@ -17,7 +18,7 @@ from nas.gain import Gain, gain
 from nas.measure import Measurement
 from nas.proxies._base import Proxy
 from nas.stopwatch import Stopwatch
-from nas.trainer import DRAFT_IMAGES, Clock, Trainer
+from nas.trainer import DRAFT_IMAGES, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

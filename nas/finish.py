@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from nas.candidate import Candidate
+from nas.clock import Clock
 from nas.compression import INTEGER_BITS, Compression
 from nas.config import SearchConfig
 from nas.costs import costs
@@ -25,7 +26,7 @@ from nas.records import Record, RunFolder, now
 from nas.runtimes._base import Runtime
 from nas.score import Score, score
 from nas.stopwatch import Stopwatch
-from nas.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, Clock, Cycle, Stop, Trainer
+from nas.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, Cycle, Stop, Trainer
 
 PARITY_IMAGES = 256
 

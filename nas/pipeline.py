@@ -15,6 +15,7 @@ from torch import nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
+from nas.clock import Clock
 from nas.compression import Compression
 from nas.config import SearchConfig
 from nas.data._base import FaceData
@@ -29,7 +30,7 @@ from nas.records import Phase, Record, RunFolder, now
 from nas.runtimes._base import Runtime
 from nas.stopwatch import Stopwatch
 from nas.timer import Timer
-from nas.trainer import Clock, Start, Stop, Trainer, Watch
+from nas.trainer import Start, Stop, Trainer, Watch
 from search_spaces._base import SearchSpace
 
 Promote = Callable[[int, float, Draft], bool]

@@ -7,10 +7,8 @@ depends on the search's seed, the candidate and the part of the training, so tha
 import hashlib
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from nas.candidate import Candidate
 from nas.chosen_teacher import teacher_of
+from nas.clock import Clock
 from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.config import SearchConfig
@@ -69,22 +68,6 @@ class Start:
 
     state: Mapping[str, Tensor]
     epochs: float
-
-
-@dataclass
-class Clock:
-    """Seconds by phase."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        """Add the block's time to a phase."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas.clock import Clock
 from nas.data._base import FaceData
-from nas.trainer import Clock, Cycle
+from nas.trainer import Cycle
 from search_spaces._base import Value
 from tests.tiny_evaluator import SMALL, an_evaluator, evaluate, never
 from tests.tiny_search import make_quick

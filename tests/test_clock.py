@@ -1,0 +1,19 @@
+"""The clock: phases add up, and a step that fails has taken its time too."""
+
+import pytest
+
+import nas.clock
+from nas.clock import Clock
+
+
+def test_phases_add_up_and_failures_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 2.0, 10.0, 11.5, 20.0, 20.25])
+    monkeypatch.setattr(nas.clock.time, "perf_counter", lambda: next(moments))
+    clock = Clock()
+    with clock("train"):
+        pass
+    with clock("score"):
+        pass
+    with pytest.raises(RuntimeError), clock("train"):
+        raise RuntimeError
+    assert clock.seconds == {"train": 2.25, "score": 1.5}
