@@ -6,7 +6,7 @@ Nothing random: the same records give the same answers, in whichever process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -32,18 +32,17 @@ REMEMBERED = 50_000
 """Picks that are kept for their next time, twice as many at most, so that a long search does not fill the memory."""
 
 
+@dataclass(kw_only=True, slots=True)
 class Seen:
-    """A pick, read: its candidate, None where it has no path, and how such are described."""
+    """A pick, read: key and description of its candidate, None where it has no path.
 
-    def __init__(self, candidate: Candidate | None, describe: Describer) -> None:
-        self.key = candidate.key if candidate else None
-        self._candidate, self._describe = candidate, describe
+    Most picks are known from their key already, so they are described when that is asked for; until then the candidate
+    is kept.
+    """
 
-    @cached_property
-    def description(self) -> Description | None:
-        """Made when it is first asked for; None where there is no path."""
-        candidate, self._candidate = self._candidate, None
-        return self._describe(candidate) if candidate else None
+    key: str | None
+    candidate: Candidate | None
+    description: Description | None = None
 
 
 class Foresight:
@@ -102,28 +101,37 @@ class Foresight:
             doubt=lambda picks: self._costs(picks)[1],
             chance=self.chance,
             features=self.traits,
-            allowed=lambda picks: [seen.key is not None for seen in self.look(picks)],
+            allowed=self.allowed,
             identity=self.names,
             earlier=None if self._told is None else self._earlier,
             effort=EFFORT,
         )
 
     def look(self, picks: Picks) -> list[Seen]:
-        """What the picks stand for."""
-        if len(self._picks) > REMEMBERED:  # what is asked again and again outlives this
-            self._picks, self._older = {}, self._picks
-        return [self._look(picked) for picked in picks]
+        """What the picks stand for, described."""
+        found = self._look(picks)
+        new = {id(seen): seen for seen in found if seen.candidate is not None}
+        candidates = [seen.candidate for seen in new.values() if seen.candidate is not None]
+        for seen, description in zip(new.values(), self._describe.all(candidates), strict=True):
+            seen.description, seen.candidate = description, None
+        return found
+
+    def allowed(self, picks: Picks) -> list[bool]:
+        """Whether each has a path."""
+        return [seen.key is not None for seen in self._look(picks)]
 
     def names(self, picks: Picks) -> list[Any]:
         """Keys; a pick without a path has a name of its own."""
-        found = zip(picks, self.look(picks), strict=True)
+        found = zip(picks, self._look(picks), strict=True)
         return [seen.key or tuple(sorted(picked.items())) for picked, seen in found]
 
     def traits(self, picks: Picks) -> Floats:
         """[n, d] What tells the picks apart; zeros where there is no path."""
-        found = [seen.description.traits if seen.description else None for seen in self.look(picks)]
-        width = next((len(row) for row in found if row is not None), 1)
-        return np.array([np.zeros(width) if row is None else row for row in found]).reshape(len(picks), width)
+        found = [seen.description for seen in self.look(picks)]
+        _, traits = _tables([description for description in found if description is not None])
+        rows = np.zeros((len(picks), traits.shape[1]))
+        rows[[i for i, description in enumerate(found) if description is not None]] = traits
+        return rows
 
     def chance(self, picks: Picks) -> Floats:
         """[n] Probability that limits on latency and size are kept; 0 or 1 where the candidate was drafted."""
@@ -166,33 +174,29 @@ class Foresight:
         rows = [i for i, each in enumerate(seen) if each.key is not None]
         if not rows:
             return values, doubt
-        described = [each.description for each in seen if each.description is not None]
-        columns, traits = np.array([d.columns for d in described]), np.array([d.traits for d in described])
+        columns, traits = _tables([each.description for each in seen if each.description is not None])
         drafted = [self._records.get(str(seen[i].key)) for i in rows]
         for word in words:
             guess = self._guesser(word)(columns, traits)
-            exact = [None if record is None else record.objective(word) for record in drafted]
-            values[word][rows] = [
-                np.exp(m) if e is None else e for m, e in zip(guess.mean.tolist(), exact, strict=True)
-            ]
-            doubt[word][rows] = [d if e is None else 0.0 for d, e in zip(guess.deviation.tolist(), exact, strict=True)]
+            facts = [None if record is None else record.objective(word) for record in drafted]
+            exact = np.array(facts, dtype=np.float64)
+            values[word][rows] = np.where(np.isnan(exact), np.exp(guess.mean), exact)
+            doubt[word][rows] = np.where(np.isnan(exact), guess.deviation, 0.0)
         return values, doubt
 
     def _guesser(self, word: str) -> Guesser:
         if word not in self._guessers:
             known = [(r, v) for r in self._records.values() if (v := r.objective(word)) is not None and v > 0]
             known = [known[i] for i in thinned(len(known))]
-            described = [self._description(record) for record, _ in known]
-            columns = np.array([d.columns for d in described]).reshape(-1, len(COLUMNS))
-            traits = np.array([d.traits for d in described]).reshape(len(known), -1 if known else 1)
+            columns, traits = _tables(self._descriptions([record for record, _ in known]))
             values = np.array([v for _, v in known])
             self._guessers[word] = learn_costs(columns, traits, values, prices=self._prices[word])
         return self._guessers[word]
 
-    def _description(self, record: Record) -> Description:
-        if record.key not in self._described:
-            self._described[record.key] = self._describe(record.candidate)
-        return self._described[record.key]
+    def _descriptions(self, records: Sequence[Record]) -> list[Description]:
+        new = {record.key: record.candidate for record in records if record.key not in self._described}
+        self._described.update(zip(new, self._describe.all([*new.values()]), strict=True))
+        return [self._described[record.key] for record in records]
 
     def _earlier(self) -> tuple[Picks, npt.ArrayLike]:
         self._read()
@@ -211,11 +215,17 @@ class Foresight:
                 self._records[record.key] = record
                 self._guessers = {}
 
-    def _look(self, picked: Mapping[str, Any]) -> Seen:
-        name = (tuple(picked), tuple(picked.values()))
-        found = self._picks.get(name)
-        if found is None:
-            found = self._picks[name] = self._older.get(name) or self._decoded(picked)
+    def _look(self, picks: Picks) -> list[Seen]:
+        """What the picks stand for; what was not described yet is left so."""
+        if len(self._picks) > REMEMBERED:  # what is asked again and again outlives this
+            self._picks, self._older = {}, self._picks
+        found = []
+        for picked in picks:
+            name = (tuple(picked), tuple(picked.values()))
+            seen = self._picks.get(name)
+            if seen is None:
+                seen = self._picks[name] = self._older.get(name) or self._decoded(picked)
+            found.append(seen)
         return found
 
     def _decoded(self, picked: Mapping[str, Any]) -> Seen:
@@ -225,8 +235,16 @@ class Foresight:
         try:
             candidate = self._compression.decode(self._space, full)
         except DisconnectedError:
-            return Seen(None, self._describe)
-        return Seen(candidate, self._describe)
+            return Seen(key=None, candidate=None)
+        return Seen(key=candidate.key, candidate=candidate)
+
+
+def _tables(described: Sequence[Description]) -> tuple[Floats, Floats]:
+    """[n, c] Columns and [n, d] traits, one row for each description."""
+    if not described:
+        return np.empty((0, len(COLUMNS))), np.empty((0, 1))
+    columns, traits = np.concatenate([d.columns for d in described]), np.concatenate([d.traits for d in described])
+    return columns.reshape(len(described), -1), traits.reshape(len(described), -1)
 
 
 def _are_floats(gene: Choice) -> bool:

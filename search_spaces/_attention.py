@@ -5,6 +5,8 @@ Squeeze-and-excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507) with C
 pruned net has the same kernel as the wide one.
 """
 
+from functools import lru_cache
+
 from torch import Tensor, nn
 
 from search_spaces._leaf import Scale, SwapAxes
@@ -65,6 +67,7 @@ def attention_of(name: str, width: int) -> nn.Module | None:
     return SqueezeExcite(width) if name == "se" else EfficientAttention()
 
 
+@lru_cache(maxsize=10_000)
 def attention_work(name: str, width: int, pixels: int) -> Work:
     """What an attention module of this width has to do on a map of so many pixels."""
     if name == "none":

@@ -1,5 +1,7 @@
 """What every net begins and ends with: `prepare` and `stem` in front, `head` behind, and the genes they share."""
 
+from functools import cache
+
 from torch import nn
 
 from search_spaces._attention import ATTENTION
@@ -44,14 +46,23 @@ def ends_work(
 ) -> tuple[dict[str, Work], int]:
     """What `prepare`, `stem` and `head` have to do, by unit, and the height of the map that the stem puts out."""
     channels, *size = input_shape
-    resize = [] if size == [input_size, input_size] else [moving(channels, input_size**2)]
     out = -(-input_size // stem_stride)
     works = {
-        "prepare": total([*resize, moving(channels, input_size**2)]),
+        "prepare": _prepare_work(channels, tuple(size) != (input_size, input_size), input_size),
         "stem": layer_work(9, channels, stem_width, input_size**2, out**2),
-        "head": total([moving(last_width, 1), layer_work(1, last_width, classes, 1, 1)]),
+        "head": _head_work(last_width, classes),
     }
     return works, out
+
+
+@cache
+def _prepare_work(channels: int, resizes: bool, input_size: int) -> Work:
+    return total([moving(channels, input_size**2)] * (2 if resizes else 1))
+
+
+@cache
+def _head_work(width: int, classes: int) -> Work:
+    return total([moving(width, 1), layer_work(1, width, classes, 1, 1)])
 
 
 def on_grid(widths: tuple[int, ...], multiple: int) -> tuple[int, ...]:

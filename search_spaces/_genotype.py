@@ -9,7 +9,7 @@ nothing but names, and `canonical` picks the smallest of these forms, node by no
 it tries each, because sorting nodes by what they compute would confuse two equal nodes with one node read twice.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
@@ -24,6 +24,8 @@ Frozen = tuple[tuple[tuple[str, int], ...], ...]
 """A genotype that can be hashed."""
 Plug = list[int]
 """[slot, source, stride]: source 0 is the stem, i the i-th living cell; stride of the 1x1 convolution in between."""
+Plugs = tuple[tuple[tuple[int, ...], ...], ...]
+"""The plugs of some cells, hashable."""
 
 SLOTS = (0, 1)
 
@@ -108,44 +110,58 @@ def _chain(
 
 def canonical(genotype: Genotype, plugs: list[list[Plug]]) -> tuple[Genotype, list[list[Plug]]]:
     """The smallest form of a living genotype together with the plugs of all cells that use it."""
-    frozen = tuple(tuple((str(op), int(source)) for op, source in node) for node in genotype)
-    form, plugged = min(_forms(frozen, plugs))
-    return [[list(edge) for edge in node] for node in form], plugged
+    frozen = tuple([tuple([(str(op), int(source)) for op, source in node]) for node in genotype])
+    form, plugged = _canonical(frozen, tuple([tuple([tuple(plug) for plug in cell]) for cell in plugs]))
+    return [[[*edge] for edge in node] for node in form], [[[*plug] for plug in cell] for cell in plugged]
 
 
-def _forms(genotype: Frozen, plugs: list[list[Plug]]) -> Iterator[tuple[Frozen, list[list[Plug]]]]:
-    """The forms with the smallest genotype for either order of the slots; the plugs depend on that order alone."""
-    for slots in permutations(SLOTS):
-        plugged = [sorted([slots[slot], source, stride] for slot, source, stride in cell) for cell in plugs]
-        yield _smallest(genotype, slots), plugged
+@lru_cache(maxsize=100_000)
+def _canonical(genotype: Frozen, plugs: Plugs) -> tuple[Frozen, Plugs]:
+    """The smaller of the forms for either order of the slots; the plugs depend on that order alone."""
+    return min(
+        (
+            _smallest(genotype, slots),
+            tuple([tuple(sorted([(slots[slot], source, stride) for slot, source, stride in cell])) for cell in plugs]),
+        )
+        for slots in permutations(SLOTS)
+    )
 
 
 @lru_cache(maxsize=100_000)
 def _smallest(genotype: Frozen, slots: tuple[int, ...]) -> Frozen:
     """The smallest of all orders of the nodes, where slot i is called `slots[i]`."""
-    return min(_orders(genotype, tuple(range(len(genotype))), dict(zip(SLOTS, slots, strict=True))))
+    return _ordered(genotype, tuple(range(len(genotype))), dict(zip(SLOTS, slots, strict=True)))
 
 
-def _orders(genotype: Frozen, left: tuple[int, ...], number: dict[int, int]) -> Iterator[Frozen]:
-    """The nodes that are left, renamed and in the smallest orders: the first node decides, and of equals each is tried.
+def _ordered(genotype: Frozen, left: tuple[int, ...], number: dict[int, int]) -> Frozen:
+    """The nodes that are left, renamed and in the smallest order: the first node decides, and of equals each is tried.
 
     Any node whose sources have their number may come next, so nothing that is tried ends in a dead end.
     """
-    if not left:
-        yield ()
-        return
-    ready = [
-        (tuple(sorted(((op, number[s]) for op, s in genotype[node]), key=_edge_order)), node)
-        for node in left
-        if all(source in number for _, source in genotype[node])
-    ]
-    smallest = min(renamed for renamed, _ in ready)
-    for renamed, node in ready:
-        if renamed == smallest:
-            rest = tuple(other for other in left if other != node)
-            for tail in _orders(genotype, rest, {**number, node + 2: len(number)}):
-                yield (renamed, *tail)
+    form, number = [], dict(number)
+    while left:
+        ready = [
+            (_renamed(genotype[node], number), node)
+            for node in left
+            if all(source in number for _, source in genotype[node])
+        ]
+        smallest = min(ready)[0]
+        equals = [node for renamed, node in ready if renamed == smallest]
+        form.append(smallest)
+        if len(equals) > 1:
+            tails = (
+                _ordered(genotype, tuple(other for other in left if other != node), {**number, node + 2: len(number)})
+                for node in equals
+            )
+            return (*form, *min(tails))
+        number[equals[0] + 2] = len(number)
+        left = tuple(other for other in left if other != equals[0])
+    return tuple(form)
 
 
-def _edge_order(edge: tuple[str, int]) -> tuple[int, str]:
-    return edge[1], edge[0]
+def _renamed(node: tuple[tuple[str, int], ...], number: Mapping[int, int]) -> tuple[tuple[str, int], ...]:
+    """The node's edges from sources by their number, in the order of these."""
+    edges = [(number[source], op) for op, source in node]
+    if len(edges) > 1:
+        edges.sort()
+    return tuple([(op, source) for source, op in edges])

@@ -12,7 +12,7 @@ PIBConv. What is different here:
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 from torch import Tensor, nn
 
@@ -204,6 +204,7 @@ def op(name: str, *, width: int, stride: int, activation: str) -> nn.Module:
     return known[name](width, stride, activation)
 
 
+@lru_cache(maxsize=100_000)
 def op_work(name: str, *, width: int, stride: int, size: int) -> Work:
     """What an op has to do on a square map of this height."""
     return part_work(_maker(name, stride), width, size, -(-size // stride))

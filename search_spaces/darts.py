@@ -7,7 +7,7 @@ cells are really absent; the stem gives the searched width, not three times it; 
 cell of the last stage, where maps are small and it is cheap.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import combinations
@@ -24,6 +24,8 @@ from search_spaces._work import Work, total
 
 KINDS = ("normal", "reduce")
 NODES = 4
+PAIRS = {f"{a},{b}": (a, b) for a, b in combinations(range(NODES + 1), 2)}
+"""Words of the pairs of inputs that a node may have."""
 SEEDS = (
     (3, 16, ("none", "res_conv_3x3", "none"), ("none", "conv_3x3", "none")),
     (5, 16, ("skip", "sep_conv_3x3", "none"), ("none", "conv_3x3", "none")),
@@ -157,12 +159,13 @@ class Darts(SearchSpace):
 
     def count(self, architecture: Architecture) -> tuple[int, ...]:
         """Living edges with each op, in all cells."""
-        cells = Counter(cell["kind"] for cell in architecture["cells"])
-        found: Counter[str] = Counter()
-        for kind, times in cells.items():
-            for node in architecture[kind]:
-                for op, _ in node:
-                    found[op] += times
+        kinds = [cell["kind"] for cell in architecture["cells"]]
+        found = dict.fromkeys(self.operations, 0)
+        for kind in KINDS:
+            if times := kinds.count(kind):
+                for node in architecture[kind]:
+                    for op, _ in node:
+                        found[op] = found.get(op, 0) + times
         return tuple(found[op] for op in self.operations)
 
 
@@ -193,8 +196,8 @@ def _living(values: tuple[str, ...]) -> Genotype:
     """What lives of a cell with these values of its genes; not to be changed."""
     nodes: Genotype = []
     for pair, op_a, op_b in zip(*[iter(values)] * 3, strict=True):
-        a, b = pair.split(",")
-        nodes.append([[op_a, int(a)], [op_b, int(b)]])
+        a, b = PAIRS[pair]
+        nodes.append([[op_a, a], [op_b, b]])
     return living(nodes)
 
 
