@@ -7,22 +7,13 @@ split.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field
 
 from nas.data._base import Dataset, FaceData
-from nas.data._cache import cached
+from nas.data._files import FileOptions, load_files
 from nas.data._images import IMAGE_SUFFIXES
-from nas.data._items import SPLIT_WORDS, Item, gather
-from nas.data._options import Options, parse
+from nas.data._items import SPLIT_WORDS, Item
+from nas.data._options import parse
 from nas.errors import DataError
-
-
-class _Options(Options):
-    size: int | None = Field(default=None, ge=32, le=112)
-    channels: Literal["1", "3"] | None = None
-    val_share: float = Field(default=0.1, gt=0, lt=1)
 
 
 class Folder(Dataset):
@@ -32,23 +23,10 @@ class Folder(Dataset):
 
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
         """Read the faces; see `Dataset.load`."""
-        checked = parse(_Options, options, dataset=self.name)
+        checked = parse(FileOptions, options, dataset=self.name)
         if path is None or not path.is_dir():
             raise DataError(f"folder needs the path of a folder with one folder per class, but got {path}")
-        items = _items(path)
-
-        def read() -> FaceData:
-            return gather(
-                items,
-                name=self.name,
-                source=path,
-                side=checked.size,
-                channels=int(checked.channels) if checked.channels else None,
-                val_share=checked.val_share,
-            )
-
-        files = [item.path for item in items]
-        return cached(cache, read, dataset=self.name, settings=checked.model_dump(), sources=files)
+        return load_files(_items(path), checked, name=self.name, source=path, cache=cache)
 
 
 def _items(root: Path) -> list[Item]:
