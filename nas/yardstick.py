@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hw_profiles.cpu import PROFILES
+from nas.registry import load
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def memory_path() -> Path:
 
 def place() -> str:
     """The host, its processor, and the cores this process may use where they are not all."""
-    title, cores = PROFILES["cpu"].title, ""
+    title, cores = load("target", "cpu")["cpu"].title, ""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         allowed = sorted(os.sched_getaffinity(0))
         cores = f", cores {' '.join(map(str, allowed))}" if len(allowed) < (os.cpu_count() or 1) else ""
