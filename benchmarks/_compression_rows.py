@@ -23,7 +23,8 @@ from nas.errors import CandidateError, ParityError
 from nas.export import check_parity, export, tolerance
 from nas.gain import gain
 from nas.lessons._base import Course, Teacher, Teaching
-from nas.measure import Measurement, measure_interleaved
+from nas.measure import measure_interleaved
+from nas.measurement import Measurement
 from nas.packed import packed_bytes
 from nas.registry import load, names
 from nas.runtimes._base import Runtime

@@ -25,7 +25,7 @@ from nas.compression import Compression
 from nas.config import make_config
 from nas.description import COLUMNS
 from nas.foresight import Foresight
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.records import Record, RunFolder
 from nas.samplers._base import Known
 from nas.score import from_confusion

@@ -13,7 +13,7 @@ from typing import Any
 
 from nas.candidate import Candidate
 from nas.costs import Costs
-from nas.measure import Measurement
+from nas.measurement import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)

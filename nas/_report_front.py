@@ -8,7 +8,7 @@ from nas._report_page import text
 from nas._report_view import View, label, ms, percent
 from nas.before_after import compression_ratio, size_ratio
 from nas.front import bits_words, feasible, gain_words, host_measurement, latest, settings_words, widths_words
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.records import Record
 
 NOTHING = "&mdash;"

@@ -17,7 +17,8 @@ from nas.costs import costs
 from nas.errors import ConfigError, MeasureError
 from nas.latency.learned import LearnedRoofline
 from nas.latency.prediction import calibrated, layers_ms, predict
-from nas.measure import DRIFT_LIMIT, PATIENCE_S, Measurement, Shape, measure_there
+from nas.measure import DRIFT_LIMIT, PATIENCE_S, Shape, measure_there
+from nas.measurement import Measurement
 from nas.pick import pick
 from nas.records import Record, RunFolder
 from nas.rounds import Plan

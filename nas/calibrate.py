@@ -30,8 +30,9 @@ from nas.latency.executed import costs_on
 from nas.latency.learned import LearnedRoofline, learn
 from nas.latency.prediction import FOLDER, calibration_path, save_calibration
 from nas.latency.roofline import predict as predict_by_profile
-from nas.measure import Measurement, at_best, measure_there
 from nas.measure import measure as measure_here
+from nas.measure import measure_there
+from nas.measurement import Measurement, at_best
 from nas.rounds import Plan
 from nas.targets import device_runtime
 from nas.targets import target as profile_of

@@ -15,7 +15,7 @@ from nas.config import SearchConfig
 from nas.costs import Costs, costs
 from nas.export import ExportedFile, export
 from nas.gain import Gain, gain
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.proxies._base import Proxy
 from nas.stopwatch import Stopwatch
 from nas.trainer import DRAFT_IMAGES, Trainer

@@ -19,7 +19,7 @@ from nas.export import ExportedFile, Parity, check_parity, export, tolerance
 from nas.front import directions, search_front, values
 from nas.gain import gain
 from nas.limits import violation_words, violations
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.packed import packed_bytes
 from nas.pareto import non_dominated
 from nas.records import Record, RunFolder, now

@@ -22,7 +22,7 @@ from nas.before_after import compression_ratio, size_ratio, uncompressed
 from nas.candidate import Candidate
 from nas.config import OBJECTIVES
 from nas.gain import NO_GAIN
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.pareto import Points, hypervolume, non_dominated
 from nas.records import Record, RunFolder
 

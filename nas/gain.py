@@ -7,7 +7,7 @@ cheap already, and every border between integers and floats costs a kernel.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.measure import Measurement
+from nas.measurement import Measurement
 
 NO_GAIN = "no_gain"
 """Constraint that 8-bit units break when they make a net no faster than its float twin."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from nas.config import SearchConfig
 from nas.gain import NO_GAIN, Gain
-from nas.measure import Measurement, at_best
+from nas.measurement import Measurement, at_best
 
 _VERBS = {"min_accuracy": "missed"}
 

@@ -28,7 +28,7 @@ from nas.candidate import Candidate
 from nas.config import SearchConfig, read_config
 from nas.errors import ConfigError
 from nas.gain import Gain
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.score import Score
 
 Status = Literal["complete", "infeasible", "failed"]

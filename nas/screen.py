@@ -17,7 +17,7 @@ from hw_profiles._base import HardwareProfile
 from nas.costs import Costs, Kernel
 from nas.errors import ConfigError
 from nas.latency.learned import LearnedRoofline, learn
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.records import RunFolder
 
 SAMPLES = "latencies.jsonl"

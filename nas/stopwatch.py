@@ -8,7 +8,8 @@ from hw_profiles._base import HardwareProfile
 from nas.costs import Costs
 from nas.errors import MeasureError
 from nas.latency.prediction import predict as predict_latency
-from nas.measure import PATIENCE_S, Measurement, at_best, measure, measure_interleaved, measure_there
+from nas.measure import PATIENCE_S, measure, measure_interleaved, measure_there
+from nas.measurement import Measurement, at_best
 from nas.records import RunFolder
 from nas.rounds import Plan
 from nas.runtimes._base import Runtime

@@ -27,7 +27,7 @@ from nas.front import (
     widths_words,
 )
 from nas.latency.learned import LearnedRoofline
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.pick import Pick
 from nas.records import Record, RunFolder
 from nas.runtimes._base import Finding as DeviceFinding

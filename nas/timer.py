@@ -16,7 +16,8 @@ from typing import Any, Self
 
 from nas import registry
 from nas.errors import ConfigError, MeasureError, NasError
-from nas.measure import Measurement, Shape, measure, measure_interleaved
+from nas.measure import Shape, measure, measure_interleaved
+from nas.measurement import Measurement
 from nas.rounds import Plan
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nas.candidate import Candidate
 from nas.config import make_config
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.records import Record, RunFolder
 from nas.score import Score, from_confusion
 

@@ -14,7 +14,7 @@ from nas.costs import Costs, costs
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
 from nas.latency.prediction import predict
 from nas.latency.roofline import predict as by_profile
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.targets import target
 
 BOARD = target("jetson-orin-nano")

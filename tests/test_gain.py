@@ -3,7 +3,7 @@
 import pytest
 
 from nas.gain import gain
-from nas.measure import Measurement
+from nas.measurement import Measurement
 
 
 def timed(low: float, middle: float, high: float, kind: str = "measured") -> Measurement:

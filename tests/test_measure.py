@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nas.errors import MeasureError
-from nas.measure import Measurement, at_best, measure, measure_interleaved
+from nas.measure import measure, measure_interleaved
+from nas.measurement import Measurement, at_best
 from nas.runtimes._base import Floats, Runtime, Session
 from nas.runtimes._reference import INPUT_SHAPE, reference_path
 from nas.runtimes.onnxruntime import RUNTIME

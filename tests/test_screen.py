@@ -6,7 +6,7 @@ import pytest
 
 from nas.costs import Costs
 from nas.latency.roofline import predict as by_profile
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.records import RunFolder
 from nas.screen import EVERY, LEAST, Screen, is_sure
 from nas.targets import target

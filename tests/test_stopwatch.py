@@ -11,7 +11,7 @@ import nas.stopwatch
 from nas import registry
 from nas.costs import Costs
 from nas.errors import MeasureError
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.records import RunFolder
 from nas.rounds import Plan
 from nas.runtimes._base import Timing

@@ -24,7 +24,7 @@ from nas.errors import ConfigError
 from nas.latency import _profiled
 from nas.latency._additive import Fit, fit
 from nas.latency._columns import FIXED, Columns, by_launch_and_sort, columns_for, prices_by, tie, ties
-from nas.measure import Measurement
+from nas.measurement import Measurement
 
 Floats = npt.NDArray[np.float64]
 

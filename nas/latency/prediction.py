@@ -16,7 +16,7 @@ from nas.costs import Costs
 from nas.errors import ConfigError
 from nas.latency import learned, roofline
 from nas.latency.learned import LearnedRoofline
-from nas.measure import Measurement
+from nas.measurement import Measurement
 
 FOLDER = Path("nas.calibration")
 FORMAT = 1

@@ -14,7 +14,7 @@ from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.costs import Costs, Kernel
 from nas.errors import ConfigError
 from nas.latency._rates import padded_macs, peak_gops
-from nas.measure import Measurement
+from nas.measurement import Measurement
 
 VERSION = "roofline 2"
 

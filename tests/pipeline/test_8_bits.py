@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from nas.gain import Gain
-from nas.measure import Measurement
+from nas.measurement import Measurement
 from nas.pipeline import Evaluator
 from nas.records import Record
 from tests.tiny_evaluator import evaluate, never, small
