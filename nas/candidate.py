@@ -15,6 +15,7 @@ from typing import Any
 from search_spaces._base import HEAD, STEM, Architecture, SearchSpace, Value
 
 SPARSITIES = (0.0, 0.25, 0.5, 0.75)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class Candidate:
         """Canonical JSON: sorted keys, no spaces; without settings where there are none."""
         names = FIELDS if self.settings else FIELDS[:-1]
         found = {name: getattr(self, name) for name in names}
-        return json.dumps(found, sort_keys=True, separators=(",", ":"))
+        return _ENCODER.encode(found)
 
     def in_float(self, bits: int) -> "Candidate":
         """The same net with every unit of fewer than `bits` bits at `bits`: its float twin."""

@@ -79,7 +79,9 @@ class Foresight:
     ) -> None:
         self._folder, self._config, self._space, self._compression = folder, config, space, compression
         self._single = {g.name: g.options[0] for g in genes if len(g.options) == 1}
-        self._exact = {g.name: {round(float(o), 9): o for o in g.options} for g in genes if _are_floats(g)}
+        self._exact: dict[str, dict[Value, Value]] = {
+            g.name: {round(float(o), 9): o for o in g.options} for g in genes if _are_floats(g)
+        }
         self._describe = Describer(
             space, genes, neutral=compression.neutral(space.stages), input_shape=input_shape, classes=classes
         )
@@ -110,10 +112,11 @@ class Foresight:
     def look(self, picks: Picks) -> list[Seen]:
         """What the picks stand for, described."""
         found = self._look(picks)
-        new = {id(seen): seen for seen in found if seen.candidate is not None}
-        candidates = [seen.candidate for seen in new.values() if seen.candidate is not None]
-        for seen, description in zip(new.values(), self._describe.all(candidates), strict=True):
-            seen.description, seen.candidate = description, None
+        new = {str(seen.key): seen.candidate for seen in found if seen.candidate is not None}
+        described = dict(zip(new, self._describe_all(new), strict=True))
+        for seen in found:
+            if seen.candidate is not None:
+                seen.description, seen.candidate = described[str(seen.key)], None
         return found
 
     def allowed(self, picks: Picks) -> list[bool]:
@@ -188,15 +191,17 @@ class Foresight:
         if word not in self._guessers:
             known = [(r, v) for r in self._records.values() if (v := r.objective(word)) is not None and v > 0]
             known = [known[i] for i in thinned(len(known))]
-            columns, traits = _tables(self._descriptions([record for record, _ in known]))
+            columns, traits = _tables(self._describe_all({record.key: record.candidate for record, _ in known}))
             values = np.array([v for _, v in known])
             self._guessers[word] = learn_costs(columns, traits, values, prices=self._prices[word])
         return self._guessers[word]
 
-    def _descriptions(self, records: Sequence[Record]) -> list[Description]:
-        new = {record.key: record.candidate for record in records if record.key not in self._described}
-        self._described.update(zip(new, self._describe.all([*new.values()]), strict=True))
-        return [self._described[record.key] for record in records]
+    def _describe_all(self, candidates: Mapping[str, Candidate]) -> list[Description]:
+        """Of candidates by key, in their order; those of records are kept."""
+        new = {key: candidate for key, candidate in candidates.items() if key not in self._described}
+        found = dict(zip(new, self._describe.all([*new.values()]), strict=True))
+        self._described |= {key: each for key, each in found.items() if key in self._records}
+        return [found.get(key) or self._described[key] for key in candidates]
 
     def _earlier(self) -> tuple[Picks, npt.ArrayLike]:
         self._read()
@@ -231,7 +236,10 @@ class Foresight:
     def _decoded(self, picked: Mapping[str, Any]) -> Seen:
         full: dict[str, Value] = {**self._single, **picked}
         for gene, options in self._exact.items():  # a grid's steps add up to a little more or less
-            full[gene] = options.get(round(float(full[gene]), 9), full[gene])
+            value = full[gene]
+            if value not in options:
+                options[value] = options.get(round(float(value), 9), value)
+            full[gene] = options[value]
         try:
             candidate = self._compression.decode(self._space, full)
         except DisconnectedError:

@@ -16,8 +16,7 @@ same seed and history ask the same, from whichever process.
 import gc
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,8 +113,13 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         """All genes of the next trial; nothing if the space is not known yet or holds nothing new."""
         if not search_space:
             return {}
-        with _uncollected():
+        was_on = gc.isenabled()
+        gc.disable()  # of the many objects that live for this call alone, none is garbage for a collector to look for
+        try:
             return self._sampled(study, trial, search_space)
+        finally:
+            if was_on:
+                gc.enable()
 
     def _sampled(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         drawn: dict[str, Any] = trial.system_attrs.get(PICKS, {})
@@ -212,18 +216,6 @@ def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
         features=known.features, allowed=known.allowed, identity=known.identity, earlier=known.earlier,
         effort=known.effort, memory=known.memory,
     )  # fmt: skip
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage is looked for meanwhile: of what a thousand short-lived objects leave, nothing is garbage."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _picked(trial: FrozenTrial, genes: int) -> Mapping[str, Any]:
