@@ -37,8 +37,8 @@ READINGS = {  # which of the edges that are not live are executed: (fed by zeros
     "depends on the input": (False, True),
     "all": (True, True),
 }
-_STAGES = ((16, 32), (32, 16), (64, 8))  # channels, side
-_CELLS = 5
+STAGES = ((16, 32), (32, 16), (64, 8))  # channels, side
+CELLS = 5
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,11 @@ def alike(operations: Ops, columns: Floats) -> Ops:
 def macs(operations: Ops) -> Floats:
     """[n] Multiply-accumulates of the whole nets on CIFAR-10, dead edges included, as published tables count."""
     spent = {CONV1: 1, CONV3: 9}
-    per_unit = sum(_CELLS * side**2 * width**2 for width, side in _STAGES)
+    per_unit = sum(CELLS * side**2 * width**2 for width, side in STAGES)
     stem = 3 * 16 * 9 * 32**2
     blocks = sum(
         side**2 * (9 * half * width + 9 * width * width + half * width)
-        for (half, _), (width, side) in itertools.pairwise(_STAGES)
+        for (half, _), (width, side) in itertools.pairwise(STAGES)
     )
     body = np.sum([cost * (operations == kind).sum(axis=1) for kind, cost in spent.items()], axis=0)
     found: Floats = np.float64(stem + blocks + 64 * 10) + np.float64(per_unit) * body

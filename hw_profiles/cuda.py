@@ -2,6 +2,10 @@
 
 Nets for faces never fill such a card: they take the floor of a kernel times their kernels, whatever the card. The floor
 is a launch without a CUDA graph, reported as 6.4 us on an RTX 5070 Ti, where a node of a graph takes 0.6 us.
+
+The one published table at hand is no check: NAS-Bench-201 cells on a GTX 1080 Ti (HELP, arXiv 2106.08630) ran in eager
+PyTorch, at 14 times what these constants give for them, most of it the host's (`benchmarks/device_tables.py --reading
+all`: rank correlation 0.70). So nothing was fitted to it.
 """
 
 from dataclasses import dataclass
