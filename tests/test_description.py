@@ -92,3 +92,13 @@ def test_genes_that_have_an_effect_are_seen_in_the_traits(space: str, gene: str,
     first, second = (COMPRESSION.decode(SPACES[space], picked | {gene: value}) for value in values)
     assert first.key != second.key
     assert not np.array_equal(DESCRIBERS[space](first).traits, DESCRIBERS[space](second).traits)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_many_are_described_as_each_is(space: str) -> None:
+    candidates = [COMPRESSION.decode(SPACES[space], a_pick(space, seed)) for seed in range(4)]
+    for candidate, found in zip(candidates, DESCRIBERS[space].all(candidates), strict=True):
+        alone = DESCRIBERS[space](candidate)
+        np.testing.assert_array_equal(found.columns, alone.columns)
+        np.testing.assert_allclose(found.traits, alone.traits, rtol=1e-15)
+    assert DESCRIBERS[space].all([]) == []

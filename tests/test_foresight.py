@@ -178,6 +178,29 @@ def test_the_same_records_give_the_same_answers_in_any_process(tmp_path: Path) -
     assert [r.key for r in halves.folder.records()] == [r.key for r in whole.folder.records()]
 
 
+def test_what_is_asked_again_outlives_what_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.foresight.REMEMBERED", 4)
+    rng = np.random.default_rng(6)
+    kept = bench.pick(rng)
+    first = bench.foresight.look([kept])[0]
+    for _ in range(12):
+        bench.foresight.look([bench.pick(rng), kept])
+    assert bench.foresight.look([kept])[0] is first
+    assert len(bench.foresight._picks) + len(bench.foresight._older) <= 2 * (4 + 2)
+
+
+def test_of_an_equal_list_the_answer_is_not_that_to_the_last_one(bench: Bench) -> None:
+    rng = np.random.default_rng(7)
+    known = bench.foresight.known()
+    assert known.cheap is not None
+    picks = [bench.pick(rng)]
+    before = np.asarray(known.cheap(picks))
+    bench.folder.append(bench.record(0, picks[0]))
+    assert np.asarray(known.cheap(picks))[0, 1] == bench.costs(picks[0])[0] != before[0, 1]
+    picks.append(bench.pick(rng))
+    assert np.asarray(known.cheap(picks)).shape == (2, 3)
+
+
 def test_records_of_another_worker_are_seen_at_once(bench: Bench) -> None:
     picked = bench.pick(np.random.default_rng(3))
     known = bench.foresight.known()

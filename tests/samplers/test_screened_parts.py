@@ -1,5 +1,6 @@
 """The parts of the screened sampler against closed forms and slow twins."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from optuna.trial import create_trial
 
 from nas.pareto import hypervolume
 from nas.samplers._gain import free_boxes, gains
-from nas.samplers._genes import LEVELS, Genes
-from nas.samplers._guess import learn
+from nas.samplers._genes import LEVELS, Genes, as_bytes
+from nas.samplers._guess import LENGTHS, LINEAR, NOISE, SMALL, _inverse, _kernel, _settings, learn
 from nas.samplers._looks import Looks
 from nas.samplers._worth import Examples, Worth
 from nas.samplers.screened import ScreenedSampler
@@ -63,6 +64,23 @@ def test_codes_and_picks_are_each_others_inverse() -> None:
             assert type(picked[name]) is not np.float64
     assert genes.codes({"word": "a"}) is None
     assert genes.codes({**picks[0], "word": "z"}) is None
+
+
+def test_a_table_of_codes_is_what_each_pick_has() -> None:
+    genes = Genes(SPACE)
+    picks: list[dict[str, Any]] = genes.picks(genes.random(60, np.random.default_rng(1)))
+    picks[3] |= {"step": picks[3]["step"] + 1e-14, "log": picks[3]["log"] * 1.01}  # rounded, and between two levels
+    picks[5] = {"word": "a"}
+    picks[7] |= {"word": "z"}
+    codes, rows = genes.table(picks)
+    single = {i: found for i, picked in enumerate(picks) if (found := genes.codes(picked)) is not None}
+    assert rows.tolist() == list(single) == [i for i in range(60) if i not in (5, 7)]
+    np.testing.assert_array_equal(codes, list(single.values()))
+    assert as_bytes(codes) == [found.tobytes() for found in single.values()]
+    for short in (genes.table([]), genes.table(picks[5:6])):
+        assert (short[0].shape, short[1].shape) == ((0, len(SPACE)), (0,))
+    one = Genes({"word": SPACE["word"]})
+    assert one.table([{"word": "c"}, {}])[0].tolist() == [[2]]
 
 
 def test_ranges_have_their_own_options_and_wide_ones_a_grid() -> None:
@@ -116,6 +134,30 @@ def test_two_examples_are_enough(n: int) -> None:
     found = learn(np.eye(3)[:n], np.arange(n, dtype=float))(np.eye(3))
     assert np.isfinite(found.mean).all()
     assert np.isfinite(found.deviation).all()
+
+
+def test_settings_have_the_largest_likelihood_of_the_grid() -> None:
+    rng = np.random.default_rng(3)
+    for noise in (0.01, 0.5):
+        x = rng.random((30, 3))
+        y = np.sin(4 * x[:, 0]) + x[:, 1] + rng.normal(0, noise, 30)
+        y = (y - y.mean()) / y.std()
+        found = {}
+        for length, share, level in itertools.product(LENGTHS, LINEAR, NOISE):
+            covariance = _kernel(x, x, length, share) + level * np.eye(30)
+            amplitude = float(y @ np.linalg.solve(covariance, y)) / 30
+            likelihood = -0.5 * (30 * np.log(amplitude) + np.linalg.slogdet(covariance).logabsdet)
+            found[length, share, level] = (likelihood, amplitude)
+        best = max(found, key=lambda setting: found[setting][0])
+        *setting, amplitude = _settings(x, y)
+        assert tuple(setting) == best
+        assert amplitude == pytest.approx(found[best][1], rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, SMALL, SMALL + 1, 3 * SMALL + 1])
+def test_a_triangular_matrix_is_inverted_by_halves(n: int) -> None:
+    lower = np.tril(np.random.default_rng(n).normal(size=(n, n)), -1) / n + np.eye(n)
+    np.testing.assert_allclose(_inverse(lower) @ lower, np.eye(n), atol=1e-12)
 
 
 def test_what_is_left_out_is_what_a_guesser_says_that_never_saw_it() -> None:
