@@ -6,9 +6,10 @@ A table's columns: device, model, precision, batch, latency_ms, runtime, source_
 known: by name from `published_nets`, or as FOLDER/<model>.onnx, whose kernels are then taken in FP16.
 
 For each board: the shipped profile, then constants fitted without the net that is predicted (leave one model out), then
-constants from the other boards alone (leave one board out). An error is that of the published figure relative to the
-prediction, as `relative_error` in the profiles is. `--fit` also prints the constants of a fit to all rows, which
-are what hw_profiles/jetson.py holds.
+constants from the other boards alone (leave one board out); and where the module has another profile in another power
+mode, what that one predicts when it is carried to this mode, and as it is. An error is that of the published figure
+relative to the prediction, as `relative_error` in the profiles is. `--fit` also prints the constants of a fit to all
+rows, which are what hw_profiles/jetson.py holds.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from benchmarks import roofline_fit
 from benchmarks.latency_prediction import rank_correlation
 from benchmarks.published_nets import NETS
 from hw_profiles._base import HardwareProfile
+from hw_profiles._power_modes import in_power_mode
 from nas.costs import Costs, costs
 from nas.latency.learned import half_width
 from nas.latency.roofline import predict
@@ -39,6 +41,11 @@ RUNTIMES = {"tensorrt", "tensorrt(torch2trt)"}
 BOARDS = {"orin_nx_16gb": "jetson-orin-nx"}  # where the table's word is not the profile's
 SPELT = {"movilevits": "mobilevits", "segformetb0": "segformerb0"}  # as a table has it, and as it is meant
 COLUMNS = ("device", "model", "precision", "batch", "latency_ms", "runtime", "source_repo")
+TWINS = {
+    "jetson-orin-nano": ("jetson-orin-nano-super", "15W"),
+    "jetson-orin-nano-super": ("jetson-orin-nano", "MAXN_SUPER"),
+}
+"""Profiles of one module: the other one, and the mode of its in which it is this one."""
 LEAST_ROWS = 5
 Figures = dict[str, float]
 
@@ -153,10 +160,20 @@ def study(found: list[Row]) -> dict[str, Any]:
         }
         if board in enough:
             predicted["without the model"] = _without_model(own, prior)
+        predicted |= _from_its_twin(own)
         result[board] = {name: _figures_by_source(own, values) for name, values in predicted.items()}
         if board in enough:
             result[board]["constants"] = roofline_fit.describe(constants[board])
     return result
+
+
+def _from_its_twin(own: list[Row]) -> dict[str, list[float]]:
+    """What the module's other profile predicts, carried to the mode of this one and as it is; empty without one."""
+    if own[0].board not in TWINS:
+        return {}
+    other, mode = TWINS[own[0].board]
+    profiles = {"from another mode": in_power_mode(target(other), mode), "that mode as it is": target(other)}
+    return {name: [predict(r.net, profile).latency_ms for r in own] for name, profile in profiles.items()}
 
 
 def _figures_by_source(own: list[Row], predicted: list[float]) -> dict[str, Figures]:
@@ -204,7 +221,7 @@ def main() -> None:
     result = study(found)
     for board, entry in result.items():
         print(board)
-        for what in ("shipped", "without the model", "without the board"):
+        for what in ("shipped", "without the model", "without the board", "from another mode", "that mode as it is"):
             for source, f in entry.get(what, {}).items():
                 print(
                     f"  {what:18} {f['rows']:3} rows, median error {f['median_error']:4.0%}, 95 % within "

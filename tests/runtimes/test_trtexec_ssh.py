@@ -50,6 +50,18 @@ def test_a_file_is_timed_by_every_version(board: PlayedBoard, model: Path, versi
     assert found.layers[0].ms == (0.021 if version == "8.2" else 0.02)
 
 
+def test_another_power_mode_than_the_profiles_is_said(board: PlayedBoard, model: Path) -> None:
+    board.play()
+    assert not any("power mode" in note for note in only(RUNTIME.timings([model], board.profile())).notes)
+    board.tool("nvpmodel", "#!/bin/sh\nprintf 'NV Power Mode: MODE_7W\\n1\\n'\n")
+    assert only(RUNTIME.timings([model], board.profile())).notes[-1] == (
+        "measured in power mode MODE_7W, clocks locked at 918 MHz; the profile, and what is predicted from it, is of "
+        "15W, 625 MHz"
+    )
+    kept = board.profile(power_mode="7W")
+    assert not any("power mode" in note for note in only(RUNTIME.timings([model], kept)).notes)
+
+
 def test_a_batch_shares_one_connection_and_one_reference(board: PlayedBoard, model: Path) -> None:
     assert len(RUNTIME.timings([model] * 3, board.profile())) == 3
     built = [call[0] for call in board.calls() if call[0].startswith("--onnx")]
