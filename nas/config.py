@@ -235,6 +235,9 @@ FREE_FIELDS = frozenset(
 )
 """Fields that may change when a run is resumed: how long, with what and where from. Digests of data and
 weights are checked."""
+KEPT_FIELDS = ("sampler",)
+"""Fields that a resumed run keeps where its command says nothing of them: how it searches. A field that says what is
+searched has to be said again, or a command that asks for something else would go on with the old run."""
 
 
 def make_config(**fields: Any) -> SearchConfig:

@@ -14,6 +14,7 @@ that dies in any way lets go of it at that moment.
 
 import fcntl
 import json
+import logging
 import math
 import os
 import time
@@ -25,11 +26,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas.candidate import Candidate
-from nas.config import SearchConfig, read_config
+from nas.config import KEPT_FIELDS, SearchConfig, read_config
 from nas.errors import ConfigError
 from nas.gain import Gain
 from nas.measurement import Measurement
 from nas.score import Score
+
+logger = logging.getLogger(__name__)
 
 Status = Literal["complete", "infeasible", "failed"]
 Phase = Literal["search", "verified", "base"]
@@ -264,6 +267,19 @@ class RunFolder:
 def now() -> str:
     """This moment in the form of `Record.finished`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def as_begun(config: SearchConfig) -> SearchConfig:
+    """The configuration, with the `KEPT_FIELDS` that nobody gave as in the run that goes on, if there is one."""
+    file = config.folder / "config.toml"
+    if not file.exists():
+        return config
+    before = read_config(file)
+    kept = {name: getattr(before, name) for name in KEPT_FIELDS if name not in config.model_fields_set}
+    for name, value in kept.items():
+        if value != getattr(config, name):
+            logger.info("%s %s, as this run was begun with it", name, value)
+    return config.model_copy(update=kept)
 
 
 def _is_json(line: str) -> bool:

@@ -35,7 +35,7 @@ from nas.given import open_model
 from nas.pareto import spread
 from nas.pilot import look_ahead
 from nas.pipeline import Evaluator
-from nas.records import Record, RunFolder
+from nas.records import Record, RunFolder, as_begun
 from nas.registry import load
 from nas.report import write_report
 from nas.rungs import promoter
@@ -94,7 +94,7 @@ class Searcher:
     """One process at work on a run. Life: made, `begin`, `search`, `verify`, `close`, each once."""
 
     def __init__(self, config: SearchConfig, watch: Callable[[Status], None], timer: Timer | None = None) -> None:
-        self.config, self._watch = config, watch
+        self.config, self._watch = (config := as_begun(config)), watch
         self._ticked, started = 0.0, time.time()
         self._status: Status | None = None
         self._phase: Stage = "base" if config.model else "search"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nas.config import make_config
 from nas.errors import ConfigError
-from nas.records import Record, RunFolder
+from nas.records import Record, RunFolder, as_begun
 from tests.fake_runs import a_run, a_search, some_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,6 +175,18 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
         ConfigError, match=r"another configuration \(epochs: 3.0 there, 2.0 asked; seed: 1 there, 7 ask"
     ):
         RunFolder.open(make_config(runs=tmp_path, trials=3, seed=7, epochs=2))
+
+
+def test_a_run_goes_on_with_the_sampler_that_it_was_begun_with_unless_told_another(tmp_path: Path) -> None:
+    assert as_begun(make_config(runs=tmp_path, trials=3)).sampler == "screened"
+    begun = RunFolder.open(make_config(runs=tmp_path, trials=3, sampler="tpe"))
+    again = as_begun(make_config(runs=tmp_path, trials=30))
+    assert (again.sampler, again.trials) == ("tpe", 30)
+    assert RunFolder.open(again).path == begun.path
+    with pytest.raises(ConfigError, match="sampler: 'tpe' there, 'screened' asked"):
+        RunFolder.open(as_begun(make_config(runs=tmp_path, trials=30, sampler="screened")))
+    with pytest.raises(ConfigError, match="seed: 0 there, 7 asked"):
+        RunFolder.open(as_begun(make_config(runs=tmp_path, trials=30, seed=7)))
 
 
 def test_a_folder_that_no_search_made_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from nas.data._base import FaceData
 from nas.errors import ConfigError, UserError
 from nas.records import RunFolder
 from nas.targets import target
-from tests.tiny_search import SEARCH
+from tests.tiny_search import SEARCH, searched
 
 
 def test_another_configuration_or_other_data_in_the_folder_is_refused(
@@ -23,6 +23,15 @@ def test_another_configuration_or_other_data_in_the_folder_is_refused(
     monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: make_faces(seed=1))
     with pytest.raises(ConfigError, match=r"was started with data of digest .* but this data has"):
         go(trials=1)
+
+
+def test_a_run_goes_on_with_its_own_sampler_where_none_is_asked_for(go: Callable[..., RunFolder]) -> None:
+    go(trials=1, sampler="random")
+    folder = go(trials=2)
+    assert folder.config.sampler == "random"
+    assert len(searched(folder)) == 2
+    with pytest.raises(ConfigError, match="sampler: 'random' there, 'screened' asked"):
+        go(trials=3, sampler="screened")
 
 
 def test_another_model_of_the_target_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
