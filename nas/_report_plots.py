@@ -210,11 +210,12 @@ def _menu(buttons: list[dict[str, object]], *, x: float) -> dict[str, object]:
 
 def _html(figure: go.Figure, name: str, *, height: int, top: int = 16) -> str:
     grid = {"gridcolor": "#e9edf1", "zeroline": False, "linecolor": PALE, "ticks": "outside", "tickcolor": PALE}
+    below = 100 if len(figure.data) > 1 and figure.layout.showlegend is not False else 56  # the legend under the title
     figure.update_layout(
         template="none", height=height, autosize=True, font={"family": FONT, "size": 13, "color": INK},
-        margin={"l": 62, "r": 16, "t": top, "b": 56}, paper_bgcolor="white", plot_bgcolor="white",
+        margin={"l": 62, "r": 16, "t": top, "b": below}, paper_bgcolor="white", plot_bgcolor="white",
         hoverlabel={"bgcolor": "white", "bordercolor": PALE, "font": {"color": INK, "size": 12.5}, "align": "left"},
-        legend={"orientation": "h", "y": -62 / (height - top - 56), "yanchor": "top", "x": 0, "font": {"size": 12.5}},
+        legend={"orientation": "h", "y": -72 / (height - top - below), "yanchor": "top", "x": 0, "font": {"size": 12}},
     )  # fmt: skip
     figure.update_xaxes(**grid, automargin=True)
     figure.update_yaxes(**grid)
