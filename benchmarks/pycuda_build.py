@@ -18,6 +18,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -41,7 +42,7 @@ CUDA_ROOT = CUDA_PRETEND_VERSION = None
 CUDA_TRACE = CUDA_ENABLE_GL = CUDA_ENABLE_CURAND = False
 CUDA_INC_DIR, CUDADRV_LIB_DIR, CUDADRV_LIBNAME = [{include!r}], [{lib!r}], ["cuda"]
 CUDART_LIB_DIR = CUDART_LIBNAME = CURAND_LIB_DIR = CURAND_LIBNAME = []
-CXXFLAGS, LDFLAGS = ["-O0", "-w"], ["-Wl,--no-as-needed", "-lcuda"]
+CXXFLAGS, LDFLAGS = ["-O0", "-w"], ["-L{lib}", "-Wl,--no-as-needed", "-lcuda"]
 """
 
 _LOOK = """
@@ -100,29 +101,30 @@ def used(source: Path) -> set[str]:
 
 
 def build(folder: Path) -> Path:
-    """The folder of the built package, with the stand-in beside it; what is there already is taken as it is.
+    """The folder of the package, with the stand-in beside it; one that was built before is taken as it is.
 
     Raises:
         SystemExit: a download or a compiler is missing, or the build fails; with the end of its log.
     """
-    built = folder.resolve() / "built"
-    if (built / "libcuda.so.1").exists():
+    built, making = folder.resolve() / "built", folder.resolve() / "making"
+    if built.exists():
         return built / "pycuda"
     (sdist,) = list(folder.glob("pycuda-*.tar.gz")) or _refuse(f"{folder} must hold pycuda's sdist")
-    _unpack_headers(folder, built / "include")
+    shutil.rmtree(making, ignore_errors=True)
+    _unpack_headers(folder, making / "include")
     with tarfile.open(sdist) as archive:
-        archive.extractall(built, filter="data")
-    (built / sdist.name.removesuffix(".tar.gz")).rename(built / "pycuda")
-    settings = _SETTINGS.format(include=str(built / "include"), lib=str(built))
-    (built / "pycuda" / "siteconf.py").write_text(settings)
-    _compile(built, "")
-    _run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], built / "pycuda")
-    extension = built / "pycuda" / "pycuda" / f"_driver{sysconfig.get_config_var('EXT_SUFFIX')}"
-    needed = re.findall(r" U (cu\w+)", _run(["nm", "-D", str(extension)], built))
+        archive.extractall(making, filter="data")
+    package = (making / sdist.name.removesuffix(".tar.gz")).rename(making / "pycuda")
+    (package / "siteconf.py").write_text(_SETTINGS.format(include=str(making / "include"), lib=str(making)))
+    _compile(making, "")
+    _run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], package)
+    extension = package / "pycuda" / f"_driver{sysconfig.get_config_var('EXT_SUFFIX')}"
+    needed = re.findall(r" U (cu\w+)", _run(["nm", "-D", str(extension)], making))
     there = STAND_IN.read_text()
     absent = [name for name in needed if not re.search(rf"\b{name}\(", there)]
-    _compile(built, there + "".join(f"int {name}(void) {{ return 801; }}\n" for name in absent))
-    (built / "libcuda.so").rename(built / "libcuda.so.1")
+    _compile(making, there + "".join(f"int {name}(void) {{ return 801; }}\n" for name in absent))
+    (making / "libcuda.so").rename(making / "libcuda.so.1")
+    making.rename(built)
     return built / "pycuda"
 
 

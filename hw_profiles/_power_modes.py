@@ -6,8 +6,8 @@ belongs to no kernel is left as it was. How far a floor follows is not known for
 slower or faster widens the interval of a prediction by a factor of r on the far side.
 
 `benchmarks/jetson_profiles.py` prints the one comparison that published figures allow, between the two sets of clocks
-of the Orin Nano 8 GB (two publishers, 17 nets): median errors of 37 % and 33 %, where the other mode's constants as they
-are have 119 % and 57 %.
+of the Orin Nano 8 GB (two publishers, 17 nets): median errors of 37 % and 33 %, where the constants of the other mode
+as they are have 119 % and 57 %.
 """
 
 from dataclasses import replace

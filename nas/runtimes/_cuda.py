@@ -1,7 +1,8 @@
 """The little of CUDA that timing needs: memory, a stream, events and a graph; by pycuda, or cuda-python without it.
 
 pycuda: https://documen.tician.de/pycuda/. cuda-python: https://nvidia.github.io/cuda-python/. Graphs are captured by
-the driver's own library through ctypes, because pycuda has none. Never run for this project: there was no GPU.
+the driver's own library through ctypes, because pycuda has none. Never run on a GPU: what is said to pycuda was tried
+on one built against CUDA's headers, with a stand-in for the driver (benchmarks/pycuda_build.py).
 """
 
 import ctypes
