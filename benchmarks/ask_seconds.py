@@ -27,7 +27,7 @@ from nas.description import COLUMNS
 from nas.foresight import Foresight
 from nas.measurement import Measurement
 from nas.records import Record, RunFolder
-from nas.samplers._base import Known
+from nas.samplers._base import LOOK, LOOK_ONLY, Known
 from nas.score import from_confusion
 from nas.study import Study
 from nas.targets import target
@@ -67,6 +67,8 @@ def main() -> None:
     parser.add_argument("--compressors", default=ALL)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--asks", type=int, default=20)
+    parser.add_argument("--stopped", type=float, default=0.0, help="share of the trials that ended at a first look")
+    parser.add_argument("--broken", type=float, default=0.0, help="share of the trials that broke a limit, for luck")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +137,7 @@ def measured(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     tool = Tool(args.space, args.target, args.compressors, args.sampler, runs, limit_ms=5.0)
     make = Timed(registry.load("sampler", args.sampler))
     study = Study(tool.folder, tool.config, tool.genes, make, known=tool.foresight.known())
-    fill(study, tool, args.trials)
+    fill(study, tool, args.trials, stopped=args.stopped, broken=args.broken)
     sampler, whole = [], []
     for _ in range(args.asks):
         make.seconds, begin = 0.0, time.process_time()
@@ -158,9 +160,12 @@ def figures(seconds: list[float]) -> dict[str, float]:
     return {"first": float(found[0]), "median": float(np.median(found[1:])), "slowest": float(found[1:].max())}
 
 
-def fill(study: Study, tool: Tool, trials: int) -> None:
-    """Tell the study so many random candidates that are feasible."""
-    rng, number = np.random.default_rng(0), 0
+def fill(study: Study, tool: Tool, trials: int, *, stopped: float = 0.0, broken: float = 0.0) -> None:
+    """Tell the study so many random candidates that keep the limit on latency.
+
+    With a share that stopped early all have a first look, which tells the accuracy with some noise.
+    """
+    rng, luck, number = np.random.default_rng(0), np.random.default_rng(1), 0
     while number < trials:
         picked = {name: c.options[int(rng.integers(len(c.options)))] for name, c in study.choices.items()}
         if not tool.columns(picked):
@@ -170,9 +175,14 @@ def fill(study: Study, tool: Tool, trials: int) -> None:
             continue
         tool.folder.append(record)
         values = [record.objective("accuracy"), record.objective("latency")]
+        attributes: dict[str, Any] = {"key": record.key}
+        if stopped:
+            look = float(values[0] or 0.0) - 0.1 + float(luck.normal(0, 0.02))
+            attributes |= {LOOK: [look, None], LOOK_ONLY: luck.random() < stopped}
         trial = optuna.trial.create_trial(
-            params=picked, distributions=study.distributions, values=values, user_attrs={"key": record.key}
+            params=picked, distributions=study.distributions, values=values, user_attrs=attributes
         )
+        trial.set_constraint("min_accuracy", 1.0 if luck.random() < broken else -1.0)
         study._study.add_trial(trial)
         number += 1
 

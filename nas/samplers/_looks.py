@@ -10,12 +10,14 @@ was looked at, the mean is that of a process which does not know its look, so th
 import numpy as np
 import numpy.typing as npt
 
-from nas.samplers._guess import Learned, learn
+from nas.samplers._guess import Learned, learn, some
 
 Floats = npt.NDArray[np.float64]
 
 LEAST = 5
 """Looks from which on there is something to learn."""
+MOST = 200
+"""Looks that are learned from."""
 
 
 class Looks:
@@ -33,21 +35,23 @@ class Looks:
         self._guessers: list[tuple[Learned, float, float]] = []
         columns = []
         for look in looks.T:
-            looked = np.flatnonzero(np.isfinite(look))
+            looked = some(np.flatnonzero(np.isfinite(look)), MOST)
+            others = np.setdiff1d(np.arange(len(look)), looked)
             if len(looked) < LEAST:
                 continue
             values, _ = stretched(look[looked])
             centre, scale = float(values.mean()), max(float(values.std()), 1e-9)
             guess = learn(inputs[looked], values)
-            column = guess(inputs).mean
+            column = np.empty(len(inputs))
             column[looked] = guess.left_out
+            column[others] = guess.mean(inputs[others])
             columns.append((column - centre) / scale)
             self._guessers.append((guess, centre, scale))
         self.seen: Floats = np.stack(columns, axis=1) if columns else np.empty((len(inputs), 0))
 
     def __call__(self, inputs: Floats) -> Floats:
         """The new features [k, e] of candidates [k, d]."""
-        columns = [(guess(inputs).mean - centre) / scale for guess, centre, scale in self._guessers]
+        columns = [(guess.mean(inputs) - centre) / scale for guess, centre, scale in self._guessers]
         return np.stack(columns, axis=1) if columns else np.empty((len(inputs), 0))
 
 

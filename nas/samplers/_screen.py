@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nas.pareto import non_dominated
 from nas.samplers._children import climb, farthest, level, offspring
 from nas.samplers._genes import Codes, Genes, as_bytes
+from nas.samplers._guess import some
 from nas.samplers._worth import Examples, Worth
 
 Floats = npt.NDArray[np.float64]
@@ -27,8 +28,8 @@ LISTED = 20_000
 CHILDREN, STRANGERS, GRANDCHILDREN = 300, 80, 200
 """Children of the archive, points from the whole space, and children of the best `PARENTS` of both."""
 PARENTS = 15
-MOST_EXAMPLES = 300
-"""Finished trials that are learned from."""
+MOST_EXAMPLES, MOST_OTHERS = 300, 150
+"""Finished trials that are learned from; those that broke a limit, and those that ended at a first look."""
 LIKELY = 0.1
 """Chance to keep the limits from which a candidate is asked without being worth it by what is guessed."""
 UNSCREENED = 4
@@ -70,17 +71,9 @@ class History:
         done, broken = np.flatnonzero(self.done), np.flatnonzero(self.broken)
         worst = done[self.values[done].argmin(axis=0)]
         running = np.flatnonzero(~(self.done | self.broken | self.stopped))
-        parts = (self.archive(), worst, running, _some(done, MOST_EXAMPLES), _some(broken, MOST_EXAMPLES // 2))
-        stopped = _some(np.flatnonzero(self.stopped), MOST_EXAMPLES)
-        rows = np.unique(np.concatenate([*parts, stopped]))
+        parts = (self.archive(), worst, running, some(done, MOST_EXAMPLES), some(broken, MOST_OTHERS))
+        rows = np.unique(np.concatenate([*parts, some(np.flatnonzero(self.stopped), MOST_OTHERS)]))
         return History(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-
-def _some(rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
-    if len(rows) <= n:
-        return rows
-    spread_over = np.linspace(0, len(rows) - n // 2 - 1, n // 2).astype(int)
-    return np.asarray(rows[np.concatenate([spread_over, np.arange(len(rows) - n // 2, len(rows))])])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nas.pareto import non_dominated, spread
 from nas.samplers._gain import free_boxes, gains
-from nas.samplers._guess import Guess, learn
+from nas.samplers._guess import Guess, learn, some
 from nas.samplers._looks import Looks, stretched
 
 Floats = npt.NDArray[np.float64]
@@ -24,6 +24,8 @@ MARGIN = 0.1
 """How far the reference point lies behind the worst values, in units of the values' range."""
 FRONT = {1: 1, 2: 200, 3: 50}
 """Most members of the front that gains are computed against, by number of objectives; 16 with more."""
+MOST_TOLD = 200
+"""Trials that a guess of feasibility is learned from."""
 LEAST_CHANCE, LEAST_DOUBT = 1e-3, 0.1
 """Of a guess of feasibility: smallest probability, and smallest standard deviation."""
 
@@ -73,7 +75,7 @@ class Worth:
         self._guessers = [self._guesser(x, int(j)) for j in self._unknown]
         self._chance: Callable[[Floats], Guess] | None = None
         if e.broken.any():
-            told = e.done | e.broken | e.stopped
+            told = some(np.flatnonzero(e.done | e.broken | e.stopped), MOST_TOLD)
             self._chance = learn(x[told], (~e.broken[told]).astype(np.float64))
         self._set_front(x)
 
