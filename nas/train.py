@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,34 +19,16 @@ from torch.nn import functional
 
 from nas.augment import augment
 from nas.data._base import Images, Split
-from nas.errors import ConfigError, TrainError
+from nas.errors import ConfigError
 from nas.execution import Execution, choose_execution, placed
+from nas.learning_curve import Curve, Log
 from nas.lessons._base import Course
 from nas.recipe import Recipe, recipe_for
 
-__all__ = ["Curve", "Execution", "Recipe", "choose_execution", "predict", "recipe_for", "train"]
+__all__ = ["Execution", "Recipe", "choose_execution", "predict", "recipe_for", "train"]
 
 Floats = npt.NDArray[np.float32]
 _MOMENTUM = 0.9
-_CHECK_STEPS = 16
-_PROGRESS_SECONDS = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """How one call of `train` went.
-
-    Attributes:
-        points: (epoch, loss, accuracy on the changed training images) after each epoch and at the end.
-        epochs: how far it got, in epochs; less than asked only if `should_stop` said so.
-        seconds: of the whole call.
-        images_per_second: images trained on per second of it.
-    """
-
-    points: tuple[tuple[float, float, float], ...]
-    epochs: float
-    seconds: float
-    images_per_second: float
 
 
 def train(
@@ -106,7 +88,7 @@ def train(
             net, split.images, targets, recipe=recipe, execution=execution, seed=seed, compiled=compiled, lesson=lesson
         )
         held.callback(run.close)
-        log = _Log(per_epoch=len(split), progress=progress)
+        log = Log(per_epoch=len(split), progress=progress)
         total = max(1, round(epochs * len(split) / run.batch))
         for step in range(total):
             if should_stop is not None and should_stop():
@@ -238,52 +220,6 @@ class _Average:
 
     def store(self) -> None:
         torch._foreach_copy_(self.live, self.mean)
-
-
-class _Log:
-    """Sums losses and hits, closes a point of the curve each epoch, and refuses a loss that is not finite."""
-
-    def __init__(self, *, per_epoch: int, progress: Callable[[float, float], None] | None) -> None:
-        self.points: list[tuple[float, float, float]] = []
-        self.images, self._per_epoch, self._progress = 0, per_epoch, progress
-        self._sums: list[Tensor] = []
-        self._hits: list[Tensor] = []
-        self._since, self._steps, self._told = 0, 0, 0.0
-
-    @property
-    def epoch(self) -> float:
-        """Epochs so far."""
-        return self.images / self._per_epoch
-
-    def add(self, loss: Tensor, hits: Tensor, images: int) -> None:
-        self._sums.append(loss)
-        self._hits.append(hits)
-        self._steps += 1
-        before, self.images = int(self.epoch + 1e-9), self.images + images
-        self._since += images
-        if self._steps % _CHECK_STEPS == 0 or self._steps == 1:
-            self._check(float(loss))
-        if int(self.epoch + 1e-9) > before:
-            self.close()
-
-    def close(self) -> None:
-        if not self._since:
-            return
-        loss = float(torch.stack(self._sums).mean())
-        self.points.append((self.epoch, loss, int(torch.stack(self._hits).sum()) / self._since))
-        self._sums, self._hits, self._since = [], [], 0
-        self._told = 0.0
-        self._check(loss)
-
-    def _check(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise TrainError(
-                f"the loss must be finite, but got {loss} in epoch {self.epoch:.2f}; lower the learning rate"
-            )
-        now = time.perf_counter()
-        if self._progress is not None and now - self._told >= _PROGRESS_SECONDS:
-            self._told = now
-            self._progress(self.epoch, loss)
 
 
 def _targets(split: Split, classes: int, smoothing: float, *, soft: bool) -> Tensor:

@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nas.depthwise",
         "nas.pointwise",
         "nas.rounds",
+        "nas.learning_curve",
         "nas.lessons._*",
         "nas.proxies._*",
         "nas.zoo._*",

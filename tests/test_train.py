@@ -11,6 +11,7 @@ from nas import train as training
 from nas.augment import Augmentation
 from nas.data._base import Split
 from nas.errors import ConfigError, TrainError
+from nas.learning_curve import Curve
 from nas.train import Execution, Recipe, one_cycle, predict, train
 
 PLAIN = Execution(threads=1)
@@ -48,7 +49,7 @@ def stripes(n: int = 192, seed: int = 0) -> Split:
     return Split(images=images[:, None], labels=labels)
 
 
-def go(module: nn.Module, split: Split, **changes: object) -> training.Curve:
+def go(module: nn.Module, split: Split, **changes: object) -> Curve:
     settings: dict[str, object] = {"classes": 3, "epochs": 1, "recipe": QUICK, "execution": PLAIN, "seed": 0}
     return train(module, split, **{**settings, **changes})  # type: ignore[arg-type]
 
