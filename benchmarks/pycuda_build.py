@@ -5,7 +5,7 @@
     python -m benchmarks.pycuda_build FOLDER
 
 The headers are those of NVIDIA's own wheels (5 MB; of CUDA 12: the same names with -cu12, and nvcc's wheel for crt's).
-pycuda is built by its own setup.py, without cuRAND and without optimisation, in about a minute of one core. There is no
+pycuda is built by its own setup.py, without cuRAND and without optimisation, in 90 s of one core. There is no
 driver here, so it is linked to a stand-in (tests/runtimes/stand_in_libcuda.c) that has the symbols it needs.
 
 Then: which names of pycuda.driver `nas/runtimes/_cuda.py` asks for, with the signature that Boost.Python gives;
