@@ -9,7 +9,6 @@ across Q/DQ.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,18 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, numpy_helper
 
 from nas.errors import ExportError
+from nas.resolved_graph import WEIGHTED, ResolvedGraph
 
 CONV_KINDS = frozenset({"conv", "pointwise", "depthwise", "grouped", "linear"})
 
-_VIEWS = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast"})
-_QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _EPILOGUE = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "BatchNormalization"})
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _KINDS = {
     "Concat": "concat",
     "Split": "concat",
@@ -117,90 +113,13 @@ def costs(model: onnx.ModelProto | Path) -> Costs:
             model = onnx.load(model)
         except Exception as error:  # protobuf's DecodeError is no public name
             raise ExportError(f"{model} must be a readable ONNX file: {error}") from error
-    graph = _Graph(model)
+    graph = ResolvedGraph(model)
     weights = [numpy_helper.to_array(tensor) for tensor in graph.weights()]
     return Costs(
         kernels=tuple(_kernels(graph)),
         params=sum(w.size for w in weights),
         nonzero_params=sum(int(np.count_nonzero(w)) for w in weights),
     )
-
-
-class _Graph:
-    """A graph with shapes, constants and views resolved."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.initializers = {t.name: t for t in model.graph.initializer}
-        self.tensors = _shapes(model)
-        self.constants = set(self.initializers)
-        self.origin: dict[str, str] = {}  # name -> the tensor it is a view of
-        self.quantised: set[str] = set()  # names that came out of Q/DQ
-        self.sealed: set[str] = set()  # origins that fusion must not reach across
-        self.nodes: list[NodeProto] = []
-        self._values: dict[str, npt.NDArray[np.generic]] = {}
-        for node in model.graph.node:
-            self._add(node)
-        self.readers = Counter(self.root(i) for n in self.nodes for i in n.input if i)
-        self.readers.update(self.root(o.name) for o in model.graph.output)
-        self.written_as = {self.root(view): view for view in self.quantised}
-
-    def _add(self, node: NodeProto) -> None:
-        if node.op_type == "Constant":
-            value = next((a.t for a in node.attribute if a.name == "value"), None)
-            if value is not None:
-                self.initializers[node.output[0]] = value
-        if all(i in self.constants for i in node.input if i):
-            self.constants.update(node.output)
-            if node.input:
-                self.origin[node.output[0]] = self.root(node.input[0])
-            if node.op_type in _QDQ:
-                self.quantised.add(node.output[0])
-        elif node.op_type in _VIEWS | _QDQ:
-            source = self.root(node.input[0])
-            self.origin[node.output[0]] = source
-            if node.op_type in _QDQ:
-                self.quantised.add(node.output[0])
-                self.sealed.add(source)
-        else:
-            self.nodes.append(node)
-
-    def root(self, name: str) -> str:
-        return self.origin.get(name, name)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        found = self.tensors.get(name) or self.tensors.get(self.root(name))
-        if found is None:
-            raise ExportError(
-                f"every tensor's shape must be known at batch 1, but {name!r} has none; fix the input's size"
-            )
-        return found[0]
-
-    def width(self, name: str) -> int:
-        """Bytes of one element as the tensor is stored."""
-        if name in self.quantised:
-            return 1
-        kind = (self.tensors.get(name) or ((), TensorProto.FLOAT))[1]
-        return int(helper.tensor_dtype_to_np_dtype(kind).itemsize)
-
-    def size(self, name: str) -> int:
-        return math.prod(self.shape(name)) * self.width(name)
-
-    def output_size(self, name: str) -> int:
-        return self.size(self.written_as.get(name, name))
-
-    def data(self, node: NodeProto) -> list[str]:
-        return [i for i in node.input if i and i not in self.constants]
-
-    def weights(self) -> Iterator[TensorProto]:
-        """Stored weights, each once: constants of more than one element that take part in arithmetic."""
-        arithmetic = _WEIGHTED | {"BatchNormalization", "PRelu", "Mul", "Add"}
-        names = {
-            self.root(i): None for n in self.nodes if n.op_type in arithmetic for i in n.input if i in self.constants
-        }
-        for name in names:
-            tensor = self.initializers.get(name)
-            if tensor is not None and math.prod(tensor.dims) > 1:
-                yield tensor
 
 
 @dataclass
@@ -220,7 +139,7 @@ class _Draft:
     operators: list[str] = field(default_factory=list)
 
 
-def _kernels(graph: _Graph) -> Iterator[Kernel]:
+def _kernels(graph: ResolvedGraph) -> Iterator[Kernel]:
     drafts: list[_Draft] = []
     open_at: dict[str, _Draft] = {}  # tail -> the kernel that writes it
     for node in graph.nodes:
@@ -252,9 +171,9 @@ def _kernels(graph: _Graph) -> Iterator[Kernel]:
         )
 
 
-def _host(graph: _Graph, node: NodeProto, open_at: dict[str, _Draft]) -> _Draft | None:
+def _host(graph: ResolvedGraph, node: NodeProto, open_at: dict[str, _Draft]) -> _Draft | None:
     """The kernel that takes this node in, the latest where there are two; None when it needs its own."""
-    if node.op_type in _WEIGHTED or node.op_type in _KINDS:
+    if node.op_type in WEIGHTED or node.op_type in _KINDS:
         return None
     tails = {graph.root(i): None for i in graph.data(node)}
     found = [open_at[t] for t in tails if t in open_at and graph.readers[t] == 1 and t not in graph.sealed]
@@ -272,7 +191,7 @@ def _host(graph: _Graph, node: NodeProto, open_at: dict[str, _Draft]) -> _Draft 
     return chains[-1] if chains else None
 
 
-def _draft(graph: _Graph, node: NodeProto, *, order: int) -> _Draft:
+def _draft(graph: ResolvedGraph, node: NodeProto, *, order: int) -> _Draft:
     data = graph.data(node)
     draft = _Draft(
         order=order,
@@ -283,14 +202,14 @@ def _draft(graph: _Graph, node: NodeProto, *, order: int) -> _Draft:
     )
     weights = [i for i in node.input if i in graph.constants]
     draft.bits = 8 * min(4, max((graph.width(i) for i in data), default=4))
-    if node.op_type in _WEIGHTED:
+    if node.op_type in WEIGHTED:
         draft.weight_bytes = sum(graph.size(i) for i in weights)
         draft.bits = 8 * min(4, max(graph.width(i) for i in [*data, *weights[:1]]))
         draft.kind, draft.macs, draft.channels = _arithmetic(graph, node)
     return draft
 
 
-def _arithmetic(graph: _Graph, node: NodeProto) -> tuple[str, int, tuple[int, int, int]]:
+def _arithmetic(graph: ResolvedGraph, node: NodeProto) -> tuple[str, int, tuple[int, int, int]]:
     """Kind, multiply-accumulates, and (input channels, output channels, groups) of a weighted node."""
     outputs = math.prod(graph.shape(node.output[0]))
     if node.op_type in {"Gemm", "MatMul"}:
@@ -307,29 +226,3 @@ def _arithmetic(graph: _Graph, node: NodeProto) -> tuple[str, int, tuple[int, in
     if groups == 1:
         return "pointwise" if window == 1 else "conv", macs, (source, target, groups)
     return "depthwise" if groups == source else "grouped", macs, (source, target, groups)
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
-    """Shape at batch 1 and element type of every tensor. The values of large weights are left out of the inference."""
-    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    light.graph.name = "light"
-    light.graph.node.extend(model.graph.node)
-    light.graph.input.extend(model.graph.input)
-    light.graph.output.extend(model.graph.output)
-    for tensor in model.graph.initializer:
-        small = math.prod(tensor.dims) <= 64
-        light.graph.initializer.append(
-            tensor if small else TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
-        )
-    for entry in (*light.graph.input, *light.graph.output):
-        for i, dim in enumerate(entry.type.tensor_type.shape.dim):
-            if i == 0 and not dim.dim_value:
-                dim.dim_value = 1
-    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
-    found = {t.name: (tuple(t.dims), int(t.data_type)) for t in model.graph.initializer}
-    for entry in (*inferred.input, *inferred.value_info, *inferred.output):
-        kind = entry.type.tensor_type
-        dims = tuple(d.dim_value for d in kind.shape.dim)
-        if all(dims):
-            found[entry.name] = (dims, kind.elem_type)
-    return found

@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nas.pointwise",
         "nas.rounds",
         "nas.learning_curve",
+        "nas.resolved_graph",
         "nas.lessons._*",
         "nas.proxies._*",
         "nas.zoo._*",

@@ -1,0 +1,135 @@
+"""An ONNX graph as those who reckon with it need it: every tensor's shape at batch 1, what is constant, what a view.
+
+Views (reshapes, casts) and Q/DQ pairs are no work of their own: they are looked through, to what they are made of.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import onnx
+from onnx import NodeProto, TensorProto, helper
+
+from nas.errors import ExportError
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_VIEWS = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast"})
+_QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+class ResolvedGraph:
+    """A graph with shapes, constants and views resolved.
+
+    Attributes:
+        nodes: those that compute something of the input, in order.
+        constants: names of the values that do not depend on the input.
+        readers: how many nodes (and outputs of the graph) read a tensor, by its root.
+        sealed: roots that come out of Q/DQ, which no fusion reaches across.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.initializers = {t.name: t for t in model.graph.initializer}
+        self.tensors = _shapes(model)
+        self.constants = set(self.initializers)
+        self.origin: dict[str, str] = {}  # name -> the tensor it is a view of
+        self.quantised: set[str] = set()  # names that came out of Q/DQ
+        self.sealed: set[str] = set()
+        self.nodes: list[NodeProto] = []
+        for node in model.graph.node:
+            self._add(node)
+        self.readers = Counter(self.root(i) for n in self.nodes for i in n.input if i)
+        self.readers.update(self.root(o.name) for o in model.graph.output)
+        self.written_as = {self.root(view): view for view in self.quantised}
+
+    def _add(self, node: NodeProto) -> None:
+        if node.op_type == "Constant":
+            value = next((a.t for a in node.attribute if a.name == "value"), None)
+            if value is not None:
+                self.initializers[node.output[0]] = value
+        if all(i in self.constants for i in node.input if i):
+            self.constants.update(node.output)
+            if node.input:
+                self.origin[node.output[0]] = self.root(node.input[0])
+            if node.op_type in _QDQ:
+                self.quantised.add(node.output[0])
+        elif node.op_type in _VIEWS | _QDQ:
+            source = self.root(node.input[0])
+            self.origin[node.output[0]] = source
+            if node.op_type in _QDQ:
+                self.quantised.add(node.output[0])
+                self.sealed.add(source)
+        else:
+            self.nodes.append(node)
+
+    def root(self, name: str) -> str:
+        """The tensor that a value is a view of, or its own name."""
+        return self.origin.get(name, name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape at batch 1.
+
+        Raises:
+            ExportError: it is unknown.
+        """
+        found = self.tensors.get(name) or self.tensors.get(self.root(name))
+        if found is None:
+            raise ExportError(
+                f"every tensor's shape must be known at batch 1, but {name!r} has none; fix the input's size"
+            )
+        return found[0]
+
+    def width(self, name: str) -> int:
+        """Bytes of one element as the tensor is stored."""
+        if name in self.quantised:
+            return 1
+        kind = (self.tensors.get(name) or ((), TensorProto.FLOAT))[1]
+        return int(helper.tensor_dtype_to_np_dtype(kind).itemsize)
+
+    def size(self, name: str) -> int:
+        """Bytes of a tensor as who reads it finds it; raises what `shape` raises."""
+        return math.prod(self.shape(name)) * self.width(name)
+
+    def output_size(self, name: str) -> int:
+        """Bytes of a tensor as it is written: quantised where Q/DQ follows."""
+        return self.size(self.written_as.get(name, name))
+
+    def data(self, node: NodeProto) -> list[str]:
+        """A node's inputs that are not constant."""
+        return [i for i in node.input if i and i not in self.constants]
+
+    def weights(self) -> Iterator[TensorProto]:
+        """Stored weights, each once: constants of more than one element that take part in arithmetic."""
+        arithmetic = WEIGHTED | {"BatchNormalization", "PRelu", "Mul", "Add"}
+        names = {
+            self.root(i): None for n in self.nodes if n.op_type in arithmetic for i in n.input if i in self.constants
+        }
+        for name in names:
+            tensor = self.initializers.get(name)
+            if tensor is not None and math.prod(tensor.dims) > 1:
+                yield tensor
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Shape at batch 1 and element type of every tensor. The values of large weights are left out of the inference."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = "light"
+    light.graph.node.extend(model.graph.node)
+    light.graph.input.extend(model.graph.input)
+    light.graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        small = math.prod(tensor.dims) <= 64
+        light.graph.initializer.append(
+            tensor if small else TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        )
+    for entry in (*light.graph.input, *light.graph.output):
+        for i, dim in enumerate(entry.type.tensor_type.shape.dim):
+            if i == 0 and not dim.dim_value:
+                dim.dim_value = 1
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    found = {t.name: (tuple(t.dims), int(t.data_type)) for t in model.graph.initializer}
+    for entry in (*inferred.input, *inferred.value_info, *inferred.output):
+        kind = entry.type.tensor_type
+        dims = tuple(d.dim_value for d in kind.shape.dim)
+        if all(dims):
+            found[entry.name] = (dims, kind.elem_type)
+    return found
