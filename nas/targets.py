@@ -124,7 +124,7 @@ def target(name: str, file: Path | None = None) -> HardwareProfile:
     found = targets(file)
     if name not in found:
         raise UnknownMemberError(
-            f"target must be one of {', '.join(found)}, but got {name!r}; "
+            f"target must be one of {', '.join(found)}, but got {name!r}{registry.near(name, found)}; "
             "a board of yours: nas targets add NAME --like jetson-orin-nano --ssh user@host"
         )
     return found[name]
