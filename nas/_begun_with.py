@@ -14,6 +14,7 @@ def begun_with(run: Path) -> list[str]:
         return []
     return [
         f"begun with {each['path']}: accuracies of {len(each['told'])} nets"
+        + (f", first looks at {len(each['stopped'])} more" if each.get("stopped") else "")
         + (", latencies and sizes" if each["same_target"] else f" (it was for {each['target']}, so no latencies)")
         + f", and {len(each['front'])} nets of its front asked first"
         for each in json.loads(file.read_text())

@@ -19,7 +19,7 @@ from nas.config import SearchConfig
 from nas.cost_guess import Guesser, latency_prices, learn_costs, size_prices, thinned
 from nas.description import COLUMNS, Describer, Description
 from nas.records import Record, RunFolder
-from nas.samplers._base import Known, Picks
+from nas.samplers._base import Known, Picks, Told
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 Floats = npt.NDArray[np.float64]
@@ -60,7 +60,7 @@ class Foresight:
         input_shape: (C, H, W) of the images.
         classes: how many.
         earlier: records of other runs on the same target.
-        told: this run's own search records to picks of other runs and their values, handed on to the sampler as they
+        told: this run's own search records to picks of other runs and what they told, handed on to the sampler as they
             are; None without any.
     """
 
@@ -75,7 +75,7 @@ class Foresight:
         input_shape: tuple[int, int, int],
         classes: int,
         earlier: Sequence[Record] = (),
-        told: Callable[[Sequence[Record]], tuple[Picks, npt.ArrayLike]] | None = None,
+        told: Callable[[Sequence[Record]], Told] | None = None,
     ) -> None:
         self._folder, self._config, self._space, self._compression = folder, config, space, compression
         self._single = {g.name: g.options[0] for g in genes if len(g.options) == 1}
@@ -203,7 +203,7 @@ class Foresight:
         self._described |= {key: each for key, each in found.items() if key in self._records}
         return [found.get(key) or self._described[key] for key in candidates]
 
-    def _earlier(self) -> tuple[Picks, npt.ArrayLike]:
+    def _earlier(self) -> Told:
         self._read()
         return self._told(self._own) if self._told is not None else ((), ())
 

@@ -54,10 +54,15 @@ def promoter(folder: RunFolder, objectives: Sequence[str], candidate: Candidate,
     return promote
 
 
+def first_accuracies(folder: RunFolder, objectives: Sequence[str]) -> dict[str, float]:
+    """Key to accuracy, 0..1, of the candidates that reached the first rung; none where accuracy is no objective."""
+    if "accuracy" not in objectives:
+        return {}
+    lines = (json.loads(text) for text in reversed(folder.lines(FILE)))  # of two the first holds
+    place = judged(objectives).index("accuracy")
+    return {line["key"]: float(line["values"][place]) for line in lines if line["rung"] == 1}
+
+
 def first_accuracy(folder: RunFolder, objectives: Sequence[str], key: str) -> float | None:
     """Accuracy of a candidate at its first rung, 0..1; None where it reached none, or accuracy is no objective."""
-    lines = (json.loads(text) for text in folder.lines(FILE))
-    first = next((line for line in lines if line["key"] == key and line["rung"] == 1), None)
-    if first is None or "accuracy" not in objectives:
-        return None
-    return float(first["values"][judged(objectives).index("accuracy")])
+    return first_accuracies(folder, objectives).get(key)

@@ -5,14 +5,16 @@ and the same command still repeats.
 
     runs/NAME/warm_start.json      of each earlier run where it is, on which target, and its records with their picks
 
-Accuracies are those of candidates that went through all rungs: what was stopped early says nothing of the end. Those of
-another training (more epochs, another search) are moved by the median difference of the candidates that both runs have
-so. Latencies and sizes are taken over from the same target only.
+Accuracies are those of candidates that went through all rungs: what was stopped early says nothing of the end. It
+counts for what it showed at its first rung, as the first looks of the run itself do. Both kinds of another training
+(more epochs, another search) are moved by the median difference of the candidates that both runs have so; first looks
+after another number of epochs are left out while there are no such candidates. Latencies and sizes are taken over from
+the same target only.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,17 @@ from nas.errors import ConfigError
 from nas.front import latest, search_front, values
 from nas.pareto import spread
 from nas.records import Record, RunFolder
+from nas.rungs import first_accuracies
 from nas.samplers._base import Picks
 from nas.storage import picks_of
 from search_spaces._base import Choice, Value
 
+Floats = npt.NDArray[np.float64]
+
 MOST_MEMBERS = 10
 """Members of a front that are asked first."""
 MOST_TOLD = 150
-"""Records of a run that are learned from: its front and the newest."""
+"""Records of a run that are learned from: its front and the newest. As many of those that were stopped early."""
 SAME = ("title", "runtime", "latency", "calibration")
 """Facts of target.json that make latencies of two runs comparable."""
 
@@ -47,6 +52,9 @@ class EarlierRun:
         same_target: whether its latencies hold for this run.
         told: picks of its complete records that went through all rungs, in this run's genes, with their keys and
             accuracies, 0..1.
+        stopped: keys to picks, in this run's genes, of its complete records that were stopped early.
+        looks: keys of both kinds to the accuracy at the first rung, 0..1.
+        same_look: whether a first look took as many epochs as in this run.
         records: its records of the same target; empty for another.
         front: picks of the members of its front that are asked first.
         members: key of each of these to its trial.
@@ -59,6 +67,9 @@ class EarlierRun:
     records: tuple[Record, ...]
     front: tuple[dict[str, Value], ...]
     members: dict[str, int]
+    stopped: dict[str, dict[str, Value]] = field(default_factory=dict)
+    looks: dict[str, float] = field(default_factory=dict)
+    same_look: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Fields as JSON knows them."""
@@ -74,11 +85,12 @@ class EarlierRun:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """All earlier runs of one run; none is the usual case. `objectives` and the number of `rungs` are that run's."""
+    """All earlier runs of one run; none is the usual case. Objectives, number of rungs and folder are that run's."""
 
     runs: tuple[EarlierRun, ...] = ()
     objectives: tuple[str, ...] = ()
     rungs: int = 0
+    folder: RunFolder | None = None
 
     @property
     def records(self) -> list[Record]:
@@ -95,24 +107,40 @@ class WarmStart:
         found = [f"trial {run.members[key]} of {run.path}" for run in self.runs if key in run.members]
         return f"asked first, as it was on the front of an earlier run: {', '.join(found)}" if found else None
 
-    def told(self, own: Sequence[Record]) -> tuple[Picks, npt.NDArray[np.float64]]:
-        """Picks and values [k, m] for a sampler, in the order of the objectives; NaN for all but the accuracy.
+    def told(self, own: Sequence[Record]) -> tuple[Picks, Floats, Floats]:
+        """Picks, values and first looks [k, m] for a sampler, in the order of the objectives; NaN but for the accuracy.
 
         Args:
             own: this run's records of the search, which say how far the accuracies of an earlier one have to be moved.
         """
         full = [r for r in own if r.status == "complete" and r.rung >= self.rungs]
         mine = {r.key: a for r in full if (a := r.objective("accuracy")) is not None}
+        looked = any(run.looks for run in self.runs)
+        my_looks = first_accuracies(self.folder, self.objectives) if self.folder and looked else {}
         picks: list[dict[str, Value]] = []
         accuracies: list[float] = []
+        seen: list[float] = []
         for run in self.runs:
-            apart = [mine[key] - accuracy for _, key, accuracy in run.told if key in mine]
-            moved = float(np.median(apart)) if apart else 0.0
-            picks += [picked for picked, _, _ in run.told]
-            accuracies += [accuracy + moved for _, _, accuracy in run.told]
-        found = np.full((len(picks), len(self.objectives)), np.nan)
+            moved = _apart({key: accuracy for _, key, accuracy in run.told}, mine) or 0.0
+            apart = _apart(run.looks, my_looks)
+            looks = {} if apart is None and not run.same_look else {k: a + (apart or 0.0) for k, a in run.looks.items()}
+            only_seen = {key: picked for key, picked in run.stopped.items() if key in looks}
+            picks += [*(picked for picked, _, _ in run.told), *only_seen.values()]
+            accuracies += [*(accuracy + moved for _, _, accuracy in run.told), *(np.nan for _ in only_seen)]
+            seen += [looks.get(key, np.nan) for key in (*(key for _, key, _ in run.told), *only_seen)]
+        return picks, self._column(accuracies), self._column(seen)
+
+    def _column(self, accuracies: Sequence[float]) -> Floats:
+        """[k, m] The accuracies among the objectives, NaN elsewhere."""
+        found = np.full((len(accuracies), len(self.objectives)), np.nan)
         found[:, self.objectives.index("accuracy")] = accuracies
-        return picks, found
+        return found
+
+
+def _apart(theirs: Mapping[str, float], mine: Mapping[str, float]) -> float | None:
+    """By how much mine are more, in the median over what both have; None where they have nothing in common."""
+    apart = [mine[key] - accuracy for key, accuracy in theirs.items() if key in mine]
+    return float(np.median(apart)) if apart else None
 
 
 def warm_start(
@@ -137,7 +165,7 @@ def warm_start(
             found = [_read(path, folder, config, genes, neutral) for path in config.warm_start]
             folder.write(FILE, json.dumps([run.to_json() for run in found]))
     runs = tuple(EarlierRun.from_json(raw) for raw in json.loads(file.read_text()))
-    return WarmStart(runs=runs, objectives=config.objectives, rungs=len(config.rungs))
+    return WarmStart(runs=runs, objectives=config.objectives, rungs=len(config.rungs), folder=folder)
 
 
 def _read(
@@ -169,11 +197,15 @@ def _read(
     here, there = (_facts(each, "target.json") for each in (folder, earlier))
     same = all(here.get(name) == there.get(name) for name in SAME)
     told = {r.key: r for r in [*members, *reversed(complete)] if r.rung >= len(theirs.rungs)}
+    looks = first_accuracies(earlier, theirs.objectives)
+    stopped = [r.key for r in reversed(complete) if r.key in looks and r.rung < len(theirs.rungs)][:MOST_TOLD]
     return EarlierRun(
         path=str(path), target=theirs.target, same_target=same,
         told=tuple((fitted[r.key], r.key, r.objective("accuracy") or 0.0) for r in [*told.values()][:MOST_TOLD]),
         records=tuple(records.values()) if same else (), front=tuple(fitted[r.key] for r in front),
-        members={r.key: r.trial for r in front},
+        members={r.key: r.trial for r in front}, stopped={key: fitted[key] for key in stopped},
+        looks={key: looks[key] for key in (*[*told][:MOST_TOLD], *stopped) if key in looks},
+        same_look=theirs.epochs * theirs.rungs[0] == config.epochs * config.rungs[0],
     )  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def test_picks_values_and_the_front_are_taken_over_and_kept(tmp_path: Path) -> N
     earlier = an_earlier_run(tmp_path)
     new = a_new_run(tmp_path, earlier)
     found = begin(new)
-    picks, told = found.told([])
+    picks, told, _ = found.told([])
     assert len(picks) == 8
     assert all(list(p) == ["width", "bits", "operation"] for p in picks)
     assert sorted(told[:, 0]) == pytest.approx([0.5 + 0.02 * i for i in range(8)], abs=1 / 300)
@@ -107,16 +107,62 @@ def test_accuracies_of_another_training_are_moved_by_what_both_runs_evaluated(tm
 
 def test_what_was_stopped_early_tells_no_accuracy(tmp_path: Path) -> None:
     earlier = an_earlier_run(tmp_path, stopped=(0, 2, 4, 6))
-    picks, told = begin(a_new_run(tmp_path, earlier)).told([])
+    picks, told, _ = begin(a_new_run(tmp_path, earlier)).told([])
     assert sorted(told[:, 0]) == pytest.approx([0.5 + 0.02 * i for i in range(1, 8, 2)], abs=1 / 300)
     assert len(picks) == 4
+
+
+def a_look(folder: RunFolder, key: str, accuracy: float) -> None:
+    folder.append_line("rungs.jsonl", json.dumps({"key": key, "rung": 1, "values": [accuracy, 1.0]}))
+
+
+def test_what_was_stopped_early_tells_its_first_look(tmp_path: Path) -> None:
+    earlier = an_earlier_run(tmp_path, stopped=(0, 2, 4, 6))
+    keys = [record.key for record in earlier.records()]
+    for number in range(1, 8):  # of trial 0 nothing is known
+        a_look(earlier, keys[number], 0.3 + 0.01 * number)
+    new = a_new_run(tmp_path, earlier)
+    found = begin(new)
+    picks, told, looks = found.told([])
+    assert len(picks) == 7
+    assert np.isfinite(told[:, 0]).sum() == 4
+    assert np.isnan(looks[:, 1]).all()
+    assert sorted(looks[:, 0]) == pytest.approx([0.3 + 0.01 * i for i in range(1, 8)])
+    assert sorted(looks[np.isnan(told[:, 0]), 0]) == pytest.approx([0.32, 0.34, 0.36])
+    assert "accuracies of 4 nets, first looks at 3 more, latencies" in begun_with(new.path)[0]
+    for number in (2, 3, 5):
+        a_look(new, keys[number], 0.5 + 0.01 * number)
+    assert (found.told([])[2] - looks)[:, 0] == pytest.approx(0.2)
+    np.testing.assert_array_equal(found.told([])[1], told)
+
+
+def test_looks_after_another_training_wait_for_something_to_compare_them_with(tmp_path: Path) -> None:
+    earlier = an_earlier_run(tmp_path, stopped=(0, 2), epochs=9)
+    keys = [record.key for record in earlier.records()]
+    for key in keys:
+        a_look(earlier, key, 0.4)
+    new = a_new_run(tmp_path, earlier, epochs=3)
+    found = begin(new)
+    picks, told, looks = found.told([])
+    assert (len(picks), np.isfinite(told[:, 0]).sum(), np.isfinite(looks).sum()) == (6, 6, 0)
+    a_look(new, keys[0], 0.3)
+    assert found.told([])[2][:, 0] == pytest.approx([0.3] * 8)
+
+
+def test_what_an_earlier_version_has_kept_is_still_read(tmp_path: Path) -> None:
+    new = a_new_run(tmp_path, an_earlier_run(tmp_path))
+    before = begin(new)
+    kept = [{k: v for k, v in raw.items() if k not in ("stopped", "looks", "same_look")}
+            for raw in json.loads((new.path / FILE).read_text())]  # fmt: skip
+    new.write(FILE, json.dumps(kept))
+    np.testing.assert_array_equal(begin(new).told([])[1], before.told([])[1])
 
 
 def test_values_find_their_nearest_option_and_missing_genes_are_neutral(tmp_path: Path) -> None:
     genes = (Choice(name="width", options=(12, 48)), Choice(name="operation", options=("conv", "pool")))
     earlier = an_earlier_run(tmp_path, genes=(*genes, Choice(name="gone", options=(1, 2))))
     sixteen = (*GENES, Choice(name="only", options=(5,)))
-    picks, _ = begin(a_new_run(tmp_path, earlier), sixteen).told([])
+    picks, _, _ = begin(a_new_run(tmp_path, earlier), sixteen).told([])
     assert {p["width"] for p in picks} <= {16, 32}
     assert {p["bits"] for p in picks} == {32}
     assert {p["only"] for p in picks} == {5}
@@ -124,14 +170,14 @@ def test_values_find_their_nearest_option_and_missing_genes_are_neutral(tmp_path
 
 def test_sixteen_bits_are_more_like_32_than_like_8(tmp_path: Path) -> None:
     bits = (Choice(name="width", options=(8, 16)), Choice(name="bits", options=(16,)), GENES[2])
-    picks, _ = begin(a_new_run(tmp_path, an_earlier_run(tmp_path, genes=bits))).told([])
+    picks, _, _ = begin(a_new_run(tmp_path, an_earlier_run(tmp_path, genes=bits))).told([])
     assert {p["bits"] for p in picks} == {32}
 
 
 def test_words_without_a_place_are_left_out(tmp_path: Path) -> None:
     words = (GENES[0], GENES[1], Choice(name="operation", options=("conv", "attention")))
     earlier = an_earlier_run(tmp_path, genes=words, trials=12)
-    picks, _ = begin(a_new_run(tmp_path, earlier)).told([])
+    picks, _, _ = begin(a_new_run(tmp_path, earlier)).told([])
     assert 0 < len(picks) < 12
     assert {p["operation"] for p in picks} == {"conv"}
 

@@ -15,6 +15,8 @@ from nas.samplers._memory import Memory
 
 Floats = npt.NDArray[np.float64]
 Picks = Sequence[Mapping[str, Any]]
+Told = tuple[Picks, npt.ArrayLike] | tuple[Picks, npt.ArrayLike, npt.ArrayLike]
+"""Picks and their values, and if wanted their first looks."""
 
 EXHAUSTED = "nas:exhausted"
 """System attribute of a trial that repeats a pick, as the sampler has found no other."""
@@ -37,7 +39,8 @@ class Known:
         allowed: [n] bool; what is not allowed is never asked.
         identity: [n] hashable names; picks of one name are one candidate and are asked once.
         effort: share of the usual number of candidates that are looked at for each trial.
-        earlier: picks that were evaluated elsewhere, and their values [k, m], NaN where nothing was learned.
+        earlier: picks that were evaluated elsewhere, and their values [k, m], NaN where nothing was learned; if wanted
+            also what first looks at them gave [k, m], NaN without one.
         memory: of the samplers that one study makes in turn.
     """
 
@@ -48,7 +51,7 @@ class Known:
     features: Callable[[Picks], npt.ArrayLike] | None = None
     allowed: Callable[[Picks], npt.ArrayLike] | None = None
     identity: Callable[[Picks], Sequence[Any]] | None = None
-    earlier: Callable[[], tuple[Picks, npt.ArrayLike]] | None = None
+    earlier: Callable[[], Told] | None = None
     effort: float = 1.0
     memory: Memory = field(default_factory=Memory)
 

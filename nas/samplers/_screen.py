@@ -77,6 +77,16 @@ class History:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Codes [k, g] that other searches evaluated, and what their values and first looks tell [k, m], more is better;
+    NaN where nothing."""
+
+    codes: Codes
+    values: Floats
+    looks: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
 class Knowledge:
     """What is known of picks without evaluating them; each function takes a list of picks.
 
@@ -133,7 +143,7 @@ class Screen:
         genes: the space.
         known: what needs no evaluation.
         history: what was asked.
-        earlier: codes [k, g] that were evaluated elsewhere, and what their values tell [k, m], NaN where nothing.
+        earlier: what was evaluated elsewhere.
         fixed: gene position to code, where a gene is not free.
         names: codes, as bytes, to the identities that were found before; those of the history are added.
         start: trials that spread out before anything is learned.
@@ -142,18 +152,19 @@ class Screen:
     """
 
     def __init__(
-        self, genes: Genes, known: Knowledge, history: History, *, earlier: tuple[Codes, Floats] | None = None,
+        self, genes: Genes, known: Knowledge, history: History, *, earlier: Elsewhere | None = None,
         names: dict[bytes, Any] | None = None, fixed: Mapping[int, int], start: int, effort: float = 1.0,
         rng: np.random.Generator,
     ) -> None:  # fmt: skip
         self._genes, self._known, self._history, self._fixed = genes, known, history, fixed
-        self._earlier = earlier or (history.codes[:0], history.values[:0])
+        none = Elsewhere(codes=history.codes[:0], values=history.values[:0], looks=history.looks[:0])
+        self._earlier = earlier or none
         self._start, self._rng, self._effort = start, rng, effort
         self._taken = set(self._remembered(history.codes, {} if names is None else names))
 
     def propose(self) -> Codes | None:
         """The codes [g] to ask next; None if every point has been asked or is not allowed."""
-        if len(self._history) + len(self._earlier[0]) < self._start or self._history.done.sum() < 2:
+        if len(self._history) + len(self._earlier.codes) < self._start or self._history.done.sum() < 2:
             return self._spread_out()
         pool = self._fresh(self._candidates())
         if not len(pool):
@@ -275,13 +286,12 @@ class Screen:
         pool = self._pool(h.codes)
         # A limit on what is known explains why they broke: that they did says nothing of others.
         rows = ~(h.broken & (pool.chance < 0.5))
-        codes, values = self._earlier
-        cheap, genes, described = self._described(pool[rows] + self._pool(codes))
-        none = np.zeros(len(codes), dtype=bool)
-        return Examples(
-            cheap=cheap, genes=genes, described=described, values=np.concatenate([h.values[rows], values]),
-            done=np.concatenate([h.done[rows], none]), broken=np.concatenate([h.broken[rows], none]),
-            elsewhere=np.concatenate([np.zeros(int(rows.sum()), dtype=bool), ~none]),
-            looks=np.concatenate([h.looks[rows], np.full(values.shape, np.nan)]),
-            stopped=np.concatenate([h.stopped[rows], none]),
+        more, own = self._earlier, int(rows.sum())
+        cheap, genes, described = self._described(self._pool(more.codes) + pool[rows])
+        none, nobody = np.zeros(len(more.codes), dtype=bool), np.zeros(own, dtype=bool)
+        return Examples(  # what is older comes first
+            cheap=cheap, genes=genes, described=described, values=np.concatenate([more.values, h.values[rows]]),
+            done=np.concatenate([none, h.done[rows]]), broken=np.concatenate([none, h.broken[rows]]),
+            elsewhere=np.concatenate([~none, nobody]), looks=np.concatenate([more.looks, h.looks[rows]]),
+            stopped=np.concatenate([none, h.stopped[rows]]),
         )  # fmt: skip

@@ -27,10 +27,10 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known, Picks
+from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known, Picks, Told
 from nas.samplers._genes import Codes, Genes, as_bytes
 from nas.samplers._memory import Memory, Row, Rows
-from nas.samplers._screen import History, Knowledge, Screen
+from nas.samplers._screen import Elsewhere, History, Knowledge, Screen
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,8 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         allowed: bool [n]; what is not allowed is never asked.
         identity: names [n]; picks of one name are one candidate and are asked once.
         earlier: picks that were evaluated elsewhere, and their values [k, m] in the study's units, NaN where nothing
-            is to be learned. They are examples for what is guessed, but on no front.
+            is to be learned; if wanted also what first looks at them gave [k, m], NaN without one. They are examples
+            for what is guessed, but on no front.
         space: name to distribution; lets the very first trial spread out too.
         start: trials before anything is learned, 2 or more.
         effort: share of the usual number of candidates (580) that are looked at for each trial; less takes less time.
@@ -86,7 +87,7 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         features: Callable[[Picks], npt.ArrayLike] | None = None,
         allowed: Callable[[Picks], npt.ArrayLike] | None = None,
         identity: Callable[[Picks], Sequence[Any]] | None = None,
-        earlier: Callable[[], tuple[Picks, npt.ArrayLike]] | None = None,
+        earlier: Callable[[], Told] | None = None,
         space: Mapping[str, BaseDistribution] | None = None,
         start: int = START,
         effort: float = 1.0,
@@ -182,14 +183,17 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
             broken=~(done | stopped | running), looks=looks, stopped=stopped,
         )  # fmt: skip
 
-    def _told_before(self, study: Study, genes: Genes) -> tuple[Codes, npt.NDArray[np.float64]] | None:
-        """Codes and values, more is better, of what was evaluated elsewhere and has a place in this space."""
+    def _told_before(self, study: Study, genes: Genes) -> Elsewhere | None:
+        """What was evaluated or looked at elsewhere and has a place in this space."""
         if self._earlier is None:
             return None
-        picks, values = self._earlier()
-        told = _shaped("earlier", values, (len(picks), len(study.directions)))
+        picks, values, *rest = self._earlier()
+        shape = (len(picks), len(study.directions))
+        told, looks = _shaped("earlier", values, shape), np.full(shape, np.nan)
+        if rest:
+            looks = _shaped("earlier looks", rest[0], shape)
         codes, rows = genes.table(picks)
-        return codes, _signs(study) * told[rows]
+        return Elsewhere(codes=codes, values=_signs(study) * told[rows], looks=_signs(study) * looks[rows])
 
     def _knowledge(self, study: Study) -> Knowledge:
         signs = _signs(study)

@@ -14,8 +14,8 @@ from optuna.trial import create_trial
 from nas.pareto import hypervolume
 from nas.samplers._gain import free_boxes, gains
 from nas.samplers._genes import LEVELS, Genes, as_bytes
-from nas.samplers._guess import LENGTHS, LINEAR, NOISE, SMALL, _inverse, _kernel, _settings, learn
-from nas.samplers._looks import Looks
+from nas.samplers._guess import LENGTHS, LINEAR, NOISE, SMALL, _inverse, _kernel, _settings, learn, some
+from nas.samplers._looks import MOST, Looks
 from nas.samplers._worth import Examples, Worth
 from nas.samplers.screened import ScreenedSampler
 
@@ -184,25 +184,60 @@ def test_looks_tell_of_candidates_that_nobody_looked_at() -> None:
     assert Looks(x[:4], looks[:4])(x).shape == (90, 0)  # too few to learn from
 
 
-def rightness(seed: int, *, looked: bool) -> float:
-    """Correlation of the worth of 300 candidates with what they would gain; 8 of 60 others were evaluated."""
+def rightness(seed: int, *, looked: bool, elsewhere: bool = False) -> float:
+    """Correlation of the worth of 300 candidates with what they would gain; 8 of 60 others were evaluated.
+
+    The 52 others were stopped at a look, in this search or in another.
+    """
     rng = np.random.default_rng(seed)
     genes, new = rng.random((60, 5)), rng.random((300, 5))
     truth, new_truth = (np.stack([np.sin(3 * g[:, 0]) + g[:, 1] * g[:, 2], -g[:, 3]], axis=1) for g in (genes, new))
     done, nobody, nothing = np.arange(60) < 8, np.zeros(60, dtype=bool), np.full((60, 2), np.nan)
     examples = Examples(
         cheap=truth * [np.nan, 1.0], genes=genes, described=np.empty((60, 0)),
-        values=np.where(done[:, None], truth, np.nan), done=done, broken=nobody, elsewhere=nobody,
-        looks=(10 * truth + 500) * [1.0, np.nan] if looked else nothing, stopped=~done,
+        values=np.where(done[:, None], truth, np.nan), done=done, broken=nobody,
+        elsewhere=~done if elsewhere else nobody, stopped=nobody if elsewhere else ~done,
+        looks=(10 * truth + 500) * [1.0, np.nan] if looked else nothing,
     )  # fmt: skip
     worth = Worth(examples)(new_truth * [np.nan, 1.0], new, np.empty((300, 0)), doubt=np.zeros((300, 2)))
     low = truth[done].min(axis=0) - 0.1 * np.ptp(truth[done], axis=0)
     return float(np.corrcoef(worth, gains(new_truth, free_boxes(truth[done], low)))[0, 1])
 
 
-def test_looks_sharpen_the_worth_of_candidates_and_are_on_no_front() -> None:
-    with_looks, without = (np.mean([rightness(seed, looked=looked) for seed in range(4)]) for looked in (True, False))
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_looks_sharpen_the_worth_of_candidates_and_are_on_no_front(elsewhere: bool) -> None:
+    with_looks, without = (
+        np.mean([rightness(seed, looked=looked, elsewhere=elsewhere) for seed in range(4)]) for looked in (True, False)
+    )
     assert with_looks > without + 0.2
+
+
+def test_of_many_looks_some_are_learned_from_and_the_others_guessed() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.random((MOST + 60, 3))
+    truth = x @ [1.0, -1.0, 0.5]
+    found = Looks(x, truth[:, None]).seen[:, 0]
+    assert np.corrcoef(found, truth)[0, 1] > 0.99
+    rows = np.arange(1000)
+    assert some(rows[:5], 6).tolist() == [0, 1, 2, 3, 4]
+    kept = some(rows, 10)
+    assert kept.tolist() == [0, 248, 497, 745, 994, 995, 996, 997, 998, 999]
+
+
+def test_looks_of_another_search_are_turned_as_its_values_are() -> None:
+    told = ([{"a": 1, "b": 2}, {"a": 99}], [[5.0, np.nan], [1.0, 1.0]], [[4.0, 3.0], [1.0, 1.0]])
+    space: dict[str, BaseDistribution] = {"a": IntDistribution(0, 9), "b": IntDistribution(0, 9)}
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    found = ScreenedSampler(space=space, earlier=lambda: told)._told_before(study, Genes(space))
+    assert found is not None
+    np.testing.assert_array_equal(found.values, [[5.0, np.nan]])
+    np.testing.assert_array_equal(found.looks, [[4.0, -3.0]])
+    short = ScreenedSampler(space=space, earlier=lambda: told[:2])._told_before(study, Genes(space))
+    assert short is not None
+    assert np.isnan(short.looks).all()
+    wrong = ScreenedSampler(space=space, earlier=lambda: (*told[:2], [[1.0]]))
+    with pytest.raises(ValueError, match="earlier looks must give an array"):
+        wrong._told_before(study, Genes(space))
 
 
 def test_a_trial_says_whether_it_was_only_looked_at() -> None:
