@@ -1,69 +1,21 @@
 """How each leaf module is written as ONNX nodes: one function per module type, found by its type.
 
 A new operation needs one function here with `@emit.register`, or none at all if it is made of modules that are known
-(the tracer looks inside). Opset 17 on purpose: TensorRT 8.6 reads it as well as TensorRT 11 and ONNX Runtime. GELU is
-spelled with Erf, which ONNX Runtime and TensorRT fuse back into one kernel.
+(the tracer looks inside). GELU is spelled with Erf, which ONNX Runtime and TensorRT fuse back into one kernel.
 """
 
-import re
 from functools import singledispatch
 from math import floor, sqrt
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 import torch
-from onnx import helper, numpy_helper
 from torch import nn
 
 from nas._fold import Affine, Subtract
+from nas._onnx_writer import Writer
 from nas.errors import ExportError
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
-
-OPSET = 17
-IR_VERSION = 8
-
-Array = npt.NDArray[Any]
-
-
-class Writer:
-    """Collects nodes and initialisers of one ONNX graph.
-
-    A value (a tensor in the graph) is named after the module that makes it. `half` holds the values in float16:
-    what is computed from such a value is float16 too, and constants follow (`constant(like=...)`). `opset` goes up
-    where an operation needs it.
-    """
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.half: set[str] = set()
-        self.opset = OPSET
-
-    def node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Add a node; its output carries its name, which is returned."""
-        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
-        if op not in ("QuantizeLinear", "DequantizeLinear", "Cast") and any(i in self.half for i in inputs):
-            self.half.add(name)
-        return name
-
-    def constant(self, name: str, array: Array, *, like: str | None = None) -> str:
-        """Add an initialiser, stored in float16 if the value `like` is."""
-        if like in self.half and array.dtype == np.float32:
-            array = array.astype(np.float16)
-        self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
-        return name
-
-    def parameter(self, name: str, tensor: torch.Tensor, *, like: str) -> str:
-        """Add a weight as an initialiser."""
-        return self.constant(name, tensor.detach().cpu().numpy(), like=like)
-
-
-def clean(name: str) -> str:
-    """A node name of letters, digits, `_`, `.` and `/` only."""
-    return re.sub(r"[^A-Za-z0-9_./]", "_", name)
 
 
 @singledispatch

@@ -22,7 +22,8 @@ from onnx import TensorProto, helper
 from torch import fx
 
 from nas._fold import fold, module_nodes, module_of
-from nas._onnx_ops import IR_VERSION, OPSET, Writer, clean, emit
+from nas._onnx_ops import emit
+from nas._onnx_writer import IR_VERSION, OPSET, Writer, clean
 from nas.errors import ExportError, ParityError
 
 __all__ = ["INPUT", "OUTPUT", "ExportedFile", "Parity", "check_parity", "export", "fold", "parity"]

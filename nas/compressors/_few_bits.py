@@ -20,7 +20,8 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas._onnx_ops import Writer, conv_attributes, emit
+from nas._onnx_ops import conv_attributes, emit
+from nas._onnx_writer import Writer
 from nas.compressors._uniform import bounds, narrow_step, quantise
 from search_spaces._leaf import Leaf
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas._fold import insert_after, module_nodes, module_of
-from nas._onnx_ops import Writer, emit
+from nas._onnx_ops import emit
+from nas._onnx_writer import Writer
 from nas.compressors._fake_quant import Cast
 from nas.compressors._ranges import Images, watch
 from nas.errors import ExportError

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from nas._onnx_ops import Writer, emit
+from nas._onnx_ops import emit
+from nas._onnx_writer import Writer
 from nas.compressors._fake_quant import BIAS_MAX, FakeQuant, QuantLayer
 from nas.compressors._ranges import CLIPS, Range, watch
 from nas.export import fold

@@ -1,0 +1,31 @@
+"""What is written of a graph: names, and what follows a value into half precision."""
+
+import numpy as np
+import torch
+from onnx import TensorProto, numpy_helper
+
+from nas._onnx_writer import Writer, clean
+
+
+def test_what_is_computed_from_half_is_half_and_its_weights_are_stored_so() -> None:
+    writer = Writer()
+    half = writer.node("Cast", ["x"], "h", to=TensorProto.FLOAT16)
+    writer.half.add(half)
+    product = writer.node("Mul", [half, writer.parameter("w", torch.ones(2, 3).T, like=half)], "y")
+    back = writer.node("Cast", [product], "z", to=TensorProto.FLOAT)
+    writer.parameter("v", torch.ones(2), like=back)
+    writer.constant("axes", np.array([1, 2]), like=half)
+    assert writer.half == {"h", "y"}
+    stored = {name: numpy_helper.to_array(tensor).dtype for name, tensor in writer.initializers.items()}
+    assert stored == {"w": np.float16, "v": np.float32, "axes": np.int64}
+    assert [node.name for node in writer.nodes] == [node.output[0] for node in writer.nodes] == ["h", "y", "z"]
+
+
+def test_a_transposed_weight_is_stored_as_it_reads() -> None:
+    writer, weight = Writer(), torch.arange(6.0).view(2, 3).T
+    writer.parameter("w", weight, like="x")
+    np.testing.assert_array_equal(numpy_helper.to_array(writer.initializers["w"]), weight.numpy())
+
+
+def test_names_are_sanitised() -> None:
+    assert clean("stage1.cell0/a b:c-d_e") == "stage1.cell0/a_b_c_d_e"
