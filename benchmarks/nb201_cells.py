@@ -76,7 +76,9 @@ def read_operations(table: pd.DataFrame) -> Ops:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file, also compressed."""
+    """A CSV file, also compressed. Where there is none, the process ends with a line that says so."""
+    if not path.is_file():
+        raise SystemExit(f"{path} must be a table (.csv or .csv.gz), but there is no such file")
     return pd.read_csv(path)
 
 
