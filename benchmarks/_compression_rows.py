@@ -20,12 +20,13 @@ from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.costs import costs
 from nas.errors import CandidateError, ParityError
-from nas.export import check_parity, export, tolerance
+from nas.export import export
 from nas.gain import gain
 from nas.lessons._base import Course, Teacher, Teaching
 from nas.measure import measure_interleaved
 from nas.measurement import Measurement
 from nas.packed import packed_bytes
+from nas.parity import check_parity, tolerance
 from nas.registry import load, names
 from nas.runtimes._base import Runtime
 from nas.score import score

@@ -15,13 +15,14 @@ from nas.compression import INTEGER_BITS, Compression
 from nas.config import SearchConfig
 from nas.costs import costs
 from nas.data._base import FaceData
-from nas.export import ExportedFile, Parity, check_parity, export, tolerance
+from nas.export import ExportedFile, export
 from nas.front import directions, search_front, values
 from nas.gain import gain
 from nas.limits import violation_words, violations
 from nas.measurement import Measurement
 from nas.packed import packed_bytes
 from nas.pareto import non_dominated
+from nas.parity import Parity, check_parity, tolerance
 from nas.records import Record, RunFolder, now
 from nas.runtimes._base import Runtime
 from nas.score import Score, score

@@ -64,7 +64,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("nas.score", "nas.measure", "nas.description", "nas.datasets", "nas.data_check", "nas.train"),
     ("nas.latency._*", "nas._*", "nas.gain", "nas.packed", "nas.flat", "nas.timer"),
     ("nas.latency", "nas.latency.*", "nas.export", "nas.records", "nas.cost_guess", "nas.limits"),
-    ("nas.before_after", "nas.attempts"),
+    ("nas.before_after", "nas.attempts", "nas.parity"),
     ("nas.compressors._*", "nas.front", "nas.latency.prediction", "nas.screen"),
     ("nas.importance._*", "nas.pace", "nas.seeds", "nas.status", "nas.same_run", "nas.storage", "nas.gene_importance"),
     ("nas.importance", "nas.importance.*", "nas.ending"),

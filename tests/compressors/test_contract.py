@@ -15,8 +15,9 @@ from nas.candidate import Candidate, kept_width
 from nas.compression import Compression
 from nas.compressors._base import Compressor, Context
 from nas.errors import MissingPackageError
-from nas.export import check_parity, export, fold, tolerance
+from nas.export import export, fold
 from nas.packed import packed_bytes
+from nas.parity import check_parity, tolerance
 from nas.runtimes.onnxruntime import RUNTIME
 from nas.targets import targets
 from search_spaces._base import Choice, Value

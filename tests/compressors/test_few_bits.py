@@ -20,8 +20,9 @@ from nas.compressors._few_bits import FewBitLayer, int4, levels_of, rounded
 from nas.costs import costs
 from nas.data._base import Split
 from nas.execution import Execution
-from nas.export import ExportedFile, export, fold, parity
+from nas.export import ExportedFile, export, fold
 from nas.packed import packed_bytes
+from nas.parity import parity
 from nas.recipe import Recipe
 from nas.runtimes.onnxruntime import RUNTIME
 from nas.targets import target

@@ -13,7 +13,8 @@ from nas.compressors._learned import LearnedGrid, freeze, learn
 from nas.compressors.quantize import COMPRESSOR
 from nas.data._base import Split
 from nas.execution import Execution, choose_execution
-from nas.export import export, fold, parity
+from nas.export import export, fold
+from nas.parity import parity
 from nas.recipe import Recipe
 from nas.runtimes.onnxruntime import RUNTIME
 from nas.train import train

@@ -15,7 +15,8 @@ from nas._fold import module_nodes, module_of
 from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
 from nas.compressors.quantize import COMPRESSOR
 from nas.errors import ExportError
-from nas.export import export, fold, parity
+from nas.export import export, fold
+from nas.parity import parity
 from nas.registry import load
 from nas.runtimes.onnxruntime import RUNTIME
 from nas.targets import target

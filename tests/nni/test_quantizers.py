@@ -18,7 +18,8 @@ from nas.compressors._few_bits import FewBitLayer
 from nas.compressors._nni_few import HIGHEST, learned_levels, normed_convolutions
 from nas.compressors._nni_grids import train_grids
 from nas.errors import TrainError
-from nas.export import check_parity, export, fold, tolerance
+from nas.export import export, fold
+from nas.parity import check_parity, tolerance
 from nas.runtimes.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
 
