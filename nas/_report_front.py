@@ -7,9 +7,11 @@ from nas import _report_plots as plots
 from nas._report_page import text
 from nas._report_view import View, label, ms, percent
 from nas.before_after import compression_ratio, size_ratio
-from nas.front import bits_words, feasible, gain_words, host_measurement, latest, settings_words, widths_words
+from nas.front import feasible, latest
+from nas.front_table import host_measurement
 from nas.measurement import Measurement
 from nas.records import Record
+from nas.wording import bits_words, gain_words, settings_words, widths_words
 
 NOTHING = "&mdash;"
 NO_TEST = "The data has no test split here, so there is no test figure."

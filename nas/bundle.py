@@ -18,9 +18,10 @@ import onnx
 from nas import _model_card, registry
 from nas.before_after import LOSS, compression_ratio, losses, size_ratio, uncompressed
 from nas.errors import ConfigError
-from nas.front import feasible, gain_words, settings_words
+from nas.front import feasible
 from nas.records import Record, RunFolder
 from nas.runtimes._base import Runtime
+from nas.wording import gain_words, settings_words
 
 GOLDEN_RUNTIME = "onnxruntime"
 

@@ -9,7 +9,8 @@ import pandas as pd
 from nas.before_after import uncompressed
 from nas.config import SearchConfig
 from nas.errors import ConfigError
-from nas.front import COLUMNS, fallen, front, rows, search_front
+from nas.front import fallen, front, search_front
+from nas.front_table import COLUMNS, rows
 from nas.records import Record, RunFolder
 from nas.seeds import places
 

@@ -29,7 +29,8 @@ from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.foresight import Foresight
-from nas.front import directions, search_front, values, write_front
+from nas.front import directions, search_front, values
+from nas.front_table import write_front
 from nas.gain import NO_GAIN
 from nas.given import open_model
 from nas.pareto import spread

@@ -15,23 +15,14 @@ from nas.before_after import LOSS, losses, uncompressed
 from nas.doctor import Finding
 from nas.ending import ending_lines
 from nas.errors import MeasureError
-from nas.front import (
-    fallen,
-    front,
-    gain_words,
-    given_up,
-    latest,
-    search_front,
-    settings_words,
-    verified_front,
-    widths_words,
-)
+from nas.front import fallen, front, given_up, latest, search_front, verified_front
 from nas.latency.learned import LearnedRoofline
 from nas.measurement import Measurement
 from nas.pick import Pick
 from nas.records import Record, RunFolder
 from nas.runtimes._base import Finding as DeviceFinding
 from nas.seeds import seed_lines
+from nas.wording import gain_words, settings_words, widths_words
 
 WIDE_FROM = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""

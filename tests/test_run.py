@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ConfigError
-from nas.front import COLUMNS
+from nas.front_table import COLUMNS
 from nas.run import load_run, newest
 from tests.fake_runs import a_run, a_search
 

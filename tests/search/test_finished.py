@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas.config import make_config
-from nas.front import COLUMNS
+from nas.front_table import COLUMNS
 from nas.records import RunFolder
 from nas.search import search
 from nas.status import Status
