@@ -71,7 +71,7 @@ def _profile(card: _Card) -> HardwareProfile:
                 "linear": 0.3,
                 "memory": 0.6,
             },
-            relative_error=0.9,
+            relative_error=0.95,
             source=_ESTIMATED,
         ),
         facts={

@@ -53,7 +53,7 @@ _BOARDS = (
     _Board(
         name="raspberry-pi-5", title="Raspberry Pi 5", core="Cortex-A76", ghz=2.4, operations={8: 64, 32: 16},
         efficiency={"conv": 0.6, "pointwise": 0.6, "depthwise": 0.15, "grouped": 0.3, "linear": 0.3, "memory": 0.7},
-        error=0.9, source=_ESTIMATED, gb=8, gb_s=8.0, floor_us=3,
+        error=0.95, source=_ESTIMATED, gb=8, gb_s=8.0, floor_us=3,
         rates="Arm Cortex-A76 software optimisation guide: two 128-bit multiply-accumulates per cycle, also as INT8 "
         "dot products",
     ),
