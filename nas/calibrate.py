@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from hw_profiles._base import HardwareProfile
-from nas import registry
 from nas._calibration_journal import Entry, Journal
 from nas._calibration_sample import Nets, Shape
+from nas._calibration_timing import Measure, way_to_time
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
@@ -30,28 +30,18 @@ from nas.latency.executed import costs_on
 from nas.latency.learned import LearnedRoofline, learn
 from nas.latency.prediction import FOLDER, calibration_path, save_calibration
 from nas.latency.roofline import predict as predict_by_profile
-from nas.measure import measure as measure_here
-from nas.measure import measure_there
 from nas.measurement import Measurement, at_best
-from nas.rounds import Plan
-from nas.targets import device_runtime
 from nas.targets import target as profile_of
-from nas.yardstick import memory_path
 
 NETS = 40
 LEAST_NETS = 10
 HELD_OUT = 0.2
 WORST = 0.3
 """Mean error on held-out nets at which a model of a target without a published one is of no use."""
-RUNS = 200
-"""Timed runs of a net on this machine."""
-WAITED_S = 3.0
-"""How long a net waits for this machine to be calm."""
 BATCH = 5
 """Nets written and measured at a time: one connection to a board, and the most that an interruption loses."""
 SPACES = ("plain", "darts")
 
-Measure = Callable[[Sequence[Path]], Sequence[Measurement | MeasureError]]
 Say = Callable[[str], None]
 Floats = npt.NDArray[np.float64]
 
@@ -138,7 +128,7 @@ def calibrate(
     profile = profile_of(target) if isinstance(target, str) else target
     if nets < LEAST_NETS:
         raise ConfigError(f"a calibration needs {LEAST_NETS} nets or more, but got {nets}; {NETS} is usual")
-    timed = measure or _way(profile, input_shape, say)
+    timed = measure or way_to_time(profile, input_shape, say)
     sample = Nets(profile=profile, spaces=tuple(spaces), input_shape=input_shape)
     held = round(HELD_OUT * nets)
 
@@ -153,44 +143,6 @@ def calibrate(
     result = _learned(journal, profile, spaces, folder, seed)
     journal.remove()
     return result
-
-
-def _way(profile: HardwareProfile, input_shape: Shape, say: Say) -> Measure:
-    """How files are timed on the target.
-
-    Raises:
-        ConfigError: the target is neither this machine nor a device that can be reached.
-    """
-    if board := device_runtime(profile):
-        return lambda paths: measure_there(paths, board, profile, say=say)
-    if not profile.local:
-        raise ConfigError(
-            f"{profile.name!r} must be this machine or a board that can be reached, but is predicted only; "
-            "name yours: nas targets add NAME --like DEVICE --ssh user@host"
-        )
-    runtime = registry.load("runtime", profile.runtime)
-
-    clock, plan = _clock(), Plan(runs=RUNS, patience_s=WAITED_S)
-    memory = memory_path().with_name("reference-processor-time.json")  # by another clock than all other measurements
-
-    def here(path: Path) -> Measurement | MeasureError:
-        try:
-            return measure_here(
-                path, runtime, device=profile.title, input_shape=input_shape, plan=plan, clock=clock, memory=memory
-            )
-        except MeasureError as error:
-            return error
-
-    return lambda paths: [here(path) for path in paths]
-
-
-def _clock() -> Callable[[], int]:
-    """Processor time of this thread where it is fine enough: on an idle machine it is the time that passes.
-
-    A net of 50 ms loses the processor in every run on a busy machine, and then even its 5th percentile is twice what
-    it should be, while a small net, and the reference too, run undisturbed.
-    """
-    return time.thread_time_ns if time.get_clock_info("thread_time").resolution <= 1e-6 else time.perf_counter_ns
 
 
 def _fill(journal: Journal, sample: Nets, measure: Measure, say: Say) -> None:

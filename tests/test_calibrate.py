@@ -179,11 +179,6 @@ def test_too_few_nets_are_refused(tmp_path: Path) -> None:
         calibrated(tmp_path, Counting(), nets=9)
 
 
-def test_a_device_that_is_elsewhere_needs_a_way_to_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="must be this machine or a board that can be reached"):
-        calibrate("jetson", folder=tmp_path)
-
-
 def test_a_space_that_holds_too_few_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     nets = Nets(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
     (same,) = nets.drawn(1, seed=0)

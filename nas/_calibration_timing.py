@@ -1,0 +1,68 @@
+"""How a calibration times files on its target: here, by the processor time of a thread, or on a board.
+
+Here a net waits for the machine to be calm, and all nets are held against one reference by the same clock.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hw_profiles._base import HardwareProfile
+from nas import registry
+from nas._calibration_sample import Shape
+from nas.errors import ConfigError, MeasureError
+from nas.measure import measure as measure_here
+from nas.measure import measure_there
+from nas.measurement import Measurement
+from nas.rounds import Plan
+from nas.targets import device_runtime
+from nas.yardstick import memory_path
+
+RUNS = 200
+"""Timed runs of a net on this machine."""
+WAITED_S = 3.0
+"""How long a net waits for this machine to be calm."""
+
+Measure = Callable[[Sequence[Path]], Sequence[Measurement | MeasureError]]
+
+
+def way_to_time(profile: HardwareProfile, input_shape: Shape, say: Callable[[str], None]) -> Measure:
+    """How files are timed on the target: each is answered by its measurement, or by why there is none.
+
+    Args:
+        profile: of the target.
+        input_shape: (C, H, W) of the files' input.
+        say: told what a board is doing.
+
+    Raises:
+        ConfigError: the target is neither this machine nor a device that can be reached.
+    """
+    if board := device_runtime(profile):
+        return lambda paths: measure_there(paths, board, profile, say=say)
+    if not profile.local:
+        raise ConfigError(
+            f"{profile.name!r} must be this machine or a board that can be reached, but is predicted only; "
+            "name yours: nas targets add NAME --like DEVICE --ssh user@host"
+        )
+    runtime = registry.load("runtime", profile.runtime)
+    clock, plan = _clock(), Plan(runs=RUNS, patience_s=WAITED_S)
+    memory = memory_path().with_name("reference-processor-time.json")  # by another clock than all other measurements
+
+    def here(path: Path) -> Measurement | MeasureError:
+        try:
+            return measure_here(
+                path, runtime, device=profile.title, input_shape=input_shape, plan=plan, clock=clock, memory=memory
+            )
+        except MeasureError as error:
+            return error
+
+    return lambda paths: [here(path) for path in paths]
+
+
+def _clock() -> Callable[[], int]:
+    """Processor time of this thread where it is fine enough: on an idle machine it is the time that passes.
+
+    A net of 50 ms loses the processor in every run on a busy machine, and then even its 5th percentile is twice what
+    it should be, while a small net, and the reference too, run undisturbed.
+    """
+    return time.thread_time_ns if time.get_clock_info("thread_time").resolution <= 1e-6 else time.perf_counter_ns
