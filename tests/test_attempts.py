@@ -15,7 +15,7 @@ from nas.attempts import GAVE_UP, MAX_DEATHS, attempt
 from nas.config import make_config
 from nas.records import RunFolder
 from tests.fake_runs import a_run
-from tests.test_study import a_study
+from tests.fake_studies import a_study
 from tests.tiny_search import FACES, TINY, make_quick, trials_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ from nas.search import search
 from tests.tiny_search import FACES, TINY
 from tests.tiny_search import make_quick
 """
-STUDY = "from contextlib import ExitStack\nfrom tests.test_study import a_study"
+STUDY = "from contextlib import ExitStack\nfrom tests.fake_studies import a_study"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 from nas import registry
 from nas.config import make_config
 from nas.errors import ConfigError
-from nas.records import RunFolder
-from nas.storage import open_storage
 from nas.study import Ask, Study, distribution, seed_of
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
-
-CHOICES = (Choice(name="width", options=(8, 16, 24)), Choice(name="operation", options=("conv", "pool")))
-
-
-def a_study(runs: Path, seeds: Sequence[dict[str, Any]] = (), **fields: Any) -> Study:
-    folder = a_run(runs, records=[], **fields)
-    return Study(folder, folder.config, CHOICES, registry.load("sampler", "random"), seeds=seeds)
-
-
-def trials(folder: RunFolder, storage: str | None = None) -> list[FrozenTrial]:
-    name = folder.config.run_name
-    return optuna.load_study(study_name=name, storage=open_storage(folder.path, storage)).get_trials()
+from tests.fake_studies import a_study, trials
 
 
 @pytest.fixture
@@ -226,47 +212,6 @@ def test_seeds_that_a_process_died_between_are_all_asked_once(tmp_path: Path, mo
     assert [a.number for a in asked] == [0, 1, 2, 3, 4]
 
 
-def test_the_journal_is_not_locked_by_a_process_that_died_in_it(study: Study, tmp_path: Path) -> None:
-    lock = study._storage._backend._lock  # type: ignore[attr-defined]
-    assert lock.acquire()
-    with study.folder.claim("journal") as free:
-        assert not free
-    lock.release()
-    with study.folder.claim("journal") as free:
-        assert free
-    assert not list(study.folder.path.glob("*.lock")), "Optuna's own lock is a file that outlives its process"
-
-
-def test_another_storage_keeps_the_study_and_leaves_other_hosts_their_trials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = f"sqlite:///{tmp_path}/study.db"
-    study = a_study(tmp_path, storage=url)
-    with ExitStack() as held:
-        first = study.ask(held)
-    monkeypatch.setattr("nas.study.platform.node", lambda: "elsewhere")
-    with ExitStack() as held:
-        assert a_study(tmp_path, storage=url).ask(held).number == 1
-    monkeypatch.undo()
-    with ExitStack() as held:
-        again = a_study(tmp_path, storage=url)
-        assert again.ask(held).number == first.number
-    assert len(trials(study.folder, url)) == 2
-    assert not (study.folder.path / "journal.log").exists()
-    for opened in (study, again):
-        opened._storage.remove_session()
-
-
-def test_a_run_folder_that_was_moved_to_another_host_goes_on(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with ExitStack() as held:
-        first = study.ask(held)
-    monkeypatch.setattr("nas.study.platform.node", lambda: "elsewhere")
-    with ExitStack() as held:
-        assert a_study(tmp_path).ask(held).number == first.number
-
-
 def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     study = a_study(tmp_path / "a", storage=url, name="same")
@@ -288,29 +233,6 @@ def test_a_study_begun_with_other_options_is_refused_once_they_were_asked(tmp_pa
     more = Study(folder, folder.config, (*begun, now[1]), registry.load("sampler", "random"))
     with ExitStack() as held:
         assert more.ask(held).picked.keys() == {"bits.stem", "calibration"}, "a further gene is welcome"
-
-
-@pytest.mark.parametrize("url", ["nonsense", "mysql://nobody@localhost:1/none", "sqlite:////nowhere/at/all.db"])
-def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ConfigError, match=r"storage must be a URL that Optuna can open, but '.*' gave: ") as caught:
-        open_storage(tmp_path, url)
-    assert "\n" not in str(caught.value)
-
-
-def test_importance_is_empty_with_few_trials_and_then_names_the_gene_that_makes_good_values(study: Study) -> None:
-    assert study.importance() == {}
-    for number in range(24):
-        with ExitStack() as held:
-            ask = study.ask(held)
-            wide, pools = ask.picked["width"] == 24, ask.picked["operation"] == "pool"
-            # Only the width makes it good; what makes it worst is the pool.
-            accuracy, latency = 0.9 if wide else 0.5 - 0.3 * pools, 1.0 if wide else 2.0 + 5 * pools
-            study.tell(ask, some_record(number, accuracy, latency))
-    found = study.importance()
-    assert set(found) == {"accuracy", "latency"}
-    for shares in found.values():
-        assert shares["width"] > 0.9
-        assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_the_objectives_are_maximised_or_minimised_as_their_words_say(tmp_path: Path) -> None:
