@@ -1,7 +1,7 @@
 """The screened sampler: Optuna's own kit, and what it promises beyond the contract of all samplers."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,14 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
 
 from nas.pareto import hypervolume
 from nas.samplers._genes import Genes
 from nas.samplers._worth import Examples, Worth
 from nas.samplers.screened import ScreenedSampler
+from tests.samplers.small_search import SPACE, Picked, a_study, accuracy, cheap, go_on, latency, names
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -26,51 +26,11 @@ with warnings.catch_warnings():
         RelativeSamplerTestCase,
     )
 
-SPACE: dict[str, BaseDistribution] = {
-    "op": CategoricalDistribution(("conv", "pool", "skip")),
-    "kernel": CategoricalDistribution((3, 5, 9)),
-    "width": IntDistribution(8, 64, step=8),
-    "sparsity": FloatDistribution(0.0, 0.75, step=0.25),
-    "depth": IntDistribution(1, 6),
-}
-Picked = Mapping[str, Any]
-
 
 class TestOptunaKit(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
         return lambda: ScreenedSampler(seed=1, start=3)
-
-
-def accuracy(picked: Picked) -> float:
-    good = {"conv": 0.2, "pool": 0.05, "skip": 0.0}[picked["op"]]
-    return float(0.4 + good + 0.05 * np.log2(picked["width"]) - 0.2 * picked["sparsity"] + 0.03 * picked["depth"])
-
-
-def latency(picked: Picked) -> float:
-    cost = {"conv": 1.0, "pool": 0.3, "skip": 0.05}[picked["op"]] * picked["kernel"]
-    return float(0.1 + cost * picked["depth"] * (picked["width"] * (1 - picked["sparsity"])) / 64)
-
-
-def cheap(picks: Sequence[Picked]) -> np.ndarray:
-    return np.array([[np.nan, latency(p)] for p in picks])
-
-
-def a_study(sampler: BaseSampler) -> optuna.Study:
-    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-
-
-def go_on(study: optuna.Study, trials: int, make: Callable[[], BaseSampler] | None = None) -> list[dict[str, Any]]:
-    for _ in range(trials):
-        if make is not None:
-            study.sampler = make()
-        trial = study.ask(SPACE)
-        study.tell(trial, [accuracy(trial.params), latency(trial.params)])
-    return [t.params for t in study.trials]
-
-
-def names(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
-    return [tuple(p[n] for n in SPACE) for p in picks]
 
 
 def test_nothing_is_asked_twice_until_all_is_asked(caplog: pytest.LogCaptureFixture) -> None:
@@ -149,69 +109,6 @@ def test_limits_that_are_told_are_learned() -> None:
     convs = [t.params["op"] == "conv" for t in study.trials]
     assert any(convs[:10])
     assert np.mean(convs[20:]) < 0.2, "the share of chance is a third"
-
-
-def test_failed_trials_are_not_repeated() -> None:
-    study = a_study(ScreenedSampler(seed=0, space=SPACE))
-    for i in range(30):
-        trial = study.ask(SPACE)
-        if i % 3 == 0:
-            study.tell(trial, state=TrialState.FAIL)
-        else:
-            study.tell(trial, [accuracy(trial.params), latency(trial.params)])
-    asked = names([t.params for t in study.trials])
-    assert len(set(asked)) == len(asked)
-
-
-def test_running_trials_count() -> None:
-    """Workers that ask at the same moment are not sent to the same place, nor to its nearest neighbours only."""
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
-    go_on(study, 20)
-    running = [study.ask(SPACE) for _ in range(8)]
-    asked = names([t.params for t in running])
-    assert len(set(asked)) == 8
-    assert not set(asked) & set(names([t.params for t in study.trials[:20]]))
-    assert len({t.params["width"] for t in running} | {t.params["depth"] for t in running}) > 3
-
-
-def test_a_running_trial_counts_before_its_genes_are_suggested() -> None:
-    sampler = ScreenedSampler(seed=0, space=SPACE)
-    study = a_study(sampler)
-    go_on(study, 12)
-    first = study.ask()
-    picked = first.relative_params
-    assert study.trials[-1].params == {}
-    asked = [study.ask(SPACE).params for _ in range(6)]
-    assert names([picked])[0] not in names(asked)
-
-
-def test_a_fresh_sampler_for_each_trial_asks_the_same() -> None:
-    whole = go_on(a_study(ScreenedSampler(seed=3, cheap=cheap)), 25)
-    fresh = a_study(optuna.samplers.RandomSampler())
-    assert go_on(fresh, 25, lambda: ScreenedSampler(seed=3, cheap=cheap)) == whole
-    assert go_on(a_study(ScreenedSampler(seed=4, cheap=cheap)), 25) != whole
-
-
-def test_resumed_in_the_middle_it_finds_the_same() -> None:
-    whole = a_study(ScreenedSampler(seed=5, cheap=cheap))
-    go_on(whole, 26)
-    half = a_study(ScreenedSampler(seed=5, cheap=cheap))
-    go_on(half, 13)
-    resumed = a_study(ScreenedSampler(seed=5, cheap=cheap))
-    resumed.add_trials(half.trials)
-    go_on(resumed, 13)
-    assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
-    assert [t.values for t in resumed.best_trials] == [t.values for t in whole.best_trials]
-
-
-def test_enqueued_genes_are_kept_and_the_others_chosen_around_them() -> None:
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
-    go_on(study, 15)
-    done = study.trials[3].params
-    study.enqueue_trial({n: done[n] for n in ("op", "kernel", "width", "sparsity")})
-    trial = study.ask(SPACE)
-    assert all(trial.params[n] == done[n] for n in ("op", "kernel", "width", "sparsity"))
-    assert trial.params["depth"] != done["depth"]
 
 
 def test_picks_of_one_name_are_asked_once() -> None:
@@ -335,13 +232,3 @@ def test_less_effort_asks_something_else_and_repeats_nothing() -> None:
     assert len(set(names(less))) == 16
     with pytest.raises(ValueError, match="effort must be positive, but got 0"):
         ScreenedSampler(effort=0)
-
-
-def test_a_draw_that_a_dead_process_left_is_kept_whatever_was_told_since() -> None:
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
-    go_on(study, 12)
-    left = study.ask()
-    drawn = left.relative_params
-    go_on(study, 2)
-    again = optuna.trial.Trial(study, left._trial_id)
-    assert {n: again._suggest(n, d) for n, d in SPACE.items()} == drawn

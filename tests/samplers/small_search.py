@@ -1,0 +1,49 @@
+"""A search of five genes whose accuracy and latency are closed forms, and whose latency is known beforehand."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+
+SPACE: dict[str, BaseDistribution] = {
+    "op": CategoricalDistribution(("conv", "pool", "skip")),
+    "kernel": CategoricalDistribution((3, 5, 9)),
+    "width": IntDistribution(8, 64, step=8),
+    "sparsity": FloatDistribution(0.0, 0.75, step=0.25),
+    "depth": IntDistribution(1, 6),
+}
+Picked = Mapping[str, Any]
+
+
+def accuracy(picked: Picked) -> float:
+    good = {"conv": 0.2, "pool": 0.05, "skip": 0.0}[picked["op"]]
+    return float(0.4 + good + 0.05 * np.log2(picked["width"]) - 0.2 * picked["sparsity"] + 0.03 * picked["depth"])
+
+
+def latency(picked: Picked) -> float:
+    cost = {"conv": 1.0, "pool": 0.3, "skip": 0.05}[picked["op"]] * picked["kernel"]
+    return float(0.1 + cost * picked["depth"] * (picked["width"] * (1 - picked["sparsity"])) / 64)
+
+
+def cheap(picks: Sequence[Picked]) -> np.ndarray:
+    return np.array([[np.nan, latency(p)] for p in picks])
+
+
+def a_study(sampler: BaseSampler) -> optuna.Study:
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def go_on(study: optuna.Study, trials: int, make: Callable[[], BaseSampler] | None = None) -> list[dict[str, Any]]:
+    for _ in range(trials):
+        if make is not None:
+            study.sampler = make()
+        trial = study.ask(SPACE)
+        study.tell(trial, [accuracy(trial.params), latency(trial.params)])
+    return [t.params for t in study.trials]
+
+
+def names(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
+    return [tuple(p[n] for n in SPACE) for p in picks]
