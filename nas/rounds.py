@@ -7,15 +7,14 @@ slower than at its best are timed again, as long as there is patience. What is l
 alone, never by the times of the files.
 """
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from nas.median import Times, bootstrap_interval, ranks_interval
+from nas.uncollected import uncollected
 
 Clock = Callable[[], int]
 Call = Callable[[], None]
@@ -229,21 +228,10 @@ def _timed(call: Call, runs: int, *, warm_up: int, clock: Clock) -> Times:
     for _ in range(warm_up):
         call()
     stamps = [0] * (2 * runs)
-    with _collector_off():
+    with uncollected():
         for i in range(runs):
             stamps[2 * i] = clock()
             call()
             stamps[2 * i + 1] = clock()
     pairs = np.array(stamps, dtype=np.int64).reshape(runs, 2)  # [runs, start and end]
     return (pairs[:, 1] - pairs[:, 0]) / 1e6
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -13,7 +13,6 @@ what is known; guesses come from a small Gaussian process over genes and descrip
 same seed and history ask the same, from whichever process.
 """
 
-import gc
 import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known, Picks
 from nas.samplers._genes import Codes, Genes, as_bytes
 from nas.samplers._memory import Memory, Row, Rows
 from nas.samplers._screen import Elsewhere, History, Knowledge, Screen
+from nas.uncollected import uncollected
 
 logger = logging.getLogger(__name__)
 
@@ -114,13 +114,8 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         """All genes of the next trial; nothing if the space is not known yet or holds nothing new."""
         if not search_space:
             return {}
-        was_on = gc.isenabled()
-        gc.disable()  # of the many objects that live for this call alone, none is garbage for a collector to look for
-        try:
+        with uncollected():  # of the many objects that live for this call alone, none is garbage
             return self._sampled(study, trial, search_space)
-        finally:
-            if was_on:
-                gc.enable()
 
     def _sampled(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         drawn: dict[str, Any] = trial.system_attrs.get(PICKS, {})
