@@ -32,6 +32,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
+	$(BIN)/mypy --strict examples
 
 clean:
 	rm -rf $(VENV) $(NNI_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ from pathlib import Path
 import nas
 from nas import terminal
 from nas.errors import NasError
+from nas.progress import Watcher
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
         "threads": args.threads, "seed": args.seed, "final_epochs": args.epochs, "trials": 0, "verify": 0,
     }  # fmt: skip
     console = terminal.console()
-    with terminal.Watcher(console) as watch:
+    with Watcher(console) as watch:
         teacher = nas.compress(args.teacher, watch=watch, name=f"{args.name}-teacher", **shared)
         runs = [teacher]
         taught = {"teacher": (f"{teacher.folder.path}:base",), "distill": args.distill}
