@@ -47,6 +47,7 @@ from nas.study import Ask, Study
 from nas.targets import device_runtime, target
 from nas.teachers import find_teachers
 from nas.timer import Timer
+from nas.uncollected import settled
 from nas.verify import Verification
 from nas.warm_start import warm_start
 from nas.yardstick import memory_path
@@ -81,7 +82,7 @@ def search(config: SearchConfig, *, watch: Callable[[Status], None] | None = Non
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # all but training is many tiny steps, which threads only slow down
     try:
-        with Timer(memory=memory_path()) as timer:
+        with settled(), Timer(memory=memory_path()) as timer:
             searcher = Searcher(config, watch or (lambda _: None), timer)
             searcher.begin()
             searcher.search()

@@ -1,10 +1,10 @@
-"""The garbage collector waits, and is left as it was."""
+"""The garbage collector waits or looks at less, and is left as it was."""
 
 import gc
 
 import pytest
 
-from nas.uncollected import uncollected
+from nas.uncollected import settled, uncollected
 
 
 @pytest.mark.parametrize("was_on", [True, False])
@@ -17,3 +17,13 @@ def test_it_is_off_meanwhile_and_as_before_afterwards(was_on: bool) -> None:
         assert gc.isenabled() == was_on
     finally:
         gc.enable()
+
+
+def test_what_was_there_is_left_out_and_what_comes_is_not() -> None:
+    before, old = gc.get_freeze_count(), [object()]
+    with settled():
+        new = [object()]
+        seen = {id(each) for each in gc.get_objects()}
+        assert id(old) not in seen
+        assert id(new) in seen
+    assert gc.get_freeze_count() == before == 0
