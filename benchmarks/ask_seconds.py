@@ -74,10 +74,10 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, settled():  # as a search has it
         result = measured(args, Path(folder))
-    alone, whole = result["sampler_ms"], result["ask_ms"]
+    own, whole = result["sampler_ms"], result["ask_ms"]
     print(
-        f"{result['genes']} genes, {args.trials} trials: sampler {alone['mean']:.0f} ms on average (first "
-        f"{alone['first']:.0f}, slowest after it {alone['slowest']:.0f}), whole ask {whole['mean']:.0f} ms, processor time"
+        f"{result['genes']} genes, {args.trials} trials: sampler {own['mean']:.0f} ms on average (first "
+        f"{own['first']:.0f}, slowest after it {own['slowest']:.0f}), whole ask {whole['mean']:.0f} ms, processor time"
     )
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
