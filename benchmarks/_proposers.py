@@ -8,6 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
+from benchmarks._variants import PARTS, without
 from nas.pareto import non_dominated
 from nas.samplers.screened import ScreenedSampler
 
@@ -50,7 +51,10 @@ class LocalSearch(BaseSampler):
 
 
 def proposers(space: Mapping[str, BaseDistribution], **known: Any) -> dict[str, Callable[[int], BaseSampler]]:
-    """Name to maker. `known` is what `ScreenedSampler` takes; the variant "blind" gets none of it."""
+    """Name to maker. `known` is what `ScreenedSampler` takes; the variant "blind" gets none of it.
+
+    Behind "screened-" stand what our sampler has to do without: see `benchmarks._variants`.
+    """
     cheap_only = {k: v for k, v in known.items() if k in ("cheap", "allowed")}
     return {
         "random": lambda seed: RandomSampler(seed=seed),
@@ -63,4 +67,5 @@ def proposers(space: Mapping[str, BaseDistribution], **known: Any) -> dict[str, 
         "screened": lambda seed: ScreenedSampler(seed=seed, space=space, **known),
         "screened-genes": lambda seed: ScreenedSampler(seed=seed, space=space, **cheap_only),
         "screened-blind": lambda seed: ScreenedSampler(seed=seed, space=space),
+        **{f"screened-{part}": without(part, space=space, **known) for part in PARTS},
     }

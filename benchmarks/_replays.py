@@ -155,7 +155,8 @@ def compare(bench: Bench, options: argparse.Namespace) -> Figures:
     Raises:
         SystemExit: a sampler is unknown, or the file is none of ours.
     """
-    names = list(bench.samplers) if options.sampler == "all" else options.sampler.split(",")
+    usual = [name for name in bench.samplers if not name.startswith("screened-")]
+    names = usual if options.sampler == "all" else options.sampler.split(",")
     if unknown := [n for n in names if n not in bench.samplers]:
         raise SystemExit(f"--sampler must name some of {', '.join(bench.samplers)}, but got {', '.join(unknown)}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
