@@ -111,7 +111,8 @@ def _latency(r: Mapping[str, Any]) -> list[str]:
 
 def statement(m: Mapping[str, Any]) -> str:
     """A latency with its provenance, in one sentence."""
-    value = f"{m['latency_ms']:.3f} ms [{m['low_ms']:.3f}, {m['high_ms']:.3f}] {m['kind']}"
+    digits = "#.4g" if m["kind"] == "measured" else "#.3g"
+    value = f"{m['latency_ms']:{digits}} ms [{m['low_ms']:{digits}}, {m['high_ms']:{digits}}] {m['kind']}"
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
     notes = f"; {'; '.join(m['notes'])}" if m["notes"] else ""
     if m["kind"] == "predicted":
@@ -119,7 +120,7 @@ def statement(m: Mapping[str, Any]) -> str:
     tail = f"median of {m['runs']} runs"
     if "tensorrt" not in m["versions"]:  # a GPU has no threads of ours
         tail += f", {m['threads']} thread{'s' if m['threads'] != 1 else ''}"
-    tail += f", 5th percentile {m['p5_ms']:.3f} ms" if m.get("p5_ms") else ""
+    tail += f", 5th percentile {m['p5_ms']:#.4g} ms" if m.get("p5_ms") else ""
     tail += f", drift {m['drift']:+.1%}" if m.get("drift") is not None else ""
     tail += f", {m['energy_mj']:.3g} mJ above idle" if m.get("energy_mj") is not None else ""
     return f"{value} on {m['device']}, {tail} ({versions or m['runtime']}){notes}"

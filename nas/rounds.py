@@ -69,6 +69,7 @@ class Rounds:
         times_ms: of each file, milliseconds of each run that counts [runs].
         yardstick_ms: median of the reference network around the rounds that count.
         best_ms: of the reference network at its best, here or before.
+        here_ms: at its best in these rounds, counted or not.
         drift: relative change of the reference network from the first half of the rounds that count to the second.
         kept: rounds that count.
         made: rounds in all.
@@ -78,6 +79,7 @@ class Rounds:
     times_ms: tuple[Times, ...]
     yardstick_ms: float
     best_ms: float
+    here_ms: float
     drift: float
     kept: int
     made: int
@@ -114,13 +116,15 @@ def timed_rounds(
     _warmed(yardstick, clock)
     rounds: list[_Round] = []
     before, enough_at_s = _yard(yardstick, clock), 0.0
+    known_ms, here_ms = best_ms, before
     while True:
         blocks = tuple(
             _timed(call, n, warm_up=min(2, n // 5), clock=clock) for call, n in zip(calls, counts, strict=True)
         )
         after = _yard(yardstick, clock)
         rounds.append(_Round(blocks, max(before, after)))
-        best_ms, before = min(best_ms, before, after), after
+        here_ms, before = min(here_ms, after), after
+        best_ms = min(known_ms, here_ms)
         spent_s = (clock() - begin) / 1e9
         if min(counts) * len(rounds) < plan.runs:
             enough_at_s = spent_s
@@ -132,7 +136,7 @@ def timed_rounds(
         if is_due and not complete and min(counts) * len(rounds) >= LEAST_AT_LIMIT:
             ended = f"ended after {plan.limit_s:g} s"
         if complete or ended or (spent_s > enough_at_s and spent_s - enough_at_s >= plan.patience_s):
-            return _result(rounds, kept, min(counts), plan, best_ms, ended)
+            return _result(rounds, kept, min(counts), plan, best_ms=best_ms, here_ms=here_ms, ended=ended)
 
 
 def best_of(yardstick: Call, clock: Clock, *, seconds: float = FIRST_LOOK_S) -> float:
@@ -176,8 +180,9 @@ def _reach(files: Sequence[Times], intervals: Sequence[tuple[float, float]]) -> 
 
 
 def _result(
-    rounds: Sequence[_Round], kept: Sequence[_Round], count: int, plan: Plan, best_ms: float, ended: str
-) -> Rounds:
+    rounds: Sequence[_Round], kept: Sequence[_Round], count: int, plan: Plan, *,
+    best_ms: float, here_ms: float, ended: str,
+) -> Rounds:  # fmt: skip
     """The rounds that count, in the order of time: the calm ones, or where they are too few the calmest."""
     enough = min(plan.runs, plan.least) if ended else plan.runs
     if len(kept) * count < enough:
@@ -191,6 +196,7 @@ def _result(
         times_ms=_joined(kept),
         yardstick_ms=float(np.median(yards)),
         best_ms=best_ms,
+        here_ms=here_ms,
         drift=drift,
         kept=len(kept),
         made=len(rounds),

@@ -44,20 +44,19 @@ def place() -> str:
 def recall_ms(memory: Path | None, key: str, *, now: datetime | None = None) -> float | None:
     """The reference network's best median in milliseconds, or None where none is known or it is out of date."""
     entry = _entries(memory).get(key)
-    return float(entry["ms"]) if entry and _age(entry, now or datetime.now(UTC)) <= KEPT else None
+    return float(entry["ms"]) if entry and _is_fresh(entry, now or datetime.now(UTC)) else None
 
 
 def remember(memory: Path | None, key: str, ms: float, *, now: datetime | None = None) -> None:
-    """Keep a median where it is the best so far, or when the best was reached again.
+    """Keep a median that was measured just now, where it is the best so far or reaches the best again.
 
     Two processes may do so at once; the file is always whole.
     """
-    now = now or datetime.now(UTC)
-    entries, known = _entries(memory), recall_ms(memory, key, now=now)
-    if memory is None or (known is not None and known <= ms and not _renews(entries[key], ms, now)):
+    now, entries = now or datetime.now(UTC), _entries(memory)
+    known = entries[key] if key in entries and _is_fresh(entries[key], now) else None
+    if memory is None or (known is not None and known["ms"] <= ms and not _renews(known, ms, now)):
         return
-    best = ms if known is None else min(ms, known)
-    entries[key] = {"ms": best, "when": now.isoformat(timespec="seconds")}
+    entries[key] = {"ms": min(ms, known["ms"]) if known else ms, "when": now.isoformat(timespec="seconds")}
     beside = memory.with_name(f".{memory.name}.{os.getpid()}")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +68,10 @@ def remember(memory: Path | None, key: str, ms: float, *, now: datetime | None =
 
 def _renews(entry: dict[str, Any], ms: float, now: datetime) -> bool:
     return ms <= entry["ms"] * (1 + REACHED) and _age(entry, now) >= _RENEWED
+
+
+def _is_fresh(entry: dict[str, Any], now: datetime) -> bool:
+    return _age(entry, now) <= KEPT
 
 
 def _age(entry: dict[str, Any], now: datetime) -> timedelta:

@@ -58,8 +58,8 @@ def test_the_card_says_what_a_user_has_to_know(folder: RunFolder, tmp_path: Path
     for words in (
         "These faces are synthetic",
         "50.00% (95 % interval",
-        "1.000 ms [0.600, 1.500] predicted for Jetson Orin Nano",
-        "0.250 ms [0.245, 0.258] measured on this host, median of 300 runs",
+        "1.00 ms [0.600, 1.50] predicted for Jetson Orin Nano",
+        "0.2500 ms [0.2450, 0.2575] measured on this host, median of 300 runs",
         "float32 [N, 1, 8, 8]",
         "angry, happy, sad",
         "not know what a person feels",

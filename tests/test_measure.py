@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,24 @@ def test_on_a_busy_machine_the_whole_interval_shrinks_to_the_machines_best() -> 
     best = at_best(found)
     assert (best.low_ms, best.latency_ms, best.high_ms) == pytest.approx((0.9, 1.0, 1.1))
     assert (best.p5_ms, best.slowdown) == (1.0, 0.2), "what was measured stays"
+
+
+def test_a_machine_that_was_made_slower_for_good_is_taken_as_it_is_after_a_month(tmp_path: Path) -> None:
+    memory = tmp_path / "reference.json"
+
+    def slowdown(us: float) -> float | None:
+        return on(FakeMachine(reference_us=[us]), memory=memory, runs=20).slowdown
+
+    def age(days: int) -> datetime:
+        then = datetime.now(UTC) - timedelta(days=days)
+        (entry,) = json.loads(memory.read_text()).items()
+        memory.write_text(json.dumps({entry[0]: {**entry[1], "when": then.isoformat()}}))
+        return then
+
+    slowdown(50)
+    then = age(29)
+    assert slowdown(65) == pytest.approx(0.3)
+    (kept,) = json.loads(memory.read_text()).values()
+    assert (kept["ms"], kept["when"]) == (0.05, then.isoformat()), "what was only recalled was not reached again"
+    age(31)
+    assert slowdown(65) == 0.0

@@ -135,7 +135,7 @@ class Connection:
         self.address = address
         self._host, self._port = check_address(address)
         self._config, self.dry, self._say = config, dry, say
-        self.folder = "/tmp/nas-XXXXXX"  # noqa: S108  a placeholder for dry runs
+        self.folder = "/tmp/nas-XXXXXX"  # noqa: S108  what the board makes, as a dry run writes it
         self._here = Path()
         self._keeper: subprocess.Popen[bytes] | None = None
 

@@ -88,7 +88,7 @@ def test_files_are_stated_in_full_and_compared(board: PlayedBoard, folder: Path)
     found = nas("measure", "float.onnx", "int8.onnx", "--target", "mynano", "--layers")
     assert found.exit_code == 0, found.output
     told = plain(found.stdout)
-    assert "0.200 ms [0.200, 0.200] measured on NVIDIA Jetson Orin Nano Developer Kit (15W, clocks locked" in told
+    assert "0.2000 ms [0.2000, 0.2000] measured on NVIDIA Jetson Orin Nano Developer Kit (15W, clocks locked" in told
     assert "tensorrt 10.3.0, l4t 36.4.3, jetpack 6.2, power_mode 15W" in told
     assert "int8.onnx" in told
     assert "takes 0.750 of the time of float.onnx" in told
