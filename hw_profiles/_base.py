@@ -33,12 +33,14 @@ class PowerMode:
         gpu_mhz: largest clock of the GPU; None where nothing published states it.
         multiprocessors: streaming multiprocessors that are switched on.
         memory_mhz: largest clock of the memory, to which its bandwidth is in proportion.
+        fitted_as: the profile of the same board that was fitted to figures of this mode; empty where there is none.
     """
 
     name: str
     gpu_mhz: float | None = None
     multiprocessors: int | None = None
     memory_mhz: float | None = None
+    fitted_as: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

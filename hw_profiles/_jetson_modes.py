@@ -6,7 +6,7 @@ module's own from its data sheet. A file switches texture processing clusters of
 one left has two multiprocessors. Later releases add modes; one known by its name alone is listed without clocks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hw_profiles._base import PowerMode
 
@@ -64,12 +64,12 @@ MODES = {
     "jetson-tx2-nx": Modes(modes=_tx2(1600, 1600), source=f"{_files('quill', 't186_p3636')}; {_NO_LIMIT}"),
     "jetson-xavier-nx": Modes(
         modes=(
-            *_each("MODE_20W", "6CORE 4CORE 2CORE", 1109.25, 6, 1866),
-            *_each("MODE_15W", "6CORE 4CORE 2CORE", 1109.25, 6, 1600),
+            *_each("MODE_20W", "6CORE 4CORE 2CORE", 1100, 6, 1866),
+            *_each("MODE_15W", "6CORE 4CORE 2CORE", 1100, 6, 1600),
             *_each("MODE_10W", "4CORE 2CORE", 803.25, 6, 1600),
             _mode("MODE_10W_DESKTOP", 510, 6, 1600),
         ),
-        source=_files("galen", "t194_p3668"),
+        source=f"{_files('galen', 't194_p3668')} (there 20W and 15W are 1109.25 MHz)",
     ),
     "jetson-agx-xavier": Modes(
         modes=(
@@ -93,7 +93,7 @@ MODES = {
     ),
     "jetson-orin-nano": Modes(
         modes=(
-            _mode("MAXN_SUPER", 1020, 8, 3199),
+            replace(_mode("MAXN_SUPER", 1020, 8, 3199), fitted_as="jetson-orin-nano-super"),
             _mode("25W", 918, 8, 3199),
             _mode("15W", 625, 8, 2133),
             _mode("7W", 408, 4, 2133),

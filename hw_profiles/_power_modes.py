@@ -2,8 +2,8 @@
 
 Peak rates follow from clock and multiprocessors, the bandwidth from the memory's clock. The floor of a kernel is taken
 to follow the GPU's clock too: of the boards with one architecture, the Orins, floor times clock is much the same. What
-belongs to no kernel is left as it was. How far a floor follows is not known for other boards, so a mode that is r times
-slower or faster widens the interval of a prediction by a factor of r on the far side.
+belongs to no kernel is left as it was. How far a floor follows is not known for other boards, so a GPU clock that
+is r times slower or faster widens the interval of a prediction by a factor of r on the far side.
 
 `benchmarks/jetson_profiles.py` prints the one comparison that published figures allow, between the two sets of clocks
 of the Orin Nano 8 GB (two publishers, 17 nets): median errors of 37 % and 33 %, where the constants of the other mode
@@ -33,8 +33,8 @@ def mode_of(profile: HardwareProfile, name: str) -> PowerMode | None:
     """
     exact = [mode for mode in profile.power_modes if same_mode(mode.name, name)]
     begun = [mode for mode in profile.power_modes if _plain(mode.name).startswith(f"{_plain(name)}_")]
-    alike = {replace(mode, name="") for mode in begun}
-    return exact[0] if exact else begun[0] if len(alike) == 1 else None
+    alike = all(_are_alike(mode, begun[0]) for mode in begun)
+    return exact[0] if exact else begun[0] if begun and alike else None
 
 
 def in_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
@@ -62,7 +62,7 @@ def in_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
         title=f"{profile.title.partition(' (')[0]} ({mode.name}, GPU at {mode.gpu_mhz:g} MHz)",
         peak_gops={bits: round(gops * rate, 1) for bits, gops in profile.peak_gops.items()},
         bandwidth_gb_s=round(profile.bandwidth_gb_s * mode.memory_mhz / own.memory_mhz, 1),
-        latency=_carried(profile, mode, clock),
+        latency=profile.latency if _are_alike(mode, own) else _carried(profile, mode, clock),
         facts={
             **profile.facts,
             "power_mode": mode.name,
@@ -85,14 +85,20 @@ def _carried(profile: HardwareProfile, mode: PowerMode, clock: float) -> Latency
         return None
     wider = (1 + model.relative_error) * max(clock, 1 / clock) - 1
     facts = profile.facts
+    better = f"{mode.fitted_as} was fitted to this mode: better take that" if mode.fitted_as else ""
     return replace(
         model,
         floor_us=round(model.floor_us / clock, 2),
-        relative_error=round(min(max(wider, model.relative_error), MOST_ERROR), 2),
+        relative_error=round(min(wider, MOST_ERROR), 2),
         source=f"constants of {facts['power_mode']} ({facts['gpu_mhz']:g} MHz, {facts['multiprocessors']} "
         f"multiprocessors) carried to {mode.name} ({mode.gpu_mhz:g} MHz, {mode.multiprocessors}): rates, bandwidth and "
-        f"the floor of a kernel follow the clocks; no figure of this mode was fitted to; {model.source}",
+        f"the floor of a kernel follow the clocks; {better or 'no figure of this mode was fitted to'}; {model.source}",
     )
+
+
+def _are_alike(mode: PowerMode, other: PowerMode) -> bool:
+    """Whether two modes are the same for the GPU."""
+    return replace(mode, name="", fitted_as="") == replace(other, name="", fitted_as="")
 
 
 def _plain(name: str) -> str:

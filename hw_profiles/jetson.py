@@ -1,7 +1,7 @@
 """NVIDIA Jetson modules, run by TensorRT. `jetson` is the Orin Nano 8 GB, the commonest module.
 
-A row holds what differs: streaming multiprocessors, clock in the power mode named, memory, and the latency constants;
-the other modes are in `_jetson_modes`.
+A row holds what differs: the power mode, memory, and the latency constants; the clocks of that mode, and the other
+modes, are in `_jetson_modes`.
 Peak rates follow from the architecture (operations per multiprocessor and clock: NVIDIA's white papers on Maxwell,
 Volta and Ampere) times multiprocessors and clock: dense rates of the GPU alone, without DLA and 2:4 sparsity.
 
@@ -138,81 +138,86 @@ class _Board:
     title: str
     gpu: _Architecture
     capability: str
-    sms: int
-    mhz: float
     mode: str
     gb: float
     gb_s: float
     fit: _Fit
     like: str = ""
 
+    @property
+    def clocks(self) -> tuple[float, int]:
+        """MHz of the GPU and multiprocessors in the mode of this row."""
+        modes = (mode for mode in MODES[self.name].modes if mode.name == self.mode)
+        return next((m.gpu_mhz, m.multiprocessors) for m in modes if m.gpu_mhz and m.multiprocessors)
+
 
 _BOARDS = (
     _Board(
-        name="jetson-nano", title="Jetson Nano 4 GB", gpu=_MAXWELL, capability="5.3", sms=1, mhz=921.6, mode="MAXN",
+        name="jetson-nano", title="Jetson Nano 4 GB", gpu=_MAXWELL, capability="5.3", mode="MAXN",
         gb=4, gb_s=25.6, fit=_NANO,
     ),
     _Board(
-        name="jetson-tx2", title="Jetson TX2", gpu=_PASCAL, capability="6.2", sms=2, mhz=1300, mode="MAXN",
+        name="jetson-tx2", title="Jetson TX2", gpu=_PASCAL, capability="6.2", mode="MAXN",
         gb=8, gb_s=59.7, fit=_TX2,
     ),
     _Board(
-        name="jetson-tx2-nx", title="Jetson TX2 NX", gpu=_PASCAL, capability="6.2", sms=2, mhz=1300, mode="MAXN",
+        name="jetson-tx2-nx", title="Jetson TX2 NX", gpu=_PASCAL, capability="6.2", mode="MAXN",
         gb=4, gb_s=51.2, fit=_TX2, like="TX2",
     ),
     _Board(
-        name="jetson-xavier-nx", title="Jetson Xavier NX", gpu=_VOLTA, capability="7.2", sms=6, mhz=1100,
+        name="jetson-xavier-nx", title="Jetson Xavier NX", gpu=_VOLTA, capability="7.2",
         mode="MODE_20W_6CORE", gb=8, gb_s=59.7, fit=_XAVIER_NX,
     ),
     _Board(
-        name="jetson-agx-xavier", title="Jetson AGX Xavier", gpu=_VOLTA, capability="7.2", sms=8, mhz=1377, mode="MAXN",
+        name="jetson-agx-xavier", title="Jetson AGX Xavier", gpu=_VOLTA, capability="7.2", mode="MAXN",
         gb=32, gb_s=136.5, fit=_AGX_XAVIER,
     ),
     _Board(
-        name="jetson-orin-nano-4gb", title="Jetson Orin Nano 4 GB", gpu=_AMPERE, capability="8.7", sms=4, mhz=625,
+        name="jetson-orin-nano-4gb", title="Jetson Orin Nano 4 GB", gpu=_AMPERE, capability="8.7",
         mode="10W", gb=4, gb_s=34, fit=_ORIN_NANO, like="Orin Nano 8 GB",
     ),
     _Board(
-        name="jetson-orin-nano", title="Jetson Orin Nano 8 GB", gpu=_AMPERE, capability="8.7", sms=8, mhz=625,
+        name="jetson-orin-nano", title="Jetson Orin Nano 8 GB", gpu=_AMPERE, capability="8.7",
         mode="15W", gb=8, gb_s=68, fit=_ORIN_NANO,
     ),
     _Board(
-        name="jetson-orin-nano-super", title="Jetson Orin Nano 8 GB Super", gpu=_AMPERE, capability="8.7", sms=8,
-        mhz=1020, mode="MAXN_SUPER", gb=8, gb_s=102, fit=_ORIN_NANO_SUPER,
+        name="jetson-orin-nano-super", title="Jetson Orin Nano 8 GB Super", gpu=_AMPERE, capability="8.7",
+        mode="MAXN_SUPER", gb=8, gb_s=102, fit=_ORIN_NANO_SUPER,
     ),
     _Board(
-        name="jetson-orin-nx-8gb", title="Jetson Orin NX 8 GB", gpu=_AMPERE, capability="8.7", sms=8, mhz=765,
+        name="jetson-orin-nx-8gb", title="Jetson Orin NX 8 GB", gpu=_AMPERE, capability="8.7",
         mode="MAXN", gb=8, gb_s=102.4, fit=_ORIN_NX, like="Orin NX 16 GB",
     ),
     _Board(
-        name="jetson-orin-nx", title="Jetson Orin NX 16 GB", gpu=_AMPERE, capability="8.7", sms=8, mhz=918,
+        name="jetson-orin-nx", title="Jetson Orin NX 16 GB", gpu=_AMPERE, capability="8.7",
         mode="MAXN", gb=16, gb_s=102.4, fit=_ORIN_NX,
     ),
     _Board(
-        name="jetson-agx-orin-32gb", title="Jetson AGX Orin 32 GB", gpu=_AMPERE, capability="8.7", sms=14, mhz=930,
+        name="jetson-agx-orin-32gb", title="Jetson AGX Orin 32 GB", gpu=_AMPERE, capability="8.7",
         mode="MAXN", gb=32, gb_s=204.8, fit=_AGX_ORIN, like="AGX Orin 64 GB",
     ),
     _Board(
-        name="jetson-agx-orin", title="Jetson AGX Orin 64 GB", gpu=_AMPERE, capability="8.7", sms=16, mhz=1300,
+        name="jetson-agx-orin", title="Jetson AGX Orin 64 GB", gpu=_AMPERE, capability="8.7",
         mode="MAXN", gb=64, gb_s=204.8, fit=_AGX_ORIN,
     ),
     _Board(
-        name="jetson-thor", title="Jetson Thor T5000", gpu=_BLACKWELL, capability="11.0", sms=20, mhz=1575,
+        name="jetson-thor", title="Jetson Thor T5000", gpu=_BLACKWELL, capability="11.0",
         mode="MAXN", gb=128, gb_s=273, fit=_AGX_ORIN, like="AGX Orin 64 GB",
     ),
 )  # fmt: skip
 
 
 def _profile(board: _Board) -> HardwareProfile:
+    mhz, multiprocessors = board.clocks
     sheet = _SHEET.format(board.title)
     return HardwareProfile(
         name=board.name,
-        title=f"{board.title} ({board.mode}, GPU at {board.mhz:g} MHz)",
+        title=f"{board.title} ({board.mode}, GPU at {mhz:g} MHz)",
         runtime="tensorrt",
         precisions=board.gpu.precisions,
         channel_multiple=8,
         activation_signed=True,
-        peak_gops={bits: round(n * board.sms * board.mhz / 1e3, 1) for bits, n in board.gpu.operations.items()},
+        peak_gops={bits: round(n * multiprocessors * mhz / 1e3, 1) for bits, n in board.gpu.operations.items()},
         bandwidth_gb_s=board.gb_s,
         memory_gb=board.gb,
         latency=_latency(board),
@@ -220,8 +225,8 @@ def _profile(board: _Board) -> HardwareProfile:
         facts={
             "architecture": board.gpu.title,
             "compute_capability": board.capability,
-            "multiprocessors": board.sms,
-            "gpu_mhz": board.mhz,
+            "multiprocessors": multiprocessors,
+            "gpu_mhz": mhz,
             "power_mode": board.mode,
             "tensorrt": board.gpu.tensorrt,
         },

@@ -62,7 +62,7 @@ def way_to_time(profile: HardwareProfile, input_shape: Shape, say: Callable[[str
 def _clock() -> Callable[[], int]:
     """Processor time of this thread where it is fine enough: on an idle machine it is the time that passes.
 
-    A net of 50 ms loses the processor in every run on a busy machine, and then even its 5th percentile is twice what
-    it should be, while a small net, and the reference too, run undisturbed.
+    On a busy machine a net whose run is longer than the scheduler's slice loses the processor in every run, while a
+    small net, and the reference too, run undisturbed.
     """
     return time.thread_time_ns if time.get_clock_info("thread_time").resolution <= 1e-6 else time.perf_counter_ns

@@ -22,7 +22,7 @@ def facts_table(profile: HardwareProfile) -> Table:
 
 
 def modes_table(profile: HardwareProfile) -> Table:
-    """The power modes of a board, one a row; the one that the profile is of is marked."""
+    """The power modes of a board, one a row; those that a profile was fitted to are marked with it."""
     table = Table(
         title="power modes; another one: nas targets add NAME --like BOARD --power-mode MODE", title_justify="left",
         header_style="dim", box=None, pad_edge=False,
@@ -33,7 +33,8 @@ def modes_table(profile: HardwareProfile) -> Table:
         table.add_column(head, justify="right")
     for mode in profile.power_modes:
         own = same_mode(mode.name, str(profile.facts["power_mode"]))
-        table.add_row(f"{mode.name}{' (this profile)' if own else ''}", *_clocks(mode))
+        whose = "this profile" if own else mode.fitted_as
+        table.add_row(f"{mode.name} ({whose})" if whose else mode.name, *_clocks(mode))
     return table
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas.description import COLUMNS, WIDTHS
 from nas.latency._nonnegative import nonnegative
+from nas.thinning import some
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,7 +59,7 @@ def learn_costs(columns: Floats, traits: Floats, values: Floats, *, prices: Floa
     """
     if not len(values):
         return lambda c, _: CostGuess(mean=np.log(c @ prices), deviation=np.full(len(c), UNSURE))
-    rows = thinned(len(values))
+    rows = some(np.arange(len(values)), MOST)
     columns, traits, values = columns[rows], traits[rows], values[rows]
     found = _prices(columns, values, prices * float(np.median(values / (columns @ prices))))
     rest = np.log(values) - np.log(columns @ found)
@@ -115,14 +116,6 @@ def _validated(sizes: Floats, turned: Floats, rest: Floats, strength: float) -> 
     shrunk = sizes**2 / (sizes**2 + strength)
     residual = float((rest**2).sum() - (turned**2).sum() + (((1 - shrunk) * turned) ** 2).sum())
     return residual / max(1e-3, 1 - (1 + float(shrunk.sum())) / len(rest)) ** 2
-
-
-def thinned(n: int) -> npt.NDArray[np.int64]:
-    """Which of n examples, oldest first, are learned from: `MOST` at most."""
-    if n <= MOST:
-        return np.arange(n)
-    spread_over = np.linspace(0, n - MOST // 2 - 1, MOST // 2).astype(int)
-    return np.concatenate([spread_over, np.arange(n - MOST // 2, n)])
 
 
 def latency_prices(profile: HardwareProfile) -> Floats:

@@ -16,10 +16,12 @@ import numpy.typing as npt
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.config import SearchConfig
-from nas.cost_guess import Guesser, latency_prices, learn_costs, size_prices, thinned
+from nas.cost_guess import MOST, Guesser, latency_prices, learn_costs, size_prices
 from nas.description import COLUMNS, Describer, Description
+from nas.measurement import at_best
 from nas.records import Record, RunFolder
 from nas.samplers._base import Known, Picks, Told
+from nas.thinning import some
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 Floats = npt.NDArray[np.float64]
@@ -181,7 +183,7 @@ class Foresight:
         drafted = [self._records.get(str(seen[i].key)) for i in rows]
         for word in words:
             guess = self._guesser(word)(columns, traits)
-            facts = [None if record is None else record.objective(word) for record in drafted]
+            facts = [None if record is None else _cost(record, word) for record in drafted]
             exact = np.array(facts, dtype=np.float64)
             values[word][rows] = np.where(np.isnan(exact), np.exp(guess.mean), exact)
             doubt[word][rows] = np.where(np.isnan(exact), guess.deviation, 0.0)
@@ -189,8 +191,8 @@ class Foresight:
 
     def _guesser(self, word: str) -> Guesser:
         if word not in self._guessers:
-            known = [(r, v) for r in self._records.values() if (v := r.objective(word)) is not None and v > 0]
-            known = [known[i] for i in thinned(len(known))]
+            known = [(r, v) for r in self._records.values() if (v := _cost(r, word)) is not None and v > 0]
+            known = [known[i] for i in some(np.arange(len(known)), MOST)]
             columns, traits = _tables(self._describe_all({record.key: record.candidate for record, _ in known}))
             values = np.array([v for _, v in known])
             self._guessers[word] = learn_costs(columns, traits, values, prices=self._prices[word])
@@ -253,6 +255,13 @@ def _tables(described: Sequence[Description]) -> tuple[Floats, Floats]:
         return np.empty((0, len(COLUMNS))), np.empty((0, 1))
     columns, traits = np.concatenate([d.columns for d in described]), np.concatenate([d.traits for d in described])
     return columns.reshape(len(described), -1), traits.reshape(len(described), -1)
+
+
+def _cost(record: Record, word: str) -> float | None:
+    """A cost as the limits take it: of the machine at its best, however busy it was."""
+    if word == "latency" and record.latency is not None:
+        return at_best(record.latency).latency_ms
+    return record.objective(word)
 
 
 def _are_floats(gene: Choice) -> bool:

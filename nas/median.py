@@ -8,7 +8,7 @@ Times = npt.NDArray[np.float64]
 RESAMPLES = 1000
 AT_ONCE = 1_000_000
 """Values drawn at once, so that many runs do not fill the memory."""
-ROUNDS = 20
+STRETCHES = 20
 """Stretches that runs are cut into where nothing says in which rounds they were made."""
 
 
@@ -25,7 +25,7 @@ def bootstrap_interval(times: Times, rounds: int | None = None) -> tuple[float, 
         times: milliseconds of each run, in the order of time [runs].
         rounds: equal stretches in which the runs were made; a rest that fills none counts for the median only.
     """
-    rounds = rounds or min(len(times), ROUNDS)
+    rounds = rounds or min(len(times), STRETCHES)
     each = len(times) // rounds
     stretches = times[: rounds * each].reshape(rounds, each)
     random = np.random.default_rng(0)

@@ -185,7 +185,7 @@ class Evaluator:
         candidate = blank.candidate
         self.watch("export untrained, measure")
         draft = self.draft(candidate, clock)
-        likely = self.stopwatch.at_best(draft.latency)
+        likely = self.stopwatch.likely(draft.latency)
         broken = violations(self.config, latency=likely, size_bytes=draft.size_bytes, gained=draft.gain)
         blank = replace(blank, gain=draft.gain, latency=draft.latency)
         if why := violation_words(broken, draft.gain):

@@ -278,7 +278,7 @@ def as_begun(config: SearchConfig) -> SearchConfig:
     kept = {name: getattr(before, name) for name in KEPT_FIELDS if name not in config.model_fields_set}
     for name, value in kept.items():
         if value != getattr(config, name):
-            logger.info("%s %s, as this run was begun with it", name, value)
+            logger.warning("%s is %s, as this run was begun with it", name, value)
     return config.model_copy(update=kept)
 
 

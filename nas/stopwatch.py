@@ -124,7 +124,7 @@ class Stopwatch:
         hosts = self.here(paths, full if verified else quick)
         if self.board is None:
             return list(hosts) if self.profile.local else [self._predicted(c) for c in counted], hosts
-        if draft is not None and not verified and not self.energy and not enters(self.at_best(draft)):
+        if draft is not None and not verified and not self.energy and not enters(self.likely(draft)):
             if draft.kind == "measured":
                 return [replace(draft, notes=(*draft.notes, UNTRAINED))], hosts
             if is_sure(draft):
@@ -142,7 +142,7 @@ class Stopwatch:
             return [measure(paths[0], self.runtime, device=device, input_shape=self.input_shape, plan=plan)]
         return measure_interleaved(paths, self.runtime, device=device, input_shape=shapes, plan=plan)
 
-    def at_best(self, latency: Measurement) -> Measurement:
+    def likely(self, latency: Measurement) -> Measurement:
         """What is held against limits: a prediction where the device has the last word counts as its lower end."""
         is_guess = self.board is not None and latency.kind == "predicted"
         return replace(latency, latency_ms=latency.low_ms) if is_guess else latency

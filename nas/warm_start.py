@@ -13,6 +13,7 @@ the same target only.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from nas.front import latest, search_front, values
 from nas.pareto import spread
 from nas.records import Record, RunFolder
 from nas.rungs import first_accuracies
+from nas.same_run import TARGET_FACTS
 from nas.samplers._base import Picks
 from nas.storage import picks_of
 from search_spaces._base import Choice, Value
@@ -38,8 +40,6 @@ MOST_MEMBERS = 10
 """Members of a front that are asked first."""
 MOST_TOLD = 150
 """Records of a run that are learned from: its front and the newest. As many of those that were stopped early."""
-SAME = ("title", "runtime", "latency", "calibration")
-"""Facts of target.json that make latencies of two runs comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,7 @@ def _read(
     chosen = spread(values(members, config.objectives), [OBJECTIVES[o] for o in config.objectives], MOST_MEMBERS)
     front = [members[i] for i in sorted(chosen)]
     here, there = (_facts(each, "target.json") for each in (folder, earlier))
-    same = all(here.get(name) == there.get(name) for name in SAME)
+    same = all(here.get(name) == there.get(name) for name in TARGET_FACTS)
     told = {r.key: r for r in [*members, *reversed(complete)] if r.rung >= len(theirs.rungs)}
     looks = first_accuracies(earlier, theirs.objectives)
     stopped = [r.key for r in reversed(complete) if r.key in looks and r.rung < len(theirs.rungs)][:MOST_TOLD]
@@ -205,7 +205,7 @@ def _read(
         records=tuple(records.values()) if same else (), front=tuple(fitted[r.key] for r in front),
         members={r.key: r.trial for r in front}, stopped={key: fitted[key] for key in stopped},
         looks={key: looks[key] for key in (*[*told][:MOST_TOLD], *stopped) if key in looks},
-        same_look=theirs.epochs * theirs.rungs[0] == config.epochs * config.rungs[0],
+        same_look=math.isclose(theirs.epochs * theirs.rungs[0], config.epochs * config.rungs[0]),
     )  # fmt: skip
 
 

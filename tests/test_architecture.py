@@ -21,7 +21,16 @@ TREES = ("search_spaces", "hw_profiles", "nas")
 # folder, one ending in ".*" its members; the longest pattern that fits decides. Private parts of one folder share a
 # floor and may import each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("search_spaces._*", "hw_profiles._*", "nas.errors", "nas.pareto", "nas.median", "nas.clock", "nas.uncollected"),
+    (
+        "search_spaces._*",
+        "hw_profiles._*",
+        "nas.errors",
+        "nas.pareto",
+        "nas.median",
+        "nas.clock",
+        "nas.uncollected",
+        "nas.thinning",
+    ),
     ("search_spaces", "search_spaces.*", "hw_profiles", "hw_profiles.*"),
     (
         "nas.registry",

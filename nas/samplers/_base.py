@@ -41,7 +41,7 @@ class Known:
         effort: share of the usual number of candidates that are looked at for each trial.
         earlier: picks that were evaluated elsewhere, and their values [k, m], NaN where nothing was learned; if wanted
             also what first looks at them gave [k, m], NaN without one.
-        memory: of the samplers that one study makes in turn.
+        memory: of the samplers that one study makes in turn; None where each begins a new one.
     """
 
     space: Mapping[str, BaseDistribution] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Known:
     identity: Callable[[Picks], Sequence[Any]] | None = None
     earlier: Callable[[], Told] | None = None
     effort: float = 1.0
-    memory: Memory = field(default_factory=Memory)
+    memory: Memory | None = None
 
 
 NOTHING = Known()

@@ -3,7 +3,6 @@
 Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, chapters 2 and 5. Different here: each feature
 is weighted by how well it ranks the values by itself, and lengths, noise and the linear share come from a small grid,
 not from gradients, so a fit takes milliseconds and never diverges.
-Extremely randomised trees were tried in its place and beside it; they found less with the same trials.
 """
 
 from collections.abc import Callable
@@ -94,14 +93,6 @@ def learn(seen: Floats, values: Floats) -> Learned:
 
     left_out = y - precise / (whiten**2).sum(axis=0)  # Rasmussen & Williams, equation 5.12
     return Learned(guess=guess, mean=means, left_out=mean + scale * left_out)
-
-
-def some(rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
-    """At most n of the rows, oldest first: half the newest, half spread over the others."""
-    if len(rows) <= n:
-        return rows
-    spread_over = np.linspace(0, len(rows) - n // 2 - 1, n // 2).astype(int)
-    return np.asarray(rows[np.concatenate([spread_over, np.arange(len(rows) - n // 2, len(rows))])])
 
 
 def _relevance(x: Floats, y: Floats) -> Floats:

@@ -10,7 +10,8 @@ was looked at, the mean is that of a process which does not know its look, so th
 import numpy as np
 import numpy.typing as npt
 
-from nas.samplers._guess import Learned, learn, some
+from nas.samplers._guess import Learned, learn
+from nas.thinning import some
 
 Floats = npt.NDArray[np.float64]
 

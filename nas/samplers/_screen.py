@@ -1,7 +1,7 @@
 """The screen: many children are made, each is judged by what is known and what is guessed of it, one is asked.
 
-More is better in every objective here. Nothing is kept between calls: what is asked follows from the history and the
-generator alone.
+More is better in every objective here. What is asked follows from the history and the generator alone; what is kept
+between calls only saves time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from nas.pareto import non_dominated
 from nas.samplers._children import climb, farthest, level, offspring
 from nas.samplers._genes import Codes, Genes, as_bytes
-from nas.samplers._guess import some
 from nas.samplers._worth import Examples, Worth
+from nas.thinning import some
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

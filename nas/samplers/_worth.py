@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from nas.pareto import non_dominated, spread
 from nas.samplers._gain import free_boxes, gains
-from nas.samplers._guess import Guess, learn, some
+from nas.samplers._guess import Guess, learn
 from nas.samplers._looks import Looks, stretched
+from nas.thinning import some
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

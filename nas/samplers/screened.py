@@ -9,8 +9,8 @@ over the space and over what is known.
 
 The split into cheap and expensive objectives is that of LEMONADE (https://arxiv.org/abs/1804.09081), guesses instead of
 evaluations are those of BANANAS (https://arxiv.org/abs/1910.11858). Different here: the gain is hypervolume, exact for
-what is known; guesses come from a small Gaussian process over genes and descriptions; and no state is kept: the
-same seed and history ask the same, from whichever process.
+what is known; guesses come from a small Gaussian process over genes and descriptions; and the same seed and
+history ask the same, from whichever process.
 """
 
 import logging

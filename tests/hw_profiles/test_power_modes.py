@@ -105,3 +105,20 @@ def test_a_profile_without_a_latency_model_stays_without() -> None:
 def test_a_mode_that_cannot_be_is_one_line(profile: HardwareProfile, mode: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         in_power_mode(profile, mode)
+
+
+def test_a_mode_that_another_profile_was_fitted_to_names_it() -> None:
+    told = in_power_mode(PROFILES["jetson-orin-nano"], "MAXN_SUPER").latency
+    assert told
+    assert "jetson-orin-nano-super was fitted to this mode" in told.source
+    named = {mode.fitted_as: mode for board in PROFILES.values() for mode in board.power_modes if mode.fitted_as}
+    for name, mode in named.items():
+        assert mode_of(PROFILES[name], str(PROFILES[name].facts["power_mode"])) == replace(mode, fitted_as="")
+
+
+def test_a_mode_that_is_alike_for_the_gpu_keeps_the_constants() -> None:
+    board = PROFILES["jetson-xavier-nx"]
+    found = in_power_mode(board, "MODE_20W_2CORE")
+    assert found.latency == board.latency
+    assert found.facts["power_mode"] == "MODE_20W_2CORE"
+    assert found.title == "Jetson Xavier NX (MODE_20W_2CORE, GPU at 1100 MHz)"

@@ -14,7 +14,7 @@ from optuna.trial import create_trial
 from nas.pareto import hypervolume
 from nas.samplers._gain import free_boxes, gains
 from nas.samplers._genes import LEVELS, Genes, as_bytes
-from nas.samplers._guess import LENGTHS, LINEAR, NOISE, SMALL, _inverse, _kernel, _settings, learn, some
+from nas.samplers._guess import LENGTHS, LINEAR, NOISE, SMALL, _inverse, _kernel, _settings, learn
 from nas.samplers._looks import MOST, Looks
 from nas.samplers._worth import Examples, Worth
 from nas.samplers.screened import ScreenedSampler
@@ -218,10 +218,6 @@ def test_of_many_looks_some_are_learned_from_and_the_others_guessed() -> None:
     truth = x @ [1.0, -1.0, 0.5]
     found = Looks(x, truth[:, None]).seen[:, 0]
     assert np.corrcoef(found, truth)[0, 1] > 0.99
-    rows = np.arange(1000)
-    assert some(rows[:5], 6).tolist() == [0, 1, 2, 3, 4]
-    kept = some(rows, 10)
-    assert kept.tolist() == [0, 248, 497, 745, 994, 995, 996, 997, 998, 999]
 
 
 def test_looks_of_another_search_are_turned_as_its_values_are() -> None:
