@@ -16,7 +16,7 @@ def study(tmp_path: Path) -> Study:
     return a_study(tmp_path)
 
 
-def test_the_journal_is_not_locked_by_a_process_that_died_in_it(study: Study, tmp_path: Path) -> None:
+def test_the_journal_is_not_locked_by_a_process_that_died_in_it(study: Study) -> None:
     lock = study._storage._backend._lock  # type: ignore[attr-defined]
     assert lock.acquire()
     with study.folder.claim("journal") as free:

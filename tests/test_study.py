@@ -82,7 +82,7 @@ def test_an_objective_that_was_not_evaluated_is_told_as_the_worst(study: Study) 
 
 
 @pytest.mark.parametrize(("rung", "only"), [(1, True), (3, False)])
-def test_what_the_first_rung_showed_is_in_the_trial(study: Study, tmp_path: Path, rung: int, only: bool) -> None:
+def test_what_the_first_rung_showed_is_in_the_trial(study: Study, rung: int, only: bool) -> None:
     record = some_record(0, 0.6, 2.0, rung=rung)
     for at, accuracy in ((2, 0.5), (1, 0.4)):
         line = {"key": record.key, "rung": at, "values": [accuracy, 2.0]}

@@ -142,7 +142,7 @@ def test_an_unknown_sampler_and_a_strange_file_are_one_line(tmp_path: Path) -> N
         _replays.compare(a_bench([]), options(json=strange))
 
 
-def test_a_replay_ends_when_its_time_is_spent(table: _nb201.Table) -> None:
+def test_a_replay_ends_when_its_time_is_spent() -> None:
     played = _replays.play(
         RandomSampler(seed=0), _nb201.SPACE, lambda picked: ([1.0, 1.0], None), trials=10**6, limit_s=0.05
     )

@@ -86,7 +86,7 @@ def test_relu6_vanishes_into_the_integer_convolution_before_it(tmp_path: Path) -
     assert (count["QuantizeLinear"], count["DequantizeLinear"], count["Clip"]) == (1, 0, 0)
 
 
-def test_only_the_units_asked_for_change(tmp_path: Path) -> None:
+def test_only_the_units_asked_for_change() -> None:
     found = random_net("plain", seed=5)
     stage = next(iter(found.widths))
     graph = quantised(found.net, {unit: 8 if unit == stage else 32 for unit in found.units})

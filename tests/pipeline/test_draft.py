@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 import nas.draft
-import nas.stopwatch
 import nas.trainer
 from nas.errors import ExportError
 from nas.pipeline import Evaluator

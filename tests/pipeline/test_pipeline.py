@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-import nas.pipeline
-import nas.stopwatch
 import nas.trainer
 from nas.errors import ConfigError, ExportError, TrainError
 from nas.pipeline import Evaluator

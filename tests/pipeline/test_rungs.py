@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-import nas.pipeline
-import nas.stopwatch
 import nas.trainer
 from nas.draft import Draft
 from nas.execution import Execution

@@ -70,7 +70,7 @@ def test_a_board_out_of_reach_is_one_line_before_anything_begins(board: PlayedBo
 
 
 @pytest.mark.usefixtures("mynano")
-def test_energy_needs_a_power_monitor(board: PlayedBoard, tmp_path: Path) -> None:
+def test_energy_needs_a_power_monitor(board: PlayedBoard) -> None:
     for label in (board.root / "sys/bus/i2c").rglob("*_label"):
         label.unlink()
     with pytest.raises(ConfigError, match="objective energy needs a target that measures it"):

@@ -61,7 +61,7 @@ def test_one_node_elsewhere_is_enough() -> None:
         check_placement(events, "CUDAExecutionProvider", Path("net.onnx"))
 
 
-def test_a_gpu_runtime_loads_where_each_node_runs_on_its_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_runtime_loads_where_each_node_runs_on_its_provider() -> None:
     """The whole way of the GPU members, with the CPU as their provider: it is the only one that is everywhere."""
     found = OrtGpuRuntime(name="here", provider=CPU, settings={}, needs="nothing").load(reference_path())
     assert isinstance(found, _ort_session.OrtSession)
