@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=4)
     parser.add_argument("--alpha", type=float, default=0.7)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--cache", type=Path, default=Path("benchmarks/.distill"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/distill"))
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     data = load_data("fer2013", asked.data)
