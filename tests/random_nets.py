@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from nas import registry
 from nas.candidate import Candidate
 from nas.compressors._base import Context
+from nas.export import ExportedFile, export, fold
 from nas.targets import target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace
 
@@ -101,6 +103,12 @@ def trained_net(word: str, *, seed: int, **fixed: Any) -> RandomNet:
         loss.backward()
         optimiser.step()
     return RandomNet(space=found.space, architecture=found.architecture, net=net.eval())
+
+
+def exported(net: nn.Module, folder: Path, **metadata: str) -> ExportedFile:
+    """The net's file in a folder, folded and not compressed."""
+    graph = fold(net, input_shape=SHAPE)
+    return export(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata=metadata)
 
 
 def labels_of(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

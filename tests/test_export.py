@@ -16,14 +16,9 @@ import torch
 from torch import nn
 
 from nas.errors import ExportError
-from nas.export import INPUT, OUTPUT, ExportedFile, export, fold
+from nas.export import INPUT, OUTPUT, export, fold
 from nas.runtimes.onnxruntime import RUNTIME
-from tests.random_nets import CLASSES, SHAPE, SPACES, pictures, random_net
-
-
-def exported(net: nn.Module, folder: Path, **metadata: str) -> ExportedFile:
-    graph = fold(net, input_shape=SHAPE)
-    return export(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata=metadata)
+from tests.random_nets import CLASSES, SHAPE, SPACES, exported, pictures, random_net
 
 
 def by_torch(net: nn.Module) -> bytes:

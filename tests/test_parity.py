@@ -6,18 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from torch import nn
 
 from nas.errors import ParityError
-from nas.export import ExportedFile, export, fold
+from nas.export import fold
 from nas.parity import check_parity, parity, tolerance, torch_probabilities
 from nas.runtimes.onnxruntime import RUNTIME
-from tests.random_nets import CLASSES, SHAPE, pictures, random_net
-
-
-def exported(net: nn.Module, folder: Path, **metadata: str) -> ExportedFile:
-    graph = fold(net, input_shape=SHAPE)
-    return export(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata=metadata)
+from tests.random_nets import SHAPE, exported, pictures, random_net
 
 
 def test_parity_of_a_sound_file(tmp_path: Path) -> None:
