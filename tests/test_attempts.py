@@ -16,7 +16,8 @@ from nas.config import make_config
 from nas.records import RunFolder
 from tests.fake_runs import a_run
 from tests.fake_studies import a_study
-from tests.tiny_search import FACES, TINY, make_quick, trials_of
+from tests.journal import trials_of
+from tests.tiny_search import FACES, TINY, make_quick
 
 ROOT = Path(__file__).resolve().parents[1]
 ATTEMPT = "from nas.attempts import attempt"

@@ -20,7 +20,8 @@ from nas.records import RunFolder
 from nas.search import search
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces
-from tests.tiny_search import SEARCH, Killed, Training, accuracy, after, make_quick, replace_step, trials_of
+from tests.journal import trials_of
+from tests.tiny_search import SEARCH, Killed, Training, accuracy, after, make_quick, replace_step
 
 BASE: Any = import_module("nas.base")
 FACES = learnable_faces(train=32, val=24, test=12)

@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.records import Record, RunFolder
-from tests.tiny_search import trials_of
+from tests.journal import trials_of
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 12

@@ -8,7 +8,8 @@ import pytest
 from nas.errors import ConfigError
 from nas.storage import open_storage
 from nas.study import Study
-from tests.fake_studies import a_study, trials
+from tests.fake_studies import a_study
+from tests.journal import trials_of
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_another_storage_keeps_the_study_and_leaves_other_hosts_their_trials(
     with ExitStack() as held:
         again = a_study(tmp_path, storage=url)
         assert again.ask(held).number == first.number
-    assert len(trials(study.folder, url)) == 2
+    assert len(trials_of(study.folder, url)) == 2
     assert not (study.folder.path / "journal.log").exists()
     for opened in (study, again):
         opened._storage.remove_session()

@@ -17,7 +17,8 @@ from nas.errors import ConfigError
 from nas.study import Ask, Study, distribution, seed_of
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
-from tests.fake_studies import a_study, trials
+from tests.fake_studies import a_study
+from tests.journal import trials_of
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_what_is_told_is_in_the_trial(study: Study) -> None:
     record = some_record(0, 0.75, 2.5, violations={"max_latency": -0.5})
     with ExitStack() as held:
         study.tell(study.ask(held), record)
-    (trial,) = trials(study.folder)
+    (trial,) = trials_of(study.folder)
     assert trial.state == TrialState.COMPLETE
     assert trial.values == [0.75, 2.5]
     assert trial.constraints["max_latency"] == -0.5
@@ -75,7 +76,7 @@ def test_an_objective_that_was_not_evaluated_is_told_as_the_worst(study: Study) 
     record = some_record(0, None, 9.0, status="infeasible", reason="too slow", violations={"max_latency": 0.8})
     with ExitStack() as held:
         study.tell(study.ask(held), record)
-    (trial,) = trials(study.folder)
+    (trial,) = trials_of(study.folder)
     assert trial.values == [0.0, 9.0]
     assert trial.user_attrs["reason"] == "too slow"
     assert trial.constraints["max_latency"] == 0.8
@@ -91,7 +92,7 @@ def test_what_the_first_rung_showed_is_in_the_trial(study: Study, rung: int, onl
         study.tell(study.ask(held), record)
     with ExitStack() as held:
         study.tell(study.ask(held), some_record(1, 0.6, 2.0))
-    first, second = trials(study.folder)
+    first, second = trials_of(study.folder)
     assert first.user_attrs["look"] == [0.4, None]
     assert first.user_attrs["look_only"] is only
     assert "look" not in second.user_attrs
@@ -100,7 +101,7 @@ def test_what_the_first_rung_showed_is_in_the_trial(study: Study, rung: int, onl
 def test_a_failed_candidate_is_told_as_failed_with_its_reason(study: Study) -> None:
     with ExitStack() as held:
         study.tell(study.ask(held), some_record(0, None, None, status="failed", reason="loss is not finite"))
-    (trial,) = trials(study.folder)
+    (trial,) = trials_of(study.folder)
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["reason"] == "loss is not finite"
 
@@ -110,7 +111,7 @@ def test_a_duplicate_gets_the_values_of_the_first_and_names_it(study: Study) -> 
     for _ in range(2):
         with ExitStack() as held:
             study.tell(study.ask(held), record)
-    first, second = trials(study.folder)
+    first, second = trials_of(study.folder)
     assert first.values == second.values == [0.6, 1.5]
     assert second.user_attrs["duplicate_of"] == 0
 
@@ -118,7 +119,7 @@ def test_a_duplicate_gets_the_values_of_the_first_and_names_it(study: Study) -> 
 def test_a_trial_that_is_given_up_is_failed_and_says_why(study: Study) -> None:
     with ExitStack() as held:
         study.skip(study.ask(held), "no path")
-    (trial,) = trials(study.folder)
+    (trial,) = trials_of(study.folder)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "no path")
 
 
@@ -129,7 +130,7 @@ def test_a_trial_that_a_process_left_is_asked_again_under_its_number(study: Stud
         again = a_study(tmp_path).ask(held)
         assert (again.number, again.picked) == (left.number, left.picked)
         assert a_study(tmp_path).ask(held).number == 1, "the first is held now"
-    assert len(trials(study.folder)) == 2
+    assert len(trials_of(study.folder)) == 2
 
 
 def test_only_what_was_left_is_handed_out_when_nothing_new_is_wanted(study: Study) -> None:
@@ -144,7 +145,7 @@ def test_only_what_was_left_is_handed_out_when_nothing_new_is_wanted(study: Stud
         study.skip(left, "over")
     with ExitStack() as held:
         assert study.left(held) is None
-    assert len(trials(study.folder)) == 1
+    assert len(trials_of(study.folder)) == 1
 
 
 def test_a_trial_that_is_finished_while_another_process_looks_is_not_taken_for_a_dead_one(
@@ -183,7 +184,7 @@ def test_a_trial_that_was_told_only_in_part_is_told_again_without_a_warning(
         warnings.simplefilter("error")
         again = a_study(tmp_path)
         again.tell(again.ask(held), record)
-    (trial,) = trials(study.folder)
+    (trial,) = trials_of(study.folder)
     assert trial.state == TrialState.COMPLETE
     assert {name: trial.constraints[name] for name in record.violations} == record.violations
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import onnx
 import onnxruntime as ort
-import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 import nas.attempts
 import nas.draft
@@ -28,8 +27,8 @@ from nas.data._base import FaceData, Images
 from nas.execution import Execution
 from nas.records import Record, RunFolder
 from nas.score import Floats
-from nas.storage import open_storage
 from tests.conftest import learnable_faces
+from tests.journal import trials_of
 
 SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
 TINY: dict[str, Any] = {
@@ -113,12 +112,6 @@ def probabilities(model: Path, images: Images) -> Floats:
 def accuracy(model: Path, faces: FaceData) -> float:
     """Share of the selection split that the file gets right."""
     return float((probabilities(model, faces.val.images).argmax(1) == faces.val.labels).mean())
-
-
-def trials_of(folder: RunFolder) -> list[FrozenTrial]:
-    """The trials in a run's journal."""
-    study = optuna.load_study(study_name=folder.config.run_name, storage=open_storage(folder.path, None))
-    return study.get_trials()
 
 
 def searched(folder: RunFolder) -> list[Record]:

@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 from nas import registry
 from nas.records import Record, RunFolder
 from nas.samplers._base import NOTHING, Known
-from nas.storage import open_storage
 from nas.study import Ask, Study
 from search_spaces._base import Choice, Value
 from tests.fake_runs import a_run, some_record
+from tests.journal import study_of, trials_of
 
 CHOICES = (
     Choice(name="depth", options=(1, 2, 3)),
@@ -80,12 +80,6 @@ def go_on(study: Study, trials: int) -> list[dict[str, Value]]:
     return picks
 
 
-def trials_of(folder: RunFolder) -> list[optuna.trial.FrozenTrial]:
-    (study,) = optuna.get_all_study_summaries(open_storage(folder.path, None))
-    loaded = optuna.load_study(study_name=study.study_name, storage=open_storage(folder.path, None))
-    return loaded.get_trials()
-
-
 @pytest.fixture(scope="module", params=registry.names("sampler"))
 def sampler(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -147,8 +141,7 @@ def test_a_broken_constraint_is_seen_by_optuna(study: Study, picks: list[dict[st
     found = trials_of(study.folder)
     assert {t.state for t in found} == {TrialState.COMPLETE}
     assert [any(v > 0 for v in t.constraints.values()) for t in found] == wide
-    loaded = optuna.load_study(study_name=study.folder.config.run_name, storage=open_storage(study.folder.path, None))
-    assert all(t.params["width"] <= 32 for t in loaded.best_trials)
+    assert all(t.params["width"] <= 32 for t in study_of(study.folder).best_trials)
 
 
 def test_seeds_are_asked_first_and_what_they_leave_out_is_sampled(sampler: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from nas.front_table import COLUMNS
 from nas.records import RunFolder
 from nas.search import search
 from nas.status import Status
+from tests.journal import trials_of
 from tests.tiny_search import (
     FACES,
     RUNGS,
@@ -25,7 +26,6 @@ from tests.tiny_search import (
     rows,
     searched,
     session,
-    trials_of,
     verified,
 )
 

@@ -16,7 +16,8 @@ from nas.records import RunFolder
 from nas.search import Searcher
 from nas.status import Status
 from nas.study import Study
-from tests.tiny_search import RUNGS, TINY, Killed, Training, after, assert_whole, rows, searched, trials_of, verified
+from tests.journal import trials_of
+from tests.tiny_search import RUNGS, TINY, Killed, Training, after, assert_whole, rows, searched, verified
 
 ROOT = Path(__file__).resolve().parents[2]
 

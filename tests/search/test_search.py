@@ -21,7 +21,8 @@ from nas.status import Status
 from nas.trainer import Trainer
 from search_spaces._base import Choice, Value
 from tests.fake_runs import some_latency
-from tests.tiny_search import RUNGS, SEARCH, Training, assert_whole, replace_step, rows, searched, trials_of, verified
+from tests.journal import trials_of
+from tests.tiny_search import RUNGS, SEARCH, Training, assert_whole, replace_step, rows, searched, verified
 
 
 def test_what_cannot_be_shipped_is_never_trained(go: Callable[..., RunFolder], trainings: list[Training]) -> None:
