@@ -5,8 +5,6 @@ seeds join those that are there. What was made from other facts or by other code
 """
 
 import argparse
-import hashlib
-import inspect
 import json
 import sys
 import time
@@ -21,6 +19,8 @@ import numpy.typing as npt
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+
+from benchmarks._made_by import made_by
 
 BUDGETS = (25, 50, 100, 200, 300)
 """Evaluations after which a search is scored."""
@@ -196,8 +196,7 @@ def means(runs: Sequence[Figures]) -> Figures:
 
 def _runs(bench: Bench, name: str, options: argparse.Namespace, result: Figures) -> list[Figures]:
     """The runs of a sampler, one a seed, made as far as they are not there."""
-    made_by = _maker(bench.make(name, 0))
-    limits = {"made_by": made_by, "time_limit": options.time_limit}
+    limits = {"made_by": made_by(bench.make(name, 0)), "time_limit": options.time_limit}
     kept = result["samplers"].get(name, {})
     if any(kept.get(k) != v for k, v in limits.items()):
         kept = {**limits, "mean": {}, "runs": []}
@@ -210,15 +209,6 @@ def _runs(bench: Bench, name: str, options: argparse.Namespace, result: Figures)
         done = f"{name}: seed {seed + 1} of {options.seeds}, {time.perf_counter() - started:.0f} s"
         print(done, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
     return runs
-
-
-def _maker(sampler: BaseSampler) -> str:
-    """The version of what proposes: Optuna's, or a digest of the sampler's file, of ours with those beside it."""
-    if type(sampler).__module__.startswith("optuna"):
-        return f"optuna {optuna.__version__}"
-    file = Path(inspect.getfile(type(sampler)))
-    files = sorted(file.parent.glob("*.py")) if type(sampler).__module__.startswith("nas.") else [file]
-    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 
 def _kept(file: Path | None, facts: Figures) -> Figures:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from benchmarks import _fidelity, _nb201, _replays, search_nb201, search_synthetic
-from benchmarks._proposers import LocalSearch
+from benchmarks._local_search import LocalSearch
 
 CELLS = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T
 WEIGHTS = np.array([0.0, 0.01, 0.5, 1.0, 0.1])
@@ -131,6 +132,16 @@ def test_a_killed_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     _replays.compare(a_bench(played, problem=2), options(json=file, seeds=1))
     assert played[6:] == [("a", 0)]
     assert json.loads(file.read_text())["problem"] == 2
+
+
+def test_what_another_sampler_of_the_name_made_is_made_anew(tmp_path: Path) -> None:
+    file, played = tmp_path / "out.json", []
+    bench = a_bench(played)
+    _replays.compare(bench, options(json=file, seeds=2))
+    other = replace(bench, make=lambda name, seed: LocalSearch({}, seed))
+    for _ in range(2):
+        _replays.compare(other, options(json=file, seeds=1))
+    assert played == [("a", 0), ("a", 1), ("a", 0)]
 
 
 def test_an_unknown_sampler_and_a_strange_file_are_one_line(tmp_path: Path) -> None:

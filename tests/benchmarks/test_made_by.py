@@ -1,0 +1,82 @@
+"""By which code a sampler proposes: what makes kept figures another's, and what leaves them be."""
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.samplers import BaseSampler, RandomSampler
+
+from benchmarks import _made_by
+from benchmarks._local_search import LocalSearch
+from benchmarks._made_by import made_by, sources
+from benchmarks._variants import without
+from nas.samplers.screened import ScreenedSampler
+
+FILES = {
+    "ours_base.py": "from optuna.samplers import RandomSampler\nfrom ours_parts import worth\n"
+    "class Base(RandomSampler):\n    pass\n",
+    "ours_outer.py": "import json\nfrom ours_base import Base\nclass Outer(Base):\n    pass\n",
+    "ours_parts/__init__.py": "",
+    "ours_parts/worth.py": "def worth():\n    from ours_parts.late import LATE\n    return LATE\n",
+    "ours_parts/late.py": "import ours_outer\nLATE = 1\n",
+    "ours_parts/unused.py": "UNUSED = 1\n",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project of two classes, one above the other, and parts that they import."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(_made_by, "ROOT", tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("ours_")]:
+        del sys.modules[name]
+
+
+def outer() -> BaseSampler:
+    sampler: BaseSampler = import_module("ours_outer").Outer()
+    return sampler
+
+
+@pytest.mark.parametrize(
+    ("changed", "counts"),
+    [
+        ("ours_outer.py", True),
+        ("ours_base.py", True),
+        ("ours_parts/worth.py", True),
+        ("ours_parts/late.py", True),
+        ("ours_parts/__init__.py", False),
+        ("ours_parts/unused.py", False),
+    ],
+)
+def test_a_change_counts_where_the_sampler_imports_it(root: Path, changed: str, counts: bool) -> None:
+    before = made_by(outer())
+    assert made_by(outer()) == before
+    (root / changed).write_text(FILES[changed] + "# another line\n")
+    assert (made_by(outer()) != before) == counts
+
+
+def test_a_sampler_of_optuna_is_its_version() -> None:
+    assert made_by(RandomSampler()) == f"optuna {optuna.__version__}"
+
+
+def test_a_variant_is_made_by_all_that_the_sampler_is_and_by_what_it_takes_out() -> None:
+    root = Path(_made_by.ROOT)
+    screened = set(sources([root / "nas/samplers/screened.py"]))
+    assert {root / "nas" / name for name in ("pareto.py", "thinning.py", "samplers/_worth.py")} <= screened
+    assert not screened & set((root / "benchmarks").iterdir())
+    assert set(sources([root / "benchmarks/_variants.py"])) == screened | {root / "benchmarks/_variants.py"}
+    assert made_by(without("no-spread")(0)) != made_by(ScreenedSampler(seed=0))
+
+
+def test_local_search_outlasts_changes_of_our_sampler() -> None:
+    root = Path(_made_by.ROOT)
+    own = {root / "benchmarks/_local_search.py", root / "nas/pareto.py"}
+    assert set(sources([root / "benchmarks/_local_search.py"])) == own
+    assert made_by(LocalSearch({}, 0)).startswith(f"optuna {optuna.__version__}, ")
