@@ -1,0 +1,108 @@
+"""The default sampler without one of its parts: each part is there, and what it does is not done without it."""
+
+from collections.abc import Callable
+from functools import cache
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from optuna.samplers import BaseSampler
+
+from benchmarks._variants import PARTS, without
+from nas.samplers._screen import CHILDREN, GRANDCHILDREN, UNSCREENED
+from nas.samplers.screened import START, ScreenedSampler
+from tests.samplers.small_search import SPACE, a_study, cheap, go_on, names
+
+TRIALS = START + 8 * UNSCREENED
+START_ONLY, LATER = set(range(START)), set(range(START, TRIALS))
+JUDGED = {trial for trial in LATER if trial % UNSCREENED}
+
+
+class Seen(NamedTuple):
+    """What a search asked, and how it came to it."""
+
+    asked: list[tuple[Any, ...]]
+    spread: set[int]
+    """Trials that spread out."""
+    guessed: set[int]
+    """Trials for which values were guessed."""
+    doubtful: set[int]
+    """Trials whose guesses were more than one number a candidate."""
+    bred: set[int]
+    """So many children at once were made after the first trials."""
+
+
+def seen(sampler: BaseSampler) -> Seen:
+    study = a_study(sampler)
+    found = Seen([], set(), set(), set(), set())
+
+    def note(name: str, told: Callable[..., None]) -> Any:
+        real = resolve_name(name)
+
+        def noting(*arguments: Any, **more: Any) -> Any:
+            told(len(study.trials) - 1, *arguments)
+            return real(*arguments, **more)
+
+        return patch(name, noting)
+
+    def drawn(trial: int, draws: np.ndarray, *_: Any) -> None:
+        found.guessed.add(trial)
+        found.doubtful.update({trial} if np.ptp(draws, axis=0).max() > 0 else ())
+
+    def bred(trial: int, parents: Any, n: int, *_: Any) -> None:
+        found.bred.update({n} if trial in LATER else ())
+
+    with (
+        note("nas.samplers._worth.gains", drawn),
+        note("nas.samplers._screen.offspring", bred),
+        note("nas.samplers._screen.level", lambda trial, *_: found.spread.add(trial)),
+    ):
+        found.asked.extend(names(go_on(study, TRIALS)))
+    return found
+
+
+@cache
+def usual() -> Seen:
+    return seen(ScreenedSampler(seed=0, space=SPACE, cheap=cheap))
+
+
+def variant(part: str) -> Seen:
+    return seen(without(part, space=SPACE, cheap=cheap)(0))
+
+
+CHANGED: dict[str, tuple[int, dict[str, set[int]]]] = {
+    "no-spread": (0, {"spread": set()}),
+    "no-guesses": (min(JUDGED), {"guessed": set(), "doubtful": set(), "bred": {CHILDREN}}),
+    "no-doubt": (min(JUDGED), {"doubtful": set()}),
+    "no-children": (START, {"bred": {GRANDCHILDREN}}),
+    "no-grandchildren": (min(JUDGED), {"bred": {CHILDREN, 1}}),
+    "always-guessed": (min(LATER - JUDGED), {"guessed": LATER, "doubtful": LATER}),
+}
+"""Without the part: the earliest trial that may be another, and what is seen other than of the whole sampler."""
+
+
+def test_the_whole_sampler_does_all_that_the_parts_do() -> None:
+    assert usual().spread == START_ONLY - {0}  # the first trial is the end of the one objective that is known
+    assert usual().guessed == usual().doubtful == JUDGED
+    assert usual().bred == {CHILDREN, GRANDCHILDREN}
+
+
+def test_taking_nothing_out_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARTS, "nothing", ("nas.samplers._screen.UNSCREENED", UNSCREENED))
+    assert variant("nothing") == usual()
+
+
+def test_every_part_is_tested() -> None:
+    assert CHANGED.keys() == PARTS.keys()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_taken_out_and_nothing_else_before_it(part: str) -> None:
+    first, changed = CHANGED[part]
+    found = variant(part)
+    assert found.asked[:first] == usual().asked[:first]
+    assert found.asked != usual().asked
+    rest = {name: getattr(usual(), name) for name in Seen._fields[1:]}
+    assert {name: getattr(found, name) for name in rest} == rest | changed
