@@ -1,5 +1,6 @@
 """Every benchmark is a command: `python -m benchmarks.X --help` says what it measures, and a few run as files too."""
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
@@ -30,11 +31,34 @@ def test_the_help_shows_the_command_as_it_is_typed(
     assert f"python -m benchmarks.{name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_siblings_are_imported_from_the_package(name: str) -> None:
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_siblings_are_imported_from_the_package(file: Path) -> None:
     """One rule for all: by bare name they would be found by files only, and not by `python -m`."""
-    bare = [line for line in SOURCES[name].splitlines() for other in SOURCES if line.startswith(f"from {other} import")]
-    assert not bare
+    siblings = {other.stem for other in file.parent.glob("*.py")}
+    assert not bare_imports(file.read_text()) & siblings
+
+
+def bare_imports(source: str) -> set[str]:
+    """Modules that are imported by a name without a dot, and those beside the file, wherever in the source."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("line", ["import qat", "from qat import main", "from . import qat", "if 1:\n  import os, qat"])
+def test_a_bare_import_is_seen(line: str) -> None:
+    assert "qat" in bare_imports(line)
+
+
+@pytest.mark.parametrize(
+    "line", ["import benchmarks.qat", "from benchmarks import qat", "from benchmarks.qat import x"]
+)
+def test_an_import_from_the_package_is_not_bare(line: str) -> None:
+    assert "qat" not in bare_imports(line)
 
 
 @pytest.mark.parametrize("name", FILES)
