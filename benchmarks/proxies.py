@@ -27,6 +27,7 @@ from nas.registry import load, names
 from nas.targets import target
 
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 FREE = ("params", "macs", "latency_ms", "size_bytes")
 IMAGES = 16
 DROPPED = 0.2
@@ -47,6 +48,22 @@ def guessed(features: Floats, accuracy: Floats) -> float:
             guess[fold == held] = scaled[fold == held] @ weights + y.mean()
         found.append(spearmanr(guess, accuracy)[0])
     return float(np.mean(found))
+
+
+def bounded(values: Floats) -> Floats:
+    """The values, with less than the least of them in the place of what is not finite."""
+    finite = np.isfinite(values)
+    return np.where(finite, values, values[finite].min() - 1)
+
+
+def ranked(values: Floats) -> Floats:
+    """Share [n] of the rows that come before each, 0..1; equal values by row."""
+    return values.argsort(kind="stable").argsort() / len(values)
+
+
+def lost(front: Mask, values: Floats) -> int:
+    """Members of a front [n] that would be lost if the `DROPPED` of the rows with the least values were left out."""
+    return int(front[ranked(values) < DROPPED].sum())
 
 
 def main() -> None:
@@ -89,15 +106,13 @@ def main() -> None:
     print(f"{'':12}{'with accuracy':>14}{'s a net':>9}{'front lost':>12}{'guess with it':>15}")
     result = {}
     for word in (*proxies, *FREE):
-        values = np.array(scores[word] if word in proxies else table[word], dtype=np.float64)
-        values = np.where(np.isfinite(values), values, values[np.isfinite(values)].min() - 1)
-        ranks = values.argsort().argsort() / len(values)
-        correlation = float(spearmanr(values, accuracy)[0])
-        lost = int(front[ranks < DROPPED].sum())
+        values = bounded(np.array(scores[word] if word in proxies else table[word], dtype=np.float64))
+        ranks, correlation = ranked(values), float(spearmanr(values, accuracy)[0])
+        fell = lost(front, values)
         more = guessed(np.hstack([known, ranks[:, None]]), accuracy) if word in proxies else base
         each = seconds.get(word, 0.0) / len(table)
-        print(f"{word:12}{correlation:14.3f}{each:9.3f}{lost:9} of {front.sum()}{more:12.3f}")
-        result[word] = {"correlation": correlation, "seconds": each, "front_lost": lost, "guess": more}
+        print(f"{word:12}{correlation:14.3f}{each:9.3f}{fell:9} of {front.sum()}{more:12.3f}")
+        result[word] = {"correlation": correlation, "seconds": each, "front_lost": fell, "guess": more}
     if args.json:
         args.json.write_text(json.dumps({"guess": base, "members": int(front.sum()), "by": result}, indent=1) + "\n")
 
