@@ -118,11 +118,15 @@ def test_a_split_smaller_than_a_batch() -> None:
 
 
 def test_read_only_images() -> None:
-    split = stripes()
-    split.images.flags.writeable = False
-    module = net()
-    go(module, split)
-    predict(module, split.images, execution=PLAIN)
+    read_only, writeable = stripes(), stripes()
+    read_only.images.flags.writeable = False
+    said = []
+    for split in (read_only, writeable):
+        module = net()
+        go(module, split)
+        said.append(predict(module, split.images, execution=PLAIN))
+    np.testing.assert_array_equal(*said)
+    np.testing.assert_array_equal(writeable.images, read_only.images, "training wrote into its images")
 
 
 def test_channels_last_means_the_same() -> None:

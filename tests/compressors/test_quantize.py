@@ -71,10 +71,11 @@ def test_every_convolution_of_an_8_bit_net_runs_in_integers(word: str, activatio
 def test_no_quantiser_stands_between_a_convolution_and_its_relu() -> None:
     found = random_net("plain", seed=4, activation="relu")
     graph = quantised(found.net, dict.fromkeys(found.units, 8))
-    for node in module_nodes(graph):
-        if isinstance(module_of(graph, node), nn.ReLU):
-            assert not isinstance(module_of(graph, node.all_input_nodes[0]), FakeQuant)
-            assert all(isinstance(module_of(graph, user), FakeQuant) for user in node.users)
+    relus = [node for node in module_nodes(graph) if isinstance(module_of(graph, node), nn.ReLU)]
+    assert len(relus) == sum(isinstance(m, nn.ReLU) for m in found.net.modules()) > 0
+    for node in relus:
+        assert not isinstance(module_of(graph, node.all_input_nodes[0]), FakeQuant)
+        assert [type(module_of(graph, user)) for user in node.users] == [FakeQuant]
 
 
 def test_relu6_vanishes_into_the_integer_convolution_before_it(tmp_path: Path) -> None:

@@ -140,4 +140,9 @@ def test_it_learns_in_every_space_and_from_a_traced_net(lesson: Lesson) -> None:
     for make in makers:
         net = make()
         pupil = Course(lesson=lesson, teaching=teaching_of()).pupil(net, images(), faces=FACES)
-        assert step(pupil, net, [0, 1]).isfinite()
+        parameters, loss = [*net.parameters(), *pupil.parameters()], step(pupil, net, [0, 1])
+        gradients = torch.autograd.grad(loss, parameters)
+        assert loss.isfinite()
+        assert all(g.isfinite().all() for g in gradients)
+        moved = sum(bool(g.any()) for g in gradients)
+        assert moved > len(parameters) / 2, "the loss reaches the net, not only its last layer"

@@ -2,7 +2,9 @@
 
 import importlib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 import pytest
 
@@ -16,6 +18,7 @@ from nas.runtimes._reference import INPUT_SHAPE, reference_path
 
 GPU = {"onnxruntime_cuda": "CUDAExecutionProvider", "onnxruntime_tensorrt": "TensorrtExecutionProvider"}
 each = pytest.mark.parametrize("word", GPU)
+HERE = OrtGpuRuntime(name="here", provider=CPU, settings={}, needs="nothing")
 
 
 def runtime(word: str) -> Runtime:
@@ -63,8 +66,20 @@ def test_one_node_elsewhere_is_enough() -> None:
 
 def test_a_gpu_runtime_loads_where_each_node_runs_on_its_provider() -> None:
     """The whole way of the GPU members, with the CPU as their provider: it is the only one that is everywhere."""
-    found = OrtGpuRuntime(name="here", provider=CPU, settings={}, needs="nothing").load(reference_path())
-    assert isinstance(found, _ort_session.OrtSession)
+    images = np.random.default_rng(0).integers(0, 256, (3, *INPUT_SHAPE), dtype=np.uint8)
+    found, expected = (member.load(reference_path()).predict(images) for member in (HERE, runtime("onnxruntime")))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_gpu_runtime_loads_no_file_of_which_a_node_ran_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved(*given: Any, **more: Any) -> list[dict[str, Any]]:
+        events = profiled(*given, **more)
+        next(event for event in events if event["cat"] == "Node")["args"]["provider"] = "elsewhere"
+        return events
+
+    monkeypatch.setattr(_ort_session, "profiled", moved)
+    with pytest.raises(MeasureError, match=rf"must run on {CPU}, but 1 of \d+ ran elsewhere, .* 'elsewhere'\)"):
+        HERE.load(reference_path())
 
 
 def test_layers_are_what_is_executed_after_fusion() -> None:
