@@ -100,12 +100,13 @@ def _left_over(traits: Floats, rest: Floats, *, used: int) -> Callable[[Floats],
     weights = right.T @ (turned * shrunk / np.maximum(sizes, 1e-12))
     free = max(1.0, n - 1 - float(shrunk.sum()) - min(used, n // 3))
     noise = float(((rest - mean - z @ weights) ** 2).sum()) / free
+    least = LEAST_DEVIATION + UNSURE / (1 + n)  # a few nets that agree say little of the next
 
     def guess(t: Floats) -> CostGuess:
         asked = (t[:, keep] - centre[keep]) / spread[keep]
         inside = ((asked @ right.T) ** 2 / (sizes**2 + strength)).sum(axis=1)
         outside = np.maximum((asked**2).sum(axis=1) - ((asked @ right.T) ** 2).sum(axis=1), 0.0) / strength
-        deviation = np.sqrt(noise * (1 + 1 / n + inside + outside) + LEAST_DEVIATION**2)
+        deviation = np.sqrt(noise * (1 + 1 / n + inside + outside) + least**2)
         return CostGuess(mean=mean + asked @ weights, deviation=np.minimum(deviation, UNSURE))
 
     return guess
@@ -123,7 +124,7 @@ def latency_prices(profile: HardwareProfile) -> Floats:
     model = profile.latency
     floor_us = model.floor_us if model else 3.0
     efficiency = model.efficiency if model else {}
-    found = {"fixed": 1e-3 * (model.fixed_us if model else 10.0)}
+    found = {"fixed": 1e-3 * (floor_us + (model.fixed_us if model else 10.0))}  # the softmax is in every file
     for bits in WIDTHS:
         wider = [b for b in profile.peak_gops if b >= bits] or [max(profile.peak_gops)]
         gops, byte_ms = profile.peak_gops[min(wider)], 1e-6 / profile.bandwidth_gb_s

@@ -10,7 +10,7 @@ from functools import lru_cache
 from torch import Tensor, nn
 
 from search_spaces._leaf import Scale, SwapAxes
-from search_spaces._work import NOTHING, Work, layer_work, moving, total
+from search_spaces._work import NOTHING, Work, joined, layer_work, moving, total
 
 ATTENTION = ("none", "se", "eca")
 
@@ -73,6 +73,10 @@ def attention_work(name: str, width: int, pixels: int) -> Work:
     if name == "none":
         return NOTHING
     inner = max(1, width // 4)
-    squeeze = [layer_work(1, width, inner, 1, 1), layer_work(1, inner, width, 1, 1)]
-    gates = squeeze if name == "se" else [layer_work(3, 1, 1, width, width)]
-    return total([moving(width, 1), *gates, moving(width, 1), moving(width, pixels)])
+    means, scale = moving(width, width, pixels, 1), joined(width, pixels)
+    if name == "se":
+        gates = [layer_work(1, width, inner, 1, 1), layer_work(1, inner, width, 1, 1), moving(width, width, 1, 1)]
+    else:
+        turn = moving(width, width, 1, 1)
+        gates = [turn, layer_work(3, 1, 1, width, width), turn, joined(width, 1)]
+    return total([means, *gates, scale])

@@ -1,5 +1,6 @@
 """The cell as a torch module: a small graph of ops between two earlier maps and one output."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -7,8 +8,8 @@ from torch import Tensor, nn
 
 from search_spaces._genotype import Genotype, Node, Plug
 from search_spaces._leaf import Add, Concat
-from search_spaces._ops import conv_bn_act, op, op_work
-from search_spaces._work import Work, layer_work, moving, total
+from search_spaces._ops import conv_bn_act, op, op_tail, op_work
+from search_spaces._work import CHAIN, CONV, Work, activated, added, layer_work, moving, total
 
 
 class CellNode(nn.Module):
@@ -119,6 +120,7 @@ def cell_work(
     *,
     width: int,
     reduces: bool,
+    activation: str,
 ) -> tuple[Work, int]:
     """What a cell without attention has to do, and the height of the map it puts out.
 
@@ -127,19 +129,28 @@ def cell_work(
         plugs: of each slot that is read: slot, channels and height of what is plugged in, stride.
         width: channels of each node.
         reduces: ops that read a slot have stride 2.
+        activation: its name.
     """
     works, sizes = [], dict[int, int]()
     for slot, channels, size, stride in plugs:
         sizes[slot] = -(-size // stride)
         works.append(layer_work(1, channels, width, size**2, sizes[slot] ** 2))
+        works.append(activated(activation, width, sizes[slot] ** 2))
     out = -(-next(iter(sizes.values())) // 2) if reduces else next(iter(sizes.values()))
+    readers = Counter(source for node in genotype for _, source in node)
+    adapted = CONV if activation == "relu" else CHAIN
     for i, node in enumerate(genotype):
+        tails = []
         for word, source in node:
             stride = 2 if reduces and source < 2 else 1
-            works.append(op_work(word, width=width, stride=stride, size=sizes[source]))
+            works.append(op_work(word, width=width, stride=stride, size=sizes[source], activation=activation))
+            tail = op_tail(word, stride=stride, activation=activation)
+            if word == "skip" and stride == 1 and source < 2 and readers[source] == 1:
+                tail = adapted  # the map itself, read by nobody else
+            tails.append(tail)
         if len(node) == 2:
-            works.append(moving(width, out**2))
+            works.append(added(width, out**2, *tails))
         sizes[i + 2] = out
     if len(genotype) > 1:
-        works.append(moving(len(genotype) * width, out**2))
+        works.append(moving(len(genotype) * width, len(genotype) * width, out**2, out**2))
     return total(works), out

@@ -8,7 +8,7 @@ from search_spaces._attention import ATTENTION
 from search_spaces._base import Choice
 from search_spaces._leaf import Normalise
 from search_spaces._ops import ACTIVATIONS, conv_bn_act, named
-from search_spaces._work import Work, layer_work, moving, total
+from search_spaces._work import Work, activated, layer_work, moving, total
 
 SHARED_CHOICES = (
     Choice(name="stem_stride", options=(1, 2)),
@@ -35,34 +35,37 @@ def head(width: int, classes: int) -> nn.Sequential:
     return named(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(width, classes))
 
 
-def ends_work(
+def start_work(
     input_shape: tuple[int, int, int],
     *,
     input_size: int,
     stem_width: int,
     stem_stride: int,
-    last_width: int,
-    classes: int,
+    activation: str,
 ) -> tuple[dict[str, Work], int]:
-    """What `prepare`, `stem` and `head` have to do, by unit, and the height of the map that the stem puts out."""
+    """What `prepare` and `stem` have to do, by unit, and the height of the map that the stem puts out."""
     channels, *size = input_shape
     out = -(-input_size // stem_stride)
+    stem = layer_work(9, channels, stem_width, input_size**2, out**2)
     works = {
-        "prepare": _prepare_work(channels, tuple(size) != (input_size, input_size), input_size),
-        "stem": layer_work(9, channels, stem_width, input_size**2, out**2),
-        "head": _head_work(last_width, classes),
+        "prepare": _prepare_work(channels, (size[0], size[1]), input_size),
+        "stem": total([stem, activated(activation, stem_width, out**2)]),
     }
     return works, out
 
 
 @cache
-def _prepare_work(channels: int, resizes: bool, input_size: int) -> Work:
-    return total([moving(channels, input_size**2)] * (2 if resizes else 1))
+def _prepare_work(channels: int, size: tuple[int, int], input_size: int) -> Work:
+    pixels = input_size**2
+    resize = moving(channels, channels, size[0] * size[1], pixels)
+    normalise = moving(channels, channels, pixels, pixels)
+    return normalise if size == (input_size, input_size) else total([resize, normalise])
 
 
 @cache
-def _head_work(width: int, classes: int) -> Work:
-    return total([moving(width, 1), layer_work(1, width, classes, 1, 1)])
+def head_work(width: int, pixels: int, classes: int) -> Work:
+    """What `head` has to do on a map of so many pixels."""
+    return total([moving(width, width, pixels, 1), layer_work(1, width, classes, 1, 1)])
 
 
 def on_grid(widths: tuple[int, ...], multiple: int) -> tuple[int, ...]:

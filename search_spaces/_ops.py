@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 from torch import Tensor, nn
 
 from search_spaces._leaf import Add
-from search_spaces._work import Work, part_work
+from search_spaces._work import Work, part_work, tail_of
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hard_swish": nn.Hardswish}
 
@@ -205,12 +205,17 @@ def op(name: str, *, width: int, stride: int, activation: str) -> nn.Module:
 
 
 @lru_cache(maxsize=100_000)
-def op_work(name: str, *, width: int, stride: int, size: int) -> Work:
+def op_work(name: str, *, width: int, stride: int, size: int, activation: str) -> Work:
     """What an op has to do on a square map of this height."""
-    return part_work(_maker(name, stride), width, size, -(-size // stride))
+    return part_work(_maker(name, stride, activation), width, size, -(-size // stride))
+
+
+def op_tail(name: str, *, stride: int, activation: str) -> str:
+    """What may take in the sum behind an op; empty for none, and where the op is the map itself."""
+    return tail_of(_maker(name, stride, activation))
 
 
 @cache
-def _maker(name: str, stride: int) -> Callable[[int], nn.Module]:
-    """Width to a new op: one object for each op and stride."""
-    return lambda width: op(name, width=width, stride=stride, activation="relu")
+def _maker(name: str, stride: int, activation: str) -> Callable[[int], nn.Module]:
+    """Width to a new op: one object for each op, stride and activation."""
+    return lambda width: op(name, width=width, stride=stride, activation=activation)

@@ -17,7 +17,7 @@ from torch import nn
 from search_spaces._attention import attention_of, attention_work
 from search_spaces._base import Architecture, Choice, SearchSpace, Value
 from search_spaces._cells import Cell, CellNet, CellStage, cell_work
-from search_spaces._ends import SHARED_CHOICES, ends_work, head, on_grid, prepare, stem
+from search_spaces._ends import SHARED_CHOICES, head, head_work, on_grid, prepare, start_work, stem
 from search_spaces._genotype import Genotype, canonical, living, places
 from search_spaces._ops import NONE, OPS
 from search_spaces._work import Work, total
@@ -139,21 +139,24 @@ class Darts(SearchSpace):
         out = {
             stage: {kind: len(genotype) * width for kind, genotype in frozen.items()} for stage, width in kept.items()
         }
-        found, size = ends_work(
+        activation = architecture["activation"]
+        found, size = start_work(
             input_shape, input_size=architecture["input_size"], stem_width=stem_width,
-            stem_stride=architecture["stem_stride"], last_width=out[cells[-1]["stage"]][cells[-1]["kind"]],
-            classes=classes,
+            stem_stride=architecture["stem_stride"], activation=activation,
         )  # fmt: skip
         maps, works = [(stem_width, size)], dict[str, list[Work]]()
         for cell in cells:
             kind, stage = cell["kind"], cell["stage"]
             plugs = tuple((slot, *maps[source], stride) for slot, source, stride in cell["plugs"])
-            work, size = cell_work(frozen[kind], plugs, width=kept[stage], reduces=kind == "reduce")
+            work, size = cell_work(
+                frozen[kind], plugs, width=kept[stage], reduces=kind == "reduce", activation=activation
+            )
             works.setdefault(stage, []).append(work)
             if stage == self.stages[-1]:
                 works[stage].append(attention_work(architecture["attention"], out[stage][kind], size**2))
             maps.append((out[stage][kind], size))
-        return found | {stage: total(parts) for stage, parts in works.items()}
+        head = head_work(out[cells[-1]["stage"]][cells[-1]["kind"]], size**2, classes)
+        return found | {stage: total(parts) for stage, parts in works.items()} | {"head": head}
 
     operations = tuple(OPS)
 

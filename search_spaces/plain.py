@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from search_spaces._attention import attention_of, attention_work
 from search_spaces._base import Architecture, Choice, SearchSpace, Value
-from search_spaces._ends import SHARED_CHOICES, ends_work, head, on_grid, prepare, stem
+from search_spaces._ends import SHARED_CHOICES, head, head_work, on_grid, prepare, start_work, stem
 from search_spaces._ops import Residual, conv_bn_act, named
-from search_spaces._work import Work, layer_work, moving, total
+from search_spaces._work import CHAIN, CONV, Work, activated, added, layer_work, moving, total
 
 DEPTHS = {"stage1": (1, 2, 3), "stage2": (1, 2, 3), "stage3": (1, 2, 3), "stage4": (0, 1, 2)}
 SEEDS = (
@@ -129,23 +129,25 @@ class Plain(SearchSpace):
         """Counted block by block."""
         kept = {**self.widths(architecture), **(widths or {})}
         body, width_in = architecture["body"], architecture["stem_width"]
-        found, size = ends_work(
+        activation = architecture["activation"]
+        found, size = start_work(
             input_shape, input_size=architecture["input_size"], stem_width=width_in,
-            stem_stride=architecture["stem_stride"], last_width=kept[body[-1]["stage"]], classes=classes,
+            stem_stride=architecture["stem_stride"], activation=activation,
         )  # fmt: skip
         for stage in body:
             width, works = kept[stage["stage"]], []
             if stage["down"] == "max_pool":
-                size //= 2
-                works.append(moving(width_in, size**2))
+                before, size = size, size // 2
+                works.append(moving(width_in, width_in, before**2, size**2))
             for i in range(stage["depth"]):
                 before, size = size, -(-size // 2) if i == 0 and stage["down"] == "stride" else size
-                works += _block_work(stage["block"], width if i else width_in, width, before**2, size**2, adapts=i == 0)
+                maps = (width if i else width_in, width, before**2, size**2)
+                works += _block_work(stage["block"], *maps, activation, adapts=i == 0)
             if stage is body[-1]:
                 works.append(attention_work(architecture["attention"], width, size**2))
             found[stage["stage"]] = total(works)
             width_in = width
-        return found
+        return found | {"head": head_work(width_in, size**2, classes)}
 
     operations = ("dense", "residual")
 
@@ -188,12 +190,14 @@ def _residual(width_in: int, width: int, stride: int, activation: str, *, adapts
     return Residual(body, shortcut=shortcut, activation=activation)
 
 
-def _block_work(kind: str, width_in: int, width: int, before: int, after: int, *, adapts: bool) -> list[Work]:
-    first = layer_work(9, width_in, width, before, after)
+def _block_work(
+    kind: str, width_in: int, width: int, before: int, after: int, activation: str, *, adapts: bool
+) -> list[Work]:
+    first, act = layer_work(9, width_in, width, before, after), activated(activation, width, after)
     if kind == "dense":
-        return [first]
+        return [first, act]
     shortcut = [layer_work(1, width_in, width, before, after)] if adapts else []
-    return [first, layer_work(9, width, width, after, after), *shortcut, moving(width, after)]
+    return [first, act, layer_work(9, width, width, after, after), *shortcut, added(width, after, CONV, CHAIN), act]
 
 
 SPACE = Plain()

@@ -1,5 +1,8 @@
 """Candidates in numbers: the work of their nets by bit-width, and traits that tell them apart."""
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +11,12 @@ from hypothesis import strategies as st
 
 from nas import registry
 from nas.compression import Compression
+from nas.costs import costs
 from nas.description import COLUMNS, Describer, macs
 from nas.targets import target
 from search_spaces._base import DisconnectedError, Value
-from search_spaces._work import PARTS
+from search_spaces._work import PARTS, total
+from tests.random_nets import CLASSES, SHAPE, exported
 
 PROFILE = target("jetson")
 MEMBERS = ("prune_structured", "low_rank", "quantize", "few_bits")
@@ -27,6 +32,13 @@ DESCRIBERS = {
     )
     for name, space in SPACES.items()
 }  # fmt: skip
+
+KINDS = {
+    "conv": "dense",
+    **dict.fromkeys(("pointwise", "linear"), "pointwise"),
+    **dict.fromkeys(("depthwise", "grouped"), "depthwise"),
+}
+"""Kinds of kernels with weights, and the part of the work that counts them."""
 
 
 def a_pick(space: str, seed: int, **fixed: Value) -> dict[str, Value]:
@@ -72,6 +84,21 @@ def test_the_work_is_that_of_the_net(space: str) -> None:
         net.eval()(torch.zeros(1, 1, 48, 48))
     works = SPACES[space].work(candidate.architecture, input_shape=(1, 48, 48), classes=7, widths=candidate.pruned)
     assert sum(macs(work) for work in works.values()) == sum(done)
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("seed", range(6))
+def test_the_kernels_are_those_of_the_file(space: str, seed: int, tmp_path: Path) -> None:
+    architecture = COMPRESSION.decode(SPACES[space], a_pick(space, seed)).architecture
+    net = SPACES[space].build(architecture, input_shape=SHAPE, classes=len(CLASSES)).eval()
+    kernels = costs(exported(net, tmp_path).path).kernels
+    works = SPACES[space].work(architecture, input_shape=SHAPE, classes=len(CLASSES))
+    work = dict(zip(PARTS, total(works.values()), strict=True))
+    counted = Counter(KINDS.get(kernel.kind, "moving") for kernel in kernels)
+    counted["moving"] -= 1  # the softmax, which only the file has
+    assert Counter({part: work[part] for part in ("dense", "pointwise", "depthwise", "moving")}) == counted
+    moved = sum(kernel.input_bytes + kernel.output_bytes for kernel in kernels) / 4
+    assert work["moved"] + work["elements"] == pytest.approx(moved, rel=0.08)
 
 
 @pytest.mark.parametrize("space", SPACES)

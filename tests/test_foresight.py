@@ -161,12 +161,12 @@ def test_the_chance_to_keep_a_limit_is_a_fact_for_drafts_and_a_guess_for_others(
 
 def test_a_search_asks_no_candidate_twice_and_soon_keeps_to_the_limit(tmp_path: Path) -> None:
     bench = Bench(tmp_path, max_latency="0.12ms")
-    records = bench.go_on(bench.a_study(), 17)
+    records = bench.go_on(bench.a_study(), 24)
     assert len({r.key for r in records}) == len(records)
     chance = np.mean([bench.costs(bench.pick(np.random.default_rng(i)))[0] <= 0.12 for i in range(100)])
-    kept = np.mean([r.status == "complete" for r in records[7:]])
+    kept = np.mean([r.status == "complete" for r in records[10:]])
     assert chance < 0.4
-    assert kept > 0.75
+    assert kept > 0.8
 
 
 def test_the_same_records_give_the_same_answers_in_any_process(tmp_path: Path) -> None:
