@@ -81,7 +81,8 @@ class SearchConfig(BaseModel):
         distill_from: "final" teaches in the final training of the front, "start" in all of the search too.
         prune_steps: steps in which channels leave, with training between them.
         epochs: passes over the training set that a candidate gets when it goes through all rungs.
-        rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on.
+        rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on. Of the default,
+            those are left out at which a small data set has taught nothing yet, see `nas.rungs`.
         final_epochs: passes that a member of the front gets afterwards, on top; 0 skips that.
         verify: how many members of the front are trained and measured again.
         verify_seeds: how often each of them is trained, to say how much of an accuracy is luck; the first one ships.
@@ -235,7 +236,7 @@ FREE_FIELDS = frozenset(
 )
 """Fields that may change when a run is resumed: how long, with what and where from. Digests of data and
 weights are checked."""
-KEPT_FIELDS = ("sampler",)
+KEPT_FIELDS = ("sampler", "rungs")
 """Fields that a resumed run keeps where its command says nothing of them: how it searches. A field that says what is
 searched has to be said again, or a command that asks for something else would go on with the old run."""
 

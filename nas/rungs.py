@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from nas.attempts import Attempt
 from nas.candidate import Candidate
+from nas.config import SearchConfig
 from nas.draft import Draft
 from nas.front import directions
 from nas.pareto import non_dominated
@@ -21,11 +22,25 @@ from nas.pipeline import Promote
 from nas.records import RunFolder
 
 FILE = "rungs.jsonl"
+LEAST_SEEN = 8000
+"""Images that a net has seen before its accuracy says anything of it. After 4,800 of the drawn faces nets were still at
+chance; at 9,600 of FER2013 ranks are those of later rungs with 0.86 to 0.89 (benchmarks/rung_ranking.py)."""
 
 
 def judged(objectives: Sequence[str]) -> list[str]:
     """The objectives that are known at a rung; energy is known of finished files only."""
     return [objective for objective in objectives if objective != "energy"]
+
+
+def telling(config: SearchConfig, images: int) -> SearchConfig:
+    """The configuration without the default rungs that come too early, where an epoch has so many images.
+
+    Rungs that somebody gave stay, and so do those of candidates that begin with trained weights.
+    """
+    if config.model is not None or "rungs" in config.model_fields_set:
+        return config
+    late = tuple(share for share in config.rungs if share * config.epochs * images >= LEAST_SEEN or share == 1)
+    return config.model_copy(update={"rungs": late})
 
 
 def promoter(folder: RunFolder, objectives: Sequence[str], candidate: Candidate, attempt: Attempt) -> Promote:

@@ -39,7 +39,7 @@ from nas.pipeline import Evaluator
 from nas.records import Record, RunFolder, as_begun
 from nas.registry import load
 from nas.report import write_report
-from nas.rungs import promoter
+from nas.rungs import promoter, telling
 from nas.runtimes._base import NO_MONITOR
 from nas.same_run import same_data, same_target
 from nas.status import Stage, Status, status_of
@@ -96,15 +96,15 @@ class Searcher:
     """One process at work on a run. Life: made, `begin`, `search`, `verify`, `close`, each once."""
 
     def __init__(self, config: SearchConfig, watch: Callable[[Status], None], timer: Timer | None = None) -> None:
-        self.config, self._watch = (config := as_begun(config)), watch
         self._ticked, started = 0.0, time.time()
+        data = load_data(config.dataset, config.data, options=config.data_options)
+        self.config, self._watch = (config := as_begun(telling(config, len(data.train)))), watch
         self._status: Status | None = None
         self._phase: Stage = "base" if config.model else "search"
         profile = target(config.target)
         board = device_runtime(profile)
         found = {f.name: f.value for f in board.reach(profile)} if board else {}  # nothing begins without the board
         check_objectives(config, can_measure_energy=found.get("energy", NO_MONITOR) != NO_MONITOR)
-        data = load_data(config.dataset, config.data, options=config.data_options)
         multiple = profile.channel_multiple
         self.space: SearchSpace = (
             open_model(config, data, channel_multiple=multiple) if config.model else load("space", config.space)

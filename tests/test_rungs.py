@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nas.attempts import attempt
+from nas.config import SearchConfig, make_config
 from nas.draft import Draft
 from nas.records import RunFolder
-from nas.rungs import first_accuracy, promoter
+from nas.rungs import LEAST_SEEN, first_accuracy, promoter, telling
 from tests.fake_runs import a_run, some_latency, some_record
 
 ENERGY = ("accuracy", "latency", "energy")
@@ -39,6 +40,30 @@ def test_each_rung_has_a_cohort_of_its_own(tmp_path: Path) -> None:
     assert ask(folder, 0, 0.9, 1.0)
     assert not ask(folder, 1, 0.5, 2.0)
     assert ask(folder, 1, 0.5, 2.0, rung=2)
+
+
+DEFAULT = SearchConfig().rungs
+
+
+@pytest.mark.parametrize(
+    ("config", "images", "rungs"),
+    [
+        (make_config(), 28_709, DEFAULT),
+        (make_config(), 4_820, (1.0,)),
+        (make_config(epochs=6), 4_820, DEFAULT[1:]),
+        (make_config(), 3, (1.0,)),
+        (make_config(rungs=DEFAULT), 4_820, DEFAULT),  # as it was asked for
+        (make_config(model="mini_xception"), 4_820, DEFAULT),  # begins with trained weights
+    ],
+)
+def test_default_rungs_that_come_too_early_are_left_out(
+    config: SearchConfig, images: int, rungs: tuple[float, ...]
+) -> None:
+    found = telling(config, images)
+    assert found.rungs == rungs
+    assert found.differences(config.model_copy(update={"rungs": rungs})) == []
+    first = rungs[0] * config.epochs * images
+    assert first >= LEAST_SEEN or rungs[0] == 1 or "rungs" in config.model_fields_set or config.model
 
 
 FIGURES = st.tuples(st.integers(0, 4), st.integers(1, 4))
