@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-DEMO ?= --target jetson
+DEMO ?= --target jetson --max-latency 0.5ms
 PYTESTFLAGS ?=
 WORKERS ?= 2
 

@@ -1,0 +1,88 @@
+"""How well does a search know what a candidate costs before it builds it?
+
+    python -m benchmarks.foresight runs/fer2013-jetson runs/fer2013-cpu
+
+For each run, each candidate in the order it was drafted: latency and size are guessed from those before it, as the
+search did, and held against what its file showed. Printed are the mean error of the first candidates after the ninth
+and of the others, and how often the truth lay within two of the guess's standard deviations (95 % is meant).
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas import registry
+from nas.compression import Compression
+from nas.cost_guess import latency_prices, learn_costs, size_prices
+from nas.description import Describer
+from nas.front import latest
+from nas.records import RunFolder
+from nas.targets import target
+from search_spaces._base import Choice
+
+Floats = npt.NDArray[np.float64]
+
+LEAST = 8
+"""Candidates that are learned from before the first guess counts."""
+EARLY = 24
+"""Guesses after that which are told apart from the others."""
+
+
+def describer(folder: RunFolder, input_shape: tuple[int, int, int]) -> Describer:
+    """That of the run's search, on images [C, H, W]."""
+    config = folder.config
+    profile, space = target(config.target), registry.load("space", config.space)
+    compression = Compression(members=[registry.load("compressor", n) for n in config.compressors], profile=profile)
+    genes: list[Choice] = [*space.choices(channel_multiple=profile.channel_multiple)]
+    genes += compression.choices(space.stages)
+    classes = len(json.loads((folder.path / "data.json").read_text())["classes"])
+    return Describer(
+        space, genes, neutral=compression.neutral(space.stages), input_shape=input_shape, classes=classes
+    )  # fmt: skip
+
+
+def guesses(columns: Floats, traits: Floats, true: Floats, prices: Floats) -> tuple[Floats, Floats]:
+    """Errors of the logarithm and standard deviations that were stated with the guesses, in order.
+
+    Args:
+        columns: [n, c] of the candidates in the order they were drafted.
+        traits: [n, d].
+        true: [n] what they cost.
+        prices: [c] rough ones.
+    """
+    errors, deviations = [], []
+    for n in range(LEAST, len(true)):
+        guess = learn_costs(columns[:n], traits[:n], true[:n], prices=prices)(columns[n : n + 1], traits[n : n + 1])
+        errors.append(float(np.log(true[n]) - guess.mean[0]))
+        deviations.append(float(guess.deviation[0]))
+    return np.array(errors), np.array(deviations)
+
+
+def main() -> None:
+    """Print a line for each run and cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--image", default="1,48,48", help="channels, height and width of the data's images")
+    args = parser.parse_args()
+    shape: Any = tuple(map(int, args.image.split(",")))
+    print(f"{'run':28}{'cost':9}{'drafted':>8}{'first ' + str(EARLY):>10}{'others':>8}{'within 2 sd':>13}")
+    for path in args.runs:
+        folder = RunFolder.existing(path)
+        records = [r for r in latest(folder.records(), "search") if r.latency and r.size_bytes]
+        found = describer(folder, shape).all([record.candidate for record in records])
+        columns, traits = np.stack([d.columns for d in found]), np.stack([d.traits for d in found])
+        rough = {"latency": latency_prices(target(folder.config.target)), "size": size_prices()}
+        for cost, prices in rough.items():
+            true = np.array([record.objective(cost) for record in records], dtype=np.float64)
+            errors, deviations = guesses(columns, traits, true, prices)
+            early, late = (np.abs(np.expm1(each)).mean() for each in (errors[:EARLY], errors[EARLY:]))
+            inside = float((np.abs(errors) <= 2 * deviations).mean())
+            print(f"{path.name:28}{cost:9}{len(records):8}{early:10.1%}{late:8.1%}{inside:13.0%}")
+
+
+if __name__ == "__main__":
+    main()
