@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from nas.latency.learned import LearnedRoofline, learn
 from nas.latency.prediction import FOLDER, calibration_path, save_calibration
 from nas.latency.roofline import predict as predict_by_profile
 from nas.measurement import Measurement, at_best
+from nas.records import now
 from nas.targets import target as profile_of
 
 NETS = 40
@@ -208,7 +208,7 @@ def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], 
     model = learn_from([*rest, *tested])
     first = next(iter(found.values()))[1]
     facts = {
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measured": now(),
         "device": first.device,
         "versions": first.versions,
         "spaces": list(spaces),

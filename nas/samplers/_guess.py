@@ -105,8 +105,8 @@ def _relevance(x: Floats, y: Floats) -> Floats:
 
 def _settings(x: Floats, y: Floats) -> tuple[float, float, float, float]:
     """Length, linear share, noise and amplitude with the largest marginal likelihood; ties: the first."""
-    some = np.unique(np.linspace(0, len(y) - 1, min(len(y), SUBSET)).astype(int))
-    x, y = x[some], y[some]
+    subset = np.unique(np.linspace(0, len(y) - 1, min(len(y), SUBSET)).astype(int))
+    x, y = x[subset], y[subset]
     inner, apart = _compared(x, x)
     n, shapes, noise = len(y), [(length, share) for length in LENGTHS for share in LINEAR], np.array(NOISE)
     # The last row of the factor of a covariance bordered by the values is the values whitened, if the corner is large
