@@ -2,9 +2,10 @@
 
     python -m benchmarks.foresight runs/fer2013-jetson runs/fer2013-cpu
 
-For each run, each candidate in the order it was drafted: latency and size are guessed from those before it, as the
-search did, and held against what its file showed. Printed are the mean error of the first candidates after the ninth
-and of the others, and how often the truth lay within two of the guess's standard deviations (95 % is meant).
+For each run, each candidate in the order it was drafted: latency and size are guessed from those of the run before it,
+as a search of today does without `--warm-start`, and held against what its file showed. Printed are the mean error of
+the first candidates, from the ninth on, and of the others, and how often the truth lay within two of the guess's
+standard deviations (95 % is meant).
 """
 
 import argparse
@@ -19,6 +20,7 @@ from nas import registry
 from nas.compression import Compression
 from nas.cost_guess import latency_prices, learn_costs, size_prices
 from nas.description import Describer
+from nas.foresight import cost_of
 from nas.front import latest
 from nas.records import RunFolder
 from nas.targets import target
@@ -62,6 +64,10 @@ def guesses(columns: Floats, traits: Floats, true: Floats, prices: Floats) -> tu
     return np.array(errors), np.array(deviations)
 
 
+def _mean(errors: Floats) -> str:
+    return f"{errors.mean():.1%}" if len(errors) else "-"
+
+
 def main() -> None:
     """Print a line for each run and cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,16 +78,18 @@ def main() -> None:
     print(f"{'run':28}{'cost':9}{'drafted':>8}{'first ' + str(EARLY):>10}{'others':>8}{'within 2 sd':>13}")
     for path in args.runs:
         folder = RunFolder.existing(path)
+        if folder.config.model:
+            parser.error(f"runs must have a search space, but {path} compresses {folder.config.model}")
         records = [r for r in latest(folder.records(), "search") if r.latency and r.size_bytes]
         found = describer(folder, shape).all([record.candidate for record in records])
         columns, traits = np.stack([d.columns for d in found]), np.stack([d.traits for d in found])
         rough = {"latency": latency_prices(target(folder.config.target)), "size": size_prices()}
         for cost, prices in rough.items():
-            true = np.array([record.objective(cost) for record in records], dtype=np.float64)
+            true = np.array([cost_of(record, cost) for record in records], dtype=np.float64)
             errors, deviations = guesses(columns, traits, true, prices)
-            early, late = (np.abs(np.expm1(each)).mean() for each in (errors[:EARLY], errors[EARLY:]))
+            early, late = (_mean(np.abs(np.expm1(each))) for each in (errors[:EARLY], errors[EARLY:]))
             inside = float((np.abs(errors) <= 2 * deviations).mean())
-            print(f"{path.name:28}{cost:9}{len(records):8}{early:10.1%}{late:8.1%}{inside:13.0%}")
+            print(f"{path.name:28}{cost:9}{len(records):8}{early:>10}{late:>8}{inside:13.0%}")
 
 
 if __name__ == "__main__":

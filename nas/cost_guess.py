@@ -29,7 +29,7 @@ LEAST_DEVIATION = 0.01
 LEAST_LEFT_OVER = 8
 """Examples from which what is left over is learned too."""
 MOST = 300
-"""Examples that are learned from: half the newest, half spread over all."""
+"""Examples that are learned from: half the newest, half spread over the others."""
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 EFFICIENCY = {"dense_macs": 0.4, "pointwise_macs": 0.3, "depthwise_macs": 0.08}
 """Share of the peak rate that kernels reach, where a profile does not say."""

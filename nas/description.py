@@ -18,10 +18,13 @@ Floats = npt.NDArray[np.float64]
 
 WIDTHS = (8, 16, 32)
 """Bit-widths that work is told apart by."""
-COLUMNS = ("fixed", *(f"{part}{bits}" for bits in WIDTHS for part in PARTS))
-"""What additive costs are sums of: 1, and each part of the work in units of each bit-width."""
+_PRICED = PARTS[:-1]
+COLUMNS = ("fixed", *(f"{part}{bits}" for bits in WIDTHS for part in _PRICED))
+"""What additive costs are sums of: 1, and each part of the work in units of each bit-width. In 8 bits, where a grid
+lies between two layers, what would join the kernel before is a kernel of its own."""
 _KERNELS = [PARTS.index(part) for part in ("dense", "pointwise", "depthwise", "moving")]
 _MACS = [PARTS.index(part) for part in ("dense_macs", "pointwise_macs", "depthwise_macs")]
+_MOVING = PARTS.index("moving")
 _WEIGHTS, _ELEMENTS = PARTS.index("weights"), PARTS.index("elements")
 
 
@@ -104,12 +107,19 @@ class Describer:
         return found
 
 
-def _by_bits(bits: Mapping[str, int], works: Mapping[str, Work]) -> list[Work]:
+def _by_bits(bits_of: Mapping[str, int], works: Mapping[str, Work]) -> list[Work]:
     """The work in units of each of `WIDTHS`."""
     found: dict[int, list[Work]] = {width: [] for width in WIDTHS}
     for unit, work in works.items():
-        found[bits.get(unit, 32)].append(work)
-    return [total(each) for each in found.values()]
+        found[bits_of.get(unit, 32)].append(work)
+    return [_priced(total(each), bits) for bits, each in found.items()]
+
+
+def _priced(work: Work, bits: int) -> Work:
+    """The parts that have columns, at a bit-width."""
+    own = [*work[:-1]]
+    own[_MOVING] += work[-1] if bits == 8 else 0
+    return tuple(own)
 
 
 def macs(work: Work) -> int:

@@ -183,7 +183,7 @@ class Foresight:
         drafted = [self._records.get(str(seen[i].key)) for i in rows]
         for word in words:
             guess = self._guesser(word)(columns, traits)
-            facts = [None if record is None else _cost(record, word) for record in drafted]
+            facts = [None if record is None else cost_of(record, word) for record in drafted]
             exact = np.array(facts, dtype=np.float64)
             values[word][rows] = np.where(np.isnan(exact), np.exp(guess.mean), exact)
             doubt[word][rows] = np.where(np.isnan(exact), guess.deviation, 0.0)
@@ -191,7 +191,7 @@ class Foresight:
 
     def _guesser(self, word: str) -> Guesser:
         if word not in self._guessers:
-            known = [(r, v) for r in self._records.values() if (v := _cost(r, word)) is not None and v > 0]
+            known = [(r, v) for r in self._records.values() if (v := cost_of(r, word)) is not None and v > 0]
             known = [known[i] for i in some(np.arange(len(known)), MOST)]
             columns, traits = _tables(self._describe_all({record.key: record.candidate for record, _ in known}))
             values = np.array([v for _, v in known])
@@ -257,8 +257,8 @@ def _tables(described: Sequence[Description]) -> tuple[Floats, Floats]:
     return columns.reshape(len(described), -1), traits.reshape(len(described), -1)
 
 
-def _cost(record: Record, word: str) -> float | None:
-    """A cost as the limits take it: of the machine at its best, however busy it was."""
+def cost_of(record: Record, word: str) -> float | None:
+    """Latency or size that a record tells; the latency of a busy machine as that of the machine at its best."""
     if word == "latency" and record.latency is not None:
         return at_best(record.latency).latency_ms
     return record.objective(word)

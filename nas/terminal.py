@@ -31,7 +31,7 @@ WIDE_FROM = 156
 def console() -> Console:
     """Where everything is shown: standard output, wide enough for every table where it is no terminal."""
     found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=160)
+    return found if found.is_terminal else Console(highlight=False, width=200)
 
 
 def show_front(console: Console, folder: RunFolder) -> None:

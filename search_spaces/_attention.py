@@ -73,10 +73,10 @@ def attention_work(name: str, width: int, pixels: int) -> Work:
     if name == "none":
         return NOTHING
     inner = max(1, width // 4)
-    means, scale = moving(width, width, pixels, 1), joined(width, pixels)
+    means, scale = moving(width, width, pixels, 1), joined(width, pixels, maps=2)
     if name == "se":
         gates = [layer_work(1, width, inner, 1, 1), layer_work(1, inner, width, 1, 1), moving(width, width, 1, 1)]
     else:
         turn = moving(width, width, 1, 1)
-        gates = [turn, layer_work(3, 1, 1, width, width), turn, joined(width, 1)]
+        gates = [turn, layer_work(3, 1, 1, width, width), turn, joined(width, 1, maps=0)]
     return total([means, *gates, scale])

@@ -3,7 +3,7 @@
 After DARTS (Liu et al. 2019, https://arxiv.org/abs/1806.09055), MobileNetV2 (https://arxiv.org/abs/1801.04381) and
 PIBConv. What is different here:
 
-- order conv-BN-activation (DARTS: activation-conv-BN), because runtimes fuse it into one kernel;
+- order conv-BN-activation (DARTS: activation-conv-BN), because runtimes fuse it into one kernel if it is a ReLU;
 - separable convolutions exist applied once and, as in DARTS, twice: twice costs exactly two times the latency;
 - a skip with stride 2 is a 1x1 convolution with stride 2 and batch norm, not DARTS' FactorizedReduce, whose slice needs
   padding on odd maps and becomes five ONNX nodes;
@@ -52,7 +52,7 @@ def conv(
 def conv_bn_act(
     width_in: int, width_out: int, kernel: int, *, stride: int = 1, groups: int = 1, activation: str | None
 ) -> nn.Sequential:
-    """Convolution, batch norm and, unless None, activation: one kernel in a runtime."""
+    """Convolution, batch norm and, unless None, activation: one kernel in a runtime, with ReLU."""
     return named(
         conv=conv(width_in, width_out, kernel, stride=stride, groups=groups),
         bn=nn.BatchNorm2d(width_out),

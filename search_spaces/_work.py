@@ -17,11 +17,11 @@ from search_spaces._leaf import Add, Concat, Normalise, Scale, SwapAxes
 
 PARTS = (
     "dense", "dense_macs", "pointwise", "pointwise_macs", "depthwise", "depthwise_macs", "moving", "moved",
-    "elements", "weights", "channels",
+    "elements", "weights", "channels", "joined",
 )  # fmt: skip
 """Of a `Work`: kernels and multiply-accumulates of dense k x k, of 1x1 and linear, and of grouped layers; kernels
-without weights and the elements they read and write; elements that layers with weights read and write; weights;
-outputs."""
+without weights and the elements they read and write, with those that a layer adds to the kernel that takes it in;
+elements that layers with weights read and write; weights; outputs; layers that the kernel before takes in."""
 
 Work = tuple[int, ...]
 """One count for each of `PARTS`, for one image."""
@@ -37,6 +37,8 @@ _ELEMENTWISE = (
     Add, Scale, SwapAxes, Normalise,
 )  # fmt: skip
 _MOVING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, Concat)
+_ADDS: dict[type[nn.Module], int] = {Add: 1, Scale: 2}
+"""Maps that a layer adds to the kernel that takes it in: a sum reads one more, a gate grows to what it scales."""
 _PROBE_WIDTH, _PROBE_SIZE = 16, 16
 
 
@@ -51,7 +53,7 @@ class Layer(NamedTuple):
         groups: of a convolution.
         pixels_in: of the maps it reads.
         pixels_out: of the map it writes.
-        joins: whether the kernel before takes it in.
+        adds: maps that it adds to the kernel before, which takes it in; -1 where it is a kernel of its own.
     """
 
     name: str
@@ -61,15 +63,15 @@ class Layer(NamedTuple):
     groups: int
     pixels_in: int
     pixels_out: int
-    joins: bool = False
+    adds: int = -1
 
     @property
     def work(self) -> Work:
         """What it has to do."""
         if self.window:
             return layer_work(self.window, self.reads, self.writes, self.pixels_in, self.pixels_out, groups=self.groups)
-        if self.joins:
-            return joined(self.writes, self.pixels_out)
+        if self.adds >= 0:
+            return joined(self.writes, self.pixels_out, maps=self.adds)
         return moving(self.reads, self.writes, self.pixels_in, self.pixels_out)
 
 
@@ -78,26 +80,26 @@ def layer_work(window: int, reads: int, writes: int, pixels_in: int, pixels_out:
     weights = window * reads * writes // groups
     macs, elements = weights * pixels_out, reads * pixels_in + writes * pixels_out
     if groups > 1:
-        return (0, 0, 0, 0, 1, macs, 0, 0, elements, weights, writes)
+        return (0, 0, 0, 0, 1, macs, 0, 0, elements, weights, writes, 0)
     if window == 1:
-        return (0, 0, 1, macs, 0, 0, 0, 0, elements, weights, writes)
-    return (1, macs, 0, 0, 0, 0, 0, 0, elements, weights, writes)
+        return (0, 0, 1, macs, 0, 0, 0, 0, elements, weights, writes, 0)
+    return (1, macs, 0, 0, 0, 0, 0, 0, elements, weights, writes, 0)
 
 
 def moving(reads: int, writes: int, pixels_in: int, pixels_out: int) -> Work:
     """The work of a layer without weights: channels and pixels that it reads and writes."""
-    return (0, 0, 0, 0, 0, 0, 1, reads * pixels_in + writes * pixels_out, 0, 0, 0)
+    return (0, 0, 0, 0, 0, 0, 1, reads * pixels_in + writes * pixels_out, 0, 0, 0, 0)
 
 
-def joined(channels: int, pixels: int) -> Work:
-    """What a layer adds to the kernel that takes it in: one more map of this size."""
-    return (0, 0, 0, 0, 0, 0, 0, channels * pixels, 0, 0, 0)
+def joined(channels: int, pixels: int, *, maps: int) -> Work:
+    """What a layer adds to the kernel that takes it in: so many maps of this size, read or written."""
+    return (0, 0, 0, 0, 0, 0, 0, maps * channels * pixels, 0, 0, 0, 1)
 
 
 def added(channels: int, pixels: int, first: str, second: str) -> Work:
     """The work of a sum of two maps, `first` and `second` being what wrote them: see `CONV`."""
     if {CONV, CHAIN} & {first, second}:
-        return joined(channels, pixels)
+        return joined(channels, pixels, maps=1)
     return moving(2 * channels, channels, pixels, pixels)
 
 
@@ -141,17 +143,17 @@ def _looked_at(net: nn.Module, shape: tuple[int, ...]) -> tuple[list[Layer], str
     for step in steps:
         tails = [state.get(source, "") if readers[source] == 1 else "" for source in step.sources]
         kind = _after(step.module, tails)
-        joins = kind != CHAIN or CHAIN in tails if isinstance(step.module, _ELEMENTWISE) else False
+        joins = isinstance(step.module, _ELEMENTWISE) and (kind == HELD or CHAIN in tails)
         is_taken_in = isinstance(step.module, _EPILOGUE) and bool(set(tails) & {CONV, HELD, CHAIN})
         state[step.target] = kind
         if not is_taken_in:
-            found.append(_layer(step, joins=joins))
+            found.append(_layer(step, adds=_ADDS.get(type(step.module), 0) if joins else -1))
     return found, state.get(steps[-1].target, "") if steps else ""
 
 
 def _after(module: nn.Module, tails: list[str]) -> str:
     """What may take in the layer behind a module, of what wrote the maps that it reads."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, _WEIGHTED):
         return CONV
     if isinstance(module, _EPILOGUE):
         return next((tail for tail in (CONV, HELD) if tail in tails), CHAIN)
@@ -182,7 +184,7 @@ def _steps(net: nn.Module, shape: tuple[int, ...]) -> list[_Step]:
     return found
 
 
-def _layer(step: _Step, *, joins: bool) -> Layer:
+def _layer(step: _Step, *, adds: int) -> Layer:
     module, first, written = step.module, step.read[0], step.written
     window, groups = 0, 1
     if isinstance(module, nn.Conv2d):
@@ -191,7 +193,7 @@ def _layer(step: _Step, *, joins: bool) -> Layer:
         window = 1
     pixels = first[0, 0].numel()
     reads = sum(each.shape[1] for each in step.read if each[0, 0].numel() == pixels)
-    return Layer(step.name, window, reads, written.shape[1], groups, pixels, written[0, 0].numel(), joins)
+    return Layer(step.name, window, reads, written.shape[1], groups, pixels, written[0, 0].numel(), adds)
 
 
 class _Part(NamedTuple):
@@ -203,7 +205,7 @@ class _Part(NamedTuple):
 
 @cache
 def _scalable(make: Callable[[int], nn.Module]) -> _Part:
-    """Of each layer window, then reads, writes and groups in widths, where its maps stand, and whether it joins.
+    """Of each layer window, then reads, writes and groups in widths, where its maps stand, and the maps it adds.
 
     Maps stand at 1 if they have the size that went in, at 0 if that which comes out.
     """
@@ -216,7 +218,7 @@ def _scalable(make: Callable[[int], nn.Module]) -> _Part:
             (
                 each.window, each.reads / _PROBE_WIDTH, each.writes / _PROBE_WIDTH,
                 each.groups / _PROBE_WIDTH if each.groups > 1 else 0, float(each.pixels_in == whole),
-                float(each.pixels_out == whole), float(each.joins),
+                float(each.pixels_out == whole), each.adds,
             )
             for each in layers
         ),
@@ -241,11 +243,12 @@ def part_work(make: Callable[[int], nn.Module], width: int, size_in: int, size_o
     """
     pixels = (size_out**2, size_in**2)
     works = []
-    for window, reads, writes, groups, first, last, joins in _scalable(make).layers:
+    for window, reads, writes, groups, first, last, adds in _scalable(make).layers:
         cin, cout, inside, outside = round(reads * width), round(writes * width), pixels[int(first)], pixels[int(last)]
         if window:
             split = round(groups * width) or 1
             works.append(layer_work(int(window), cin, cout, inside, outside, groups=split))
         else:
-            works.append(joined(cout, outside) if joins else moving(cin, cout, inside, outside))
+            own = moving(cin, cout, inside, outside)
+            works.append(own if adds < 0 else joined(cout, outside, maps=int(adds)))
     return total(works)

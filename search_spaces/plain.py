@@ -16,7 +16,7 @@ from search_spaces._attention import attention_of, attention_work
 from search_spaces._base import Architecture, Choice, SearchSpace, Value
 from search_spaces._ends import SHARED_CHOICES, head, head_work, on_grid, prepare, start_work, stem
 from search_spaces._ops import Residual, conv_bn_act, named
-from search_spaces._work import CHAIN, CONV, Work, activated, added, layer_work, moving, total
+from search_spaces._work import Work, activated, joined, layer_work, moving, total
 
 DEPTHS = {"stage1": (1, 2, 3), "stage2": (1, 2, 3), "stage3": (1, 2, 3), "stage4": (0, 1, 2)}
 SEEDS = (
@@ -197,7 +197,7 @@ def _block_work(
     if kind == "dense":
         return [first, act]
     shortcut = [layer_work(1, width_in, width, before, after)] if adapts else []
-    return [first, act, layer_work(9, width, width, after, after), *shortcut, added(width, after, CONV, CHAIN), act]
+    return [first, act, layer_work(9, width, width, after, after), *shortcut, joined(width, after, maps=1), act]
 
 
 SPACE = Plain()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,23 @@ def test_costs_are_exact_once_drafted_and_learned_for_the_others(bench: Bench) -
     np.testing.assert_allclose(cheap[:60, 1:], truth[:60])
     assert not doubt[:60, 1:].any()
     errors = np.log(cheap[60:, 1:] / truth[60:])
-    assert np.median(np.abs(errors), axis=0) == pytest.approx([0, 0], abs=0.06)
+    assert np.median(np.abs(errors), axis=0) == pytest.approx([0, 0], abs=0.07)
     assert doubt[60:, 1].mean() < 0.3 * before
     inside = np.abs(errors[:, 0]) < 2 * doubt[60:, 1]
     assert inside.mean() > 0.8
+
+
+def test_the_latency_of_a_busy_machine_counts_as_that_of_the_machine_at_its_best(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_latency="0.2ms")
+    picked = bench.pick(np.random.default_rng(4))
+    record = bench.record(0, picked)
+    assert record.latency is not None
+    bench.folder.append(replace(record, latency=replace(record.latency, latency_ms=0.23, slowdown=0.25)))
+    known = bench.foresight.known()
+    assert known.cheap is not None
+    assert known.chance is not None
+    assert np.asarray(known.cheap([picked]))[0, 1] == pytest.approx(0.23 / 1.25)
+    assert list(known.chance([picked])) == [1.0]
 
 
 def test_the_chance_to_keep_a_limit_is_a_fact_for_drafts_and_a_guess_for_others(tmp_path: Path) -> None:

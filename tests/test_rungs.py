@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from nas.attempts import attempt
 from nas.config import SearchConfig, make_config
 from nas.draft import Draft
-from nas.records import RunFolder
+from nas.errors import ConfigError
+from nas.records import RunFolder, as_begun
 from nas.rungs import LEAST_SEEN, first_accuracy, promoter, telling
 from tests.fake_runs import a_run, some_latency, some_record
 
@@ -64,6 +65,18 @@ def test_default_rungs_that_come_too_early_are_left_out(
     assert found.differences(config.model_copy(update={"rungs": rungs})) == []
     first = rungs[0] * config.epochs * images
     assert first >= LEAST_SEEN or rungs[0] == 1 or "rungs" in config.model_fields_set or config.model
+
+
+@pytest.mark.parametrize("before", [DEFAULT, (0.15, 0.4, 1.0)])
+def test_a_run_keeps_its_rungs_where_nobody_gives_others(tmp_path: Path, before: tuple[float, ...]) -> None:
+    begun = a_run(tmp_path, records=[], rungs=before).config
+    fields = {name: getattr(begun, name) for name in begun.model_fields_set - {"rungs"}}
+    again = as_begun(telling(make_config(**fields), 4_820))
+    assert again.rungs == before
+    RunFolder.open(again)
+    other = as_begun(telling(make_config(**fields, rungs=(0.5, 1.0)), 4_820))
+    with pytest.raises(ConfigError, match="another configuration"):
+        RunFolder.open(other)
 
 
 FIGURES = st.tuples(st.integers(0, 4), st.integers(1, 4))

@@ -67,7 +67,7 @@ class History:
 
     def thinned(self) -> "History":
         """What there is to learn from, to bound the time: the archive, the worst of each objective, all that is
-        running, and of the rest half the newest, half spread over all."""
+        running, and of the rest half the newest, half spread over the others."""
         done, broken = np.flatnonzero(self.done), np.flatnonzero(self.broken)
         worst = done[self.values[done].argmin(axis=0)]
         running = np.flatnonzero(~(self.done | self.broken | self.stopped))
@@ -286,11 +286,13 @@ class Screen:
         pool = self._pool(h.codes)
         # A limit on what is known explains why they broke: that they did says nothing of others.
         rows = ~(h.broken & (pool.chance < 0.5))
+        # What is known for sure is what counts: a latency may have been told of a busy machine.
+        values = np.where(np.isfinite(pool.cheap) & (pool.doubt == 0) & h.done[:, None], pool.cheap, h.values)
         more, own = self._earlier, int(rows.sum())
         cheap, genes, described = self._described(self._pool(more.codes) + pool[rows])
         none, nobody = np.zeros(len(more.codes), dtype=bool), np.zeros(own, dtype=bool)
         return Examples(  # what is older comes first
-            cheap=cheap, genes=genes, described=described, values=np.concatenate([more.values, h.values[rows]]),
+            cheap=cheap, genes=genes, described=described, values=np.concatenate([more.values, values[rows]]),
             done=np.concatenate([none, h.done[rows]]), broken=np.concatenate([none, h.broken[rows]]),
             elsewhere=np.concatenate([~none, nobody]), looks=np.concatenate([more.looks, h.looks[rows]]),
             stopped=np.concatenate([none, h.stopped[rows]]),
