@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.config import OBJECTIVES
 from nas.gain import NO_GAIN
-from nas.pareto import Points, hypervolume, non_dominated
+from nas.pareto import Points, hypervolume, non_dominated, spread
 from nas.records import Record
 
 
@@ -39,6 +39,20 @@ class Fallen:
 def search_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
     """The front as the search left it: complete, within the constraints, fastest first. One record for each key."""
     return _front(latest(records, "search"), objectives)
+
+
+def representatives(members: Sequence[Record], objectives: Sequence[str], k: int) -> list[Record]:
+    """At most k members of a front that stand for all of it; from two on the most accurate one is among them.
+
+    The others are those of `nas.pareto.spread`, in its order, so that a larger k only adds.
+    """
+    points = values(members, objectives)
+    chosen = spread(points, directions(objectives), k)
+    if k > 1 and "accuracy" in objectives and members:
+        best = int(np.argmax(points[:, list(objectives).index("accuracy")]))
+        if best not in chosen:
+            chosen = [*chosen[: k - 1], best]
+    return [members[i] for i in chosen]
 
 
 def verified_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:

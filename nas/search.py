@@ -29,11 +29,10 @@ from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.foresight import Foresight
-from nas.front import directions, search_front, values
+from nas.front import representatives, search_front
 from nas.front_table import write_front
 from nas.gain import NO_GAIN
 from nas.given import open_model
-from nas.pareto import spread
 from nas.pilot import look_ahead
 from nas.pipeline import Evaluator
 from nas.records import Record, RunFolder, as_begun
@@ -254,8 +253,7 @@ class Searcher:
     def _members(self) -> list[Record]:
         """The members of the search front that stand for all of it."""
         front = search_front(self.folder.records(), self.config.objectives)
-        points = values(front, self.config.objectives)
-        return [front[i] for i in spread(points, directions(self.config.objectives), self.config.verify)]
+        return representatives(front, self.config.objectives, self.config.verify)
 
     def _refresh(self) -> None:
         """Look at all records anew and tell the status."""

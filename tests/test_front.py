@@ -3,8 +3,19 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nas.front import fallen, feasible, front, hypervolume_curve, reference, search_front, verified_front
+from nas.front import (
+    fallen,
+    feasible,
+    front,
+    hypervolume_curve,
+    reference,
+    representatives,
+    search_front,
+    verified_front,
+)
 from tests.fake_runs import a_search, some_record
 
 BOTH = ("accuracy", "latency")
@@ -70,3 +81,25 @@ def test_no_feasible_record_gives_a_flat_curve() -> None:
     nothing = [some_record(7, None, None, status="failed")]
     assert hypervolume_curve(nothing, BOTH) == [0.0]
     assert reference(nothing, BOTH) == [0.0, 1.0]
+
+
+@given(
+    figures=st.lists(st.tuples(st.integers(1, 99), st.integers(1, 99)), min_size=1, max_size=12, unique=True),
+    k=st.integers(0, 13),
+)
+def test_the_most_accurate_is_among_those_that_stand_for_the_front(figures: list[tuple[int, int]], k: int) -> None:
+    records = [some_record(i, accuracy / 100, float(ms)) for i, (accuracy, ms) in enumerate(figures)]
+    members = search_front(records, ("accuracy", "latency"))
+    chosen = representatives(members, ("accuracy", "latency"), k)
+    assert len({record.key for record in chosen}) == len(chosen) == min(k, len(members))
+    assert {record.key for record in chosen} <= {record.key for record in members}
+    best = max(record.score.accuracy for record in members if record.score)
+    assert k < 2 or best in {record.score.accuracy for record in chosen if record.score}
+    fewer = {record.key for record in representatives(members, ("accuracy", "latency"), max(0, k - 1))}
+    assert k < 3 or fewer <= {record.key for record in chosen}, "a larger number only adds"
+
+
+def test_one_stands_for_the_front_by_its_knee() -> None:
+    records = [some_record(i, *at) for i, at in enumerate([(0.3, 1.0), (0.6, 1.2), (0.61, 9.0)])]
+    assert [r.trial for r in representatives(records, ("accuracy", "latency"), 1)] == [1]
+    assert [r.trial for r in representatives(records, ("accuracy", "latency"), 2)] == [1, 2]
