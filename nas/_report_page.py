@@ -32,7 +32,7 @@ section{background:var(--paper);border:1px solid var(--line);border-radius:10px;
 table{border-collapse:collapse;font-size:13.5px;min-width:100%;font-variant-numeric:tabular-nums}
 th{color:var(--soft);font-weight:600;text-align:left;white-space:nowrap;border-bottom:2px solid var(--line);padding:6px 10px 6px 0}
 td{border-bottom:1px solid var(--line);padding:7px 10px 7px 0;vertical-align:top;white-space:nowrap}
-td.wrap{white-space:normal;min-width:140px}td.wrap code{overflow-wrap:anywhere}
+td.wrap{white-space:normal;min-width:120px}td.wrap code{overflow-wrap:anywhere}
 td small{color:var(--soft);font-size:12px;display:block}
 table.heat td,table.heat th{text-align:center;padding:6px 8px;border:2px solid var(--paper)}
 table.heat th:first-child,table.heat td:first-child{text-align:left;white-space:nowrap}
