@@ -81,6 +81,8 @@ def main() -> None:
         if folder.config.model:
             parser.error(f"runs must have a search space, but {path} compresses {folder.config.model}")
         records = [r for r in latest(folder.records(), "search") if r.latency and r.size_bytes]
+        if len(records) <= LEAST:
+            parser.error(f"runs must have drafted more than {LEAST} candidates, but {path} has {len(records)}")
         found = describer(folder, shape).all([record.candidate for record in records])
         columns, traits = np.stack([d.columns for d in found]), np.stack([d.traits for d in found])
         rough = {"latency": latency_prices(target(folder.config.target)), "size": size_prices()}

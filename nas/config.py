@@ -267,5 +267,5 @@ def read_config(path: Path) -> SearchConfig:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        raise ConfigError(f"{path} is not valid TOML: {error}; mend it, or name another file or run") from None
     return make_config(**fields)

@@ -48,8 +48,8 @@ def representatives(members: Sequence[Record], objectives: Sequence[str], k: int
     """
     points = values(members, objectives)
     chosen = spread(points, directions(objectives), k)
-    if k > 1 and "accuracy" in objectives and members:
-        best = int(np.argmax(points[:, list(objectives).index("accuracy")]))
+    if k > 1 and members:
+        best = int(np.argmax(points[:, objectives.index("accuracy")]))
         if best not in chosen:
             chosen = [*chosen[: k - 1], best]
     return [members[i] for i in chosen]

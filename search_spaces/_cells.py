@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from search_spaces._genotype import Genotype, Node, Plug
 from search_spaces._leaf import Add, Concat
 from search_spaces._ops import conv_bn_act, op, op_tail, op_work
-from search_spaces._work import CHAIN, CONV, Work, activated, added, layer_work, moving, total
+from search_spaces._work import Work, activated, activated_tail, added, layer_work, moving, total
 
 
 class CellNode(nn.Module):
@@ -138,7 +138,7 @@ def cell_work(
         works.append(activated(activation, width, sizes[slot] ** 2))
     out = -(-next(iter(sizes.values())) // 2) if reduces else next(iter(sizes.values()))
     readers = Counter(source for node in genotype for _, source in node)
-    adapted = CONV if activation == "relu" else CHAIN
+    adapted = activated_tail(activation)
     for i, node in enumerate(genotype):
         tails = []
         for word, source in node:

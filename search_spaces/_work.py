@@ -63,7 +63,7 @@ class Layer(NamedTuple):
     groups: int
     pixels_in: int
     pixels_out: int
-    adds: int = -1
+    adds: int
 
     @property
     def work(self) -> Work:
@@ -108,6 +108,11 @@ def activated(name: str, channels: int, pixels: int) -> Work:
     return NOTHING if name == "relu" else moving(channels, channels, pixels, pixels)
 
 
+def activated_tail(name: str) -> str:
+    """What may take in the layer behind a convolution and this activation."""
+    return CONV if name == "relu" else CHAIN
+
+
 def total(works: Iterable[Work]) -> Work:
     """The sum."""
     return tuple(map(sum, zip(*works, strict=True))) or NOTHING
@@ -124,14 +129,13 @@ def layers_of(net: nn.Module, shape: tuple[int, ...]) -> list[Layer]:
 
 @dataclass(kw_only=True)
 class _Step:
-    """A module that ran: maps by number, each written once."""
+    """A module that ran: the maps it read by the number of the step that wrote them."""
 
     name: str
     module: nn.Module
     read: list[Tensor]
     written: Tensor
     sources: list[int]
-    target: int
 
 
 def _looked_at(net: nn.Module, shape: tuple[int, ...]) -> tuple[list[Layer], str]:
@@ -140,15 +144,15 @@ def _looked_at(net: nn.Module, shape: tuple[int, ...]) -> tuple[list[Layer], str
     readers = Counter(source for step in steps for source in step.sources)
     state: dict[int, str] = {}  # what wrote a map
     found = []
-    for step in steps:
+    for i, step in enumerate(steps):
         tails = [state.get(source, "") if readers[source] == 1 else "" for source in step.sources]
         kind = _after(step.module, tails)
         joins = isinstance(step.module, _ELEMENTWISE) and (kind == HELD or CHAIN in tails)
-        is_taken_in = isinstance(step.module, _EPILOGUE) and bool(set(tails) & {CONV, HELD, CHAIN})
-        state[step.target] = kind
+        is_taken_in = isinstance(step.module, _EPILOGUE) and any(tails)
+        state[i] = kind
         if not is_taken_in:
             found.append(_layer(step, adds=_ADDS.get(type(step.module), 0) if joins else -1))
-    return found, state.get(steps[-1].target, "") if steps else ""
+    return found, state.get(len(steps) - 1, "")
 
 
 def _after(module: nn.Module, tails: list[str]) -> str:
@@ -170,7 +174,7 @@ def _steps(net: nn.Module, shape: tuple[int, ...]) -> list[_Step]:
         def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             sources = [number.get(id(each), -1) for each in inputs]
             number[id(output)] = len(found)
-            step = _Step(name=name, module=module, read=[*inputs], written=output, sources=sources, target=len(found))
+            step = _Step(name=name, module=module, read=[*inputs], written=output, sources=sources)
             found.append(step)
 
         return note
@@ -245,10 +249,6 @@ def part_work(make: Callable[[int], nn.Module], width: int, size_in: int, size_o
     works = []
     for window, reads, writes, groups, first, last, adds in _scalable(make).layers:
         cin, cout, inside, outside = round(reads * width), round(writes * width), pixels[int(first)], pixels[int(last)]
-        if window:
-            split = round(groups * width) or 1
-            works.append(layer_work(int(window), cin, cout, inside, outside, groups=split))
-        else:
-            own = moving(cin, cout, inside, outside)
-            works.append(own if adds < 0 else joined(cout, outside, maps=int(adds)))
+        split = round(groups * width) or 1
+        works.append(Layer("", int(window), cin, cout, split, inside, outside, int(adds)).work)
     return total(works)

@@ -11,7 +11,7 @@ from nas.config import SearchConfig, make_config
 from nas.draft import Draft
 from nas.errors import ConfigError
 from nas.records import RunFolder, as_begun
-from nas.rungs import LEAST_SEEN, first_accuracy, promoter, telling
+from nas.rungs import first_accuracy, promoter, telling
 from tests.fake_runs import a_run, some_latency, some_record
 
 ENERGY = ("accuracy", "latency", "energy")
@@ -63,8 +63,6 @@ def test_default_rungs_that_come_too_early_are_left_out(
     found = telling(config, images)
     assert found.rungs == rungs
     assert found.differences(config.model_copy(update={"rungs": rungs})) == []
-    first = rungs[0] * config.epochs * images
-    assert first >= LEAST_SEEN or rungs[0] == 1 or "rungs" in config.model_fields_set or config.model
 
 
 @pytest.mark.parametrize("before", [DEFAULT, (0.15, 0.4, 1.0)])
