@@ -18,18 +18,17 @@ from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Context
-from nas.costs import costs
+from nas.costs import costs, packed_bytes
 from nas.errors import CandidateError, ParityError
 from nas.export import export
 from nas.gain import gain
 from nas.lessons._base import Course, Teacher, Teaching
 from nas.measure import measure_interleaved
 from nas.measurement import Measurement
-from nas.packed import packed_bytes
+from nas.metrics import score
 from nas.parity import check_parity, tolerance
 from nas.registry import load, names
 from nas.runtimes._base import Runtime
-from nas.score import score
 from nas.train import predict
 from search_spaces._base import HEAD, STEM, Value
 

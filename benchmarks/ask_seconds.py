@@ -26,9 +26,10 @@ from nas.config import make_config
 from nas.description import COLUMNS
 from nas.foresight import Foresight
 from nas.measurement import Measurement
-from nas.records import Record, RunFolder
+from nas.metrics import from_confusion
+from nas.record import Record
+from nas.records import RunFolder
 from nas.samplers._base import LOOK, LOOK_ONLY, Known
-from nas.score import from_confusion
 from nas.study import Study
 from nas.targets import target
 from nas.uncollected import settled

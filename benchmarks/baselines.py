@@ -22,9 +22,9 @@ from nas.costs import costs
 from nas.data._base import FaceData, Images
 from nas.datasets import load_data
 from nas.measure import measure_interleaved
+from nas.metrics import Score, score
 from nas.registry import load
 from nas.run import load_run
-from nas.score import Score, score
 
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SIDE = 64

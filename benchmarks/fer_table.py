@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.storage import picks_of
 
 GENE = "gene."

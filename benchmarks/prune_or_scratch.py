@@ -35,9 +35,9 @@ from nas.compressors.prune_structured import CRITERIA, Score, scored_by, transfe
 from nas.data._base import FaceData, Split
 from nas.datasets import load_data
 from nas.execution import Execution
+from nas.intervals import wilson
 from nas.narrowing import narrowing
 from nas.registry import load
-from nas.score import wilson
 from nas.targets import target
 from nas.train import predict, recipe_for, train
 

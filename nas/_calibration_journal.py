@@ -5,7 +5,6 @@ measurement, or why there is none. A line that was cut off is ignored.
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from nas.candidate import Candidate
 from nas.costs import Costs
+from nas.files import write_atomic
 from nas.measurement import Measurement
 
 
@@ -64,9 +64,7 @@ class Journal:
         found = cls(path=path, usual=usual, spread=spread)
         path.parent.mkdir(parents=True, exist_ok=True)
         head = {"asked": asked, "usual": [asdict(c) for c in usual], "spread": [asdict(c) for c in spread]}
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps(head) + "\n", encoding="utf-8")
-        beside.replace(path)
+        write_atomic(path, json.dumps(head) + "\n")
         return found
 
     @property

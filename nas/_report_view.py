@@ -9,7 +9,8 @@ from nas.before_after import uncompressed
 from nas.config import SearchConfig
 from nas.front import Fallen, fallen, front, latest, search_front, verified_front
 from nas.measurement import Measurement
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from nas.before_after import changes, compression_ratio, size_ratio
 from nas.front_table import host_measurement
-from nas.records import Record
+from nas.record import Record
 from nas.wording import bits_words
 
 WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "MMAC", "R kB"})

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from nas.config import SearchConfig
 from nas.ending import End, Why, ends_flat, read_end, write_end
 from nas.pace import EARLY, forecast_words, forecasts, keep_forecast, pace, searching_s
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 
 GRACE = 0.1
 """Share of the budget by which a rung may outlast the search."""

@@ -20,7 +20,8 @@ from nas.latency.prediction import calibrated, layers_ms, predict
 from nas.measure import DRIFT_LIMIT, PATIENCE_S, Shape, measure_there
 from nas.measurement import Measurement
 from nas.pick import pick
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.rounds import Plan
 from nas.run import Run, load_run
 from nas.runtimes._base import Finding, Runtime

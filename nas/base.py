@@ -11,7 +11,6 @@ in the run folder, so the same command goes on from them.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -21,8 +20,10 @@ from torch import Tensor, nn
 from nas.candidate import Candidate
 from nas.clock import Clock
 from nas.errors import CandidateError, ConfigError
+from nas.files import whole_file
 from nas.pipeline import Evaluator
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.trainer import Cycle, Start
 
 logger = logging.getLogger(__name__)
@@ -77,10 +78,9 @@ def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> St
     with folder.claim("base", wait=True):
         if not (folder.path / STATE).exists():
             net, epochs = _trained(evaluator, candidate, clock, stop)
-            beside = folder.path / f"{STATE}.{os.getpid()}"
-            torch.save(net.state_dict(), beside)
-            folder.write(FACTS, json.dumps(_facts(evaluator) | {"epochs": epochs}, indent=1))
-            beside.replace(folder.path / STATE)
+            with whole_file(folder.path / STATE) as beside:
+                torch.save(net.state_dict(), beside)
+                folder.write(FACTS, json.dumps(_facts(evaluator) | {"epochs": epochs}, indent=1))
         state: Mapping[str, Tensor] = torch.load(folder.path / STATE, weights_only=True)
         epochs = float(json.loads((folder.path / FACTS).read_text())["epochs"])
         if not any(r.phase == "base" for r in folder.records()):

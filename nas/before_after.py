@@ -6,8 +6,8 @@ Rare classes suffer first (Hooker et al. 2019, https://arxiv.org/abs/1911.05248)
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nas.records import Record
-from nas.score import Score
+from nas.metrics import Score
+from nas.record import Record
 
 LOSS = 0.05
 """Recall, 0..1, that a class may lose before a warning."""

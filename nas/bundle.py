@@ -18,8 +18,9 @@ import onnx
 from nas import _model_card, registry
 from nas.before_after import LOSS, compression_ratio, losses, size_ratio, uncompressed
 from nas.errors import ConfigError
-from nas.front import feasible
-from nas.records import Record, RunFolder
+from nas.pick import find
+from nas.record import Record
+from nas.records import RunFolder
 from nas.runtimes._base import Runtime
 from nas.wording import gain_words, settings_words
 
@@ -59,27 +60,6 @@ def export_model(folder: RunFolder, which: int | str | Record, out: Path) -> Pat
     target.write("golden.npz", golden.getvalue())
     target.write("model_card.md", card(folder, record, shape=image.shape[1:]))
     return target.write("model.onnx", content)
-
-
-def find(records: list[Record], which: int | str) -> Record:
-    """The record of a trial's number or of a key's first digits: verified if there is one, with a file, the latest.
-
-    `base` names the uncompressed net of a compression. Of a member that was trained with several seeds it is the first
-    training, which is the one on the front, unless that has no file.
-
-    Raises:
-        ConfigError: none fits, or several keys do.
-    """
-    text = str(which).strip()
-    hits = [r for r in records if text == r.phase == "base" or (text.isdigit() and r.trial == int(text))] or [
-        r for r in records if len(text) >= 4 and r.key.startswith(text)
-    ]
-    if len({r.key for r in hits}) > 1:
-        keys = ", ".join(sorted({r.key for r in hits}))
-        raise ConfigError(f"{which} names several candidates ({keys}); give more digits of the key")
-    if not hits:
-        raise ConfigError(f"no trial and no key is {which!r}; `nas report` lists them")
-    return max(reversed(hits), key=lambda r: (bool(r.model), not r.seed, feasible(r), r.phase == "verified"))
 
 
 def golden_pair(path: Path, content: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

@@ -30,7 +30,7 @@ from nas.latency.learned import LearnedRoofline, learn
 from nas.latency.prediction import FOLDER, calibration_path, save_calibration
 from nas.latency.roofline import predict as predict_by_profile
 from nas.measurement import Measurement, at_best
-from nas.records import now
+from nas.record import now
 from nas.targets import target as profile_of
 
 NETS = 40

@@ -9,6 +9,7 @@ across Q/DQ.
 """
 
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from onnx import NodeProto, numpy_helper
 from nas.errors import ExportError
 from nas.resolved_graph import WEIGHTED, ResolvedGraph
 
+PACK_LEVEL = 9
 CONV_KINDS = frozenset({"conv", "pointwise", "depthwise", "grouped", "linear"})
 
 _EPILOGUE = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "BatchNormalization"})
@@ -226,3 +228,16 @@ def _arithmetic(graph: ResolvedGraph, node: NodeProto) -> tuple[str, int, tuple[
     if groups == 1:
         return "pointwise" if window == 1 else "conv", macs, (source, target, groups)
     return "depthwise" if groups == source else "grouped", macs, (source, target, groups)
+
+
+def packed_bytes(model: Path | onnx.ModelProto) -> int:
+    """Bytes of an ONNX file, or of a model as it would be written, under zlib at level 9; about 0.1 s for 1 MB.
+
+    This is what a zip archive, a gzip layer or an app package stores, and the one figure that zeros among the weights
+    improve. Random float32 weights pack to about 93 % of their bytes, so compare packed with packed.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    content = model.read_bytes() if isinstance(model, Path) else model.SerializeToString(deterministic=True)
+    return len(zlib.compress(content, PACK_LEVEL))

@@ -8,7 +8,8 @@ from typing import Literal
 from nas.flat import is_flat, outlook
 from nas.front import hypervolume_curve
 from nas.pace import Pace, clock, forecasts, pace, searching_s
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 
 END = "ended.json"
 Why = Literal["trials", "budget", "flat", "exhausted"]

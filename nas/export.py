@@ -7,7 +7,6 @@ resizing, normalisation, softmax and labels are inside.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from nas._fold import fold, module_nodes, module_of
 from nas._onnx_ops import emit
 from nas._onnx_writer import IR_VERSION, OPSET, Writer, clean
 from nas.errors import ExportError
+from nas.files import write_atomic
 
 __all__ = ["INPUT", "OUTPUT", "ExportedFile", "export", "fold"]
 
@@ -64,7 +64,8 @@ def export(
     except onnx.checker.ValidationError as error:
         raise ExportError(f"the model must pass onnx.checker, but it does not: {error}") from error
     content = model.SerializeToString(deterministic=True)
-    _write_whole(path, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content)
     return ExportedFile(path=path, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
@@ -140,10 +141,3 @@ def _assemble(writer: Writer, *, input_shape: tuple[int, int, int], classes: tup
     opsets = [helper.make_opsetid("", writer.opset)]
     ir_version = IR_VERSION if writer.opset == OPSET else helper.find_min_ir_version_for(opsets)
     return helper.make_model(onnx_graph, opset_imports=opsets, ir_version=ir_version, producer_name="fer-nas")
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.replace(path)

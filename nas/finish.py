@@ -13,19 +13,19 @@ from nas.candidate import Candidate
 from nas.clock import Clock
 from nas.compression import INTEGER_BITS, Compression
 from nas.config import SearchConfig
-from nas.costs import costs
+from nas.costs import costs, packed_bytes
 from nas.data._base import FaceData
 from nas.export import ExportedFile, export
 from nas.front import directions, search_front, values
 from nas.gain import gain
 from nas.limits import violation_words, violations
 from nas.measurement import Measurement
-from nas.packed import packed_bytes
+from nas.metrics import Score, score
 from nas.pareto import non_dominated
 from nas.parity import Parity, check_parity, tolerance
-from nas.records import Record, RunFolder, now
+from nas.record import Record, now
+from nas.records import RunFolder
 from nas.runtimes._base import Runtime
-from nas.score import Score, score
 from nas.stopwatch import Stopwatch
 from nas.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, Cycle, Stop, Trainer
 

@@ -7,7 +7,6 @@ Nothing random: the same records give the same answers, in whichever process.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,10 @@ from nas.compression import Compression
 from nas.config import SearchConfig
 from nas.cost_guess import MOST, Guesser, latency_prices, learn_costs, size_prices
 from nas.description import COLUMNS, Describer, Description
+from nas.intervals import normal_cdf
 from nas.measurement import at_best
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.samplers._base import Known, Picks, Told
 from nas.thinning import some
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
@@ -146,7 +147,7 @@ class Foresight:
             cheap, doubt = (column[word] for column in self._costs_of(picks))
             room = np.log(most / np.nan_to_num(cheap, nan=most))
             sure = (room >= 0).astype(np.float64)
-            guessed = _normal(room / np.where(doubt > 0, doubt, 1.0))
+            guessed = normal_cdf(room / np.where(doubt > 0, doubt, 1.0))
             found *= np.where(doubt > 0, guessed, sure)
         return found
 
@@ -266,8 +267,3 @@ def cost_of(record: Record, word: str) -> float | None:
 
 def _are_floats(gene: Choice) -> bool:
     return all(isinstance(option, float) for option in gene.options)
-
-
-def _normal(values: Floats) -> Floats:
-    """[n] The probability that a standard normal variable is at most so large."""
-    return np.array([NormalDist().cdf(v) for v in values.tolist()])

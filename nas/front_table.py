@@ -12,7 +12,8 @@ from nas.before_after import compression_ratio, size_ratio, uncompressed
 from nas.config import OBJECTIVES
 from nas.front import fallen, front, search_front
 from nas.measurement import Measurement
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.wording import bits_text, settings_words
 
 COLUMNS = (

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas import host_load
 from nas.errors import MeasureError
-from nas.measurement import Measurement
-from nas.median import Times, bootstrap_interval
-from nas.rounds import CALM, Clock, Plan, Rounds, best_of, timed_rounds
+from nas.intervals import Times, bootstrap_interval
+from nas.measurement import CALM, Measurement
+from nas.rounds import Clock, Plan, Rounds, best_of, timed_rounds
 from nas.runtimes import _reference
 from nas.runtimes._base import Runtime, Timing
 from nas.yardstick import place, recall_ms, remember
@@ -59,7 +59,7 @@ def measure(
 
     Returns:
         A measurement whose interval is the median's by a bootstrap of the rounds and the runs in them
-        (`nas.median`). It holds for the noise within these runs, not for the change between sessions.
+        (`nas.intervals`). It holds for the noise within these runs, not for the change between sessions.
 
     Raises:
         MeasureError: the runtime refuses the file or the image.

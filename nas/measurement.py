@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from nas.rounds import CALM
-
 MeasurementKind = Literal["measured", "predicted"]
 
+CALM = 0.03
+"""How much slower than at its best the reference network may be beside a round that counts."""
 OPTIONAL = frozenset({"energy_mj", "layers", "slowdown"})
 """Fields that are left out of JSON where they hold nothing."""
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from nas.front import feasible
-from nas.records import Record, RunFolder
-from nas.score import Z_95
+from nas.intervals import Z_95
+from nas.record import Record
+from nas.records import RunFolder
 
 FORECASTS = "forecast.json"
 """What was forecast: `pilot` before the search began, `early` after its first few candidates."""

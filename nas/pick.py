@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas.config import Bytes, Milliseconds
 from nas.errors import ConfigError
-from nas.front import directions, front, values
+from nas.front import directions, feasible, front, values
 from nas.pareto import knee as knee_of
-from nas.records import Record
+from nas.record import Record
 
 
 class Limits(BaseModel):
@@ -143,3 +143,24 @@ def _trade(here: Record, there: Record) -> str:
         f"trial {there.trial}, has {100 * (other.accuracy - score.accuracy):+.1f} points of accuracy{overlap} "
         f"at {its.latency_ms / latency.latency_ms:.2f} times the latency"
     )
+
+
+def find(records: list[Record], which: int | str) -> Record:
+    """The record of a trial's number or of a key's first digits: verified if there is one, with a file, the latest.
+
+    `base` names the uncompressed net of a compression. Of a member that was trained with several seeds it is the first
+    training, which is the one on the front, unless that has no file.
+
+    Raises:
+        ConfigError: none fits, or several keys do.
+    """
+    text = str(which).strip()
+    hits = [r for r in records if text == r.phase == "base" or (text.isdigit() and r.trial == int(text))] or [
+        r for r in records if len(text) >= 4 and r.key.startswith(text)
+    ]
+    if len({r.key for r in hits}) > 1:
+        keys = ", ".join(sorted({r.key for r in hits}))
+        raise ConfigError(f"{which} names several candidates ({keys}); give more digits of the key")
+    if not hits:
+        raise ConfigError(f"no trial and no key is {which!r}; `nas report` lists them")
+    return max(reversed(hits), key=lambda r: (bool(r.model), not r.seed, feasible(r), r.phase == "verified"))

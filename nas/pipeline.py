@@ -26,7 +26,8 @@ from nas.gain import NO_GAIN
 from nas.lessons._base import Course
 from nas.limits import violation_words, violations
 from nas.proxies._base import Proxy
-from nas.records import Phase, Record, RunFolder, now
+from nas.record import Phase, Record, now
+from nas.records import RunFolder
 from nas.runtimes._base import Runtime
 from nas.stopwatch import Stopwatch
 from nas.timer import Timer

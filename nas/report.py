@@ -25,7 +25,8 @@ from nas.front import (
     values,
 )
 from nas.pareto import knee
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 
 
 def write_report(folders: Sequence[RunFolder], path: Path) -> Path:

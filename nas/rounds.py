@@ -13,7 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from nas.median import Times, bootstrap_interval, ranks_interval
+from nas.intervals import Times, bootstrap_interval, ranks_interval
+from nas.measurement import CALM
 from nas.uncollected import uncollected
 
 Clock = Callable[[], int]
@@ -30,8 +31,6 @@ YARDSTICK_RUNS = 20
 LEAST_AT_LIMIT = 3
 """Runs of each file that are made even where the time is up."""
 FIRST_LOOK_S = 1.0
-CALM = 0.03
-"""How much slower than at its best the reference network may be beside a round that counts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.front import fallen, front, search_front
 from nas.front_table import COLUMNS, rows
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.seeds import places
 
 SEED_COLUMNS = ("trial", "seeds", "failed", "mean", "low", "high", "rank_in_search", "rank_verified")

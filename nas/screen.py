@@ -16,6 +16,7 @@ from statistics import median
 from hw_profiles._base import HardwareProfile
 from nas.costs import Costs, Kernel
 from nas.errors import ConfigError
+from nas.intervals import Z_95
 from nas.latency.learned import LearnedRoofline, learn
 from nas.measurement import Measurement
 from nas.records import RunFolder
@@ -27,7 +28,6 @@ EVERY = 5
 """Measurements after which it is learned again."""
 UNSURE = 0.10
 """Standard error of a prediction, as a share of it, above which the device is asked."""
-_DEVIATIONS = 1.96  # of the half-width of a 95 % interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Screen:
 def is_sure(predicted: Measurement) -> bool:
     """Whether a prediction's standard error is at most `UNSURE`, by its own interval."""
     half = (predicted.high_ms - predicted.low_ms) / 2
-    return half / _DEVIATIONS <= UNSURE * predicted.latency_ms
+    return half / Z_95 <= UNSURE * predicted.latency_ms
 
 
 @functools.lru_cache(maxsize=4)

@@ -35,7 +35,8 @@ from nas.gain import NO_GAIN
 from nas.given import open_model
 from nas.pilot import look_ahead
 from nas.pipeline import Evaluator
-from nas.records import Record, RunFolder, as_begun
+from nas.record import Record
+from nas.records import RunFolder, as_begun
 from nas.registry import load
 from nas.report import write_report
 from nas.rungs import promoter, telling

@@ -13,13 +13,11 @@ from itertools import pairwise
 import numpy as np
 
 from nas.front import latest
-from nas.records import Record
-from nas.score import Z_95
+from nas.intervals import student
+from nas.record import Record
 
 SHORT = 0.99
 """Share of seed 0's epochs below which another training does not compare with it."""
-FEW = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}
-"""97.5 % quantiles of Student's t; from 5 degrees on the expansion below is right to 0.003."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,22 +110,6 @@ def seed_lines(records: Sequence[Record]) -> list[str]:
             f"differ by {100 * (better.mean - worse.mean):.1f} points, and chance alone by up to {100 * half:.1f}"
         )
     return lines
-
-
-def student(freedom: int) -> float:
-    """97.5 % quantile of Student's t distribution with so many degrees of freedom, 1 or more.
-
-    Expansion in 1 / freedom about the normal quantile (Abramowitz & Stegun 26.7.5).
-    """
-    if freedom in FEW:
-        return FEW[freedom]
-    z, v = Z_95, float(freedom)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + sum(term / v**k for k, term in enumerate(terms, start=1))
 
 
 def _trainings(first: Record, records: Sequence[Record]) -> tuple[Record, tuple[float, ...], int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nas.front import directions, values
 from nas.pareto import hypervolume
-from nas.records import Record
+from nas.record import Record
 
 Stage = Literal["base", "search", "verify", "done"]
 

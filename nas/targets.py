@@ -25,6 +25,7 @@ from hw_profiles._base import HardwareProfile
 from hw_profiles._power_modes import in_power_mode
 from nas import registry
 from nas.errors import ConfigError, UnknownMemberError
+from nas.files import write_atomic
 from nas.runtimes._base import Runtime
 from nas.runtimes._ssh import check_address
 
@@ -171,9 +172,7 @@ def add_target(name: str, fields: dict[str, Any], file: Path | None = None) -> H
     written = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     lines = [f"[target.{name}]", *(f"{key} = {_toml(value)}" for key, value in written.items())]
     before = file.read_text(encoding="utf-8").rstrip() + "\n\n" if file.is_file() else ""
-    beside = file.with_name(f".{file.name}.new")
-    beside.write_text(before + "\n".join(lines) + "\n", encoding="utf-8")
-    beside.replace(file)
+    write_atomic(file, before + "\n".join(lines) + "\n")
     return profile
 
 

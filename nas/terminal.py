@@ -19,7 +19,8 @@ from nas.front import fallen, front, given_up, latest, search_front, verified_fr
 from nas.latency.learned import LearnedRoofline
 from nas.measurement import Measurement
 from nas.pick import Pick
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.runtimes._base import Finding as DeviceFinding
 from nas.seeds import seed_lines
 from nas.wording import gain_words, settings_words, widths_words

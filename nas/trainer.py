@@ -22,6 +22,7 @@ from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.config import SearchConfig
 from nas.data._base import FaceData
+from nas.files import whole_file
 from nas.lessons._base import Course
 from nas.narrowing import narrowing
 from nas.records import RunFolder
@@ -174,10 +175,8 @@ class Trainer:
 
     def save(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
         """Keep the net as it is after a rung; the rung before it is forgotten."""
-        path = self._checkpoint(candidate, rung)
-        beside = path.with_suffix(f".{os.getpid()}")
-        torch.save(net.state_dict(), beside)
-        beside.replace(path)
+        with whole_file(self._checkpoint(candidate, rung)) as beside:
+            torch.save(net.state_dict(), beside)
         self._checkpoint(candidate, rung - 1).unlink(missing_ok=True)
 
     def _checkpoint(self, candidate: Candidate, rung: int) -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.pipeline import Evaluator
-from nas.records import Record
+from nas.record import Record
 from nas.seeds import SHORT
 from nas.trainer import Stop
 

@@ -27,7 +27,8 @@ from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
 from nas.front import latest, search_front, values
 from nas.pareto import spread
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.rungs import first_accuracies
 from nas.same_run import TARGET_FACTS
 from nas.samplers._base import Picks

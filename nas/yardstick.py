@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from nas.files import write_atomic
 from nas.registry import load
 
 logger = logging.getLogger(__name__)
@@ -57,11 +58,9 @@ def remember(memory: Path | None, key: str, ms: float, *, now: datetime | None =
     if memory is None or (known is not None and known["ms"] <= ms and not _renews(known, ms, now)):
         return
     entries[key] = {"ms": min(ms, known["ms"]) if known else ms, "when": now.isoformat(timespec="seconds")}
-    beside = memory.with_name(f".{memory.name}.{os.getpid()}")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-        beside.replace(memory)
+        write_atomic(memory, json.dumps(entries, indent=1) + "\n")
     except OSError as error:
         logger.info("the reference network's best time cannot be kept in %s: %s", memory, error)
 

@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from nas.candidate import Candidate
 from nas.config import make_config
 from nas.measurement import Measurement
-from nas.records import Record, RunFolder
-from nas.score import Score, from_confusion
+from nas.metrics import Score, from_confusion
+from nas.record import Record
+from nas.records import RunFolder
 
 CLASSES = ("angry", "happy", "sad")
 

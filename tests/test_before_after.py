@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nas.before_after import changes, compression_ratio, losses, size_ratio, uncompressed
-from nas.records import Record
-from nas.score import from_confusion
+from nas.metrics import from_confusion
+from nas.record import Record
 from tests.fake_runs import CLASSES, a_search, some_record
 
 

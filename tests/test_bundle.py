@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.bundle import export_model, find, golden_image
+from nas.bundle import export_model
 from nas.errors import ConfigError
 from nas.gain import Gain
-from nas.records import Record, RunFolder
+from nas.pick import find, golden_image
+from nas.record import Record
+from nas.records import RunFolder
 from tests.fake_runs import CLASSES, a_model, a_run, expected_probabilities, some_record
 
 

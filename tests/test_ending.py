@@ -11,7 +11,8 @@ from nas.config import make_config
 from nas.ending import End, ending_lines, ends_flat, read_end, write_end
 from nas.front import hypervolume_curve
 from nas.pace import keep_forecast
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from tests.fake_runs import a_run, some_record
 from tests.test_pace import MOMENT
 

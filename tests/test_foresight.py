@@ -14,7 +14,8 @@ from nas import registry
 from nas.compression import Compression
 from nas.description import COLUMNS
 from nas.foresight import Foresight
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.samplers._base import Known
 from nas.study import Ask, Study
 from nas.targets import target

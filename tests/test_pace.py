@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nas.pace import clock, forecast_words, forecasts, keep_forecast, pace, pilot_words, searching_s
-from nas.records import Record
+from nas.record import Record
 from tests.fake_runs import a_run, some_record
 
 MOMENT = 1_767_225_600.0

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from nas.config import make_config
 from nas.errors import ConfigError
-from nas.records import Record, RunFolder, as_begun
+from nas.record import Record
+from nas.records import RunFolder, as_begun
 from tests.fake_runs import a_run, a_search, some_record
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from tests.journal import trials_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from nas.front import front, latest
-from nas.records import Record
+from nas.record import Record
 from nas.seeds import across_seeds, places, seed_lines, student, undecided
 from tests.fake_runs import a_search, some_record
 

@@ -10,7 +10,8 @@ import pytest
 from nas.attempts import GAVE_UP, MAX_DEATHS
 from nas.config import SearchConfig, make_config
 from nas.front import verified_front
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.seeds import across_seeds
 from nas.verify import Verification
 from tests.fake_runs import a_run, some_record

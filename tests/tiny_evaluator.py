@@ -11,7 +11,7 @@ from nas.compression import Compression
 from nas.data._base import FaceData
 from nas.draft import Draft
 from nas.pipeline import Evaluator
-from nas.records import Record
+from nas.record import Record
 from nas.targets import target
 from search_spaces._base import Value
 from tests.fake_runs import a_run

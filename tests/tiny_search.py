@@ -25,8 +25,9 @@ import nas.trainer
 from nas.cli import main
 from nas.data._base import FaceData, Images
 from nas.execution import Execution
-from nas.records import Record, RunFolder
-from nas.score import Floats
+from nas.metrics import Floats
+from nas.record import Record
+from nas.records import RunFolder
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
 

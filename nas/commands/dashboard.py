@@ -1,12 +1,16 @@
 """`nas dashboard`: Optuna's own view of a run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.commands._flags import RunPath, RunsPath, open_run
 from nas.commands._told import told
+from nas.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from nas.records import RunFolder
 
 app = typer.Typer()
 
@@ -21,8 +25,25 @@ def dashboard(
 ) -> None:
     """Serve Optuna's dashboard on a run, also while its search goes on. Stop it with Ctrl-C."""
     from nas import terminal
-    from nas.dashboard import serve
 
     folder = open_run(run, runs)
     terminal.console().print(f"{folder.path} at http://{host}:{port}/dashboard/", soft_wrap=True)
     serve(folder, host=host, port=port)
+
+
+def serve(folder: "RunFolder", *, host: str = "127.0.0.1", port: int = 8080) -> None:
+    """Serve the dashboard until interrupted; it also follows a search that goes on.
+
+    Raises:
+        MissingPackageError: optuna-dashboard is not installed.
+        ConfigError: the storage of the run cannot be opened.
+    """
+    from nas.storage import open_storage
+
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise MissingPackageError(
+            "the dashboard needs optuna-dashboard, which is not installed; type: pip install 'fer-nas[dashboard]'"
+        ) from None
+    run_server(open_storage(folder.path, folder.config.storage), host=host, port=port)

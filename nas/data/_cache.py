@@ -7,7 +7,6 @@ source has another key, and is read anew. Zip checksums guard the arrays, so the
 import hashlib
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from nas.data._base import FaceData, Split
+from nas.files import whole_file
 
 FORMAT = 2
 """Raised whenever a loader reads the same source differently, so that older caches are left alone."""
@@ -66,10 +66,8 @@ def _write(path: Path, data: FaceData) -> None:
             if getattr(split, f.name) is not None:
                 arrays[f"{name}.{f.name}"] = getattr(split, f.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.partial")
-    with beside.open("wb") as file:
+    with whole_file(path) as beside, beside.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    beside.replace(path)
 
 
 def _read(path: Path) -> FaceData:

@@ -7,13 +7,13 @@ directory, beside nas.toml: it belongs to the boards that nas.toml names. It app
 import functools
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from hw_profiles._base import HardwareProfile
 from nas.costs import Costs
 from nas.errors import ConfigError
+from nas.files import write_atomic
 from nas.latency import learned, roofline
 from nas.latency.learned import LearnedRoofline
 from nas.measurement import Measurement
@@ -74,10 +74,7 @@ def save_calibration(
     path = calibration_path(profile, folder=folder)
     folder.mkdir(parents=True, exist_ok=True)
     fields = {"format": FORMAT, "target": profile.name, **facts, "model": model.to_dict()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
-    return path
+    return write_atomic(path, json.dumps(fields, indent=1) + "\n")
 
 
 @functools.lru_cache(maxsize=16)

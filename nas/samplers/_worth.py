@@ -6,11 +6,11 @@ the mean over a few evenly spread quantiles of the guessed objectives; known one
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
+from nas.intervals import normal_cdf, normal_quantile
 from nas.pareto import non_dominated, spread
 from nas.samplers._gain import free_boxes, gains
 from nas.samplers._guess import Guess, learn
@@ -92,7 +92,7 @@ class Worth:
         if self._chance is not None:
             found = self._chance(x)
             normal = (found.mean - 0.5) / np.sqrt(found.deviation**2 + LEAST_DOUBT**2)
-            gain = gain * np.maximum(_positive(normal), LEAST_CHANCE)
+            gain = gain * np.maximum(normal_cdf(normal), LEAST_CHANCE)
         return np.asarray(gain)
 
     def _guesser(self, x: Floats, objective: int) -> Callable[[Floats], Callable[[float], Floats]]:
@@ -172,13 +172,8 @@ def _scales(examples: Floats, *, logarithmic: bool) -> Callable[[Floats], Floats
     return lambda v: (raw(v) - centre) / scale
 
 
-def _positive(normal: Floats) -> Floats:
-    """Probability that a normal variable of this mean and deviation 1 is positive."""
-    return np.array([NormalDist().cdf(v) for v in normal.tolist()])
-
-
 def _quantiles(n: int) -> Floats:
     """Draws [s, n] of standard normals, evenly spread in each column; columns are shuffled against each other."""
-    line = np.array([NormalDist().inv_cdf((i + 0.5) / DRAWS) for i in range(DRAWS)])
+    line = np.array([normal_quantile((i + 0.5) / DRAWS) for i in range(DRAWS)])
     rng = np.random.default_rng(0)
     return np.stack([line, *(rng.permutation(line) for _ in range(n - 1))], axis=1)

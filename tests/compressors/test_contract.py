@@ -14,9 +14,9 @@ from nas import registry
 from nas.candidate import Candidate, kept_width
 from nas.compression import Compression
 from nas.compressors._base import Compressor, Context
+from nas.costs import packed_bytes
 from nas.errors import MissingPackageError
 from nas.export import export, fold
-from nas.packed import packed_bytes
 from nas.parity import check_parity, tolerance
 from nas.runtimes.onnxruntime import RUNTIME
 from nas.targets import targets

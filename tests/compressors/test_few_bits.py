@@ -17,11 +17,10 @@ from nas._fold import module_nodes, module_of
 from nas.compressors import few_bits, quantize
 from nas.compressors._base import Context
 from nas.compressors._few_bits import FewBitLayer, int4, levels_of, rounded
-from nas.costs import costs
+from nas.costs import costs, packed_bytes
 from nas.data._base import Split
 from nas.execution import Execution
 from nas.export import ExportedFile, export, fold
-from nas.packed import packed_bytes
 from nas.parity import parity
 from nas.recipe import Recipe
 from nas.runtimes.onnxruntime import RUNTIME

@@ -10,11 +10,10 @@ from torch import nn
 
 from nas.compressors._base import Context
 from nas.compressors.prune_unstructured import COMPRESSOR, pools, skips_zeros
-from nas.costs import costs
+from nas.costs import costs, packed_bytes
 from nas.data._base import Split
 from nas.execution import Execution
 from nas.export import export, fold
-from nas.packed import packed_bytes
 from nas.recipe import Recipe
 from nas.targets import target
 from nas.train import train

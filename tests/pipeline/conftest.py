@@ -7,7 +7,7 @@ import pytest
 
 from nas.data._base import FaceData
 from nas.pipeline import Evaluator
-from nas.records import Record
+from nas.record import Record
 from tests.tiny_evaluator import an_evaluator, evaluate
 from tests.tiny_search import Training, make_quick
 

@@ -7,7 +7,7 @@ import pytest
 from nas.gain import Gain
 from nas.measurement import Measurement
 from nas.pipeline import Evaluator
-from nas.records import Record
+from nas.record import Record
 from tests.tiny_evaluator import evaluate, never, small
 from tests.tiny_search import Training, replace_step
 

@@ -11,7 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 from nas import registry
-from nas.records import Record, RunFolder
+from nas.record import Record
+from nas.records import RunFolder
 from nas.samplers._base import NOTHING, Known
 from nas.study import Ask, Study
 from search_spaces._base import Choice, Value

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.median import AT_ONCE, bootstrap_interval, ranks_interval
+from nas.intervals import AT_ONCE, bootstrap_interval, ranks_interval
 
 
 def test_ranks_are_those_of_the_textbook() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nas.data._base import Images, Split
 from nas.errors import CandidateError
-from nas.score import Floats, Score, from_confusion, score, wilson
+from nas.metrics import Floats, Score, from_confusion, score, wilson
 
 CLASSES = ("angry", "happy", "sad")
 PAIRS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)

@@ -3,7 +3,6 @@
 The interval is Wilson's score interval (E. B. Wilson, JASA 22, 1927), which holds near 0 and 1 and for small n too.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,11 +12,9 @@ import numpy.typing as npt
 
 from nas.data._base import Images, Split
 from nas.errors import CandidateError
+from nas.intervals import wilson
 
 Floats = npt.NDArray[np.float32]
-
-Z_95 = 1.959963984540054
-"""Two-sided 95 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,21 +94,6 @@ def from_confusion(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) -> S
         confusion=counts.tolist(),
         n=n,
     )
-
-
-def wilson(hits: int, n: int, *, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's interval of a share: (low, high), both in [0, 1], around `hits` of `n` trials.
-
-    Raises:
-        ValueError: not 0 <= hits <= n, or n is 0.
-    """
-    if not (0 <= hits <= n and n > 0):
-        raise ValueError(f"an interval needs 0 <= hits <= n and n > 0, but got hits={hits}, n={n}")
-    share, slack = hits / n, z * z / n
-    centre = (share + slack / 2) / (1 + slack)
-    half = z * math.sqrt(share * (1 - share) / n + slack / (4 * n)) / (1 + slack)
-    # Rounding must not push the interval off the share itself at 0 and 1.
-    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
 def _predicted(predict: Callable[[Images], Floats], images: Images, k: int) -> npt.NDArray[np.int64]:
