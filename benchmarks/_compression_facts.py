@@ -24,7 +24,7 @@ from nas.data._base import FaceData
 from nas.export import export
 from nas.given import Given
 from nas.registry import load
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 
 FACES = 64
 WITHIN = 1.5

@@ -28,7 +28,7 @@ from nas.measurement import Measurement
 from nas.metrics import score
 from nas.parity import check_parity, tolerance
 from nas.registry import load, names
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 from nas.train import predict
 from search_spaces._base import HEAD, STEM, Value
 

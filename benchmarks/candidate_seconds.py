@@ -25,7 +25,7 @@ from nas.pipeline import Evaluator
 from nas.records import RunFolder
 from nas.registry import load
 from nas.rounds import Plan
-from nas.runtimes._reference import INPUT_SHAPE, reference_path
+from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.targets import target
 from nas.timer import Timer
 from nas.yardstick import memory_path

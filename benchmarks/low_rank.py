@@ -19,7 +19,7 @@ from nas.compressors._factors import CP, TUCKER, blank
 from nas.compressors._pays import ASSUMED, kernels, pays
 from nas.export import export, fold
 from nas.latency.roofline import kernel_us
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target
 
 LAYERS = ((16, 24, 3), (32, 24, 3), (64, 12, 3), (128, 12, 3), (256, 6, 3), (64, 24, 1), (128, 12, 1), (256, 6, 1))

@@ -8,7 +8,7 @@ The headers are those of NVIDIA's own wheels (5 MB; of CUDA 12: the same names w
 pycuda is built by its own setup.py, without cuRAND and without optimisation, in 90 s of one core. There is no
 driver here, so it is linked to a stand-in (tests/runtimes/stand_in_libcuda.c) that has the symbols it needs.
 
-Then: which names of pycuda.driver `nas/runtimes/_cuda.py` asks for, with the signature that Boost.Python gives;
+Then: which names of pycuda.driver `nas/runtimes/tensorrt/cuda.py` asks for, with the signature that Boost.Python gives;
 and that module drives the built pycuda through memory, copies, events and a graph. That shows that names, counts and
 types of arguments fit; it shows nothing of what a GPU would do. Exit status 1 where something is missing or fails.
 """
@@ -62,7 +62,7 @@ print(json.dumps(found))
 _DRIVE = """
 import ctypes
 import numpy as np
-from nas.runtimes._cuda import cuda
+from nas.runtimes.tensorrt.cuda import cuda
 device = cuda()
 array = np.arange(12, dtype=np.float32).reshape(3, 4)
 back = np.zeros_like(array)

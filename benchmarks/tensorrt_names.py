@@ -4,7 +4,7 @@
     python -m benchmarks.tensorrt_names wheels/*.whl
 
 The bindings are a shared object that cannot be imported without TensorRT's own library, but the names it defines stand
-in it as strings that end with a zero byte. What `nas/runtimes/_engine.py` asks of `trt`, and of the objects that come
+in it as strings that end with a zero byte. What `nas/runtimes/tensorrt/engine.py` asks of `trt`, and of the objects that come
 from it, is read from the source with ast. A linker may let one string end in another, so a short name can be found by
 chance; a name that is missing is missing. Exit status 1 where one is.
 """

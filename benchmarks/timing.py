@@ -21,7 +21,7 @@ from pathlib import Path
 
 from nas.measure import PATIENCE_S
 from nas.rounds import Plan
-from nas.runtimes._reference import reference_path
+from nas.runtimes.reference_network import reference_path
 from nas.timer import Timer
 from nas.yardstick import memory_path
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from nas._teacher_onnx import Images, Layer, TeacherFile, asking
 from nas.lessons._base import Level, Wants
 from nas.lessons._losses import attention, mirrored
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 
 ATTENTION_SIDE = 8
 FEATURE_SIDES = (4, 3, 2, 1)

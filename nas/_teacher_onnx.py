@@ -20,7 +20,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 from torch.nn import functional
 
 from nas.errors import ConfigError, MeasureError
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -24,8 +24,8 @@ from nas.record import Record
 from nas.records import RunFolder
 from nas.rounds import Plan
 from nas.run import Run, load_run
-from nas.runtimes._base import Finding, Runtime
-from nas.runtimes._reference import reference_path
+from nas.runtimes.base import Finding, Runtime
+from nas.runtimes.reference_network import reference_path
 from nas.search import search as run_search
 from nas.status import Status
 from nas.targets import device_runtime, targets

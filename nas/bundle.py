@@ -21,7 +21,7 @@ from nas.errors import ConfigError
 from nas.pick import find
 from nas.record import Record
 from nas.records import RunFolder
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 from nas.wording import gain_words, settings_words
 
 GOLDEN_RUNTIME = "onnxruntime"

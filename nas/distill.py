@@ -20,7 +20,7 @@ from nas.data._base import FaceData
 from nas.errors import ConfigError
 from nas.lessons._base import Course, Floats, Lesson, Level, Teacher, Teaching
 from nas.records import RunFolder
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 from nas.teachers import RUNTIME, Source
 
 logger = logging.getLogger(__name__)

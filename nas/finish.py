@@ -25,7 +25,7 @@ from nas.pareto import non_dominated
 from nas.parity import Parity, check_parity, tolerance
 from nas.record import Record, now
 from nas.records import RunFolder
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 from nas.stopwatch import Stopwatch
 from nas.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, Cycle, Stop, Trainer
 

@@ -20,8 +20,8 @@ from nas.errors import MeasureError
 from nas.intervals import Times, bootstrap_interval
 from nas.measurement import CALM, Measurement
 from nas.rounds import Clock, Plan, Rounds, best_of, timed_rounds
-from nas.runtimes import _reference
-from nas.runtimes._base import Runtime, Timing
+from nas.runtimes import reference_network as _reference
+from nas.runtimes.base import Runtime, Timing
 from nas.yardstick import place, recall_ms, remember
 
 Shape = tuple[int, int, int]

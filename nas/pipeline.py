@@ -28,7 +28,7 @@ from nas.limits import violation_words, violations
 from nas.proxies._base import Proxy
 from nas.record import Phase, Record, now
 from nas.records import RunFolder
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 from nas.stopwatch import Stopwatch
 from nas.timer import Timer
 from nas.trainer import Start, Stop, Trainer, Watch

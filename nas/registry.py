@@ -18,7 +18,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "space": ("search_spaces", "SPACE"),
     "target": ("hw_profiles", "PROFILES"),
     "dataset": ("nas.data", "DATASET"),
-    "runtime": ("nas.runtimes", "RUNTIME"),
+    "runtime": ("nas.runtimes.backends", "RUNTIME"),
     "compressor": ("nas.compressors", "COMPRESSOR"),
     "importance": ("nas.importance", "IMPORTANCE"),
     "sampler": ("nas.samplers", "make"),

@@ -40,7 +40,7 @@ from nas.records import RunFolder, as_begun
 from nas.registry import load
 from nas.report import write_report
 from nas.rungs import promoter, telling
-from nas.runtimes._base import NO_MONITOR
+from nas.runtimes.base import NO_MONITOR
 from nas.same_run import same_data, same_target
 from nas.status import Stage, Status, status_of
 from nas.study import Ask, Study

@@ -12,7 +12,7 @@ from nas.measure import PATIENCE_S, measure, measure_interleaved, measure_there
 from nas.measurement import Measurement, at_best
 from nas.records import RunFolder
 from nas.rounds import Plan
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 from nas.screen import Screen, is_sure
 from nas.timer import Timer
 

@@ -26,8 +26,8 @@ from hw_profiles._power_modes import in_power_mode
 from nas import registry
 from nas.errors import ConfigError, UnknownMemberError
 from nas.files import write_atomic
-from nas.runtimes._base import Runtime
-from nas.runtimes._ssh import check_address
+from nas.runtimes.base import Runtime
+from nas.runtimes.board.ssh import check_address
 
 FILE = Path("nas.toml")
 OVER_SSH, HERE = "trtexec_ssh", "tensorrt"

@@ -23,7 +23,7 @@ from nas.data._classes import canonical
 from nas.errors import ConfigError
 from nas.pick import find
 from nas.records import RunFolder
-from nas.runtimes._base import Runtime
+from nas.runtimes.base import Runtime
 
 logger = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]

@@ -21,7 +21,7 @@ from nas.measurement import Measurement
 from nas.pick import Pick
 from nas.record import Record
 from nas.records import RunFolder
-from nas.runtimes._base import Finding as DeviceFinding
+from nas.runtimes.base import Finding as DeviceFinding
 from nas.seeds import seed_lines
 from nas.wording import gain_words, settings_words, widths_words
 

@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from benchmarks.published_nets import NETS
 from nas.costs import Costs, costs
 from nas.errors import ExportError
-from nas.runtimes._reference import reference_model
+from nas.runtimes.reference_network import reference_model
 
 Weights = dict[str, np.ndarray]
 

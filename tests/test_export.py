@@ -17,7 +17,7 @@ from torch import nn
 
 from nas.errors import ExportError
 from nas.export import INPUT, OUTPUT, export, fold
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, SPACES, exported, pictures, random_net
 
 

@@ -11,9 +11,9 @@ import pytest
 from nas.errors import MeasureError
 from nas.measure import measure, measure_interleaved
 from nas.measurement import Measurement, at_best
-from nas.runtimes._base import Floats, Runtime, Session
-from nas.runtimes._reference import INPUT_SHAPE, reference_path
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
+from nas.runtimes.base import Floats, Runtime, Session
+from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 
 MODEL = Path("model.onnx")
 

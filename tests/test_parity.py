@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from nas.errors import ParityError
 from nas.export import fold
 from nas.parity import check_parity, parity, tolerance, torch_probabilities
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import SHAPE, exported, pictures, random_net
 
 

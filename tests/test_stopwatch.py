@@ -14,7 +14,7 @@ from nas.errors import MeasureError
 from nas.measurement import Measurement
 from nas.records import RunFolder
 from nas.rounds import Plan
-from nas.runtimes._base import Timing
+from nas.runtimes.base import Timing
 from nas.screen import SAMPLES
 from nas.stopwatch import DRAFTED, LEAST_RUNS, SCREENED, UNTRAINED, Stopwatch
 from nas.targets import target

@@ -11,7 +11,7 @@ import pytest
 import nas.timer
 from nas.errors import ConfigError, MeasureError
 from nas.rounds import Plan
-from nas.runtimes._reference import INPUT_SHAPE, reference_path
+from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.timer import Timer, answered
 
 QUICK = Plan(runs=20)

@@ -11,7 +11,7 @@ from pathlib import Path
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.costs import Costs, Kernel
-from nas.runtimes._base import Runtime, Step
+from nas.runtimes.base import Runtime, Step
 
 _KINDS = {
     **dict.fromkeys(("nchwc.ReorderInput", "nchwc.ReorderOutput", "Transpose"), "reorder"),

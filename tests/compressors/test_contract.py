@@ -18,7 +18,7 @@ from nas.costs import packed_bytes
 from nas.errors import MissingPackageError
 from nas.export import export, fold
 from nas.parity import check_parity, tolerance
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import targets
 from search_spaces._base import Choice, Value
 from tests.random_nets import CLASSES, SHAPE, SPACES, RandomNet, context_of, pictures, random_net, trained_net

@@ -23,7 +23,7 @@ from nas.execution import Execution
 from nas.export import ExportedFile, export, fold
 from nas.parity import parity
 from nas.recipe import Recipe
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target
 from nas.train import train
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net

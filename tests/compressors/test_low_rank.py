@@ -20,7 +20,7 @@ from nas.execution import Execution
 from nas.export import export, fold
 from nas.parity import check_parity
 from nas.recipe import Recipe
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target
 from nas.train import train
 from search_spaces._base import Value

@@ -16,7 +16,7 @@ from nas.execution import Execution, choose_execution
 from nas.export import export, fold
 from nas.parity import parity
 from nas.recipe import Recipe
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.train import train
 from tests.random_nets import CLASSES, SHAPE, context_of, labels_of, pictures, trained_net
 

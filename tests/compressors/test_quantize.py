@@ -18,7 +18,7 @@ from nas.errors import ExportError
 from nas.export import export, fold
 from nas.parity import parity
 from nas.registry import load
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target
 from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
 

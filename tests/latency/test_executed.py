@@ -7,8 +7,8 @@ import pytest
 
 from nas.costs import costs
 from nas.latency.executed import costs_on, kernel_of
-from nas.runtimes._base import Step
-from nas.runtimes._reference import INPUT_SHAPE, reference_path
+from nas.runtimes.base import Step
+from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.targets import target
 
 CONV = Step(

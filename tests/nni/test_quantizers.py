@@ -20,7 +20,7 @@ from nas.compressors._nni_grids import train_grids
 from nas.errors import TrainError
 from nas.export import export, fold
 from nas.parity import check_parity, tolerance
-from nas.runtimes.onnxruntime import RUNTIME
+from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
 
 QUANTIZE, NNI = (registry.load("compressor", word) for word in ("quantize", "nni_quantize"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hw_profiles._base import HardwareProfile
-from nas.runtimes import _board
+from nas.runtimes.board import state as _board
 from nas.targets import target
 
 STAND_IN = Path(__file__).with_name("stand_in_trtexec.py")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from nas.runtimes._cuda import Cuda
+from nas.runtimes.tensorrt.cuda import Cuda
 
 
 class PlayedCuda(Cuda):

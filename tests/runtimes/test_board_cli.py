@@ -11,7 +11,7 @@ from nas.cli import app
 from nas.costs import costs
 from nas.errors import ConfigError
 from nas.latency.prediction import predict
-from nas.runtimes._reference import reference_path
+from nas.runtimes.reference_network import reference_path
 from nas.targets import target
 from tests.runtimes.conftest import PlayedBoard
 from tests.shown import plain

@@ -7,7 +7,7 @@ import pytest
 
 from nas.config import make_config
 from nas.errors import ConfigError, UnreachableError
-from nas.runtimes import _power
+from nas.runtimes.board import power as _power
 from nas.screen import SAMPLES
 from nas.search import search
 from nas.stopwatch import DRAFTED

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from nas import registry
 from nas.errors import MeasureError
-from nas.runtimes._base import Runtime, Session
+from nas.runtimes.base import Runtime, Session
 
 CLASSES = 3
 WEIGHTS = np.random.default_rng(0).normal(0, 0.01, (1 * 4 * 4, CLASSES)).astype(np.float32)

@@ -10,11 +10,11 @@ import pytest
 
 from nas import registry
 from nas.errors import MeasureError
-from nas.runtimes import _ort_session
-from nas.runtimes._base import Runtime
-from nas.runtimes._ort_gpu import OrtGpuRuntime
-from nas.runtimes._ort_session import CPU, check_placement, cpu_options, profiled
-from nas.runtimes._reference import INPUT_SHAPE, reference_path
+from nas.runtimes.base import Runtime
+from nas.runtimes.ort import session as _ort_session
+from nas.runtimes.ort.gpu import OrtGpuRuntime
+from nas.runtimes.ort.session import CPU, check_placement, cpu_options, profiled
+from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 
 GPU = {"onnxruntime_cuda": "CUDAExecutionProvider", "onnxruntime_tensorrt": "TensorrtExecutionProvider"}
 each = pytest.mark.parametrize("word", GPU)
@@ -83,7 +83,7 @@ def test_a_gpu_runtime_loads_no_file_of_which_a_node_ran_elsewhere(monkeypatch: 
 
 
 def test_layers_are_what_is_executed_after_fusion() -> None:
-    member = importlib.import_module("nas.runtimes.onnxruntime")
+    member = importlib.import_module("nas.runtimes.backends.onnxruntime")
     layers = member.RUNTIME.layer_times(reference_path(), input_shape=INPUT_SHAPE)
     assert 4 <= len(layers) <= 10  # three convolutions with their ReLUs inside, pool, product, softmax, reorders
     assert sum("Conv" in layer.name for layer in layers) == 3

@@ -4,7 +4,7 @@ Precisions stay those of the file: FP16 and INT8 come as float16 tensors and Q/D
 builder. Engines are not cached on disk, so none is ever loaded. Never run on a GPU for this project.
 """
 
-from nas.runtimes._ort_gpu import OrtGpuRuntime
+from nas.runtimes.ort.gpu import OrtGpuRuntime
 
 RUNTIME = OrtGpuRuntime(
     name="onnxruntime_tensorrt",

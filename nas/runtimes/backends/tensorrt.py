@@ -16,10 +16,12 @@ import numpy as np
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
-from nas.runtimes import _cuda, _engine, _reference
-from nas.runtimes._base import NO_MONITOR, Finding, Layer, Runtime, Say, Timing
-from nas.runtimes._engine import EngineSession, TimingCache
-from nas.runtimes._trtexec import Times
+from nas.runtimes import reference_network as _reference
+from nas.runtimes.base import NO_MONITOR, Finding, Layer, Runtime, Say, Timing
+from nas.runtimes.tensorrt import cuda as _cuda
+from nas.runtimes.tensorrt import engine as _engine
+from nas.runtimes.tensorrt.engine import EngineSession, TimingCache
+from nas.runtimes.tensorrt.trtexec import Times
 
 RUNS = 1000
 REFERENCE_RUNS = 300

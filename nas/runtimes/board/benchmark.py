@@ -14,11 +14,14 @@ import numpy as np
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError, UnreachableError
-from nas.runtimes import _board, _power, _reference, _trtexec
-from nas.runtimes._base import Layer, Say, Timing
-from nas.runtimes._board import Board, State
-from nas.runtimes._ssh import Connection, Finished
-from nas.runtimes._trtexec import Form, Times, Tool
+from nas.runtimes import reference_network as _reference
+from nas.runtimes.base import Layer, Say, Timing
+from nas.runtimes.board import power as _power
+from nas.runtimes.board import state as _board
+from nas.runtimes.board.ssh import Connection, Finished
+from nas.runtimes.board.state import Board, State
+from nas.runtimes.tensorrt import trtexec as _trtexec
+from nas.runtimes.tensorrt.trtexec import Form, Times, Tool
 
 TRTEXECS = (
     "/usr/src/tensorrt/bin/trtexec",

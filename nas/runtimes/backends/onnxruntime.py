@@ -9,9 +9,10 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from nas.runtimes import _ort_session, _ort_steps
-from nas.runtimes._base import Layer, Runtime, Step
-from nas.runtimes._ort_session import CPU, OrtSession, cpu_options
+from nas.runtimes.base import Layer, Runtime, Step
+from nas.runtimes.ort import profiling as _ort_steps
+from nas.runtimes.ort import session as _ort_session
+from nas.runtimes.ort.session import CPU, OrtSession, cpu_options
 
 
 class OnnxRuntime(Runtime):

@@ -11,9 +11,9 @@ import onnx
 import onnxruntime as ort
 
 from nas.errors import MeasureError
-from nas.runtimes import _ort_session
-from nas.runtimes._base import Layer, Runtime
-from nas.runtimes._ort_session import OrtSession
+from nas.runtimes.base import Layer, Runtime
+from nas.runtimes.ort import session as _ort_session
+from nas.runtimes.ort.session import OrtSession
 
 
 class OrtGpuRuntime(Runtime):

@@ -14,8 +14,8 @@ from typing import Any
 import onnx
 from onnx import NodeProto
 
-from nas.runtimes._base import Step
-from nas.runtimes._ort_session import CPU, cpu_options, node_events, profiled
+from nas.runtimes.base import Step
+from nas.runtimes.ort.session import CPU, cpu_options, node_events, profiled
 
 _WEIGHT_AT = {"Conv": 1, "FusedConv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QGemm": 3}
 RUNS = 12  # under the profiler; the least time of a node is what other work lengthens least

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from nas.errors import MeasureError
-from nas.runtimes._base import Floats, Layer, Session
+from nas.runtimes.base import Floats, Layer, Session
 
 CPU = "CPUExecutionProvider"
 BATCH = 256

@@ -3,7 +3,7 @@
 TF32 is off, so that float means what it means elsewhere. Never run on a GPU for this project.
 """
 
-from nas.runtimes._ort_gpu import OrtGpuRuntime
+from nas.runtimes.ort.gpu import OrtGpuRuntime
 
 RUNTIME = OrtGpuRuntime(
     name="onnxruntime_cuda",

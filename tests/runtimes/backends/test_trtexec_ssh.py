@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ConfigError, MeasureError, UnreachableError
-from nas.runtimes import _bench, _power, _ssh
-from nas.runtimes._base import Timing
-from nas.runtimes._reference import reference_path
-from nas.runtimes._ssh import Connection, check_address
-from nas.runtimes.trtexec_ssh import RUNTIME
+from nas.runtimes.backends.trtexec_ssh import RUNTIME
+from nas.runtimes.base import Timing
+from nas.runtimes.board import benchmark as _bench
+from nas.runtimes.board import power as _power
+from nas.runtimes.board import ssh as _ssh
+from nas.runtimes.board.ssh import Connection, check_address
+from nas.runtimes.reference_network import reference_path
 from tests.runtimes.conftest import BOARD_FILES, PlayedBoard
 
 CLOCK = "sys/class/devfreq/17000000.gpu/cur_freq"

@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from nas.errors import MeasureError
-from nas.runtimes import _trtexec
-from nas.runtimes._reference import reference_path
-from nas.runtimes._trtexec import Form, Tool, build_and_time, form_of, parse_layers, parse_times, version_of
+from nas.runtimes.reference_network import reference_path
+from nas.runtimes.tensorrt import trtexec as _trtexec
+from nas.runtimes.tensorrt.trtexec import Form, Tool, build_and_time, form_of, parse_layers, parse_times, version_of
 
 PLAIN = Form(shapes="image:1x1x48x48", half=False, quantised=False)
 MIXED = Form(shapes="", half=True, quantised=True)

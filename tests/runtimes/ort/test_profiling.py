@@ -1,6 +1,6 @@
 from onnx import helper
 
-from nas.runtimes._ort_steps import _nodes
+from nas.runtimes.ort.profiling import _nodes
 
 
 def test_nameless_nodes_are_taken_in_order_and_each_once() -> None:

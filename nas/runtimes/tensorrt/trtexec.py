@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnx
 
 from nas.errors import MeasureError
-from nas.runtimes._base import Layer
+from nas.runtimes.base import Layer
 
 Times = npt.NDArray[np.float64]
 Version = tuple[int, int, int]

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.runtimes.test_trtexec import a_file
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
-from nas.runtimes import _cuda, onnxruntime, tensorrt
-from nas.runtimes._base import Timing
-from nas.runtimes._reference import INPUT_SHAPE, reference_path
-from nas.runtimes.tensorrt import TensorRt
+from nas.runtimes.backends import onnxruntime, tensorrt
+from nas.runtimes.backends.tensorrt import TensorRt
+from nas.runtimes.base import Timing
+from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
+from nas.runtimes.tensorrt import cuda as _cuda
 from nas.targets import target
 from tests.runtimes.stand_in_tensorrt import PlayedCuda, package
-from tests.runtimes.test_trtexec import a_file
 
 HERE: HardwareProfile = replace(target("jetson-orin-nano"), runtime="tensorrt", local=True)
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from hw_profiles._base import HardwareProfile
 from hw_profiles._power_modes import same_mode
 from nas.errors import MeasureError, UnreachableError
-from nas.runtimes import _power
-from nas.runtimes._base import NO_MONITOR, Finding, Runtime, Say, Session, Timing
-from nas.runtimes._bench import Bench, enough, heat, identified, megabytes, probed
-from nas.runtimes._ssh import Connection
+from nas.runtimes.base import NO_MONITOR, Finding, Runtime, Say, Session, Timing
+from nas.runtimes.board import power as _power
+from nas.runtimes.board.benchmark import Bench, enough, heat, identified, megabytes, probed
+from nas.runtimes.board.ssh import Connection
 
 
 class TrtexecSsh(Runtime):

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import MeasureError
-from nas.runtimes._base import Floats, Layer, Session
-from nas.runtimes._cuda import Cuda, nbytes
-from nas.runtimes._trtexec import Form, form_of
+from nas.runtimes.base import Floats, Layer, Session
+from nas.runtimes.tensorrt.cuda import Cuda, nbytes
+from nas.runtimes.tensorrt.trtexec import Form, form_of
 
 WORKSPACE_BYTES = 1 << 28
 LEVEL = 3
