@@ -21,8 +21,8 @@ from hw_profiles._base import HardwareProfile
 from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.data._base import FaceData
-from nas.export import export
 from nas.given import Given
+from nas.onnx_export.exporter import export
 from nas.registry import load
 from nas.runtimes.base import Runtime
 

@@ -20,13 +20,13 @@ from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.costs import costs, packed_bytes
 from nas.errors import CandidateError, ParityError
-from nas.export import export
 from nas.gain import gain
 from nas.lessons._base import Course, Teacher, Teaching
 from nas.measure import measure_interleaved
 from nas.measurement import Measurement
 from nas.metrics import score
-from nas.parity import check_parity, tolerance
+from nas.onnx_export.exporter import export
+from nas.onnx_export.parity import check_parity, tolerance
 from nas.registry import load, names
 from nas.runtimes.base import Runtime
 from nas.train import predict

@@ -17,8 +17,8 @@ from nas.compressors._half import rounded_as_on_a_device
 from nas.data._base import FaceData, Images
 from nas.errors import CandidateError
 from nas.execution import Execution
-from nas.export import export
-from nas.parity import torch_probabilities
+from nas.onnx_export.exporter import export
+from nas.onnx_export.parity import torch_probabilities
 from nas.registry import load
 from nas.train import recipe_for, train
 from search_spaces._base import SearchSpace

@@ -22,8 +22,8 @@ from torch import nn
 from nas.data._base import FaceData
 from nas.datasets import load_data
 from nas.distill import Classroom
-from nas.export import export, fold
 from nas.lessons._base import Course
+from nas.onnx_export.exporter import export, fold
 from nas.records import RunFolder
 from nas.registry import load, names
 from nas.teachers import find_teachers

@@ -17,8 +17,8 @@ from torch import nn
 
 from nas.compressors._factors import CP, TUCKER, blank
 from nas.compressors._pays import ASSUMED, kernels, pays
-from nas.export import export, fold
 from nas.latency.roofline import kernel_us
+from nas.onnx_export.exporter import export, fold
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target
 

@@ -28,8 +28,8 @@ from nas.candidate import Candidate
 from nas.compressors._base import Context
 from nas.data._base import FaceData
 from nas.datasets import load_data
-from nas.export import export, fold
-from nas.parity import parity
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.parity import parity
 from nas.registry import load
 from nas.targets import target
 from nas.train import Execution, choose_execution, recipe_for, train

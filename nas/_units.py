@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from nas._fold import module_nodes, module_of, trace
 from nas.errors import BuildError
+from nas.onnx_export.folding import module_nodes, module_of, trace
 from search_spaces._base import HEAD, STEM
 from search_spaces._leaf import Concat, Normalise
 

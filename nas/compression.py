@@ -9,7 +9,7 @@ from torch import fx, nn
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate, decode
 from nas.compressors._base import Compressor, Context, Fit
-from nas.export import fold
+from nas.onnx_export.exporter import fold
 from search_spaces._base import Choice, SearchSpace, Value
 
 INTEGER_BITS = 8

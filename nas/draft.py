@@ -13,9 +13,9 @@ from nas.candidate import Candidate
 from nas.clock import Clock
 from nas.config import SearchConfig
 from nas.costs import Costs, costs
-from nas.export import ExportedFile, export
 from nas.gain import Gain, gain
 from nas.measurement import Measurement
+from nas.onnx_export.exporter import ExportedFile, export
 from nas.proxies._base import Proxy
 from nas.stopwatch import Stopwatch
 from nas.trainer import DRAFT_IMAGES, Trainer

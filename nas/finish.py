@@ -15,14 +15,14 @@ from nas.compression import INTEGER_BITS, Compression
 from nas.config import SearchConfig
 from nas.costs import costs, packed_bytes
 from nas.data._base import FaceData
-from nas.export import ExportedFile, export
 from nas.front import directions, search_front, values
 from nas.gain import gain
 from nas.limits import violation_words, violations
 from nas.measurement import Measurement
 from nas.metrics import Score, score
+from nas.onnx_export.exporter import ExportedFile, export
+from nas.onnx_export.parity import Parity, check_parity, tolerance
 from nas.pareto import non_dominated
-from nas.parity import Parity, check_parity, tolerance
 from nas.record import Record, now
 from nas.records import RunFolder
 from nas.runtimes.base import Runtime

@@ -16,7 +16,7 @@ from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.costs import Costs, costs
-from nas.export import export
+from nas.onnx_export.exporter import export
 from search_spaces._base import DisconnectedError, SearchSpace, Value
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -14,7 +14,7 @@ from nas import registry
 from nas.compression import Compression
 from nas.costs import Kernel, costs
 from nas.description import COLUMNS, Describer, _by_bits, macs
-from nas.export import export, fold
+from nas.onnx_export.exporter import export, fold
 from nas.targets import target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace, Value
 from search_spaces._work import PARTS, total

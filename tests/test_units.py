@@ -6,7 +6,7 @@ from torch import nn
 
 from nas._units import Prepare, in_units, is_in_units
 from nas.errors import BuildError, ExportError
-from nas.export import fold
+from nas.onnx_export.exporter import fold
 from nas.registry import load, names
 from tests import outside_nets as nets
 

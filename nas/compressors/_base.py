@@ -48,7 +48,7 @@ class Compressor(ABC):
     Life: `choices` is asked once for a target, `settle` for each candidate. Where a member reshapes a candidate, the
     net learns in its full form for half of its first training; then `on_model` fills the pruned form and `restructure`
     changes layers, and the rest of the training recovers. Every training runs within `training`. A finished net goes
-    through `nas.export.fold`, then `on_graph`; members of the front through `fine_tune` instead.
+    through `nas.onnx_export.exporter.fold`, then `on_graph`; members of the front through `fine_tune` instead.
 
     Promises: the neutral setting changes nothing; a stronger setting never makes the file larger; the result still
     exports, and torch computes from it what the exported file computes.
@@ -111,7 +111,7 @@ class Compressor(ABC):
         """Rewrite a folded graph for the export.
 
         Args:
-            graph: from `nas.export.fold`; it may be changed.
+            graph: from `nas.onnx_export.exporter.fold`; it may be changed.
             context: whose `images` calibrate.
 
         Returns:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import fx, nn
 
-from nas._fold import module_of, trace
 from nas.errors import BuildError
+from nas.onnx_export.folding import module_of, trace
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 
 Ids = npt.NDArray[np.int64]

@@ -20,9 +20,9 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas._onnx_ops import conv_attributes, emit
-from nas._onnx_writer import Writer
 from nas.compressors._uniform import bounds, narrow_step, quantise
+from nas.onnx_export.graph_builder import Writer
+from nas.onnx_export.onnx_ops import conv_attributes, emit
 from search_spaces._leaf import Leaf
 
 BINARY, TERNARY, FOUR = 1, 2, 4

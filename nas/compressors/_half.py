@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from nas._fold import insert_after, module_nodes, module_of
-from nas._onnx_ops import emit
-from nas._onnx_writer import Writer
 from nas.compressors._fake_quant import Cast
 from nas.compressors._ranges import Images, watch
 from nas.errors import ExportError
+from nas.onnx_export.folding import insert_after, module_nodes, module_of
+from nas.onnx_export.graph_builder import Writer
+from nas.onnx_export.onnx_ops import emit
 from search_spaces._leaf import Concat, Leaf, SwapAxes
 
 LARGEST = float(np.finfo(np.float16).max)

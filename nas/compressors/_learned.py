@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from nas._fold import module_nodes, module_of
 from nas.compressors._fake_quant import WEIGHT_MAX, Cast, FakeQuant, QuantLayer, channel_scale
+from nas.onnx_export.folding import module_nodes, module_of
 from search_spaces._leaf import Leaf
 
 

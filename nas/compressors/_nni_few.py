@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nas import _nni
-from nas._fold import module_nodes, module_of, trace
 from nas.compressors._few_bits import BINARY, FOUR, FewBitLayer
+from nas.onnx_export.folding import module_nodes, module_of, trace
 
 HIGHEST = {"dorefa": 7, "bnn": 1}
 """The highest level of each method."""

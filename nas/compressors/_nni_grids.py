@@ -20,10 +20,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from nas import _nni
-from nas._fold import module_nodes, module_of
 from nas.compressors._base import Fit
 from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
 from nas.errors import TrainError
+from nas.onnx_export.folding import module_nodes, module_of
 
 METHODS = {"qat": "QATQuantizer", "lsq": "LsqQuantizer"}
 

@@ -13,10 +13,10 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from hw_profiles._base import HardwareProfile
-from nas._fold import module_nodes, module_of
 from nas.candidate import Candidate
 from nas.compressors._base import Compressor, Context
 from nas.compressors._few_bits import BINARY, FOUR, PACKED_BITS, TERNARY, FewBitLayer, Rounding, Weighted, rounded
+from nas.onnx_export.folding import module_nodes, module_of
 from search_spaces._base import Choice, Value
 
 FULL = 32

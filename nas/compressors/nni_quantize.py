@@ -12,11 +12,11 @@ from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas import _nni
-from nas._fold import module_nodes, module_of
 from nas.candidate import Candidate
 from nas.compressors._base import Compressor, Context, Fit
 from nas.compressors._nni_few import HIGHEST, learned_levels, normed_convolutions, stored
 from nas.compressors._nni_grids import METHODS, train_grids
+from nas.onnx_export.folding import module_nodes, module_of
 from search_spaces._base import Choice, Value
 
 GENE = "nni_quantizer"

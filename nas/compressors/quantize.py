@@ -18,7 +18,6 @@ from functools import reduce
 from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
-from nas._fold import insert_after, module_nodes, module_of
 from nas.candidate import Candidate
 from nas.compressors._base import Compressor, Context, Fit
 from nas.compressors._calibration import CUTS
@@ -28,6 +27,7 @@ from nas.compressors._learned import freeze, learn
 from nas.compressors._pictures import check_pictures
 from nas.compressors._ranges import METHODS, Images, Range, count, watch
 from nas.errors import ExportError
+from nas.onnx_export.folding import insert_after, module_nodes, module_of
 from search_spaces._base import HEAD, STEM, Choice, Value
 from search_spaces._leaf import Add, Concat, SwapAxes
 

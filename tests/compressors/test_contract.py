@@ -16,8 +16,8 @@ from nas.compression import Compression
 from nas.compressors._base import Compressor, Context
 from nas.costs import packed_bytes
 from nas.errors import MissingPackageError
-from nas.export import export, fold
-from nas.parity import check_parity, tolerance
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.parity import check_parity, tolerance
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import targets
 from search_spaces._base import Choice, Value

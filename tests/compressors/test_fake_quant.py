@@ -9,11 +9,11 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from nas._onnx_ops import emit
-from nas._onnx_writer import Writer
 from nas.compressors._fake_quant import BIAS_MAX, FakeQuant, QuantLayer
 from nas.compressors._ranges import CLIPS, Range, watch
-from nas.export import fold
+from nas.onnx_export.exporter import fold
+from nas.onnx_export.graph_builder import Writer
+from nas.onnx_export.onnx_ops import emit
 from tests.random_nets import SHAPE, pictures
 
 scales = st.floats(1e-3, 10)

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from nas._fold import module_nodes, module_of
 from nas.compressors import few_bits, quantize
 from nas.compressors._base import Context
 from nas.compressors._few_bits import FewBitLayer, int4, levels_of, rounded
 from nas.costs import costs, packed_bytes
 from nas.data._base import Split
 from nas.execution import Execution
-from nas.export import ExportedFile, export, fold
-from nas.parity import parity
+from nas.onnx_export.exporter import ExportedFile, export, fold
+from nas.onnx_export.folding import module_nodes, module_of
+from nas.onnx_export.parity import parity
 from nas.recipe import Recipe
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target

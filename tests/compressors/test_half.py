@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from nas._fold import fold
 from nas.compressors._half import LARGEST, Half, rounded_as_on_a_device
 from nas.compressors.quantize import COMPRESSOR
 from nas.errors import ExportError
-from nas.export import export
-from nas.parity import parity
+from nas.onnx_export.exporter import export
+from nas.onnx_export.folding import fold
+from nas.onnx_export.parity import parity
 from nas.registry import load
 from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
 

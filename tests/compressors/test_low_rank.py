@@ -17,8 +17,8 @@ from nas.compressors.prune_structured import COMPRESSOR as PRUNE
 from nas.costs import costs
 from nas.data._base import Split
 from nas.execution import Execution
-from nas.export import export, fold
-from nas.parity import check_parity
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.parity import check_parity
 from nas.recipe import Recipe
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target

@@ -9,7 +9,7 @@ from torch import nn
 
 from nas.compressors._pays import ASSUMED, kernels, map_sizes, pays
 from nas.costs import costs
-from nas.export import export, fold
+from nas.onnx_export.exporter import export, fold
 from nas.targets import target
 from tests.random_nets import CLASSES, SHAPE, SPACES, random_net
 

@@ -13,7 +13,7 @@ from nas.compressors.prune_unstructured import COMPRESSOR, pools, skips_zeros
 from nas.costs import costs, packed_bytes
 from nas.data._base import Split
 from nas.execution import Execution
-from nas.export import export, fold
+from nas.onnx_export.exporter import export, fold
 from nas.recipe import Recipe
 from nas.targets import target
 from nas.train import train

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import fx, nn
 
-from nas._fold import module_nodes, module_of, trace
 from nas.compressors._fake_quant import FakeQuant, QuantLayer
 from nas.compressors._learned import LearnedGrid, freeze, learn
 from nas.compressors.quantize import COMPRESSOR
 from nas.data._base import Split
 from nas.execution import Execution, choose_execution
-from nas.export import export, fold
-from nas.parity import parity
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.folding import module_nodes, module_of, trace
+from nas.onnx_export.parity import parity
 from nas.recipe import Recipe
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.train import train

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import fx, nn
 
-from nas._fold import module_nodes, module_of
 from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
 from nas.compressors.quantize import COMPRESSOR
 from nas.errors import ExportError
-from nas.export import export, fold
-from nas.parity import parity
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.folding import module_nodes, module_of
+from nas.onnx_export.parity import parity
 from nas.registry import load
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target

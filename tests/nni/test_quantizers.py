@@ -18,8 +18,8 @@ from nas.compressors._few_bits import FewBitLayer
 from nas.compressors._nni_few import HIGHEST, learned_levels, normed_convolutions
 from nas.compressors._nni_grids import train_grids
 from nas.errors import TrainError
-from nas.export import export, fold
-from nas.parity import check_parity, tolerance
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.parity import check_parity, tolerance
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
 

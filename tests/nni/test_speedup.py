@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from nas import _nni
-from nas._fold import trace
 from nas.compressors.prune_structured import scored_by, transfer
+from nas.onnx_export.folding import trace
 from tests.random_nets import SHAPE, context_of, pictures, trained_net
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nas.compressors._channels import couple
-from nas.export import export, fold
-from nas.parity import check_parity
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.parity import check_parity
 from nas.registry import load, names
 from nas.zoo._base import Published, ZooModel
 from search_spaces._base import HEAD, STEM

@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
-from nas._functions import Affine, Subtract, module_for
 from nas.errors import ExportError
+from nas.onnx_export.functional import Affine, Subtract, module_for
 from search_spaces._leaf import Leaf, Normalise
 
 __all__ = ["Affine", "LeafTracer", "Subtract", "fold", "insert_after", "module_nodes", "module_of", "trace"]

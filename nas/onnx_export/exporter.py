@@ -16,11 +16,11 @@ import torch
 from onnx import TensorProto, helper
 from torch import fx
 
-from nas._fold import fold, module_nodes, module_of
-from nas._onnx_ops import emit
-from nas._onnx_writer import IR_VERSION, OPSET, Writer, clean
 from nas.errors import ExportError
 from nas.files import write_atomic
+from nas.onnx_export.folding import fold, module_nodes, module_of
+from nas.onnx_export.graph_builder import IR_VERSION, OPSET, Writer, clean
+from nas.onnx_export.onnx_ops import emit
 
 __all__ = ["INPUT", "OUTPUT", "ExportedFile", "export", "fold"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from onnx import TensorProto, numpy_helper
 
-from nas._onnx_writer import Writer, clean
+from nas.onnx_export.graph_builder import Writer, clean
 
 
 def test_what_is_computed_from_half_is_half_and_its_weights_are_stored_so() -> None:

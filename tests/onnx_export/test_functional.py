@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas._fold import trace
 from nas.errors import ExportError
+from nas.onnx_export.folding import trace
 
 MAP = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

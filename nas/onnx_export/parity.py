@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from torch import fx
 
 from nas.errors import ParityError
-from nas.export import OUTPUT, value_names
+from nas.onnx_export.exporter import OUTPUT, value_names
 
 TIE = 0.02
 """Lead of the first class, in probability, up to which an image counts as a tie."""

@@ -8,8 +8,8 @@ import pytest
 from onnx import numpy_helper
 
 from nas.errors import ParityError
-from nas.export import fold
-from nas.parity import check_parity, parity, tolerance, torch_probabilities
+from nas.onnx_export.exporter import fold
+from nas.onnx_export.parity import check_parity, parity, tolerance, torch_probabilities
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import SHAPE, exported, pictures, random_net
 
@@ -68,7 +68,7 @@ def test_parity_needs_images_and_equal_shapes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("lead", "clear"), [(0.01, 1.0), (0.03, 0.5)])
 def test_a_tie_may_fall_either_way(monkeypatch: pytest.MonkeyPatch, lead: float, clear: float) -> None:
     says = np.array([[0.5, 0.5 - lead, lead], [0.9, 0.05, 0.05]], dtype=np.float32)
-    monkeypatch.setattr("nas.parity.torch_probabilities", lambda graph, images: says)
+    monkeypatch.setattr("nas.onnx_export.parity.torch_probabilities", lambda graph, images: says)
 
     class Swapped:
         def predict(self, images: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]

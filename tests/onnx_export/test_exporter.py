@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from nas.errors import ExportError
-from nas.export import INPUT, OUTPUT, export, fold
+from nas.onnx_export.exporter import INPUT, OUTPUT, export, fold
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, SPACES, exported, pictures, random_net
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas._fold import Affine, Subtract
-from nas._onnx_writer import Writer
 from nas.errors import ExportError
+from nas.onnx_export.folding import Affine, Subtract
+from nas.onnx_export.graph_builder import Writer
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 
 

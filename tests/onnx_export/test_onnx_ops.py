@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from nas._fold import Affine, Subtract
-from nas._onnx_ops import emit, exact_scale
-from nas._onnx_writer import IR_VERSION, OPSET, Writer
 from nas.errors import ExportError
+from nas.onnx_export.folding import Affine, Subtract
+from nas.onnx_export.graph_builder import IR_VERSION, OPSET, Writer
+from nas.onnx_export.onnx_ops import emit, exact_scale
 from search_spaces._leaf import Add, Concat, Normalise, Scale, SwapAxes
 
 torch.manual_seed(0)
