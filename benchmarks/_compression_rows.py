@@ -18,12 +18,12 @@ from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Context
-from nas.costs import costs, packed_bytes
 from nas.errors import CandidateError, ParityError
-from nas.gain import gain
+from nas.latency.costs import costs, packed_bytes
+from nas.latency.estimate import Measurement
+from nas.latency.measured.timing import measure_interleaved
+from nas.latency.speedup import gain
 from nas.lessons._base import Course, Teacher, Teaching
-from nas.measure import measure_interleaved
-from nas.measurement import Measurement
 from nas.metrics import score
 from nas.onnx_export.exporter import export
 from nas.onnx_export.parity import check_parity, tolerance

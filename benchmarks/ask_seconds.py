@@ -25,14 +25,14 @@ from nas.compression import Compression
 from nas.config import make_config
 from nas.description import COLUMNS
 from nas.foresight import Foresight
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
+from nas.latency.measured.gc_control import settled
 from nas.metrics import from_confusion
 from nas.record import Record
 from nas.records import RunFolder
 from nas.samplers._base import LOOK, LOOK_ONLY, Known
 from nas.study import Study
 from nas.targets import target
-from nas.uncollected import settled
 from search_spaces._base import Choice
 
 DEFAULT = "prune_structured,quantize"

@@ -18,10 +18,10 @@ import onnxruntime
 import torch
 from torch.nn import functional
 
-from nas.costs import costs
 from nas.data._base import FaceData, Images
 from nas.datasets import load_data
-from nas.measure import measure_interleaved
+from nas.latency.costs import costs
+from nas.latency.measured.timing import measure_interleaved
 from nas.metrics import Score, score
 from nas.registry import load
 from nas.run import load_run

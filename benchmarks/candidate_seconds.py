@@ -21,14 +21,14 @@ from nas.clock import Clock
 from nas.compression import Compression
 from nas.config import make_config
 from nas.datasets import load_data
+from nas.latency.measured.reference_cache import memory_path
+from nas.latency.measured.timing_loop import Plan
+from nas.latency.measured.worker import Timer
 from nas.pipeline import Evaluator
 from nas.records import RunFolder
 from nas.registry import load
-from nas.rounds import Plan
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.targets import target
-from nas.timer import Timer
-from nas.yardstick import memory_path
 from search_spaces._base import DisconnectedError
 
 LIMIT_S = 3.0

@@ -6,8 +6,8 @@
         --reading all
 
 Cells (arXiv 2001.00326) are whole nets; operators are the blocks of HW-NAS-Bench's table (arXiv 2103.10584). Both are
-taken as the kernels that `nas.costs` would find in them, at 32 bits, and cost fixed + floors + arithmetic + traffic as
-`nas.latency.roofline` has it. `--reading` says which edges that lead nowhere were executed (see nb201_cells): by
+taken as the kernels that `nas.latency.costs` would find in them, at 32 bits, and cost fixed + floors + arithmetic + traffic as
+`nas.latency.predicted.roofline` has it. `--reading` says which edges that lead nowhere were executed (see nb201_cells): by
 TensorFlow Lite those that are fed zeros alone, by an eager runtime all.
 
 `--fit` finds constants by non-negative least squares of the relative error (no share above 1), both tables of equal
@@ -30,10 +30,10 @@ import pandas as pd
 from benchmarks import nb201_cells as nb201
 from benchmarks.latency_prediction import rank_correlation
 from hw_profiles._base import HardwareProfile, LatencyModel
-from nas.costs import Kernel
-from nas.latency._nonnegative import nonnegative
-from nas.latency._rates import padded_macs, peak_gops
-from nas.latency.learned import half_width
+from nas.latency.costs import Kernel
+from nas.latency.predicted.arithmetic import padded_macs, peak_gops
+from nas.latency.predicted.learned_roofline import half_width
+from nas.latency.predicted.nnls import nonnegative
 from nas.targets import target
 
 Floats = npt.NDArray[np.float64]

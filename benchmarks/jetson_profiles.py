@@ -32,9 +32,9 @@ from benchmarks.latency_prediction import rank_correlation
 from benchmarks.published_nets import NETS
 from hw_profiles._base import HardwareProfile
 from hw_profiles._power_modes import in_power_mode
-from nas.costs import Costs, costs
-from nas.latency.learned import half_width
-from nas.latency.roofline import predict
+from nas.latency.costs import Costs, costs
+from nas.latency.predicted.learned_roofline import half_width
+from nas.latency.predicted.roofline import predict
 from nas.targets import target, targets
 
 RUNTIMES = {"tensorrt", "tensorrt(torch2trt)"}

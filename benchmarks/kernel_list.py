@@ -1,6 +1,6 @@
 """A net as the list of its fused kernels in FP16, written layer by layer."""
 
-from nas.costs import Costs, Kernel
+from nas.latency.costs import Costs, Kernel
 
 BYTES = 2
 

@@ -34,15 +34,15 @@ from benchmarks.latency_prediction import Floats, Rows, figures, forest, ridge
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression import Compression
-from nas.costs import Costs
 from nas.errors import CandidateError
-from nas.latency._columns import columns_for
-from nas.latency._nonnegative import nonnegative
-from nas.latency.executed import costs_on
-from nas.latency.learned import LEAST_SAMPLES, learn
-from nas.measure import measure
+from nas.latency.costs import Costs
+from nas.latency.measured.timing import measure
+from nas.latency.measured.timing_loop import Clock, Plan
+from nas.latency.predicted.cost_columns import columns_for
+from nas.latency.predicted.executed_graph import costs_on
+from nas.latency.predicted.learned_roofline import LEAST_SAMPLES, learn
+from nas.latency.predicted.nnls import nonnegative
 from nas.registry import load, names
-from nas.rounds import Clock, Plan
 from nas.targets import target
 from nas.untrained import draw, with_bits, write_untrained
 

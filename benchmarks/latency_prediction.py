@@ -30,7 +30,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks import nb201_cells as nb201
-from nas.latency._additive import fit
+from nas.latency.predicted.additive_fit import fit
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int_]

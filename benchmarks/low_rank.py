@@ -17,7 +17,7 @@ from torch import nn
 
 from nas.compressors._factors import CP, TUCKER, blank
 from nas.compressors._pays import ASSUMED, kernels, pays
-from nas.latency.roofline import kernel_us
+from nas.latency.predicted.roofline import kernel_us
 from nas.onnx_export.exporter import export, fold
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets import target

@@ -1,13 +1,13 @@
 """Well-known detectors as lists of fused kernels in FP16: YOLOX (arXiv 2107.08430), YOLOv8 and YOLO11 (Ultralytics).
 
 Layer tables from their authors' configuration files. A SiLU after a convolution is a kernel of its own, as in
-`nas.costs`; decoding and non-maximum suppression are not part of the net.
+`nas.latency.costs`; decoding and non-maximum suppression are not part of the net.
 """
 
 from collections.abc import Callable
 
 from benchmarks.kernel_list import Net
-from nas.costs import Costs
+from nas.latency.costs import Costs
 
 CLASSES = 80
 

@@ -12,7 +12,7 @@ from benchmarks.kernel_list import Net, round8
 from benchmarks.published_detectors import DETECTORS
 from benchmarks.published_segmenters import SEGMENTERS
 from benchmarks.published_transformers import TRANSFORMERS
-from nas.costs import Costs
+from nas.latency.costs import Costs
 
 
 def resnet(blocks: tuple[int, ...], *, bottleneck: bool, groups: int = 1, wide: float = 1) -> Costs:
@@ -135,7 +135,7 @@ def alexnet() -> Costs:
 
 
 def densenet(blocks: tuple[int, ...], growth: int, first: int) -> Costs:
-    """DenseNet; normalisation and ReLU before a convolution are a kernel, and so is joining, as in `nas.costs`: a map
+    """DenseNet; normalisation and ReLU before a convolution are a kernel, and so is joining, as in `nas.latency.costs`: a map
     that is joined again and again cannot be written in place."""
     net = Net().conv(first, 7, 2).move("pool", 2)
     total = first

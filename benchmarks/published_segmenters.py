@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from benchmarks.kernel_list import Net
-from nas.costs import Costs
+from nas.latency.costs import Costs
 
 CLASSES = 35
 _PLANES, _POOLED, _HEAD = 32, 96, 128  # of PIDNet-S

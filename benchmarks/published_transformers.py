@@ -7,7 +7,7 @@ Architectures from their papers and timm's defaults: ViT (arXiv 2010.11929, size
 from collections.abc import Callable
 
 from benchmarks.kernel_list import Net
-from nas.costs import Costs
+from nas.latency.costs import Costs
 
 
 class _Transformer(Net):

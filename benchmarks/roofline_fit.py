@@ -1,4 +1,4 @@
-"""Fitting the constants of the analytic roofline (`nas.latency.roofline`) to the latencies of whole nets.
+"""Fitting the constants of the analytic roofline (`nas.latency.predicted.roofline`) to the latencies of whole nets.
 
 Constants of one board: microseconds of an inference that belong to no kernel, the floor of a kernel, and the shares of
 the peak rates that are reached. The floor is much the same on boards of very different clocks, so it carries over as it
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_profiles._base import HardwareProfile
-from nas.costs import Costs
-from nas.latency._rates import padded_macs, peak_gops
+from nas.latency.costs import Costs
+from nas.latency.predicted.arithmetic import padded_macs, peak_gops
 
 Floats = npt.NDArray[np.float64]
 Constants = Floats  # logarithms, in the order of NAMES

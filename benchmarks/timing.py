@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nas.measure import PATIENCE_S
-from nas.rounds import Plan
+from nas.latency.measured.reference_cache import memory_path
+from nas.latency.measured.timing import PATIENCE_S
+from nas.latency.measured.timing_loop import Plan
+from nas.latency.measured.worker import Timer
 from nas.runtimes.reference_network import reference_path
-from nas.timer import Timer
-from nas.yardstick import memory_path
 
 BARS = {False: 0.01, True: 0.03}
 TRAINING = """

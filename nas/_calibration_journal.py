@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.candidate import Candidate
-from nas.costs import Costs
 from nas.files import write_atomic
-from nas.measurement import Measurement
+from nas.latency.costs import Costs
+from nas.latency.estimate import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)

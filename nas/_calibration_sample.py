@@ -20,9 +20,9 @@ from nas import registry
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.config import SearchConfig
-from nas.costs import Costs
 from nas.errors import CandidateError, ConfigError
-from nas.latency._columns import columns_for
+from nas.latency.costs import Costs
+from nas.latency.predicted.cost_columns import columns_for
 from nas.untrained import draw, with_bits, write_untrained
 
 POOL = 2  # nets drawn for each that is measured for its place

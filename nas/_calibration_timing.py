@@ -11,12 +11,12 @@ from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas._calibration_sample import Shape
 from nas.errors import ConfigError, MeasureError
-from nas.measure import measure as measure_here
-from nas.measure import measure_there
-from nas.measurement import Measurement
-from nas.rounds import Plan
+from nas.latency.estimate import Measurement
+from nas.latency.measured.reference_cache import memory_path
+from nas.latency.measured.timing import measure as measure_here
+from nas.latency.measured.timing import measure_there
+from nas.latency.measured.timing_loop import Plan
 from nas.targets import device_runtime
-from nas.yardstick import memory_path
 
 RUNS = 200
 """Timed runs of a net on this machine."""

@@ -9,7 +9,7 @@ from nas._report_view import View, label, ms, percent
 from nas.before_after import compression_ratio, size_ratio
 from nas.front import feasible, latest
 from nas.front_table import host_measurement
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
 from nas.record import Record
 from nas.wording import bits_words, gain_words, settings_words, widths_words
 

@@ -8,7 +8,7 @@ from typing import Any
 from nas.before_after import uncompressed
 from nas.config import SearchConfig
 from nas.front import Fallen, fallen, front, latest, search_front, verified_front
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
 from nas.record import Record
 from nas.records import RunFolder
 

@@ -13,16 +13,18 @@ from nas.bundle import export_model
 from nas.calibrate import NETS, SPACES, Calibration
 from nas.calibrate import calibrate as run_calibration
 from nas.config import SearchConfig, make_config
-from nas.costs import costs
 from nas.errors import ConfigError, MeasureError
-from nas.latency.learned import LearnedRoofline
-from nas.latency.prediction import calibrated, layers_ms, predict
-from nas.measure import DRIFT_LIMIT, PATIENCE_S, Shape, measure_there
-from nas.measurement import Measurement
+from nas.latency.costs import costs
+from nas.latency.estimate import Measurement
+from nas.latency.measured.reference_cache import memory_path
+from nas.latency.measured.timing import DRIFT_LIMIT, PATIENCE_S, Shape, measure_there
+from nas.latency.measured.timing_loop import Plan
+from nas.latency.measured.worker import Timer
+from nas.latency.predicted.learned_roofline import LearnedRoofline
+from nas.latency.predicted.predict import calibrated, layers_ms, predict
 from nas.pick import pick
 from nas.record import Record
 from nas.records import RunFolder
-from nas.rounds import Plan
 from nas.run import Run, load_run
 from nas.runtimes.base import Finding, Runtime
 from nas.runtimes.reference_network import reference_path
@@ -30,8 +32,6 @@ from nas.search import search as run_search
 from nas.status import Status
 from nas.targets import device_runtime, targets
 from nas.targets import target as target_profile
-from nas.timer import Timer
-from nas.yardstick import memory_path
 
 HOST_RUNTIME = "onnxruntime"
 

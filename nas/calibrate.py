@@ -25,11 +25,11 @@ from nas._calibration_timing import Measure, way_to_time
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
-from nas.latency.executed import costs_on
-from nas.latency.learned import LearnedRoofline, learn
-from nas.latency.prediction import FOLDER, calibration_path, save_calibration
-from nas.latency.roofline import predict as predict_by_profile
-from nas.measurement import Measurement, at_best
+from nas.latency.estimate import Measurement, at_best
+from nas.latency.predicted.executed_graph import costs_on
+from nas.latency.predicted.learned_roofline import LearnedRoofline, learn
+from nas.latency.predicted.predict import FOLDER, calibration_path, save_calibration
+from nas.latency.predicted.roofline import predict as predict_by_profile
 from nas.record import now
 from nas.targets import target as profile_of
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hw_profiles._base import HardwareProfile
 from nas.description import COLUMNS, WIDTHS
-from nas.latency._nonnegative import nonnegative
+from nas.latency.predicted.nnls import nonnegative
 from nas.thinning import some
 
 Floats = npt.NDArray[np.float64]

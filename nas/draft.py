@@ -12,9 +12,9 @@ from torch import nn
 from nas.candidate import Candidate
 from nas.clock import Clock
 from nas.config import SearchConfig
-from nas.costs import Costs, costs
-from nas.gain import Gain, gain
-from nas.measurement import Measurement
+from nas.latency.costs import Costs, costs
+from nas.latency.estimate import Measurement
+from nas.latency.speedup import Gain, gain
 from nas.onnx_export.exporter import ExportedFile, export
 from nas.proxies._base import Proxy
 from nas.stopwatch import Stopwatch

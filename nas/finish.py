@@ -13,12 +13,12 @@ from nas.candidate import Candidate
 from nas.clock import Clock
 from nas.compression import INTEGER_BITS, Compression
 from nas.config import SearchConfig
-from nas.costs import costs, packed_bytes
 from nas.data._base import FaceData
 from nas.front import directions, search_front, values
-from nas.gain import gain
+from nas.latency.costs import costs, packed_bytes
+from nas.latency.estimate import Measurement
+from nas.latency.speedup import gain
 from nas.limits import violation_words, violations
-from nas.measurement import Measurement
 from nas.metrics import Score, score
 from nas.onnx_export.exporter import ExportedFile, export
 from nas.onnx_export.parity import Parity, check_parity, tolerance

@@ -18,7 +18,7 @@ from nas.config import SearchConfig
 from nas.cost_guess import MOST, Guesser, latency_prices, learn_costs, size_prices
 from nas.description import COLUMNS, Describer, Description
 from nas.intervals import normal_cdf
-from nas.measurement import at_best
+from nas.latency.estimate import at_best
 from nas.record import Record
 from nas.records import RunFolder
 from nas.samplers._base import Known, Picks, Told

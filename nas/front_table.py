@@ -11,7 +11,7 @@ from typing import Any
 from nas.before_after import compression_ratio, size_ratio, uncompressed
 from nas.config import OBJECTIVES
 from nas.front import fallen, front, search_front
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
 from nas.record import Record
 from nas.records import RunFolder
 from nas.wording import bits_text, settings_words

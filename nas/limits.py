@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from nas.config import SearchConfig
-from nas.gain import NO_GAIN, Gain
-from nas.measurement import Measurement, at_best
+from nas.latency.estimate import Measurement, at_best
+from nas.latency.speedup import NO_GAIN, Gain
 
 _VERBS = {"min_accuracy": "missed"}
 

@@ -22,7 +22,8 @@ from nas.data._base import FaceData
 from nas.draft import Draft, Drafter
 from nas.errors import CandidateError, NasError
 from nas.finish import Finisher
-from nas.gain import NO_GAIN
+from nas.latency.measured.worker import Timer
+from nas.latency.speedup import NO_GAIN
 from nas.lessons._base import Course
 from nas.limits import violation_words, violations
 from nas.proxies._base import Proxy
@@ -30,7 +31,6 @@ from nas.record import Phase, Record, now
 from nas.records import RunFolder
 from nas.runtimes.base import Runtime
 from nas.stopwatch import Stopwatch
-from nas.timer import Timer
 from nas.trainer import Start, Stop, Trainer, Watch
 from search_spaces._base import SearchSpace
 

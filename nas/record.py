@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from nas.candidate import Candidate
-from nas.gain import Gain
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
+from nas.latency.speedup import Gain
 from nas.metrics import Score
 
 Status = Literal["complete", "infeasible", "failed"]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from hw_profiles._base import HardwareProfile
 from nas.data._base import FaceData
 from nas.errors import ConfigError
-from nas.latency.prediction import PREDICTORS, fingerprint
+from nas.latency.predicted.predict import PREDICTORS, fingerprint
 from nas.records import RunFolder
 from nas.targets import device_runtime
 

@@ -1,6 +1,6 @@
 """What a search learns of its target while it measures there, so that the device need not time every candidate.
 
-Each net that the device timed is a sample; from ten on, a roofline is learned from them (`nas.latency.learned`) and
+Each net that the device timed is a sample; from ten on, a roofline is learned from them (`nas.latency.predicted.learned_roofline`) and
 again with every fifth measurement. A net that was timed untrained and again when finished is one sample: as two, it
 would be held out and learned at once, and the model would be far too sure of itself. Where it is sure of a candidate
 its word is enough; where it is not, or the candidate would enter the front, the device is asked, and the answer is a
@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import median
 
 from hw_profiles._base import HardwareProfile
-from nas.costs import Costs, Kernel
 from nas.errors import ConfigError
 from nas.intervals import Z_95
-from nas.latency.learned import LearnedRoofline, learn
-from nas.measurement import Measurement
+from nas.latency.costs import Costs, Kernel
+from nas.latency.estimate import Measurement
+from nas.latency.predicted.learned_roofline import LearnedRoofline, learn
 from nas.records import RunFolder
 
 SAMPLES = "latencies.jsonl"

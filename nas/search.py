@@ -31,8 +31,11 @@ from nas.errors import ConfigError
 from nas.foresight import Foresight
 from nas.front import representatives, search_front
 from nas.front_table import write_front
-from nas.gain import NO_GAIN
 from nas.given import open_model
+from nas.latency.measured.gc_control import settled
+from nas.latency.measured.reference_cache import memory_path
+from nas.latency.measured.worker import Timer
+from nas.latency.speedup import NO_GAIN
 from nas.pilot import look_ahead
 from nas.pipeline import Evaluator
 from nas.record import Record
@@ -46,11 +49,8 @@ from nas.status import Stage, Status, status_of
 from nas.study import Ask, Study
 from nas.targets import device_runtime, target
 from nas.teachers import find_teachers
-from nas.timer import Timer
-from nas.uncollected import settled
 from nas.verify import Verification
 from nas.warm_start import warm_start
-from nas.yardstick import memory_path
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 logger = logging.getLogger(__name__)

@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
-from nas.costs import Costs
 from nas.errors import MeasureError
-from nas.latency.prediction import predict as predict_latency
-from nas.measure import PATIENCE_S, measure, measure_interleaved, measure_there
-from nas.measurement import Measurement, at_best
+from nas.latency.costs import Costs
+from nas.latency.estimate import Measurement, at_best
+from nas.latency.measured.timing import PATIENCE_S, measure, measure_interleaved, measure_there
+from nas.latency.measured.timing_loop import Plan
+from nas.latency.measured.worker import Timer
+from nas.latency.predicted.predict import predict as predict_latency
 from nas.records import RunFolder
-from nas.rounds import Plan
 from nas.runtimes.base import Runtime
 from nas.screen import Screen, is_sure
-from nas.timer import Timer
 
 QUICK_RUNS = 200
 """Timed runs of a draft, and of a finished file during the search, at most."""

@@ -16,8 +16,8 @@ from nas.doctor import Finding
 from nas.ending import ending_lines
 from nas.errors import MeasureError
 from nas.front import fallen, front, given_up, latest, search_front, verified_front
-from nas.latency.learned import LearnedRoofline
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
+from nas.latency.predicted.learned_roofline import LearnedRoofline
 from nas.pick import Pick
 from nas.record import Record
 from nas.records import RunFolder

@@ -15,7 +15,7 @@ import torch
 from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Context
-from nas.costs import Costs, costs
+from nas.latency.costs import Costs, costs
 from nas.onnx_export.exporter import export
 from search_spaces._base import DisconnectedError, SearchSpace, Value
 

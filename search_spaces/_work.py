@@ -121,7 +121,7 @@ def total(works: Iterable[Work]) -> Work:
 def layers_of(net: nn.Module, shape: tuple[int, ...]) -> list[Layer]:
     """The layers of a net, on any device, in the order in which an input [1, *shape] reaches them.
 
-    A layer that the kernel before takes in, as `nas.costs` has it, joins it; batch norms and rectifiers that do are
+    A layer that the kernel before takes in, as `nas.latency.costs` has it, joins it; batch norms and rectifiers that do are
     left out.
     """
     return _looked_at(net, shape)[0]

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nas.candidate import Candidate
 from nas.config import make_config
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
 from nas.metrics import Score, from_confusion
 from nas.record import Record
 from nas.records import RunFolder

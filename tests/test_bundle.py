@@ -10,7 +10,7 @@ import pytest
 
 from nas.bundle import export_model
 from nas.errors import ConfigError
-from nas.gain import Gain
+from nas.latency.speedup import Gain
 from nas.pick import find, golden_image
 from nas.record import Record
 from nas.records import RunFolder

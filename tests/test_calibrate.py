@@ -10,11 +10,11 @@ import pytest
 from nas._calibration_sample import Nets, farthest
 from nas.calibrate import Calibration, calibrate, errors_of
 from nas.candidate import Candidate
-from nas.costs import Costs, costs
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
-from nas.latency.prediction import predict
-from nas.latency.roofline import predict as by_profile
-from nas.measurement import Measurement
+from nas.latency.costs import Costs, costs
+from nas.latency.estimate import Measurement
+from nas.latency.predicted.predict import predict
+from nas.latency.predicted.roofline import predict as by_profile
 from nas.targets import target
 
 BOARD = target("jetson-orin-nano")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nas import registry
 from nas.compression import Compression
-from nas.costs import Kernel, costs
 from nas.description import COLUMNS, Describer, _by_bits, macs
+from nas.latency.costs import Kernel, costs
 from nas.onnx_export.exporter import export, fold
 from nas.targets import target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace, Value

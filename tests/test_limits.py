@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.config import make_config
-from nas.gain import Gain
+from nas.latency.speedup import Gain
 from nas.limits import violation_words, violations
 from tests.fake_runs import some_latency
 

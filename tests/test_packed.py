@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from nas.costs import packed_bytes
+from nas.latency.costs import packed_bytes
 
 
 def model_of(weights: np.ndarray) -> onnx.ModelProto:

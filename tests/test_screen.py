@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
+from tests.latency.test_learned import NETS
 
-from nas.costs import Costs
-from nas.latency.roofline import predict as by_profile
-from nas.measurement import Measurement
+from nas.latency.costs import Costs
+from nas.latency.estimate import Measurement
+from nas.latency.predicted.roofline import predict as by_profile
 from nas.records import RunFolder
 from nas.screen import EVERY, LEAST, Screen, is_sure
 from nas.targets import target
-from tests.latency.test_learned import NETS
 
 BOARD = target("jetson")
 

@@ -9,11 +9,11 @@ import pytest
 
 import nas.stopwatch
 from nas import registry
-from nas.costs import Costs
 from nas.errors import MeasureError
-from nas.measurement import Measurement
+from nas.latency.costs import Costs
+from nas.latency.estimate import Measurement
+from nas.latency.measured.timing_loop import Plan
 from nas.records import RunFolder
-from nas.rounds import Plan
 from nas.runtimes.base import Timing
 from nas.screen import SAMPLES
 from nas.stopwatch import DRAFTED, LEAST_RUNS, SCREENED, UNTRAINED, Stopwatch

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from nas.gain import Gain
+from nas.latency.speedup import Gain
 from nas.wording import bits_text, bits_words, gain_words, settings_words, widths_words
 from tests.fake_runs import some_record
 

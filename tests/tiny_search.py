@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 import nas.attempts
 import nas.draft
 import nas.finish
-import nas.rounds
+import nas.latency.measured.timing_loop
 import nas.stopwatch
 import nas.trainer
 from nas.cli import main
@@ -58,7 +58,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Make training and timing quick. Returns the list that every training is noted in."""
     for name, value in {"QUICK_RUNS": 20, "FULL_RUNS": 20, "CALM_S": 0.0, "QUICK_CALM_S": 0.0}.items():
         monkeypatch.setattr(nas.stopwatch, name, value)
-    monkeypatch.setattr(nas.rounds, "WARM_UP_RUNS", 3)
+    monkeypatch.setattr(nas.latency.measured.timing_loop, "WARM_UP_RUNS", 3)
     # In this process, because what is patched here does not count elsewhere.
     monkeypatch.setattr(SEARCH, "Timer", lambda **_: nullcontext())
     monkeypatch.setattr(nas.trainer, "choose_execution", lambda *_, **__: Execution())

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hw_profiles._base import HardwareProfile, LatencyModel
-from nas.costs import Kernel
-from nas.latency.roofline import kernel_us
+from nas.latency.costs import Kernel
+from nas.latency.predicted.roofline import kernel_us
 
 Map = tuple[int, int]
 """Height and width; (1, 1) for the vector that a linear layer reads."""

@@ -26,11 +26,11 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.latency.measured.gc_control import uncollected
 from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known, Picks, Told
 from nas.samplers._genes import Codes, Genes, as_bytes
 from nas.samplers._memory import Memory, Row, Rows
 from nas.samplers._screen import Elsewhere, History, Knowledge, Screen
-from nas.uncollected import uncollected
 
 logger = logging.getLogger(__name__)
 

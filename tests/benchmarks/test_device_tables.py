@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from benchmarks import device_tables, nb201_cells
 from benchmarks.device_tables import KINDS, NAMES, Table
 from hw_profiles.raspberry_pi import PROFILES
-from nas.costs import Costs
-from nas.latency.roofline import predict
+from nas.latency.costs import Costs
+from nas.latency.predicted.roofline import predict
 
 PROFILE = PROFILES["raspberry-pi-4"]
 BLOCK = "ConvBlock_H14_W14_Cin16_Cout32_exp3_kernel5_stride2_group1"

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import jetson_profiles, roofline_fit
 from benchmarks.published_nets import NETS
 from hw_profiles.jetson import PROFILES
-from nas.latency.roofline import predict
+from nas.latency.predicted.roofline import predict
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from nas import api
 from nas.cli import app
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
 from nas.records import RunFolder
 from tests.fake_runs import a_model
 from tests.shown import plain

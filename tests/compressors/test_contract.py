@@ -14,8 +14,8 @@ from nas import registry
 from nas.candidate import Candidate, kept_width
 from nas.compression import Compression
 from nas.compressors._base import Compressor, Context
-from nas.costs import packed_bytes
 from nas.errors import MissingPackageError
+from nas.latency.costs import packed_bytes
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import check_parity, tolerance
 from nas.runtimes.backends.onnxruntime import RUNTIME

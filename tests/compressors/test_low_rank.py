@@ -14,9 +14,9 @@ from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.compressors.low_rank import COMPRESSOR
 from nas.compressors.prune_structured import COMPRESSOR as PRUNE
-from nas.costs import costs
 from nas.data._base import Split
 from nas.execution import Execution
+from nas.latency.costs import costs
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import check_parity
 from nas.recipe import Recipe

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nas.compressors._pays import ASSUMED, kernels, map_sizes, pays
-from nas.costs import costs
+from nas.latency.costs import costs
 from nas.onnx_export.exporter import export, fold
 from nas.targets import target
 from tests.random_nets import CLASSES, SHAPE, SPACES, random_net

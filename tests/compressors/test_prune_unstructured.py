@@ -10,9 +10,9 @@ from torch import nn
 
 from nas.compressors._base import Context
 from nas.compressors.prune_unstructured import COMPRESSOR, pools, skips_zeros
-from nas.costs import costs, packed_bytes
 from nas.data._base import Split
 from nas.execution import Execution
+from nas.latency.costs import costs, packed_bytes
 from nas.onnx_export.exporter import export, fold
 from nas.recipe import Recipe
 from nas.targets import target

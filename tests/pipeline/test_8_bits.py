@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nas.gain import Gain
-from nas.measurement import Measurement
+from nas.latency.estimate import Measurement
+from nas.latency.speedup import Gain
 from nas.pipeline import Evaluator
 from nas.record import Record
 from tests.tiny_evaluator import evaluate, never, small

@@ -8,9 +8,9 @@ from typer.testing import CliRunner, Result
 
 from nas import api
 from nas.cli import app
-from nas.costs import costs
 from nas.errors import ConfigError
-from nas.latency.prediction import predict
+from nas.latency.costs import costs
+from nas.latency.predicted.predict import predict
 from nas.runtimes.reference_network import reference_path
 from nas.targets import target
 from tests.runtimes.conftest import PlayedBoard

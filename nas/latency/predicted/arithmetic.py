@@ -1,0 +1,22 @@
+"""Arithmetic of the rooflines: padded multiply-accumulates, and the rate that a device has for a bit-width."""
+
+import math
+
+from hw_profiles._base import HardwareProfile
+from nas.latency.costs import Kernel
+
+
+def padded_macs(kernel: Kernel, multiple: int) -> float:
+    """Multiply-accumulates with the channels of each group rounded up to `multiple`.
+
+    Depthwise convolutions are not padded, nor is what has no channels (a product of two activations).
+    """
+    if kernel.kind == "depthwise" or not (kernel.macs and kernel.in_channels and kernel.out_channels):
+        return kernel.macs
+    sides = (kernel.in_channels / kernel.groups, kernel.out_channels / kernel.groups)
+    return kernel.macs * math.prod(math.ceil(side / multiple) * multiple / side for side in sides)
+
+
+def peak_gops(profile: HardwareProfile, bits: int) -> float:
+    """Peak rate at this bit-width, or at the next wider one that the device has (INT8 on a device without it)."""
+    return profile.peak_gops[min((b for b in profile.peak_gops if b >= bits), default=max(profile.peak_gops))]

@@ -1,0 +1,81 @@
+"""The memory of the reference network's best times: the least is kept, and nothing ever fails for it."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nas.latency.measured.reference_cache import memory_path, place, recall_ms, remember
+
+
+def test_the_least_of_each_key_is_kept(tmp_path: Path) -> None:
+    memory = tmp_path / "deep" / "reference.json"
+    for key, ms in [("a", 0.2), ("a", 0.1), ("a", 0.3), ("b", 5.0)]:
+        remember(memory, key, ms)
+    assert [recall_ms(memory, key) for key in ("a", "b", "c")] == [0.1, 5.0, None]
+    assert [path.name for path in memory.parent.iterdir()] == ["reference.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"a": 1}',
+        '{"a": {"ms": 0}}',
+        '{"a": {}}',
+        '{"a": {"ms": "0.1"}}',
+        '{"a": {"ms": 0.2}}',
+        '{"a": {"ms": 0.2, "when": "then"}}',
+        '{"a": {"ms": 0.2, "when": "2026-01-01"}}',
+    ],
+)
+def test_a_damaged_memory_knows_nothing_and_is_replaced(tmp_path: Path, content: str) -> None:
+    memory = tmp_path / "reference.json"
+    memory.write_text(content)
+    assert recall_ms(memory, "a") is None
+    remember(memory, "a", 0.1)
+    assert recall_ms(memory, "a") == 0.1
+
+
+def test_where_nothing_can_be_kept_nothing_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    remember(tmp_path / "file" / "reference.json", "a", 0.1)
+    remember(None, "a", 0.1)
+    assert recall_ms(None, "a") is None
+
+
+def test_it_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert memory_path() == tmp_path / "fer-nas" / "reference.json"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert memory_path() == tmp_path / ".cache" / "fer-nas" / "reference.json"
+
+
+def test_what_is_not_reached_again_for_a_month_is_forgotten(tmp_path: Path) -> None:
+    memory, start = tmp_path / "reference.json", datetime(2026, 1, 1, tzinfo=UTC)
+    remember(memory, "a", 0.1, now=start)
+    remember(memory, "a", 0.13, now=start + timedelta(days=20))  # a busy day renews nothing
+    assert recall_ms(memory, "a", now=start + timedelta(days=30)) == 0.1
+    assert recall_ms(memory, "a", now=start + timedelta(days=31)) is None
+    remember(memory, "a", 0.13, now=start + timedelta(days=31))
+    assert recall_ms(memory, "a", now=start + timedelta(days=31)) == 0.13
+
+
+def test_what_is_reached_again_is_kept_for_longer(tmp_path: Path) -> None:
+    memory, start = tmp_path / "reference.json", datetime(2026, 1, 1, tzinfo=UTC)
+    for day in (0, 25, 50):
+        remember(memory, "a", 0.1 + 0.0001 * day / 25, now=start + timedelta(days=day))
+    assert recall_ms(memory, "a", now=start + timedelta(days=75)) == 0.1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux's calls for the cores of a process")
+def test_a_pinned_process_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    everywhere = place()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2})
+    assert place() == f"{everywhere}, cores 2"

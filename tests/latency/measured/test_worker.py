@@ -1,0 +1,107 @@
+"""The process that times: it answers, says why not, is pinned, and neither outlives us nor takes us with it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import nas.latency.measured.worker
+from nas.errors import ConfigError, MeasureError
+from nas.latency.measured.timing_loop import Plan
+from nas.latency.measured.worker import Timer, answered
+from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
+
+QUICK = Plan(runs=20)
+
+
+def timed(timer: Timer, *models: Path) -> list[float]:
+    found = timer.measure(
+        models, runtime="onnxruntime", device="here", input_shape=[INPUT_SHAPE] * len(models), plan=QUICK
+    )
+    return [m.latency_ms for m in found]
+
+
+def test_it_times_one_file_and_several_and_survives_a_bad_one(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"no net")
+    with Timer() as timer:
+        assert len(timed(timer, reference_path())) == 1
+        first = timer._process
+        with pytest.raises(MeasureError, match="must be an ONNX file that ONNX Runtime loads"):
+            timed(timer, bad)
+        one, other = timed(timer, reference_path(), reference_path())
+        assert min(one, other) > 0
+        assert timer._process is first
+        assert first is not None
+        assert first.pid != os.getpid()
+    assert first.poll() == 0
+
+
+def test_a_death_costs_one_measurement() -> None:
+    with Timer() as timer:
+        process = timer._process = timer._start()
+        process.kill()
+        with pytest.raises(MeasureError, match=r"the process that timed 'reference-1.onnx' must live, but it ended"):
+            timed(timer, reference_path())
+        assert timed(timer, reference_path())[0] > 0
+
+
+def test_after_an_interrupt_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Timer() as timer:
+        first = timer._process = timer._start()
+        assert first.stdout is not None
+        monkeypatch.setattr(first.stdout, "readline", interrupted, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            timed(timer, reference_path())
+        assert timer._process is None
+    assert first.poll() is not None
+
+
+def test_it_ends_with_the_process_that_started_it() -> None:
+    script = "from nas.latency.measured.worker import Timer; t = Timer(); print(t._start().pid, flush=True); import os; os._exit(1)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    pid, end = int(done.stdout), time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        assert time.monotonic() < end, "the process lives on"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
+def test_it_is_pinned_and_says_so() -> None:
+    core = min(os.sched_getaffinity(0))
+    with Timer(pin=[core]) as timer:
+        (found,) = timer.measure(
+            [reference_path()], runtime="onnxruntime", device="here", input_shape=[INPUT_SHAPE], plan=QUICK
+        )
+        assert timer._process is not None
+        assert os.sched_getaffinity(timer._process.pid) == {core}
+    assert found.versions["pinned"] == f"to core {core}"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
+def test_a_core_that_is_not_ours_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"cores to pin to must be among .*, but got 4096"):
+        Timer(pin=[4096])
+
+
+def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(nas.latency.measured.worker.os, "sched_getaffinity", raising=False)
+    with pytest.raises(ConfigError, match="among none, as this system cannot pin, but got 0"):
+        Timer(pin=[0])
+
+
+def test_the_answer_to_a_line_is_a_statement_or_a_reason(tmp_path: Path) -> None:
+    task = {
+        "models": [str(reference_path())], "runtime": "onnxruntime", "device": "here", "threads": 1,
+        "input_shape": [list(INPUT_SHAPE)], "plan": {"runs": 20}, "memory": str(tmp_path / "reference.json"),
+    }  # fmt: skip
+    (found,) = answered(task)["found"]
+    assert found["latency_ms"] > 0
+    assert (tmp_path / "reference.json").exists()
+    assert "must fit the input" in answered({**task, "input_shape": [[3, 48, 48]]})["failed"]

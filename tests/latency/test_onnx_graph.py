@@ -1,0 +1,54 @@
+"""Hand-made graphs whose shapes, views and readers are known."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from nas.errors import ExportError
+from nas.latency.onnx_graph import ResolvedGraph
+
+
+def node(kind: str, inputs: str, output: str, **attributes: object) -> NodeProto:
+    return helper.make_node(kind, inputs.split(), [output], name=output, **attributes)
+
+
+def resolved(*nodes: NodeProto, shape: tuple[int | str, ...] = ("N", 8, 6, 6)) -> ResolvedGraph:
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    out = onnx.ValueInfoProto(name=nodes[-1].output[0])
+    out.type.tensor_type.elem_type = TensorProto.FLOAT
+    stored = {"s": np.array(0.1, np.float32), "z": np.array(0, np.int8), "w": np.ones((288, 4), np.int8)}
+    tensors = [numpy_helper.from_array(w, n) for n, w in stored.items()]
+    graph = helper.make_graph(list(nodes), "g", [image], [out], tensors)
+    return ResolvedGraph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+def test_views_are_looked_through_to_what_they_are_made_of() -> None:
+    views = node("Flatten", "r", "f"), node("Identity", "f", "i")
+    graph = resolved(node("Relu", "x", "r"), *views, node("Tanh", "i", "y"))
+    assert [n.op_type for n in graph.nodes] == ["Relu", "Tanh"]
+    assert (graph.root("i"), graph.root("f"), graph.root("x")) == ("r", "r", "x")
+    assert (graph.shape("r"), graph.shape("i")) == ((1, 8, 6, 6), (1, 288))
+    assert (graph.readers["x"], graph.readers["r"], graph.readers["y"]) == (1, 1, 1)
+
+
+def test_what_comes_out_of_qdq_is_one_byte_wide_and_sealed() -> None:
+    graph = resolved(
+        node("Flatten", "x", "f"),
+        node("QuantizeLinear", "f s z", "q"),
+        node("DequantizeLinear", "q s z", "d"),
+        node("DequantizeLinear", "w s z", "wd"),
+        node("MatMul", "d wd", "y"),
+    )
+    (product,) = graph.nodes
+    assert graph.sealed == {"x"}
+    assert (graph.size("x"), graph.size("d"), graph.size("wd")) == (4 * 288, 288, 288 * 4)
+    assert graph.output_size("x") == 288
+    assert graph.data(product) == ["d"]
+    assert [t.name for t in graph.weights()] == ["w"]
+
+
+def test_an_unknown_size_is_refused_where_it_is_asked_for() -> None:
+    graph = resolved(node("Relu", "x", "y"), shape=("N", 8, "H", "W"))
+    with pytest.raises(ExportError, match="must be known at batch 1, but 'y' has none"):
+        graph.size("y")
