@@ -20,7 +20,7 @@ from benchmarks._compression_rows import FORMS, speedup
 from hw_profiles._base import HardwareProfile
 from nas.compression import Compression
 from nas.compressors._base import Context
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.given import Given
 from nas.onnx_export.exporter import export
 from nas.registry import load

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.given import Given
 from nas.lessons._base import Course
 from nas.registry import load

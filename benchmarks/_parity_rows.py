@@ -14,7 +14,7 @@ from nas.candidate import Candidate
 from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.compressors._half import rounded_as_on_a_device
-from nas.data._base import FaceData, Images
+from nas.data.base import FaceData, Images
 from nas.errors import CandidateError
 from nas.execution import Execution
 from nas.onnx_export.exporter import export

@@ -18,8 +18,8 @@ import onnxruntime
 import torch
 from torch.nn import functional
 
-from nas.data._base import FaceData, Images
-from nas.datasets import load_data
+from nas.data.base import FaceData, Images
+from nas.data.loading import load_data
 from nas.latency.costs import costs
 from nas.latency.measured.timing import measure_interleaved
 from nas.metrics import Score, score

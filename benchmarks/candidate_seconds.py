@@ -20,7 +20,7 @@ import torch
 from nas.clock import Clock
 from nas.compression import Compression
 from nas.config import make_config
-from nas.datasets import load_data
+from nas.data.loading import load_data
 from nas.latency.measured.reference_cache import memory_path
 from nas.latency.measured.timing_loop import Plan
 from nas.latency.measured.worker import Timer

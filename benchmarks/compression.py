@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks._compression_facts import facts
 from benchmarks._compression_nets import FAMILIES, Trained
 from benchmarks._compression_rows import FLOAT, FORMS, Bench
-from nas.datasets import load_data
+from nas.data.loading import load_data
 from nas.registry import load
 from nas.targets import target
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas.data._base import FaceData
-from nas.datasets import load_data
+from nas.data.base import FaceData
+from nas.data.loading import load_data
 from nas.distill import Classroom
 from nas.lessons._base import Course
 from nas.onnx_export.exporter import export, fold

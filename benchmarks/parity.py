@@ -31,8 +31,8 @@ import torch
 from benchmarks._parity_rows import Row, Trial
 from nas.candidate import Candidate
 from nas.compression import Compression
-from nas.data._base import FaceData, Split
-from nas.datasets import load_data
+from nas.data.base import FaceData, Split
+from nas.data.loading import load_data
 from nas.registry import load
 from nas.targets import target
 from nas.untrained import draw

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.fer_table import GENE
 from nas.compression import Compression
-from nas.datasets import load_data
+from nas.data.loading import load_data
 from nas.pareto import non_dominated
 from nas.registry import load, names
 from nas.targets import target

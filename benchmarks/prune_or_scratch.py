@@ -32,8 +32,8 @@ from torch import nn
 from nas.candidate import Candidate, decode
 from nas.compressors._base import Context
 from nas.compressors.prune_structured import CRITERIA, Score, scored_by, transfer
-from nas.data._base import FaceData, Split
-from nas.datasets import load_data
+from nas.data.base import FaceData, Split
+from nas.data.loading import load_data
 from nas.execution import Execution
 from nas.intervals import wilson
 from nas.narrowing import narrowing

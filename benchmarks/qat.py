@@ -26,8 +26,8 @@ from torch import fx, nn
 
 from nas.candidate import Candidate
 from nas.compressors._base import Context
-from nas.data._base import FaceData
-from nas.datasets import load_data
+from nas.data.base import FaceData
+from nas.data.loading import load_data
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import parity
 from nas.registry import load

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from nas import registry
-from nas.data._base import Split
+from nas.data.base import Split
 from nas.execution import clock_of
 from nas.train import Execution, choose_execution, recipe_for, train
 from search_spaces._base import DisconnectedError, SearchSpace

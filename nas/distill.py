@@ -16,7 +16,7 @@ import numpy as np
 from nas import registry
 from nas._teacher_layers import levels
 from nas._teacher_onnx import TeacherFile, asking
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.lessons._base import Course, Floats, Lesson, Level, Teacher, Teaching
 from nas.records import RunFolder

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from nas import registry
-from nas.datasets import default_cache
+from nas.data.loading import default_cache
 from nas.errors import NasError
 
 CORE = (

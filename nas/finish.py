@@ -13,7 +13,7 @@ from nas.candidate import Candidate
 from nas.clock import Clock
 from nas.compression import INTEGER_BITS, Compression
 from nas.config import SearchConfig
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.front import directions, search_front, values
 from nas.latency.costs import costs, packed_bytes
 from nas.latency.estimate import Measurement

@@ -20,7 +20,7 @@ from nas._units import PREPARE, Prepare, in_units, is_in_units
 from nas.compressors._channels import couple
 from nas.compressors._narrow import narrowed, segments
 from nas.config import SearchConfig
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.errors import CandidateError, ConfigError
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.data._base import Images, Split
+from nas.data.base import Images, Split
 from nas.errors import CandidateError
 from nas.intervals import wilson
 

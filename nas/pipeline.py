@@ -18,7 +18,7 @@ from nas.candidate import Candidate
 from nas.clock import Clock
 from nas.compression import Compression
 from nas.config import SearchConfig
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.draft import Draft, Drafter
 from nas.errors import CandidateError, NasError
 from nas.finish import Finisher

@@ -17,7 +17,7 @@ from nas.errors import ConfigError, UnknownMemberError
 FAMILIES: dict[str, tuple[str, str]] = {
     "space": ("search_spaces", "SPACE"),
     "target": ("hw_profiles", "PROFILES"),
-    "dataset": ("nas.data", "DATASET"),
+    "dataset": ("nas.data.datasets", "DATASET"),
     "runtime": ("nas.runtimes.backends", "RUNTIME"),
     "compressor": ("nas.compressors", "COMPRESSOR"),
     "importance": ("nas.importance", "IMPORTANCE"),

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 
 from hw_profiles._base import HardwareProfile
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.latency.predicted.predict import PREDICTORS, fingerprint
 from nas.records import RunFolder

@@ -24,7 +24,7 @@ from nas.chosen_teacher import ChosenTeacher
 from nas.compression import Compression
 from nas.compressors._base import Compressor
 from nas.config import SearchConfig
-from nas.datasets import load_data
+from nas.data.loading import load_data
 from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
 from nas.errors import ConfigError

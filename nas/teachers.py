@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from nas import registry
 from nas._teacher_onnx import PIXELS, RAW, TeacherFile, ask
-from nas.data._base import FaceData
-from nas.data._classes import canonical
+from nas.data.base import FaceData
+from nas.data.classes import canonical
 from nas.errors import ConfigError
 from nas.pick import find
 from nas.records import RunFolder

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.augment import augment
-from nas.data._base import Images, Split
+from nas.data.base import Images, Split
 from nas.errors import ConfigError
 from nas.execution import Execution, choose_execution, placed
 from nas.learning_curve import Curve, Log

@@ -21,7 +21,7 @@ from nas.clock import Clock
 from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.config import SearchConfig
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.files import whole_file
 from nas.lessons._base import Course
 from nas.narrowing import narrowing

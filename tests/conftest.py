@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from nas.data._base import FaceData, Split
+from nas.data.base import FaceData, Split
 
 MakeFaces = Callable[..., FaceData]
 

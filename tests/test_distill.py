@@ -14,7 +14,7 @@ import torch
 import nas._teacher_onnx
 from nas.augment import Augmentation
 from nas.config import make_config
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.distill import Classroom, as_logits
 from nas.errors import ConfigError
 from nas.execution import Execution

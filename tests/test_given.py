@@ -14,7 +14,7 @@ from torch import nn
 from nas.candidate import decode
 from nas.compressors.prune_structured import transfer
 from nas.config import make_config
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.description import macs
 from nas.errors import ConfigError, UnknownMemberError, UserError
 from nas.given import Given, load_weights, open_model

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.data._base import Images, Split
+from nas.data.base import Images, Split
 from nas.errors import CandidateError
 from nas.metrics import Floats, Score, from_confusion, score, wilson
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.teachers import find_teachers, fit_classes, split_weight
 from tests.conftest import learnable_faces

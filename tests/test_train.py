@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nas import train as training
 from nas.augment import Augmentation
-from nas.data._base import Split
+from nas.data.base import Split
 from nas.errors import ConfigError, TrainError
 from nas.learning_curve import Curve
 from nas.train import Execution, Recipe, one_cycle, predict, train

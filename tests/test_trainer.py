@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas.clock import Clock
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.trainer import Cycle
 from search_spaces._base import Value
 from tests.tiny_evaluator import SMALL, an_evaluator, evaluate, never

@@ -8,7 +8,7 @@ from typing import Any
 from nas import registry
 from nas.candidate import Candidate, decode
 from nas.compression import Compression
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.draft import Draft
 from nas.pipeline import Evaluator
 from nas.record import Record

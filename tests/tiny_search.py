@@ -23,7 +23,7 @@ import nas.latency.measured.timing_loop
 import nas.stopwatch
 import nas.trainer
 from nas.cli import main
-from nas.data._base import FaceData, Images
+from nas.data.base import FaceData, Images
 from nas.execution import Execution
 from nas.metrics import Floats
 from nas.record import Record

@@ -20,8 +20,8 @@ def data_check(
     """Count faces and classes, and look for copies within and across splits and for constant images."""
     from nas import terminal
     from nas._tables import plain_table
-    from nas.data_check import check
-    from nas.datasets import load_data
+    from nas.data.loading import load_data
+    from nas.data.quality_check import check
 
     result = check(load_data(dataset, data, options=pairs(data_option or [])))
     console = terminal.console()

@@ -16,7 +16,7 @@ from torch import nn
 from nas.compressors import few_bits, quantize
 from nas.compressors._base import Context
 from nas.compressors._few_bits import FewBitLayer, int4, levels_of, rounded
-from nas.data._base import Split
+from nas.data.base import Split
 from nas.execution import Execution
 from nas.latency.costs import costs, packed_bytes
 from nas.onnx_export.exporter import ExportedFile, export, fold

@@ -14,7 +14,7 @@ from nas.compression import Compression
 from nas.compressors._base import Context
 from nas.compressors.low_rank import COMPRESSOR
 from nas.compressors.prune_structured import COMPRESSOR as PRUNE
-from nas.data._base import Split
+from nas.data.base import Split
 from nas.execution import Execution
 from nas.latency.costs import costs
 from nas.onnx_export.exporter import export, fold

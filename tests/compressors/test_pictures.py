@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from nas.compressors._pictures import check_pictures, neighbour_correlation
-from nas.datasets import load_data
+from nas.data.loading import load_data
 from nas.errors import ExportError
 from tests.random_nets import pictures
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from nas.compressors._base import Context
 from nas.compressors.prune_unstructured import COMPRESSOR, pools, skips_zeros
-from nas.data._base import Split
+from nas.data.base import Split
 from nas.execution import Execution
 from nas.latency.costs import costs, packed_bytes
 from nas.onnx_export.exporter import export, fold

@@ -10,7 +10,7 @@ from torch import fx, nn
 from nas.compressors._fake_quant import FakeQuant, QuantLayer
 from nas.compressors._learned import LearnedGrid, freeze, learn
 from nas.compressors.quantize import COMPRESSOR
-from nas.data._base import Split
+from nas.data.base import Split
 from nas.execution import Execution, choose_execution
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.folding import module_nodes, module_of, trace

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas.data._classes import EXPRESSIONS, canonical, ordered
+from nas.data.classes import EXPRESSIONS, canonical, ordered
 
 
 @pytest.mark.parametrize(

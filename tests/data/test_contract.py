@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nas import registry
-from nas.data._base import Dataset, FaceData, Split
+from nas.data.base import Dataset, FaceData, Split
 from nas.errors import DataError
 from tests.data.sources import WRITERS
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.pipeline import Evaluator
 from nas.record import Record
 from tests.tiny_evaluator import an_evaluator, evaluate

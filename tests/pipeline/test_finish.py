@@ -13,7 +13,7 @@ import torch
 from nas import registry
 from nas.candidate import Candidate
 from nas.compressors._base import Context
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.pipeline import Evaluator
 from nas.trainer import DRAFT_IMAGES
 from tests.tiny_evaluator import Make, evaluate, never, small

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nas.data._base import FaceData
+from nas.data.base import FaceData
 from nas.errors import ConfigError, UserError
 from nas.records import RunFolder
 from nas.targets import target

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.data._pixels import parse_pixels
+from nas.data.pixel_strings import parse_pixels
 
 ROWS = st.lists(st.lists(st.integers(0, 255), min_size=5, max_size=5), min_size=1, max_size=6)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas.data._base import FaceData, Images, Split
+from nas.data.base import FaceData, Images, Split
 
 NEAR_BITS = 4
 NEAR_CORRELATION = 0.98

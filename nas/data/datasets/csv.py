@@ -8,11 +8,11 @@ rows there is no test split. Valence and arousal lie in -1..1.
 from collections.abc import Mapping
 from pathlib import Path
 
-from nas.data._base import Dataset, FaceData
-from nas.data._files import FileOptions, load_files
-from nas.data._items import SPLIT_WORDS, Item
-from nas.data._options import parse
-from nas.data._table import Row, rows
+from nas.data.base import Dataset, FaceData
+from nas.data.csv_table import Row, rows
+from nas.data.image_files import FileOptions, load_files
+from nas.data.items import SPLIT_WORDS, Item
+from nas.data.options import parse
 from nas.errors import DataError
 
 

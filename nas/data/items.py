@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nas.data._base import FaceData, Images, Labels, Split
-from nas.data._classes import canonical, ordered
-from nas.data._images import read_images
+from nas.data.base import FaceData, Images, Labels, Split
+from nas.data.classes import canonical, ordered
+from nas.data.images import read_images
 from nas.errors import DataError
 
 SPLIT_WORDS = {

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from nas.data._base import FaceData
-from nas.data._cache import cached
-from nas.data._items import Item, gather
-from nas.data._options import Options
+from nas.data.base import FaceData
+from nas.data.cache import cached
+from nas.data.items import Item, gather
+from nas.data.options import Options
 
 
 class FileOptions(Options):

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.data._base import FaceData
-from nas.data.folder import DATASET
+from nas.data.base import FaceData
+from nas.data.datasets.folder import DATASET
 from nas.errors import DataError, MissingPackageError
 from tests.data.sources import pixels, write_folder, write_image
 

@@ -17,7 +17,7 @@ Face = Mapping[str, Array]
 def draw(face: Face, *, side: int) -> tuple[Array, Array]:
     """Luminance [N, S, S] of faces, and the share of skin in each pixel [N, S, S].
 
-    `face` holds the geometry and expression that `nas.data._subjects` makes.
+    `face` holds the geometry and expression that `nas.data.synthetic_subjects` makes.
     """
     u, v = _frame(face, side)
     soft = face["soft"]

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from nas.data._base import Dataset, FaceData, Images, Split
-from nas.data._cache import cached
-from nas.data._classes import EXPRESSIONS
-from nas.data._draw import Array, draw
-from nas.data._options import Options, parse
-from nas.data._subjects import faces, identities
+from nas.data.base import Dataset, FaceData, Images, Split
+from nas.data.cache import cached
+from nas.data.classes import EXPRESSIONS
+from nas.data.face_drawing import Array, draw
+from nas.data.options import Options, parse
+from nas.data.synthetic_subjects import faces, identities
 from nas.errors import DataError
 
 CLASSES = EXPRESSIONS[:7]

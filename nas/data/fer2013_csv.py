@@ -18,10 +18,10 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from nas.data._base import FaceData, Labels, Split
-from nas.data._classes import EXPRESSIONS, canonical
-from nas.data._pixels import parse_pixels
-from nas.data._table import rows
+from nas.data.base import FaceData, Labels, Split
+from nas.data.classes import EXPRESSIONS, canonical
+from nas.data.csv_table import rows
+from nas.data.pixel_strings import parse_pixels
 from nas.errors import DataError
 
 CLASSES = EXPRESSIONS[:7]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.data._base import FaceData, Split
+from nas.data.base import FaceData, Split
 from nas.files import whole_file
 
 FORMAT = 2

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from nas.data._base import Dataset, FaceData
+from nas.data.base import Dataset, FaceData
 from nas.registry import load
 
 _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nas.data._base import FaceData, Images, Labels, Split
-from nas.data._classes import EXPRESSIONS, canonical
-from nas.data._images import IMAGE_SUFFIXES, read_images
+from nas.data.base import FaceData, Images, Labels, Split
+from nas.data.classes import EXPRESSIONS, canonical
+from nas.data.images import IMAGE_SUFFIXES, read_images
 from nas.errors import DataError
 
 USAGES = ("Training", "PublicTest", "PrivateTest")

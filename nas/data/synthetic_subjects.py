@@ -8,8 +8,8 @@ happiness, an open mouth and raised brows for surprise. Weak intensity and perso
 import numpy as np
 import numpy.typing as npt
 
-from nas.data._base import Labels
-from nas.data._draw import Array
+from nas.data.base import Labels
+from nas.data.face_drawing import Array
 
 _PARTS = ("brow_in", "brow_out", "eye_open", "corner", "open", "mouth_width", "wrinkle", "lip_raise", "cheek")
 _AU = np.array(

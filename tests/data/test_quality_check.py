@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from nas.data._base import FaceData, Split
-from nas.data_check import check, difference_hash
+from nas.data.base import FaceData, Split
+from nas.data.quality_check import check, difference_hash
 
 
 def smooth(n: int, seed: int) -> npt.NDArray[np.uint8]:

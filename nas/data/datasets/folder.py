@@ -8,11 +8,11 @@ split.
 from collections.abc import Mapping
 from pathlib import Path
 
-from nas.data._base import Dataset, FaceData
-from nas.data._files import FileOptions, load_files
-from nas.data._images import IMAGE_SUFFIXES
-from nas.data._items import SPLIT_WORDS, Item
-from nas.data._options import parse
+from nas.data.base import Dataset, FaceData
+from nas.data.image_files import FileOptions, load_files
+from nas.data.images import IMAGE_SUFFIXES
+from nas.data.items import SPLIT_WORDS, Item
+from nas.data.options import parse
 from nas.errors import DataError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.datasets import default_cache, load_data
+from nas.data.loading import default_cache, load_data
 from nas.errors import UnknownMemberError
 
 

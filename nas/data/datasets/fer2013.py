@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from nas.data._base import Dataset, FaceData
-from nas.data._cache import cached
-from nas.data._fer2013_csv import find_votes, read_csv
-from nas.data._fer2013_folder import image_files, read_folder
-from nas.data._options import Options, parse
+from nas.data.base import Dataset, FaceData
+from nas.data.cache import cached
+from nas.data.fer2013_csv import find_votes, read_csv
+from nas.data.fer2013_folder import image_files, read_folder
+from nas.data.options import Options, parse
 from nas.errors import DataError
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.data._base import FaceData, Split
-from nas.data._fer2013_csv import relabel
-from nas.data.fer2013 import DATASET
-from nas.data_check import check
+from nas.data.base import FaceData, Split
+from nas.data.datasets.fer2013 import DATASET
+from nas.data.fer2013_csv import relabel
+from nas.data.quality_check import check
 from nas.errors import DataError
 from tests.data.sources import FER, fer_rows, pixels, write_fer2013, write_image
 

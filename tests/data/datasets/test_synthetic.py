@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.data._base import FaceData
-from nas.data.synthetic import CLASSES, DATASET
+from nas.data.base import FaceData
+from nas.data.datasets.synthetic import CLASSES, DATASET
 from nas.errors import DataError
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nas.data._base import Images
+from nas.data.base import Images
 from nas.errors import DataError, MissingPackageError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.data._base import FaceData
-from nas.data.csv import DATASET
+from nas.data.base import FaceData
+from nas.data.datasets.csv import DATASET
 from nas.errors import DataError
 from tests.data.sources import pixels, write_csv, write_image
 
