@@ -18,8 +18,8 @@ from torch import nn
 from benchmarks._compression_nets import spread
 from benchmarks._compression_rows import FORMS, speedup
 from hw_profiles._base import HardwareProfile
-from nas.compression import Compression
-from nas.compressors._base import Context
+from nas.compression.base import Context
+from nas.compression.pipeline import Compression
 from nas.data.base import FaceData
 from nas.given import Given
 from nas.onnx_export.exporter import export

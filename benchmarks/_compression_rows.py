@@ -16,8 +16,8 @@ from torch import nn
 from benchmarks._compression_nets import Trained, digest, spread, write
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression import Compression
-from nas.compressors._base import Context
+from nas.compression.base import Context
+from nas.compression.pipeline import Compression
 from nas.errors import CandidateError, ParityError
 from nas.latency.costs import costs, packed_bytes
 from nas.latency.estimate import Measurement

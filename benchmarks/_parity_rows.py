@@ -11,9 +11,9 @@ import torch
 import torch.fx
 
 from nas.candidate import Candidate
-from nas.compression import Compression
-from nas.compressors._base import Context
-from nas.compressors._half import rounded_as_on_a_device
+from nas.compression.base import Context
+from nas.compression.pipeline import Compression
+from nas.compression.quantization.float16 import rounded_as_on_a_device
 from nas.data.base import FaceData, Images
 from nas.errors import CandidateError
 from nas.execution import Execution

@@ -21,7 +21,7 @@ import optuna
 
 from nas import registry
 from nas.candidate import Candidate
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.config import make_config
 from nas.description import COLUMNS
 from nas.foresight import Foresight

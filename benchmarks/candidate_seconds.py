@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from nas.clock import Clock
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.config import make_config
 from nas.data.loading import load_data
 from nas.latency.measured.reference_cache import memory_path

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas import registry
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.cost_guess import latency_prices, learn_costs, size_prices
 from nas.description import Describer
 from nas.foresight import cost_of

@@ -33,7 +33,7 @@ import torch
 from benchmarks.latency_prediction import Floats, Rows, figures, forest, ridge
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.errors import CandidateError
 from nas.latency.costs import Costs
 from nas.latency.measured.timing import measure

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from nas.compressors._factors import CP, TUCKER, blank
-from nas.compressors._pays import ASSUMED, kernels, pays
+from nas.compression.low_rank.cost_check import ASSUMED, kernels, pays
+from nas.compression.low_rank.factorization import CP, TUCKER, blank
 from nas.latency.predicted.roofline import kernel_us
 from nas.onnx_export.exporter import export, fold
 from nas.runtimes.backends.onnxruntime import RUNTIME

@@ -30,7 +30,7 @@ import torch
 
 from benchmarks._parity_rows import Row, Trial
 from nas.candidate import Candidate
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.data.base import FaceData, Split
 from nas.data.loading import load_data
 from nas.registry import load

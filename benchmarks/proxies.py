@@ -20,7 +20,7 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.fer_table import GENE
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.data.loading import load_data
 from nas.pareto import non_dominated
 from nas.registry import load, names

@@ -30,13 +30,13 @@ import torch
 from torch import nn
 
 from nas.candidate import Candidate, decode
-from nas.compressors._base import Context
-from nas.compressors.prune_structured import CRITERIA, Score, scored_by, transfer
+from nas.compression.base import Context
+from nas.compression.compressors.prune_structured import CRITERIA, Score, scored_by, transfer
+from nas.compression.pruning.schedule import narrowing
 from nas.data.base import FaceData, Split
 from nas.data.loading import load_data
 from nas.execution import Execution
 from nas.intervals import wilson
-from nas.narrowing import narrowing
 from nas.registry import load
 from nas.targets import target
 from nas.train import predict, recipe_for, train

@@ -25,7 +25,7 @@ import torch
 from torch import fx, nn
 
 from nas.candidate import Candidate
-from nas.compressors._base import Context
+from nas.compression.base import Context
 from nas.data.base import FaceData
 from nas.data.loading import load_data
 from nas.onnx_export.exporter import export, fold

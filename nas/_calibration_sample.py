@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.candidate import Candidate
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError
 from nas.latency.costs import Costs

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compressors._base import Compressor
+from nas.compression.base import Compressor
 from nas.lessons._base import ALL, NONE
 from search_spaces._base import Choice, Value
 

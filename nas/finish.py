@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from nas.candidate import Candidate
 from nas.clock import Clock
-from nas.compression import INTEGER_BITS, Compression
+from nas.compression.pipeline import INTEGER_BITS, Compression
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.front import directions, search_front, values

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.candidate import Candidate
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.config import SearchConfig
 from nas.cost_guess import MOST, Guesser, latency_prices, learn_costs, size_prices
 from nas.description import COLUMNS, Describer, Description

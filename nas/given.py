@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from nas import registry
 from nas._units import PREPARE, Prepare, in_units, is_in_units
-from nas.compressors._channels import couple
-from nas.compressors._narrow import narrowed, segments
+from nas.compression.pruning.channel_groups import couple
+from nas.compression.pruning.slicing import narrowed, segments
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.errors import CandidateError, ConfigError

@@ -16,7 +16,7 @@ from torch import nn
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.clock import Clock
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.draft import Draft, Drafter

@@ -21,8 +21,8 @@ from nas.allowance import Allowance
 from nas.attempts import GAVE_UP
 from nas.base import begin, check
 from nas.chosen_teacher import ChosenTeacher
-from nas.compression import Compression
-from nas.compressors._base import Compressor
+from nas.compression.base import Compressor
+from nas.compression.pipeline import Compression
 from nas.config import SearchConfig
 from nas.data.loading import load_data
 from nas.distill import Classroom, teacher_names

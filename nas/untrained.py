@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 
 from nas.candidate import Candidate
-from nas.compression import Compression
-from nas.compressors._base import Context
+from nas.compression.base import Context
+from nas.compression.pipeline import Compression
 from nas.latency.costs import Costs, costs
 from nas.onnx_export.exporter import export
 from search_spaces._base import DisconnectedError, SearchSpace, Value

@@ -13,7 +13,7 @@ from torch import nn
 
 from nas import registry
 from nas.candidate import Candidate
-from nas.compressors._base import Context
+from nas.compression.base import Context
 from nas.onnx_export.exporter import ExportedFile, export, fold
 from nas.targets import target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace

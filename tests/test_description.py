@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas import registry
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.description import COLUMNS, Describer, _by_bits, macs
 from nas.latency.costs import Kernel, costs
 from nas.onnx_export.exporter import export, fold

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nas import registry
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.description import COLUMNS
 from nas.foresight import Foresight
 from nas.record import Record

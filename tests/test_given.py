@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nas.candidate import decode
-from nas.compressors.prune_structured import transfer
+from nas.compression.compressors.prune_structured import transfer
 from nas.config import make_config
 from nas.data.base import FaceData
 from nas.description import macs

@@ -7,7 +7,7 @@ from typing import Any
 
 from nas import registry
 from nas.candidate import Candidate, decode
-from nas.compression import Compression
+from nas.compression.pipeline import Compression
 from nas.data.base import FaceData
 from nas.draft import Draft
 from nas.pipeline import Evaluator

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from nas.compressors._nni_few import coarsest_grid, stored
+from nas.compression.nni.low_bit import coarsest_grid, stored
 
 CHANNELS = st.lists(st.lists(st.integers(-7, 7), min_size=9, max_size=9), min_size=1, max_size=6)
 

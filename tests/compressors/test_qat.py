@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import fx, nn
 
-from nas.compressors._fake_quant import FakeQuant, QuantLayer
-from nas.compressors._learned import LearnedGrid, freeze, learn
-from nas.compressors.quantize import COMPRESSOR
+from nas.compression.compressors.quantize import COMPRESSOR
+from nas.compression.quantization.fake_quantize import FakeQuant, QuantLayer
+from nas.compression.quantization.learned_scales import LearnedGrid, freeze, learn
 from nas.data.base import Split
 from nas.execution import Execution, choose_execution
 from nas.onnx_export.exporter import export, fold

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.compressors._base import Context
+from nas.compression.base import Context
+from nas.compression.importance.bn_scale import IMPORTANCE as BN_SCALE
+from nas.compression.importance.l1 import IMPORTANCE as L1
+from nas.compression.importance.l2 import IMPORTANCE as L2
+from nas.compression.importance.similarity import IMPORTANCE as SIMILARITY
+from nas.compression.importance.taylor import BATCH
+from nas.compression.importance.taylor import IMPORTANCE as TAYLOR
 from nas.errors import BuildError
-from nas.importance.bn_scale import IMPORTANCE as BN_SCALE
-from nas.importance.l1 import IMPORTANCE as L1
-from nas.importance.l2 import IMPORTANCE as L2
-from nas.importance.similarity import IMPORTANCE as SIMILARITY
-from nas.importance.taylor import BATCH
-from nas.importance.taylor import IMPORTANCE as TAYLOR
 from tests.random_nets import context_of
 
 NONE = context_of(images=0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas import _nni
+from nas.compression.nni import adapter as _nni
 from nas.errors import MissingPackageError
 
 

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from nas import registry
+from nas.compression.nni.pruners import AGP_TIMES, SLIM_STEPS
+from nas.compression.pruning.criterion import Scores
 from nas.errors import BuildError
-from nas.importance._base import Scores
-from nas.importance._nni_pruners import AGP_TIMES, SLIM_STEPS
 from tests.random_nets import context_of, trained_net
 
 

@@ -11,12 +11,13 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from nas import _nni, registry
-from nas.compressors._base import Context
-from nas.compressors._fake_quant import Cast, FakeQuant, QuantLayer
-from nas.compressors._few_bits import FewBitLayer
-from nas.compressors._nni_few import HIGHEST, learned_levels, normed_convolutions
-from nas.compressors._nni_grids import train_grids
+from nas import registry
+from nas.compression.base import Context
+from nas.compression.nni import adapter as _nni
+from nas.compression.nni.low_bit import HIGHEST, learned_levels, normed_convolutions
+from nas.compression.nni.quantizers import train_grids
+from nas.compression.quantization.fake_quantize import Cast, FakeQuant, QuantLayer
+from nas.compression.quantization.low_bit import FewBitLayer
 from nas.errors import TrainError
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import check_parity, tolerance

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas import _nni
-from nas.compressors.prune_structured import scored_by, transfer
+from nas.compression.compressors.prune_structured import scored_by, transfer
+from nas.compression.nni import adapter as _nni
 from nas.onnx_export.folding import trace
 from tests.random_nets import SHAPE, context_of, pictures, trained_net
 

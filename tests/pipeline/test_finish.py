@@ -12,7 +12,7 @@ import torch
 
 from nas import registry
 from nas.candidate import Candidate
-from nas.compressors._base import Context
+from nas.compression.base import Context
 from nas.data.base import FaceData
 from nas.pipeline import Evaluator
 from nas.trainer import DRAFT_IMAGES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas.compressors._channels import couple
+from nas.compression.pruning.channel_groups import couple
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import check_parity
 from nas.registry import load, names

@@ -1,0 +1,28 @@
+"""The scale of the norm behind a channel (network slimming, Liu et al. 2017, https://arxiv.org/abs/1708.06519).
+
+The paper trains with a penalty on the scales so that many become zero; here the net is trained as always, and only the
+ranking is the paper's.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from nas.compression.base import Context
+from nas.compression.pruning.criterion import Importance, Scores, numbers
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+
+
+class BatchNormScale(Importance):
+    """|gamma| of each channel of each norm; other layers say nothing."""
+
+    name = "bn_scale"
+
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+        """The scales of the norms that have some."""
+        scales = {name: layer.weight for name, layer in layers.items() if isinstance(layer, NORMS)}
+        return {name: numbers(scale.abs()) for name, scale in scales.items() if scale is not None}
+
+
+IMPORTANCE = BatchNormScale()

@@ -1,0 +1,30 @@
+"""NNI's AGPPruner: masks that grow in steps with training between (Zhu and Gupta 2017, arxiv.org/abs/1710.01878).
+
+Needs the extra `nni`; it is missed at use.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from nas.compression.base import Context
+from nas.compression.nni.pruners import agp_scores
+from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank
+
+
+class NniAgp(Importance):
+    """How many of the masks a channel survives, then its L1 norm."""
+
+    name = "nni_agp"
+
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+        """Of convolutions and linear layers.
+
+        Raises:
+            BuildError: the context has no images.
+            MissingPackageError: nni is not installed.
+        """
+        return agp_scores(net, [name for name, layer in layers.items() if is_filter_bank(layer)], context)
+
+
+IMPORTANCE = NniAgp()

@@ -1,0 +1,29 @@
+"""NNI's FPGMPruner: distance to the geometric median (He et al. 2019, https://arxiv.org/abs/1811.00250).
+
+Needs the extra `nni`; it is missed at use.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from nas.compression.base import Context
+from nas.compression.nni.pruners import norm_scores
+from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank
+
+
+class NniFpgm(Importance):
+    """Sum of the Euclidean distances of a channel's weights to those of the layer's other channels."""
+
+    name = "nni_fpgm"
+
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+        """Of convolutions and linear layers.
+
+        Raises:
+            MissingPackageError: nni is not installed.
+        """
+        return norm_scores(net, [name for name, layer in layers.items() if is_filter_bank(layer)], pruner="FPGMPruner")
+
+
+IMPORTANCE = NniFpgm()

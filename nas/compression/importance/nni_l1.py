@@ -1,0 +1,31 @@
+"""NNI's L1NormPruner: sums of absolute weights (Li et al. 2017, https://arxiv.org/abs/1608.08710).
+
+Needs the extra `nni`; it is missed at use.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from nas.compression.base import Context
+from nas.compression.nni.pruners import norm_scores
+from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank
+
+
+class NniL1(Importance):
+    """L1 norm of the weights that write a channel; unlike `l1`, those that read it do not count."""
+
+    name = "nni_l1"
+
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+        """Of convolutions and linear layers.
+
+        Raises:
+            MissingPackageError: nni is not installed.
+        """
+        return norm_scores(
+            net, [name for name, layer in layers.items() if is_filter_bank(layer)], pruner="L1NormPruner"
+        )
+
+
+IMPORTANCE = NniL1()

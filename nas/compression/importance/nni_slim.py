@@ -1,0 +1,34 @@
+"""NNI's SlimPruner: scales of batch norms under an L1 penalty (Liu et al. 2017, https://arxiv.org/abs/1708.06519).
+
+Needs the extra `nni`; it is missed at use.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from nas.compression.base import Context
+from nas.compression.nni.pruners import slim_factors
+from nas.compression.pruning.criterion import Importance, Scores, numbers
+
+
+class NniSlim(Importance):
+    """Size of a batch norm's scale after a short training of NNI's factor on it; other layers say nothing."""
+
+    name = "nni_slim"
+
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+        """Of batch norms that have scales.
+
+        Raises:
+            BuildError: the context has no images.
+            MissingPackageError: nni is not installed.
+        """
+        scales = {
+            name: layer.weight for name, layer in layers.items() if isinstance(layer, nn.BatchNorm2d) and layer.affine
+        }
+        factors = slim_factors(net, list(scales), context)
+        return {name: factor * numbers(scales[name].abs()) for name, factor in factors.items()}
+
+
+IMPORTANCE = NniSlim()

@@ -1,0 +1,30 @@
+"""NNI's TaylorPruner: first-order change of the loss (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771).
+
+Needs the extra `nni`; it is missed at use.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from nas.compression.base import Context
+from nas.compression.nni.pruners import taylor_scores
+from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank
+
+
+class NniTaylor(Importance):
+    """Sum over a channel's weights of the mean square of weight times gradient; `taylor` squares the sum."""
+
+    name = "nni_taylor"
+
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+        """Of convolutions and linear layers.
+
+        Raises:
+            BuildError: the context has no images.
+            MissingPackageError: nni is not installed.
+        """
+        return taylor_scores(net, [name for name, layer in layers.items() if is_filter_bank(layer)], context)
+
+
+IMPORTANCE = NniTaylor()

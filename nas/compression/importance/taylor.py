@@ -1,0 +1,61 @@
+"""How much the loss would change without a channel, to first order (Molchanov et al. 2019, arxiv.org/abs/1906.10771).
+
+A gate of 1 behind each layer would have the gradient sum(weight * its gradient) over the channel's weights and bias;
+the square of it, averaged over batches of training images, is the channel's score. No gates are built, and norms run on
+their stored statistics: with a batch's own, the loss would not depend on the size of the weights before a norm at all,
+and their scores would be rounding errors.
+"""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas.compression.base import Context
+from nas.compression.pruning.criterion import Importance, Scores, numbers
+from nas.errors import BuildError
+
+BATCH = 32
+
+
+class Taylor(Importance):
+    """Mean over batches of (sum of weight * gradient) ** 2, of all layers with weights."""
+
+    name = "taylor"
+
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+        """Needs labelled images.
+
+        Raises:
+            BuildError: the context has no images.
+        """
+        if not len(context.images):
+            raise BuildError("importance 'taylor' needs labelled training images, but got none; use 'l1'")
+        probe = copy.deepcopy(net).eval().requires_grad_(True)
+        weights = {name: _weights(probe.get_submodule(name)) for name in layers}
+        weights = {name: found for name, found in weights.items() if found}
+        images, labels = torch.from_numpy(context.images.copy()).float(), torch.from_numpy(context.labels.copy())
+        total = {name: torch.zeros(len(found[0]), dtype=torch.float64) for name, found in weights.items()}
+        flat = [tensor for found in weights.values() for tensor in found]
+        for pixels, classes in zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True):
+            loss = functional.cross_entropy(probe(pixels), classes)
+            slopes = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))
+            for name, found in weights.items():
+                gates = sum(_gate(tensor, slopes[id(tensor)]) for tensor in found)
+                total[name] += torch.as_tensor(gates) ** 2 / len(images) * len(pixels)
+        return {name: numbers(scores) for name, scores in total.items()}
+
+
+def _weights(layer: nn.Module) -> list[Tensor]:
+    return [tensor for key in ("weight", "bias") if (tensor := getattr(layer, key, None)) is not None]
+
+
+def _gate(weight: Tensor, slope: Tensor | None) -> Tensor:
+    """The slope of the loss along each channel's gate [channels]."""
+    products = torch.zeros_like(weight) if slope is None else weight.detach() * slope
+    return products.double().reshape(len(weight), -1).sum(1)
+
+
+IMPORTANCE = Taylor()

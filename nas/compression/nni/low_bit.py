@@ -1,0 +1,141 @@
+"""Weights of few values by NNI's DoReFa and BNN quantisers: learned through their rounding, then left on their levels.
+
+DoReFa (Zhou et al. 2016, https://arxiv.org/abs/1606.06160) squashes a layer's weights by tanh and rounds them to 15
+levels, -7/7 to 7/7; BNN (Courbariaux et al. 2016, https://arxiv.org/abs/1602.02830) takes their signs. Neither has a
+scale, so only convolutions whose output goes to a batch norm alone are treated: it takes any scale away. Depthwise ones
+are left out: they hold few weights and lose much. Different from the papers: activations and gradients stay float.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.compression.nni import adapter as _nni
+from nas.compression.quantization.low_bit import BINARY, FOUR, FewBitLayer
+from nas.onnx_export.folding import module_nodes, module_of, trace
+
+HIGHEST = {"dorefa": 7, "bnn": 1}
+"""The highest level of each method."""
+EXACT = 1e-4
+"""How far from a level, in levels, a weight may lie through rounding in float32."""
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dorefa": ("DoReFaQuantizer", {"quant_dtype": "int4", "quant_scheme": "affine"}),
+    "bnn": ("BNNQuantizer", {"quant_dtype": None}),
+}
+
+
+def normed_convolutions(net: nn.Module) -> tuple[str, ...]:
+    """Names of the convolutions, other than grouped ones, that only a batch norm reads.
+
+    Raises:
+        ExportError: the net cannot be traced.
+    """
+    graph = trace(net)
+    return tuple(
+        str(node.target)
+        for node in module_nodes(graph)
+        if isinstance(conv := module_of(graph, node), nn.Conv2d)
+        and conv.groups == 1
+        and all(u.op == "call_module" and isinstance(module_of(graph, u), nn.BatchNorm2d) for u in node.users)
+    )
+
+
+@contextmanager
+def learned_levels(net: nn.Module, layers: Sequence[str], method: str) -> Iterator[Callable[[float], None]]:
+    """Have NNI round these layers' weights in each forward pass within the block; afterwards they are rounded for good.
+
+    Args:
+        net: changed in place.
+        layers: names of convolutions.
+        method: "dorefa" or "bnn".
+
+    Yields:
+        What is called before each training step.
+
+    Raises:
+        MissingPackageError: nni is not installed.
+    """
+    kind, setting = _KINDS[method]
+    with torch.no_grad():
+        for name in layers:
+            weight = net.get_submodule(name).get_parameter("weight")
+            weight.copy_(latent(weight, method))
+    config = [{"op_names": list(layers), "target_names": ["weight"], **setting}]
+    quantizer = getattr(_nni.quantization(), kind)(net, config, None)
+    spaces = [quantizer._target_spaces[name]["weight"] for name in layers]
+
+    def before_step(progress: float) -> None:
+        if method == "bnn":
+            for space in spaces:
+                space.target.data.clamp_(-1, 1)
+
+    try:
+        with _nni.quiet():
+            yield before_step
+    finally:
+        with torch.no_grad():
+            before_step(1.0)
+            rounded = [space._wrapper.patch_helper("weight", space.target).detach().clone() for space in spaces]
+            quantizer.unwrap_model()
+            for name, weight in zip(layers, rounded, strict=True):
+                net.get_submodule(name).get_parameter("weight").copy_(weight)
+
+
+def latent(weight: Tensor, method: str) -> Tensor:
+    """Weights that round to these where these are rounded already, of a size that training can change; else these.
+
+    A rounded weight has forgotten how close it was to its neighbour level. It gets the size of a fresh one.
+    """
+    if not is_rounded(weight, method):
+        return weight
+    size = torch.tensor(weight[0].numel() ** -0.5)
+    return weight * size if method == "bnn" else torch.atanh(weight * torch.tanh(size))
+
+
+def is_rounded(weight: Tensor, method: str) -> bool:
+    """Whether the weights lie on the method's levels."""
+    if method == "bnn":
+        return bool((weight.abs() == 1).all())
+    levels = weight * HIGHEST[method]
+    return bool(((levels - levels.round()).abs() < 1e-5).all()) and float(levels.abs().max()) == HIGHEST[method]
+
+
+def stored(conv: nn.Conv2d, method: str) -> FewBitLayer | None:
+    """The convolution with its weights as int4 levels; None where they do not lie on the method's levels.
+
+    Args:
+        conv: with any scale on each output channel, as a folded batch norm leaves it.
+        method: "dorefa" or "bnn".
+    """
+    found = coarsest_grid(conv.weight, highest=HIGHEST[method])
+    if found is None:
+        return None
+    layer = FewBitLayer(conv, bits=BINARY if method == "bnn" else FOUR, half=False)
+    for key, values in zip(("levels", "step"), found, strict=True):
+        layer.get_buffer(key).copy_(values)
+    return layer
+
+
+def coarsest_grid(weight: Tensor, *, highest: int) -> tuple[Tensor, Tensor] | None:
+    """The coarsest grid around 0 that holds all weights of each output channel, or None where there is none.
+
+    Args:
+        weight: [out, ...].
+        highest: largest level that a channel may need.
+
+    Returns:
+        Levels (whole numbers in -highest..highest, in the weight's shape) and the value of one for each channel [out].
+    """
+    rows = weight.detach().double().flatten(1)  # [out, numbers]
+    top = rows.abs().amax(1).clamp(min=1e-30)
+    step = torch.zeros_like(top)
+    for count in range(highest, 0, -1):  # the coarsest that fits is written last
+        levels = rows / (top / count)[:, None]
+        fits = ((levels - levels.round()).abs() < EXACT).all(1)
+        step = torch.where(fits, top / count, step)
+    if bool((step == 0).any()):
+        return None
+    return (rows / step[:, None]).round().reshape(weight.shape), step

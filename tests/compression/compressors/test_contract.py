@@ -1,0 +1,212 @@
+"""What every compressor promises, run over every member found in the folder."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import fx
+
+from hw_profiles._base import HardwareProfile
+from nas import registry
+from nas.candidate import Candidate, kept_width
+from nas.compression.base import Compressor, Context
+from nas.compression.pipeline import Compression
+from nas.errors import MissingPackageError
+from nas.latency.costs import packed_bytes
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.parity import check_parity, tolerance
+from nas.runtimes.backends.onnxruntime import RUNTIME
+from nas.targets import targets
+from search_spaces._base import Choice, Value
+from tests.random_nets import CLASSES, SHAPE, SPACES, RandomNet, context_of, pictures, random_net, trained_net
+
+COMPRESSORS = [registry.load("compressor", name) for name in registry.names("compressor")]
+PROFILES = tuple(targets().values())
+MULTIPLE = 8
+STAGE_GENES = ("sparsity", "zeros", "rank")
+"""Kinds of genes that stem and head do not have; further kinds may name any unit."""
+UNIT_GENES = ("sparsity", "bits", "zeros", "rank")
+"""Kinds of genes that always name a unit."""
+
+
+def missing(compressor: Compressor) -> str:
+    """Why the member cannot be used here, or nothing."""
+    try:
+        compressor.choices((), everything())
+    except MissingPackageError as error:
+        return str(error)
+    return ""
+
+
+def everything() -> HardwareProfile:
+    """The profile that allows the most."""
+    return max(PROFILES, key=lambda p: (len(p.precisions), float(p.facts.get("compute_capability", 0))))
+
+
+MISSING = {compressor.name: missing(compressor) for compressor in COMPRESSORS}
+pytestmark = pytest.mark.parametrize(
+    "compressor",
+    [
+        pytest.param(c, id=c.name, marks=pytest.mark.skipif(bool(MISSING[c.name]), reason=MISSING[c.name]))
+        for c in COMPRESSORS
+    ],
+)
+
+
+def neutral(compressor: Compressor, choice: Choice) -> Value:
+    """The setting that leaves the net as it is: as in the member's first seed."""
+    return compressor.seeds(("stage1", "stage2", "stage3", "stage4"), everything())[0][choice.name]
+
+
+def by_strength(compressor: Compressor, choice: Choice) -> list[Value]:
+    """The options from the neutral one on, which stands at an end; of words, which have no order, only that one."""
+    start = neutral(compressor, choice)
+    options = list(choice.options)
+    if isinstance(start, str):
+        return [start]
+    return options if options[0] == start else options[::-1]
+
+
+def context_for(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> Context:
+    """The candidate that these genes make of a net, with pictures; genes that are not given are neutral."""
+    widths = found.widths
+    plain = context_of(
+        {unit: int(genes.get(f"bits.{unit}", 32)) for unit in found.units},
+        space=found.space.name,
+        architecture=found.architecture,
+        widths=widths,
+        pruned={s: kept_width(w, float(genes.get(f"sparsity.{s}", 0)), MULTIPLE) for s, w in widths.items()},
+    )
+    candidate = replace(plain.candidate, settings=compressor.settle(genes, plain.candidate))
+    return replace(plain, candidate=candidate)
+
+
+def compressed(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> tuple[fx.GraphModule, Candidate]:
+    context = context_for(compressor, found, genes)
+    net = copy.deepcopy(found.net)
+    if context.candidate.is_pruned:
+        net = found.twin(context.candidate.pruned)
+        compressor.on_model(found.net, net, context)
+    net = compressor.restructure(net, context).eval()
+    with compressor.training(net, context) as before_step:
+        for progress in (0.0, 0.5, 1.0):
+            before_step(progress)
+    return compressor.on_graph(fold(net, input_shape=SHAPE), context), context.candidate
+
+
+def size_of(graph: fx.GraphModule, folder: Path) -> tuple[int, int]:
+    """Bytes of the file, and of the file packed."""
+    file = export(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    return file.size_bytes, packed_bytes(file.path)
+
+
+def genes_of(compressor: Compressor, found: RandomNet) -> list[Choice]:
+    return [
+        choice
+        for choice in compressor.choices(found.space.stages, everything())
+        if "." not in choice.name or choice.name.split(".")[1] in found.units
+    ]
+
+
+def test_a_member_is_named_after_its_file(compressor: Compressor) -> None:
+    assert registry.load("compressor", compressor.name) is compressor
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_genes_are_such_as_a_candidate_reads_and_fit_the_device(
+    compressor: Compressor, profile: HardwareProfile
+) -> None:
+    stages = ("stage1", "stage2")
+    seeds = compressor.seeds(stages, profile)
+    for choice in compressor.choices(stages, profile):
+        kind, dot, unit = choice.name.partition(".")
+        units = stages if kind in STAGE_GENES else ("stem", *stages, "head")
+        assert unit in units if dot else kind not in UNIT_GENES
+        assert len(choice.options) > 1, "a gene with one value is none"
+        assert seeds[0][choice.name] in choice.options
+        if not isinstance(seeds[0][choice.name], str):
+            assert list(choice.options) == sorted(choice.options)  # type: ignore[type-var]
+            assert seeds[0][choice.name] in (choice.options[0], choice.options[-1])
+        if kind == "sparsity":
+            assert seeds[0][choice.name] == 0
+        if kind == "bits":
+            assert seeds[0][choice.name] == choice.options[-1]
+            assert set(choice.options) <= set(profile.precisions)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_seeds_are_settings_of_its_own_genes(compressor: Compressor, profile: HardwareProfile) -> None:
+    stages = ("stage1", "stage2")
+    options = {choice.name: choice.options for choice in compressor.choices(stages, profile)}
+    for seed in compressor.seeds(stages, profile):
+        assert all(value in options[gene] for gene, value in seed.items())
+
+
+def test_no_two_members_share_a_gene(compressor: Compressor) -> None:
+    own = {choice.name for choice in compressor.choices(("stage1",), everything())}
+    for other in (c for c in COMPRESSORS if not MISSING[c.name]):
+        assert other is compressor or not own & {c.name for c in other.choices(("stage1",), everything())}
+
+
+@pytest.mark.parametrize("word", SPACES)
+def test_the_neutral_setting_changes_nothing(compressor: Compressor, word: str, tmp_path: Path) -> None:
+    found = random_net(word, seed=1)
+    before = fold(found.net, input_shape=SHAPE)
+    after, candidate = compressed(compressor, found, {})
+    assert not candidate.is_pruned
+    pixels = torch.from_numpy(pictures(4, seed=3)).float()
+    with torch.no_grad():
+        assert torch.equal(before(pixels), after(pixels))
+    assert size_of(before, tmp_path / "a") == size_of(after, tmp_path / "b")
+
+
+@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("attention", ["se", "eca"])
+def test_every_setting_exports_and_agrees_with_torch(
+    compressor: Compressor, word: str, attention: str, tmp_path: Path
+) -> None:
+    found, rng = trained_net(word, seed=1, attention=attention), np.random.default_rng(0)
+    choices = genes_of(compressor, found)
+    for _ in range(3):
+        genes = {choice.name: choice.options[rng.integers(len(choice.options))] for choice in choices}
+        graph, candidate = compressed(compressor, found, genes)
+        file = export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+        limit = tolerance(candidate.bits)
+        check_parity(graph, RUNTIME.load(file.path), pictures(200, seed=11), path=file.path, max_difference=limit)
+
+
+@pytest.mark.parametrize("word", SPACES)
+def test_a_stronger_setting_never_makes_the_file_larger(compressor: Compressor, word: str, tmp_path: Path) -> None:
+    found = random_net(word, seed=2)
+    scales = {choice.name: by_strength(compressor, choice) for choice in genes_of(compressor, found)}
+    sizes, packed = [], []
+    for step in range(max(len(options) for options in scales.values())):
+        setting = {name: options[min(step, len(options) - 1)] for name, options in scales.items()}
+        size, small = size_of(compressed(compressor, found, setting)[0], tmp_path)
+        sizes.append(size)
+        packed.append(small)
+    assert sizes == sorted(sizes, reverse=True), sizes
+    assert packed == sorted(packed, reverse=True), packed
+    assert packed[-1] < packed[0] or all(len(options) == 1 for options in scales.values())
+
+
+def test_decoded_candidates_can_be_compressed(compressor: Compressor) -> None:
+    space = registry.load("space", "plain")
+    profile = everything()
+    own = compressor.choices(space.stages, profile)
+    picked = {choice.name: choice.options[0] for choice in space.choices(channel_multiple=8)}
+    picked |= {
+        choice.name: max(choice.options, key=lambda option: option != neutral(compressor, choice)) for choice in own
+    }
+    compression = Compression(members=[compressor], profile=profile)
+    candidate = compression.decode(space, picked)
+    net = space.build(candidate.architecture, input_shape=SHAPE, classes=4, widths=candidate.pruned).eval()
+    wide = space.build(candidate.architecture, input_shape=SHAPE, classes=4).eval()
+    context = replace(context_of(images=8), candidate=candidate, profile=profile)
+    compression.prune(wide, net, context)
+    graph = compression.graph(compression.shape(net, context).eval(), context)
+    with torch.no_grad():
+        assert graph(torch.from_numpy(pictures(2, seed=1)).float()).shape == (2, 4)

@@ -1,0 +1,195 @@
+"""Factorised nets: which layers change, shapes that do not depend on weights, and the rest of the flow around them."""
+
+import copy
+import time
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nas.compression.base import Context
+from nas.compression.compressors.low_rank import COMPRESSOR
+from nas.compression.compressors.prune_structured import COMPRESSOR as PRUNE
+from nas.compression.pipeline import Compression
+from nas.data.base import Split
+from nas.execution import Execution
+from nas.latency.costs import costs
+from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.parity import check_parity
+from nas.recipe import Recipe
+from nas.runtimes.backends.onnxruntime import RUNTIME
+from nas.targets import target
+from nas.train import train
+from search_spaces._base import Value
+from search_spaces.plain import SPACE
+from tests.random_nets import (
+    CLASSES,
+    SHAPE,
+    SPACES,
+    RandomNet,
+    context_of,
+    labels_of,
+    pictures,
+    random_net,
+    trained_net,
+)
+
+
+def context_for(found: RandomNet, *, share: float = 0.25, word: str = "tucker", **fields: object) -> Context:
+    """Every stage loses rank; fields are the candidate's."""
+    settings: dict[str, Value] = {f"rank.{stage}": share for stage in found.widths}
+    settings |= {"decomposition": word} if word == "cp" else {}
+    plain: dict[str, object] = {"widths": found.widths, "pruned": found.widths, "settings": settings}
+    return context_of(**(plain | fields))  # type: ignore[arg-type]
+
+
+def shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+
+
+@cache
+def wide(word: str) -> RandomNet:
+    """A net with layers that are worth factorising."""
+    fixed = {"plain": {"stage1.width": 64, "stage1.block": "dense"}, "darts": {"width": 32, "cells": 2}}.get(word, {})
+    return random_net(word, seed=1, input_size=32, **fixed)
+
+
+def fresh(found: RandomNet) -> nn.Module:
+    """The same net with other weights, as it is built for a draft."""
+    return found.space.build(found.architecture, input_shape=SHAPE, classes=len(CLASSES))
+
+
+@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("decomposition", ["tucker", "cp"])
+def test_shapes_do_not_depend_on_weights(word: str, decomposition: str) -> None:
+    found = wide(word)
+    context = context_for(found, word=decomposition)
+    full = COMPRESSOR.restructure(copy.deepcopy(found.net), context)
+    drafted = COMPRESSOR.restructure(fresh(found), replace(context, shapes_only=True))
+    other_bits = replace(context, candidate=replace(context.candidate, bits=dict.fromkeys(found.units, 8)))
+    twin = COMPRESSOR.restructure(fresh(found), replace(other_bits, shapes_only=True))
+    assert shapes(full) == shapes(drafted) == shapes(twin)
+    assert shapes(full) != shapes(found.net)
+    drafted.load_state_dict(full.state_dict())
+    assert not full.training
+
+
+def test_only_dense_layers_of_stages_that_lose_rank_change() -> None:
+    found = random_net("plain", seed=3, **{"stage1.width": 64, "stage1.depth": 2, "stage2.width": 64})
+    stages = list(found.widths)
+    context = context_for(found)
+    settings: dict[str, Value] = {f"rank.{stages[0]}": 0.25}
+    one = replace(context, candidate=replace(context.candidate, settings=settings))
+    net = COMPRESSOR.restructure(copy.deepcopy(found.net), one)
+    before, after = shapes(found.net), shapes(net)
+    changed = set(before.keys() ^ after.keys())
+    assert changed
+    assert all(name.startswith(f"{stages[0]}.") for name in changed)
+    assert not any(".bn." in name for name in changed)
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name in after.keys() - before.keys()} <= {
+        "reduce", "core", "expand",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("decomposition", ["tucker", "cp"])
+def test_the_file_has_fewer_weights_and_multiply_accumulates_and_agrees(
+    word: str, decomposition: str, tmp_path: Path
+) -> None:
+    found = wide(word)
+    net = COMPRESSOR.restructure(copy.deepcopy(found.net), context_for(found, word=decomposition)).eval()
+    graphs = [fold(each, input_shape=SHAPE) for each in (found.net, net)]
+    files = [
+        export(graph, tmp_path / f"{i}.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+        for i, graph in enumerate(graphs)
+    ]
+    full, low = (costs(file.path) for file in files)
+    assert low.params < full.params
+    assert low.macs < full.macs
+    assert files[1].size_bytes < files[0].size_bytes
+    check_parity(graphs[1], RUNTIME.load(files[1].path), pictures(50, seed=5), path=files[1].path)
+
+
+@pytest.mark.parametrize("word", SPACES)
+def test_channels_can_leave_first(word: str, tmp_path: Path) -> None:
+    found = trained_net(word, seed=1)
+    pruned = {stage: width // 2 // 8 * 8 for stage, width in found.widths.items()}
+    context = context_for(found, pruned=pruned)
+    compression = Compression(members=[PRUNE, COMPRESSOR], profile=context.profile)
+    slim = found.space.build(found.architecture, input_shape=SHAPE, classes=len(CLASSES), widths=pruned)
+    compression.prune(found.net, slim, context)
+    net = compression.shape(slim, context).eval()
+    graph = compression.graph(net, context)
+    file = export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    check_parity(graph, RUNTIME.load(file.path), pictures(50, seed=5), path=file.path)
+    assert compression.reshapes(context.candidate)
+
+
+def test_without_pruned_channels_the_slim_net_takes_the_wide_one_over() -> None:
+    found = trained_net("plain", seed=1)
+    slim, context = fresh(found), context_for(found)
+    Compression(members=[COMPRESSOR], profile=context.profile).prune(found.net, slim, context)
+    assert all(torch.equal(a, b) for a, b in zip(found.net.parameters(), slim.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("decomposition", ["tucker", "cp"])
+def test_more_rank_is_nearer_to_the_full_layer(decomposition: str) -> None:
+    found = trained_net("plain", seed=2, **{"stage1.width": 64, "stage1.block": "dense"})
+    x = torch.from_numpy(pictures(32, seed=4)).float()
+    errors = []
+    for share in (0.25, 0.5):
+        net = COMPRESSOR.restructure(copy.deepcopy(found.net), context_for(found, share=share, word=decomposition))
+        with torch.no_grad():
+            errors.append(float((net.eval()(x) - found.net(x)).norm()))
+    assert 0 < errors[1] < errors[0]
+
+
+def test_a_factorised_net_learns() -> None:
+    found = trained_net("plain", seed=2, **{"stage1.width": 64, "stage1.block": "dense"})
+    net = COMPRESSOR.restructure(copy.deepcopy(found.net), context_for(found))
+    images = pictures(128, seed=6)
+    split = Split(images=images, labels=labels_of(images))
+    curve = train(
+        net, split, classes=4, epochs=4, recipe=Recipe(batch_size=16, lr=2e-3), execution=Execution(), seed=0
+    )  # fmt: skip
+    losses = [loss for _, loss, _ in curve.points]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("picked", "settings"),
+    [
+        ({}, {}),
+        ({"rank.stage1": 1.0, "decomposition": "cp"}, {}),
+        ({"rank.stage1": 0.5, "decomposition": "tucker"}, {"rank.stage1": 0.5}),
+        ({"rank.stage1": 0.5, "decomposition": "cp"}, {"rank.stage1": 0.5, "decomposition": "cp"}),
+        ({"rank.stage9": 0.5}, {}),
+    ],
+)
+def test_genes_without_effect_are_left_out(picked: dict[str, Value], settings: dict[str, Value]) -> None:
+    candidate = context_of(widths={"stage1": 16}, pruned={"stage1": 16}).candidate
+    assert COMPRESSOR.settle(picked, candidate) == settings
+    assert COMPRESSOR.reshapes(replace(candidate, settings=settings)) == bool(settings)
+
+
+def test_layers_keep_their_full_form_where_a_launch_costs_more_than_it_saves() -> None:
+    found = wide("plain")
+    context = replace(context_for(found), profile=target("jetson"))
+    net = COMPRESSOR.restructure(copy.deepcopy(found.net), context)
+    assert shapes(net) == shapes(found.net)
+
+
+def test_a_draft_is_quick() -> None:
+    picked = {choice.name: choice.options[-1] for choice in SPACE.choices(channel_multiple=8)}
+    architecture = SPACE.decode(picked)
+    net = SPACE.build(architecture, input_shape=SHAPE, classes=4)
+    assert sum(p.numel() for p in net.parameters()) > 1e6
+    settings: dict[str, Value] = {f"rank.{stage}": 0.25 for stage in SPACE.widths(architecture)}
+    context = replace(context_of(settings=settings), shapes_only=True)
+    COMPRESSOR.restructure(copy.deepcopy(net), context)  # imports tensorly
+    begin = time.thread_time()
+    COMPRESSOR.restructure(net, context)
+    assert time.thread_time() - begin < 0.3

@@ -1,0 +1,242 @@
+"""Pruning against a closed form, and against torch-pruning where that can follow the net."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from nas.compression.compressors.prune_structured import COMPRESSOR, _gone, _targets, scored_by, transfer, worth
+from nas.compression.pruning.channel_groups import Coupling, couple
+from nas.errors import BuildError
+from search_spaces._leaf import Add, Concat, Scale
+from tests.random_nets import SHAPE, SPACES, context_of, pictures, random_net
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import torch_pruning as tp
+
+
+def chain(width: int, *, inner: int | None = None, classes: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, inner or width, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(inner or width, classes),
+    ).eval()
+
+
+def fill(wide: nn.Module, slim: nn.Module, word: str = "l1") -> None:
+    transfer(wide, slim, input_shape=SHAPE, score=scored_by(word, wide, context_of(images=32)))
+
+
+def by_size(net: nn.Module, coupling: Coupling) -> dict[int, float]:
+    return worth(coupling, *scored_by("l1", net, context_of(images=0))({x.name: x.module for x in coupling.layers}))
+
+
+def halved(widths: dict[str, int]) -> dict[str, int]:
+    return dict.fromkeys(widths, 8)
+
+
+@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("seed", range(4))
+def test_channels_that_are_zero_leave_without_a_trace(word: str, seed: int) -> None:
+    """Closed form: a channel whose weights are all zero adds nothing, so pruning it changes nothing.
+
+    ECA is left out: it mixes neighbours, and who is whose neighbour changes.
+    """
+    found = random_net(word, seed=seed, attention="se" if seed % 2 else "none")
+    wide, slim = copy.deepcopy(found.net), found.twin(halved(found.widths))
+    coupling = couple(wide, channels=SHAPE[0])
+    gone = _gone(coupling, _targets(coupling.layers, slim), by_size(wide, coupling))
+    assert gone
+    with torch.no_grad():
+        for layer in coupling.layers:
+            dead = torch.tensor([int(root) in gone for root in coupling.classes(layer.writes)])
+            for tensor in layer.module.state_dict().values():
+                if tensor.ndim:
+                    tensor[dead] = 0
+            if isinstance(layer.module, nn.BatchNorm2d):
+                layer.module.running_var[dead] = 1  # type: ignore[index]
+    fill(wide, slim)
+    pixels = torch.from_numpy(pictures(6, seed=1)).float()
+    with torch.no_grad():
+        expected = wide(pixels)
+        assert expected.std(0).max() > 1e-3
+        torch.testing.assert_close(slim(pixels), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(40, 44))
+def test_the_same_channels_cut_by_torch_pruning_give_the_same_weights(seed: int) -> None:
+    found = random_net("plain", seed=seed, attention="se" if seed % 2 else "none")
+    wide, slim = copy.deepcopy(found.net), found.twin(halved(found.widths))
+    fill(wide, slim)
+    coupling = couple(wide, channels=SHAPE[0])
+    gone = _gone(coupling, _targets(coupling.layers, slim), by_size(wide, coupling))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = tp.DependencyGraph().build_dependency(wide, torch.rand(1, *SHAPE))
+        for layer in coupling.layers:
+            if isinstance(layer.module, nn.Conv2d) and layer.module.out_channels == len(layer.writes):
+                dead = [i for i, root in enumerate(coupling.classes(layer.writes)) if int(root) in gone]
+                if dead:
+                    graph.get_pruning_group(layer.module, tp.prune_conv_out_channels, dead).prune()
+    for name, tensor in wide.state_dict().items():
+        torch.testing.assert_close(slim.state_dict()[name], tensor, msg=name)
+
+
+@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("attention", ["se", "eca"])
+def test_every_net_fits_its_twin_at_any_width(word: str, attention: str) -> None:
+    for seed in range(50, 53):
+        found = random_net(word, seed=seed, attention=attention)
+        widths = {stage: (8, 16, w)[(seed + i) % 3] for i, (stage, w) in enumerate(found.widths.items())}
+        slim = found.twin(widths)
+        fill(found.net, slim)
+        with torch.no_grad():
+            assert slim(torch.from_numpy(pictures(2, seed=0)).float()).isfinite().all()
+
+
+def test_equal_widths_copy_the_net() -> None:
+    found = random_net("darts", seed=60)
+    twin = found.twin({})
+    fill(found.net, twin)
+    for name, tensor in found.net.state_dict().items():
+        assert torch.equal(twin.state_dict()[name], tensor), name
+
+
+def test_the_channels_with_the_largest_weights_stay_in_their_order() -> None:
+    wide, slim = chain(6), chain(3)
+    with torch.no_grad():
+        for layer in (wide[0], wide[3]):
+            layer.weight.copy_(torch.ones_like(layer.weight))  # type: ignore[union-attr,operator,arg-type]
+        wide[0].weight.mul_(torch.tensor([1, 9, 2, 8, 7, 3.0])[:, None, None, None])  # type: ignore[operator,union-attr]
+    fill(wide, slim)
+    assert slim[0].weight[:, 0, 0, 0].tolist() == [9, 8, 7]  # type: ignore[index,union-attr]
+
+
+def test_importance_does_not_depend_on_the_size_of_a_layers_weights() -> None:
+    wide = chain(6)
+    before = by_size(wide, couple(wide, channels=1))
+    with torch.no_grad():
+        wide[3].weight.mul_(100)  # type: ignore[operator,union-attr]
+    assert by_size(wide, couple(wide, channels=1)) == pytest.approx(before, rel=1e-5)
+
+
+def test_channels_that_a_criterion_leaves_out_are_ranked_by_their_size() -> None:
+    """Batch-norm scale says nothing of the second convolution, which has no norm."""
+    wide, slim = chain(4), chain(2)
+    with torch.no_grad():
+        wide[1].weight.copy_(torch.tensor([1.0, 4, 2, 3]))  # type: ignore[operator,union-attr]
+        wide[3].weight.copy_(torch.tensor([5.0, 1, 1, 9])[:, None, None, None].expand(4, 4, 1, 1))  # type: ignore[operator,union-attr]
+        wide[6].weight.fill_(1)  # type: ignore[operator,union-attr]
+    fill(wide, slim, "bn_scale")
+    assert slim[1].weight.tolist() == [4, 3]  # type: ignore[operator,union-attr]
+    assert slim[3].weight[:, 0, 0, 0].tolist() == [5, 9]  # type: ignore[index,union-attr]
+
+
+def test_the_gene_decides_by_which_criterion_channels_stay() -> None:
+    """Scales and sizes disagree on purpose: each candidate keeps what its own criterion prefers."""
+    wide = chain(4)
+    with torch.no_grad():
+        wide[0].weight.copy_(torch.tensor([50.0, 50, 1, 1])[:, None, None, None].expand(4, 1, 3, 3))  # type: ignore[operator,union-attr]
+        wide[1].weight.copy_(torch.tensor([1.0, 1, 1.5, 1.5]))  # type: ignore[operator,union-attr]
+        wide[3].weight.copy_(torch.ones(4, 4, 1, 1))  # type: ignore[operator,union-attr]
+    for word, scales in (("l1", [1, 1]), ("bn_scale", [1.5, 1.5])):
+        slim = chain(2, inner=4)
+        settled = COMPRESSOR.settle({"importance": word}, context_of(widths={"a": 4}, pruned={"a": 2}).candidate)
+        assert settled == ({} if word == "l1" else {"importance": word})
+        COMPRESSOR.on_model(wide, slim, context_of(images=0, settings=settled))
+        assert slim[1].weight.tolist() == scales  # type: ignore[operator,union-attr]
+
+
+def test_without_pruning_the_criterion_is_no_difference() -> None:
+    candidate = context_of(widths={"a": 4}, pruned={"a": 4}).candidate
+    assert COMPRESSOR.settle({"importance": "taylor"}, candidate) == {}
+
+
+class Spare(nn.Module):
+    """A layer that never runs, and one under two names."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last, self.spare = nn.Conv2d(1, width, 1), nn.Conv2d(width, 2, 1), nn.Linear(3, 3)
+        self.alias = self.first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.last(self.first(x))
+        return result
+
+
+def test_layers_that_never_run_keep_their_weights_and_names_may_be_shared() -> None:
+    wide, slim = Spare(4), Spare(2)
+    fill(wide, slim)
+    assert torch.equal(slim.spare.weight, wide.spare.weight)
+    assert slim.alias is slim.first
+    assert {row.item() for row in slim.alias.weight} <= {row.item() for row in wide.first.weight}
+
+
+def test_groups_of_two_channels_leave_together() -> None:
+    coupling = couple(nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 4, 3, groups=4)), channels=1)
+    first, second = coupling.layers
+    assert coupling.classes(first.writes).reshape(4, 2).tolist() == [[c, c] for c in coupling.classes(second.writes)]
+
+
+def test_a_net_that_grows_is_refused() -> None:
+    with pytest.raises(BuildError, match="must not grow, but '0' has 4 channels in the wide net and 6"):
+        fill(chain(4), chain(6))
+
+
+def test_a_net_with_other_layers_is_refused() -> None:
+    with pytest.raises(BuildError, match="the wide net's layers, but '1' differs"):
+        fill(chain(4), nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()))
+
+
+def test_weights_in_one_net_only_are_refused() -> None:
+    slim = chain(2)
+    slim.append(nn.PReLU())
+    with pytest.raises(BuildError, match=r"the same weights, but '7\.weight' is in one only"):
+        fill(chain(4), slim)
+
+
+def test_another_shape_is_refused() -> None:
+    slim = chain(2)
+    slim[0] = nn.Conv2d(1, 2, 5, bias=False)
+    with pytest.raises(BuildError, match=r"layer '0.weight' the shape \[2, 1, 5, 5\], but gave \[2, 1, 3, 3\]"):
+        fill(chain(4), slim)
+
+
+class Joined(nn.Module):
+    """Two convolutions whose maps are joined by a leaf."""
+
+    def __init__(self, left: int, right: int, joint: nn.Module) -> None:
+        super().__init__()
+        self.left, self.right, self.joint = nn.Conv2d(1, left, 1), nn.Conv2d(1, right, 1), joint
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        joined: torch.Tensor = self.joint(self.left(x), self.right(x))
+        return joined
+
+
+def test_coupled_layers_must_keep_equally_many() -> None:
+    def net(left: int, right: int) -> nn.Module:
+        return nn.Sequential(Joined(left, right, Add()), nn.Conv2d(left, 2, 1))
+
+    with pytest.raises(
+        BuildError, match=r"layer '0.right' must keep 2 of 4 channels, but the layers coupled with it leave 3"
+    ):
+        fill(net(4, 4), net(3, 2))
+
+
+def test_maps_that_cannot_be_added_are_refused() -> None:
+    with pytest.raises(BuildError, match="equally many channels, but got 4 and 3"):
+        couple(Joined(4, 3, Scale()), channels=1)
+
+
+def test_a_layer_must_read_what_reaches_it() -> None:
+    with pytest.raises(BuildError, match="layer '1' must read the 6 channels it was built for, but 7 reach it"):
+        couple(nn.Sequential(Joined(4, 3, Concat()), nn.Conv2d(6, 2, 1)), channels=1)

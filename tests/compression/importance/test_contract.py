@@ -1,0 +1,92 @@
+"""What every criterion promises, run over every member found in the folder."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nas import registry
+from nas.compression.compressors.prune_structured import scored_by, transfer
+from nas.compression.pruning.channel_groups import couple
+from nas.compression.pruning.criterion import Importance, Scores
+from nas.errors import MissingPackageError
+from tests.random_nets import SHAPE, SPACES, RandomNet, context_of, pictures, trained_net
+
+CRITERIA = [registry.load("importance", name) for name in registry.names("importance")]
+
+pytestmark = pytest.mark.parametrize("criterion", CRITERIA, ids=lambda criterion: criterion.name)
+
+
+def layers_of(net: nn.Module) -> dict[str, nn.Module]:
+    return {layer.name: layer.module for layer in couple(net, channels=SHAPE[0]).layers}
+
+
+def scored(criterion: Importance, net: nn.Module, layers: dict[str, nn.Module]) -> tuple[Scores, Scores]:
+    context = context_of(images=32)
+    try:
+        return criterion.score(net, layers, context), criterion.score_inputs(net, layers, context)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+
+
+def test_a_member_is_named_after_its_file(criterion: Importance) -> None:
+    assert registry.load("importance", criterion.name) is criterion
+
+
+@pytest.mark.parametrize("word", SPACES)
+def test_scores_are_numbers_for_each_channel(criterion: Importance, word: str) -> None:
+    found = trained_net(word, seed=1, attention="se")
+    layers = {layer.name: layer for layer in couple(found.net, channels=SHAPE[0]).layers}
+    written, read = scored(criterion, found.net, {name: layer.module for name, layer in layers.items()})
+    assert written
+    for scores, channels in ((written, "writes"), (read, "reads")):
+        assert set(scores) <= set(layers)
+        for name, values in scores.items():
+            assert values.shape == (len(getattr(layers[name], channels)),)
+            assert values.dtype == np.float64
+            assert np.isfinite(values).all()
+            assert (values >= 0).all()
+    assert any(values.std() > 1e-3 * values.mean() > 0 for values in written.values()), "some channel matters more"
+
+
+def test_the_net_is_not_changed_and_scores_repeat(criterion: Importance) -> None:
+    found = trained_net("plain", seed=1, attention="se")
+    before = copy.deepcopy(found.net.state_dict())
+    grads = {name: p.grad.clone() for name, p in found.net.named_parameters() if p.grad is not None}
+    first, again = (scored(criterion, found.net, layers_of(found.net)) for _ in range(2))
+    for name, values in first[0].items():
+        np.testing.assert_allclose(values, again[0][name], rtol=1e-6, atol=0)
+    assert not found.net.training
+    assert all(torch.equal(p.grad, grads[name]) for name, p in found.net.named_parameters() if p.grad is not None)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in found.net.state_dict().items())
+
+
+def test_scores_follow_the_channels(criterion: Importance) -> None:
+    """The same net with its channels in another order."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).eval()
+    with torch.no_grad():
+        net[0].weight.mul_(50 / 127.5 / (1 + torch.arange(6.0))[:, None, None, None])  # type: ignore[operator,union-attr]
+        net[1].weight.copy_(torch.rand(6) + 0.5)  # type: ignore[operator,union-attr]
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    other = copy.deepcopy(net)
+    for i in (0, 1):
+        other[i].load_state_dict({k: t[order] if t.ndim else t for k, t in net[i].state_dict().items()})
+    other[3].weight = nn.Parameter(net[3].weight[:, order].detach())  # type: ignore[index,union-attr]
+    here, there = (scored(criterion, each, layers_of(each))[0] for each in (net, other))
+    for name in {"0", "1"} & set(here):
+        np.testing.assert_allclose(there[name], here[name][order.numpy()], rtol=2e-3)
+
+
+def test_a_net_can_be_pruned_by_it(criterion: Importance) -> None:
+    found: RandomNet = trained_net("darts", seed=1, attention="se")
+    slim = found.twin(dict.fromkeys(found.widths, 8))
+    try:
+        transfer(found.net, slim, input_shape=SHAPE, score=scored_by(criterion.name, found.net, context_of(images=32)))
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    with torch.no_grad():
+        assert slim(torch.from_numpy(pictures(2, seed=0)).float()).isfinite().all()

@@ -1,0 +1,72 @@
+"""Without NNI everything loads, and its use ends in one line that says what to type."""
+
+import builtins
+import re
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+from nas import registry
+from nas.compression.nni import adapter as _nni
+from nas.config import SearchConfig
+from nas.errors import MissingPackageError
+from nas.targets import target
+from tests.random_nets import context_of, random_net
+
+CRITERIA = [name for name in registry.names("importance") if name.startswith("nni_")]
+
+
+@pytest.fixture
+def absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(_nni, "version", version)
+
+
+@pytest.mark.usefixtures("absent")
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_of_nni_is_missed_at_use(name: str) -> None:
+    net = random_net("plain", seed=1).net
+    layers = dict(net.named_modules())
+    with pytest.raises(MissingPackageError, match=re.escape("not installed; type: pip install 'fer-nas[nni]'")):
+        registry.load("importance", name).score(net, layers, context_of())
+
+
+@pytest.mark.usefixtures("absent")
+def test_a_search_with_quantisers_of_nni_ends_before_it_begins() -> None:
+    with pytest.raises(MissingPackageError, match=re.escape("pip install 'fer-nas[nni]'")):
+        registry.load("compressor", "nni_quantize").choices(("stage1",), target("cpu"))
+
+
+def test_another_nni_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_nni, "version", lambda name: "2.10")
+    with pytest.raises(MissingPackageError, match=r"needs NNI 3.0, but got 2.10; type: pip install"):
+        _nni.require()
+
+
+def test_looking_whether_it_is_there_does_not_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+    original = builtins.__import__
+
+    def noting(name: str, *rest: Any, **more: Any) -> Any:
+        imported.append(name)
+        return original(name, *rest, **more)
+
+    monkeypatch.setattr(_nni, "version", lambda name: "3.0")
+    monkeypatch.setattr(builtins, "__import__", noting)
+    registry.load("compressor", "nni_quantize").choices(("stage1",), target("cpu"))
+    assert not [name for name in imported if name.split(".")[0] == "nni"]
+
+
+def test_no_search_depends_on_it_unasked() -> None:
+    assert not [word for word in SearchConfig(trials=1).compressors if word.startswith("nni")]
+    options = [
+        str(option)
+        for word in SearchConfig(trials=1).compressors
+        for choice in registry.load("compressor", word).choices(("stage1",), target("cpu"))
+        for option in choice.options
+    ]
+    assert options
+    assert not [option for option in options if option.startswith("nni")]

@@ -1,0 +1,69 @@
+"""Float16 units: the twin rounds where ONNX Runtime does, and what float16 cannot hold is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nas.compression.compressors.quantize import COMPRESSOR
+from nas.compression.quantization.float16 import LARGEST, Half, rounded_as_on_a_device
+from nas.errors import ExportError
+from nas.onnx_export.exporter import export
+from nas.onnx_export.folding import fold
+from nas.onnx_export.parity import parity
+from nas.registry import load
+from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
+
+RUNTIME = load("runtime", "onnxruntime")
+
+
+@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("seed", range(3))
+def test_units_of_8_and_16_bits_agree_with_the_runtime_on_every_image(word: str, seed: int, tmp_path: Path) -> None:
+    found = trained_net(word, seed=seed)
+    bits = {unit: (16, 8)[(i + seed) % 2] for i, unit in enumerate(found.units)}
+    context = context_of(bits, signed=True)
+    graph = COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context)
+    path = tmp_path / "net.onnx"
+    export(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
+    result = parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
+    assert result.max_difference < 0.02, "a value rounded elsewhere moves an 8-bit unit by whole levels"
+    assert result.agreement >= 0.995
+
+
+def test_maps_put_side_by_side_at_a_border_are_rounded_as_the_runtime_does(tmp_path: Path) -> None:
+    found = trained_net("darts", seed=0)
+    bits = dict(zip(found.units, (16, 16, 8, 16), strict=True))
+    graph = COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context_of(bits, signed=True))
+    assert any(isinstance(module, Half) for module in graph.modules())
+    path = tmp_path / "net.onnx"
+    export(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
+    session = RUNTIME.load(path)
+    assert parity(graph, session, pictures(100, seed=3), path=path).max_difference < 5e-3
+
+
+def test_values_beyond_float16_are_refused_and_the_layer_is_named() -> None:
+    found = random_net("plain", seed=2)
+    convolution = next(m for m in found.net.modules() if isinstance(m, nn.Conv2d))
+    with torch.no_grad():
+        convolution.weight.mul_(1e8)
+    with pytest.raises(ExportError, match=r"must lie within 65,504, but 'stem"):
+        COMPRESSOR.on_graph(
+            fold(found.net.eval(), input_shape=SHAPE), context_of(dict.fromkeys(found.units, 16), signed=True)
+        )
+
+
+def test_rounding_as_on_a_device_is_float16_and_stays_finite() -> None:
+    linear = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1e6]]))
+    net = nn.Sequential()
+    net.add_module("stem", nn.Flatten())
+    net.add_module("head", linear)
+    graph = fold(net.eval(), input_shape=(1, 1, 2))
+    pixels = torch.tensor([[[[2049.0, 1.0]]]])
+    assert rounded_as_on_a_device(graph, {"stem": 32, "head": 32}, pixels).tolist() == [[2049.0, 1e6]]
+    assert rounded_as_on_a_device(graph, {"stem": 32, "head": 16}, pixels).tolist() == [[2048.0, LARGEST]]
+    assert float(np.float16(2049)) == 2048.0
