@@ -28,8 +28,8 @@ from nas.foresight import Foresight
 from nas.latency.estimate import Measurement
 from nas.latency.measured.gc_control import settled
 from nas.metrics import from_confusion
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.samplers._base import LOOK, LOOK_ONLY, Known
 from nas.study import Study
 from nas.targets import target

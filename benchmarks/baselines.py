@@ -24,7 +24,7 @@ from nas.latency.costs import costs
 from nas.latency.measured.timing import measure_interleaved
 from nas.metrics import Score, score
 from nas.registry import load
-from nas.run import load_run
+from nas.results.run import load_run
 
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SIDE = 64

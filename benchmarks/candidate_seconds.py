@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.clock import Clock
 from nas.compression.pipeline import Compression
 from nas.config import make_config
 from nas.data.loading import load_data
@@ -25,8 +24,9 @@ from nas.latency.measured.reference_cache import memory_path
 from nas.latency.measured.timing_loop import Plan
 from nas.latency.measured.worker import Timer
 from nas.pipeline import Evaluator
-from nas.records import RunFolder
 from nas.registry import load
+from nas.results.phase_timer import Clock
+from nas.results.run_folder import RunFolder
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.targets import target
 from search_spaces._base import DisconnectedError

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nas.pareto import hypervolume, non_dominated
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 MAXIMIZE = [True, False]

@@ -24,8 +24,8 @@ from nas.data.loading import load_data
 from nas.distill import Classroom
 from nas.lessons._base import Course
 from nas.onnx_export.exporter import export, fold
-from nas.records import RunFolder
 from nas.registry import load, names
+from nas.results.run_folder import RunFolder
 from nas.teachers import find_teachers
 from nas.train import Execution, predict, recipe_for, train
 from search_spaces._base import Value

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.storage import picks_of
 
 GENE = "gene."

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.flat import is_flat, outlook
-from nas.front import hypervolume_curve
-from nas.records import RunFolder
+from nas.results.convergence import is_flat, outlook
+from nas.results.front import hypervolume_curve
+from nas.results.run_folder import RunFolder
 
 Curve = Sequence[float]
 

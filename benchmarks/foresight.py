@@ -21,8 +21,8 @@ from nas.compression.pipeline import Compression
 from nas.cost_guess import latency_prices, learn_costs, size_prices
 from nas.description import Describer
 from nas.foresight import cost_of
-from nas.front import latest
-from nas.records import RunFolder
+from nas.results.front import latest
+from nas.results.run_folder import RunFolder
 from nas.targets import target
 from search_spaces._base import Choice
 

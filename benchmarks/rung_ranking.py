@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 
 
 def accuracies(folder: RunFolder) -> dict[str, dict[str, float]]:

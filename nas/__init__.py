@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nas.api import compress, export, measure, search
     from nas.config import SearchConfig, make_config
     from nas.errors import NasError
-    from nas.run import Run, load_run
+    from nas.results.run import Run, load_run
 
 __all__ = ["NasError", "Run", "SearchConfig", "compress", "export", "load_run", "make_config", "measure", "search"]
 
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     if name in {"Run", "load_run"}:
-        from nas import run
+        from nas.results import run
 
         return getattr(run, name)
     if name in {"SearchConfig", "make_config"}:

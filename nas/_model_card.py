@@ -25,7 +25,7 @@ def write(
     """The card as Markdown.
 
     Args:
-        record: `nas.records.Record` as a mapping.
+        record: `nas.results.run_folder.Record` as a mapping.
         data: facts of the data set, as in data.json.
         config: `nas.config.SearchConfig` as a mapping.
         shape: (C, H, W) of the input.

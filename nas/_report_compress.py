@@ -3,7 +3,7 @@
 from nas import _report_page as paper
 from nas._report_page import text
 from nas._report_view import View
-from nas.before_after import LOSS, changes, losses
+from nas.results.compression_effect import LOSS, changes, losses
 
 DEEPEST = 4 * LOSS
 """Recall lost, 0..1, from which a cell is shaded in full."""

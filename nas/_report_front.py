@@ -6,12 +6,12 @@ from nas import _report_page as paper
 from nas import _report_plots as plots
 from nas._report_page import text
 from nas._report_view import View, label, ms, percent
-from nas.before_after import compression_ratio, size_ratio
-from nas.front import feasible, latest
-from nas.front_table import host_measurement
 from nas.latency.estimate import Measurement
-from nas.record import Record
-from nas.wording import bits_words, gain_words, settings_words, widths_words
+from nas.results.compression_effect import compression_ratio, size_ratio
+from nas.results.formatting import bits_words, gain_words, settings_words, widths_words
+from nas.results.front import feasible, latest
+from nas.results.front_table import host_measurement
+from nas.results.record import Record
 
 NOTHING = "&mdash;"
 NO_TEST = "The data has no test split here, so there is no test figure."

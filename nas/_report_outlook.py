@@ -3,8 +3,8 @@
 from nas import _report_page as paper
 from nas._report_page import text
 from nas._report_view import View, percent
-from nas.ending import ending_lines
-from nas.seeds import Place, places, undecided
+from nas.results.seed_variance import Place, places, undecided
+from nas.results.stopping import ending_lines
 
 NOTHING = "&mdash;"
 

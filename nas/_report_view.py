@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from nas.before_after import uncompressed
 from nas.config import SearchConfig
-from nas.front import Fallen, fallen, front, latest, search_front, verified_front
 from nas.latency.estimate import Measurement
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.compression_effect import uncompressed
+from nas.results.front import Fallen, fallen, front, latest, search_front, verified_front
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from nas.before_after import changes, compression_ratio, size_ratio
-from nas.front_table import host_measurement
-from nas.record import Record
-from nas.wording import bits_words
+from nas.results.compression_effect import changes, compression_ratio, size_ratio
+from nas.results.formatting import bits_words
+from nas.results.front_table import host_measurement
+from nas.results.record import Record
 
 WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "MMAC", "R kB"})
 SIZES = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes"})

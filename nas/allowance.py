@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from nas.config import SearchConfig
-from nas.ending import End, Why, ends_flat, read_end, write_end
-from nas.pace import EARLY, forecast_words, forecasts, keep_forecast, pace, searching_s
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.stopping import End, Why, ends_flat, read_end, write_end
+from nas.results.throughput import EARLY, forecast_words, forecasts, keep_forecast, pace, searching_s
 
 GRACE = 0.1
 """Share of the budget by which a rung may outlast the search."""

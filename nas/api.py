@@ -22,14 +22,14 @@ from nas.latency.measured.timing_loop import Plan
 from nas.latency.measured.worker import Timer
 from nas.latency.predicted.learned_roofline import LearnedRoofline
 from nas.latency.predicted.predict import calibrated, layers_ms, predict
-from nas.pick import pick
-from nas.record import Record
-from nas.records import RunFolder
-from nas.run import Run, load_run
+from nas.results.record import Record
+from nas.results.run import Run, load_run
+from nas.results.run_folder import RunFolder
+from nas.results.selection import pick
+from nas.results.status import Status
 from nas.runtimes.base import Finding, Runtime
 from nas.runtimes.reference_network import reference_path
 from nas.search import search as run_search
-from nas.status import Status
 from nas.targets import device_runtime, targets
 from nas.targets import target as target_profile
 

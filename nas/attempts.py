@@ -9,7 +9,7 @@ Whoever stops a search by `kill -9` looks the same from here; so a count begins 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 
 MAX_DEATHS = 3
 """Processes that one piece of work may cost before it is given up."""

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from nas.candidate import Candidate
-from nas.clock import Clock
 from nas.errors import CandidateError, ConfigError
 from nas.files import whole_file
 from nas.pipeline import Evaluator
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.phase_timer import Clock
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.trainer import Cycle, Start
 
 logger = logging.getLogger(__name__)

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import onnx
 
 from nas import _model_card, registry
-from nas.before_after import LOSS, compression_ratio, losses, size_ratio, uncompressed
 from nas.errors import ConfigError
-from nas.pick import find
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.compression_effect import LOSS, compression_ratio, losses, size_ratio, uncompressed
+from nas.results.formatting import gain_words, settings_words
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.selection import find
 from nas.runtimes.base import Runtime
-from nas.wording import gain_words, settings_words
 
 GOLDEN_RUNTIME = "onnxruntime"
 

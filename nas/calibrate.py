@@ -30,7 +30,7 @@ from nas.latency.predicted.executed_graph import costs_on
 from nas.latency.predicted.learned_roofline import LearnedRoofline, learn
 from nas.latency.predicted.predict import FOLDER, calibration_path, save_calibration
 from nas.latency.predicted.roofline import predict as predict_by_profile
-from nas.record import now
+from nas.results.record import now
 from nas.targets import target as profile_of
 
 NETS = 40

@@ -63,7 +63,7 @@ class SearchConfig(BaseModel):
         trials: stop after this many evaluated candidates; 0 only trains and measures a given model as it is.
         budget: stop after this many seconds, training the front included; text may carry a unit ("30m").
         stop_when_flat: end the search earlier, when so many further candidates would gain less than 1 % of hypervolume
-            with 97.5 % confidence, see `nas.flat`; None never does.
+            with 97.5 % confidence, see `nas.results.convergence`; None never does.
         search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
         sampler: who proposes candidates.
         warm_start: folders of earlier runs on the same space and data, which teach the sampler and whose fronts are

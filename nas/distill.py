@@ -19,7 +19,7 @@ from nas._teacher_onnx import TeacherFile, asking
 from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.lessons._base import Course, Floats, Lesson, Level, Teacher, Teaching
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
 from nas.teachers import RUNTIME, Source
 

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from nas.candidate import Candidate
-from nas.clock import Clock
 from nas.config import SearchConfig
 from nas.latency.costs import Costs, costs
 from nas.latency.estimate import Measurement
 from nas.latency.speedup import Gain, gain
 from nas.onnx_export.exporter import ExportedFile, export
 from nas.proxies._base import Proxy
+from nas.results.phase_timer import Clock
 from nas.stopwatch import Stopwatch
 from nas.trainer import DRAFT_IMAGES, Trainer
 

@@ -10,11 +10,9 @@ import torch
 from torch import fx, nn
 
 from nas.candidate import Candidate
-from nas.clock import Clock
 from nas.compression.pipeline import INTEGER_BITS, Compression
 from nas.config import SearchConfig
 from nas.data.base import FaceData
-from nas.front import directions, search_front, values
 from nas.latency.costs import costs, packed_bytes
 from nas.latency.estimate import Measurement
 from nas.latency.speedup import gain
@@ -23,8 +21,10 @@ from nas.metrics import Score, score
 from nas.onnx_export.exporter import ExportedFile, export
 from nas.onnx_export.parity import Parity, check_parity, tolerance
 from nas.pareto import non_dominated
-from nas.record import Record, now
-from nas.records import RunFolder
+from nas.results.front import directions, search_front, values
+from nas.results.phase_timer import Clock
+from nas.results.record import Record, now
+from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
 from nas.stopwatch import Stopwatch
 from nas.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, Cycle, Stop, Trainer

@@ -19,8 +19,8 @@ from nas.cost_guess import MOST, Guesser, latency_prices, learn_costs, size_pric
 from nas.description import COLUMNS, Describer, Description
 from nas.intervals import normal_cdf
 from nas.latency.estimate import at_best
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.samplers._base import Known, Picks, Told
 from nas.thinning import some
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.front import directions
+from nas.results.front import directions
 
 logger = logging.getLogger(__name__)
 

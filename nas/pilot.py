@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 
 from nas.attempts import attempt
 from nas.candidate import Candidate
-from nas.clock import Clock
 from nas.errors import CandidateError, NasError
-from nas.pace import forecasts, keep_forecast, pilot_words
 from nas.pipeline import Evaluator
+from nas.results.phase_timer import Clock
+from nas.results.throughput import forecasts, keep_forecast, pilot_words
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from torch import nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.clock import Clock
 from nas.compression.pipeline import Compression
 from nas.config import SearchConfig
 from nas.data.base import FaceData
@@ -27,8 +26,9 @@ from nas.latency.speedup import NO_GAIN
 from nas.lessons._base import Course
 from nas.limits import violation_words, violations
 from nas.proxies._base import Proxy
-from nas.record import Phase, Record, now
-from nas.records import RunFolder
+from nas.results.phase_timer import Clock
+from nas.results.record import Phase, Record, now
+from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
 from nas.stopwatch import Stopwatch
 from nas.trainer import Start, Stop, Trainer, Watch

@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.pace import clock
-from nas.status import Status
+from nas.results.status import Status
+from nas.results.throughput import clock
 
 QUIET_EVERY_CANDIDATES = 10
 QUIET_EVERY_S = 60.0

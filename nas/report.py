@@ -9,7 +9,6 @@ from pathlib import Path
 
 from nas import _report_page as paper
 from nas import _report_plots as plots
-from nas._begun_with import begun_with
 from nas._model_card import ETHICS, statement
 from nas._report_compress import recall_section
 from nas._report_front import front_section, table_section
@@ -18,15 +17,16 @@ from nas._report_page import text
 from nas._report_view import View, label, ms, percent
 from nas.config import SearchConfig
 from nas.errors import ConfigError
-from nas.front import (
+from nas.pareto import knee
+from nas.results.front import (
     feasible,
     hypervolume_curve,
     reference,
     values,
 )
-from nas.pareto import knee
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.warm_start_log import begun_with
 
 
 def write_report(folders: Sequence[RunFolder], path: Path) -> Path:

@@ -16,10 +16,10 @@ from nas.attempts import Attempt
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.draft import Draft
-from nas.front import directions
 from nas.pareto import non_dominated
 from nas.pipeline import Promote
-from nas.records import RunFolder
+from nas.results.front import directions
+from nas.results.run_folder import RunFolder
 
 FILE = "rungs.jsonl"
 LEAST_SEEN = 8000

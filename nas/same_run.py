@@ -11,7 +11,7 @@ from hw_profiles._base import HardwareProfile
 from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.latency.predicted.predict import PREDICTORS, fingerprint
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from nas.targets import device_runtime
 
 TARGET_FACTS = ("title", "runtime", "latency", "calibration")

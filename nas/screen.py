@@ -19,7 +19,7 @@ from nas.intervals import Z_95
 from nas.latency.costs import Costs, Kernel
 from nas.latency.estimate import Measurement
 from nas.latency.predicted.learned_roofline import LearnedRoofline, learn
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 
 SAMPLES = "latencies.jsonl"
 LEAST = 10

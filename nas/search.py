@@ -29,8 +29,6 @@ from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.foresight import Foresight
-from nas.front import representatives, search_front
-from nas.front_table import write_front
 from nas.given import open_model
 from nas.latency.measured.gc_control import settled
 from nas.latency.measured.reference_cache import memory_path
@@ -38,14 +36,16 @@ from nas.latency.measured.worker import Timer
 from nas.latency.speedup import NO_GAIN
 from nas.pilot import look_ahead
 from nas.pipeline import Evaluator
-from nas.record import Record
-from nas.records import RunFolder, as_begun
 from nas.registry import load
 from nas.report import write_report
+from nas.results.front import representatives, search_front
+from nas.results.front_table import write_front
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder, as_begun
+from nas.results.status import Stage, Status, status_of
 from nas.rungs import promoter, telling
 from nas.runtimes.base import NO_MONITOR
 from nas.same_run import same_data, same_target
-from nas.status import Stage, Status, status_of
 from nas.study import Ask, Study
 from nas.targets import device_runtime, target
 from nas.teachers import find_teachers

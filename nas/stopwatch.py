@@ -12,7 +12,7 @@ from nas.latency.measured.timing import PATIENCE_S, measure, measure_interleaved
 from nas.latency.measured.timing_loop import Plan
 from nas.latency.measured.worker import Timer
 from nas.latency.predicted.predict import predict as predict_latency
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
 from nas.screen import Screen, is_sure
 

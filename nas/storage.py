@@ -8,7 +8,7 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from nas.errors import ConfigError
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from search_spaces._base import Value
 
 JOURNAL = "journal.log"

@@ -30,8 +30,8 @@ from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
 from nas.gene_importance import gene_importance
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.rungs import first_accuracy
 from nas.samplers._base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known
 from nas.samplers._memory import Memory

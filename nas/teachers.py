@@ -21,8 +21,8 @@ from nas._teacher_onnx import PIXELS, RAW, TeacherFile, ask
 from nas.data.base import FaceData
 from nas.data.classes import canonical
 from nas.errors import ConfigError
-from nas.pick import find
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
+from nas.results.selection import find
 from nas.runtimes.base import Runtime
 
 logger = logging.getLogger(__name__)

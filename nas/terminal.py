@@ -8,22 +8,22 @@ from rich.table import Table
 from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
-from nas._begun_with import begun_with
 from nas._model_card import statement
 from nas._tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
-from nas.before_after import LOSS, losses, uncompressed
 from nas.doctor import Finding
-from nas.ending import ending_lines
 from nas.errors import MeasureError
-from nas.front import fallen, front, given_up, latest, search_front, verified_front
 from nas.latency.estimate import Measurement
 from nas.latency.predicted.learned_roofline import LearnedRoofline
-from nas.pick import Pick
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.compression_effect import LOSS, losses, uncompressed
+from nas.results.formatting import gain_words, settings_words, widths_words
+from nas.results.front import fallen, front, given_up, latest, search_front, verified_front
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.seed_variance import seed_lines
+from nas.results.selection import Pick
+from nas.results.stopping import ending_lines
+from nas.results.warm_start_log import begun_with
 from nas.runtimes.base import Finding as DeviceFinding
-from nas.seeds import seed_lines
-from nas.wording import gain_words, settings_words, widths_words
 
 WIDE_FROM = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.pipeline import Evaluator
-from nas.record import Record
-from nas.seeds import SHORT
+from nas.results.record import Record
+from nas.results.seed_variance import SHORT
 from nas.trainer import Stop
 
 logger = logging.getLogger(__name__)

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas._begun_with import FILE
 from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
-from nas.front import latest, search_front, values
 from nas.pareto import spread
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.front import latest, search_front, values
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.warm_start_log import FILE
 from nas.rungs import first_accuracies
 from nas.same_run import TARGET_FACTS
 from nas.samplers._base import Picks

@@ -12,8 +12,8 @@ from nas.candidate import Candidate
 from nas.config import make_config
 from nas.latency.estimate import Measurement
 from nas.metrics import Score, from_confusion
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 
 CLASSES = ("angry", "happy", "sad")
 

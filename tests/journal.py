@@ -3,7 +3,7 @@
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from nas.storage import open_storage
 
 

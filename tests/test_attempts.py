@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from nas.attempts import GAVE_UP, MAX_DEATHS, attempt
 from nas.config import make_config
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_run
 from tests.fake_studies import a_study
 from tests.journal import trials_of
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def die(folder: RunFolder, imports: str, code: str, *, status: int, times: int = 1) -> None:
     """Run code in processes of their own, one after the other, each of which must end so. It knows `folder`, `runs`."""
     lines = [
-        f"import os, signal\nfrom pathlib import Path\nfrom nas.records import RunFolder\n{imports}",
+        f"import os, signal\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n{imports}",
         f"folder = RunFolder(Path({str(folder.path)!r}))\nruns = folder.path.parent",
         f"for _ in range({times}):\n    child = os.fork()\n    if not child:",
         *(f"        {line}" for line in code.splitlines()),

@@ -11,9 +11,9 @@ import pytest
 from nas.bundle import export_model
 from nas.errors import ConfigError
 from nas.latency.speedup import Gain
-from nas.pick import find, golden_image
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.selection import find, golden_image
 from tests.fake_runs import CLASSES, a_model, a_run, expected_probabilities, some_record
 
 

@@ -12,11 +12,11 @@ import torch
 from typer.testing import CliRunner
 
 import nas
-from nas.before_after import uncompressed
 from nas.cli import app
 from nas.config import COMPRESS_EPOCHS, make_config
 from nas.errors import ConfigError, ExportError
-from nas.records import RunFolder
+from nas.results.compression_effect import uncompressed
+from nas.results.run_folder import RunFolder
 from nas.search import search
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces

@@ -20,8 +20,8 @@ from nas.errors import ConfigError
 from nas.execution import Execution
 from nas.lessons._base import Course, Teacher, Teaching
 from nas.recipe import Recipe
-from nas.records import RunFolder
 from nas.registry import load
+from nas.results.run_folder import RunFolder
 from nas.search import search
 from nas.teachers import find_teachers
 from nas.train import predict, train

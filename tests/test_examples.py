@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nas.config import read_config
-from nas.records import RunFolder
 from nas.registry import load
+from nas.results.run_folder import RunFolder
 from tests.conftest import learnable_faces
 from tests.tiny_search import SEARCH, make_quick
 

@@ -14,8 +14,8 @@ from nas import registry
 from nas.compression.pipeline import Compression
 from nas.description import COLUMNS
 from nas.foresight import Foresight
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.samplers._base import Known
 from nas.study import Ask, Study
 from nas.targets import target

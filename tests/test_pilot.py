@@ -8,9 +8,9 @@ import pytest
 import nas.pilot
 from nas.config import make_config
 from nas.errors import BuildError
-from nas.pace import forecasts
 from nas.pilot import Pilot, look_ahead, pilot
 from nas.pipeline import Evaluator
+from nas.results.throughput import forecasts
 from nas.search import Searcher
 from tests.fake_runs import some_record
 from tests.tiny_search import FACES, SEARCH, TINY, Training, make_quick

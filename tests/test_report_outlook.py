@@ -6,19 +6,19 @@ import re
 from pathlib import Path
 
 from rich.console import Console
-
-from nas._report_outlook import outlook_section, seeds_section
-from nas._report_view import View
-from nas.ending import End, write_end
-from nas.progress import one_line, panel
-from nas.records import RunFolder
-from nas.report import write_report
-from nas.status import Status
-from nas.terminal import show_front
-from tests.fake_runs import a_run
 from tests.test_ending import flat_run
 from tests.test_pace import MOMENT
 from tests.test_seeds import a_front, verified
+
+from nas._report_outlook import outlook_section, seeds_section
+from nas._report_view import View
+from nas.progress import one_line, panel
+from nas.report import write_report
+from nas.results.run_folder import RunFolder
+from nas.results.status import Status
+from nas.results.stopping import End, write_end
+from nas.terminal import show_front
+from tests.fake_runs import a_run
 
 
 def words(html: str) -> str:

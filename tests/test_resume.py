@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from tests.journal import trials_of
 
 ROOT = Path(__file__).resolve().parents[1]

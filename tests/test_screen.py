@@ -8,7 +8,7 @@ from tests.latency.test_learned import NETS
 from nas.latency.costs import Costs
 from nas.latency.estimate import Measurement
 from nas.latency.predicted.roofline import predict as by_profile
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from nas.screen import EVERY, LEAST, Screen, is_sure
 from nas.targets import target
 

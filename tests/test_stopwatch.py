@@ -13,7 +13,7 @@ from nas.errors import MeasureError
 from nas.latency.costs import Costs
 from nas.latency.estimate import Measurement
 from nas.latency.measured.timing_loop import Plan
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Timing
 from nas.screen import SAMPLES
 from nas.stopwatch import DRAFTED, LEAST_RUNS, SCREENED, UNTRAINED, Stopwatch

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.clock import Clock
 from nas.data.base import FaceData
+from nas.results.phase_timer import Clock
 from nas.trainer import Cycle
 from search_spaces._base import Value
 from tests.tiny_evaluator import SMALL, an_evaluator, evaluate, never

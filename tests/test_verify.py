@@ -9,10 +9,10 @@ import pytest
 
 from nas.attempts import GAVE_UP, MAX_DEATHS
 from nas.config import SearchConfig, make_config
-from nas.front import verified_front
-from nas.record import Record
-from nas.records import RunFolder
-from nas.seeds import across_seeds
+from nas.results.front import verified_front
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.seed_variance import across_seeds
 from nas.verify import Verification
 from tests.fake_runs import a_run, some_record
 from tests.tiny_search import Killed

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from nas import registry
-from nas._begun_with import begun_with
 from nas.errors import ConfigError
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
+from nas.results.warm_start_log import begun_with
 from nas.study import Study
 from nas.warm_start import FILE, WarmStart, warm_start
 from search_spaces._base import Choice

@@ -11,7 +11,7 @@ from nas.compression.pipeline import Compression
 from nas.data.base import FaceData
 from nas.draft import Draft
 from nas.pipeline import Evaluator
-from nas.record import Record
+from nas.results.record import Record
 from nas.targets import target
 from search_spaces._base import Value
 from tests.fake_runs import a_run

@@ -26,8 +26,8 @@ from nas.cli import main
 from nas.data.base import FaceData, Images
 from nas.execution import Execution
 from nas.metrics import Floats
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
 

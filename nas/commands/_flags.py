@@ -8,7 +8,7 @@ import typer
 from nas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nas.records import RunFolder
+    from nas.results.run_folder import RunFolder
 
 RunPath = Annotated[
     Path | None, typer.Argument(metavar="RUN", help="Folder of the run; the newest below runs/ if left out.")
@@ -28,7 +28,7 @@ def open_run(run: Path | None, runs: Path) -> "RunFolder":
     Raises:
         ConfigError: it is no run, or there is none yet.
     """
-    from nas.run import load_run
+    from nas.results.run import load_run
 
     return load_run(run, runs=runs).folder
 

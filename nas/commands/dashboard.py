@@ -10,7 +10,7 @@ from nas.commands._told import told
 from nas.errors import MissingPackageError
 
 if TYPE_CHECKING:
-    from nas.records import RunFolder
+    from nas.results.run_folder import RunFolder
 
 app = typer.Typer()
 

@@ -27,8 +27,8 @@ def export(
     """Write model.onnx, a model card, a golden input/output pair and the record of one point: a trial or a pick."""
     from nas import terminal
     from nas.api import export as write
-    from nas.pick import NO_LIMITS, make_limits
-    from nas.pick import pick as choose
+    from nas.results.selection import NO_LIMITS, make_limits
+    from nas.results.selection import pick as choose
 
     folder = open_run(run, runs)
     limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)

@@ -22,8 +22,8 @@ def pick(
 ) -> None:
     """Choose one point of the front, and say why this one and what its neighbours would give."""
     from nas import terminal
-    from nas.pick import make_limits
-    from nas.pick import pick as choose
+    from nas.results.selection import make_limits
+    from nas.results.selection import pick as choose
 
     folder = open_run(run, runs)
     limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nas.cli import app
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 
 
 def test_dashboard_without_its_package_names_the_line_to_type(run: CliRunner, monkeypatch, folder: RunFolder) -> None:

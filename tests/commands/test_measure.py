@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from nas import api
 from nas.cli import app
 from nas.latency.estimate import Measurement
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_model
 from tests.shown import plain
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from nas.cli import app
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from tests.shown import plain
 
 

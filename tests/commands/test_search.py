@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from nas import api
 from nas.cli import app
 from nas.config import MODEL_FIELDS
-from nas.records import RunFolder
-from nas.run import Run
-from nas.status import Status
+from nas.results.run import Run
+from nas.results.run_folder import RunFolder
+from nas.results.status import Status
 from tests.shown import plain
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from nas.data.base import FaceData
 from nas.pipeline import Evaluator
-from nas.record import Record
+from nas.results.record import Record
 from tests.tiny_evaluator import an_evaluator, evaluate
 from tests.tiny_search import Training, make_quick
 

@@ -7,7 +7,7 @@ import pytest
 from nas.latency.estimate import Measurement
 from nas.latency.speedup import Gain
 from nas.pipeline import Evaluator
-from nas.record import Record
+from nas.results.record import Record
 from tests.tiny_evaluator import evaluate, never, small
 from tests.tiny_search import Training, replace_step
 

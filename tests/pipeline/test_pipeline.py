@@ -8,7 +8,7 @@ import pytest
 import nas.trainer
 from nas.errors import ConfigError, ExportError, TrainError
 from nas.pipeline import Evaluator
-from nas.record import Record
+from nas.results.record import Record
 from tests.tiny_evaluator import RUNGS, SMALL, Make, evaluate, fields_of, never, small
 from tests.tiny_search import Killed, Training, after, replace_step
 

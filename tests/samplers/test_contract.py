@@ -11,8 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 from nas import registry
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.samplers._base import NOTHING, Known
 from nas.study import Ask, Study
 from search_spaces._base import Choice, Value

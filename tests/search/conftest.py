@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from nas.config import make_config
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
+from nas.results.status import Status
 from nas.search import search
-from nas.status import Status
 from tests.tiny_search import FACES, SEARCH, TINY, Training, make_quick
 
 

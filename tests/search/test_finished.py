@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nas.config import make_config
-from nas.front_table import COLUMNS
-from nas.records import RunFolder
+from nas.results.front_table import COLUMNS
+from nas.results.run_folder import RunFolder
+from nas.results.status import Status
 from nas.search import search
-from nas.status import Status
 from tests.journal import trials_of
 from tests.tiny_search import (
     FACES,

@@ -9,7 +9,7 @@ import pytest
 
 from nas.data.base import FaceData
 from nas.errors import ConfigError, UserError
-from nas.records import RunFolder
+from nas.results.run_folder import RunFolder
 from nas.targets import target
 from tests.tiny_search import SEARCH, searched
 

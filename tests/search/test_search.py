@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 from nas import registry
 from nas.draft import Draft
 from nas.errors import ConfigError, ExportError
-from nas.front import search_front
 from nas.pipeline import Evaluator
-from nas.records import RunFolder
+from nas.results.front import search_front
+from nas.results.run_folder import RunFolder
+from nas.results.status import Status
 from nas.search import Searcher
-from nas.status import Status
 from nas.trainer import Trainer
 from search_spaces._base import Choice, Value
 from tests.fake_runs import some_latency
@@ -137,7 +137,7 @@ def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(
 def test_a_flat_search_ends_early_for_whoever_asks_so_and_says_why(
     go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.ending.is_flat", lambda curve, more: len(curve) >= 2 and more == 5)
+    monkeypatch.setattr("nas.results.stopping.is_flat", lambda curve, more: len(curve) >= 2 and more == 5)
     folder = go(trials=9, stop_when_flat=5)
     assert len(searched(folder)) == 2
     end = json.loads((folder.path / "ended.json").read_text())

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from nas.config import make_config
 from nas.errors import ConfigError
-from nas.record import Record
-from nas.records import RunFolder, as_begun
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder, as_begun
 from tests.fake_runs import a_run, a_search, some_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,7 +94,7 @@ def test_a_file_that_ends_anywhere_keeps_all_whole_records_and_takes_more(
 
 def test_processes_that_append_at_once_lose_no_line_and_tear_none(folder: RunFolder) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom nas.records import RunFolder\n"
+        "import sys\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n"
         "for i in range(60): RunFolder(Path(sys.argv[1])).append_line('x.jsonl', '\"' + sys.argv[2] * 5000 + '\"')"
     )
     with process(code, str(folder.path), "a") as one, process(code, str(folder.path), "b") as other:
@@ -127,7 +127,7 @@ def test_a_claim_is_held_once_and_let_go(folder: RunFolder) -> None:
 
 def test_a_claim_is_let_go_by_a_process_that_is_killed_and_waited_for_by_others(folder: RunFolder) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom nas.records import RunFolder\n"
+        "import sys, time\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).claim('a', wait=True): print('held', flush=True); time.sleep(600)"
     )
     with process(code, str(folder.path)) as first, process(code, str(folder.path)) as second:
@@ -157,7 +157,7 @@ def test_time_in_which_two_processes_work_counts_once(folder: RunFolder) -> None
 
 def test_a_tick_prolongs_its_own_span(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     for now in (1001.0, 1007.5):
-        monkeypatch.setattr("nas.records.time.time", lambda now=now: now)
+        monkeypatch.setattr("nas.results.run_folder.time.time", lambda now=now: now)
         folder.tick(1000.0)
     assert folder.spent_s() == pytest.approx(7.5)
 

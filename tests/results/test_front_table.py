@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.front_table import COLUMNS, rows, write_front
+from nas.results.front_table import COLUMNS, rows, write_front
 from tests.fake_runs import a_run, some_latency, some_record
 
 BOTH = ("accuracy", "latency")

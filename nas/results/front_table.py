@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas.before_after import compression_ratio, size_ratio, uncompressed
 from nas.config import OBJECTIVES
-from nas.front import fallen, front, search_front
 from nas.latency.estimate import Measurement
-from nas.record import Record
-from nas.records import RunFolder
-from nas.wording import bits_text, settings_words
+from nas.results.compression_effect import compression_ratio, size_ratio, uncompressed
+from nas.results.formatting import bits_text, settings_words
+from nas.results.front import fallen, front, search_front
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 
 COLUMNS = (
     "trial", "key", "accuracy", "accuracy_low", "accuracy_high", "accuracy_split", "latency_ms", "latency_low_ms",

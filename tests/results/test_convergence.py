@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.flat import FLAT, Outlook, is_flat, outlook
 from nas.pareto import hypervolume
+from nas.results.convergence import FLAT, Outlook, is_flat, outlook
 
 GAINS = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1.0)), min_size=2, max_size=60)
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-import nas.clock
-from nas.clock import Clock
+import nas.results.phase_timer
+from nas.results.phase_timer import Clock
 
 
 def test_phases_add_up_and_failures_count(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 2.0, 10.0, 11.5, 20.0, 20.25])
-    monkeypatch.setattr(nas.clock.time, "perf_counter", lambda: next(moments))
+    monkeypatch.setattr(nas.results.phase_timer.time, "perf_counter", lambda: next(moments))
     clock = Clock()
     with clock("train"):
         pass

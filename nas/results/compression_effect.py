@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nas.metrics import Score
-from nas.record import Record
+from nas.results.record import Record
 
 LOSS = 0.05
 """Recall, 0..1, that a class may lose before a warning."""

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas.config import Bytes, Milliseconds
 from nas.errors import ConfigError
-from nas.front import directions, feasible, front, values
 from nas.pareto import knee as knee_of
-from nas.record import Record
+from nas.results.front import directions, feasible, front, values
+from nas.results.record import Record
 
 
 class Limits(BaseModel):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from nas.latency.speedup import Gain
-from nas.wording import bits_text, bits_words, gain_words, settings_words, widths_words
+from nas.results.formatting import bits_text, bits_words, gain_words, settings_words, widths_words
 from tests.fake_runs import some_record
 
 RECORD = some_record(0, 0.5, 4.0)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.pace import clock, forecast_words, forecasts, keep_forecast, pace, pilot_words, searching_s
-from nas.record import Record
+from nas.results.record import Record
+from nas.results.throughput import clock, forecast_words, forecasts, keep_forecast, pace, pilot_words, searching_s
 from tests.fake_runs import a_run, some_record
 
 MOMENT = 1_767_225_600.0

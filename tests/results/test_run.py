@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ConfigError
-from nas.front_table import COLUMNS
-from nas.run import load_run, newest
+from nas.results.front_table import COLUMNS
+from nas.results.run import load_run, newest
 from tests.fake_runs import a_run, a_search
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from nas.before_after import uncompressed
 from nas.config import SearchConfig
 from nas.errors import ConfigError
-from nas.front import fallen, front, search_front
-from nas.front_table import COLUMNS, rows
-from nas.record import Record
-from nas.records import RunFolder
-from nas.seeds import places
+from nas.results.compression_effect import uncompressed
+from nas.results.front import fallen, front, search_front
+from nas.results.front_table import COLUMNS, rows
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.seed_variance import places
 
 SEED_COLUMNS = ("trial", "seeds", "failed", "mean", "low", "high", "rank_in_search", "rank_verified")
 

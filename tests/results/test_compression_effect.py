@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nas.before_after import changes, compression_ratio, losses, size_ratio, uncompressed
 from nas.metrics import from_confusion
-from nas.record import Record
+from nas.results.compression_effect import changes, compression_ratio, losses, size_ratio, uncompressed
+from nas.results.record import Record
 from tests.fake_runs import CLASSES, a_search, some_record
 
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from nas.front import latest
 from nas.intervals import student
-from nas.record import Record
+from nas.results.front import latest
+from nas.results.record import Record
 
 SHORT = 0.99
 """Share of seed 0's epochs below which another training does not compare with it."""

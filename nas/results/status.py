@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from nas.front import directions, values
 from nas.pareto import hypervolume
-from nas.record import Record
+from nas.results.front import directions, values
+from nas.results.record import Record
 
 Stage = Literal["base", "search", "verify", "done"]
 

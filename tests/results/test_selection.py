@@ -3,7 +3,7 @@
 import pytest
 
 from nas.errors import ConfigError
-from nas.pick import Limits, make_limits, pick
+from nas.results.selection import Limits, make_limits, pick
 from tests.fake_runs import a_search, some_record
 
 BOTH = ("accuracy", "latency")

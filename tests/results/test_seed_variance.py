@@ -3,9 +3,9 @@
 import pytest
 from scipy import stats
 
-from nas.front import front, latest
-from nas.record import Record
-from nas.seeds import across_seeds, places, seed_lines, student, undecided
+from nas.results.front import front, latest
+from nas.results.record import Record
+from nas.results.seed_variance import across_seeds, places, seed_lines, student, undecided
 from tests.fake_runs import a_search, some_record
 
 BOTH = ("accuracy", "latency")

@@ -25,7 +25,7 @@ from pathlib import Path
 from nas.config import KEPT_FIELDS, SearchConfig, read_config
 from nas.errors import ConfigError
 from nas.files import append_line, write_atomic
-from nas.record import Record
+from nas.results.record import Record
 
 logger = logging.getLogger(__name__)
 

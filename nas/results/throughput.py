@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nas.front import feasible
 from nas.intervals import Z_95
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.front import feasible
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 
 FORECASTS = "forecast.json"
 """What was forecast: `pilot` before the search began, `early` after its first few candidates."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.front import (
+from nas.results.front import (
     fallen,
     feasible,
     front,

@@ -1,7 +1,7 @@
 """What a record says in words that fit a line or a cell: widths, bits, settings, and what 8 bits gain."""
 
 from nas.candidate import Candidate
-from nas.record import Record
+from nas.results.record import Record
 
 
 def bits_text(bits: dict[str, int]) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from nas.flat import is_flat, outlook
-from nas.front import hypervolume_curve
-from nas.pace import Pace, clock, forecasts, pace, searching_s
-from nas.record import Record
-from nas.records import RunFolder
+from nas.results.convergence import is_flat, outlook
+from nas.results.front import hypervolume_curve
+from nas.results.record import Record
+from nas.results.run_folder import RunFolder
+from nas.results.throughput import Pace, clock, forecasts, pace, searching_s
 
 END = "ended.json"
 Why = Literal["trials", "budget", "flat", "exhausted"]

@@ -16,7 +16,7 @@ import numpy as np
 from nas.config import OBJECTIVES
 from nas.latency.speedup import NO_GAIN
 from nas.pareto import Points, hypervolume, non_dominated, spread
-from nas.record import Record
+from nas.results.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
