@@ -21,7 +21,7 @@ from hw_profiles._base import HardwareProfile
 from nas.compression.base import Context
 from nas.compression.pipeline import Compression
 from nas.data.base import FaceData
-from nas.given import Given
+from nas.models.user_model import Given
 from nas.onnx_export.exporter import export
 from nas.registry import load
 from nas.runtimes.base import Runtime

@@ -59,7 +59,7 @@ def compress(
     """Search how a net that someone has can be compressed: its architecture stays, candidates start from its weights.
 
     Args:
-        model: a word of `nas.zoo`, or a factory "package.module:function" that returns a torch module.
+        model: a word of `nas.models.zoo`, or a factory "package.module:function" that returns a torch module.
         weights: file of its state dict; None trains the net first.
         watch: told the status about once a second.
         **fields: further fields of `nas.SearchConfig`, for example `dataset="fer2013", target="jetson"`.

@@ -49,7 +49,7 @@ class SearchConfig(BaseModel):
     Attributes:
         target: the device to search for, a word of `nas targets`.
         space: the search space; not used where a model is given.
-        model: a net whose compression is searched instead: a word of `nas.zoo`, or a factory "package.module:function",
+        model: a net whose compression is searched instead: a word of `nas.models.zoo`, or a factory "package.module:function",
             called with those of `input_shape`, `classes` and `num_classes` that it names.
         weights: file of the model's state dict; without one the net is trained first, for `final_epochs`.
         mean: what the model wants subtracted from pixels 0..255; None leaves what our nets do.

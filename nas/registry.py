@@ -23,7 +23,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "importance": ("nas.compression.importance", "IMPORTANCE"),
     "sampler": ("nas.samplers", "make"),
     "lesson": ("nas.lessons", "LESSON"),
-    "model": ("nas.zoo", "MODEL"),
+    "model": ("nas.models.zoo", "MODEL"),
     "proxy": ("nas.proxies", "PROXY"),
 }
 

@@ -29,11 +29,11 @@ from nas.distill import Classroom, teacher_names
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.foresight import Foresight
-from nas.given import open_model
 from nas.latency.measured.gc_control import settled
 from nas.latency.measured.reference_cache import memory_path
 from nas.latency.measured.worker import Timer
 from nas.latency.speedup import NO_GAIN
+from nas.models.user_model import open_model
 from nas.pilot import look_ahead
 from nas.pipeline import Evaluator
 from nas.registry import load

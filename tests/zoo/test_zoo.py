@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from nas.compression.pruning.channel_groups import couple
+from nas.models.base import Published, ZooModel
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import check_parity
 from nas.registry import load, names
-from nas.zoo._base import Published, ZooModel
 from search_spaces._base import HEAD, STEM
 
 MODELS = names("model")

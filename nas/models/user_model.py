@@ -1,7 +1,7 @@
 """A net that someone already has, as a search space of one architecture: only its compression is searched.
 
-`--model` names a published net (`nas.zoo`) or a Python factory `package.module:function`. A net from outside is traced,
-its layers are put into units (`nas._units`), and its stages can be built narrower: every group of coupled channels of a
+`--model` names a published net (`nas.models.zoo`) or a Python factory `package.module:function`. A net from outside is traced,
+its layers are put into units (`nas.models.stages`), and its stages can be built narrower: every group of coupled channels of a
 stage keeps the same share.
 """
 
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from nas import registry
-from nas._units import PREPARE, Prepare, in_units, is_in_units
 from nas.compression.pruning.channel_groups import couple
 from nas.compression.pruning.slicing import narrowed, segments
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.errors import CandidateError, ConfigError
+from nas.models.stages import PREPARE, Prepare, in_units, is_in_units
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
 from search_spaces._work import Layer, Work, layers_of, total

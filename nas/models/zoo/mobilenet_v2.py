@@ -5,8 +5,8 @@ The stem and the second stage keep the map's size, so that 48x48 ends at 6x6 ins
 
 from torch import nn
 
-from nas.zoo._base import Published, ZooModel, chain, divisible
-from nas.zoo._bottleneck import bottleneck, conv_bn
+from nas.models.base import Published, ZooModel, chain, divisible
+from nas.models.blocks.bottleneck import bottleneck, conv_bn
 from search_spaces._ops import named
 
 TABLE = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 2), (6, 160, 3, 1), (6, 320, 1, 1))

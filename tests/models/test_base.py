@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.zoo._base import divisible, pixels
+from nas.models.base import divisible, pixels
 
 
 @given(st.integers(1, 400))

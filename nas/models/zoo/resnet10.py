@@ -1,7 +1,7 @@
 """ResNet-10: four stages of one block, 16 to 128 channels (https://arxiv.org/abs/1512.03385)."""
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._resnet import NOTES, SOURCE, resnet
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.resnet import NOTES, SOURCE, resnet
 
 MODEL = ZooModel(
     name="resnet10",

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._darts import NOTES, cell_net
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.darts import NOTES, cell_net
 from search_spaces._genotype import Genotype
 
 SEP, SKIP, POOL, DILATED = "sep_conv_3x3_twice", "skip", "max_pool_3x3", "dil_conv_3x3"

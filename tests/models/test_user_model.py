@@ -17,7 +17,7 @@ from nas.config import make_config
 from nas.data.base import FaceData
 from nas.description import macs
 from nas.errors import ConfigError, UnknownMemberError, UserError
-from nas.given import Given, load_weights, open_model
+from nas.models.user_model import Given, load_weights, open_model
 from search_spaces._base import SearchSpace
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from nas.zoo._base import chain
+from nas.models.base import chain
 from search_spaces._ends import head
 from search_spaces._ops import Residual, conv_bn_act, named, shortcut_of
 

@@ -1,7 +1,7 @@
 """ResEmoteNet (Roy et al. 2024, https://arxiv.org/abs/2409.10545), 80 million parameters: here as a teacher."""
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._resemotenet import NOTES, SOURCE, resemotenet
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.resemotenet import NOTES, SOURCE, resemotenet
 
 MODEL = ZooModel(
     name="resemotenet",

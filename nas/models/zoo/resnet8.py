@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._resnet import NOTES, SOURCE, resnet
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.resnet import NOTES, SOURCE, resnet
 
 MODEL = ZooModel(
     name="resnet8",

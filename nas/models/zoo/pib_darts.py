@@ -6,8 +6,8 @@ has no fast kernel for it. So this net shows why latency is measured and not cou
 
 from functools import partial
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._darts import NOTES, cell_net
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.darts import NOTES, cell_net
 from search_spaces._genotype import Genotype
 
 PIB3, PIB5, POOL, DILATED, SKIP = "pib_conv_3x3", "pib_conv_5x5", "avg_pool_3x3", "dil_conv_5x5", "skip"

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from torch import nn
 
-from nas.zoo._base import pixels
+from nas.models.base import pixels
 from search_spaces._cells import Cell, CellNet, CellStage
 from search_spaces._ends import head, stem
 from search_spaces._genotype import Genotype, places

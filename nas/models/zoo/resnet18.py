@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._resnet import NOTES, SOURCE, resnet
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.resnet import NOTES, SOURCE, resnet
 
 STEM_SAVING = 64 * 3 * (7 * 7 - 3 * 3)
 """Weights that a 3x3 stem has less than the 7x7 stem of the net for ImageNet."""

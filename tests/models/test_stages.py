@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nas._units import Prepare, in_units, is_in_units
 from nas.errors import BuildError, ExportError
+from nas.models.stages import Prepare, in_units, is_in_units
 from nas.onnx_export.exporter import fold
 from nas.registry import load, names
 from tests import outside_nets as nets

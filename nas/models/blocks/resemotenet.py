@@ -4,8 +4,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from nas.zoo._base import chain
-from nas.zoo._gates import Gates
+from nas.models.base import chain
+from nas.models.blocks.gates import Gates
 from search_spaces._ops import Residual, named
 
 SOURCE = "https://arxiv.org/abs/2409.10545"

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from nas.zoo._base import Published, ZooModel, chain
+from nas.models.base import Published, ZooModel, chain
 from search_spaces._ends import head
 from search_spaces._ops import conv_bn_act, named
 

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._xception import NOTES, SOURCE, xception
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.xception import NOTES, SOURCE, xception
 
 MODEL = ZooModel(
     name="tiny_xception",

@@ -5,8 +5,8 @@ Keras counts its batch-norm statistics too and gives 58,423; the weights that ar
 
 from functools import partial
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._xception import NOTES, SOURCE, xception
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.xception import NOTES, SOURCE, xception
 
 MODEL = ZooModel(
     name="mini_xception",

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from nas.zoo._base import chain
+from nas.models.base import chain
 from search_spaces._ops import Residual, conv, conv_bn_act, named
 
 SOURCE = "https://arxiv.org/abs/1710.07557"

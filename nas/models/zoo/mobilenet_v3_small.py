@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from nas.zoo._base import Published, ZooModel, chain, divisible
-from nas.zoo._bottleneck import bottleneck, conv_bn
-from nas.zoo._gates import Gates
+from nas.models.base import Published, ZooModel, chain, divisible
+from nas.models.blocks.bottleneck import bottleneck, conv_bn
+from nas.models.blocks.gates import Gates
 from search_spaces._ops import named
 
 TABLE = (

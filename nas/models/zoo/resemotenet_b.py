@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from nas.zoo._base import Published, ZooModel
-from nas.zoo._resemotenet import NOTES, SOURCE, resemotenet
+from nas.models.base import Published, ZooModel
+from nas.models.blocks.resemotenet import NOTES, SOURCE, resemotenet
 
 MODEL = ZooModel(
     name="resemotenet_b",
