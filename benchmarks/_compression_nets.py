@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from nas.data.base import FaceData
-from nas.lessons._base import Course
+from nas.distillation.base import Course
 from nas.models.user_model import Given
 from nas.registry import load
 from nas.train import Execution, choose_execution, recipe_for, train

@@ -18,12 +18,12 @@ from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression.base import Context
 from nas.compression.pipeline import Compression
+from nas.distillation.base import Course, Teacher, Teaching
 from nas.errors import CandidateError, ParityError
 from nas.latency.costs import costs, packed_bytes
 from nas.latency.estimate import Measurement
 from nas.latency.measured.timing import measure_interleaved
 from nas.latency.speedup import gain
-from nas.lessons._base import Course, Teacher, Teaching
 from nas.metrics import score
 from nas.onnx_export.exporter import export
 from nas.onnx_export.parity import check_parity, tolerance

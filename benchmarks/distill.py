@@ -21,12 +21,12 @@ from torch import nn
 
 from nas.data.base import FaceData
 from nas.data.loading import load_data
-from nas.distill import Classroom
-from nas.lessons._base import Course
+from nas.distillation.base import Course
+from nas.distillation.teacher_outputs import Classroom
+from nas.distillation.teachers import find_teachers
 from nas.onnx_export.exporter import export, fold
 from nas.registry import load, names
 from nas.results.run_folder import RunFolder
-from nas.teachers import find_teachers
 from nas.train import Execution, predict, recipe_for, train
 from search_spaces._base import Value
 
@@ -130,7 +130,7 @@ def main() -> None:
     """Parse, train what is not kept, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="fer2013.csv")
-    parser.add_argument("--lessons", nargs="+", default=list(names("lesson")), help="words of nas.lessons")
+    parser.add_argument("--lessons", nargs="+", default=list(names("lesson")), help="words of nas.distillation.methods")
     parser.add_argument("--sizes", nargs="+", default=list(STUDENTS), help="of the students")
     parser.add_argument("--epochs", type=float, default=6, help="of each student")
     parser.add_argument("--teacher-epochs", type=float, default=8)

@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="file or folder of the data set")
     parser.add_argument("--target", default="cpu", help="the device; see nas targets")
     parser.add_argument("--epochs", type=int, default=60, help="of each net")
-    parser.add_argument("--distill", default="logits", help="how the students learn; a word of nas.lessons")
+    parser.add_argument(
+        "--distill", default="logits", help="how the students learn; a word of nas.distillation.methods"
+    )
     parser.add_argument("--temperature", type=float, default=4.0)
     parser.add_argument("--alpha", type=float, default=0.7, help="share of the teacher in the loss")
     parser.add_argument("--compare", action="store_true", help="train each student without the teacher too")

@@ -74,8 +74,8 @@ class SearchConfig(BaseModel):
             leaves that out.
         qat_steps: "calibrated" keeps the grids of that form, "learned" trains them too.
         teacher: who the nets learn from besides the labels: files, runs or `votes`, each with =WEIGHT if wanted; see
-            `nas.teachers`.
-        distill: how they learn from it; a word of `nas.lessons`.
+            `nas.distillation.teachers`.
+        distill: how they learn from it; a word of `nas.distillation.methods`.
         temperature: the teachers' and the nets' logits are divided by it.
         alpha: share of the teachers in the loss, 0..1.
         distill_from: "final" teaches in the final training of the front, "start" in all of the search too.

@@ -18,12 +18,12 @@ from nas.candidate import Candidate
 from nas.compression.pipeline import Compression
 from nas.config import SearchConfig
 from nas.data.base import FaceData
+from nas.distillation.base import Course
 from nas.draft import Draft, Drafter
 from nas.errors import CandidateError, NasError
 from nas.finish import Finisher
 from nas.latency.measured.worker import Timer
 from nas.latency.speedup import NO_GAIN
-from nas.lessons._base import Course
 from nas.limits import violation_words, violations
 from nas.proxies._base import Proxy
 from nas.results.phase_timer import Clock

@@ -22,7 +22,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "compressor": ("nas.compression.compressors", "COMPRESSOR"),
     "importance": ("nas.compression.importance", "IMPORTANCE"),
     "sampler": ("nas.samplers", "make"),
-    "lesson": ("nas.lessons", "LESSON"),
+    "lesson": ("nas.distillation.methods", "LESSON"),
     "model": ("nas.models.zoo", "MODEL"),
     "proxy": ("nas.proxies", "PROXY"),
 }

@@ -20,12 +20,13 @@ from hw_profiles._base import HardwareProfile
 from nas.allowance import Allowance
 from nas.attempts import GAVE_UP
 from nas.base import begin, check
-from nas.chosen_teacher import ChosenTeacher
 from nas.compression.base import Compressor
 from nas.compression.pipeline import Compression
 from nas.config import SearchConfig
 from nas.data.loading import load_data
-from nas.distill import Classroom, teacher_names
+from nas.distillation.teacher_gene import ChosenTeacher
+from nas.distillation.teacher_outputs import Classroom, teacher_names
+from nas.distillation.teachers import find_teachers
 from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.foresight import Foresight
@@ -48,7 +49,6 @@ from nas.runtimes.base import NO_MONITOR
 from nas.same_run import same_data, same_target
 from nas.study import Ask, Study
 from nas.targets import device_runtime, target
-from nas.teachers import find_teachers
 from nas.verify import Verification
 from nas.warm_start import warm_start
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value

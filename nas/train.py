@@ -19,10 +19,10 @@ from torch.nn import functional
 
 from nas.augment import augment
 from nas.data.base import Images, Split
+from nas.distillation.base import Course
 from nas.errors import ConfigError
 from nas.execution import Execution, choose_execution, placed
 from nas.learning_curve import Curve, Log
-from nas.lessons._base import Course
 from nas.recipe import Recipe, recipe_for
 
 __all__ = ["Execution", "Recipe", "choose_execution", "predict", "recipe_for", "train"]

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.candidate import Candidate
-from nas.chosen_teacher import teacher_of
 from nas.compression.base import Context
 from nas.compression.pipeline import Compression
 from nas.compression.pruning.schedule import narrowing
 from nas.config import SearchConfig
 from nas.data.base import FaceData
+from nas.distillation.base import Course
+from nas.distillation.teacher_gene import teacher_of
 from nas.files import whole_file
-from nas.lessons._base import Course
 from nas.results.phase_timer import Clock
 from nas.results.run_folder import RunFolder
 from nas.train import Execution, choose_execution, predict, recipe_for, train

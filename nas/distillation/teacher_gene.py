@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression.base import Compressor
-from nas.lessons._base import ALL, NONE
+from nas.distillation.base import ALL, NONE
 from search_spaces._base import Choice, Value
 
 GENE = "teacher"

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas._teacher_onnx import Images, Layer, TeacherFile, asking
-from nas.lessons._base import Level, Wants
-from nas.lessons._losses import attention, mirrored
+from nas.distillation.base import Level, Wants
+from nas.distillation.losses import attention, mirrored
+from nas.distillation.onnx_teacher import Images, Layer, TeacherFile, asking
 from nas.runtimes.base import Runtime
 
 ATTENTION_SIDE = 8

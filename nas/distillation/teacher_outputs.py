@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nas import registry
-from nas._teacher_layers import levels
-from nas._teacher_onnx import TeacherFile, asking
 from nas.data.base import FaceData
+from nas.distillation.base import Course, Floats, Lesson, Level, Teacher, Teaching
+from nas.distillation.onnx_teacher import TeacherFile, asking
+from nas.distillation.teacher_features import levels
+from nas.distillation.teachers import RUNTIME, Source
 from nas.errors import ConfigError
-from nas.lessons._base import Course, Floats, Lesson, Level, Teacher, Teaching
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
-from nas.teachers import RUNTIME, Source
 
 logger = logging.getLogger(__name__)
 

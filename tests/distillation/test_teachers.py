@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from nas.data.base import FaceData
+from nas.distillation.teachers import find_teachers, fit_classes, split_weight
 from nas.errors import ConfigError
-from nas.teachers import find_teachers, fit_classes, split_weight
 from tests.conftest import learnable_faces
 from tests.fake_teachers import brightness_of_quadrants
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas.distillation.base import Course, Lesson, Level, Pupil, Teacher, Teaching
 from nas.errors import ConfigError
-from nas.lessons._base import Course, Lesson, Level, Pupil, Teacher, Teaching
 from nas.registry import load, names
 from tests.random_nets import random_net
 

@@ -7,9 +7,9 @@ constant. The label of mixed images is that of the larger share.
 
 from torch import Tensor, nn
 
-from nas.lessons._base import Lesson, Pupil, Teaching
-from nas.lessons._losses import decoupled
-from nas.lessons._soft import SoftPupil
+from nas.distillation.base import Lesson, Pupil, Teaching
+from nas.distillation.losses import decoupled
+from nas.distillation.soft_targets import SoftPupil
 
 REST = 2.0
 """Weight of the part among the rest. The paper takes 1 to 8, more for surer teachers; those of faces are not sure."""

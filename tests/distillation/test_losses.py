@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from nas.lessons._losses import attention, cross_entropy, decoupled, divergence, mirrored, pushed, unit
+from nas.distillation.losses import attention, cross_entropy, decoupled, divergence, mirrored, pushed, unit
 
 seeds = st.integers(0, 10_000)
 temperatures = st.floats(0.5, 20)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from nas._teacher_layers import levels
-from nas._teacher_onnx import RAW, Images, Layer, TeacherFile, ask, fitted
+from nas.distillation.onnx_teacher import RAW, Images, Layer, TeacherFile, ask, fitted
+from nas.distillation.teacher_features import levels
 from nas.errors import ConfigError
 from nas.registry import load
 from tests.fake_teachers import brightness_of_quadrants

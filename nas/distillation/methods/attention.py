@@ -3,7 +3,7 @@
 https://arxiv.org/abs/1612.03928. The student's stages shall look where the teacher's look: maps of mean squared
 activations, each scaled to length 1, are drawn together in addition to `logits`. Here they are pooled to at most 8 x 8
 and averaged with their mirror images, so that a teacher needs to look at each face only once (see
-`nas._teacher_layers`). With alpha 0 there are no softened answers in it, as in the paper.
+`nas.distillation.teacher_features`). With alpha 0 there are no softened answers in it, as in the paper.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.lessons._base import Lesson, Pupil, Teaching
-from nas.lessons._losses import attention, mirrored, unit
-from nas.lessons._maps import MapPupil, Pair, by_teacher, nearest
+from nas.distillation.base import Lesson, Pupil, Teaching
+from nas.distillation.feature_maps import MapPupil, Pair, by_teacher, nearest
+from nas.distillation.losses import attention, mirrored, unit
 
 
 class AttentionPupil(MapPupil):

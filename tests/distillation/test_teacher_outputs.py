@@ -11,19 +11,19 @@ import onnx
 import pytest
 import torch
 
-import nas._teacher_onnx
+import nas.distillation.onnx_teacher
 from nas.augment import Augmentation
 from nas.config import make_config
 from nas.data.base import FaceData
-from nas.distill import Classroom, as_logits
+from nas.distillation.base import Course, Teacher, Teaching
+from nas.distillation.teacher_outputs import Classroom, as_logits
+from nas.distillation.teachers import find_teachers
 from nas.errors import ConfigError
 from nas.execution import Execution
-from nas.lessons._base import Course, Teacher, Teaching
 from nas.recipe import Recipe
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from nas.search import search
-from nas.teachers import find_teachers
 from nas.train import predict, train
 from tests.conftest import learnable_faces
 from tests.fake_teachers import brightness_of_quadrants
@@ -79,7 +79,7 @@ def test_a_teacher_is_asked_once(tmp_path: Path, file: Path, monkeypatch: pytest
     first = course(tmp_path / "run", file, lesson="attention", say=said.append)
     assert said[-1] == "teacher teacher.onnx, layers: 32 of 32 images"
     again = room(tmp_path / "run", file, lesson="attention")
-    monkeypatch.setattr(nas._teacher_onnx.TeacherFile, "asked", None)
+    monkeypatch.setattr(nas.distillation.onnx_teacher.TeacherFile, "asked", None)
 
     second = again.course(temperature=2.0, alpha=0.5)
 

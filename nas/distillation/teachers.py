@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nas import registry
-from nas._teacher_onnx import PIXELS, RAW, TeacherFile, ask
 from nas.data.base import FaceData
 from nas.data.classes import canonical
+from nas.distillation.onnx_teacher import PIXELS, RAW, TeacherFile, ask
 from nas.errors import ConfigError
 from nas.results.run_folder import RunFolder
 from nas.results.selection import find

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from nas.lessons._base import Pupil, Teaching
-from nas.lessons._losses import cross_entropy, divergence
+from nas.distillation.base import Pupil, Teaching
+from nas.distillation.losses import cross_entropy, divergence
 
 
 class SoftPupil(Pupil):

@@ -8,9 +8,9 @@ errors, those of regression targets too.
 
 from torch import Tensor, nn
 
-from nas.lessons._base import Lesson, Pupil, Teaching
-from nas.lessons._losses import cross_entropy, pushed
-from nas.lessons._soft import SoftPupil
+from nas.distillation.base import Lesson, Pupil, Teaching
+from nas.distillation.losses import cross_entropy, pushed
+from nas.distillation.soft_targets import SoftPupil
 
 MARGIN = 0.1
 """Nats by which the student may be worse than the teacher without being pushed."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.lessons._base import Lesson, Pupil, Teaching
-from nas.lessons._losses import mirrored
-from nas.lessons._maps import MapPupil, Pair, by_teacher, nearest
+from nas.distillation.base import Lesson, Pupil, Teaching
+from nas.distillation.feature_maps import MapPupil, Pair, by_teacher, nearest
+from nas.distillation.losses import mirrored
 
 
 class HintPupil(MapPupil):

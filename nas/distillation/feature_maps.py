@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas.distillation.base import Level, Teaching
+from nas.distillation.soft_targets import SoftPupil
 from nas.errors import BuildError
-from nas.lessons._base import Level, Teaching
-from nas.lessons._soft import SoftPupil
 
 
 class Watched:

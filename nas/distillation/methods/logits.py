@@ -6,8 +6,8 @@ softened by T in the second term; T^2 keeps the size of its gradient.
 
 from torch import Tensor, nn
 
-from nas.lessons._base import Lesson, Pupil, Teaching
-from nas.lessons._soft import SoftPupil
+from nas.distillation.base import Lesson, Pupil, Teaching
+from nas.distillation.soft_targets import SoftPupil
 
 
 class Logits(Lesson):
