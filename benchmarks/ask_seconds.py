@@ -32,7 +32,7 @@ from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.samplers._base import LOOK, LOOK_ONLY, Known
 from nas.study import Study
-from nas.targets import target
+from nas.targets.catalog import target
 from search_spaces._base import Choice
 
 DEFAULT = "prune_structured,quantize"

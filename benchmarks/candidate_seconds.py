@@ -28,7 +28,7 @@ from nas.registry import load
 from nas.results.phase_timer import Clock
 from nas.results.run_folder import RunFolder
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
-from nas.targets import target
+from nas.targets.catalog import target
 from search_spaces._base import DisconnectedError
 
 LIMIT_S = 3.0

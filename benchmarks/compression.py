@@ -28,7 +28,7 @@ from benchmarks._compression_nets import FAMILIES, Trained
 from benchmarks._compression_rows import FLOAT, FORMS, Bench
 from nas.data.loading import load_data
 from nas.registry import load
-from nas.targets import target
+from nas.targets.catalog import target
 
 Row = dict[str, Any]
 HEADS = (

@@ -34,7 +34,7 @@ from nas.latency.costs import Kernel
 from nas.latency.predicted.arithmetic import padded_macs, peak_gops
 from nas.latency.predicted.learned_roofline import half_width
 from nas.latency.predicted.nnls import nonnegative
-from nas.targets import target
+from nas.targets.catalog import target
 
 Floats = npt.NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from nas.description import Describer
 from nas.foresight import cost_of
 from nas.results.front import latest
 from nas.results.run_folder import RunFolder
-from nas.targets import target
+from nas.targets.catalog import target
 from search_spaces._base import Choice
 
 Floats = npt.NDArray[np.float64]

@@ -35,7 +35,7 @@ from hw_profiles._power_modes import in_power_mode
 from nas.latency.costs import Costs, costs
 from nas.latency.predicted.learned_roofline import half_width
 from nas.latency.predicted.roofline import predict
-from nas.targets import target, targets
+from nas.targets.catalog import target, targets
 
 RUNTIMES = {"tensorrt", "tensorrt(torch2trt)"}
 BOARDS = {"orin_nx_16gb": "jetson-orin-nx"}  # where the table's word is not the profile's

@@ -43,8 +43,8 @@ from nas.latency.predicted.executed_graph import costs_on
 from nas.latency.predicted.learned_roofline import LEAST_SAMPLES, learn
 from nas.latency.predicted.nnls import nonnegative
 from nas.registry import load, names
-from nas.targets import target
-from nas.untrained import draw, with_bits, write_untrained
+from nas.targets.catalog import target
+from nas.targets.random_models import draw, with_bits, write_untrained
 
 INPUT_SHAPE = (1, 48, 48)
 RUNS = 200

@@ -20,7 +20,7 @@ from nas.compression.low_rank.factorization import CP, TUCKER, blank
 from nas.latency.predicted.roofline import kernel_us
 from nas.onnx_export.exporter import export, fold
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets import target
+from nas.targets.catalog import target
 
 LAYERS = ((16, 24, 3), (32, 24, 3), (64, 12, 3), (128, 12, 3), (256, 6, 3), (64, 24, 1), (128, 12, 1), (256, 6, 1))
 """Channels in and out, side of the map, side of the window."""

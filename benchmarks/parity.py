@@ -34,8 +34,8 @@ from nas.compression.pipeline import Compression
 from nas.data.base import FaceData, Split
 from nas.data.loading import load_data
 from nas.registry import load
-from nas.targets import target
-from nas.untrained import draw
+from nas.targets.catalog import target
+from nas.targets.random_models import draw
 from search_spaces._base import SearchSpace
 
 COMPRESSORS = "prune_structured,low_rank,prune_unstructured,few_bits,quantize"

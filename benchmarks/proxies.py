@@ -24,7 +24,7 @@ from nas.compression.pipeline import Compression
 from nas.data.loading import load_data
 from nas.pareto import non_dominated
 from nas.registry import load, names
-from nas.targets import target
+from nas.targets.catalog import target
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -38,7 +38,7 @@ from nas.data.loading import load_data
 from nas.execution import Execution
 from nas.intervals import wilson
 from nas.registry import load
-from nas.targets import target
+from nas.targets.catalog import target
 from nas.train import predict, recipe_for, train
 
 NETS = {"dense": 0, "residual": 1}

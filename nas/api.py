@@ -10,8 +10,6 @@ import onnx
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.bundle import export_model
-from nas.calibrate import NETS, SPACES, Calibration
-from nas.calibrate import calibrate as run_calibration
 from nas.config import SearchConfig, make_config
 from nas.errors import ConfigError, MeasureError
 from nas.latency.costs import costs
@@ -30,8 +28,10 @@ from nas.results.status import Status
 from nas.runtimes.base import Finding, Runtime
 from nas.runtimes.reference_network import reference_path
 from nas.search import search as run_search
-from nas.targets import device_runtime, targets
-from nas.targets import target as target_profile
+from nas.targets.calibration import NETS, SPACES, Calibration
+from nas.targets.calibration import calibrate as run_calibration
+from nas.targets.catalog import device_runtime, targets
+from nas.targets.catalog import target as target_profile
 
 HOST_RUNTIME = "onnxruntime"
 

@@ -12,7 +12,7 @@ from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.latency.predicted.predict import PREDICTORS, fingerprint
 from nas.results.run_folder import RunFolder
-from nas.targets import device_runtime
+from nas.targets.catalog import device_runtime
 
 TARGET_FACTS = ("title", "runtime", "latency", "calibration")
 """What latencies of a target depend on: fields of its profile, and the calibration that its predictions go by."""

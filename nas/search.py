@@ -27,7 +27,6 @@ from nas.data.loading import load_data
 from nas.distillation.teacher_gene import ChosenTeacher
 from nas.distillation.teacher_outputs import Classroom, teacher_names
 from nas.distillation.teachers import find_teachers
-from nas.doctor import doctor
 from nas.errors import ConfigError
 from nas.foresight import Foresight
 from nas.latency.measured.gc_control import settled
@@ -48,7 +47,8 @@ from nas.rungs import promoter, telling
 from nas.runtimes.base import NO_MONITOR
 from nas.same_run import same_data, same_target
 from nas.study import Ask, Study
-from nas.targets import device_runtime, target
+from nas.targets.catalog import device_runtime, target
+from nas.targets.environment import doctor
 from nas.verify import Verification
 from nas.warm_start import warm_start
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value

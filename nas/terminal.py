@@ -10,7 +10,6 @@ from rich.text import Text
 from hw_profiles._base import HardwareProfile
 from nas._model_card import statement
 from nas._tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
-from nas.doctor import Finding
 from nas.errors import MeasureError
 from nas.latency.estimate import Measurement
 from nas.latency.predicted.learned_roofline import LearnedRoofline
@@ -24,6 +23,7 @@ from nas.results.selection import Pick
 from nas.results.stopping import ending_lines
 from nas.results.warm_start_log import begun_with
 from nas.runtimes.base import Finding as DeviceFinding
+from nas.targets.environment import Finding
 
 WIDE_FROM = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""

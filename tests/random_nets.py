@@ -15,7 +15,7 @@ from nas import registry
 from nas.candidate import Candidate
 from nas.compression.base import Context
 from nas.onnx_export.exporter import ExportedFile, export, fold
-from nas.targets import target
+from nas.targets.catalog import target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace
 
 SHAPE = (1, 32, 32)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nas.cost_guess import LEAST_DEVIATION, MOST, UNSURE, latency_prices, learn_costs, size_prices
 from nas.description import COLUMNS, WIDTHS
-from nas.targets import targets
+from nas.targets.catalog import targets
 
 TRUE = np.array([3.0, 0.5, 0.0, 2.0])
 ROUGH = np.array([0.1, 0.1, 0.1, 0.1])

@@ -15,7 +15,7 @@ from nas.compression.pipeline import Compression
 from nas.description import COLUMNS, Describer, _by_bits, macs
 from nas.latency.costs import Kernel, costs
 from nas.onnx_export.exporter import export, fold
-from nas.targets import target
+from nas.targets.catalog import target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace, Value
 from search_spaces._work import PARTS, total
 from tests.random_nets import CLASSES, SHAPE, context_of, exported, random_net

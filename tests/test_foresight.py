@@ -18,7 +18,7 @@ from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.samplers._base import Known
 from nas.study import Ask, Study
-from nas.targets import target
+from nas.targets.catalog import target
 from search_spaces._base import Choice, DisconnectedError, Value
 from tests.fake_runs import a_run, some_latency, some_record
 

@@ -10,7 +10,7 @@ from nas.latency.estimate import Measurement
 from nas.latency.predicted.roofline import predict as by_profile
 from nas.results.run_folder import RunFolder
 from nas.screen import EVERY, LEAST, Screen, is_sure
-from nas.targets import target
+from nas.targets.catalog import target
 
 BOARD = target("jetson")
 

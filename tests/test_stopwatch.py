@@ -17,7 +17,7 @@ from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Timing
 from nas.screen import SAMPLES
 from nas.stopwatch import DRAFTED, LEAST_RUNS, SCREENED, UNTRAINED, Stopwatch
-from nas.targets import target
+from nas.targets.catalog import target
 
 FILES = [Path("net.onnx"), Path("twin.onnx")]
 KNOWN = Measurement(kind="measured", device="d", runtime="r", latency_ms=1, low_ms=1, high_ms=1)

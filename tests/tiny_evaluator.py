@@ -12,7 +12,7 @@ from nas.data.base import FaceData
 from nas.draft import Draft
 from nas.pipeline import Evaluator
 from nas.results.record import Record
-from nas.targets import target
+from nas.targets.catalog import target
 from search_spaces._base import Value
 from tests.fake_runs import a_run
 

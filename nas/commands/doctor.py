@@ -12,7 +12,7 @@ app = typer.Typer()
 def doctor() -> None:
     """Look at versions, devices and what is missing. Exit status 1 where a search could not go on."""
     from nas import terminal
-    from nas.doctor import doctor as examine
+    from nas.targets.environment import doctor as examine
 
     findings = examine()
     terminal.console().print(terminal.findings_table(findings))

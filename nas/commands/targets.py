@@ -16,7 +16,7 @@ def targets(context: typer.Context) -> None:
     """List the devices that can be searched for, show one, or add and check one of your own."""
     from nas import terminal
     from nas.api import calibrations
-    from nas.targets import targets as profiles
+    from nas.targets.catalog import targets as profiles
 
     if context.invoked_subcommand is None:
         terminal.console().print(terminal.targets_table(profiles(), calibrations()))
@@ -28,7 +28,7 @@ def targets_show(name: Annotated[str, typer.Argument(help="The device.")]) -> No
     """Show what is known of a device, where each figure was read, and its power modes."""
     from nas import terminal
     from nas._target_tables import facts_table, modes_table
-    from nas.targets import target
+    from nas.targets.catalog import target
 
     profile, console = target(name), terminal.console()
     console.print(facts_table(profile))
@@ -55,7 +55,7 @@ def targets_add(
     With --power-mode and no way to it, a known board in another power mode, whose latency is predicted.
     """
     from nas import terminal
-    from nas.targets import add_target
+    from nas.targets.catalog import add_target
 
     fields = {
         "like": like, "ssh": ssh, "local": local or None, "power_mode": power_mode, "trtexec": trtexec,

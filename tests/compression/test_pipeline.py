@@ -2,7 +2,7 @@
 
 from nas import registry
 from nas.compression.pipeline import Compression
-from nas.targets import target
+from nas.targets.catalog import target
 from tests.random_nets import context_of
 
 MEMBERS = [registry.load("compressor", name) for name in ("quantize", "few_bits")]

@@ -4,7 +4,7 @@ import pytest
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.targets import targets
+from nas.targets.catalog import targets
 
 EVERY = [
     pytest.param(word, profile, id=word)

@@ -16,7 +16,7 @@ import pytest
 
 from hw_profiles._base import HardwareProfile
 from nas.runtimes.board import state as _board
-from nas.targets import target
+from nas.targets.catalog import target
 
 STAND_IN = Path(__file__).with_name("stand_in_trtexec.py")
 MHZ = 918_000_000

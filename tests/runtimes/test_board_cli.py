@@ -12,7 +12,7 @@ from nas.errors import ConfigError
 from nas.latency.costs import costs
 from nas.latency.predicted.predict import predict
 from nas.runtimes.reference_network import reference_path
-from nas.targets import target
+from nas.targets.catalog import target
 from tests.runtimes.conftest import PlayedBoard
 from tests.shown import plain
 
@@ -51,8 +51,8 @@ def test_a_board_is_added_listed_and_checked(board: PlayedBoard, folder: Path) -
 def test_a_board_is_calibrated_and_predictions_say_so(
     board: PlayedBoard, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas._calibration_sample.POOL", 1)
-    monkeypatch.setattr("nas.calibrate.BATCH", 12)
+    monkeypatch.setattr("nas.targets.calibration_sample.POOL", 1)
+    monkeypatch.setattr("nas.targets.calibration.BATCH", 12)
     board.play(ms={"*": 2.0})  # which can be learned, and is far from what the profile says
     add(board)
     found = nas("targets", "calibrate", "mynano", "--nets", "12", "--space", "plain")

@@ -11,7 +11,7 @@ from nas.runtimes.board import power as _power
 from nas.screen import SAMPLES
 from nas.search import search
 from nas.stopwatch import DRAFTED
-from nas.targets import add_target
+from nas.targets.catalog import add_target
 from tests.runtimes.conftest import PlayedBoard
 from tests.tiny_search import make_quick
 

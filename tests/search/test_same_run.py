@@ -10,7 +10,7 @@ import pytest
 from nas.data.base import FaceData
 from nas.errors import ConfigError, UserError
 from nas.results.run_folder import RunFolder
-from nas.targets import target
+from nas.targets.catalog import target
 from tests.tiny_search import SEARCH, searched
 
 

@@ -19,7 +19,7 @@ from nas.latency.costs import packed_bytes
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import check_parity, tolerance
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets import targets
+from nas.targets.catalog import targets
 from search_spaces._base import Choice, Value
 from tests.random_nets import CLASSES, SHAPE, SPACES, RandomNet, context_of, pictures, random_net, trained_net
 

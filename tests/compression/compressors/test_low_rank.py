@@ -21,7 +21,7 @@ from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import check_parity
 from nas.recipe import Recipe
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets import target
+from nas.targets.catalog import target
 from nas.train import train
 from search_spaces._base import Value
 from search_spaces.plain import SPACE

@@ -15,7 +15,7 @@ from nas.execution import Execution
 from nas.latency.costs import costs, packed_bytes
 from nas.onnx_export.exporter import export, fold
 from nas.recipe import Recipe
-from nas.targets import target
+from nas.targets.catalog import target
 from nas.train import train
 from search_spaces._base import Value
 from tests.random_nets import CLASSES, SHAPE, context_of, labels_of, pictures, random_net

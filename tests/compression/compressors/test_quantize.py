@@ -19,7 +19,7 @@ from nas.onnx_export.folding import module_nodes, module_of
 from nas.onnx_export.parity import parity
 from nas.registry import load
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets import target
+from nas.targets.catalog import target
 from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from nas.compression.low_rank.cost_check import ASSUMED, kernels, map_sizes, pays
 from nas.latency.costs import costs
 from nas.onnx_export.exporter import export, fold
-from nas.targets import target
+from nas.targets.catalog import target
 from tests.random_nets import CLASSES, SHAPE, SPACES, random_net
 
 CPU, JETSON = target("cpu"), target("jetson")

@@ -11,7 +11,7 @@ from nas import registry
 from nas.compression.nni import adapter as _nni
 from nas.config import SearchConfig
 from nas.errors import MissingPackageError
-from nas.targets import target
+from nas.targets.catalog import target
 from tests.random_nets import context_of, random_net
 
 CRITERIA = [name for name in registry.names("importance") if name.startswith("nni_")]

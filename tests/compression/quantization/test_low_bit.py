@@ -24,7 +24,7 @@ from nas.onnx_export.folding import module_nodes, module_of
 from nas.onnx_export.parity import parity
 from nas.recipe import Recipe
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets import target
+from nas.targets.catalog import target
 from nas.train import train
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
 

@@ -9,7 +9,7 @@ from nas.latency.costs import costs
 from nas.latency.predicted.executed_graph import costs_on, kernel_of
 from nas.runtimes.base import Step
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
-from nas.targets import target
+from nas.targets.catalog import target
 
 CONV = Step(
     name="c", operator="nchwc.Conv", activation="HardSwish", input_shape=(1, 32, 12, 12), output_shape=(1, 64, 6, 6),

@@ -16,7 +16,7 @@ from nas.runtimes.backends.tensorrt import TensorRt
 from nas.runtimes.base import Timing
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.runtimes.tensorrt import cuda as _cuda
-from nas.targets import target
+from nas.targets.catalog import target
 from tests.runtimes.stand_in_tensorrt import PlayedCuda, package
 
 HERE: HardwareProfile = replace(target("jetson-orin-nano"), runtime="tensorrt", local=True)

@@ -23,7 +23,7 @@ from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError
 from nas.latency.costs import Costs
 from nas.latency.predicted.cost_columns import columns_for
-from nas.untrained import draw, with_bits, write_untrained
+from nas.targets.random_models import draw, with_bits, write_untrained
 
 POOL = 2  # nets drawn for each that is measured for its place
 TOLD = 10  # nets written between two lines of progress

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas._calibration_sample import Nets, farthest
-from nas.calibrate import Calibration, calibrate, errors_of
 from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
 from nas.latency.costs import Costs, costs
 from nas.latency.estimate import Measurement
 from nas.latency.predicted.predict import predict
 from nas.latency.predicted.roofline import predict as by_profile
-from nas.targets import target
+from nas.targets.calibration import Calibration, calibrate, errors_of
+from nas.targets.calibration_sample import Nets, farthest
+from nas.targets.catalog import target
 
 BOARD = target("jetson-orin-nano")
 Results = Sequence[Measurement | MeasureError]
@@ -59,7 +59,7 @@ def _written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Nets, "written", written)
-        patch.setattr("nas._calibration_sample.POOL", 1)
+        patch.setattr("nas.targets.calibration_sample.POOL", 1)
         yield
 
 
@@ -182,7 +182,7 @@ def test_too_few_nets_are_refused(tmp_path: Path) -> None:
 def test_a_space_that_holds_too_few_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     nets = Nets(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
     (same,) = nets.drawn(1, seed=0)
-    monkeypatch.setattr("nas._calibration_sample.draw", lambda *_: same)
+    monkeypatch.setattr("nas.targets.calibration_sample.draw", lambda *_: same)
     with pytest.raises(ConfigError, match="20 different nets must be drawn, but plain gave"):
         nets.drawn(20, seed=0)
 

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from hw_profiles import cpu
-from nas import registry, targets
+from nas import registry
 from nas.errors import ConfigError, UnknownMemberError
+from nas.targets import catalog as targets
 
 
 def test_all_families_are_found_sorted() -> None:

@@ -3,9 +3,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from nas._calibration_sample import Nets
-from nas.targets import target
-from nas.untrained import with_bits
+from nas.targets.calibration_sample import Nets
+from nas.targets.catalog import target
+from nas.targets.random_models import with_bits
 
 
 @pytest.mark.parametrize("shape", [(1, 48, 48), (3, 50, 44)])

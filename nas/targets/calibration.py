@@ -19,9 +19,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from hw_profiles._base import HardwareProfile
-from nas._calibration_journal import Entry, Journal
-from nas._calibration_sample import Nets, Shape
-from nas._calibration_timing import Measure, way_to_time
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
@@ -31,7 +28,10 @@ from nas.latency.predicted.learned_roofline import LearnedRoofline, learn
 from nas.latency.predicted.predict import FOLDER, calibration_path, save_calibration
 from nas.latency.predicted.roofline import predict as predict_by_profile
 from nas.results.record import now
-from nas.targets import target as profile_of
+from nas.targets.calibration_journal import Entry, Journal
+from nas.targets.calibration_sample import Nets, Shape
+from nas.targets.calibration_timing import Measure, way_to_time
+from nas.targets.catalog import target as profile_of
 
 NETS = 40
 LEAST_NETS = 10

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas import doctor as module
 from nas import registry
-from nas.doctor import Finding, doctor
 from nas.errors import MissingPackageError
+from nas.targets import environment as module
+from nas.targets.environment import Finding, doctor
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas._calibration_sample import Shape
 from nas.errors import ConfigError, MeasureError
 from nas.latency.estimate import Measurement
 from nas.latency.measured.reference_cache import memory_path
 from nas.latency.measured.timing import measure as measure_here
 from nas.latency.measured.timing import measure_there
 from nas.latency.measured.timing_loop import Plan
-from nas.targets import device_runtime
+from nas.targets.calibration_sample import Shape
+from nas.targets.catalog import device_runtime
 
 RUNS = 200
 """Timed runs of a net on this machine."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from nas import _calibration_timing as timing
 from nas.errors import ConfigError, MeasureError
-from nas.targets import target
+from nas.targets import calibration_timing as timing
+from nas.targets.catalog import target
 from tests.fake_runs import some_latency
 
 SHAPE = (1, 48, 48)
