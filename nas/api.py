@@ -9,7 +9,6 @@ import onnx
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.bundle import export_model
 from nas.config import SearchConfig, make_config
 from nas.errors import ConfigError, MeasureError
 from nas.latency.costs import costs
@@ -20,6 +19,7 @@ from nas.latency.measured.timing_loop import Plan
 from nas.latency.measured.worker import Timer
 from nas.latency.predicted.learned_roofline import LearnedRoofline
 from nas.latency.predicted.predict import calibrated, layers_ms, predict
+from nas.reporting.bundle import export_model
 from nas.results.record import Record
 from nas.results.run import Run, load_run
 from nas.results.run_folder import RunFolder

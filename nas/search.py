@@ -37,7 +37,7 @@ from nas.models.user_model import open_model
 from nas.pilot import look_ahead
 from nas.pipeline import Evaluator
 from nas.registry import load
-from nas.report import write_report
+from nas.reporting.html_report import write_report
 from nas.results.front import representatives, search_front
 from nas.results.front_table import write_front
 from nas.results.record import Record

@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
-from nas._model_card import statement
 from nas._tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
 from nas.errors import MeasureError
 from nas.latency.estimate import Measurement
 from nas.latency.predicted.learned_roofline import LearnedRoofline
+from nas.reporting.model_card import statement
 from nas.results.compression_effect import LOSS, losses, uncompressed
 from nas.results.formatting import gain_words, settings_words, widths_words
 from nas.results.front import fallen, front, given_up, latest, search_front, verified_front

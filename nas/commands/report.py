@@ -23,7 +23,7 @@ def report(
 ) -> None:
     """Write the report of a run anew, or of several runs beside each other, and show their fronts."""
     from nas import terminal
-    from nas.report import write_report
+    from nas.reporting.html_report import write_report
 
     folders = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]
     path = out or (folders[0].path / "report.html" if len(folders) == 1 else Path("comparison.html"))

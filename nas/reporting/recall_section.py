@@ -1,8 +1,8 @@
 """The report's part on a compression: which classes paid for it, against the uncompressed net."""
 
-from nas import _report_page as paper
-from nas._report_page import text
-from nas._report_view import View
+from nas.reporting import page as paper
+from nas.reporting.page import text
+from nas.reporting.run_view import View
 from nas.results.compression_effect import LOSS, changes, losses
 
 DEEPEST = 4 * LOSS

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from nas import _report_page as paper
-from nas import _report_plots as plots
-from nas._report_page import text
-from nas._report_view import View, label, ms, percent
 from nas.latency.estimate import Measurement
+from nas.reporting import page as paper
+from nas.reporting import plots
+from nas.reporting.page import text
+from nas.reporting.run_view import View, label, ms, percent
 from nas.results.compression_effect import compression_ratio, size_ratio
 from nas.results.formatting import bits_words, gain_words, settings_words, widths_words
 from nas.results.front import feasible, latest

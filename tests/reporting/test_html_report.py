@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ConfigError
-from nas.report import write_report
+from nas.reporting.html_report import write_report
 from tests.fake_runs import CLASSES, a_run, a_search, some_latency, some_record
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from nas import _model_card, registry
+from nas import registry
 from nas.errors import ConfigError
+from nas.reporting import model_card as _model_card
 from nas.results.compression_effect import LOSS, compression_ratio, losses, size_ratio, uncompressed
 from nas.results.formatting import gain_words, settings_words
 from nas.results.record import Record

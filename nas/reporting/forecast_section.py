@@ -1,8 +1,8 @@
 """The report's parts on what the front does not show: how much of it is luck, and what more time would bring."""
 
-from nas import _report_page as paper
-from nas._report_page import text
-from nas._report_view import View, percent
+from nas.reporting import page as paper
+from nas.reporting.page import text
+from nas.reporting.run_view import View, percent
 from nas.results.seed_variance import Place, places, undecided
 from nas.results.stopping import ending_lines
 

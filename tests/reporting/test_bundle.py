@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.bundle import export_model
 from nas.errors import ConfigError
 from nas.latency.speedup import Gain
+from nas.reporting.bundle import export_model
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.selection import find, golden_image

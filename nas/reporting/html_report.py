@@ -7,17 +7,17 @@ split and interval, synthetic faces are said in the head, and the verified front
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas import _report_page as paper
-from nas import _report_plots as plots
-from nas._model_card import ETHICS, statement
-from nas._report_compress import recall_section
-from nas._report_front import front_section, table_section
-from nas._report_outlook import outlook_section, seeds_section
-from nas._report_page import text
-from nas._report_view import View, label, ms, percent
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.pareto import knee
+from nas.reporting import page as paper
+from nas.reporting import plots
+from nas.reporting.forecast_section import outlook_section, seeds_section
+from nas.reporting.front_section import front_section, table_section
+from nas.reporting.model_card import ETHICS, statement
+from nas.reporting.page import text
+from nas.reporting.recall_section import recall_section
+from nas.reporting.run_view import View, label, ms, percent
 from nas.results.front import (
     feasible,
     hypervolume_curve,
