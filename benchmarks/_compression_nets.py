@@ -21,7 +21,7 @@ from nas.data.base import FaceData
 from nas.distillation.base import Course
 from nas.models.user_model import Given
 from nas.registry import load
-from nas.train import Execution, choose_execution, recipe_for, train
+from nas.training.loop import Execution, choose_execution, recipe_for, train
 
 Build = Callable[[FaceData], nn.Module]
 

@@ -29,7 +29,7 @@ from nas.onnx_export.exporter import export
 from nas.onnx_export.parity import check_parity, tolerance
 from nas.registry import load, names
 from nas.runtimes.base import Runtime
-from nas.train import predict
+from nas.training.loop import predict
 from search_spaces._base import HEAD, STEM, Value
 
 ORDER = ("prune_structured", "low_rank", "prune_unstructured", "quantize")

@@ -16,11 +16,11 @@ from nas.compression.pipeline import Compression
 from nas.compression.quantization.float16 import rounded_as_on_a_device
 from nas.data.base import FaceData, Images
 from nas.errors import CandidateError
-from nas.execution import Execution
 from nas.onnx_export.exporter import export
 from nas.onnx_export.parity import torch_probabilities
 from nas.registry import load
-from nas.train import recipe_for, train
+from nas.training.execution import Execution
+from nas.training.loop import recipe_for, train
 from search_spaces._base import SearchSpace
 
 MAX_POINTS, MIN_AGREEMENT = 0.3, 0.995

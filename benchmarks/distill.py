@@ -27,7 +27,7 @@ from nas.distillation.teachers import find_teachers
 from nas.onnx_export.exporter import export, fold
 from nas.registry import load, names
 from nas.results.run_folder import RunFolder
-from nas.train import Execution, predict, recipe_for, train
+from nas.training.loop import Execution, predict, recipe_for, train
 from search_spaces._base import Value
 
 EXECUTION = Execution(memory_format="channels_last", precision="bf16", threads=1)

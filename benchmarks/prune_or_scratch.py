@@ -35,11 +35,11 @@ from nas.compression.compressors.prune_structured import CRITERIA, Score, scored
 from nas.compression.pruning.schedule import narrowing
 from nas.data.base import FaceData, Split
 from nas.data.loading import load_data
-from nas.execution import Execution
 from nas.intervals import wilson
 from nas.registry import load
 from nas.targets.catalog import target
-from nas.train import predict, recipe_for, train
+from nas.training.execution import Execution
+from nas.training.loop import predict, recipe_for, train
 
 NETS = {"dense": 0, "residual": 1}
 """Number of the space's seed."""

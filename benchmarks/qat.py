@@ -32,7 +32,7 @@ from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import parity
 from nas.registry import load
 from nas.targets.catalog import target
-from nas.train import Execution, choose_execution, recipe_for, train
+from nas.training.loop import Execution, choose_execution, recipe_for, train
 from search_spaces._base import Architecture
 
 FORMS = [

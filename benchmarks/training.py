@@ -22,8 +22,8 @@ from torch import nn
 
 from nas import registry
 from nas.data.base import Split
-from nas.execution import clock_of
-from nas.train import Execution, choose_execution, recipe_for, train
+from nas.training.execution import clock_of
+from nas.training.loop import Execution, choose_execution, recipe_for, train
 from search_spaces._base import DisconnectedError, SearchSpace
 
 SHAPE, CLASSES = (1, 48, 48), 7

@@ -24,7 +24,7 @@ from nas.pipeline import Evaluator
 from nas.results.phase_timer import Clock
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.trainer import Cycle, Start
+from nas.training.trainer import Cycle, Start
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from nas.onnx_export.exporter import ExportedFile, export
 from nas.proxies._base import Proxy
 from nas.results.phase_timer import Clock
 from nas.stopwatch import Stopwatch
-from nas.trainer import DRAFT_IMAGES, Trainer
+from nas.training.trainer import DRAFT_IMAGES, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

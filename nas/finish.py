@@ -27,7 +27,7 @@ from nas.results.record import Record, now
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
 from nas.stopwatch import Stopwatch
-from nas.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, Cycle, Stop, Trainer
+from nas.training.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, Cycle, Stop, Trainer
 
 PARITY_IMAGES = 256
 

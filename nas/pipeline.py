@@ -31,7 +31,7 @@ from nas.results.record import Phase, Record, now
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
 from nas.stopwatch import Stopwatch
-from nas.trainer import Start, Stop, Trainer, Watch
+from nas.training.trainer import Start, Stop, Trainer, Watch
 from search_spaces._base import SearchSpace
 
 Promote = Callable[[int, float, Draft], bool]

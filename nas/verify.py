@@ -18,7 +18,7 @@ from nas.attempts import GAVE_UP, Attempt, attempt
 from nas.pipeline import Evaluator
 from nas.results.record import Record
 from nas.results.seed_variance import SHORT
-from nas.trainer import Stop
+from nas.training.trainer import Stop
 
 logger = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ def test_one_net_is_drafted_and_trained_for_a_few_steps(evaluator: Evaluator, tr
 
 
 def test_the_epochs_are_what_tells_the_ends_apart(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nas.trainer.Trainer, "epoch_seconds", lambda *_: 100.0)
+    monkeypatch.setattr(nas.training.trainer.Trainer, "epoch_seconds", lambda *_: 100.0)
     (net, *_) = evaluator.space.seeds(channel_multiple=evaluator.profile.channel_multiple)
     found = pilot(evaluator, evaluator.compression.decode(evaluator.space, net))
     assert found.high_s - found.low_s == pytest.approx(0.9 * TINY["epochs"] * 100.0)

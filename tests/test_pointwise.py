@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from nas.depthwise import is_strided_pointwise, safe_strides
-from nas.execution import Execution, placed
+from nas.training.cpu_kernels import is_strided_pointwise, safe_strides
+from nas.training.execution import Execution, placed
 
 
 @pytest.mark.parametrize(("stride", "size", "bias"), [(2, 12, False), (2, 13, True), ((2, 3), 12, True)])

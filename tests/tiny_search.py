@@ -21,13 +21,13 @@ import nas.draft
 import nas.finish
 import nas.latency.measured.timing_loop
 import nas.stopwatch
-import nas.trainer
+import nas.training.trainer
 from nas.cli import main
 from nas.data.base import FaceData, Images
-from nas.execution import Execution
 from nas.metrics import Floats
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
+from nas.training.execution import Execution
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
 
@@ -42,7 +42,7 @@ FACES = learnable_faces(train=32, val=24, test=12)
 
 @dataclass(frozen=True)
 class Training:
-    """One call of `nas.trainer.train`."""
+    """One call of `nas.training.trainer.train`."""
 
     epochs: float
     seed: int
@@ -61,11 +61,11 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     monkeypatch.setattr(nas.latency.measured.timing_loop, "WARM_UP_RUNS", 3)
     # In this process, because what is patched here does not count elsewhere.
     monkeypatch.setattr(SEARCH, "Timer", lambda **_: nullcontext())
-    monkeypatch.setattr(nas.trainer, "choose_execution", lambda *_, **__: Execution())
+    monkeypatch.setattr(nas.training.trainer, "choose_execution", lambda *_, **__: Execution())
     monkeypatch.setattr(SEARCH, "look_ahead", lambda *_, **__: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     done: list[Training] = []
-    train = nas.trainer.train
+    train = nas.training.trainer.train
 
     def noting(net: Any, *arguments: Any, epochs: float, seed: int, **more: Any) -> Any:
         before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -73,7 +73,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         done.append(Training(epochs=epochs, seed=seed, params=params, before=before))
         return train(net, *arguments, epochs=epochs, seed=seed, **more)
 
-    monkeypatch.setattr(nas.trainer, "train", noting)
+    monkeypatch.setattr(nas.training.trainer, "train", noting)
     return done
 
 
@@ -92,7 +92,7 @@ def after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def replace_step(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[Any], Any]) -> None:
     """Change a step of the flow by its name, `export` or `train` say, in one object for all modules that take it."""
-    places = [m for m in (nas.trainer, nas.stopwatch, nas.draft, nas.finish) if hasattr(m, step)]
+    places = [m for m in (nas.training.trainer, nas.stopwatch, nas.draft, nas.finish) if hasattr(m, step)]
     changed = change(getattr(places[0], step))
     for module in places:
         monkeypatch.setattr(module, step, changed)
@@ -144,6 +144,6 @@ def assert_whole(folder: RunFolder) -> None:
 def command_line() -> None:
     """The real command line, but every training in the same form: which one is fastest depends on the moment."""
     import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
-    nas.trainer.choose_execution = lambda *_, **__: Execution()
+    nas.training.trainer.choose_execution = lambda *_, **__: Execution()
     nas.attempts.MAX_DEATHS = 10**6  # tests kill it as often as they like, for which no candidate is to blame
     main()

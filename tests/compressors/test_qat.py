@@ -11,13 +11,13 @@ from nas.compression.compressors.quantize import COMPRESSOR
 from nas.compression.quantization.fake_quantize import FakeQuant, QuantLayer
 from nas.compression.quantization.learned_scales import LearnedGrid, freeze, learn
 from nas.data.base import Split
-from nas.execution import Execution, choose_execution
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.folding import module_nodes, module_of, trace
 from nas.onnx_export.parity import parity
-from nas.recipe import Recipe
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.train import train
+from nas.training.execution import Execution, choose_execution
+from nas.training.loop import train
+from nas.training.recipe import Recipe
 from tests.random_nets import CLASSES, SHAPE, context_of, labels_of, pictures, trained_net
 
 FORMS = [Execution(), Execution(memory_format="channels_last", precision="bf16")]

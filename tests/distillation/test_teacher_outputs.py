@@ -12,19 +12,19 @@ import pytest
 import torch
 
 import nas.distillation.onnx_teacher
-from nas.augment import Augmentation
 from nas.config import make_config
 from nas.data.base import FaceData
 from nas.distillation.base import Course, Teacher, Teaching
 from nas.distillation.teacher_outputs import Classroom, as_logits
 from nas.distillation.teachers import find_teachers
 from nas.errors import ConfigError
-from nas.execution import Execution
-from nas.recipe import Recipe
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from nas.search import search
-from nas.train import predict, train
+from nas.training.augment import Augmentation
+from nas.training.execution import Execution
+from nas.training.loop import predict, train
+from nas.training.recipe import Recipe
 from tests.conftest import learnable_faces
 from tests.fake_teachers import brightness_of_quadrants
 from tests.random_nets import random_net

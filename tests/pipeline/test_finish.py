@@ -15,7 +15,7 @@ from nas.candidate import Candidate
 from nas.compression.base import Context
 from nas.data.base import FaceData
 from nas.pipeline import Evaluator
-from nas.trainer import DRAFT_IMAGES
+from nas.training.trainer import DRAFT_IMAGES
 from tests.tiny_evaluator import Make, evaluate, never, small
 from tests.tiny_search import Training, accuracy, probabilities, session
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-import nas.trainer
+import nas.training.trainer
 from nas.errors import ConfigError, ExportError, TrainError
 from nas.pipeline import Evaluator
 from nas.results.record import Record
@@ -122,7 +122,7 @@ def test_what_a_user_did_wrong_is_raised(make: Callable[..., Evaluator], monkeyp
     def fails(*_: Any, **__: Any) -> None:
         raise ConfigError("device cuda must be present")
 
-    monkeypatch.setattr(nas.trainer, "train", fails)
+    monkeypatch.setattr(nas.training.trainer, "train", fails)
     with pytest.raises(ConfigError, match="device cuda"):
         evaluate(make())
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-import nas.trainer
+import nas.training.trainer
 from nas.draft import Draft
-from nas.execution import Execution
 from nas.pipeline import Evaluator
+from nas.training.execution import Execution
 from tests.tiny_evaluator import evaluate, never, small
 from tests.tiny_search import Killed, Training
 
@@ -112,13 +112,13 @@ def test_the_form_of_training_is_kept_unless_another_device_is_asked_for(
     file = evaluator.folder.path / "checkpoints" / f"{small().key}-execution.json"
     file.write_text(json.dumps(asdict(Execution(device=kept, memory_format="channels_last", threads=2))))
     seen = []
-    train = nas.trainer.train
+    train = nas.training.trainer.train
 
     def noting(*arguments: Any, execution: Execution, **more: Any) -> Any:
         seen.append(execution)
         return train(*arguments, execution=execution, **more)
 
-    monkeypatch.setattr(nas.trainer, "train", noting)
+    monkeypatch.setattr(nas.training.trainer, "train", noting)
     assert evaluate(evaluator, promote=never).status == "complete"
     assert seen == [Execution(memory_format="channels_last", threads=2) if again else Execution()]
 

@@ -15,14 +15,14 @@ from nas.compression.compressors.low_rank import COMPRESSOR
 from nas.compression.compressors.prune_structured import COMPRESSOR as PRUNE
 from nas.compression.pipeline import Compression
 from nas.data.base import Split
-from nas.execution import Execution
 from nas.latency.costs import costs
 from nas.onnx_export.exporter import export, fold
 from nas.onnx_export.parity import check_parity
-from nas.recipe import Recipe
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets.catalog import target
-from nas.train import train
+from nas.training.execution import Execution
+from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces._base import Value
 from search_spaces.plain import SPACE
 from tests.random_nets import (

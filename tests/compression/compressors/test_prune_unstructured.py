@@ -11,12 +11,12 @@ from torch import nn
 from nas.compression.base import Context
 from nas.compression.compressors.prune_unstructured import COMPRESSOR, pools, skips_zeros
 from nas.data.base import Split
-from nas.execution import Execution
 from nas.latency.costs import costs, packed_bytes
 from nas.onnx_export.exporter import export, fold
-from nas.recipe import Recipe
 from nas.targets.catalog import target
-from nas.train import train
+from nas.training.execution import Execution
+from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces._base import Value
 from tests.random_nets import CLASSES, SHAPE, context_of, labels_of, pictures, random_net
 

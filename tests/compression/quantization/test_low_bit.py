@@ -17,15 +17,15 @@ from nas.compression.base import Context
 from nas.compression.compressors import few_bits, quantize
 from nas.compression.quantization.low_bit import FewBitLayer, int4, levels_of, rounded
 from nas.data.base import Split
-from nas.execution import Execution
 from nas.latency.costs import costs, packed_bytes
 from nas.onnx_export.exporter import ExportedFile, export, fold
 from nas.onnx_export.folding import module_nodes, module_of
 from nas.onnx_export.parity import parity
-from nas.recipe import Recipe
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets.catalog import target
-from nas.train import train
+from nas.training.execution import Execution
+from nas.training.loop import train
+from nas.training.recipe import Recipe
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
 
 COMPRESSOR = few_bits.COMPRESSOR

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.augment import augment
 from nas.data.base import Images, Split
 from nas.distillation.base import Course
 from nas.errors import ConfigError
-from nas.execution import Execution, choose_execution, placed
-from nas.learning_curve import Curve, Log
-from nas.recipe import Recipe, recipe_for
+from nas.training.augment import augment
+from nas.training.execution import Execution, choose_execution, placed
+from nas.training.learning_curve import Curve, Log
+from nas.training.recipe import Recipe, recipe_for
 
 __all__ = ["Execution", "Recipe", "choose_execution", "predict", "recipe_for", "train"]
 

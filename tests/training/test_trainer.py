@@ -7,7 +7,7 @@ import torch
 
 from nas.data.base import FaceData
 from nas.results.phase_timer import Clock
-from nas.trainer import Cycle
+from nas.training.trainer import Cycle
 from search_spaces._base import Value
 from tests.tiny_evaluator import SMALL, an_evaluator, evaluate, never
 from tests.tiny_search import make_quick

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from nas import execution
 from nas.errors import ConfigError
-from nas.execution import Execution, choose_execution, clock_of, placed
+from nas.training import execution
+from nas.training.execution import Execution, choose_execution, clock_of, placed
 
 
 def net() -> nn.Module:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nas.errors import TrainError
-from nas.learning_curve import Log
+from nas.training.learning_curve import Log
 
 
 def test_a_point_is_the_mean_loss_and_the_share_of_hits_since_the_last() -> None:

@@ -11,7 +11,7 @@ against 58.2 %, so that longer schedules overfit. The larger nets' recipes are p
 from dataclasses import dataclass
 from typing import Literal
 
-from nas.augment import MEDIUM, MILD, STRONG, Augmentation
+from nas.training.augment import MEDIUM, MILD, STRONG, Augmentation
 
 Optimizer = Literal["adamw", "sgd"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.depthwise import is_slow, quick_gradients
+from nas.training.cpu_kernels import is_slow, quick_gradients
 
 
 def conv(channels: int, kernel: int, stride: int, dilation: int, inputs: int = 1) -> nn.Conv2d:

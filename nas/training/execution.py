@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nas.depthwise import quick_gradients, safe_strides
 from nas.errors import ConfigError
+from nas.training.cpu_kernels import quick_gradients, safe_strides
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 Precision = Literal["fp32", "bf16"]

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nas import train as training
-from nas.augment import Augmentation
 from nas.data.base import Split
 from nas.errors import ConfigError, TrainError
-from nas.learning_curve import Curve
-from nas.train import Execution, Recipe, one_cycle, predict, train
+from nas.training import loop as training
+from nas.training.augment import Augmentation
+from nas.training.learning_curve import Curve
+from nas.training.loop import Execution, Recipe, one_cycle, predict, train
 
 PLAIN = Execution(threads=1)
 QUICK = Recipe(lr=2e-2, batch_size=32, augmentation=Augmentation(shift=0.1, brightness=0.05))

@@ -1,7 +1,7 @@
 import pytest
 
-from nas.augment import MILD, STRONG
-from nas.recipe import recipe_for
+from nas.training.augment import MILD, STRONG
+from nas.training.recipe import recipe_for
 
 
 def test_tiny_nets_are_spared_and_large_ones_are_not() -> None:

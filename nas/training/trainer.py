@@ -26,7 +26,7 @@ from nas.distillation.teacher_gene import teacher_of
 from nas.files import whole_file
 from nas.results.phase_timer import Clock
 from nas.results.run_folder import RunFolder
-from nas.train import Execution, choose_execution, predict, recipe_for, train
+from nas.training.loop import Execution, choose_execution, predict, recipe_for, train
 from search_spaces._base import SearchSpace
 
 CALIBRATION_IMAGES = 256
