@@ -68,7 +68,7 @@ class SearchConfig(BaseModel):
         sampler: who proposes candidates.
         warm_start: folders of earlier runs on the same space and data, which teach the sampler and whose fronts are
             asked first.
-        proxies: what is read off each draft that may be trained, into its record: words of `nas.proxies`.
+        proxies: what is read off each draft that may be trained, into its record: words of `nas.evaluation.proxies`.
         compressors: what may be done to a net, in order; words of `nas.compression.compressors`.
         qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
             leaves that out.

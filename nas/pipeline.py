@@ -19,18 +19,18 @@ from nas.compression.pipeline import Compression
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.distillation.base import Course
-from nas.draft import Draft, Drafter
 from nas.errors import CandidateError, NasError
-from nas.finish import Finisher
+from nas.evaluation.constraints import violation_words, violations
+from nas.evaluation.finalize import Finisher
+from nas.evaluation.latency_evaluator import Stopwatch
+from nas.evaluation.proxy import Proxy
+from nas.evaluation.untrained import Draft, Drafter
 from nas.latency.measured.worker import Timer
 from nas.latency.speedup import NO_GAIN
-from nas.limits import violation_words, violations
-from nas.proxies._base import Proxy
 from nas.results.phase_timer import Clock
 from nas.results.record import Phase, Record, now
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
-from nas.stopwatch import Stopwatch
 from nas.training.trainer import Start, Stop, Trainer, Watch
 from search_spaces._base import SearchSpace
 
@@ -160,7 +160,7 @@ class Evaluator:
         return [self._caught(other, second, lambda: self.finish(other, trained[0], second)), found]
 
     def draft(self, candidate: Candidate, clock: Clock | None = None) -> Draft:
-        """What a candidate weighs and how fast it is, see `nas.draft`.
+        """What a candidate weighs and how fast it is, see `nas.evaluation.untrained`.
 
         Raises:
             CandidateError: it cannot be built, exported or measured.
@@ -168,7 +168,7 @@ class Evaluator:
         return self.drafter.draft(candidate, clock or Clock())
 
     def finish(self, record: Record, net: nn.Module, clock: Clock, *, stop: Stop | None = None) -> Record:
-        """The file of a trained net, and its record with every figure, see `nas.finish`.
+        """The file of a trained net, and its record with every figure, see `nas.evaluation.finalize`.
 
         Raises:
             CandidateError: export or parity fails.

@@ -24,7 +24,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "sampler": ("nas.samplers", "make"),
     "lesson": ("nas.distillation.methods", "LESSON"),
     "model": ("nas.models.zoo", "MODEL"),
-    "proxy": ("nas.proxies", "PROXY"),
+    "proxy": ("nas.evaluation.proxies", "PROXY"),
 }
 
 

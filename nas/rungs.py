@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from nas.attempts import Attempt
 from nas.candidate import Candidate
 from nas.config import SearchConfig
-from nas.draft import Draft
+from nas.evaluation.untrained import Draft
 from nas.pareto import non_dominated
 from nas.pipeline import Promote
 from nas.results.front import directions

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from nas.attempts import attempt
 from nas.config import SearchConfig, make_config
-from nas.draft import Draft
 from nas.errors import ConfigError
+from nas.evaluation.untrained import Draft
 from nas.results.run_folder import RunFolder, as_begun
 from nas.rungs import first_accuracy, promoter, telling
 from tests.fake_runs import a_run, some_latency, some_record

@@ -9,7 +9,7 @@ from nas import registry
 from nas.candidate import Candidate, decode
 from nas.compression.pipeline import Compression
 from nas.data.base import FaceData
-from nas.draft import Draft
+from nas.evaluation.untrained import Draft
 from nas.pipeline import Evaluator
 from nas.results.record import Record
 from nas.targets.catalog import target

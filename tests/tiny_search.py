@@ -17,10 +17,10 @@ import pytest
 from optuna.trial import TrialState
 
 import nas.attempts
-import nas.draft
-import nas.finish
+import nas.evaluation.finalize
+import nas.evaluation.latency_evaluator
+import nas.evaluation.untrained
 import nas.latency.measured.timing_loop
-import nas.stopwatch
 import nas.training.trainer
 from nas.cli import main
 from nas.data.base import FaceData, Images
@@ -57,7 +57,7 @@ class Killed(BaseException):
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Make training and timing quick. Returns the list that every training is noted in."""
     for name, value in {"QUICK_RUNS": 20, "FULL_RUNS": 20, "CALM_S": 0.0, "QUICK_CALM_S": 0.0}.items():
-        monkeypatch.setattr(nas.stopwatch, name, value)
+        monkeypatch.setattr(nas.evaluation.latency_evaluator, name, value)
     monkeypatch.setattr(nas.latency.measured.timing_loop, "WARM_UP_RUNS", 3)
     # In this process, because what is patched here does not count elsewhere.
     monkeypatch.setattr(SEARCH, "Timer", lambda **_: nullcontext())
@@ -92,7 +92,16 @@ def after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def replace_step(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[Any], Any]) -> None:
     """Change a step of the flow by its name, `export` or `train` say, in one object for all modules that take it."""
-    places = [m for m in (nas.training.trainer, nas.stopwatch, nas.draft, nas.finish) if hasattr(m, step)]
+    places = [
+        m
+        for m in (
+            nas.training.trainer,
+            nas.evaluation.latency_evaluator,
+            nas.evaluation.untrained,
+            nas.evaluation.finalize,
+        )
+        if hasattr(m, step)
+    ]
     changed = change(getattr(places[0], step))
     for module in places:
         monkeypatch.setattr(module, step, changed)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-import nas.draft
+import nas.evaluation.untrained
 import nas.training.trainer
 from nas.errors import ExportError
 from nas.pipeline import Evaluator
@@ -21,7 +21,7 @@ def test_drafts_leave_no_file_behind(make: Callable[..., Evaluator], monkeypatch
     def fails(*_: Any, **__: Any) -> None:
         raise ExportError("no")
 
-    monkeypatch.setattr(nas.draft, "costs", fails)
+    monkeypatch.setattr(nas.evaluation.untrained, "costs", fails)
     with pytest.raises(ExportError, match="no"):
         evaluator.draft(small())
     assert list((evaluator.folder.path / "models").iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import nas.training.trainer
-from nas.draft import Draft
+from nas.evaluation.untrained import Draft
 from nas.pipeline import Evaluator
 from nas.training.execution import Execution
 from tests.tiny_evaluator import evaluate, never, small

@@ -11,8 +11,8 @@ import torch
 from optuna.trial import TrialState
 
 from nas import registry
-from nas.draft import Draft
 from nas.errors import ConfigError, ExportError
+from nas.evaluation.untrained import Draft
 from nas.pipeline import Evaluator
 from nas.results.front import search_front
 from nas.results.run_folder import RunFolder

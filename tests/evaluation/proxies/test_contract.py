@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nas import registry
-from nas.proxies._base import Proxy
+from nas.evaluation.proxy import Proxy
 from search_spaces._base import SearchSpace
 
 PROXIES = [registry.load("proxy", name) for name in registry.names("proxy")]

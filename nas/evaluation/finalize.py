@@ -13,10 +13,11 @@ from nas.candidate import Candidate
 from nas.compression.pipeline import INTEGER_BITS, Compression
 from nas.config import SearchConfig
 from nas.data.base import FaceData
+from nas.evaluation.constraints import violation_words, violations
+from nas.evaluation.latency_evaluator import Stopwatch
 from nas.latency.costs import costs, packed_bytes
 from nas.latency.estimate import Measurement
 from nas.latency.speedup import gain
-from nas.limits import violation_words, violations
 from nas.metrics import Score, score
 from nas.onnx_export.exporter import ExportedFile, export
 from nas.onnx_export.parity import Parity, check_parity, tolerance
@@ -26,7 +27,6 @@ from nas.results.phase_timer import Clock
 from nas.results.record import Record, now
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
-from nas.stopwatch import Stopwatch
 from nas.training.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, Cycle, Stop, Trainer
 
 PARITY_IMAGES = 256

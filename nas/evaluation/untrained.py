@@ -11,13 +11,13 @@ from torch import nn
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
+from nas.evaluation.latency_evaluator import Stopwatch
+from nas.evaluation.proxy import Proxy
 from nas.latency.costs import Costs, costs
 from nas.latency.estimate import Measurement
 from nas.latency.speedup import Gain, gain
 from nas.onnx_export.exporter import ExportedFile, export
-from nas.proxies._base import Proxy
 from nas.results.phase_timer import Clock
-from nas.stopwatch import Stopwatch
 from nas.training.trainer import DRAFT_IMAGES, Trainer
 
 

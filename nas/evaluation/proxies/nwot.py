@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nas.proxies._base import Proxy, copied
+from nas.evaluation.proxy import Proxy, copied
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.PReLU)
 

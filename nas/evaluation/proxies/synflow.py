@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nas.proxies._base import PREPARE, Proxy, copied
+from nas.evaluation.proxy import PREPARE, Proxy, copied
 
 
 class Synflow(Proxy):

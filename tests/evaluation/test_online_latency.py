@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from tests.latency.test_learned import NETS
 
+from nas.evaluation.online_latency import EVERY, LEAST, Screen, is_sure
 from nas.latency.costs import Costs
 from nas.latency.estimate import Measurement
 from nas.latency.predicted.roofline import predict as by_profile
 from nas.results.run_folder import RunFolder
-from nas.screen import EVERY, LEAST, Screen, is_sure
 from nas.targets.catalog import target
 
 BOARD = target("jetson")

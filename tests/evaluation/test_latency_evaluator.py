@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import nas.stopwatch
+import nas.evaluation.latency_evaluator
 from nas import registry
 from nas.errors import MeasureError
+from nas.evaluation.latency_evaluator import DRAFTED, LEAST_RUNS, SCREENED, UNTRAINED, Stopwatch
+from nas.evaluation.online_latency import SAMPLES
 from nas.latency.costs import Costs
 from nas.latency.estimate import Measurement
 from nas.latency.measured.timing_loop import Plan
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Timing
-from nas.screen import SAMPLES
-from nas.stopwatch import DRAFTED, LEAST_RUNS, SCREENED, UNTRAINED, Stopwatch
 from nas.targets.catalog import target
 
 FILES = [Path("net.onnx"), Path("twin.onnx")]
@@ -68,7 +68,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Plan]]:
         return [found] * count if isinstance(paths, list) else found
 
     for name in ("measure", "measure_interleaved"):
-        monkeypatch.setattr(nas.stopwatch, name, timed)
+        monkeypatch.setattr(nas.evaluation.latency_evaluator, name, timed)
     return made
 
 
@@ -120,7 +120,7 @@ def test_a_process_of_its_own_times_where_there_is_one(tmp_path: Path, plans: li
 def test_a_board_is_asked_of_a_draft_where_its_prediction_is_unsure_and_matters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: float, limit_ms: float | None, asks: bool
 ) -> None:
-    monkeypatch.setattr(nas.stopwatch, "predict_latency", lambda *_: guessed(1.0, width))
+    monkeypatch.setattr(nas.evaluation.latency_evaluator, "predict_latency", lambda *_: guessed(1.0, width))
     board = Board()
     (found,) = a_stopwatch(tmp_path, board).drafts(FILES[:1], [NOTHING], limit_ms=limit_ms)
     assert board.asked == (["net.onnx"] if asks else [])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.config import make_config
+from nas.evaluation.constraints import violation_words, violations
 from nas.latency.speedup import Gain
-from nas.limits import violation_words, violations
 from tests.fake_runs import some_latency
 
 POSITIVE = st.floats(1e-3, 1e3)

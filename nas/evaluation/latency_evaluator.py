@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
+from nas.evaluation.online_latency import Screen, is_sure
 from nas.latency.costs import Costs
 from nas.latency.estimate import Measurement, at_best
 from nas.latency.measured.timing import PATIENCE_S, measure, measure_interleaved, measure_there
@@ -14,7 +15,6 @@ from nas.latency.measured.worker import Timer
 from nas.latency.predicted.predict import predict as predict_latency
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
-from nas.screen import Screen, is_sure
 
 QUICK_RUNS = 200
 """Timed runs of a draft, and of a finished file during the search, at most."""
