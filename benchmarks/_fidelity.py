@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler
 from benchmarks import _nb201
 from benchmarks._replays import Clock, curve
 from nas.pareto import non_dominated
-from nas.samplers._base import LOOK, LOOK_ONLY
+from nas.searcher.acquisition.base import LOOK, LOOK_ONLY
 
 LOOK_COST = 12 / 200
 """Cost of a first look in full trainings."""

@@ -8,7 +8,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 
 from benchmarks._local_search import LocalSearch
 from benchmarks._variants import PARTS, without
-from nas.samplers.screened import ScreenedSampler
+from nas.searcher.samplers.screened import ScreenedSampler
 
 
 def proposers(space: Mapping[str, BaseDistribution], **known: Any) -> dict[str, Callable[[int], BaseSampler]]:

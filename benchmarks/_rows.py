@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.fer_table import GENE
 from nas.pareto import hypervolume
-from nas.study import distribution
+from nas.searcher.study import distribution
 from search_spaces._base import Choice
 
 Floats = npt.NDArray[np.float64]

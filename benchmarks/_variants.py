@@ -12,10 +12,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from nas.samplers._genes import Codes
-from nas.samplers._screen import CHILDREN, Screen
-from nas.samplers._worth import DRAWS
-from nas.samplers.screened import ScreenedSampler
+from nas.searcher.acquisition.candidate_screen import CHILDREN, Screen
+from nas.searcher.acquisition.encoding import Codes
+from nas.searcher.acquisition.expected_improvement import DRAWS
+from nas.searcher.samplers.screened import ScreenedSampler
 
 NEVER = 10**9
 
@@ -32,12 +32,12 @@ def _strangers(screen: Screen) -> Codes:
 
 
 PARTS: dict[str, tuple[str, Any]] = {
-    "no-spread": ("nas.samplers._screen.Screen._spread_out", _any_start),
-    "no-guesses": ("nas.samplers._screen.UNSCREENED", 1),
-    "no-doubt": ("nas.samplers._worth._quantiles", lambda n: np.zeros((DRAWS, n))),
-    "no-children": ("nas.samplers._screen.Screen._candidates", _strangers),
-    "no-grandchildren": ("nas.samplers._screen.GRANDCHILDREN", 1),
-    "always-guessed": ("nas.samplers._screen.UNSCREENED", NEVER),
+    "no-spread": ("nas.searcher.acquisition.candidate_screen.Screen._spread_out", _any_start),
+    "no-guesses": ("nas.searcher.acquisition.candidate_screen.UNSCREENED", 1),
+    "no-doubt": ("nas.searcher.acquisition.expected_improvement._quantiles", lambda n: np.zeros((DRAWS, n))),
+    "no-children": ("nas.searcher.acquisition.candidate_screen.Screen._candidates", _strangers),
+    "no-grandchildren": ("nas.searcher.acquisition.candidate_screen.GRANDCHILDREN", 1),
+    "always-guessed": ("nas.searcher.acquisition.candidate_screen.UNSCREENED", NEVER),
 }
 """What is taken out: where, and what stands in its place."""
 

@@ -23,15 +23,15 @@ from nas import registry
 from nas.candidate import Candidate
 from nas.compression.pipeline import Compression
 from nas.config import make_config
-from nas.description import COLUMNS
-from nas.foresight import Foresight
 from nas.latency.estimate import Measurement
 from nas.latency.measured.gc_control import settled
 from nas.metrics import from_confusion
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.samplers._base import LOOK, LOOK_ONLY, Known
-from nas.study import Study
+from nas.searcher.acquisition.base import LOOK, LOOK_ONLY, Known
+from nas.searcher.acquisition.candidate_features import COLUMNS
+from nas.searcher.acquisition.surrogate import Foresight
+from nas.searcher.study import Study
 from nas.targets.catalog import target
 from search_spaces._base import Choice
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.storage import picks_of
+from nas.searcher.storage import picks_of
 
 GENE = "gene."
 """Begins the name of a gene's column."""

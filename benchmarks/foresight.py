@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from nas import registry
 from nas.compression.pipeline import Compression
-from nas.cost_guess import latency_prices, learn_costs, size_prices
-from nas.description import Describer
-from nas.foresight import cost_of
 from nas.results.front import latest
 from nas.results.run_folder import RunFolder
+from nas.searcher.acquisition.candidate_features import Describer
+from nas.searcher.acquisition.cost_model import latency_prices, learn_costs, size_prices
+from nas.searcher.acquisition.surrogate import cost_of
 from nas.targets.catalog import target
 from search_spaces._base import Choice
 

@@ -25,7 +25,7 @@ from benchmarks.ask_seconds import DEFAULT, Tool
 from nas import registry
 from nas.candidate import Candidate
 from nas.pareto import hypervolume
-from nas.study import Study
+from nas.searcher.study import Study
 from search_spaces._base import DisconnectedError
 
 NOISE = 0.009

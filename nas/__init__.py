@@ -11,7 +11,7 @@ The whole life, in five lines:
 The command line does the same: `nas search --target jetson`, `nas pick`, `nas export`; see `nas --help`.
 
 Names are loaded at first use, so that `import nas` is quick. `nas.search`, `nas.export` and `nas.measure` are the
-functions; the modules of these names are reached by `from nas.search import ...`.
+functions; the modules of these names are reached by `from nas.searcher.searcher import ...`.
 """
 
 import sys

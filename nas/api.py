@@ -27,7 +27,7 @@ from nas.results.selection import pick
 from nas.results.status import Status
 from nas.runtimes.base import Finding, Runtime
 from nas.runtimes.reference_network import reference_path
-from nas.search import search as run_search
+from nas.searcher.searcher import search as run_search
 from nas.targets.calibration import NETS, SPACES, Calibration
 from nas.targets.calibration import calibrate as run_calibration
 from nas.targets.catalog import device_runtime, targets

@@ -82,7 +82,7 @@ class SearchConfig(BaseModel):
         prune_steps: steps in which channels leave, with training between them.
         epochs: passes over the training set that a candidate gets when it goes through all rungs.
         rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on. Of the default,
-            those are left out at which a small data set has taught nothing yet, see `nas.rungs`.
+            those are left out at which a small data set has taught nothing yet, see `nas.searcher.promotion`.
         final_epochs: passes that a member of the front gets afterwards, on top; 0 skips that.
         verify: how many members of the front are trained and measured again, from two on the most accurate among them.
         verify_seeds: how often each of them is trained, to say how much of an accuracy is luck; the first one ships.

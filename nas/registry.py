@@ -21,7 +21,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "runtime": ("nas.runtimes.backends", "RUNTIME"),
     "compressor": ("nas.compression.compressors", "COMPRESSOR"),
     "importance": ("nas.compression.importance", "IMPORTANCE"),
-    "sampler": ("nas.samplers", "make"),
+    "sampler": ("nas.searcher.samplers", "make"),
     "lesson": ("nas.distillation.methods", "LESSON"),
     "model": ("nas.models.zoo", "MODEL"),
     "proxy": ("nas.evaluation.proxies", "PROXY"),

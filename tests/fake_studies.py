@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nas import registry
-from nas.study import Study
+from nas.searcher.study import Study
 from search_spaces._base import Choice
 from tests.fake_runs import a_run
 

@@ -4,7 +4,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.results.run_folder import RunFolder
-from nas.storage import open_storage
+from nas.searcher.storage import open_storage
 
 
 def study_of(folder: RunFolder, storage: str | None = None) -> optuna.Study:

@@ -17,13 +17,13 @@ from nas.config import COMPRESS_EPOCHS, make_config
 from nas.errors import ConfigError, ExportError
 from nas.results.compression_effect import uncompressed
 from nas.results.run_folder import RunFolder
-from nas.search import search
+from nas.searcher.searcher import search
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
 from tests.tiny_search import SEARCH, Killed, Training, accuracy, after, make_quick, replace_step
 
-BASE: Any = import_module("nas.base")
+BASE: Any = import_module("nas.searcher.baseline")
 FACES = learnable_faces(train=32, val=24, test=12)
 TINY: dict[str, Any] = {
     "model": "tests.outside_nets:Functional", "target": "jetson", "trials": 3, "epochs": 0.5, "rungs": (1.0,),

@@ -16,11 +16,11 @@ import onnxruntime as ort
 import pytest
 from optuna.trial import TrialState
 
-import nas.attempts
 import nas.evaluation.finalize
 import nas.evaluation.latency_evaluator
 import nas.evaluation.untrained
 import nas.latency.measured.timing_loop
+import nas.searcher.crash_guard
 import nas.training.trainer
 from nas.cli import main
 from nas.data.base import FaceData, Images
@@ -154,5 +154,7 @@ def command_line() -> None:
     """The real command line, but every training in the same form: which one is fastest depends on the moment."""
     import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
     nas.training.trainer.choose_execution = lambda *_, **__: Execution()
-    nas.attempts.MAX_DEATHS = 10**6  # tests kill it as often as they like, for which no candidate is to blame
+    nas.searcher.crash_guard.MAX_DEATHS = (
+        10**6
+    )  # tests kill it as often as they like, for which no candidate is to blame
     main()

@@ -38,7 +38,7 @@ def serve(folder: "RunFolder", *, host: str = "127.0.0.1", port: int = 8080) -> 
         MissingPackageError: optuna-dashboard is not installed.
         ConfigError: the storage of the run cannot be opened.
     """
-    from nas.storage import open_storage
+    from nas.searcher.storage import open_storage
 
     try:
         from optuna_dashboard import run_server

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 FILE = "warm_start.json"
-"""In the run folder; see `nas.warm_start`."""
+"""In the run folder; see `nas.searcher.warm_start`."""
 
 
 def begun_with(run: Path) -> list[str]:

@@ -13,7 +13,7 @@ from benchmarks import _made_by
 from benchmarks._local_search import LocalSearch
 from benchmarks._made_by import made_by, sources
 from benchmarks._variants import without
-from nas.samplers.screened import ScreenedSampler
+from nas.searcher.samplers.screened import ScreenedSampler
 
 FILES = {
     "ours_base.py": "from optuna.samplers import RandomSampler\nfrom ours_parts import worth\n"
@@ -68,7 +68,7 @@ def test_a_sampler_of_optuna_is_its_version() -> None:
 
 def test_a_variant_is_made_by_all_that_the_sampler_is_and_by_what_it_takes_out() -> None:
     root = Path(_made_by.ROOT)
-    screened = set(sources([root / "nas/samplers/screened.py"]))
+    screened = set(sources([root / "nas/searcher/samplers/screened.py"]))
     assert {root / "nas" / name for name in ("pareto.py", "thinning.py", "samplers/_worth.py")} <= screened
     assert not screened & set((root / "benchmarks").iterdir())
     assert set(sources([root / "benchmarks/_variants.py"])) == screened | {root / "benchmarks/_variants.py"}

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import _replays, _rows, fer_table, plot_search, search_table
 from benchmarks._proposers import proposers
 from nas import registry
-from nas.study import Study
+from nas.searcher.study import Study
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
 

@@ -11,8 +11,8 @@ import pytest
 from optuna.samplers import BaseSampler
 
 from benchmarks._variants import PARTS, without
-from nas.samplers._screen import CHILDREN, GRANDCHILDREN, UNSCREENED
-from nas.samplers.screened import START, ScreenedSampler
+from nas.searcher.acquisition.candidate_screen import CHILDREN, GRANDCHILDREN, UNSCREENED
+from nas.searcher.samplers.screened import START, ScreenedSampler
 from tests.samplers.small_search import SPACE, a_study, cheap, go_on, names
 
 TRIALS = START + 8 * UNSCREENED
@@ -55,9 +55,9 @@ def seen(sampler: BaseSampler) -> Seen:
         found.bred.update({n} if trial in LATER else ())
 
     with (
-        note("nas.samplers._worth.gains", drawn),
-        note("nas.samplers._screen.offspring", bred),
-        note("nas.samplers._screen.level", lambda trial, *_: found.spread.add(trial)),
+        note("nas.searcher.acquisition.expected_improvement.gains", drawn),
+        note("nas.searcher.acquisition.candidate_screen.offspring", bred),
+        note("nas.searcher.acquisition.candidate_screen.level", lambda trial, *_: found.spread.add(trial)),
     ):
         found.asked.extend(names(go_on(study, TRIALS)))
     return found
@@ -90,7 +90,7 @@ def test_the_whole_sampler_does_all_that_the_parts_do() -> None:
 
 
 def test_taking_nothing_out_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PARTS, "nothing", ("nas.samplers._screen.UNSCREENED", UNSCREENED))
+    monkeypatch.setitem(PARTS, "nothing", ("nas.searcher.acquisition.candidate_screen.UNSCREENED", UNSCREENED))
     assert variant("nothing") == usual()
 
 

@@ -20,7 +20,7 @@ from nas.distillation.teachers import find_teachers
 from nas.errors import ConfigError
 from nas.registry import load
 from nas.results.run_folder import RunFolder
-from nas.search import search
+from nas.searcher.searcher import search
 from nas.training.augment import Augmentation
 from nas.training.execution import Execution
 from nas.training.loop import predict, train

@@ -15,9 +15,9 @@ from nas.candidate import decode
 from nas.compression.compressors.prune_structured import transfer
 from nas.config import make_config
 from nas.data.base import FaceData
-from nas.description import macs
 from nas.errors import ConfigError, UnknownMemberError, UserError
 from nas.models.user_model import Given, load_weights, open_model
+from nas.searcher.acquisition.candidate_features import macs
 from search_spaces._base import SearchSpace
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces

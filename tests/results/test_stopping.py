@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from tests.test_pace import MOMENT
 
-from nas.allowance import Allowance
 from nas.config import make_config
 from nas.results.front import hypervolume_curve
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.stopping import End, ending_lines, ends_flat, read_end, write_end
 from nas.results.throughput import keep_forecast
+from nas.searcher.budget import Allowance
 from tests.fake_runs import a_run, some_record
 
 BOTH = ("accuracy", "latency")

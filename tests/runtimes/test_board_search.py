@@ -10,7 +10,7 @@ from nas.errors import ConfigError, UnreachableError
 from nas.evaluation.latency_evaluator import DRAFTED
 from nas.evaluation.online_latency import SAMPLES
 from nas.runtimes.board import power as _power
-from nas.search import search
+from nas.searcher.searcher import search
 from nas.targets.catalog import add_target
 from tests.runtimes.conftest import PlayedBoard
 from tests.tiny_search import make_quick

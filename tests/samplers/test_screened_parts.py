@@ -12,12 +12,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import create_trial
 
 from nas.pareto import hypervolume
-from nas.samplers._gain import free_boxes, gains
-from nas.samplers._genes import LEVELS, Genes, as_bytes
-from nas.samplers._guess import LENGTHS, LINEAR, NOISE, SMALL, _inverse, _kernel, _settings, learn
-from nas.samplers._looks import MOST, Looks
-from nas.samplers._worth import Examples, Worth
-from nas.samplers.screened import ScreenedSampler
+from nas.searcher.acquisition.encoding import LEVELS, Genes, as_bytes
+from nas.searcher.acquisition.expected_improvement import Examples, Worth
+from nas.searcher.acquisition.gaussian_process import LENGTHS, LINEAR, NOISE, SMALL, _inverse, _kernel, _settings, learn
+from nas.searcher.acquisition.hypervolume_improvement import free_boxes, gains
+from nas.searcher.acquisition.low_fidelity import MOST, Looks
+from nas.searcher.samplers.screened import ScreenedSampler
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,7 +3,7 @@
 import optuna
 from optuna.trial import TrialState
 
-from nas.samplers.screened import ScreenedSampler
+from nas.searcher.samplers.screened import ScreenedSampler
 from tests.samplers.small_search import SPACE, a_study, accuracy, cheap, go_on, latency, names
 
 

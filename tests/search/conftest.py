@@ -9,7 +9,7 @@ import pytest
 from nas.config import make_config
 from nas.results.run_folder import RunFolder
 from nas.results.status import Status
-from nas.search import search
+from nas.searcher.searcher import search
 from tests.tiny_search import FACES, SEARCH, TINY, Training, make_quick
 
 

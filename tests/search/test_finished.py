@@ -11,7 +11,7 @@ from nas.config import make_config
 from nas.results.front_table import COLUMNS
 from nas.results.run_folder import RunFolder
 from nas.results.status import Status
-from nas.search import search
+from nas.searcher.searcher import search
 from tests.journal import trials_of
 from tests.tiny_search import (
     FACES,

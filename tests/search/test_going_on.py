@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from nas.config import make_config
 from nas.results.run_folder import RunFolder
 from nas.results.status import Status
-from nas.search import Searcher
-from nas.study import Study
+from nas.searcher.searcher import Searcher
+from nas.searcher.study import Study
 from tests.journal import trials_of
 from tests.tiny_search import RUNGS, TINY, Killed, Training, after, assert_whole, rows, searched, verified
 

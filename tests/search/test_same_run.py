@@ -64,7 +64,7 @@ def test_predictions_of_an_earlier_version_are_not_mixed_with_ours(go: Callable[
 
 def test_a_calibration_in_mid_run_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     go(trials=1)
-    monkeypatch.setattr("nas.same_run.fingerprint", lambda profile: "0123456789ab")
+    monkeypatch.setattr("nas.searcher.resume_check.fingerprint", lambda profile: "0123456789ab")
     with pytest.raises(ConfigError, match="was started with another calibration of target jetson"):
         go(trials=1)
 

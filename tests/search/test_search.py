@@ -17,7 +17,7 @@ from nas.pipeline import Evaluator
 from nas.results.front import search_front
 from nas.results.run_folder import RunFolder
 from nas.results.status import Status
-from nas.search import Searcher
+from nas.searcher.searcher import Searcher
 from nas.training.trainer import Trainer
 from search_spaces._base import Choice, Value
 from tests.fake_runs import some_latency

@@ -1,0 +1,104 @@
+"""What is remembered of trials changes nothing of what is asked."""
+
+import gc
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+
+from nas.searcher.acquisition.base import Picks
+from nas.searcher.acquisition.cache import Memory, Row
+from nas.searcher.samplers.screened import ScreenedSampler
+
+SPACE: dict[str, BaseDistribution] = {f"g{i}": IntDistribution(0, 5) for i in range(6)}
+
+
+def a_study() -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.create_study(directions=["maximize", "minimize"])
+
+
+def ask(study: optuna.Study, sampler: ScreenedSampler) -> optuna.Trial:
+    study.sampler = sampler
+    return study.ask(SPACE)
+
+
+def tell(study: optuna.Study, trial: optuna.Trial) -> None:
+    numbers = np.array(list(trial.params.values()))
+    study.tell(trial, [float(numbers[:3].sum() - numbers[3] * numbers[4]), float(numbers.sum())])
+
+
+def asked(trials: int, memory: Memory | None, *, names: Any = None) -> list[dict[str, Any]]:
+    """The picks of a search whose every trial is asked by a sampler of its own."""
+    study = a_study()
+    for i in range(trials):
+        sampler = ScreenedSampler(seed=i, space=SPACE, start=4, identity=names, memory=memory)
+        tell(study, ask(study, sampler))
+    return [trial.params for trial in study.trials]
+
+
+def test_samplers_that_share_a_memory_ask_what_those_without_ask() -> None:
+    assert asked(24, Memory()) == asked(24, None)
+
+
+def test_the_identity_of_what_was_asked_is_looked_up_once() -> None:
+    met: list[tuple[Any, ...]] = []
+
+    def names(picks: Picks) -> list[tuple[Any, ...]]:
+        met.extend(found := [tuple(sorted(picked.items())) for picked in picks])
+        return found
+
+    picks = asked(20, Memory(), names=names)
+    of_first = [name for name in met if name == tuple(sorted(picks[0].items()))]
+    assert len(of_first) <= 3, "as a candidate, as history, and where a child repeats it; not once for each trial"
+
+
+def test_a_memory_of_another_space_or_study_is_not_used() -> None:
+    memory = Memory()
+    asked(8, memory)
+    other: dict[str, BaseDistribution] = {"word": CategoricalDistribution(("a", "b", "c")), **SPACE}
+    assert memory.of(other) is memory.of(dict(other))
+    assert memory.of(SPACE).genes.names == tuple(SPACE)
+    assert asked(8, memory) == asked(8, None)
+
+
+def test_running_trials_are_read_again_and_finished_ones_are_not() -> None:
+    study, rows, new = a_study(), Memory().of(SPACE), []
+
+    def look_up(trials: Any) -> list[Row]:
+        new.append([trial.number for trial in trials])
+        running = [trial.state == optuna.trial.TrialState.RUNNING for trial in trials]
+        return [Row(b"", [0.0], [None], stopped=False, running=each) for each in running]
+
+    first, second = (study.ask(SPACE) for _ in range(2))
+    tell(study, first)
+    for _ in range(2):
+        rows.read(study.get_trials(deepcopy=False), look_up)
+    tell(study, second)
+    for _ in range(2):
+        found = rows.read(study.get_trials(deepcopy=False), look_up)
+    assert new == [[0, 1], [1], [1], []]
+    assert [row.running for row in found] == [False, False]
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_collector_is_left_as_it_was(was_on: bool) -> None:
+    def during(picks: Picks) -> np.ndarray:
+        assert not gc.isenabled()
+        return np.full((len(picks), 1 if broken else 2), np.nan)
+
+    broken = False
+    study, sampler = a_study(), ScreenedSampler(seed=0, space=SPACE, cheap=during)
+    try:
+        if not was_on:
+            gc.disable()
+        tell(study, ask(study, sampler))
+        assert gc.isenabled() == was_on
+        broken = True
+        with pytest.raises(ValueError, match="cheap must give"):
+            ask(study, sampler)
+        assert gc.isenabled() == was_on
+    finally:
+        gc.enable()

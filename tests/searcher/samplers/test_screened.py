@@ -1,0 +1,234 @@
+"""The screened sampler: Optuna's own kit, and what it promises beyond the contract of all samplers."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+
+from nas.pareto import hypervolume
+from nas.searcher.acquisition.encoding import Genes
+from nas.searcher.acquisition.expected_improvement import Examples, Worth
+from nas.searcher.samplers.screened import ScreenedSampler
+from tests.samplers.small_search import SPACE, Picked, a_study, accuracy, cheap, go_on, latency, names
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from optuna.testing.pytest_samplers import (
+        BasicSamplerTestCase,
+        MultiObjectiveSamplerTestCase,
+        RelativeSamplerTestCase,
+    )
+
+
+class TestOptunaKit(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: ScreenedSampler(seed=1, start=3)
+
+
+def test_nothing_is_asked_twice_until_all_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    space: dict[str, BaseDistribution] = {"a": IntDistribution(0, 4), "b": CategoricalDistribution(("x", "y", "z"))}
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=ScreenedSampler(seed=0, start=4, space=space))
+    for _ in range(15):
+        trial = study.ask(space)
+        study.tell(trial, [trial.params["a"], (trial.params["a"] - 2) ** 2 + ord(trial.params["b"])])
+    assert len({tuple(sorted(t.params.items())) for t in study.trials}) == 15
+    assert "every point" not in caplog.text
+    study.ask(space)
+    assert "every point of the space was asked" in caplog.text
+
+
+def test_it_needs_fewer_trials_than_chance() -> None:
+    def volume(sampler: BaseSampler) -> float:
+        study = a_study(sampler)
+        go_on(study, 40)
+        return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
+
+    ours = np.mean([volume(ScreenedSampler(seed=s, cheap=cheap, space=SPACE)) for s in range(2)])
+    blind = np.mean([volume(ScreenedSampler(seed=s, space=SPACE)) for s in range(2)])
+    chance = np.mean([volume(optuna.samplers.RandomSampler(seed=s)) for s in range(6)])
+    assert ours > chance
+    assert blind > chance
+
+
+def test_what_is_cheap_is_taken_as_exact() -> None:
+    """With all objectives known nothing is left to guess: each pick gains the most, by a slow twin."""
+    space = {**SPACE, "width": IntDistribution(8, 32, step=8)}
+    points = Genes(space).picks(Genes(space).all())
+    known = np.array([[accuracy(p), latency(p)] for p in points])
+    told = dict(zip(names(points), known, strict=True))
+
+    def all_known(picks: Sequence[Picked]) -> np.ndarray:
+        return np.array([told[n] for n in names(picks)])
+
+    study = a_study(ScreenedSampler(seed=0, cheap=all_known, space=space))
+    asked: list[Any] = []
+    for number in range(18):
+        trial = study.ask(space)
+        mine = told[names([trial.params])[0]]
+        if number >= 10:
+            old = np.array(asked)
+            worst = [
+                *(old.min(axis=0) - 0.1 * np.ptp(old, axis=0))[:1],
+                *(old.max(axis=0) + 0.1 * np.ptp(old, axis=0))[1:],
+            ]
+            grown = [hypervolume(np.vstack([old, p]), worst, [True, False]) for p in [mine, *known]]
+            assert grown[0] == pytest.approx(max(grown), rel=1e-9)
+        asked.append(mine)
+        study.tell(trial, mine.tolist())
+
+
+def test_the_end_of_what_is_known_comes_first() -> None:
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    first = study.ask(SPACE).params
+    assert (first["op"], first["kernel"], first["depth"], first["width"], first["sparsity"]) == ("skip", 3, 1, 8, 0.75)
+
+
+def test_limits_that_are_known_are_never_broken() -> None:
+    def narrow(picks: Sequence[Picked]) -> np.ndarray:
+        return np.array([p["width"] <= 32 for p in picks])
+
+    picks = go_on(a_study(ScreenedSampler(seed=0, allowed=narrow, space=SPACE)), 30)
+    assert all(p["width"] <= 32 for p in picks)
+
+
+def test_limits_that_are_told_are_learned() -> None:
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    for _ in range(50):
+        trial = study.ask(SPACE)
+        broken = trial.params["op"] == "conv"
+        trial.set_constraint("no_conv", float(broken))
+        study.tell(trial, [0.0 if broken else accuracy(trial.params), latency(trial.params)])
+    convs = [t.params["op"] == "conv" for t in study.trials]
+    assert any(convs[:10])
+    assert np.mean(convs[20:]) < 0.2, "the share of chance is a third"
+
+
+def test_picks_of_one_name_are_asked_once() -> None:
+    """Sparsity has no effect where the operation is a skip."""
+
+    def identity(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
+        return [tuple((n, p[n]) for n in SPACE if p["op"] != "skip" or n == "depth") for p in picks]
+
+    picks = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, identity=identity, space=SPACE)), 40)
+    assert len(set(identity(picks))) == 40
+
+
+def test_three_objectives_two_of_them_guessed() -> None:
+    study = optuna.create_study(
+        directions=["maximize", "minimize", "minimize"], sampler=ScreenedSampler(seed=0, space=SPACE)
+    )
+    for _ in range(16):
+        trial = study.ask(SPACE)
+        study.tell(trial, [accuracy(trial.params), latency(trial.params), float(trial.params["width"])])
+    asked = names([t.params for t in study.trials])
+    assert len(set(asked)) == 16
+
+
+@pytest.mark.parametrize("answer", [np.zeros((3, 1)), np.zeros(2)])
+def test_a_wrong_shape_is_said(answer: np.ndarray) -> None:
+    study = a_study(ScreenedSampler(seed=0, cheap=lambda picks: answer, space=SPACE))
+    with pytest.raises(ValueError, match="cheap must give an array"):
+        study.ask(SPACE)
+    study = a_study(ScreenedSampler(seed=0, allowed=lambda picks: answer, space=SPACE))
+    with pytest.raises(ValueError, match=r"allowed must give \d+ rows"):
+        study.ask(SPACE)
+
+
+def test_too_small_a_start_is_refused() -> None:
+    with pytest.raises(ValueError, match="start must be 2 or more"):
+        ScreenedSampler(start=1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5),
+    directions=st.lists(st.sampled_from(["minimize", "maximize"]), min_size=1, max_size=3),
+    seed=st.integers(0, 1000),
+)
+def test_any_space_is_searched_without_repeats(sizes: list[int], directions: list[str], seed: int) -> None:
+    space: dict[str, BaseDistribution] = {f"g{i}": IntDistribution(0, n - 1) for i, n in enumerate(sizes)}
+    trials = min(int(np.prod(sizes)), 12)
+    study = optuna.create_study(directions=directions, sampler=ScreenedSampler(seed=seed, start=4, space=space))
+    noise = np.random.default_rng(seed)
+    for _ in range(trials):
+        trial = study.ask(space)
+        trial.set_constraint("c", float(noise.random() - 0.7))
+        study.tell(trial, noise.random(len(directions)).tolist())
+    assert len({tuple(t.params.values()) for t in study.trials}) == trials
+
+
+def test_what_most_likely_breaks_a_limit_is_not_asked() -> None:
+    def chance(picks: Sequence[Picked]) -> list[float]:
+        return [1.0 if p["width"] <= 16 else 0.02 for p in picks]
+
+    picks = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, chance=chance, space=SPACE)), 24)
+    assert all(p["width"] <= 16 for p in picks)
+
+
+def test_where_all_may_break_a_limit_the_likeliest_is_asked() -> None:
+    def chance(picks: Sequence[Picked]) -> list[float]:
+        return [1e-3 * (1 - p["sparsity"]) / p["width"] for p in picks]
+
+    picked = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, chance=chance, space=SPACE)), 1)[0]
+    assert (picked["width"], picked["sparsity"]) == (8, 0.0)
+
+
+def test_a_doubtful_gain_is_the_mean_over_what_it_may_be() -> None:
+    """A slow twin: both objectives known, one of them in doubt, which is log-normal."""
+    values, doubts = np.array([[-0.9, 2.0]]), np.array([[0.3, 0.0]])
+    done = np.array([[-1.0, 1.0], [-0.5, 0.5]])
+    none = np.zeros((2, 0))
+    flags = {"done": np.ones(2, bool)} | {n: np.zeros(2, bool) for n in ("broken", "elsewhere", "stopped")}
+    looks = np.full((2, 2), np.nan)
+    worth = Worth(Examples(cheap=done, genes=none, described=none, values=done, looks=looks, **flags))
+    found = worth(values, none[:1], none[:1], doubt=doubts)
+    exact = worth(values, none[:1], none[:1], doubt=np.zeros((1, 2)))
+    scale, reference = np.array([0.5, 0.5]), np.array([-1.05, 0.45])
+
+    def grown(value: float) -> float:
+        point = (np.array([value, 2.0]) - reference) / scale
+        before = hypervolume((done - reference) / scale, [0.0, 0.0], [True, True])
+        return hypervolume(np.vstack([(done - reference) / scale, point]), [0.0, 0.0], [True, True]) - before
+
+    draws = -0.9 * np.exp(0.3 * np.random.default_rng(0).normal(size=20_000))
+    assert exact[0] == pytest.approx(grown(-0.9))
+    assert found[0] == pytest.approx(np.mean([grown(v) for v in draws]), rel=0.05)
+
+
+def test_what_was_evaluated_elsewhere_is_learned_from() -> None:
+    """An earlier search knows the accuracies of some points: those that it shows to be good are asked sooner."""
+    rng = np.random.default_rng(0)
+    picks = Genes(SPACE).picks(Genes(SPACE).random(60, rng))
+    values = [[accuracy(p), np.nan] for p in picks]
+
+    def volume(seed: int, **more: Any) -> float:
+        study = a_study(ScreenedSampler(seed=seed, cheap=cheap, space=SPACE, **more))
+        go_on(study, 12)
+        return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
+
+    warm = [volume(seed, earlier=lambda: (picks, values)) for seed in range(4)]
+    cold = [volume(seed) for seed in range(4)]
+    assert np.mean(warm) > np.mean(cold)
+
+
+def test_picks_that_have_no_place_in_the_space_teach_nothing() -> None:
+    foreign = ([{"op": "attention"}, {"nothing": 1}], [[0.5, 1.0], [0.6, 2.0]])
+    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE, earlier=lambda: foreign))
+    assert len(go_on(study, 12)) == 12
+
+
+def test_less_effort_asks_something_else_and_repeats_nothing() -> None:
+    whole = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE)), 16)
+    less = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE, effort=0.2)), 16)
+    assert less != whole
+    assert len(set(names(less))) == 16
+    with pytest.raises(ValueError, match="effort must be positive, but got 0"):
+        ScreenedSampler(effort=0)

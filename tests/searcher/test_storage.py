@@ -1,0 +1,65 @@
+"""Where a study is kept: in the run folder, or in a storage that several hosts share."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from nas.errors import ConfigError
+from nas.searcher.storage import open_storage
+from nas.searcher.study import Study
+from tests.fake_studies import a_study
+from tests.journal import trials_of
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return a_study(tmp_path)
+
+
+def test_the_journal_is_not_locked_by_a_process_that_died_in_it(study: Study) -> None:
+    lock = study._storage._backend._lock  # type: ignore[attr-defined]
+    assert lock.acquire()
+    with study.folder.claim("journal") as free:
+        assert not free
+    lock.release()
+    with study.folder.claim("journal") as free:
+        assert free
+    assert not list(study.folder.path.glob("*.lock")), "Optuna's own lock is a file that outlives its process"
+
+
+def test_another_storage_keeps_the_study_and_leaves_other_hosts_their_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = a_study(tmp_path, storage=url)
+    with ExitStack() as held:
+        first = study.ask(held)
+    monkeypatch.setattr("nas.searcher.study.platform.node", lambda: "elsewhere")
+    with ExitStack() as held:
+        assert a_study(tmp_path, storage=url).ask(held).number == 1
+    monkeypatch.undo()
+    with ExitStack() as held:
+        again = a_study(tmp_path, storage=url)
+        assert again.ask(held).number == first.number
+    assert len(trials_of(study.folder, url)) == 2
+    assert not (study.folder.path / "journal.log").exists()
+    for opened in (study, again):
+        opened._storage.remove_session()
+
+
+def test_a_run_folder_that_was_moved_to_another_host_goes_on(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as held:
+        first = study.ask(held)
+    monkeypatch.setattr("nas.searcher.study.platform.node", lambda: "elsewhere")
+    with ExitStack() as held:
+        assert a_study(tmp_path).ask(held).number == first.number
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://nobody@localhost:1/none", "sqlite:////nowhere/at/all.db"])
+def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"storage must be a URL that Optuna can open, but '.*' gave: ") as caught:
+        open_storage(tmp_path, url)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,243 @@
+"""The study: trials that are asked, left by dead processes, answered and told."""
+
+import json
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from nas import registry
+from nas.config import make_config
+from nas.errors import ConfigError
+from nas.searcher.study import Ask, Study, distribution, seed_of
+from search_spaces._base import Choice
+from tests.fake_runs import a_run, some_record
+from tests.fake_studies import a_study
+from tests.journal import trials_of
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return a_study(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((1, 2, 3), IntDistribution(1, 3)),
+        ((8, 16, 24), IntDistribution(8, 24, step=8)),
+        ((8, 32), IntDistribution(8, 32, step=24)),
+        ((0.0, 0.25, 0.5, 0.75), FloatDistribution(0.0, 0.75, step=0.25)),
+        ((0.1, 0.2, 0.3), FloatDistribution(0.1, 0.3, step=0.1)),
+        ((8, 16, 32), CategoricalDistribution((8, 16, 32))),
+        ((32, 16, 0), CategoricalDistribution((32, 16, 0))),
+        (("conv", "pool"), CategoricalDistribution(("conv", "pool"))),
+        ((48,), CategoricalDistribution((48,))),
+    ],
+)
+def test_evenly_spaced_numbers_keep_their_order(options: tuple[Any, ...], expected: Any) -> None:
+    found = distribution(Choice(name="gene", options=options))
+    assert type(found) is type(expected)
+    if isinstance(found, FloatDistribution):
+        assert (found.low, found.high, found.step) == pytest.approx((expected.low, expected.high, expected.step))
+    else:
+        assert found == expected
+
+
+def test_a_seed_differs_by_each_of_its_numbers_and_is_the_same_again() -> None:
+    found = [seed_of(a, b) for a in range(20) for b in range(20)] + [seed_of(0, 0, c) for c in range(1, 20)]
+    assert len(set(found)) == len(found)
+    assert seed_of(3, 4) == seed_of(3, 4)
+    assert all(0 <= seed < 2**32 for seed in found)
+
+
+def test_what_is_told_is_in_the_trial(study: Study) -> None:
+    record = some_record(0, 0.75, 2.5, violations={"max_latency": -0.5})
+    with ExitStack() as held:
+        study.tell(study.ask(held), record)
+    (trial,) = trials_of(study.folder)
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [0.75, 2.5]
+    assert trial.constraints["max_latency"] == -0.5
+    told = {name: trial.user_attrs[name] for name in ("key", "status", "latency_kind", "epochs", "macs", "model")}
+    assert told == {
+        "key": record.key, "status": "complete", "latency_kind": "predicted, Jetson Orin Nano", "epochs": 3.0,
+        "macs": 1_000_000, "model": "models/0000-search.onnx",
+    }  # fmt: skip
+    assert "duplicate_of" not in trial.user_attrs
+
+
+def test_an_objective_that_was_not_evaluated_is_told_as_the_worst(study: Study) -> None:
+    record = some_record(0, None, 9.0, status="infeasible", reason="too slow", violations={"max_latency": 0.8})
+    with ExitStack() as held:
+        study.tell(study.ask(held), record)
+    (trial,) = trials_of(study.folder)
+    assert trial.values == [0.0, 9.0]
+    assert trial.user_attrs["reason"] == "too slow"
+    assert trial.constraints["max_latency"] == 0.8
+
+
+@pytest.mark.parametrize(("rung", "only"), [(1, True), (3, False)])
+def test_what_the_first_rung_showed_is_in_the_trial(study: Study, rung: int, only: bool) -> None:
+    record = some_record(0, 0.6, 2.0, rung=rung)
+    for at, accuracy in ((2, 0.5), (1, 0.4)):
+        line = {"key": record.key, "rung": at, "values": [accuracy, 2.0]}
+        study.folder.append_line("rungs.jsonl", json.dumps(line))
+    with ExitStack() as held:
+        study.tell(study.ask(held), record)
+    with ExitStack() as held:
+        study.tell(study.ask(held), some_record(1, 0.6, 2.0))
+    first, second = trials_of(study.folder)
+    assert first.user_attrs["look"] == [0.4, None]
+    assert first.user_attrs["look_only"] is only
+    assert "look" not in second.user_attrs
+
+
+def test_a_failed_candidate_is_told_as_failed_with_its_reason(study: Study) -> None:
+    with ExitStack() as held:
+        study.tell(study.ask(held), some_record(0, None, None, status="failed", reason="loss is not finite"))
+    (trial,) = trials_of(study.folder)
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["reason"] == "loss is not finite"
+
+
+def test_a_duplicate_gets_the_values_of_the_first_and_names_it(study: Study) -> None:
+    record = some_record(0, 0.6, 1.5)
+    for _ in range(2):
+        with ExitStack() as held:
+            study.tell(study.ask(held), record)
+    first, second = trials_of(study.folder)
+    assert first.values == second.values == [0.6, 1.5]
+    assert second.user_attrs["duplicate_of"] == 0
+
+
+def test_a_trial_that_is_given_up_is_failed_and_says_why(study: Study) -> None:
+    with ExitStack() as held:
+        study.skip(study.ask(held), "no path")
+    (trial,) = trials_of(study.folder)
+    assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "no path")
+
+
+def test_a_trial_that_a_process_left_is_asked_again_under_its_number(study: Study, tmp_path: Path) -> None:
+    with ExitStack() as held:
+        left = study.ask(held)
+    with ExitStack() as held:
+        again = a_study(tmp_path).ask(held)
+        assert (again.number, again.picked) == (left.number, left.picked)
+        assert a_study(tmp_path).ask(held).number == 1, "the first is held now"
+    assert len(trials_of(study.folder)) == 2
+
+
+def test_only_what_was_left_is_handed_out_when_nothing_new_is_wanted(study: Study) -> None:
+    with ExitStack() as held:
+        assert study.left(held) is None
+        asked = study.ask(held)
+        assert study.left(held) is None
+    with ExitStack() as held:
+        left = study.left(held)
+        assert left is not None
+        assert left.number == asked.number
+        study.skip(left, "over")
+    with ExitStack() as held:
+        assert study.left(held) is None
+    assert len(trials_of(study.folder)) == 1
+
+
+def test_a_trial_that_is_finished_while_another_process_looks_is_not_taken_for_a_dead_one(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = ExitStack()
+    first, other = study.ask(held), a_study(tmp_path)
+    running = other._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    assert [t.number for t in running] == [first.number]
+    study.tell(first, some_record(0, 0.5, 1.0))
+    held.close()
+    listed = type(other._study).get_trials
+
+    def stale(self: optuna.Study, **asked: Any) -> list[FrozenTrial]:
+        return running if asked.get("states") == (TrialState.RUNNING,) else listed(self, **asked)
+
+    monkeypatch.setattr(optuna.Study, "get_trials", stale)
+    with ExitStack() as stack:
+        assert other.ask(stack).number == 1
+
+
+def test_a_trial_that_was_told_only_in_part_is_told_again_without_a_warning(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = some_record(0, 0.5, 1.0, violations={"max_latency": -0.8, "max_size": 0.1}, status="infeasible")
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with ExitStack() as held, monkeypatch.context() as patch:
+        ask = study.ask(held)
+        patch.setattr(optuna.Study, "tell", dies)
+        with pytest.raises(KeyboardInterrupt):
+            study.tell(ask, record)
+    with ExitStack() as held, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = a_study(tmp_path)
+        again.tell(again.ask(held), record)
+    (trial,) = trials_of(study.folder)
+    assert trial.state == TrialState.COMPLETE
+    assert {name: trial.constraints[name] for name in record.violations} == record.violations
+
+
+def test_seeds_that_a_process_died_between_are_all_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = [{"width": 24}, {"width": 16, "operation": "pool"}, {"width": 8}]
+    enqueue, calls = optuna.Study.enqueue_trial, []
+
+    def dies(self: optuna.Study, *arguments: Any, **more: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        enqueue(self, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "enqueue_trial", dies)
+        with pytest.raises(KeyboardInterrupt):
+            a_study(tmp_path, seeds)
+    study, asked = a_study(tmp_path, seeds), list[Ask]()
+    for _ in range(5):
+        with ExitStack() as held:
+            asked.append(study.ask(held))
+            study.skip(asked[-1], "done")
+        study = a_study(tmp_path, seeds)
+    assert [a.picked["width"] for a in asked[:3]] == [24, 16, 8]
+    assert [a.number for a in asked] == [0, 1, 2, 3, 4]
+
+
+def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = a_study(tmp_path / "a", storage=url, name="same")
+    with pytest.raises(ConfigError, match=r"study 'same' in sqlite:.* has other objectives; give this run a --name"):
+        a_study(tmp_path / "b", storage=url, name="same", objectives=("accuracy", "latency", "size"))
+    study._storage.remove_session()
+
+
+def test_a_study_begun_with_other_options_is_refused_once_they_were_asked(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[])
+    begun = (Choice(name="bits.stem", options=(8, 16, 32)),)
+    study = Study(folder, folder.config, begun, registry.load("sampler", "random"))
+    with ExitStack() as held:
+        study.ask(held)
+    now = (Choice(name="bits.stem", options=(8, 16)), Choice(name="calibration", options=("entropy", "mse")))
+    refused = r"gene bits.stem must keep its options, but this run was begun with \(8, 16, 32\) and now has \(8, 16\)"
+    with pytest.raises(ConfigError, match=refused):
+        Study(folder, folder.config, now, registry.load("sampler", "random"))
+    more = Study(folder, folder.config, (*begun, now[1]), registry.load("sampler", "random"))
+    with ExitStack() as held:
+        assert more.ask(held).picked.keys() == {"bits.stem", "calibration"}, "a further gene is welcome"
+
+
+def test_the_objectives_are_maximised_or_minimised_as_their_words_say(tmp_path: Path) -> None:
+    study = a_study(tmp_path, objectives=("latency", "accuracy", "size"))
+    assert [d.name for d in study._study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
+    assert study._study.metric_names == ["latency", "accuracy", "size"]
+    assert make_config(objectives=("latency", "accuracy", "size")).objectives == study.objectives
