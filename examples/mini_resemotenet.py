@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import nas
-from nas import terminal
+from nas.cli.render import terminal
+from nas.cli.render.progress import Watcher
 from nas.errors import NasError
-from nas.progress import Watcher
 
 
 def main() -> None:

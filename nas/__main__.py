@@ -1,5 +1,5 @@
 """`python -m nas` is `nas`."""
 
-from nas.cli import main
+from nas.cli.main import main
 
 main()

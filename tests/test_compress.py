@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import nas
-from nas.cli import app
+from nas.cli.main import app
 from nas.config import COMPRESS_EPOCHS, make_config
 from nas.errors import ConfigError, ExportError
 from nas.results.compression_effect import uncompressed

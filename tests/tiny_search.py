@@ -22,7 +22,7 @@ import nas.evaluation.untrained
 import nas.latency.measured.timing_loop
 import nas.searcher.crash_guard
 import nas.training.trainer
-from nas.cli import main
+from nas.cli.main import main
 from nas.data.base import FaceData, Images
 from nas.metrics import Floats
 from nas.results.record import Record

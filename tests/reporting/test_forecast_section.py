@@ -10,14 +10,14 @@ from tests.test_ending import flat_run
 from tests.test_pace import MOMENT
 from tests.test_seeds import a_front, verified
 
-from nas.progress import one_line, panel
+from nas.cli.render.progress import one_line, panel
+from nas.cli.render.terminal import show_front
 from nas.reporting.forecast_section import outlook_section, seeds_section
 from nas.reporting.html_report import write_report
 from nas.reporting.run_view import View
 from nas.results.run_folder import RunFolder
 from nas.results.status import Status
 from nas.results.stopping import End, write_end
-from nas.terminal import show_front
 from tests.fake_runs import a_run
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from nas import api
-from nas.cli import app
+from nas.cli.main import app
 from nas.errors import ConfigError
 from nas.latency.costs import costs
 from nas.latency.predicted.predict import predict

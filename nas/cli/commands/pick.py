@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
-from nas.commands._flags import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
-from nas.commands._told import told
+from nas.cli.commands._errors import told
+from nas.cli.commands._options import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
 
 app = typer.Typer()
 
@@ -21,7 +21,7 @@ def pick(
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Choose one point of the front, and say why this one and what its neighbours would give."""
-    from nas import terminal
+    from nas.cli.render import terminal
     from nas.results.selection import make_limits
     from nas.results.selection import pick as choose
 

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from nas._tables import costs_table, front_table, recall_table
-from nas.terminal import show_costs
+from nas.cli.render.tables import costs_table, front_table, recall_table
+from nas.cli.render.terminal import show_costs
 from tests.fake_runs import a_run, some_record
 
 BASE = some_record(

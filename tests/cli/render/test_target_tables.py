@@ -7,7 +7,7 @@ from rich.table import Table
 
 from hw_profiles.cpu import PROFILES as CPUS
 from hw_profiles.jetson import PROFILES
-from nas._target_tables import UNPUBLISHED, facts_table, modes_table
+from nas.cli.render.target_tables import UNPUBLISHED, facts_table, modes_table
 
 
 def shown(table: Table) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from nas.cli import app
+from nas.cli.main import app
 from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_model, some_record
 

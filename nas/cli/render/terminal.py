@@ -1,4 +1,4 @@
-"""What the command line shows: fronts, picks, targets and findings as tables. A search that goes on: `nas.progress`."""
+"""What the command line shows: fronts, picks, targets and findings as tables. A search that goes on: `nas.cli.render.progress`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
-from nas._tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
+from nas.cli.render.tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
 from nas.errors import MeasureError
 from nas.latency.estimate import Measurement
 from nas.latency.predicted.learned_roofline import LearnedRoofline

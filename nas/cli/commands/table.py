@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nas.commands._flags import RunsPath, open_run
-from nas.commands._told import told
+from nas.cli.commands._errors import told
+from nas.cli.commands._options import RunsPath, open_run
 
 app = typer.Typer()
 
@@ -20,7 +20,7 @@ def table(
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Show what the nets of runs cost: weights, bytes, MACs, accuracy, latency and frames per second."""
-    from nas import terminal
+    from nas.cli.render import terminal
 
     folders = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]
     terminal.show_costs(terminal.console(), folders)

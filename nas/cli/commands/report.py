@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nas.commands._flags import RunsPath, open_run
-from nas.commands._told import told
+from nas.cli.commands._errors import told
+from nas.cli.commands._options import RunsPath, open_run
 
 app = typer.Typer()
 
@@ -22,7 +22,7 @@ def report(
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Write the report of a run anew, or of several runs beside each other, and show their fronts."""
-    from nas import terminal
+    from nas.cli.render import terminal
     from nas.reporting.html_report import write_report
 
     folders = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]

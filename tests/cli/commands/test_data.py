@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from nas.cli import app
+from nas.cli.main import app
 from tests.shown import plain
 
 

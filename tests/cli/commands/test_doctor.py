@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from nas.cli import app
+from nas.cli.main import app
 from nas.targets.environment import Finding
 
 

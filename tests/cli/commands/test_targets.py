@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nas.cli import app
+from nas.cli.main import app
 from tests.shown import plain
 
 

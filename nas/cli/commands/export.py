@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nas.commands._flags import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
-from nas.commands._told import told
+from nas.cli.commands._errors import told
+from nas.cli.commands._options import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
 from nas.errors import ConfigError
 
 app = typer.Typer()
@@ -25,8 +25,8 @@ def export(
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Write model.onnx, a model card, a golden input/output pair and the record of one point: a trial or a pick."""
-    from nas import terminal
     from nas.api import export as write
+    from nas.cli.render import terminal
     from nas.results.selection import NO_LIMITS, make_limits
     from nas.results.selection import pick as choose
 

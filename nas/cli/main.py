@@ -1,4 +1,4 @@
-"""The command line: the commands put together, and how the process ends. Each command is a module in `nas.commands`.
+"""The command line: the commands put together, and how the process ends. Each command is a module in `nas.cli.commands`.
 
 They parse, call and print; what they call is imported at use. A `NasError` is one line on stderr and exit status 2; an
 interrupted command says so and exits with 130.
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import nas
-from nas.commands import dashboard, data, doctor, export, measure, pick, report, search, table, targets
+from nas.cli.commands import dashboard, data, doctor, export, measure, pick, report, search, table, targets
 
 app = typer.Typer(
     name="nas", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import nas
-from nas.cli import app, main
+from nas.cli.main import app, main
 from tests.shown import plain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def test_every_help_shows_an_example(command: str) -> None:
 
 
 def test_every_module_of_commands_is_a_command() -> None:
-    """One that `nas.cli` forgets would be dead code."""
+    """One that `nas.cli.main` forgets would be dead code."""
     modules = {file.stem for file in (ROOT / "nas" / "commands").glob("[!_]*.py")}
     assert modules <= {command.split()[0] for command in COMMANDS}
 
@@ -71,9 +71,9 @@ def test_what_is_mistyped_gets_one_line(
 
 def test_a_search_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path: Path) -> None:
     code = """
-import os, signal, nas.api, nas.cli
+import os, signal, nas.api, nas.cli.main
 nas.api.search = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
-nas.cli.main()
+nas.cli.main.main()
 """
     command = [sys.executable, "-c", code, "search", "--runs", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)

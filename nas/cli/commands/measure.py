@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands._told import told
+from nas.cli.commands._errors import told
 from nas.errors import ConfigError
 
 app = typer.Typer()
@@ -27,8 +27,8 @@ def measure(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands for a board; run none.")] = False,
 ) -> None:
     """State the latency of ONNX files on a target: measured on this machine or a board over ssh, else predicted."""
-    from nas import terminal
     from nas.api import commands, compare
+    from nas.cli.render import terminal
 
     console = terminal.console()
     if dry_run:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nas import api
-from nas.cli import app
+from nas.cli.main import app
 from nas.latency.estimate import Measurement
 from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_model

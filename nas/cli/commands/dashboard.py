@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands._flags import RunPath, RunsPath, open_run
-from nas.commands._told import told
+from nas.cli.commands._errors import told
+from nas.cli.commands._options import RunPath, RunsPath, open_run
 from nas.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def dashboard(
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Serve Optuna's dashboard on a run, also while its search goes on. Stop it with Ctrl-C."""
-    from nas import terminal
+    from nas.cli.render import terminal
 
     folder = open_run(run, runs)
     terminal.console().print(f"{folder.path} at http://{host}:{port}/dashboard/", soft_wrap=True)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from nas.commands._flags import DataOption, DataPath, pairs
-from nas.commands._told import told
+from nas.cli.commands._errors import told
+from nas.cli.commands._options import DataOption, DataPath, pairs
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets.", epilog="Example: nas data check synthetic")
 
@@ -18,8 +18,8 @@ def data_check(
     data_option: DataOption = None,
 ) -> None:
     """Count faces and classes, and look for copies within and across splits and for constant images."""
-    from nas import terminal
-    from nas._tables import plain_table
+    from nas.cli.render import terminal
+    from nas.cli.render.tables import plain_table
     from nas.data.loading import load_data
     from nas.data.quality_check import check
 

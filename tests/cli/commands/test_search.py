@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nas import api
-from nas.cli import app
+from nas.cli.main import app
 from nas.config import MODEL_FIELDS
 from nas.results.run import Run
 from nas.results.run_folder import RunFolder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from nas.cli import app
+from nas.cli.main import app
 from tests.fake_runs import a_run, some_record
 from tests.shown import plain
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands._told import told
+from nas.cli.commands._errors import told
 
 app = typer.Typer()
 
@@ -14,8 +14,8 @@ app = typer.Typer()
 @told
 def targets(context: typer.Context) -> None:
     """List the devices that can be searched for, show one, or add and check one of your own."""
-    from nas import terminal
     from nas.api import calibrations
+    from nas.cli.render import terminal
     from nas.targets.catalog import targets as profiles
 
     if context.invoked_subcommand is None:
@@ -26,8 +26,8 @@ def targets(context: typer.Context) -> None:
 @told
 def targets_show(name: Annotated[str, typer.Argument(help="The device.")]) -> None:
     """Show what is known of a device, where each figure was read, and its power modes."""
-    from nas import terminal
-    from nas._target_tables import facts_table, modes_table
+    from nas.cli.render import terminal
+    from nas.cli.render.target_tables import facts_table, modes_table
     from nas.targets.catalog import target
 
     profile, console = target(name), terminal.console()
@@ -54,7 +54,7 @@ def targets_add(
 
     With --power-mode and no way to it, a known board in another power mode, whose latency is predicted.
     """
-    from nas import terminal
+    from nas.cli.render import terminal
     from nas.targets.catalog import add_target
 
     fields = {
@@ -70,8 +70,8 @@ def targets_add(
 @told
 def targets_check(name: Annotated[str, typer.Argument(help="The device.")]) -> None:
     """Tell in a minute whether a device can be measured, and how it stands. Exit status 1 where it cannot."""
-    from nas import terminal
     from nas.api import check_target
+    from nas.cli.render import terminal
 
     findings = check_target(name)
     console = terminal.console()
@@ -91,8 +91,8 @@ def targets_calibrate(
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
 ) -> None:
     """Measure a few nets on a device and learn to predict all others. The same command goes on where it stopped."""
-    from nas import terminal
     from nas.api import calibrate
+    from nas.cli.render import terminal
 
     found = calibrate(name, nets=nets, spaces=tuple(space.split(",")), seed=seed, say=terminal.say)
     console = terminal.console()

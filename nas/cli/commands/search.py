@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.commands._flags import DataOption, DataPath, MaxLatency, MaxSize, MinAccuracy, pairs
-from nas.commands._told import told
+from nas.cli.commands._errors import told
+from nas.cli.commands._options import DataOption, DataPath, MaxLatency, MaxSize, MinAccuracy, pairs
 from nas.config import SearchConfig, make_config, read_config
 from nas.errors import ConfigError
 
@@ -120,9 +120,9 @@ def compress(
 
 
 def _search(config: SearchConfig) -> None:
-    from nas import terminal
     from nas.api import search as run_search
-    from nas.progress import Watcher
+    from nas.cli.render import terminal
+    from nas.cli.render.progress import Watcher
 
     console = terminal.console()
     with Watcher(console) as watch:

@@ -2,7 +2,7 @@
 
 import typer
 
-from nas.commands._told import told
+from nas.cli.commands._errors import told
 
 app = typer.Typer()
 
@@ -11,7 +11,7 @@ app = typer.Typer()
 @told
 def doctor() -> None:
     """Look at versions, devices and what is missing. Exit status 1 where a search could not go on."""
-    from nas import terminal
+    from nas.cli.render import terminal
     from nas.targets.environment import doctor as examine
 
     findings = examine()

@@ -1,0 +1,1 @@
+"""TODO-INIT nas/cli/render"""

@@ -1,1 +1,0 @@
-"""The commands of `nas`: each module is a command or a group of them; `nas.cli` puts them together."""
