@@ -26,7 +26,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTESTFLAGS)
 
 test-nni: $(NNI_VENV)/.installed
-	$(NNI_VENV)/bin/python -m pytest $(PYTESTFLAGS) -k nni tests/nni tests/test_nni.py tests/compressors tests/importance
+	$(NNI_VENV)/bin/python -m pytest $(PYTESTFLAGS) -k nni tests/compression
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "nas" / "runtimes" / "_cuda.py"
+SOURCE = ROOT / "nas" / "runtimes" / "tensorrt" / "cuda.py"
 STAND_IN = ROOT / "tests" / "runtimes" / "stand_in_libcuda.c"
 NEEDED = ("cuda.h", "cudaProfiler.h", "crt/host_defines.h")
 CLASSES = ("Device", "Context", "Stream", "Event", "DeviceAllocation")

@@ -15,7 +15,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-ENGINE = Path(__file__).resolve().parents[1] / "nas" / "runtimes" / "_engine.py"
+ENGINE = Path(__file__).resolve().parents[1] / "nas" / "runtimes" / "tensorrt" / "engine.py"
 OBJECTS = frozenset(
     {"trt", "builder", "network", "parser", "config", "profile", "runtime", "engine", "_engine", "context", "_context",
      "inspector", "flags", "_trt"}

@@ -31,7 +31,7 @@ from nas.training.execution import Execution
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
 
-SEARCH: Any = import_module("nas.search")  # nas.search itself is the function
+SEARCH: Any = import_module("nas.searcher.searcher")  # nas.search itself is the function
 TINY: dict[str, Any] = {
     "target": "jetson", "space": "plain", "trials": 3, "epochs": 0.5, "rungs": (1.0,), "verify": 0, "final_epochs": 1,
     "threads": 1,

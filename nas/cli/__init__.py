@@ -1,1 +1,1 @@
-"""TODO-INIT nas/cli"""
+"""Command line: parses, calls, prints."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/compression"""
+"""Compression: pruning, quantisation and low-rank factors."""

@@ -1,1 +1,1 @@
-"""Face data sets: one module each; the file name is the word after `--dataset`."""
+"""Data sets: reading, caching and checking."""

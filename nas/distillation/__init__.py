@@ -1,1 +1,1 @@
-"""TODO-INIT nas/distillation"""
+"""Distillation: teachers, their outputs and the losses that use them."""

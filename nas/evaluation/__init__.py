@@ -1,1 +1,1 @@
-"""TODO-INIT nas/evaluation"""
+"""Evaluation of one candidate, from the untrained export to the final figures."""

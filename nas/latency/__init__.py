@@ -1,1 +1,1 @@
-"""Latency of devices that are not at hand: predicted, and always said to be."""
+"""Latency, measured or predicted, and the costs of a file."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/models"""
+"""Models: published networks and user-defined ones as search spaces."""

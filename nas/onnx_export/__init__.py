@@ -1,1 +1,1 @@
-"""TODO-INIT nas/onnx_export"""
+"""ONNX export of a folded graph, and its parity with torch."""

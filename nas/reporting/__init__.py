@@ -1,1 +1,1 @@
-"""TODO-INIT nas/reporting"""
+"""Reports: HTML page, model card and export bundle."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/results"""
+"""Results of a run: records, run folder, front and selection."""

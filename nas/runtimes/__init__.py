@@ -1,1 +1,1 @@
-"""Ways to run an exported file. Every module without a leading underscore is a member."""
+"""Runtimes: how a file runs on this machine or a board."""

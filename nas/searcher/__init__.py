@@ -1,1 +1,1 @@
-"""TODO-INIT nas/searcher"""
+"""Search loop: Optuna asks, the pipeline answers, records remember."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/targets"""
+"""Targets: the devices that can be named, checked and calibrated."""

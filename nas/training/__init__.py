@@ -1,1 +1,1 @@
-"""TODO-INIT nas/training"""
+"""Training of one network."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.foresight import LEAST, guesses, main
-from tests.test_foresight import Bench
+from tests.searcher.acquisition.test_surrogate import Bench
 
 RNG = np.random.default_rng(0)
 COLUMNS = RNG.integers(1, 40, (90, 5)).astype(np.float64)

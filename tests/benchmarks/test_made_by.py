@@ -69,7 +69,10 @@ def test_a_sampler_of_optuna_is_its_version() -> None:
 def test_a_variant_is_made_by_all_that_the_sampler_is_and_by_what_it_takes_out() -> None:
     root = Path(_made_by.ROOT)
     screened = set(sources([root / "nas/searcher/samplers/screened.py"]))
-    assert {root / "nas" / name for name in ("pareto.py", "thinning.py", "samplers/_worth.py")} <= screened
+    assert {
+        root / "nas" / name
+        for name in ("pareto.py", "searcher/acquisition/subsample.py", "searcher/acquisition/expected_improvement.py")
+    } <= screened
     assert not screened & set((root / "benchmarks").iterdir())
     assert set(sources([root / "benchmarks/_variants.py"])) == screened | {root / "benchmarks/_variants.py"}
     assert made_by(without("no-spread")(0)) != made_by(ScreenedSampler(seed=0))

@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler
 from benchmarks._variants import PARTS, without
 from nas.searcher.acquisition.candidate_screen import CHILDREN, GRANDCHILDREN, UNSCREENED
 from nas.searcher.samplers.screened import START, ScreenedSampler
-from tests.samplers.small_search import SPACE, a_study, cheap, go_on, names
+from tests.searcher.samplers.small_search import SPACE, a_study, cheap, go_on, names
 
 TRIALS = START + 8 * UNSCREENED
 START_ONLY, LATER = set(range(START)), set(range(START, TRIALS))

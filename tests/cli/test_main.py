@@ -11,7 +11,7 @@ import nas
 from nas.cli.main import app, main
 from tests.shown import plain
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "search",
     "compress",
@@ -40,7 +40,7 @@ def test_every_help_shows_an_example(command: str) -> None:
 
 def test_every_module_of_commands_is_a_command() -> None:
     """One that `nas.cli.main` forgets would be dead code."""
-    modules = {file.stem for file in (ROOT / "nas" / "commands").glob("[!_]*.py")}
+    modules = {file.stem for file in (ROOT / "nas" / "cli" / "commands").glob("[!_]*.py")}
     assert modules <= {command.split()[0] for command in COMMANDS}
 
 

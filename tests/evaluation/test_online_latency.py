@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.latency.test_learned import NETS
 
 from nas.evaluation.online_latency import EVERY, LEAST, Screen, is_sure
 from nas.latency.costs import Costs
@@ -11,6 +10,7 @@ from nas.latency.estimate import Measurement
 from nas.latency.predicted.roofline import predict as by_profile
 from nas.results.run_folder import RunFolder
 from nas.targets.catalog import target
+from tests.latency.predicted.test_learned_roofline import NETS
 
 BOARD = target("jetson")
 

@@ -10,10 +10,10 @@ import pytest
 
 from nas.errors import ConfigError
 from nas.latency.speedup import Gain
-from nas.reporting.bundle import export_model
+from nas.reporting.bundle import export_model, golden_image
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.selection import find, golden_image
+from nas.results.selection import find
 from tests.fake_runs import CLASSES, a_model, a_run, expected_probabilities, some_record
 
 

@@ -6,9 +6,6 @@ import re
 from pathlib import Path
 
 from rich.console import Console
-from tests.test_ending import flat_run
-from tests.test_pace import MOMENT
-from tests.test_seeds import a_front, verified
 
 from nas.cli.render.progress import one_line, panel
 from nas.cli.render.terminal import show_front
@@ -19,6 +16,9 @@ from nas.results.run_folder import RunFolder
 from nas.results.status import Status
 from nas.results.stopping import End, write_end
 from tests.fake_runs import a_run
+from tests.results.test_seed_variance import a_front, verified
+from tests.results.test_stopping import flat_run
+from tests.results.test_throughput import MOMENT
 
 
 def words(html: str) -> str:

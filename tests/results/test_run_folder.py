@@ -20,7 +20,7 @@ from nas.results.record import Record
 from nas.results.run_folder import RunFolder, as_begun
 from tests.fake_runs import a_run, a_search, some_record
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

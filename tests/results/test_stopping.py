@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.test_pace import MOMENT
 
 from nas.config import make_config
 from nas.results.front import hypervolume_curve
@@ -15,6 +14,7 @@ from nas.results.stopping import End, ending_lines, ends_flat, read_end, write_e
 from nas.results.throughput import keep_forecast
 from nas.searcher.budget import Allowance
 from tests.fake_runs import a_run, some_record
+from tests.results.test_throughput import MOMENT
 
 BOTH = ("accuracy", "latency")
 

@@ -19,7 +19,7 @@ from tests.fake_studies import a_study
 from tests.journal import trials_of
 from tests.tiny_search import FACES, TINY, make_quick
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ATTEMPT = "from nas.searcher.crash_guard import attempt"
 SEARCH = """
 import pytest
@@ -120,14 +120,14 @@ def test_a_candidate_that_kills_the_process_is_failed_after_three_and_the_search
     folder = RunFolder(tmp_path / "synthetic-plain-jetson")
     code = """
 make_quick(pytest.MonkeyPatch())
-import_module("nas.search").load_data = lambda *_, **__: FACES
+import_module("nas.searcher.searcher").load_data = lambda *_, **__: FACES
 Evaluator.evaluate = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 search(make_config(**(TINY | {"runs": runs, "trials": 2})))
 """
     die(folder, SEARCH, code, status=-signal.SIGKILL, times=MAX_DEATHS)
     assert folder.records() == []
     make_quick(monkeypatch)
-    module: Any = import_module("nas.search")
+    module: Any = import_module("nas.searcher.searcher")
     monkeypatch.setattr(module, "load_data", lambda *_, **__: FACES)
     monkeypatch.setattr(module, "write_report", lambda folders, path: path.write_text("<html>"))
     module.search(make_config(**(TINY | {"runs": tmp_path, "trials": 2})))

@@ -12,7 +12,7 @@ from nas.errors import MissingPackageError
 from nas.targets import environment as module
 from nas.targets.environment import Finding, doctor
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""The commands of `nas`: each module is a command or a group of them; `nas.cli.main` puts them together."""
+"""Commands of the command line, one module each."""

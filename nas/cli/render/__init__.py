@@ -1,1 +1,1 @@
-"""TODO-INIT nas/cli/render"""
+"""Tables, progress and text for a terminal."""

@@ -1,1 +1,1 @@
-"""How a net is made smaller: one module per compressor, each ending with `COMPRESSOR`."""
+"""Compressors, one module each: the file is the registration."""

@@ -1,1 +1,1 @@
-"""Criteria for which channels stay when a net is pruned: one file each."""
+"""Channel criteria, one module each: the file is the registration."""

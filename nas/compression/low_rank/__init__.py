@@ -1,1 +1,1 @@
-"""TODO-INIT nas/compression/low_rank"""
+"""Low-rank factorisation and its cost check."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/compression/nni"""
+"""NNI's pruners and quantisers behind one adapter."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/compression/pruning"""
+"""Pruning: channel groups, masks, schedules and slices."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/compression/quantization"""
+"""Quantisation: ranges, calibration and trained grids."""

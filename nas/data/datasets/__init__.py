@@ -1,1 +1,1 @@
-"""TODO-INIT nas/data/datasets"""
+"""Data sets, one module each: the file is the registration."""

@@ -1,1 +1,1 @@
-"""Ways to learn from a teacher: each module without a leading underscore is one, ends with `LESSON`, and is a word."""
+"""Distillation methods, one module each: the file is the registration."""

@@ -1,1 +1,1 @@
-"""Zero-cost proxies: what an untrained net shows of itself within a second. One file each, ending with `PROXY`."""
+"""Zero-cost proxies, one module each: the file is the registration."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/latency/measured"""
+"""Measured latency: timing loop, worker process and host load."""

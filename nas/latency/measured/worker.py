@@ -135,7 +135,7 @@ class Timer:
 
 def _environment() -> dict[str, str]:
     """Ours, with the place of this package first, so that the process runs the same code from any folder."""
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[3])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
 
 

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/latency/predicted"""
+"""Predicted latency: rooflines fitted to published or measured figures."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/models/blocks"""
+"""Blocks of published networks."""

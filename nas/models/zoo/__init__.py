@@ -1,1 +1,1 @@
-"""Published nets, rebuilt from their specifications: one module each, ending with `MODEL`."""
+"""Published networks, one module each: the file is the registration."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/runtimes/backends"""
+"""Runtimes, one module each: the file is the registration."""

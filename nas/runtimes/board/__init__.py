@@ -1,1 +1,1 @@
-"""TODO-INIT nas/runtimes/board"""
+"""Boards over ssh: state, power and timing."""

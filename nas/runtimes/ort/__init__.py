@@ -1,1 +1,1 @@
-"""TODO-INIT nas/runtimes/ort"""
+"""ONNX Runtime sessions, GPU providers and profiles."""

@@ -1,1 +1,1 @@
-"""TODO-INIT nas/runtimes/tensorrt"""
+"""TensorRT engines, CUDA and trtexec."""

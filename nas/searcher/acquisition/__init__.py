@@ -1,1 +1,1 @@
-"""TODO-INIT nas/searcher/acquisition"""
+"""Surrogates and acquisition of the default sampler."""

@@ -1,1 +1,1 @@
-"""Samplers: who proposes the next candidate. One file each, ending with `make`."""
+"""Samplers, one module each: the file is the registration."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.runtimes.test_trtexec import a_file
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
@@ -18,6 +17,7 @@ from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.runtimes.tensorrt import cuda as _cuda
 from nas.targets.catalog import target
 from tests.runtimes.stand_in_tensorrt import PlayedCuda, package
+from tests.runtimes.tensorrt.test_trtexec import a_file
 
 HERE: HardwareProfile = replace(target("jetson-orin-nano"), runtime="tensorrt", local=True)
 

@@ -16,7 +16,7 @@ from nas.pareto import hypervolume
 from nas.searcher.acquisition.encoding import Genes
 from nas.searcher.acquisition.expected_improvement import Examples, Worth
 from nas.searcher.samplers.screened import ScreenedSampler
-from tests.samplers.small_search import SPACE, Picked, a_study, accuracy, cheap, go_on, latency, names
+from tests.searcher.samplers.small_search import SPACE, Picked, a_study, accuracy, cheap, go_on, latency, names
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

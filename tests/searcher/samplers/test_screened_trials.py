@@ -4,7 +4,7 @@ import optuna
 from optuna.trial import TrialState
 
 from nas.searcher.samplers.screened import ScreenedSampler
-from tests.samplers.small_search import SPACE, a_study, accuracy, cheap, go_on, latency, names
+from tests.searcher.samplers.small_search import SPACE, a_study, accuracy, cheap, go_on, latency, names
 
 
 def test_failed_trials_are_not_repeated() -> None:

@@ -19,7 +19,7 @@ from nas.searcher.study import Study
 from tests.journal import trials_of
 from tests.tiny_search import RUNGS, TINY, Killed, Training, after, assert_whole, rows, searched, verified
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_more_trials_go_on_where_the_search_stopped(go: Callable[..., RunFolder], tmp_path: Path) -> None:
