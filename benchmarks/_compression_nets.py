@@ -18,24 +18,26 @@ import torch
 from torch import nn
 
 from nas.data.base import FaceData
-from nas.distillation.base import Course
-from nas.models.user_model import Given
+from nas.distillation.base import Distillation
+from nas.models.user_model import UserModelSpace
 from nas.registry import load
-from nas.training.loop import Execution, choose_execution, recipe_for, train
+from nas.training.execution import ExecutionFormat, choose_execution
+from nas.training.loop import train
+from nas.training.recipe import recipe_for
 
-Build = Callable[[FaceData], nn.Module]
+NetBuilder = Callable[[FaceData], nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class NetFamily:
     """A net to compress: how it is built, and how many epochs it is trained."""
 
-    what: str
-    build: Build
+    description: str
+    build: NetBuilder
     epochs: float
 
 
-def _seed(kind: str) -> Build:
+def _initial_plain_net(kind: str) -> NetBuilder:
     def build(data: FaceData) -> nn.Module:
         space = load("space", "plain")
         seed = next(s for s in space.seeds(channel_multiple=8) if s["stage2.block"] == kind)
@@ -45,7 +47,7 @@ def _seed(kind: str) -> Build:
     return build
 
 
-def _zoo(word: str, **options: Any) -> Build:
+def _published_net(word: str, **options: Any) -> NetBuilder:
     def build(data: FaceData) -> nn.Module:
         net: nn.Module = load("model", word).build(input_shape=data.input_shape, classes=len(data.classes), **options)
         return net
@@ -54,19 +56,19 @@ def _zoo(word: str, **options: Any) -> Build:
 
 
 FAMILIES = {
-    "plain": Family(what="dense chain, 16-32-64-128", build=_seed("dense"), epochs=12),
-    "residual": Family(what="residual chain, 16-32-64-128", build=_seed("residual"), epochs=12),
-    "xception": Family(what="mini_XCEPTION at the faces' size", build=_zoo("mini_xception"), epochs=20),
-    "mobile": Family(
-        what="MobileNetV2 x0.35, stem stride 2, head 256",
-        build=_zoo("mobilenet_v2", width=0.35, stem_stride=2, head_width=256), epochs=8,
+    "plain": NetFamily(description="dense chain, 16-32-64-128", build=_initial_plain_net("dense"), epochs=12),
+    "residual": NetFamily(description="residual chain, 16-32-64-128", build=_initial_plain_net("residual"), epochs=12),
+    "xception": NetFamily(description="mini_XCEPTION at the faces' size", build=_published_net("mini_xception"), epochs=20),
+    "mobile": NetFamily(
+        description="MobileNetV2 x0.35, stem stride 2, head 256",
+        build=_published_net("mobilenet_v2", width=0.35, stem_stride=2, head_width=256), epochs=8,
     ),
-    "darts": Family(what="DARTS V2, 5 cells of 8, stem stride 2", build=_zoo("darts_v2", cells=5, width=8), epochs=6),
-    "pib": Family(what="PIBConv cells, 5 of 8, stem stride 2", build=_zoo("pib_darts", cells=5, width=8), epochs=3),
+    "darts": NetFamily(description="DARTS V2, 5 cells of 8, stem stride 2", build=_published_net("darts_v2", cells=5, width=8), epochs=6),
+    "pib": NetFamily(description="PIBConv cells, 5 of 8, stem stride 2", build=_published_net("pib_darts", cells=5, width=8), epochs=3),
 }  # fmt: skip
 
 
-class Trained:
+class TrainedNet:
     """One family's net with its weights, the form it is trained in, and how it is trained on.
 
     Args:
@@ -77,27 +79,31 @@ class Trained:
         say: told what is being done.
     """
 
-    def __init__(self, word: str, data: FaceData, *, scale: float, cache: Path, say: Callable[[str], None]) -> None:
-        self.word, self.data, self._say = word, data, say
-        family = FAMILIES[word]
-        self.epochs = family.epochs * scale
+    def __init__(
+        self, name: str, data: FaceData, *, epoch_scale: float, cache_dir: Path, log: Callable[[str], None]
+    ) -> None:
+        self.name, self.data, self._log = name, data, log
+        family = FAMILIES[name]
+        self.epochs = family.epochs * epoch_scale
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.net = family.build(data)
-        self.digest = digest({"net": word, "what": family.what, "epochs": self.epochs, "data": data.digest})
+        self.digest = settings_digest(
+            {"net": name, "what": family.description, "epochs": self.epochs, "data": data.digest}
+        )
         self.recipe = recipe_for(sum(p.numel() for p in self.net.parameters()))
-        self._cache, self._path = cache, cache / f"{word}-{self.digest}.pt"
-        self.execution = self._execution()
+        self._cache, self._path = cache_dir, cache_dir / f"{name}-{self.digest}.pt"
+        self.execution = self._choose_execution()
 
     @property
     def is_trained(self) -> bool:
         """Whether its weights are kept already."""
         return self._path.exists()
 
-    def trained(self) -> "Trained":
+    def load_or_train(self) -> "TrainedNet":
         """Itself, with trained weights: kept ones, or after a training."""
         if not self.is_trained:
-            self.fit(self.net, epochs=self.epochs, lr_scale=1.0)
+            self.train(self.net, epochs=self.epochs, lr_scale=1.0)
             beside = self._path.with_suffix(f".{os.getpid()}")
             torch.save(self.net.state_dict(), beside)
             beside.replace(self._path)
@@ -105,20 +111,20 @@ class Trained:
         self.net.eval()
         return self
 
-    def space(self, *, channel_multiple: int) -> Given:
+    def as_space(self, *, channel_multiple: int) -> UserModelSpace:
         """The trained net, whose stages can be built narrower."""
         shape = self.data.input_shape
-        return Given(self.word, self.net, input_shape=shape, channel_multiple=channel_multiple)
+        return UserModelSpace(self.name, self.net, input_shape=shape, channel_multiple=channel_multiple)
 
-    def fit(
+    def train(
         self,
         net: nn.Module,
         *,
         epochs: float,
         lr_scale: float,
         seed: int = 0,
-        precise: bool = False,
-        course: Course | None = None,
+        force_fp32: bool = False,
+        distillation: Distillation | None = None,
         before_step: Callable[[float], None] | None = None,
     ) -> None:
         """Train a form of the net in place.
@@ -135,36 +141,36 @@ class Trained:
         begin = time.perf_counter()
         curve = train(
             net, self.data.train, classes=len(self.data.classes), epochs=epochs, recipe=self.recipe,
-            execution=replace(self.execution, precision="fp32") if precise else self.execution,
-            seed=seed, lr_scale=lr_scale, lesson=course, before_step=before_step,
+            execution=replace(self.execution, precision="fp32") if force_fp32 else self.execution,
+            seed=seed, lr_scale=lr_scale, distillation=distillation, before_step=before_step,
         )  # fmt: skip
         minutes = (time.perf_counter() - begin) / 60
-        self._say(f"{self.word}: {epochs:.1f} epochs in {minutes:.1f} min, {curve.images_per_second:.0f} faces/s")
+        self._log(f"{self.name}: {epochs:.1f} epochs in {minutes:.1f} min, {curve.images_per_second:.0f} faces/s")
 
-    def _execution(self) -> Execution:
+    def _choose_execution(self) -> ExecutionFormat:
         """The fastest form, measured once and kept, so that a resumed benchmark repeats."""
-        path = self._cache / f"{self.word}-execution.json"
+        path = self._cache / f"{self.name}-execution.json"
         if path.exists():
-            return Execution(**json.loads(path.read_text()))
+            return ExecutionFormat(**json.loads(path.read_text()))
         chosen = choose_execution(
             self.net, input_shape=self.data.input_shape, batch_size=self.recipe.batch_size,
             device="auto" if torch.cuda.is_available() else "cpu", threads=torch.get_num_threads(),
         )  # fmt: skip
-        write(path, json.dumps(chosen.__dict__))
+        write_atomic(path, json.dumps(chosen.__dict__))
         return chosen
 
 
-def spread(data: FaceData, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Rows of `count` training faces, spread evenly over the split [count]."""
-    return np.linspace(0, len(data.train) - 1, min(count, len(data.train))).astype(np.int64)
+def evenly_spaced_rows(data: FaceData, n_rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Rows of `n_rows` training faces, spread evenly over the split [count]."""
+    return np.linspace(0, len(data.train) - 1, min(n_rows, len(data.train))).astype(np.int64)
 
 
-def digest(settings: dict[str, Any]) -> str:
+def settings_digest(settings: dict[str, Any]) -> str:
     """Twelve hexadecimal digits that name these settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def write(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """A file that appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")

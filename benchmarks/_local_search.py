@@ -29,20 +29,20 @@ class LocalSearch(BaseSampler):
         feasible = [t for t in old if all(v <= 0 for v in t.constraints.values())]
         points = np.array([t.values for t in feasible])
         if len(old) < 10 or not len(points):
-            return {n: self._any(n, rng) for n in self._space}
+            return {n: self._sample_gene(n, rng) for n in self._space}
         front = np.flatnonzero(non_dominated(points, [d.name == "MAXIMIZE" for d in study.directions]))
         for _ in range(100):
             picked = dict(feasible[rng.choice(front)].params)
             name = str(rng.choice(list(self._space)))
-            picked[name] = self._any(name, rng)
+            picked[name] = self._sample_gene(name, rng)
             if tuple(picked[n] for n in self._space) not in asked:
                 break
         return picked
 
     def sample_independent(self, study: optuna.Study, trial: Any, param_name: str, param_distribution: Any) -> Any:
         """A random value; never needed here."""
-        return self._any(param_name, np.random.default_rng([self._seed, trial.number]))
+        return self._sample_gene(param_name, np.random.default_rng([self._seed, trial.number]))
 
-    def _any(self, name: str, rng: np.random.Generator) -> Any:
+    def _sample_gene(self, name: str, rng: np.random.Generator) -> Any:
         random = RandomSampler(seed=int(rng.integers(2**31)))
         return random.sample_independent(None, None, name, self._space[name])  # type: ignore[arg-type]

@@ -18,17 +18,17 @@ from optuna.distributions import CategoricalDistribution
 
 from nas.pareto import hypervolume, non_dominated
 
-Floats = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 GENES = tuple(f"op_{a}_{b}" for a, b in EDGES)
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 SPACE = {name: CategoricalDistribution(OPERATIONS) for name in GENES}
 MAXIMIZE = (True, False)
-Picks = Sequence[Mapping[str, Any]]
+Configurations = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Table:
+class Nb201Table:
     """One search problem.
 
     Attributes:
@@ -40,41 +40,41 @@ class Table:
         volume: true hypervolume against `reference`.
     """
 
-    values: Floats
-    proxy: Floats
+    values: FloatArray
+    low_fidelity_accuracy: FloatArray
     feasible: npt.NDArray[np.bool_]
-    live: npt.NDArray[np.bool_]
-    reference: tuple[float, float]
-    volume: float
+    live_edges: npt.NDArray[np.bool_]
+    ref_point: tuple[float, float]
+    max_hypervolume: float
 
-    def share(self, codes: Sequence[int]) -> float:
+    def hypervolume_share(self, codes: Sequence[int]) -> float:
         """Share of the true hypervolume that these cells reach, 0..1."""
-        return self.share_of(self.values[list(codes)])
+        return self.hypervolume_share_of(self.values[list(codes)])
 
-    def share_of(self, values: Floats) -> float:
+    def hypervolume_share_of(self, values: FloatArray) -> float:
         """The same for values [n, 2]."""
-        return hypervolume(values, self.reference, MAXIMIZE) / self.volume
+        return hypervolume(values, self.ref_point, MAXIMIZE) / self.max_hypervolume
 
-    def front(self) -> Floats:
+    def front(self) -> FloatArray:
         """The true front [k, 2]."""
         return self.values[non_dominated(self.values, MAXIMIZE)]
 
 
-def read(path: Path, accuracy: str, latency: str, proxy: str | None = None) -> Table:
+def read_table(path: Path, accuracy: str, latency: str, low_fidelity_accuracy: str | None = None) -> Nb201Table:
     """The problem of two columns.
 
     Raises:
         SystemExit: a column is missing, or no cell has both values.
     """
     frame = pd.read_csv(path)
-    missing = [c for c in (accuracy, latency, proxy) if c is not None and c not in frame]
+    missing = [c for c in (accuracy, latency, low_fidelity_accuracy) if c is not None and c not in frame]
     if missing or not ("arch_str" in frame or set(GENES) <= set(frame)):
         raise SystemExit(f"{path} must have the columns {missing or ['arch_str']}, but has {', '.join(frame)}")
     if set(GENES) <= set(frame):
         rows = frame[list(GENES)].to_numpy(dtype=np.int64)
     else:
-        rows = np.array([_operations(text) for text in frame["arch_str"]])
-    codes = rows @ _PLACES
+        rows = np.array([_parse_operations(text) for text in frame["arch_str"]])
+    codes = rows @ _RADIX
     cells = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T
     live = live_edges(cells)
     values = np.full((5**6, 2), np.nan)
@@ -85,19 +85,21 @@ def read(path: Path, accuracy: str, latency: str, proxy: str | None = None) -> T
         raise SystemExit(f"{path} holds no connected cell with both {accuracy} and {latency}")
     values[~feasible] = np.nan
     cheaper = np.full(5**6, np.nan)
-    if proxy is not None:
-        cheaper[codes] = frame[proxy].to_numpy(dtype=np.float64)
+    if low_fidelity_accuracy is not None:
+        cheaper[codes] = frame[low_fidelity_accuracy].to_numpy(dtype=np.float64)
     reference = (float(values[feasible, 0].min()), float(values[feasible, 1].max()))
-    return Table(values, cheaper, feasible, live, reference, hypervolume(values, reference, MAXIMIZE))
+    return Nb201Table(values, cheaper, feasible, live, reference, hypervolume(values, reference, MAXIMIZE))
 
 
-_PLACES = 5 ** np.arange(5, -1, -1)
-_CODES = [(g, {o: i * p for i, o in enumerate(OPERATIONS)}) for g, p in zip(GENES, _PLACES.tolist(), strict=True)]
+_RADIX = 5 ** np.arange(5, -1, -1)
+_CODE_BY_OPERATION = [
+    (g, {o: i * p for i, o in enumerate(OPERATIONS)}) for g, p in zip(GENES, _RADIX.tolist(), strict=True)
+]
 
 
-def code(picked: Mapping[str, Any]) -> int:
+def cell_index(configuration: Mapping[str, Any]) -> int:
     """The number of a cell, 0..15624."""
-    return sum([codes[picked[gene]] for gene, codes in _CODES])
+    return sum([codes[configuration[gene]] for gene, codes in _CODE_BY_OPERATION])
 
 
 def live_edges(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -115,27 +117,27 @@ def live_edges(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return np.stack([here[:, k] & reached[a] & leads[b] for k, (a, b) in enumerate(EDGES)], axis=1)
 
 
-def describe(cells: npt.NDArray[np.int64], live: npt.NDArray[np.bool_]) -> Floats:
+def cell_features(cells: npt.NDArray[np.int64], live_edges: npt.NDArray[np.bool_]) -> FloatArray:
     """Features [n, 30] of cells by live edges only: operations of each kind, most convolutions in a row, edges in all,
     and which operation is on which edge."""
-    counts = [((cells == o) & live).sum(axis=1) for o in range(1, 5)]
+    counts = [((cells == o) & live_edges).sum(axis=1) for o in range(1, 5)]
     deep = [np.zeros(len(cells))] + [np.full(len(cells), -9.0) for _ in range(3)]
     for k, (a, b) in enumerate(EDGES):
         longer = deep[a] + np.isin(cells[:, k], (2, 3))
-        deep[b] = np.where(live[:, k], np.maximum(deep[b], longer), deep[b])
-    where = [(cells[:, k] == o) & live[:, k] for k in range(6) for o in range(1, 5)]
-    return np.stack([*counts, np.maximum(deep[3], 0), live.sum(axis=1), *where], axis=1).astype(np.float64)
+        deep[b] = np.where(live_edges[:, k], np.maximum(deep[b], longer), deep[b])
+    where = [(cells[:, k] == o) & live_edges[:, k] for k in range(6) for o in range(1, 5)]
+    return np.stack([*counts, np.maximum(deep[3], 0), live_edges.sum(axis=1), *where], axis=1).astype(np.float64)
 
 
-def known(table: Table) -> dict[str, Any]:
+def sampler_context(table: Nb201Table) -> dict[str, Any]:
     """What may be known of a cell before training: its latency, whether it is connected, and what it is made of."""
     cells = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T
-    facts = describe(cells, table.live)
+    facts = cell_features(cells, table.live_edges)
 
-    def codes(picks: Picks) -> list[int]:
-        return [code(p) for p in picks]
+    def codes(picks: Configurations) -> list[int]:
+        return [cell_index(p) for p in picks]
 
-    def cheap(picks: Picks) -> Floats:
+    def cheap(picks: Configurations) -> FloatArray:
         return np.stack([np.full(len(picks), np.nan), table.values[codes(picks), 1]], axis=1)
 
     return {
@@ -145,7 +147,7 @@ def known(table: Table) -> dict[str, Any]:
     }
 
 
-def _operations(text: str) -> list[int]:
+def _parse_operations(text: str) -> list[int]:
     """The six operations of an architecture string, by their place in `EDGES`."""
     found = {(int(b), j): a for j, node in enumerate(text.split("+"), 1) for a, b in re.findall(r"([\w]+)~(\d)", node)}
     return [OPERATIONS.index(found[edge]) for edge in EDGES]

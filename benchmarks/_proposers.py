@@ -7,11 +7,11 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from benchmarks._local_search import LocalSearch
-from benchmarks._variants import PARTS, without
+from benchmarks._variants import ABLATIONS, ablated_sampler_factory
 from nas.searcher.samplers.screened import ScreenedSampler
 
 
-def proposers(space: Mapping[str, BaseDistribution], **known: Any) -> dict[str, Callable[[int], BaseSampler]]:
+def sampler_factories(space: Mapping[str, BaseDistribution], **known: Any) -> dict[str, Callable[[int], BaseSampler]]:
     """Name to maker. `known` is what `ScreenedSampler` takes; the variant "blind" gets none of it.
 
     Behind "screened-" stand what our sampler has to do without: see `benchmarks._variants`.
@@ -28,5 +28,5 @@ def proposers(space: Mapping[str, BaseDistribution], **known: Any) -> dict[str, 
         "screened": lambda seed: ScreenedSampler(seed=seed, space=space, **known),
         "screened-genes": lambda seed: ScreenedSampler(seed=seed, space=space, **cheap_only),
         "screened-blind": lambda seed: ScreenedSampler(seed=seed, space=space),
-        **{f"screened-{part}": without(part, space=space, **known) for part in PARTS},
+        **{f"screened-{part}": ablated_sampler_factory(part, space=space, **known) for part in ABLATIONS},
     }

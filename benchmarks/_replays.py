@@ -20,19 +20,19 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
-from benchmarks._made_by import made_by
+from benchmarks._made_by import code_fingerprint
 
-BUDGETS = (25, 50, 100, 200, 300)
+TRIAL_BUDGETS = (25, 50, 100, 200, 300)
 """Evaluations after which a search is scored."""
 
-Pick = Mapping[str, Any]
-Answer = Callable[[Pick], tuple[Sequence[float], bool | None]]
+Configuration = Mapping[str, Any]
+Evaluation = Callable[[Configuration], tuple[Sequence[float], bool | None]]
 """A pick to its values, and whether it is feasible; None in a problem where everything is."""
-Figures = dict[str, Any]
-Floats = npt.NDArray[np.float64]
+Metrics = dict[str, Any]
+FloatArray = npt.NDArray[np.float64]
 
 
-class Clock:
+class CpuTimer:
     """Processor seconds of this process since it was made: what a busy machine does not change.
 
     Args:
@@ -54,26 +54,26 @@ class Clock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Played:
+class Replay:
     """One replay: what was asked, in order, and how many processor seconds each ask and tell took."""
 
-    picks: list[Pick]
+    configurations: list[Configuration]
     seconds: list[float]
 
     @property
-    def costs(self) -> Figures:
+    def summary(self) -> Metrics:
         """Share of trials that repeat an earlier one, 0..1, and processor seconds per trial."""
-        names = {tuple(sorted(p.items())) for p in self.picks}
+        names = {tuple(sorted(p.items())) for p in self.configurations}
         return {
-            "trials": len(self.picks),
-            "duplicates": 1 - len(names) / len(self.picks),
+            "trials": len(self.configurations),
+            "duplicates": 1 - len(names) / len(self.configurations),
             "seconds_per_trial": float(np.mean(self.seconds)),
             "slowest_seconds": float(np.max(self.seconds)),
         }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Benchmark:
     """What is compared.
 
     Attributes:
@@ -81,46 +81,51 @@ class Bench:
         facts: all that figures depend on besides sampler and seed, JSON-ready.
         samplers: names on offer.
         make: (name, seed) to sampler.
-        play: (name, seed) to the figures of one replay: `share` by budget, those of `Played.costs`, and any others.
+        play: (name, seed) to the figures of one replay: `share` by budget, those of `Replay.summary`, and any others.
         shown: figures that follow the shares in the table: path into the means, heading, format.
     """
 
     title: str
-    facts: Figures
+    facts: Metrics
     samplers: Sequence[str]
     make: Callable[[str, int], BaseSampler]
-    play: Callable[[str, int], Figures]
-    shown: Sequence[tuple[tuple[str, ...], str, str]] = ()
+    replay: Callable[[str, int], Metrics]
+    columns: Sequence[tuple[tuple[str, ...], str, str]] = ()
 
 
-def play(
-    sampler: BaseSampler, space: Mapping[str, BaseDistribution], answer: Answer, *, trials: int, limit_s: float | None
-) -> Played:
+def run_replay(
+    sampler: BaseSampler,
+    space: Mapping[str, BaseDistribution],
+    evaluate: Evaluation,
+    *,
+    trials: int,
+    limit_s: float | None,
+) -> Replay:
     """Ask and tell: more accuracy and less latency are better. Ends early when `limit_s` seconds are spent."""
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-    picks: list[Pick] = []
+    picks: list[Configuration] = []
     seconds: list[float] = []
-    clock = Clock(limit_s)
+    clock = CpuTimer(limit_s)
     while len(picks) < trials and not clock.is_over:
-        asking = Clock()
+        asking = CpuTimer()
         trial = study.ask(dict(space))
         asked_s = asking.seconds
-        values, feasible = answer(trial.params)
+        values, feasible = evaluate(trial.params)
         if feasible is not None:
             trial.set_constraint("feasible", 0.0 if feasible else 1.0)
-        telling = Clock()
+        telling = CpuTimer()
         study.tell(trial, list(values))
         seconds.append(asked_s + telling.seconds)
         picks.append(dict(trial.params))
-    return Played(picks=picks, seconds=seconds)
+    return Replay(configurations=picks, seconds=seconds)
 
 
-def curve(points: Floats, volume: Callable[[Floats], float]) -> list[float]:
-    """What `volume` gives for the front of the first 1, 2, 3, ... points.
+def hypervolume_curve(points: FloatArray, hypervolume: Callable[[FloatArray], float]) -> list[float]:
+    """What `hypervolume` gives for the front of the first 1, 2, 3, ... points.
 
     Args:
         points: [n, 2], more of the first and less of the second is better; rows with a NaN change nothing.
-        volume: of points [k, 2], which grows with the front only.
+        hypervolume: of points [k, 2], which grows with the front only.
     """
     front = np.empty((0, 2))
     found = [0.0]
@@ -129,11 +134,11 @@ def curve(points: Floats, volume: Callable[[Floats], float]) -> list[float]:
             found.append(found[-1])
             continue
         front = np.vstack([front[~(front <= good).all(axis=1)], good])
-        found.append(volume(front * [1.0, -1.0]))
+        found.append(hypervolume(front * [1.0, -1.0]))
     return found[1:]
 
 
-def arguments(description: str, samplers: Sequence[str], *, trials: int, seeds: int) -> argparse.ArgumentParser:
+def make_parser(description: str, samplers: Sequence[str], *, trials: int, seeds: int) -> argparse.ArgumentParser:
     """A parser with the flags that all such benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -149,43 +154,43 @@ def arguments(description: str, samplers: Sequence[str], *, trials: int, seeds: 
     return parser
 
 
-def compare(bench: Bench, options: argparse.Namespace) -> Figures:
+def compare_samplers(benchmark: Benchmark, options: argparse.Namespace) -> Metrics:
     """Play all samplers and seeds that the file lacks, print the table, and return what the file holds.
 
     Raises:
         SystemExit: a sampler is unknown, or the file is none of ours.
     """
-    usual = [name for name in bench.samplers if not name.startswith("screened-")]
+    usual = [name for name in benchmark.samplers if not name.startswith("screened-")]
     names = usual if options.sampler == "all" else options.sampler.split(",")
-    if unknown := [n for n in names if n not in bench.samplers]:
-        raise SystemExit(f"--sampler must name some of {', '.join(bench.samplers)}, but got {', '.join(unknown)}")
+    if unknown := [n for n in names if n not in benchmark.samplers]:
+        raise SystemExit(f"--sampler must name some of {', '.join(benchmark.samplers)}, but got {', '.join(unknown)}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    result: Figures = {**bench.facts, "samplers": _kept(options.json, bench.facts)}
-    budgets = [b for b in BUDGETS if b <= options.trials]
-    shown = [*((("share", str(b)), f"@{b}", "8.4f") for b in budgets), *bench.shown]
-    row = _markdown if options.markdown else _line
-    print(f"{bench.title}\n")
+    result: Metrics = {**benchmark.facts, "samplers": _read_kept(options.json, benchmark.facts)}
+    budgets = [b for b in TRIAL_BUDGETS if b <= options.trials]
+    shown = [*((("share", str(b)), f"@{b}", "8.4f") for b in budgets), *benchmark.columns]
+    row = _format_markdown if options.markdown else _format_line
+    print(f"{benchmark.title}\n")
     print(row("sampler", [(heading, _width(form)) for _, heading, form in shown]))
     if options.markdown:
         print("|---" * (len(shown) + 1) + "|")
     for name in names:
-        runs = _runs(bench, name, options, result)
-        mean_all = result["samplers"][name]["mean"] = means(runs[: options.seeds])
+        runs = _replay_seeds(benchmark, name, options, result)
+        mean_all = result["samplers"][name]["mean"] = mean_metrics(runs[: options.seeds])
         cut = f", ended after {mean_all['trials']:.0f}" if mean_all["trials"] < options.trials else ""
         cells = [(_cell(mean_all, path, form), _width(form)) for path, _, form in shown]
         print(row(name + cut, cells), flush=True)
-        _keep(options.json, result)
+        _write(options.json, result)
     return result
 
 
-def means(runs: Sequence[Figures]) -> Figures:
+def mean_metrics(runs: Sequence[Metrics]) -> Metrics:
     """Means over runs of all numbers; lists as far as the shortest; a figure that some run lacks is left out."""
-    found: Figures = {}
+    found: Metrics = {}
     for key, first in runs[0].items():
         values = [run.get(key) for run in runs]
         if isinstance(first, Mapping):
-            found[key] = means([v or {} for v in values])
+            found[key] = mean_metrics([v or {} for v in values])
         elif isinstance(first, list):
             length = min(len(v or ()) for v in values)
             found[key] = np.mean([list(v or ())[:length] for v in values], axis=0).round(5).tolist() if length else []
@@ -194,30 +199,30 @@ def means(runs: Sequence[Figures]) -> Figures:
     return found
 
 
-def _runs(bench: Bench, name: str, options: argparse.Namespace, result: Figures) -> list[Figures]:
+def _replay_seeds(bench: Benchmark, name: str, options: argparse.Namespace, result: Metrics) -> list[Metrics]:
     """The runs of a sampler, one a seed, made as far as they are not there."""
-    limits = {"made_by": made_by(bench.make(name, 0)), "time_limit": options.time_limit}
+    limits = {"made_by": code_fingerprint(bench.make(name, 0)), "time_limit": options.time_limit}
     kept = result["samplers"].get(name, {})
     if any(kept.get(k) != v for k, v in limits.items()):
         kept = {**limits, "mean": {}, "runs": []}
     result["samplers"][name] = kept
-    runs: list[Figures] = kept["runs"]
+    runs: list[Metrics] = kept["runs"]
     for seed in range(len(runs), options.seeds):
         started = time.perf_counter()
-        runs.append(bench.play(name, seed))
-        _keep(options.json, result)
+        runs.append(bench.replay(name, seed))
+        _write(options.json, result)
         done = f"{name}: seed {seed + 1} of {options.seeds}, {time.perf_counter() - started:.0f} s"
         print(done, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
     return runs
 
 
-def _kept(file: Path | None, facts: Figures) -> Figures:
+def _read_kept(file: Path | None, facts: Metrics) -> Metrics:
     """Samplers of an earlier call with the same facts, by name."""
     if file is None or not file.exists():
         return {}
     try:
         before = json.loads(file.read_text())
-        samplers: Figures = before.pop("samplers")
+        samplers: Metrics = before.pop("samplers")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise SystemExit(f"{file} must hold figures of this benchmark, but holds something else; move it") from None
     if before != json.loads(json.dumps(facts)):
@@ -226,7 +231,7 @@ def _kept(file: Path | None, facts: Figures) -> Figures:
     return samplers
 
 
-def _keep(file: Path | None, result: Figures) -> None:
+def _write(file: Path | None, result: Metrics) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{file.name}")
@@ -234,18 +239,18 @@ def _keep(file: Path | None, result: Figures) -> None:
         beside.replace(file)
 
 
-def _cell(figures: Figures, path: Sequence[str], form: str) -> str:
+def _cell(figures: Metrics, path: Sequence[str], form: str) -> str:
     found: Any = figures
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
     return "-" if found is None else f"{found:{form}}".strip()
 
 
-def _line(name: str, cells: Sequence[tuple[str, int]]) -> str:
+def _format_line(name: str, cells: Sequence[tuple[str, int]]) -> str:
     return f"{name:18}" + "".join(f"{text:>{width}}" for text, width in cells)
 
 
-def _markdown(name: str, cells: Sequence[tuple[str, int]]) -> str:
+def _format_markdown(name: str, cells: Sequence[tuple[str, int]]) -> str:
     return f"| {name} | " + " | ".join(text for text, _ in cells) + " |"
 
 

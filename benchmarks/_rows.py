@@ -1,6 +1,6 @@
 """A table of some candidates of a space as a search problem: samplers ask in the space, the nearest row is evaluated.
 
-Most points of the space are not in the table, so every sampler is wrapped in `Nearest`: what it proposes is replaced by
+Most points of the space are not in the table, so every sampler is wrapped in `NearestRowSampler`: what it proposes is replaced by
 the nearest row that was not asked before, and that row's genes are what it is told and learns from. Nearest by the mean
 over genes of 1 where a category differs, and of the difference in rank over the number of options where a number does
 (Gower 1971, https://doi.org/10.2307/2528823); ties go to the first row. So nothing is ever repeated, and after as many
@@ -22,16 +22,16 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.fer_table import GENE
 from nas.pareto import hypervolume
-from nas.searcher.study import distribution
+from nas.searcher.study import to_distribution
 from search_spaces._base import Choice
 
-Floats = npt.NDArray[np.float64]
-Picks = Sequence[Mapping[str, Any]]
+FloatArray = npt.NDArray[np.float64]
+Configurations = Sequence[Mapping[str, Any]]
 MAXIMIZE = (True, False)
 
 
 @dataclass(frozen=True)
-class Rows:
+class CandidateTable:
     """The table.
 
     Attributes:
@@ -47,48 +47,48 @@ class Rows:
 
     options: dict[str, list[Any]]
     space: dict[str, BaseDistribution]
-    picks: list[dict[str, Any]]
+    configurations: list[dict[str, Any]]
     codes: npt.NDArray[np.int64]
-    values: Floats
-    facts: Floats
-    reference: tuple[float, float]
-    volume: float
+    values: FloatArray
+    known_features: FloatArray
+    ref_point: tuple[float, float]
+    max_hypervolume: float
 
-    def share(self, rows: Sequence[int]) -> float:
+    def hypervolume_share(self, rows: Sequence[int]) -> float:
         """Share of the table's hypervolume that these rows reach, 0..1."""
-        return self.share_of(self.values[list(rows)])
+        return self.hypervolume_share_of(self.values[list(rows)])
 
-    def share_of(self, values: Floats) -> float:
+    def hypervolume_share_of(self, values: FloatArray) -> float:
         """The same for values [n, 2]."""
-        return hypervolume(values, self.reference, MAXIMIZE) / self.volume
+        return hypervolume(values, self.ref_point, MAXIMIZE) / self.max_hypervolume
 
-    def distances(self, picks: Picks) -> Floats:
+    def distances(self, picks: Configurations) -> FloatArray:
         """How far each row is from each pick, [k, n], 0..1."""
-        listed = [[_index(options, p[gene]) for gene, options in self.options.items()] for p in picks]
+        listed = [[_option_index(options, p[gene]) for gene, options in self.options.items()] for p in picks]
         codes = np.array(listed, dtype=np.int64).reshape(len(picks), len(self.options))
         apart = np.abs(self.codes[None] - codes[:, None])  # [k, n, g]
         ordered = np.array([not isinstance(options[0], str) for options in self.options.values()])
         sizes = np.array([len(options) for options in self.options.values()])
         return np.where(ordered, apart / sizes, apart > 0).mean(axis=2)
 
-    def nearest(self, picks: Picks) -> list[int]:
+    def nearest(self, picks: Configurations) -> list[int]:
         """The row nearest to each pick; to a row's own genes, that row."""
         return self.distances(picks).argmin(axis=1).tolist()
 
-    def known(self) -> dict[str, Any]:
+    def sampler_context(self) -> dict[str, Any]:
         """What may be known before training, for `ScreenedSampler`: of a pick, what is known of the nearest row."""
 
-        def cheap(picks: Picks) -> Floats:
+        def cheap(picks: Configurations) -> FloatArray:
             return np.stack([np.full(len(picks), np.nan), self.values[self.nearest(picks), 1]], axis=1)
 
         return {
             "cheap": cheap,
-            "features": lambda picks: self.facts[self.nearest(picks)],
+            "features": lambda picks: self.known_features[self.nearest(picks)],
             "identity": self.nearest,
         }
 
 
-def read(path: Path, accuracy: str, latency: str) -> Rows:
+def read_table(path: Path, accuracy: str, latency: str) -> CandidateTable:
     """The table in a CSV with columns `gene.NAME`; rows of the same genes are one, the first.
 
     Raises:
@@ -103,17 +103,17 @@ def read(path: Path, accuracy: str, latency: str) -> Rows:
     frame = frame.drop_duplicates(genes).reset_index(drop=True)
     columns = {c.removeprefix(GENE): frame[c].tolist() for c in genes}
     options = {name: sorted(set(values)) for name, values in columns.items()}
-    space = {name: distribution(Choice(name=name, options=tuple(o))) for name, o in options.items()}
+    space = {name: to_distribution(Choice(name=name, options=tuple(o))) for name, o in options.items()}
     picks = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     codes = np.array([[options[n].index(v) for n, v in p.items()] for p in picks])
     values = frame[[accuracy, latency]].to_numpy(dtype=np.float64)
     known = frame[[c for c in ("size_bytes", "params", "macs") if c in frame]].to_numpy(dtype=np.float64)
     reference = (float(values[:, 0].min()), float(values[:, 1].max()))
     volume = hypervolume(values, reference, MAXIMIZE)
-    return Rows(options, space, picks, codes, values, np.log(known), reference, volume)
+    return CandidateTable(options, space, picks, codes, values, np.log(known), reference, volume)
 
 
-class Nearest(BaseSampler):
+class NearestRowSampler(BaseSampler):
     """A sampler whose proposals are replaced by the nearest row that was not asked.
 
     Args:
@@ -121,7 +121,7 @@ class Nearest(BaseSampler):
         rows: the table.
     """
 
-    def __init__(self, inner: BaseSampler, rows: Rows) -> None:
+    def __init__(self, inner: BaseSampler, rows: CandidateTable) -> None:
         self._inner, self._rows = inner, rows
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -139,7 +139,7 @@ class Nearest(BaseSampler):
         distances = self._rows.distances([picked])[0]
         asked = [old.params for old in study.get_trials(deepcopy=False) if old.number != trial.number]
         distances[self._rows.nearest(asked)] += 1.0  # more than any two points are apart
-        return self._rows.picks[int(distances.argmin())]
+        return self._rows.configurations[int(distances.argmin())]
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -156,7 +156,7 @@ class Nearest(BaseSampler):
         self._inner.after_trial(study, trial, state, values)
 
 
-def _index(options: list[Any], value: Any) -> int:
+def _option_index(options: list[Any], value: Any) -> int:
     """Where a value stands among the options; of a number between two, the nearer."""
     if isinstance(value, str):
         return options.index(value)

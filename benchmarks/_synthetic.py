@@ -18,12 +18,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from nas.pareto import hypervolume, non_dominated
 
-Floats = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 STAGES, LAYERS = 3, 12
 OPERATIONS = ("conv", "separable", "dilated", "mbconv", "pool", "skip", "residual")
-WORK = np.array([9.0, 1.6, 1.6, 2.5, 0.15, 0.02, 9.5])
-NOISE = 0.009
+OPERATION_COST = np.array([9.0, 1.6, 1.6, 2.5, 0.15, 0.02, 9.5])
+ACCURACY_NOISE_STD = 0.009
 """Standard deviation of a told accuracy: 0.8 % for 3,589 images at 65 %, 0.4 % between seeds."""
 MAXIMIZE = (True, False)
 
@@ -50,7 +50,7 @@ _SIZES = np.array([len(o) for o in _OPTIONS.values()])
 
 
 @dataclass(frozen=True)
-class Problem:
+class SyntheticProblem:
     """One drawn problem; see the module.
 
     Attributes:
@@ -60,11 +60,11 @@ class Problem:
     """
 
     seed: int
-    reference: tuple[float, float]
-    volume: float
+    ref_point: tuple[float, float]
+    max_hypervolume: float
 
     @classmethod
-    def draw(cls, seed: int) -> "Problem":
+    def draw(cls, seed: int) -> "SyntheticProblem":
         """The problem of a seed, with its front searched for (some seconds)."""
         rng = np.random.default_rng([seed, 7])
         codes = rng.integers(0, _SIZES, size=(4000, len(_SIZES)))
@@ -73,28 +73,28 @@ class Problem:
         for _ in range(400):
             keep = non_dominated(values, MAXIMIZE)
             codes, values = codes[keep], values[keep]
-            children = _children(codes, 250, rng)
+            children = _offspring(codes, 250, rng)
             codes, values = np.concatenate([codes, children]), np.concatenate([values, evaluate(children, seed)])
         return cls(seed, reference, hypervolume(values, reference, MAXIMIZE))
 
-    def values(self, picks: Sequence[Mapping[str, Any]]) -> Floats:
+    def values(self, picks: Sequence[Mapping[str, Any]]) -> FloatArray:
         """Accuracy 0..1 without noise and latency in ms of picks, [n, 2]."""
-        return evaluate(np.array([_codes(p) for p in picks]).reshape(len(picks), -1), self.seed)
+        return evaluate(np.array([_encode(p) for p in picks]).reshape(len(picks), -1), self.seed)
 
-    def share(self, values: Floats) -> float:
+    def hypervolume_share(self, values: FloatArray) -> float:
         """Share of the reference front's hypervolume."""
-        return hypervolume(values, self.reference, MAXIMIZE) / self.volume
+        return hypervolume(values, self.ref_point, MAXIMIZE) / self.max_hypervolume
 
-    def known(self) -> dict[str, Any]:
+    def sampler_context(self) -> dict[str, Any]:
         """What may be known before training: latency, and what a net is made of."""
 
-        def cheap(picks: Sequence[Mapping[str, Any]]) -> Floats:
+        def cheap(picks: Sequence[Mapping[str, Any]]) -> FloatArray:
             return np.stack([np.full(len(picks), np.nan), self.values(picks)[:, 1]], axis=1)
 
-        return {"cheap": cheap, "features": describe}
+        return {"cheap": cheap, "features": configuration_features}
 
 
-def evaluate(codes: Codes, seed: int) -> Floats:
+def evaluate(codes: Codes, seed: int) -> FloatArray:
     """Accuracy and latency [n, 2] of codes [n, 60], without noise."""
     rng = np.random.default_rng(seed)
     quality = np.array([1.0, 0.8, 0.7, 1.0, 0.15, 0.0, 1.1]) + rng.normal(0, 0.15, (STAGES, LAYERS, 7))
@@ -117,7 +117,7 @@ def evaluate(codes: Codes, seed: int) -> Floats:
             on = i < depth
             op = codes[:, _COLUMN[f"op.{s}.{i}"]]
             scale = np.where(op == 3, expansion, 1.0) * np.where(op < 4, (kernel / 3) ** np.where(op == 0, 2, 0.5), 1.0)
-            work = WORK[op] * scale * channels**2 * area / 4**s
+            work = OPERATION_COST[op] * scale * channels**2 * area / 4**s
             latency += on * (np.where(op == 5, 0.0, 0.012) + work * speed * 2.2e-5 * 4**0.5)
             gain = (quality[s, i, op] + after[s, before, op]) * np.log2(1 + channels / 8) / (1 + 0.15 * i)
             capacity += (
@@ -134,15 +134,15 @@ def evaluate(codes: Codes, seed: int) -> Floats:
     return np.stack([accuracy, latency], axis=1)
 
 
-def describe(picks: Sequence[Mapping[str, Any]]) -> Floats:
+def configuration_features(picks: Sequence[Mapping[str, Any]]) -> FloatArray:
     """Features [n, 17]: live operations of each kind and the channels left in each stage, depth in all, work."""
-    codes = np.array([_codes(p) for p in picks]).reshape(len(picks), -1)
+    codes = np.array([_encode(p) for p in picks]).reshape(len(picks), -1)
     get = _getter(codes)
     live = np.stack([(np.arange(LAYERS)[None] < get(f"depth.{s}")[:, None]) for s in range(STAGES)], axis=1)
     ops = codes[:, : STAGES * LAYERS].reshape(-1, STAGES, LAYERS)
     counts = [((ops == o) & live).sum(axis=(1, 2)) for o in range(7)]
     left = [get(f"width.{s}") * (1 - get(f"sparsity.{s}")) for s in range(STAGES)]
-    work = [((WORK[ops[:, s]] * live[:, s]).sum(axis=1) * left[s] ** 2) ** 0.25 for s in range(STAGES)]
+    work = [((OPERATION_COST[ops[:, s]] * live[:, s]).sum(axis=1) * left[s] ** 2) ** 0.25 for s in range(STAGES)]
     per_stage = [((ops[:, s] < 4) & live[:, s]).sum(axis=1) for s in range(STAGES)]
     return np.stack([*counts, *left, *work, *per_stage, live.sum(axis=(1, 2))], axis=1).astype(np.float64)
 
@@ -150,7 +150,7 @@ def describe(picks: Sequence[Mapping[str, Any]]) -> Floats:
 _INDEX = [(n, {v: i for i, v in enumerate(o)}) for n, o in _OPTIONS.items()]
 
 
-def _codes(picked: Mapping[str, Any]) -> list[int]:
+def _encode(picked: Mapping[str, Any]) -> list[int]:
     return [index[picked[n]] for n, index in _INDEX]
 
 
@@ -158,7 +158,7 @@ def _getter(codes: Codes) -> Any:
     return lambda name: np.array(_OPTIONS[name], dtype=np.float64)[codes[:, _COLUMN[name]]]
 
 
-def _children(codes: Codes, n: int, rng: np.random.Generator) -> Codes:
+def _offspring(codes: Codes, n: int, rng: np.random.Generator) -> Codes:
     first, second = codes[rng.integers(len(codes), size=n)], codes[rng.integers(len(codes), size=n)]
     children = np.where((rng.random(n) < 0.5)[:, None] & (rng.random(first.shape) < 0.5), second, first)
     changed = rng.random(children.shape) < 1.5 / len(_SIZES)

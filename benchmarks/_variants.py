@@ -12,37 +12,40 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from nas.searcher.acquisition.candidate_screen import CHILDREN, Screen
+from nas.searcher.acquisition.candidate_screen import N_CHILDREN, CandidateScreen
 from nas.searcher.acquisition.encoding import Codes
-from nas.searcher.acquisition.expected_improvement import DRAWS
+from nas.searcher.acquisition.expected_improvement import N_QUANTILES
 from nas.searcher.samplers.screened import ScreenedSampler
 
 NEVER = 10**9
 
 
-def _any_start(screen: Screen) -> Codes | None:
+def _random_start(screen: CandidateScreen) -> Codes | None:
     """First trials at random in the place of a spread over the space and over what is known."""
-    pool = screen._fresh(screen._random(screen._some(CHILDREN)))
-    return np.asarray(pool.likely().codes[0]) if len(pool) else None
+    pool = screen._new_or_enumerated(screen._random_codes(screen._scaled(N_CHILDREN)))
+    return np.asarray(pool.likely_feasible().codes[0]) if len(pool) else None
 
 
-def _strangers(screen: Screen) -> Codes:
+def _random_candidates(screen: CandidateScreen) -> Codes:
     """Random points in the place of children of the archive."""
-    return screen._random(screen._some(CHILDREN))
+    return screen._random_codes(screen._scaled(N_CHILDREN))
 
 
-PARTS: dict[str, tuple[str, Any]] = {
-    "no-spread": ("nas.searcher.acquisition.candidate_screen.Screen._spread_out", _any_start),
-    "no-guesses": ("nas.searcher.acquisition.candidate_screen.UNSCREENED", 1),
-    "no-doubt": ("nas.searcher.acquisition.expected_improvement._quantiles", lambda n: np.zeros((DRAWS, n))),
-    "no-children": ("nas.searcher.acquisition.candidate_screen.Screen._candidates", _strangers),
-    "no-grandchildren": ("nas.searcher.acquisition.candidate_screen.GRANDCHILDREN", 1),
-    "always-guessed": ("nas.searcher.acquisition.candidate_screen.UNSCREENED", NEVER),
+ABLATIONS: dict[str, tuple[str, Any]] = {
+    "no-spread": ("nas.searcher.acquisition.candidate_screen.CandidateScreen._spread_out", _random_start),
+    "no-guesses": ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", 1),
+    "no-doubt": (
+        "nas.searcher.acquisition.expected_improvement._normal_quantiles",
+        lambda n: np.zeros((N_QUANTILES, n)),
+    ),
+    "no-children": ("nas.searcher.acquisition.candidate_screen.CandidateScreen._candidates", _random_candidates),
+    "no-grandchildren": ("nas.searcher.acquisition.candidate_screen.N_GRANDCHILDREN", 1),
+    "always-guessed": ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", NEVER),
 }
 """What is taken out: where, and what stands in its place."""
 
 
-class Without(ScreenedSampler):
+class AblatedSampler(ScreenedSampler):
     """`ScreenedSampler` without one of `PARTS`."""
 
     def __init__(self, part: str, **given: Any) -> None:
@@ -53,10 +56,10 @@ class Without(ScreenedSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The genes of the next trial."""
-        with patch(*PARTS[self._part]):
+        with patch(*ABLATIONS[self._part]):
             return super().sample_relative(study, trial, search_space)
 
 
-def without(part: str, **given: Any) -> Callable[[int], ScreenedSampler]:
+def ablated_sampler_factory(part: str, **given: Any) -> Callable[[int], ScreenedSampler]:
     """A maker of the sampler without a part, from a seed."""
-    return lambda seed: Without(part, seed=seed, **given)
+    return lambda seed: AblatedSampler(part, seed=seed, **given)

@@ -21,18 +21,18 @@ import optuna
 
 from nas import registry
 from nas.candidate import Candidate
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.config import make_config
-from nas.latency.estimate import Measurement
-from nas.latency.measured.gc_control import settled
-from nas.metrics import from_confusion
+from nas.latency.estimate import Latency
+from nas.latency.measured.gc_control import gc_frozen
+from nas.metrics import score_from_confusion
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.searcher.acquisition.base import LOOK, LOOK_ONLY, Known
-from nas.searcher.acquisition.candidate_features import COLUMNS
-from nas.searcher.acquisition.surrogate import Foresight
+from nas.searcher.acquisition.base import LOW_FIDELITY, LOW_FIDELITY_ONLY, SamplerContext
+from nas.searcher.acquisition.candidate_features import COST_COLUMNS
+from nas.searcher.acquisition.surrogate import SearchSurrogate
 from nas.searcher.study import Study
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 from search_spaces._base import Choice
 
 DEFAULT = "prune_structured,quantize"
@@ -45,7 +45,7 @@ class Timed:
     def __init__(self, make: Any) -> None:
         self._make, self.seconds = make, 0.0
 
-    def __call__(self, seed: int, known: Known) -> optuna.samplers.BaseSampler:
+    def __call__(self, seed: int, known: SamplerContext) -> optuna.samplers.BaseSampler:
         """The sampler with its clock."""
         sampler: optuna.samplers.BaseSampler = self._make(seed, known)
         draw = sampler.sample_relative
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--broken", type=float, default=0.0, help="share of the trials that broke a limit, for luck")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, settled():  # as a search has it
+    with tempfile.TemporaryDirectory() as folder, gc_frozen():  # as a search has it
         result = measured(args, Path(folder))
     own, whole = result["sampler_ms"], result["ask_ms"]
     print(
@@ -103,31 +103,31 @@ class Tool:
             compressors=tuple(compressors.split(",")),
         )  # fmt: skip
         self.folder, self.space = RunFolder.open(self.config), registry.load("space", space)
-        self.profile = target(target_name)
+        self.profile = load_target(target_name)
         self.multiple = self.profile.channel_multiple
-        members = [registry.load("compressor", name) for name in self.config.compressors]
-        self.compression = Compression(members=members, profile=self.profile)
+        members = [registry.load("compressor", name) for name in self.config.compression.compressors]
+        self.compression = CompressionPipeline(compressors=members, profile=self.profile)
         own = self.space.choices(channel_multiple=self.multiple)
         self.genes: list[Choice] = [*own, *self.compression.choices(self.space.stages)]
-        self.foresight = Foresight(
+        self.foresight = SearchSurrogate(
             self.folder, self.config, space=self.space, compression=self.compression, genes=self.genes,
             input_shape=(1, 48, 48), classes=7,
         )  # fmt: skip
 
     def columns(self, picked: dict[str, Any]) -> dict[str, float]:
         """What a pick's net has to do, by name; empty without a path."""
-        seen = self.foresight.look([picked])[0].description
-        return dict(zip(COLUMNS, seen.columns.tolist(), strict=True)) if seen else {}
+        seen = self.foresight.decode_all([picked])[0].features
+        return dict(zip(COST_COLUMNS, seen.cost_columns.tolist(), strict=True)) if seen else {}
 
     def record(self, number: int, candidate: Candidate, accuracy: float, latency_ms: float) -> Record:
         """A record of made-up values."""
-        right, limit = round(3589 * accuracy), self.config.max_latency or np.inf
+        right, limit = round(3589 * accuracy), self.config.limits.max_latency or np.inf
         broken = latency_ms / limit - 1
         return Record(
             trial=number, key=candidate.key, status="infeasible" if broken > 0 else "complete", candidate=candidate,
-            score=from_confusion(np.array([[right, 3589 - right], [0, 0]]), ("yes", "no")), size_bytes=10_000,
+            score=score_from_confusion(np.array([[right, 3589 - right], [0, 0]]), ("yes", "no")), size_bytes=10_000,
             violations={"max_latency": broken},
-            latency=Measurement(
+            latency=Latency(
                 kind="predicted", device="none", runtime="none", latency_ms=latency_ms, low_ms=latency_ms,
                 high_ms=latency_ms, p5_ms=None, p99_ms=None, runs=0, drift=None, versions={},
             ),
@@ -138,7 +138,7 @@ def measured(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """Figures of `args.asks` asks after `args.trials` trials."""
     tool = Tool(args.space, args.target, args.compressors, args.sampler, runs, limit_ms=5.0)
     make = Timed(registry.load("sampler", args.sampler))
-    study = Study(tool.folder, tool.config, tool.genes, make, known=tool.foresight.known())
+    study = Study(tool.folder, tool.config, tool.genes, make, context=tool.foresight.sampler_context())
     fill(study, tool, args.trials, stopped=args.stopped, broken=args.broken)
     sampler, whole = [], []
     for _ in range(args.asks):
@@ -180,7 +180,7 @@ def fill(study: Study, tool: Tool, trials: int, *, stopped: float = 0.0, broken:
         attributes: dict[str, Any] = {"key": record.key}
         if stopped:
             look = float(values[0] or 0.0) - 0.1 + float(luck.normal(0, 0.02))
-            attributes |= {LOOK: [look, None], LOOK_ONLY: luck.random() < stopped}
+            attributes |= {LOW_FIDELITY: [look, None], LOW_FIDELITY_ONLY: luck.random() < stopped}
         trial = optuna.trial.create_trial(
             params=picked, distributions=study.distributions, values=values, user_attrs=attributes
         )

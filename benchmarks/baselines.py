@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from nas.data.base import FaceData, Images
 from nas.data.loading import load_data
-from nas.latency.costs import costs
+from nas.latency.costs import compute_costs
 from nas.latency.measured.timing import measure_interleaved
 from nas.metrics import Score, score
 from nas.registry import load
@@ -62,8 +62,8 @@ def table(run: Path, data: FaceData, baselines: list[Path], runs: int) -> list[d
     return [
         {
             "model": name, "accuracy": s.accuracy, "low": s.low, "high": s.high, "latency_ms": t.latency_ms,
-            "p5_ms": t.p5_ms, "params": costs(path).params, "size_bytes": path.stat().st_size,
-            "macs": costs(path).macs, "share": (t.p5_ms or 0) / (timed[0].p5_ms or 1),
+            "p5_ms": t.p5_ms, "params": compute_costs(path).params, "size_bytes": path.stat().st_size,
+            "macs": compute_costs(path).macs, "share": (t.p5_ms or 0) / (timed[0].p5_ms or 1),
         }
         for name, path, s, t in zip(names, [*baselines, *ours], scores, timed, strict=True)
     ]  # fmt: skip

@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.config import make_config
 from nas.data.loading import load_data
-from nas.latency.measured.reference_cache import memory_path
-from nas.latency.measured.timing_loop import Plan
-from nas.latency.measured.worker import Timer
+from nas.latency.measured.reference_cache import reference_cache_path
+from nas.latency.measured.timing_loop import TimingPlan
+from nas.latency.measured.worker import TimingWorker
 from nas.pipeline import Evaluator
 from nas.registry import load
-from nas.results.phase_timer import Clock
+from nas.results.phase_timer import PhaseTimer
 from nas.results.run_folder import RunFolder
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 from search_spaces._base import DisconnectedError
 
 LIMIT_S = 3.0
@@ -43,15 +43,16 @@ def evaluator(space: str, target_name: str, folder: Path, max_latency: str | Non
         config=config,
         folder=RunFolder.open(config),
         space=load("space", space),
-        profile=target(target_name),
-        host=target("cpu"),
-        compression=Compression(
-            members=[load("compressor", name) for name in config.compressors], profile=target(target_name)
+        profile=load_target(target_name),
+        host_profile=load_target("cpu"),
+        compression=CompressionPipeline(
+            compressors=[load("compressor", name) for name in config.compression.compressors],
+            profile=load_target(target_name),
         ),
-        runtime=load("runtime", "onnxruntime"),
+        host_runtime=load("runtime", "onnxruntime"),
         data=load_data("synthetic", None),
-        digest="",
-        timer=Timer(memory=memory_path()),
+        data_digest="",
+        timing_worker=TimingWorker(reference_cache=reference_cache_path()),
     )
 
 
@@ -70,9 +71,13 @@ def main() -> None:
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         parts = evaluator(args.space, args.target, Path(folder), args.max_latency)
-        if parts.timer is not None:
-            parts.timer.measure(
-                [reference_path()], runtime="onnxruntime", device="here", input_shape=[INPUT_SHAPE], plan=Plan(runs=2)
+        if parts.timing_worker is not None:
+            parts.timing_worker.measure(
+                [reference_path()],
+                runtime="onnxruntime",
+                device="here",
+                input_shape=[INPUT_SHAPE],
+                plan=TimingPlan(runs=2),
             )  # so that the process is there
         profile = parts.profile
         genes = list(parts.space.choices(channel_multiple=profile.channel_multiple))
@@ -83,8 +88,8 @@ def main() -> None:
                 candidate = parts.compression.decode(parts.space, picked)
             except DisconnectedError:
                 continue
-            clock, begin = Clock(), time.perf_counter()
-            draft = parts.draft(candidate, clock)
+            clock, begin = PhaseTimer(), time.perf_counter()
+            draft = parts.evaluate_untrained(candidate, clock)
             rows.append(
                 {
                     "total": time.perf_counter() - begin,

@@ -67,9 +67,9 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    folders = [RunFolder.existing(path) for path in args.run]
-    limits = {f.config.max_latency for f in folders}
-    budgets = {f.config.budget for f in folders}
+    folders = [RunFolder.open_existing(path) for path in args.run]
+    limits = {f.config.limits.max_latency for f in folders}
+    budgets = {f.config.search.budget for f in folders}
     if len(limits) != 1 or len(budgets) != 1 or None in limits | budgets:
         raise SystemExit("runs must share one --max-latency and one --budget; search them with the same flags")
     limit, budget = float(limits.pop() or 0), float(budgets.pop() or 0)
@@ -78,7 +78,7 @@ def main() -> None:
     def volume(points: list[Found]) -> float:
         return hypervolume(np.array([[p.accuracy, p.latency_ms] for p in points]), [1 / classes, limit], MAXIMIZE)
 
-    runs = {(f.config.sampler, f.config.seed): found_by(f) for f in folders}
+    runs = {(f.config.search.sampler, f.config.run.seed): found_by(f) for f in folders}
     whole = volume([p for points, _ in runs.values() for p in points])
     fronts = {key: _front(points) for key, (points, _) in runs.items()}
     rows: dict[str, list[Row]] = defaultdict(list)

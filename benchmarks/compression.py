@@ -23,12 +23,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks._compression_facts import facts
-from benchmarks._compression_nets import FAMILIES, Trained
-from benchmarks._compression_rows import FLOAT, FORMS, Bench
+from benchmarks._compression_facts import check_facts
+from benchmarks._compression_nets import FAMILIES, TrainedNet
+from benchmarks._compression_rows import COMPRESSION_VARIANTS, FP32, CompressionBenchmark
 from nas.data.loading import load_data
 from nas.registry import load
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 
 Row = dict[str, Any]
 HEADS = (
@@ -70,7 +70,7 @@ def remark(row: Row, before: Row) -> str:
     """What a reader has to know about a row besides its figures; may be empty."""
     if "accuracy" not in row:
         return str(row["reason"])
-    same = FORMS[row["row"]].member == "low_rank" and row["params"] == before["params"]
+    same = COMPRESSION_VARIANTS[row["row"]].compressor == "low_rank" and row["params"] == before["params"]
     return str(row.get("parity") or ("no layer is predicted to gain, so none changed" if same else ""))
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--target", default="cpu", help="a target that is measured on this machine")
     parser.add_argument("--nets", nargs="+", choices=FAMILIES, default=list(FAMILIES))
-    parser.add_argument("--rows", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--rows", nargs="+", choices=COMPRESSION_VARIANTS, default=list(COMPRESSION_VARIANTS))
     parser.add_argument("--epochs", type=float, default=1.0, help="factor on the epochs of all trainings")
     parser.add_argument("--teacher", choices=FAMILIES, help="a net instead of the most accurate one")
     parser.add_argument("--cache", type=Path, default=Path("runs/compression-bench"))
@@ -106,18 +106,24 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    data, profile = load_data(args.dataset, args.data), target(args.target)
+    data, profile = load_data(args.dataset, args.data), load_target(args.target)
     runtime = load("runtime", profile.runtime)
     words = list(dict.fromkeys([*args.nets, *([args.teacher] if args.teacher else [])]))
-    nets = {word: Trained(word, data, scale=args.epochs, cache=args.cache, say=say).trained() for word in words}
-    plain = {w: Bench(net, profile, runtime, cache=args.cache, teacher=None).row(FLOAT) for w, net in nets.items()}
+    nets = {
+        word: TrainedNet(word, data, epoch_scale=args.epochs, cache_dir=args.cache, log=say).load_or_train()
+        for word in words
+    }
+    plain = {
+        w: CompressionBenchmark(net, profile, runtime, cache_dir=args.cache, teacher=None).row(FP32)
+        for w, net in nets.items()
+    }
     best = args.teacher or max(nets, key=lambda word: float(plain[word]["accuracy"]))
     rows: list[Row] = []
     for word in args.nets:
         teacher = nets[best] if word != best else None
-        bench = Bench(nets[word], profile, runtime, cache=args.cache, teacher=teacher)
+        bench = CompressionBenchmark(nets[word], profile, runtime, cache_dir=args.cache, teacher=teacher)
         for form in args.rows:
-            rows.append(bench.timed_again(form) if args.time_again else bench.row(form))
+            rows.append(bench.retime(form) if args.time_again else bench.row(form))
             say(line(rows[-1]))
     lines = [cells_of(row, plain[row["net"]]) for row in rows if "accuracy" in row]
     if args.markdown:
@@ -132,7 +138,7 @@ def main() -> None:
     console.print(
         f"accuracy: {told}, one standard error at most {error:.1f} points; latency: {profile.title}; teacher: {best}"
     )
-    checked = [] if args.no_facts else facts(rows, data, profile, runtime)
+    checked = [] if args.no_facts else check_facts(rows, data, profile, runtime)
     for fact in checked:
         verdict = "[green]holds[/green]" if fact.holds else "[red]does not[/red]"
         console.print(f"{verdict}: {fact.claim} ({fact.source}): {fact.figure}")

@@ -32,9 +32,9 @@ from benchmarks.latency_prediction import rank_correlation
 from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.latency.costs import Kernel
 from nas.latency.predicted.arithmetic import padded_macs, peak_gops
-from nas.latency.predicted.learned_roofline import half_width
-from nas.latency.predicted.nnls import nonnegative
-from nas.targets.catalog import target
+from nas.latency.predicted.learned_roofline import conformal_half_width
+from nas.latency.predicted.nnls import nnls
+from nas.targets.catalog import load_target
 
 Floats = npt.NDArray[np.float64]
 
@@ -192,7 +192,7 @@ def fit(tables: list[Table], prior: Floats) -> Floats:
     rows = [t.features / (t.published_ms[:, None] * 1e3) / np.sqrt(len(t.published_ms)) for t in tables]
     aims = [np.full(len(t.published_ms), 1 / np.sqrt(len(t.published_ms))) for t in tables]
     matrix, aim = np.concatenate(rows), np.concatenate(aims)
-    found[shown] += nonnegative(matrix[:, shown], aim - matrix @ found)
+    found[shown] += nnls(matrix[:, shown], aim - matrix @ found)
     return found
 
 
@@ -205,7 +205,7 @@ def figures(table: Table, constants: Floats) -> dict[str, float]:
         "spearman": rank_correlation(predicted, table.published_ms),
         "median_ratio": statistics.median(ratio.tolist()),
         "median_error": statistics.median(np.abs(ratio - 1).tolist()),
-        "interval": half_width(predicted / table.published_ms - 1),
+        "interval": conformal_half_width(predicted / table.published_ms - 1),
     }
 
 
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    profile = target(args.target)
+    profile = load_target(args.target)
     if profile.latency is None or not (args.cells or args.operators):
         sys.exit(f"--cells or --operators must be given, and {args.target!r} must be a target that can be predicted")
     tables = [cells_table(args.cells, args.cells_column, profile, args.reading)] if args.cells else []

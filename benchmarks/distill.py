@@ -21,16 +21,19 @@ from torch import nn
 
 from nas.data.base import FaceData
 from nas.data.loading import load_data
-from nas.distillation.base import Course
-from nas.distillation.teacher_outputs import Classroom
+from nas.distillation.base import Distillation
+from nas.distillation.teacher_outputs import TeacherOutputs
 from nas.distillation.teachers import find_teachers
-from nas.onnx_export.exporter import export, fold
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
 from nas.registry import load, names
 from nas.results.run_folder import RunFolder
-from nas.training.loop import Execution, predict, recipe_for, train
+from nas.training.execution import ExecutionFormat
+from nas.training.loop import predict, train
+from nas.training.recipe import recipe_for
 from search_spaces._base import Value
 
-EXECUTION = Execution(memory_format="channels_last", precision="bf16", threads=1)
+EXECUTION = ExecutionFormat(memory_format="channels_last", precision="bf16", threads=1)
 TEACHER = {"widths": (16, 32, 64, 96), "block": "residual"}
 STUDENTS = {"tiny": (8, 16, 24, 32), "small": (16, 24, 48, 64)}
 ALONE = "labels alone"
@@ -66,16 +69,16 @@ class Bench:
             self._fit(net, epochs=self.teacher_epochs, seed=0, course=None)
             graph = fold(net, input_shape=self.data.input_shape)
             metadata = {"dataset_digest": self.data.digest}
-            export(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata=metadata)
+            export_onnx(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata=metadata)
         return path
 
-    def course(self, lesson: str, *, temperature: float, alpha: float) -> Course:
+    def course(self, lesson: str, *, temperature: float, alpha: float) -> Distillation:
         """What a student learns from the teacher."""
         run = RunFolder(self.cache / f"answers-{lesson}-{self.teacher_epochs:g}")
         (run.path / "locks").mkdir(parents=True, exist_ok=True)
         sources = find_teachers([str(self.teacher())], self.data)
-        room = Classroom(sources=sources, lesson=load("lesson", lesson), data=self.data, folder=run, say=_say)
-        return room.course(temperature=temperature, alpha=alpha)
+        room = TeacherOutputs(sources=sources, method=load("lesson", lesson), data=self.data, folder=run, log=_say)
+        return room.build_distillation(temperature=temperature, alpha=alpha)
 
     def student(self, size: str, seed: int, lesson: str, *, temperature: float, alpha: float) -> dict[str, Any]:
         """One training, or what is kept of it: accuracy 0..1 and mean cross entropy in nats on PublicTest."""
@@ -98,11 +101,11 @@ class Bench:
         spoken = np.log(np.maximum(said[np.arange(len(labels)), labels], 1e-12))
         return {"accuracy": float((said.argmax(1) == labels).mean()), "cross_entropy": float(-spoken.mean())}
 
-    def _fit(self, net: nn.Module, *, epochs: float, seed: int, course: Course | None) -> float:
+    def _fit(self, net: nn.Module, *, epochs: float, seed: int, course: Distillation | None) -> float:
         recipe = recipe_for(sum(p.numel() for p in net.parameters()))
         curve = train(
             net, self.data.train, classes=len(self.data.classes), epochs=epochs, recipe=recipe, execution=EXECUTION,
-            seed=seed, lesson=course, progress=lambda epoch, loss: _say(f"epoch {epoch:.1f}, loss {loss:.2f}"),
+            seed=seed, distillation=course, on_progress=lambda epoch, loss: _say(f"epoch {epoch:.1f}, loss {loss:.2f}"),
         )  # fmt: skip
         return curve.seconds
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.searcher.storage import picks_of
+from nas.searcher.storage import picks_by_key
 
 GENE = "gene."
 """Begins the name of a gene's column."""
@@ -32,12 +32,12 @@ def table(folder: RunFolder) -> pd.DataFrame:
     """
     config = folder.config
     complete = [r for r in folder.records() if r.phase == "search" and r.status == "complete"]
-    full = [r for r in complete if r.rung == len(config.rungs) and r.epochs >= config.epochs]
+    full = [r for r in complete if r.rung == len(config.training.rungs) and r.epochs >= config.training.epochs]
     if not full:
         raise SystemExit(
             f"{folder.path} must hold candidates that were trained through all rungs, but has {len(complete)} others"
         )
-    picks = picks_of(folder)
+    picks = picks_by_key(folder)
     return pd.DataFrame([_row(record, picks[record.key]) for record in full])
 
 
@@ -80,7 +80,7 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, help="the CSV to write")
     options = parser.parse_args()
-    folders = [RunFolder.existing(path) for path in options.run]
+    folders = [RunFolder.open_existing(path) for path in options.run]
     _must_be_alike(folders)
     found = pd.concat([table(folder) for folder in folders]).drop_duplicates("key")
     options.out.parent.mkdir(parents=True, exist_ok=True)

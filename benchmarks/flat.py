@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.results.convergence import is_flat, outlook
+from nas.results.convergence import forecast_improvement, has_converged
 from nas.results.front import hypervolume_curve
 from nas.results.run_folder import RunFolder
 
@@ -25,17 +25,23 @@ Curve = Sequence[float]
 
 def stops(curve: Curve, horizon: int) -> int | None:
     """Candidates after which the search would have ended, if there were as many to come; None if never."""
-    return next((n for n in range(horizon, len(curve) - horizon) if is_flat(curve[:n], horizon)), None)
+    return next((n for n in range(horizon, len(curve) - horizon) if has_converged(curve[:n], horizon)), None)
 
 
 def forecasts(curve: Curve, horizon: int) -> list[tuple[bool, float, float]]:
     """At every tenth candidate: whether the gain is within the interval, what was forecast, and what came."""
     found = []
     for n in range(20, len(curve) - horizon, 10):
-        ahead = outlook(curve[:n], horizon)
+        ahead = forecast_improvement(curve[:n], horizon)
         if ahead is not None:
             came = curve[n + horizon - 1] / curve[n - 1] - 1
-            found.append((ahead.gain.low - 1e-9 <= came <= ahead.gain.high + 1e-9, ahead.gain.mean, came))
+            found.append(
+                (
+                    ahead.hypervolume_gain.low - 1e-9 <= came <= ahead.hypervolume_gain.high + 1e-9,
+                    ahead.hypervolume_gain.mean,
+                    came,
+                )
+            )
     return found
 
 
@@ -67,8 +73,8 @@ def main() -> None:
         for name, found in json.loads(file.read_text())["samplers"].items():
             print(row(name, [run["curve"] for run in found["runs"]], args.horizon))
     for path in args.runs:
-        folder = RunFolder.existing(path)
-        print(row(path.name, [hypervolume_curve(folder.records(), folder.config.objectives)], args.horizon))
+        folder = RunFolder.open_existing(path)
+        print(row(path.name, [hypervolume_curve(folder.records(), folder.config.search.objectives)], args.horizon))
 
 
 if __name__ == "__main__":

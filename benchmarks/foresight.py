@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nas import registry
-from nas.compression.pipeline import Compression
-from nas.results.front import latest
+from nas.compression.pipeline import CompressionPipeline
+from nas.results.front import latest_by_key
 from nas.results.run_folder import RunFolder
-from nas.searcher.acquisition.candidate_features import Describer
-from nas.searcher.acquisition.cost_model import latency_prices, learn_costs, size_prices
-from nas.searcher.acquisition.surrogate import cost_of
-from nas.targets.catalog import target
+from nas.searcher.acquisition.candidate_features import FeatureExtractor
+from nas.searcher.acquisition.cost_model import fit_cost_model, initial_latency_coefficients, initial_size_coefficients
+from nas.searcher.acquisition.surrogate import observed_cost
+from nas.targets.catalog import load_target
 from search_spaces._base import Choice
 
 Floats = npt.NDArray[np.float64]
@@ -34,16 +34,18 @@ EARLY = 24
 """Guesses after that which are told apart from the others."""
 
 
-def describer(folder: RunFolder, input_shape: tuple[int, int, int]) -> Describer:
+def describer(folder: RunFolder, input_shape: tuple[int, int, int]) -> FeatureExtractor:
     """That of the run's search, on images [C, H, W]."""
     config = folder.config
-    profile, space = target(config.target), registry.load("space", config.space)
-    compression = Compression(members=[registry.load("compressor", n) for n in config.compressors], profile=profile)
+    profile, space = load_target(config.search.target), registry.load("space", config.search.space)
+    compression = CompressionPipeline(
+        compressors=[registry.load("compressor", n) for n in config.compression.compressors], profile=profile
+    )
     genes: list[Choice] = [*space.choices(channel_multiple=profile.channel_multiple)]
     genes += compression.choices(space.stages)
     classes = len(json.loads((folder.path / "data.json").read_text())["classes"])
-    return Describer(
-        space, genes, neutral=compression.neutral(space.stages), input_shape=input_shape, classes=classes
+    return FeatureExtractor(
+        space, genes, neutral=compression.neutral_settings(space.stages), input_shape=input_shape, classes=classes
     )  # fmt: skip
 
 
@@ -58,9 +60,11 @@ def guesses(columns: Floats, traits: Floats, true: Floats, prices: Floats) -> tu
     """
     errors, deviations = [], []
     for n in range(LEAST, len(true)):
-        guess = learn_costs(columns[:n], traits[:n], true[:n], prices=prices)(columns[n : n + 1], traits[n : n + 1])
-        errors.append(float(np.log(true[n]) - guess.mean[0]))
-        deviations.append(float(guess.deviation[0]))
+        guess = fit_cost_model(columns[:n], traits[:n], true[:n], initial_coefficients=prices)(
+            columns[n : n + 1], traits[n : n + 1]
+        )
+        errors.append(float(np.log(true[n]) - guess.log_mean[0]))
+        deviations.append(float(guess.log_std[0]))
     return np.array(errors), np.array(deviations)
 
 
@@ -77,17 +81,20 @@ def main() -> None:
     shape: Any = tuple(map(int, args.image.split(",")))
     print(f"{'run':28}{'cost':9}{'drafted':>8}{'first ' + str(EARLY):>10}{'others':>8}{'within 2 sd':>13}")
     for path in args.runs:
-        folder = RunFolder.existing(path)
-        if folder.config.model:
-            parser.error(f"runs must have a search space, but {path} compresses {folder.config.model}")
-        records = [r for r in latest(folder.records(), "search") if r.latency and r.size_bytes]
+        folder = RunFolder.open_existing(path)
+        if folder.config.search.model:
+            parser.error(f"runs must have a search space, but {path} compresses {folder.config.search.model}")
+        records = [r for r in latest_by_key(folder.records(), "search") if r.latency and r.size_bytes]
         if len(records) <= LEAST:
             parser.error(f"runs must have drafted more than {LEAST} candidates, but {path} has {len(records)}")
-        found = describer(folder, shape).all([record.candidate for record in records])
-        columns, traits = np.stack([d.columns for d in found]), np.stack([d.traits for d in found])
-        rough = {"latency": latency_prices(target(folder.config.target)), "size": size_prices()}
+        found = describer(folder, shape).extract_all([record.candidate for record in records])
+        columns, traits = np.stack([d.cost_columns for d in found]), np.stack([d.features for d in found])
+        rough = {
+            "latency": initial_latency_coefficients(load_target(folder.config.search.target)),
+            "size": initial_size_coefficients(),
+        }
         for cost, prices in rough.items():
-            true = np.array([cost_of(record, cost) for record in records], dtype=np.float64)
+            true = np.array([observed_cost(record, cost) for record in records], dtype=np.float64)
             errors, deviations = guesses(columns, traits, true, prices)
             early, late = (_mean(np.abs(np.expm1(each))) for each in (errors[:EARLY], errors[EARLY:]))
             inside = float((np.abs(errors) <= 2 * deviations).mean())

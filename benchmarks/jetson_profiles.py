@@ -31,11 +31,11 @@ from benchmarks import roofline_fit
 from benchmarks.latency_prediction import rank_correlation
 from benchmarks.published_nets import NETS
 from hw_profiles._base import HardwareProfile
-from hw_profiles._power_modes import in_power_mode
-from nas.latency.costs import Costs, costs
-from nas.latency.predicted.learned_roofline import half_width
-from nas.latency.predicted.roofline import predict
-from nas.targets.catalog import target, targets
+from hw_profiles._power_modes import with_power_mode
+from nas.latency.costs import Costs, compute_costs
+from nas.latency.predicted.learned_roofline import conformal_half_width
+from nas.latency.predicted.roofline import predict_roofline
+from nas.targets.catalog import load_target, load_targets
 
 RUNTIMES = {"tensorrt", "tensorrt(torch2trt)"}
 BOARDS = {"orin_nx_16gb": "jetson-orin-nx"}  # where the table's word is not the profile's
@@ -63,7 +63,7 @@ class Row:
     @property
     def profile(self) -> HardwareProfile:
         """Of the board."""
-        return target(self.board)
+        return load_target(self.board)
 
 
 def rows(tables: Iterable[Path], onnx_folder: Path | None) -> tuple[list[Row], set[str]]:
@@ -74,14 +74,14 @@ def rows(tables: Iterable[Path], onnx_folder: Path | None) -> tuple[list[Row], s
     for entry in (entry for table in tables for entry in entries(table)):
         usable = entry["runtime"] in RUNTIMES and entry["precision"] == "fp16" and entry["batch"] == "1"
         board = BOARDS.get(entry["device"], "jetson-" + entry["device"].replace("_", "-"))
-        if not usable or not entry["latency_ms"] or board not in targets():
+        if not usable or not entry["latency_ms"] or board not in load_targets():
             continue
         name = _plain(entry["model"])
         file = onnx_folder / f"{entry['model']}.onnx" if onnx_folder else None
         if name not in known and name in nets:
             known[name] = nets[name]()
         elif name not in known and file and file.exists():
-            known[name] = _halved(costs(file))
+            known[name] = _halved(compute_costs(file))
         if name not in known:
             unknown.add(entry["model"])
             continue
@@ -140,7 +140,7 @@ def figures(published: Iterable[float], predicted: Iterable[float]) -> Figures:
     return {
         "rows": len(true),
         "median_error": statistics.median(errors.tolist()),
-        "interval": half_width(guess / true - 1),
+        "interval": conformal_half_width(guess / true - 1),
         "spearman": rank_correlation(guess, true),
     }
 
@@ -155,7 +155,7 @@ def study(found: list[Row]) -> dict[str, Any]:
         others = {b: _samples(rows) for b, rows in enough.items() if b != board}
         prior = roofline_fit.pooled(roofline_fit.fit_boards(others)) if others else roofline_fit.START
         predicted = {
-            "shipped": [predict(r.net, r.profile).latency_ms for r in own],
+            "shipped": [predict_roofline(r.net, r.profile).latency_ms for r in own],
             "without the board": roofline_fit.predict(_samples(own), prior).tolist(),
         }
         if board in enough:
@@ -172,8 +172,11 @@ def _from_its_twin(own: list[Row]) -> dict[str, list[float]]:
     if own[0].board not in TWINS:
         return {}
     other, mode = TWINS[own[0].board]
-    profiles = {"from another mode": in_power_mode(target(other), mode), "that mode as it is": target(other)}
-    return {name: [predict(r.net, profile).latency_ms for r in own] for name, profile in profiles.items()}
+    profiles = {
+        "from another mode": with_power_mode(load_target(other), mode),
+        "that mode as it is": load_target(other),
+    }
+    return {name: [predict_roofline(r.net, profile).latency_ms for r in own] for name, profile in profiles.items()}
 
 
 def _figures_by_source(own: list[Row], predicted: list[float]) -> dict[str, Figures]:
@@ -213,7 +216,7 @@ def main() -> None:
     if not found:
         sys.exit("no row has a board and a net that are known here; name nets as published_nets.py does, or see --onnx")
     for r in sorted(found, key=lambda r: r.board):
-        guess = predict(r.net, r.profile).latency_ms
+        guess = predict_roofline(r.net, r.profile).latency_ms
         error = r.published_ms / guess - 1
         print(f"{r.board:24} {r.model:20} {r.published_ms:8.2f} {guess:8.2f} {error:+7.0%}  {r.source}")
     if unknown:

@@ -33,18 +33,18 @@ import torch
 from benchmarks.latency_prediction import Floats, Rows, figures, forest, ridge
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.errors import CandidateError
 from nas.latency.costs import Costs
 from nas.latency.measured.timing import measure
-from nas.latency.measured.timing_loop import Clock, Plan
+from nas.latency.measured.timing_loop import NanosecondClock, TimingPlan
 from nas.latency.predicted.cost_columns import columns_for
-from nas.latency.predicted.executed_graph import costs_on
-from nas.latency.predicted.learned_roofline import LEAST_SAMPLES, learn
-from nas.latency.predicted.nnls import nonnegative
+from nas.latency.predicted.executed_graph import executed_costs
+from nas.latency.predicted.learned_roofline import MIN_SAMPLES, fit_learned_roofline
+from nas.latency.predicted.nnls import nnls
 from nas.registry import load, names
-from nas.targets.catalog import target
-from nas.targets.random_models import draw, with_bits, write_untrained
+from nas.targets.catalog import load_target
+from nas.targets.random_models import export_untrained, random_candidate, with_uniform_bits
 
 INPUT_SHAPE = (1, 48, 48)
 RUNS = 200
@@ -52,7 +52,7 @@ PATIENCE_S = 3.0
 SAMPLES = (10, 20, 50, 100, 200)
 LEAST_UNSEEN = 10
 BARS = {"float": 0.8, "int8": 0.65}
-CLOCKS: dict[str, Clock] = {"wall": time.perf_counter_ns, "processor": time.thread_time_ns}
+CLOCKS: dict[str, NanosecondClock] = {"wall": time.perf_counter_ns, "processor": time.thread_time_ns}
 Net = dict[str, Any]
 
 
@@ -86,9 +86,9 @@ def collect(
     return found
 
 
-def _compression(profile: HardwareProfile) -> Compression:
+def _compression(profile: HardwareProfile) -> CompressionPipeline:
     words = ("prune_structured", "quantize")
-    return Compression(members=[load("compressor", word) for word in words], profile=profile)
+    return CompressionPipeline(compressors=[load("compressor", word) for word in words], profile=profile)
 
 
 def _pairs(profile: HardwareProfile, seed: int) -> Iterator[tuple[str, dict[str, Candidate]]]:
@@ -96,23 +96,25 @@ def _pairs(profile: HardwareProfile, seed: int) -> Iterator[tuple[str, dict[str,
     compression = _compression(profile)
     while True:
         for word in names("space"):
-            candidate = draw(load("space", word), compression, generator)
+            candidate = random_candidate(load("space", word), compression, generator)
             if set(candidate.bits.values()) == {32}:
-                candidate = with_bits(candidate, 8)
-            yield word, {"float": with_bits(candidate, 32), "int8": candidate}
+                candidate = with_uniform_bits(candidate, 8)
+            yield word, {"float": with_uniform_bits(candidate, 32), "int8": candidate}
 
 
-def _measured(word: str, kind: str, candidate: Candidate, profile: HardwareProfile, clock: Clock, memory: Path) -> Net:
+def _measured(
+    word: str, kind: str, candidate: Candidate, profile: HardwareProfile, clock: NanosecondClock, memory: Path
+) -> Net:
     runtime = load("runtime", profile.runtime)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
-        counted = write_untrained(
+        counted = export_untrained(
             candidate, path, space=load("space", word), compression=_compression(profile), input_shape=INPUT_SHAPE
         )  # fmt: skip
-        counted = costs_on(path, counted, profile, input_shape=INPUT_SHAPE)
+        counted = executed_costs(path, counted, profile, input_shape=INPUT_SHAPE)
         found = measure(
-            path, runtime, device=profile.title, input_shape=INPUT_SHAPE, clock=clock, memory=memory,
-            plan=Plan(runs=RUNS, patience_s=PATIENCE_S),
+            path, runtime, device=profile.title, input_shape=INPUT_SHAPE, clock_ns=clock, reference_cache=memory,
+            plan=TimingPlan(runs=RUNS, idle_wait_s=PATIENCE_S),
         )  # fmt: skip
     return {
         "space": word,
@@ -129,7 +131,7 @@ def study(
     """Mean figures of every method on unseen nets after each number of samples."""
     tables = [Costs.from_dict(net["costs"]) for net in nets]
     values = np.array([net["measurement"][statistic] for net in nets])
-    columns = columns_for(profile).matrix([table.kernels for table in tables])
+    columns = columns_for(profile).design_matrix([table.kernels for table in tables])
     described = np.log1p(columns / np.maximum(columns.mean(axis=0), 1e-12))
     found: dict[str, Any] = {}
     for count in (n for n in samples if n + LEAST_UNSEEN <= len(nets)):
@@ -137,7 +139,7 @@ def study(
         for seed in range(seeds):
             order = np.random.default_rng(seed).permutation(len(nets))
             known, unseen = order[:count], order[count:]
-            model = learn([tables[i] for i in known], values[known], profile, seed=seed)
+            model = fit_learned_roofline([tables[i] for i in known], values[known], profile, seed=seed)
             rest = [tables[i] for i in unseen]
             guesses = {
                 "learned roofline": model.predict_ms(rest),
@@ -148,7 +150,7 @@ def study(
                 guesses["random forest on costs"] = forest(described[known], values[known], described[unseen])
             for name, guess in guesses.items():
                 entries.setdefault(name, []).append(figures(guess, values[unseen]))
-            inside = np.abs(values[unseen] / guesses["learned roofline"] - 1) <= model.half_widths(rest)
+            inside = np.abs(values[unseen] / guesses["learned roofline"] - 1) <= model.relative_half_widths(rest)
             entries["learned roofline"][-1]["inside_interval"] = float(inside.mean())
         found[str(count)] = {
             name: {key: float(np.mean([e[key] for e in every])) for key in every[0]} for name, every in entries.items()
@@ -158,10 +160,10 @@ def study(
 
 def rate(nets: list[Net], profile: HardwareProfile) -> float:
     """Predictions a second of processor time, from the kernel tables on; NaN where there are too few nets to learn."""
-    if len(nets) < LEAST_SAMPLES:
+    if len(nets) < MIN_SAMPLES:
         return float("nan")
     tables = [Costs.from_dict(net["costs"]) for net in nets]
-    model = learn(tables[:20], [net["measurement"]["latency_ms"] for net in nets[:20]], profile)
+    model = fit_learned_roofline(tables[:20], [net["measurement"]["latency_ms"] for net in nets[:20]], profile)
     begin = time.process_time()
     model.predict_ms(tables)
     return len(tables) / (time.process_time() - begin)
@@ -179,7 +181,7 @@ def _is_busy(net: Net) -> bool:
 
 def _line(tables: list[Costs], values: Floats, known: Rows, unseen: Rows) -> Floats:
     macs = np.array([[1.0, table.macs] for table in tables])
-    fitted = nonnegative(macs[known] / values[known, None], np.ones(len(known)))
+    fitted = nnls(macs[known] / values[known, None], np.ones(len(known)))
     found: Floats = macs[unseen] @ fitted
     return found
 
@@ -217,7 +219,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    profile = target(args.target)
+    profile = load_target(args.target)
     nets = collect(args.cache, args.nets, profile, seed=args.seed, clock=args.clock, again=args.again)
     statistic = {"median": "latency_ms", "p5": "p5_ms"}[args.statistic]
     result: dict[str, Any] = {"clock": args.clock, "statistic": args.statistic}

@@ -30,7 +30,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks import nb201_cells as nb201
-from nas.latency.predicted.additive_fit import fit
+from nas.latency.predicted.additive_fit import fit_additive
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int_]
@@ -63,7 +63,9 @@ def methods(cells: nb201.Cells) -> dict[str, Method]:
     one_hot = nb201.one_hot(cells.operations)
 
     def learned(rows: Rows, values: Floats, unseen: Rows) -> Floats:
-        found: Floats = cells.columns[unseen] @ fit(cells.columns[rows], values, ties, resamples=0).coefficients
+        found: Floats = (
+            cells.columns[unseen] @ fit_additive(cells.columns[rows], values, ties, n_resamples=0).coefficients
+        )
         return found
 
     def line(rows: Rows, values: Floats, unseen: Rows) -> Floats:
@@ -113,7 +115,7 @@ def forest(columns: Floats, values: Floats, unseen: Floats) -> Floats:
 
 def ceilings(cells: nb201.Cells, values: Floats, rows: Rows, *, with_forest: bool) -> dict[str, float]:
     """What the table allows: see the module."""
-    coefficients = fit(cells.columns[rows], values[rows], nb201.ties(), resamples=0).coefficients
+    coefficients = fit_additive(cells.columns[rows], values[rows], nb201.ties(), n_resamples=0).coefficients
     found = {"same form, whole table": rank_correlation(cells.columns[rows] @ coefficients, values[rows])}
     found["spread among cells alike"], found["repeatability"] = repeatability(
         values[rows], nb201.alike(cells.operations[rows], cells.columns[rows])

@@ -15,17 +15,18 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from nas.compression.low_rank.cost_check import ASSUMED, kernels, pays
-from nas.compression.low_rank.factorization import CP, TUCKER, blank
-from nas.latency.predicted.roofline import kernel_us
-from nas.onnx_export.exporter import export, fold
+from nas.compression.low_rank.cost_check import DEFAULT_LATENCY_MODEL, is_faster_factorized, layer_kernels
+from nas.compression.low_rank.factorization import CP, TUCKER, build_factorized
+from nas.latency.predicted.roofline import predict_kernel_us
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 
 LAYERS = ((16, 24, 3), (32, 24, 3), (64, 12, 3), (128, 12, 3), (256, 6, 3), (64, 24, 1), (128, 12, 1), (256, 6, 1))
 """Channels in and out, side of the map, side of the window."""
 REPEATS, RUNS = 6, 200
-CPU = replace(target("cpu"), latency=ASSUMED)
+CPU = replace(load_target("cpu"), latency=DEFAULT_LATENCY_MODEL)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def forms(channels: int, window: int) -> list[Form]:
     found = [Form("full", (layer,))]
     for word in (TUCKER, CP) if window > 1 else (TUCKER,):
         for share in (0.25, 0.5):
-            parts = blank(layer, share=share, decomposition=word, multiple=CPU.channel_multiple)
+            parts = build_factorized(layer, rank_ratio=share, decomposition=word, channel_multiple=CPU.channel_multiple)
             if parts is not None:
                 found.append(Form(f"{word if window > 1 else 'svd'} {share}", tuple(parts)))
     return found
@@ -63,7 +64,7 @@ def measured_us(found: list[Form], channels: int, side: int) -> list[float]:
         sessions = []
         for i, form in enumerate([Form("none", ()), *found]):
             path = Path(folder) / f"{i}.onnx"
-            export(
+            export_onnx(
                 fold(net_of(form, channels), input_shape=shape), path, input_shape=shape, classes=tuple("abcd"),
                 metadata={},
             )  # fmt: skip
@@ -89,8 +90,8 @@ def main() -> None:
         times = measured_us(found, channels, side)
         full = found[0].parts[0]
         for form, us in zip(found, times, strict=True):
-            guess = sum(kernel_us(kernel, CPU) for kernel in kernels(form.parts, (side, side), CPU))
-            ok = pays(full, form.parts, (side, side), CPU)
+            guess = sum(predict_kernel_us(kernel, CPU) for kernel in layer_kernels(form.parts, (side, side), CPU))
+            ok = is_faster_factorized(full, form.parts, (side, side), CPU)
             verdict = "" if form.name == "full" else "pays" if ok else "refused"
             print(
                 f"{channels:>8} {side:>3} {window:>6}  {form.name:<12} {us:>6.1f} {guess:>9.1f} {times[0] / us:>6.2f}  "

@@ -28,14 +28,14 @@ if not __package__:  # run as a file: siblings are found as with `python -m benc
 import numpy as np
 import torch
 
-from benchmarks._parity_rows import Row, Trial
+from benchmarks._parity_rows import ParityRow, ParityTrial
 from nas.candidate import Candidate
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.data.base import FaceData, Split
 from nas.data.loading import load_data
 from nas.registry import load
-from nas.targets.catalog import target
-from nas.targets.random_models import draw
+from nas.targets.catalog import load_target
+from nas.targets.random_models import random_candidate
 from search_spaces._base import SearchSpace
 
 COMPRESSORS = "prune_structured,low_rank,prune_unstructured,few_bits,quantize"
@@ -45,16 +45,16 @@ FACE = (1, 48, 48)
 
 def candidates(
     count: int, seed: int, words: tuple[str, ...], max_macs: float
-) -> list[tuple[int, SearchSpace, Compression, Candidate]]:
+) -> list[tuple[int, SearchSpace, CompressionPipeline, Candidate]]:
     """The same list for the same seed: spaces and targets in turn; what has more than `max_macs` is drawn again."""
     generator, found = random.Random(seed), []
     members = [load("compressor", word) for word in words]
     for index in range(count):
-        compression = Compression(members=members, profile=target(TARGETS[index // 2 % 2]))
+        compression = CompressionPipeline(compressors=members, profile=load_target(TARGETS[index // 2 % 2]))
         space: SearchSpace = load("space", ("plain", "darts")[index % 2])
-        candidate = draw(space, compression, generator)
+        candidate = random_candidate(space, compression, generator)
         while max_macs < _macs(space, candidate):
-            candidate = draw(space, compression, generator)
+            candidate = random_candidate(space, compression, generator)
         found.append((index, space, compression, candidate))
     return found
 
@@ -98,15 +98,15 @@ def main() -> None:
     for index, space, compression, candidate in candidates(args.candidates, args.seed, words, args.max_macs):
         if index in known and known[index].key == candidate.key:
             continue
-        trial = Trial(space=space, compression=compression, data=data, epochs=args.epochs)
+        trial = ParityTrial(space=space, compression=compression, data=data, epochs=args.epochs)
         known[index] = _kept(args.cache, replace(trial.row(candidate), index=index))
         print(f"\r{len(known)} of {args.candidates}", end="", file=sys.stderr)
     rows = [known[index] for index in sorted(known) if index < args.candidates]
     _tell(rows)
-    failed = [row for row in rows if not row.passes and not row.error] if args.again else []
+    failed = [row for row in rows if not row.is_passing and not row.error] if args.again else []
     again = _once_more(failed, words, _shortened(whole, args.again), args.epochs, args.cache)
     if again:
-        passed = sum(row.passes for row in again)
+        passed = sum(row.is_passing for row in again)
         print(f"\nof those {len(failed)}, trained on {args.again:,} faces and not spread, {passed} pass:")
         for old, new in zip(failed, again, strict=True):
             print(f"  {old.index} {old.key}: {_facts(old)}; then {_facts(new)}")
@@ -116,44 +116,48 @@ def main() -> None:
         )
 
 
-def _once_more(failed: list[Row], words: tuple[str, ...], data: FaceData, epochs: float, cache: Path) -> list[Row]:
+def _once_more(
+    failed: list[ParityRow], words: tuple[str, ...], data: FaceData, epochs: float, cache: Path
+) -> list[ParityRow]:
     """The same candidates after a longer training, kept beside the cache."""
     path = cache.with_suffix(f".{len(data.train)}-faces.jsonl")
     known = {row.key: row for row in _cached(path)}
     for done, row in enumerate(failed, start=1):
         if row.key not in known:
             candidate = Candidate.from_json(row.candidate)
-            compression = Compression(members=[load("compressor", word) for word in words], profile=target(row.target))
+            compression = CompressionPipeline(
+                compressors=[load("compressor", word) for word in words], profile=load_target(row.target)
+            )
             space = load("space", candidate.space)
-            trial = Trial(space=space, compression=compression, data=data, epochs=epochs, spread=False)
+            trial = ParityTrial(space=space, compression=compression, data=data, epochs=epochs, rescales_logits=False)
             known[row.key] = _kept(path, replace(trial.row(candidate), index=row.index))
         print(f"\r{done} of {len(failed)} once more", end="", file=sys.stderr)
     return [known[row.key] for row in failed]
 
 
-def _kept(path: Path, row: Row) -> Row:
+def _kept(path: Path, row: ParityRow) -> ParityRow:
     with path.open("a") as file:
         file.write(json.dumps(asdict(row)) + "\n")
     return row
 
 
-def _facts(row: Row) -> str:
+def _facts(row: ParityRow) -> str:
     told = f"accuracy {row.file_accuracy:.1%}, {row.classes} classes said, agreement {row.agreement:.2%}"
-    return f"{told}, {row.points:.2f} points"
+    return f"{told}, {row.percentage_points:.2f} points"
 
 
-def _tell(rows: list[Row]) -> None:
+def _tell(rows: list[ParityRow]) -> None:
     fine = [row for row in rows if not row.error]
     print(
-        f"\n{len(rows)} candidates: {sum(row.passes for row in rows)} pass, {len(rows) - len(fine)} could not be made"
+        f"\n{len(rows)} candidates: {sum(row.is_passing for row in rows)} pass, {len(rows) - len(fine)} could not be made"
     )
     for name in dict.fromkeys(row.target for row in fine):
         own = [row for row in fine if row.target == name]
-        least, most = min(row.agreement for row in own), max(row.points for row in own)
-        count = f"{sum(row.passes for row in own)} of {len(own)} pass"
+        least, most = min(row.agreement for row in own), max(row.percentage_points for row in own)
+        count = f"{sum(row.is_passing for row in own)} of {len(own)} pass"
         print(f"  {name}: {count}; agreement at least {least:.2%}, accuracies at most {most:.2f} points apart")
     if fine:
-        points, agreement = [row.points for row in fine], [row.agreement for row in fine]
+        points, agreement = [row.percentage_points for row in fine], [row.agreement for row in fine]
         print(f"accuracy, torch against file: at most {max(points):.2f} points apart (mean {np.mean(points):.3f})")
         print(f"top-1 agreement: at least {min(agreement):.2%} (mean {np.mean(agreement):.3%})")
         print(f"different classes that a net says: at least {min(row.classes for row in fine)}")
@@ -171,17 +175,20 @@ def _tell(rows: list[Row]) -> None:
             f"(median {np.median(agreement):.2%})"
         )
     for row in rows:
-        if not row.passes:
-            why = row.error or f"{row.points:.2f} points, agreement {row.agreement:.2%}, largest lead {max(row.leads)}"
+        if not row.is_passing:
+            why = (
+                row.error
+                or f"{row.percentage_points:.2f} points, agreement {row.agreement:.2%}, largest lead {max(row.leads)}"
+            )
             print(f"  {row.index} {row.key} on {row.target}: {why}\n    {row.candidate}")
 
 
-def _cached(path: Path) -> list[Row]:
+def _cached(path: Path) -> list[ParityRow]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         return []
     raw = [json.loads(line) for line in path.read_text().splitlines()]
-    return [Row(**{**fields, "leads": tuple(fields["leads"])}) for fields in raw]
+    return [ParityRow(**{**fields, "leads": tuple(fields["leads"])}) for fields in raw]
 
 
 def _shortened(data: FaceData, count: int) -> FaceData:

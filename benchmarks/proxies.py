@@ -20,11 +20,11 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.fer_table import GENE
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.data.loading import load_data
 from nas.pareto import non_dominated
 from nas.registry import load, names
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -80,7 +80,7 @@ def main() -> None:
     torch.set_num_threads(1)
     table, data, space = pd.read_csv(args.table), load_data(args.dataset, args.data), load("space", args.space)
     members = [load("compressor", word) for word in args.compressors.split(",")]
-    compression = Compression(members=members, profile=target(args.target))
+    compression = CompressionPipeline(compressors=members, profile=load_target(args.target))
     genes = [str(name) for name in table if str(name).startswith(GENE)]
     rows = np.linspace(0, len(data.train) - 1, IMAGES).astype(int)
     images = torch.from_numpy(data.train.images[rows]).float()

@@ -30,16 +30,17 @@ import torch
 from torch import nn
 
 from nas.candidate import Candidate, decode
-from nas.compression.base import Context
-from nas.compression.compressors.prune_structured import CRITERIA, Score, scored_by, transfer
-from nas.compression.pruning.schedule import narrowing
+from nas.compression.base import CompressionContext
+from nas.compression.compressors.prune_structured import CRITERIA, ScoreFunction, bind_criterion, transfer_channels
+from nas.compression.pruning.schedule import width_schedule
 from nas.data.base import FaceData, Split
 from nas.data.loading import load_data
-from nas.intervals import wilson
+from nas.intervals import wilson_interval
 from nas.registry import load
-from nas.targets.catalog import target
-from nas.training.execution import Execution
-from nas.training.loop import predict, recipe_for, train
+from nas.targets.catalog import load_target
+from nas.training.execution import ExecutionFormat
+from nas.training.loop import predict, train
+from nas.training.recipe import recipe_for
 
 NETS = {"dense": 0, "residual": 1}
 """Number of the space's seed."""
@@ -71,7 +72,7 @@ class Case:
         rows = np.random.default_rng(arm.seed).permutation(len(data.train))[: arm.images]
         self.data = replace(data, train=part_of(data, np.sort(rows)))
         self.arm = arm
-        self.execution = Execution(device="cpu", threads=threads)
+        self.execution = ExecutionFormat(device="cpu", threads=threads)
         self.candidate = candidate_of(NETS[arm.net])
 
     @cached_property
@@ -119,25 +120,25 @@ class Case:
     def pruned(self, arm: Arm) -> tuple[nn.Module, dict[str, Any]]:
         """The small net by pruning, and its accuracies right after each step."""
         net, after, fresh = self.half_trained, [], []
-        steps = narrowing(self.candidate, steps=arm.steps, channel_multiple=MULTIPLE)
+        steps = width_schedule(self.candidate, n_steps=arm.steps, channel_multiple=MULTIPLE)
         for part, widths in enumerate(steps, start=1):
             slim = self.build(widths)
-            transfer(net, slim, input_shape=self.data.input_shape, score=self.score(arm, net))
+            transfer_channels(net, slim, input_shape=self.data.input_shape, score=self.score(arm, net))
             after.append(self.accuracy(slim.eval()))
             fresh.append(self.accuracy(with_fresh_statistics(slim, self.faces[0])))
             net = self.learned(slim, arm.epochs / 2 / len(steps), part=part)
         return net, {"before": self.accuracy(self.half_trained), "after": after, "fresh": fresh}
 
-    def score(self, arm: Arm, net: nn.Module) -> Score:
+    def score(self, arm: Arm, net: nn.Module) -> ScoreFunction:
         """The arm's criterion on a net."""
         if arm.criterion == RANDOM:
             return by_chance(arm.seed)
         images, labels = self.faces
-        context = Context(
-            candidate=self.candidate, profile=target("cpu"), input_shape=self.data.input_shape, images=images,
+        context = CompressionContext(
+            candidate=self.candidate, profile=load_target("cpu"), input_shape=self.data.input_shape, images=images,
             labels=labels,
         )  # fmt: skip
-        return scored_by(arm.criterion, net, context)
+        return bind_criterion(arm.criterion, net, context)
 
     @property
     def faces(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -159,7 +160,7 @@ def candidate_of(number: int) -> Candidate:
     return decode(space, picked, channel_multiple=MULTIPLE, precisions=(32,))
 
 
-def by_chance(seed: int) -> Score:
+def by_chance(seed: int) -> ScoreFunction:
     """Random scores."""
 
     def score(layers: Mapping[str, nn.Module]) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, Any]]:
@@ -224,7 +225,7 @@ def table(rows: list[dict[str, Any]], *, faces: int, full: int) -> list[list[str
     lines = [["faces", "net", "way", "weights", "right after", "fresh", "accuracy", "95 %", "seeds"]]
     for (_, net, way, steps, criterion), group in groups.items():
         best = [row["accuracy"] for row in group]
-        low, high = wilson(round(mean(best) * faces), faces)
+        low, high = wilson_interval(round(mean(best) * faces), faces)
         words = f"{way}, {steps} step{'s' * (steps > 1)}, {criterion}" if steps else way
         lines.append([
             f"{group[0]['images']:,}", net, words, f"{group[0]['params']:,}", *_after(group), f"{mean(best):.1%}",

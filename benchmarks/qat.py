@@ -25,14 +25,17 @@ import torch
 from torch import fx, nn
 
 from nas.candidate import Candidate
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.data.base import FaceData
 from nas.data.loading import load_data
-from nas.onnx_export.exporter import export, fold
-from nas.onnx_export.parity import parity
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
+from nas.onnx_export.parity import compute_parity
 from nas.registry import load
-from nas.targets.catalog import target
-from nas.training.loop import Execution, choose_execution, recipe_for, train
+from nas.targets.catalog import load_target
+from nas.training.execution import ExecutionFormat, choose_execution
+from nas.training.loop import train
+from nas.training.recipe import recipe_for
 from search_spaces._base import Architecture
 
 FORMS = [
@@ -50,7 +53,7 @@ FLOAT, PTQ = "float", "PTQ"
 FEW = {"4-bit weights": 4, "ternary weights": 2, "binary weights": 1}
 FEW_EPOCHS, FEW_RATE = 2.0, 0.5
 """Few-bit weights have more to learn anew."""
-QAT = Execution(memory_format="channels_last", precision="fp32")
+QAT = ExecutionFormat(memory_format="channels_last", precision="fp32")
 
 
 def architecture_of(block: str) -> Architecture:
@@ -103,15 +106,15 @@ class Bench:
             torch.save(self.net.state_dict(), path)
         self.net.eval()
 
-    def _fit(self, net: nn.Module, *, epochs: float, rate: float, execution: Execution) -> None:
+    def _fit(self, net: nn.Module, *, epochs: float, rate: float, execution: ExecutionFormat) -> None:
         curve = train(
             net, self.data.train, classes=len(self.data.classes), epochs=epochs, recipe=self.recipe,
-            execution=execution, seed=1, lr_scale=rate, progress=_say, phase=self.steps.end,
+            execution=execution, seed=1, lr_scale=rate, on_progress=_say, on_phase_end=self.steps.end,
         )  # fmt: skip
         print("\r", end="", flush=True)
         self.seconds = curve.seconds
 
-    def context(self, *, weight_bits: int | None = None) -> Context:
+    def context(self, *, weight_bits: int | None = None) -> CompressionContext:
         """All units in 8 bits, calibrated on 256 training faces; or in float, with stages of few-bit weights."""
         widths = self.space.widths(self.architecture)
         candidate = Candidate(
@@ -120,12 +123,12 @@ class Bench:
             settings={f"weight_bits.{stage}": weight_bits for stage in widths} if weight_bits else {},
         )  # fmt: skip
         rows = np.linspace(0, len(self.data.train) - 1, 256).astype(int)
-        return Context(
-            candidate=candidate, profile=target("cpu"), input_shape=self.data.input_shape,
+        return CompressionContext(
+            candidate=candidate, profile=load_target("cpu"), input_shape=self.data.input_shape,
             images=self.data.train.images[rows], labels=self.data.train.labels[rows],
         )  # fmt: skip
 
-    def graph(self, form: str, *, epochs: float, rate: float, execution: Execution) -> fx.GraphModule:
+    def graph(self, form: str, *, epochs: float, rate: float, execution: ExecutionFormat) -> fx.GraphModule:
         """The graph of one form's file."""
         if form in FEW:
             return self._few(FEW[form], execution)
@@ -141,9 +144,9 @@ class Bench:
         quantize, context = load("compressor", "quantize"), self.context()
         if form == PTQ:
             return quantize.on_graph(graph, context)
-        return quantize.fine_tune(graph, replace(context, learned_steps=form == "QAT, learned steps"), fit)
+        return quantize.fine_tune(graph, replace(context, learn_scales=form == "QAT, learned steps"), fit)
 
-    def _few(self, bits: int, execution: Execution) -> fx.GraphModule:
+    def _few(self, bits: int, execution: ExecutionFormat) -> fx.GraphModule:
         member, context = load("compressor", "few_bits"), self.context(weight_bits=bits)
         net = member.restructure(copy.deepcopy(self.net), context)
         with member.training(net, context):
@@ -155,11 +158,11 @@ class Bench:
         """Figures of the file of a graph, and which faces it names right."""
         path = self.cache / f"{self.word}.onnx"
         val = self.data.val
-        export(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata={})
+        export_onnx(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata={})
         session = load("runtime", "onnxruntime").load(path, threads=1)
         try:
             right = session.predict(val.images).argmax(1) == val.labels
-            same = parity(graph, session, val.images, path=path)
+            same = compute_parity(graph, session, val.images, path=path)
         finally:
             session.close()
         row = {"accuracy": float(right.mean()), "agreement": same.agreement, "max_difference": same.max_difference}
@@ -186,7 +189,7 @@ def main() -> None:
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
     data = load_data("fer2013", args.data)
-    execution = Execution(memory_format="channels_last", precision="bf16") if args.bf16 else QAT
+    execution = ExecutionFormat(memory_format="channels_last", precision="bf16") if args.bf16 else QAT
     rows: list[dict[str, Any]] = []
     for word in args.nets:
         bench = Bench(word, data, epochs=args.epochs, cache=args.cache)

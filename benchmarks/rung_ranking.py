@@ -20,11 +20,11 @@ from nas.results.run_folder import RunFolder
 def accuracies(folder: RunFolder) -> dict[str, dict[str, float]]:
     """Stage ("rung 1", ..., "file", "verified") to key to accuracy 0..1."""
     found: dict[str, dict[str, float]] = {}
-    for line in folder.lines("rungs.jsonl"):
+    for line in folder.read_lines("rungs.jsonl"):
         entry = json.loads(line)
         found.setdefault(f"rung {entry['rung']}", {})[entry["key"]] = entry["values"][0]
     for record in folder.records():
-        full = record.rung == len(folder.config.rungs)
+        full = record.rung == len(folder.config.training.rungs)
         if record.score and not record.seed and (record.phase == "verified" or full):
             stage = "verified" if record.phase == "verified" else "file after all rungs"
             found.setdefault(stage, {})[record.key] = record.score.accuracy
@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for path in args.runs:
-        stages = accuracies(RunFolder.existing(path))
+        stages = accuracies(RunFolder.open_existing(path))
         for first, second in combinations(stages, 2):
             keys = sorted(stages[first].keys() & stages[second].keys())
             if len(keys) < 4:

@@ -80,11 +80,13 @@ def replay(args: argparse.Namespace, sampler: str, seed: int, runs: Path) -> lis
         Tool(args.space, args.target, args.compressors, sampler, runs, limit_ms=LIMIT_MS, seed=seed),
         MadeUp(seed),
     )
-    settings = itertools.product(*(m.seeds(tool.space.stages, tool.profile) for m in tool.compression.members))
+    settings = itertools.product(
+        *(m.initial_settings(tool.space.stages, tool.profile) for m in tool.compression.compressors)
+    )
     seeds = [dict(ChainMap(net, *s)) for s in settings for net in tool.space.seeds(channel_multiple=tool.multiple)]
     study = Study(
-        tool.folder, tool.config, tool.genes, registry.load("sampler", sampler), known=tool.foresight.known(),
-        seeds=seeds[: args.good],
+        tool.folder, tool.config, tool.genes, registry.load("sampler", sampler), context=tool.foresight.sampler_context(),
+        initial_picks=seeds[: args.good],
     )  # fmt: skip
     noise, truth = np.random.default_rng([seed, 3]), []
     for _ in range(args.trials):
@@ -93,7 +95,7 @@ def replay(args: argparse.Namespace, sampler: str, seed: int, runs: Path) -> lis
             try:
                 candidate = tool.compression.decode(tool.space, ask.picked)
             except DisconnectedError as error:
-                study.skip(ask, str(error))
+                study.fail(ask, str(error))
                 truth.append((WORST, LIMIT_MS))
                 continue
             accuracy, latency = made_up(candidate, tool.columns(ask.picked))

@@ -28,23 +28,31 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _fidelity, _nb201
-from benchmarks._proposers import proposers
-from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, curve, play
+from benchmarks._proposers import sampler_factories
+from benchmarks._replays import (
+    TRIAL_BUDGETS,
+    Benchmark,
+    Configuration,
+    compare_samplers,
+    hypervolume_curve,
+    make_parser,
+    run_replay,
+)
 
 QUANTILES = (0.10, 0.25, 0.50)
 REGRET_AT = 100
 """Evaluations after which the regrets in the printed table are taken; the file has those of every budget."""
 
 
-def scores(table: _nb201.Table, asked: list[int]) -> dict[str, Any]:
+def scores(table: _nb201.Nb201Table, asked: list[int]) -> dict[str, Any]:
     """Figures of one replay of these cells, as the module's docstring says."""
-    budgets = [b for b in BUDGETS if b <= len(asked)]
+    budgets = [b for b in TRIAL_BUDGETS if b <= len(asked)]
     distinct = list(dict.fromkeys(asked))
     limits = np.quantile(table.values[table.feasible, 1], QUANTILES)
-    shares = curve(table.values[asked], table.share_of)
+    shares = hypervolume_curve(table.values[asked], table.hypervolume_share_of)
     return {
         "share": {str(b): shares[b - 1] for b in budgets},
-        "share_distinct": {str(b): table.share(distinct[:b]) for b in budgets if b <= len(distinct)},
+        "share_distinct": {str(b): table.hypervolume_share(distinct[:b]) for b in budgets if b <= len(distinct)},
         "regret": {
             f"{q:.0%}": {str(b): regret(table, asked[:b], x) for b in budgets}
             for q, x in zip(QUANTILES, limits.tolist(), strict=True)
@@ -54,45 +62,45 @@ def scores(table: _nb201.Table, asked: list[int]) -> dict[str, Any]:
     }
 
 
-def regret(table: _nb201.Table, asked: list[int], limit: float) -> float:
+def regret(table: _nb201.Nb201Table, asked: list[int], limit: float) -> float:
     """Best accuracy within the limit less the best asked; the whole range if none asked is within."""
     within = np.where(table.values[:, 1] <= limit, table.values[:, 0], np.nan)
     found = within[asked]
-    best = np.nanmax(found) if np.isfinite(found).any() else table.reference[0]
+    best = np.nanmax(found) if np.isfinite(found).any() else table.ref_point[0]
     return float(np.nanmax(within) - best)
 
 
-def bench(table: _nb201.Table, options: argparse.Namespace) -> Bench:
+def bench(table: _nb201.Nb201Table, options: argparse.Namespace) -> Benchmark:
     """The comparison that the flags ask for."""
-    makers = proposers(_nb201.SPACE, **_nb201.known(table))
+    makers = sampler_factories(_nb201.SPACE, **_nb201.sampler_context(table))
 
-    def answer(picked: Pick) -> tuple[Sequence[float], bool]:
-        cell = _nb201.code(picked)
+    def answer(picked: Configuration) -> tuple[Sequence[float], bool]:
+        cell = _nb201.cell_index(picked)
         feasible = bool(table.feasible[cell])
-        return (table.values[cell].tolist() if feasible else table.reference), feasible
+        return (table.values[cell].tolist() if feasible else table.ref_point), feasible
 
     def figures(name: str, seed: int) -> dict[str, Any]:
-        played = play(makers[name](seed), _nb201.SPACE, answer, trials=options.trials, limit_s=options.time_limit)
-        asked = [_nb201.code(p) for p in played.picks]
+        played = run_replay(makers[name](seed), _nb201.SPACE, answer, trials=options.trials, limit_s=options.time_limit)
+        asked = [_nb201.cell_index(p) for p in played.configurations]
         trained = [cell if table.feasible[cell] else None for cell in asked]
         paid = np.cumsum([cell is not None for cell in trained]).tolist()
-        found = {**scores(table, asked), **played.costs, "without_looks": _fidelity.figures(table, paid, trained)}
+        found = {**scores(table, asked), **played.summary, "without_looks": _fidelity.summarize(table, paid, trained)}
         if options.proxy_accuracy:
             limits = {"trials": 2 * options.trials, "limit_s": options.time_limit}
-            found["with_looks"] = _fidelity.play(table, makers[name](seed), **limits)
+            found["with_looks"] = _fidelity.run_search(table, makers[name](seed), **limits)
         return found
 
-    return Bench(
+    return Benchmark(
         title=f"{options.accuracy} and {options.latency}: share of the true hypervolume, mean of {options.seeds} seeds",
         facts={
             "table": options.table.name, "accuracy": options.accuracy, "proxy_accuracy": options.proxy_accuracy,
-            "latency": options.latency, "trials": options.trials, "reference": list(table.reference),
-            "hypervolume": table.volume,
+            "latency": options.latency, "trials": options.trials, "reference": list(table.ref_point),
+            "hypervolume": table.max_hypervolume,
         },
         samplers=list(makers),
         make=lambda name, seed: makers[name](seed),
-        play=figures,
-        shown=(
+        replay=figures,
+        columns=(
             (("duplicates",), "repeats", "9.1%"),
             (("seconds_per_trial",), "s/trial", "10.4f"),
             *((("regret", f"{q:.0%}", str(REGRET_AT)), f"regret {q:.0%}", "12.3f") for q in QUANTILES),
@@ -104,14 +112,14 @@ def bench(table: _nb201.Table, options: argparse.Namespace) -> Bench:
 
 def main() -> None:
     """Replay, print a table, write the JSON file if asked."""
-    parser = arguments(__doc__, list(proposers(_nb201.SPACE)), trials=300, seeds=8)
+    parser = make_parser(__doc__, list(sampler_factories(_nb201.SPACE)), trials=300, seeds=8)
     parser.add_argument("--table", type=Path, required=True, help="a .csv or .csv.gz, see benchmarks/_nb201.py")
     parser.add_argument("--accuracy", required=True, help="column; more is better")
     parser.add_argument("--proxy-accuracy", help="column of a cheaper accuracy")
     parser.add_argument("--latency", required=True, help="column; less is better")
     options = parser.parse_args()
-    table = _nb201.read(options.table, options.accuracy, options.latency, options.proxy_accuracy)
-    compare(bench(table, options), options)
+    table = _nb201.read_table(options.table, options.accuracy, options.latency, options.proxy_accuracy)
+    compare_samplers(bench(table, options), options)
 
 
 if __name__ == "__main__":

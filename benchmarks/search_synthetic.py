@@ -13,10 +13,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _synthetic
-from benchmarks._proposers import proposers
-from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, curve, play
+from benchmarks._proposers import sampler_factories
+from benchmarks._replays import (
+    TRIAL_BUDGETS,
+    Benchmark,
+    Configuration,
+    compare_samplers,
+    hypervolume_curve,
+    make_parser,
+    run_replay,
+)
 
-drawn = cache(_synthetic.Problem.draw)
+drawn = cache(_synthetic.SyntheticProblem.draw)
 
 
 def replay(name: str, seed: int, *, trials: int, limit_s: float | None) -> dict[str, Any]:
@@ -24,32 +32,32 @@ def replay(name: str, seed: int, *, trials: int, limit_s: float | None) -> dict[
     problem = drawn(seed)
     noise = np.random.default_rng([seed, 11])
 
-    def answer(picked: Pick) -> tuple[list[float], None]:
+    def answer(picked: Configuration) -> tuple[list[float], None]:
         accuracy, latency = problem.values([picked])[0].tolist()
-        return [accuracy + float(noise.normal(0, _synthetic.NOISE)), latency], None
+        return [accuracy + float(noise.normal(0, _synthetic.ACCURACY_NOISE_STD)), latency], None
 
-    sampler = proposers(_synthetic.SPACE, **problem.known())[name](seed)
-    played = play(sampler, _synthetic.SPACE, answer, trials=trials, limit_s=limit_s)
-    shares = curve(problem.values(played.picks), problem.share)
+    sampler = sampler_factories(_synthetic.SPACE, **problem.sampler_context())[name](seed)
+    played = run_replay(sampler, _synthetic.SPACE, answer, trials=trials, limit_s=limit_s)
+    shares = hypervolume_curve(problem.values(played.configurations), problem.hypervolume_share)
     return {
-        "share": {str(b): shares[b - 1] for b in BUDGETS if b <= len(shares)},
-        **played.costs,
+        "share": {str(b): shares[b - 1] for b in TRIAL_BUDGETS if b <= len(shares)},
+        **played.summary,
         "curve": [round(share, 5) for share in shares],
     }
 
 
 def main() -> None:
     """Search, print a table, write the JSON file if asked."""
-    names = list(proposers(_synthetic.SPACE))
-    options = arguments(__doc__ or "", names, trials=300, seeds=8).parse_args()
-    compare(
-        Bench(
+    names = list(sampler_factories(_synthetic.SPACE))
+    options = make_parser(__doc__ or "", names, trials=300, seeds=8).parse_args()
+    compare_samplers(
+        Benchmark(
             title=f"{len(_synthetic.SPACE)} genes: share of the best known volume, mean of {options.seeds} problems",
-            facts={"genes": len(_synthetic.SPACE), "noise": _synthetic.NOISE, "trials": options.trials},
+            facts={"genes": len(_synthetic.SPACE), "noise": _synthetic.ACCURACY_NOISE_STD, "trials": options.trials},
             samplers=names,
-            make=lambda name, seed: proposers(_synthetic.SPACE)[name](seed),
-            play=lambda name, seed: replay(name, seed, trials=options.trials, limit_s=options.time_limit),
-            shown=(
+            make=lambda name, seed: sampler_factories(_synthetic.SPACE)[name](seed),
+            replay=lambda name, seed: replay(name, seed, trials=options.trials, limit_s=options.time_limit),
+            columns=(
                 (("duplicates",), "repeats", "12.1%"),
                 (("seconds_per_trial",), "s/trial", "12.4f"),
                 (("slowest_seconds",), "slowest", "12.4f"),

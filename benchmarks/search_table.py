@@ -15,52 +15,60 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _rows
-from benchmarks._proposers import proposers
-from benchmarks._replays import BUDGETS, Bench, Pick, arguments, compare, curve, play
+from benchmarks._proposers import sampler_factories
+from benchmarks._replays import (
+    TRIAL_BUDGETS,
+    Benchmark,
+    Configuration,
+    compare_samplers,
+    hypervolume_curve,
+    make_parser,
+    run_replay,
+)
 
 
-def bench(rows: _rows.Rows, options: Any) -> Bench:
+def bench(rows: _rows.CandidateTable, options: Any) -> Benchmark:
     """The comparison that the flags ask for."""
-    makers = proposers(rows.space, **rows.known())
-    trials = min(options.trials, len(rows.picks))
+    makers = sampler_factories(rows.space, **rows.sampler_context())
+    trials = min(options.trials, len(rows.configurations))
 
-    def answer(picked: Pick) -> tuple[list[float], None]:
+    def answer(picked: Configuration) -> tuple[list[float], None]:
         return rows.values[rows.nearest([picked])[0]].tolist(), None
 
     def figures(name: str, seed: int) -> dict[str, Any]:
-        sampler = _rows.Nearest(makers[name](seed), rows)
-        played = play(sampler, rows.space, answer, trials=trials, limit_s=options.time_limit)
-        shares = curve(rows.values[rows.nearest(played.picks)], rows.share_of)
+        sampler = _rows.NearestRowSampler(makers[name](seed), rows)
+        played = run_replay(sampler, rows.space, answer, trials=trials, limit_s=options.time_limit)
+        shares = hypervolume_curve(rows.values[rows.nearest(played.configurations)], rows.hypervolume_share_of)
         return {
-            "share": {str(b): shares[b - 1] for b in BUDGETS if b <= len(shares)},
-            **played.costs,
+            "share": {str(b): shares[b - 1] for b in TRIAL_BUDGETS if b <= len(shares)},
+            **played.summary,
             "curve": [round(share, 5) for share in shares],
         }
 
-    return Bench(
-        title=f"{len(rows.picks)} rows: share of the table's hypervolume, mean of {options.seeds} seeds",
+    return Benchmark(
+        title=f"{len(rows.configurations)} rows: share of the table's hypervolume, mean of {options.seeds} seeds",
         facts={
-            "table": options.table.name, "rows": len(rows.picks), "genes": len(rows.space), "trials": trials,
-            "accuracy": options.accuracy, "latency": options.latency, "reference": list(rows.reference),
-            "hypervolume": rows.volume,
+            "table": options.table.name, "rows": len(rows.configurations), "genes": len(rows.space), "trials": trials,
+            "accuracy": options.accuracy, "latency": options.latency, "reference": list(rows.ref_point),
+            "hypervolume": rows.max_hypervolume,
         },
         samplers=list(makers),
         make=lambda name, seed: makers[name](seed),
-        play=figures,
-        shown=((("seconds_per_trial",), "s/trial", "12.4f"),),
+        replay=figures,
+        columns=((("seconds_per_trial",), "s/trial", "12.4f"),),
     )  # fmt: skip
 
 
 def main() -> None:
     """Replay, print a table, write the JSON file if asked."""
-    parser = arguments(__doc__ or "", list(proposers({})), trials=100, seeds=8)
+    parser = make_parser(__doc__ or "", list(sampler_factories({})), trials=100, seeds=8)
     parser.add_argument("--table", type=Path, required=True, help="a CSV of benchmarks/fer_table.py")
     parser.add_argument("--accuracy", default="accuracy", help="column; more is better")
     parser.add_argument("--latency", default="latency_ms", help="column; less is better")
     options = parser.parse_args()
-    rows = _rows.read(options.table, options.accuracy, options.latency)
-    options.trials = min(options.trials, len(rows.picks))
-    compare(bench(rows, options), options)
+    rows = _rows.read_table(options.table, options.accuracy, options.latency)
+    options.trials = min(options.trials, len(rows.configurations))
+    compare_samplers(bench(rows, options), options)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nas.latency.measured.reference_cache import memory_path
-from nas.latency.measured.timing import PATIENCE_S
-from nas.latency.measured.timing_loop import Plan
-from nas.latency.measured.worker import Timer
+from nas.latency.measured.reference_cache import reference_cache_path
+from nas.latency.measured.timing import IDLE_WAIT_S
+from nas.latency.measured.timing_loop import TimingPlan
+from nas.latency.measured.worker import TimingWorker
 from nas.runtimes.reference_network import reference_path
 
 BARS = {False: 0.01, True: 0.03}
@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds that are waited for a calm machine")
+    parser.add_argument(
+        "--patience", type=float, default=IDLE_WAIT_S, help="seconds that are waited for a calm machine"
+    )
     parser.add_argument("--busy", action="store_true", help="train on another core meanwhile")
     parser.add_argument("--forget", action="store_true", help="begin without the reference network's best time")
     parser.add_argument("--shape", type=int, nargs=3, default=(1, 48, 48), metavar=("C", "H", "W"))
@@ -74,11 +76,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     path, shape = args.model or reference_path(), (args.shape[0], args.shape[1], args.shape[2])
-    plan, found = Plan(runs=args.runs, patience_s=args.patience), []
+    plan, found = TimingPlan(runs=args.runs, idle_wait_s=args.patience), []
     with tempfile.TemporaryDirectory() as place:
-        memory = Path(place) / "reference.json" if args.forget else memory_path()
+        memory = Path(place) / "reference.json" if args.forget else reference_cache_path()
         for i in range(args.times):
-            with Timer(memory=memory, pin=args.pin) as timer:
+            with TimingWorker(reference_cache=memory, cpu_cores=args.pin) as timer:
                 if i == 0 and args.forget:  # a first look at the calm machine, as whoever uses it had before
                     timer.measure([path], runtime="onnxruntime", device="here", input_shape=[shape], plan=plan)
                 with training() if args.busy else tempfile.SpooledTemporaryFile():

@@ -22,8 +22,9 @@ from torch import nn
 
 from nas import registry
 from nas.data.base import Split
-from nas.training.execution import clock_of
-from nas.training.loop import Execution, choose_execution, recipe_for, train
+from nas.training.execution import ExecutionFormat, choose_execution, step_clock
+from nas.training.loop import train
+from nas.training.recipe import recipe_for
 from search_spaces._base import DisconnectedError, SearchSpace
 
 SHAPE, CLASSES = (1, 48, 48), 7
@@ -35,7 +36,7 @@ class Phases:
     """Sums the time up to the end of each phase, but for the first step, which also sets things up."""
 
     def __init__(self, threads: int) -> None:
-        self._clock = clock_of(threads)
+        self._clock = step_clock(threads)
         self.seconds: dict[str, float] = defaultdict(float)
         self.steps = 0
         self._last = 0.0
@@ -79,8 +80,8 @@ def measure(net: nn.Module, *, images: int, threads: int) -> dict[str, Any]:
     split = Split(
         images=rng.integers(0, 256, (images, *SHAPE), dtype=np.uint8), labels=rng.integers(0, CLASSES, images)
     )
-    runs: dict[Execution, Phases] = {}
-    for execution in (Execution(threads=threads), chosen):
+    runs: dict[ExecutionFormat, Phases] = {}
+    for execution in (ExecutionFormat(threads=threads), chosen):
         runs[execution] = phases = Phases(threads)
         settings: dict[str, Any] = {
             "classes": CLASSES,
@@ -89,14 +90,14 @@ def measure(net: nn.Module, *, images: int, threads: int) -> dict[str, Any]:
             "execution": execution,
             "seed": 0,
         }
-        train(copy.deepcopy(net), split, **settings, phase=phases.end, should_stop=phases.enough)
+        train(copy.deepcopy(net), split, **settings, on_phase_end=phases.end, should_stop=phases.enough)
     step = runs[chosen].step_seconds()
     shares = {name: seconds / (step * (runs[chosen].steps - 1)) for name, seconds in runs[chosen].seconds.items()}
     return {
         "params": params,
         "form": f"{chosen.memory_format} {chosen.precision}",
         "images_per_second": min(recipe.batch_size, images) / step,
-        "gain": runs[Execution(threads=threads)].step_seconds() / step,
+        "gain": runs[ExecutionFormat(threads=threads)].step_seconds() / step,
         "learning": sum(shares[name] for name in LEARNING),
         "shares": shares,
         "choosing_seconds": choosing,

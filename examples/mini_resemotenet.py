@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nas
 from nas.cli.render import terminal
-from nas.cli.render.progress import Watcher
+from nas.cli.render.progress import ProgressDisplay
 from nas.errors import NasError
 
 
@@ -25,16 +25,16 @@ def main() -> None:
         "dataset": args.dataset, "data": args.data, "target": args.target, "runs": args.runs, "device": args.device,
         "threads": args.threads, "seed": args.seed, "final_epochs": args.epochs, "trials": 0, "verify": 0,
     }  # fmt: skip
-    console = terminal.console()
-    with Watcher(console) as watch:
-        teacher = nas.compress(args.teacher, watch=watch, name=f"{args.name}-teacher", **shared)
+    console = terminal.make_console()
+    with ProgressDisplay(console) as watch:
+        teacher = nas.compress(args.teacher, on_status=watch, name=f"{args.name}-teacher", **shared)
         runs = [teacher]
         taught = {"teacher": (f"{teacher.folder.path}:base",), "distill": args.distill}
         taught |= {"temperature": args.temperature, "alpha": args.alpha}
         for student in args.students.split(","):
-            runs.append(nas.compress(student, watch=watch, name=f"{args.name}-{student}", **taught, **shared))
+            runs.append(nas.compress(student, on_status=watch, name=f"{args.name}-{student}", **taught, **shared))
             if args.compare:
-                runs.append(nas.compress(student, watch=watch, name=f"{args.name}-{student}-alone", **shared))
+                runs.append(nas.compress(student, on_status=watch, name=f"{args.name}-{student}-alone", **shared))
     terminal.show_costs(console, [run.folder for run in runs])
 
 

@@ -14,39 +14,41 @@ from dataclasses import replace
 
 from hw_profiles._base import HardwareProfile, LatencyModel, PowerMode
 
-MOST_ERROR = 0.95
+MAX_RELATIVE_ERROR = 0.95
 """An interval that begins at 0 says nothing, so none is wider."""
 
 _PREFIX = "MODE_"
 
 
-def same_mode(one: str, other: str) -> bool:
+def is_same_mode(one: str, other: str) -> bool:
     """Whether two names are of one mode: boards differ in case, and in a `MODE_` before it."""
-    return _plain(one) == _plain(other)
+    return _normalized_name(one) == _normalized_name(other)
 
 
-def mode_of(profile: HardwareProfile, name: str) -> PowerMode | None:
+def find_power_mode(profile: HardwareProfile, name: str) -> PowerMode | None:
     """The mode of this name; None where there is none.
 
     Boards that switch off processors have several modes of one power: "30W" is the first of `MODE_30W_ALL`,
     `MODE_30W_6CORE` and so on, as long as they are alike for the GPU.
     """
-    exact = [mode for mode in profile.power_modes if same_mode(mode.name, name)]
-    begun = [mode for mode in profile.power_modes if _plain(mode.name).startswith(f"{_plain(name)}_")]
-    alike = all(_are_alike(mode, begun[0]) for mode in begun)
+    exact = [mode for mode in profile.power_modes if is_same_mode(mode.name, name)]
+    begun = [
+        mode for mode in profile.power_modes if _normalized_name(mode.name).startswith(f"{_normalized_name(name)}_")
+    ]
+    alike = all(_have_equal_gpu(mode, begun[0]) for mode in begun)
     return exact[0] if exact else begun[0] if begun and alike else None
 
 
-def in_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
+def with_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
     """The profile of the same board in the mode of this name; itself where it is the profile's own.
 
     Raises:
         ValueError: the board has no such mode, or nothing published states its clocks; one line that lists the modes.
     """
-    own = profile.power_modes and mode_of(profile, str(profile.facts["power_mode"]))
+    own = profile.power_modes and find_power_mode(profile, str(profile.facts["power_mode"]))
     if not own:
         raise ValueError(f"power_mode must be left out for {profile.name}, which has no power modes, but got {name!r}")
-    mode = mode_of(profile, name)
+    mode = find_power_mode(profile, name)
     if mode is None:
         known = ", ".join(mode.name for mode in profile.power_modes)
         raise ValueError(f"power_mode of {profile.name} must be one of {known}, but got {name!r}")
@@ -62,7 +64,7 @@ def in_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
         title=f"{profile.title.partition(' (')[0]} ({mode.name}, GPU at {mode.gpu_mhz:g} MHz)",
         peak_gops={bits: round(gops * rate, 1) for bits, gops in profile.peak_gops.items()},
         bandwidth_gb_s=round(profile.bandwidth_gb_s * mode.memory_mhz / own.memory_mhz, 1),
-        latency=profile.latency if _are_alike(mode, own) else _carried(profile, mode, clock),
+        latency=profile.latency if _have_equal_gpu(mode, own) else _scaled_latency_model(profile, mode, clock),
         facts={
             **profile.facts,
             "power_mode": mode.name,
@@ -78,28 +80,28 @@ def in_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
     )
 
 
-def _carried(profile: HardwareProfile, mode: PowerMode, clock: float) -> LatencyModel | None:
+def _scaled_latency_model(profile: HardwareProfile, mode: PowerMode, clock_ratio: float) -> LatencyModel | None:
     """The latency model with a wider interval, and a source that says from which mode it comes."""
     model = profile.latency
     if model is None:
         return None
-    wider = (1 + model.relative_error) * max(clock, 1 / clock) - 1
+    wider = (1 + model.relative_error) * max(clock_ratio, 1 / clock_ratio) - 1
     facts = profile.facts
     better = f"{mode.fitted_as} was fitted to this mode: better take that" if mode.fitted_as else ""
     return replace(
         model,
-        floor_us=round(model.floor_us / clock, 2),
-        relative_error=round(min(wider, MOST_ERROR), 2),
+        floor_us=round(model.floor_us / clock_ratio, 2),
+        relative_error=round(min(wider, MAX_RELATIVE_ERROR), 2),
         source=f"constants of {facts['power_mode']} ({facts['gpu_mhz']:g} MHz, {facts['multiprocessors']} "
         f"multiprocessors) carried to {mode.name} ({mode.gpu_mhz:g} MHz, {mode.multiprocessors}): rates, bandwidth and "
         f"the floor of a kernel follow the clocks; {better or 'no figure of this mode was fitted to'}; {model.source}",
     )
 
 
-def _are_alike(mode: PowerMode, other: PowerMode) -> bool:
+def _have_equal_gpu(mode: PowerMode, other: PowerMode) -> bool:
     """Whether two modes are the same for the GPU."""
     return replace(mode, name="", fitted_as="") == replace(other, name="", fitted_as="")
 
 
-def _plain(name: str) -> str:
+def _normalized_name(name: str) -> str:
     return name.strip().upper().removeprefix(_PREFIX)

@@ -25,26 +25,26 @@ class _Card:
     name: str
     title: str
     architecture: str
-    capability: str
-    sms: int
-    mhz: float
-    tera: dict[int, float]
-    gb: float
-    gb_s: float
+    compute_capability: str
+    multiprocessors: int
+    gpu_mhz: float
+    tops: dict[int, float]
+    memory_gb: float
+    bandwidth_gb_s: float
 
 
 _CARDS = (
     _Card(
-        name="cuda-ampere", title="GeForce RTX 3060", architecture="Ampere", capability="8.6", sms=28, mhz=1777,
-        tera={8: 102.0, 16: 51.0, 32: 25.4}, gb=12, gb_s=360,
+        name="cuda-ampere", title="GeForce RTX 3060", architecture="Ampere", compute_capability="8.6", multiprocessors=28, gpu_mhz=1777,
+        tops={8: 102.0, 16: 51.0, 32: 25.4}, memory_gb=12, bandwidth_gb_s=360,
     ),
     _Card(
-        name="cuda", title="GeForce RTX 4070", architecture="Ada", capability="8.9", sms=46, mhz=2475,
-        tera={8: 233.0, 16: 116.6, 32: 58.3}, gb=12, gb_s=504,
+        name="cuda", title="GeForce RTX 4070", architecture="Ada", compute_capability="8.9", multiprocessors=46, gpu_mhz=2475,
+        tops={8: 233.0, 16: 116.6, 32: 58.3}, memory_gb=12, bandwidth_gb_s=504,
     ),
     _Card(
-        name="cuda-blackwell", title="GeForce RTX 5070", architecture="Blackwell", capability="12.0", sms=48, mhz=2512,
-        tera={8: 247.0, 16: 123.5, 32: 61.7}, gb=12, gb_s=672,
+        name="cuda-blackwell", title="GeForce RTX 5070", architecture="Blackwell", compute_capability="12.0", multiprocessors=48, gpu_mhz=2512,
+        tops={8: 247.0, 16: 123.5, 32: 61.7}, memory_gb=12, bandwidth_gb_s=672,
     ),
 )  # fmt: skip
 
@@ -54,12 +54,12 @@ def _profile(card: _Card) -> HardwareProfile:
         name=card.name,
         title=f"{card.title} (desktop, {card.architecture})",
         runtime="tensorrt",
-        precisions=tuple(sorted(card.tera)),
+        precisions=tuple(sorted(card.tops)),
         channel_multiple=8,
         activation_signed=True,
-        peak_gops={bits: tera * 1e3 for bits, tera in card.tera.items()},
-        bandwidth_gb_s=card.gb_s,
-        memory_gb=card.gb,
+        peak_gops={bits: tera * 1e3 for bits, tera in card.tops.items()},
+        bandwidth_gb_s=card.bandwidth_gb_s,
+        memory_gb=card.memory_gb,
         latency=LatencyModel(
             fixed_us=15,
             floor_us=6.4,
@@ -76,9 +76,9 @@ def _profile(card: _Card) -> HardwareProfile:
         ),
         facts={
             "architecture": card.architecture,
-            "compute_capability": card.capability,
-            "multiprocessors": card.sms,
-            "gpu_mhz": card.mhz,
+            "compute_capability": card.compute_capability,
+            "multiprocessors": card.multiprocessors,
+            "gpu_mhz": card.gpu_mhz,
             "tensorrt": "10 and 11",
         },
         sources={

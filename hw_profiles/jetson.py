@@ -17,8 +17,8 @@ nets more than the milliseconds.
 from dataclasses import dataclass, field
 
 from hw_profiles._base import HardwareProfile, LatencyModel
-from hw_profiles._jetson_modes import MODES
-from hw_profiles._power_modes import MOST_ERROR
+from hw_profiles._jetson_modes import POWER_MODES
+from hw_profiles._power_modes import MAX_RELATIVE_ERROR
 
 _FITTED = (
     "roofline fitted to {f.rows} published TensorRT FP16 batch-1 latencies ({f.publishers}); refitted without the net "
@@ -27,10 +27,10 @@ _FITTED = (
 )
 _BORROWED = "roofline with the constants of the {}, which were fitted to published latencies; no figure for this board"
 
-_LEAST_ERROR = 0.5  # no published net is as small as those for faces, so no interval is narrower
-_BORROWED_ERROR = 0.85
+_MIN_RELATIVE_ERROR = 0.5  # no published net is as small as those for faces, so no interval is narrower
+_BORROWED_RELATIVE_ERROR = 0.85
 
-_SHEET = "NVIDIA data sheet of the {}, in the power mode named"
+_DATA_SHEET = "NVIDIA data sheet of the {}, in the power mode named"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +38,21 @@ class _Architecture:
     """A GPU generation: operations per multiprocessor and clock by bit-width, and what goes with it."""
 
     title: str
-    operations: dict[int, int]
+    ops_per_cycle: dict[int, int]
     tensorrt: str
     sources: dict[str, str] = field(default_factory=dict)
 
     @property
     def precisions(self) -> tuple[int, ...]:
-        return tuple(sorted(self.operations))
+        return tuple(sorted(self.ops_per_cycle))
 
 
-_MAXWELL = _Architecture(title="Maxwell", operations={16: 512, 32: 256}, tensorrt="8.2")
-_PASCAL = _Architecture(title="Pascal", operations={16: 512, 32: 256}, tensorrt="8.2")
-_VOLTA = _Architecture(title="Volta", operations={8: 2048, 16: 1024, 32: 128}, tensorrt="8.5")
+_MAXWELL = _Architecture(title="Maxwell", ops_per_cycle={16: 512, 32: 256}, tensorrt="8.2")
+_PASCAL = _Architecture(title="Pascal", ops_per_cycle={16: 512, 32: 256}, tensorrt="8.2")
+_VOLTA = _Architecture(title="Volta", ops_per_cycle={8: 2048, 16: 1024, 32: 128}, tensorrt="8.5")
 _BLACKWELL = _Architecture(
     title="Blackwell",
-    operations={8: 16384, 16: 8192, 32: 4096},
+    ops_per_cycle={8: 16384, 16: 8192, 32: 4096},
     tensorrt="10.13",
     sources={
         "peak_gops": "NVIDIA, Jetson Thor data sheet: 517 dense FP8 and INT8 tera-operations; 16 bits half of it, "
@@ -61,7 +61,7 @@ _BLACKWELL = _Architecture(
         "gpu_mhz": "NVIDIA developer forum, Jetson Thor device query; no data sheet states it",
     },
 )
-_AMPERE = _Architecture(title="Ampere", operations={8: 4096, 16: 2048, 32: 1024}, tensorrt="10.3")
+_AMPERE = _Architecture(title="Ampere", ops_per_cycle={8: 4096, 16: 2048, 32: 1024}, tensorrt="10.3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,97 +137,97 @@ class _Board:
     name: str
     title: str
     gpu: _Architecture
-    capability: str
-    mode: str
-    gb: float
-    gb_s: float
+    compute_capability: str
+    power_mode: str
+    memory_gb: float
+    bandwidth_gb_s: float
     fit: _Fit
-    like: str = ""
+    borrowed_from: str = ""
 
     @property
     def clocks(self) -> tuple[float, int]:
         """MHz of the GPU and multiprocessors in the mode of this row."""
-        modes = (mode for mode in MODES[self.name].modes if mode.name == self.mode)
+        modes = (mode for mode in POWER_MODES[self.name].modes if mode.name == self.power_mode)
         return next((m.gpu_mhz, m.multiprocessors) for m in modes if m.gpu_mhz and m.multiprocessors)
 
 
 _BOARDS = (
     _Board(
-        name="jetson-nano", title="Jetson Nano 4 GB", gpu=_MAXWELL, capability="5.3", mode="MAXN",
-        gb=4, gb_s=25.6, fit=_NANO,
+        name="jetson-nano", title="Jetson Nano 4 GB", gpu=_MAXWELL, compute_capability="5.3", power_mode="MAXN",
+        memory_gb=4, bandwidth_gb_s=25.6, fit=_NANO,
     ),
     _Board(
-        name="jetson-tx2", title="Jetson TX2", gpu=_PASCAL, capability="6.2", mode="MAXN",
-        gb=8, gb_s=59.7, fit=_TX2,
+        name="jetson-tx2", title="Jetson TX2", gpu=_PASCAL, compute_capability="6.2", power_mode="MAXN",
+        memory_gb=8, bandwidth_gb_s=59.7, fit=_TX2,
     ),
     _Board(
-        name="jetson-tx2-nx", title="Jetson TX2 NX", gpu=_PASCAL, capability="6.2", mode="MAXN",
-        gb=4, gb_s=51.2, fit=_TX2, like="TX2",
+        name="jetson-tx2-nx", title="Jetson TX2 NX", gpu=_PASCAL, compute_capability="6.2", power_mode="MAXN",
+        memory_gb=4, bandwidth_gb_s=51.2, fit=_TX2, borrowed_from="TX2",
     ),
     _Board(
-        name="jetson-xavier-nx", title="Jetson Xavier NX", gpu=_VOLTA, capability="7.2",
-        mode="MODE_20W_6CORE", gb=8, gb_s=59.7, fit=_XAVIER_NX,
+        name="jetson-xavier-nx", title="Jetson Xavier NX", gpu=_VOLTA, compute_capability="7.2",
+        power_mode="MODE_20W_6CORE", memory_gb=8, bandwidth_gb_s=59.7, fit=_XAVIER_NX,
     ),
     _Board(
-        name="jetson-agx-xavier", title="Jetson AGX Xavier", gpu=_VOLTA, capability="7.2", mode="MAXN",
-        gb=32, gb_s=136.5, fit=_AGX_XAVIER,
+        name="jetson-agx-xavier", title="Jetson AGX Xavier", gpu=_VOLTA, compute_capability="7.2", power_mode="MAXN",
+        memory_gb=32, bandwidth_gb_s=136.5, fit=_AGX_XAVIER,
     ),
     _Board(
-        name="jetson-orin-nano-4gb", title="Jetson Orin Nano 4 GB", gpu=_AMPERE, capability="8.7",
-        mode="10W", gb=4, gb_s=34, fit=_ORIN_NANO, like="Orin Nano 8 GB",
+        name="jetson-orin-nano-4gb", title="Jetson Orin Nano 4 GB", gpu=_AMPERE, compute_capability="8.7",
+        power_mode="10W", memory_gb=4, bandwidth_gb_s=34, fit=_ORIN_NANO, borrowed_from="Orin Nano 8 GB",
     ),
     _Board(
-        name="jetson-orin-nano", title="Jetson Orin Nano 8 GB", gpu=_AMPERE, capability="8.7",
-        mode="15W", gb=8, gb_s=68, fit=_ORIN_NANO,
+        name="jetson-orin-nano", title="Jetson Orin Nano 8 GB", gpu=_AMPERE, compute_capability="8.7",
+        power_mode="15W", memory_gb=8, bandwidth_gb_s=68, fit=_ORIN_NANO,
     ),
     _Board(
-        name="jetson-orin-nano-super", title="Jetson Orin Nano 8 GB Super", gpu=_AMPERE, capability="8.7",
-        mode="MAXN_SUPER", gb=8, gb_s=102, fit=_ORIN_NANO_SUPER,
+        name="jetson-orin-nano-super", title="Jetson Orin Nano 8 GB Super", gpu=_AMPERE, compute_capability="8.7",
+        power_mode="MAXN_SUPER", memory_gb=8, bandwidth_gb_s=102, fit=_ORIN_NANO_SUPER,
     ),
     _Board(
-        name="jetson-orin-nx-8gb", title="Jetson Orin NX 8 GB", gpu=_AMPERE, capability="8.7",
-        mode="MAXN", gb=8, gb_s=102.4, fit=_ORIN_NX, like="Orin NX 16 GB",
+        name="jetson-orin-nx-8gb", title="Jetson Orin NX 8 GB", gpu=_AMPERE, compute_capability="8.7",
+        power_mode="MAXN", memory_gb=8, bandwidth_gb_s=102.4, fit=_ORIN_NX, borrowed_from="Orin NX 16 GB",
     ),
     _Board(
-        name="jetson-orin-nx", title="Jetson Orin NX 16 GB", gpu=_AMPERE, capability="8.7",
-        mode="MAXN", gb=16, gb_s=102.4, fit=_ORIN_NX,
+        name="jetson-orin-nx", title="Jetson Orin NX 16 GB", gpu=_AMPERE, compute_capability="8.7",
+        power_mode="MAXN", memory_gb=16, bandwidth_gb_s=102.4, fit=_ORIN_NX,
     ),
     _Board(
-        name="jetson-agx-orin-32gb", title="Jetson AGX Orin 32 GB", gpu=_AMPERE, capability="8.7",
-        mode="MAXN", gb=32, gb_s=204.8, fit=_AGX_ORIN, like="AGX Orin 64 GB",
+        name="jetson-agx-orin-32gb", title="Jetson AGX Orin 32 GB", gpu=_AMPERE, compute_capability="8.7",
+        power_mode="MAXN", memory_gb=32, bandwidth_gb_s=204.8, fit=_AGX_ORIN, borrowed_from="AGX Orin 64 GB",
     ),
     _Board(
-        name="jetson-agx-orin", title="Jetson AGX Orin 64 GB", gpu=_AMPERE, capability="8.7",
-        mode="MAXN", gb=64, gb_s=204.8, fit=_AGX_ORIN,
+        name="jetson-agx-orin", title="Jetson AGX Orin 64 GB", gpu=_AMPERE, compute_capability="8.7",
+        power_mode="MAXN", memory_gb=64, bandwidth_gb_s=204.8, fit=_AGX_ORIN,
     ),
     _Board(
-        name="jetson-thor", title="Jetson Thor T5000", gpu=_BLACKWELL, capability="11.0",
-        mode="MAXN", gb=128, gb_s=273, fit=_AGX_ORIN, like="AGX Orin 64 GB",
+        name="jetson-thor", title="Jetson Thor T5000", gpu=_BLACKWELL, compute_capability="11.0",
+        power_mode="MAXN", memory_gb=128, bandwidth_gb_s=273, fit=_AGX_ORIN, borrowed_from="AGX Orin 64 GB",
     ),
 )  # fmt: skip
 
 
 def _profile(board: _Board) -> HardwareProfile:
     mhz, multiprocessors = board.clocks
-    sheet = _SHEET.format(board.title)
+    sheet = _DATA_SHEET.format(board.title)
     return HardwareProfile(
         name=board.name,
-        title=f"{board.title} ({board.mode}, GPU at {mhz:g} MHz)",
+        title=f"{board.title} ({board.power_mode}, GPU at {mhz:g} MHz)",
         runtime="tensorrt",
         precisions=board.gpu.precisions,
         channel_multiple=8,
         activation_signed=True,
-        peak_gops={bits: round(n * multiprocessors * mhz / 1e3, 1) for bits, n in board.gpu.operations.items()},
-        bandwidth_gb_s=board.gb_s,
-        memory_gb=board.gb,
+        peak_gops={bits: round(n * multiprocessors * mhz / 1e3, 1) for bits, n in board.gpu.ops_per_cycle.items()},
+        bandwidth_gb_s=board.bandwidth_gb_s,
+        memory_gb=board.memory_gb,
         latency=_latency(board),
-        power_modes=MODES[board.name].modes,
+        power_modes=POWER_MODES[board.name].modes,
         facts={
             "architecture": board.gpu.title,
-            "compute_capability": board.capability,
+            "compute_capability": board.compute_capability,
             "multiprocessors": multiprocessors,
             "gpu_mhz": mhz,
-            "power_mode": board.mode,
+            "power_mode": board.power_mode,
             "tensorrt": board.gpu.tensorrt,
         },
         sources={
@@ -240,7 +240,7 @@ def _profile(board: _Board) -> HardwareProfile:
             "Ampere: TF32, TensorRT's default), times multiprocessors and clock",
             "compute_capability": "NVIDIA, CUDA GPU compute capability table",
             "tensorrt": "release notes of the last JetPack for this module",
-            "power_modes": MODES[board.name].source,
+            "power_modes": POWER_MODES[board.name].source,
             **board.gpu.sources,
         },
     )
@@ -260,8 +260,10 @@ def _latency(board: _Board) -> LatencyModel:
             "linear": pointwise,
             "memory": memory,
         },
-        relative_error=_BORROWED_ERROR if board.like else min(max(_LEAST_ERROR, fit.interval), MOST_ERROR),
-        source=_BORROWED.format(board.like) if board.like else _FITTED.format(f=fit),
+        relative_error=_BORROWED_RELATIVE_ERROR
+        if board.borrowed_from
+        else min(max(_MIN_RELATIVE_ERROR, fit.interval), MAX_RELATIVE_ERROR),
+        source=_BORROWED.format(board.borrowed_from) if board.borrowed_from else _FITTED.format(f=fit),
     )
 
 

@@ -30,31 +30,31 @@ class _Board:
     title: str
     core: str
     ghz: float
-    operations: dict[int, int]
+    ops_per_cycle: dict[int, int]
     efficiency: dict[str, float]
-    error: float
+    relative_error: float
     source: str
-    gb: float
-    gb_s: float
+    memory_gb: float
+    bandwidth_gb_s: float
     floor_us: float
-    rates: str
+    rates_source: str
 
 
 _BOARDS = (
     _Board(
-        name="raspberry-pi-4", title="Raspberry Pi 4 Model B", core="Cortex-A72", ghz=1.5, operations={8: 16, 32: 8},
+        name="raspberry-pi-4", title="Raspberry Pi 4 Model B", core="Cortex-A72", ghz=1.5, ops_per_cycle={8: 16, 32: 8},
         efficiency={
             "conv": 0.366, "pointwise": 0.9, "depthwise": 0.124, "grouped": 0.358, "linear": 0.9, "memory": 0.686,
         },
-        error=0.95, source=_FITTED, gb=4, gb_s=4.0, floor_us=8.7,
-        rates="Arm Cortex-A72 software optimisation guide: one 128-bit multiply-accumulate per cycle; no dot "
+        relative_error=0.95, source=_FITTED, memory_gb=4, bandwidth_gb_s=4.0, floor_us=8.7,
+        rates_source="Arm Cortex-A72 software optimisation guide: one 128-bit multiply-accumulate per cycle; no dot "
         "product, so INT8 gains little",
     ),
     _Board(
-        name="raspberry-pi-5", title="Raspberry Pi 5", core="Cortex-A76", ghz=2.4, operations={8: 64, 32: 16},
+        name="raspberry-pi-5", title="Raspberry Pi 5", core="Cortex-A76", ghz=2.4, ops_per_cycle={8: 64, 32: 16},
         efficiency={"conv": 0.6, "pointwise": 0.6, "depthwise": 0.15, "grouped": 0.3, "linear": 0.3, "memory": 0.7},
-        error=0.95, source=_ESTIMATED, gb=8, gb_s=8.0, floor_us=3,
-        rates="Arm Cortex-A76 software optimisation guide: two 128-bit multiply-accumulates per cycle, also as INT8 "
+        relative_error=0.95, source=_ESTIMATED, memory_gb=8, bandwidth_gb_s=8.0, floor_us=3,
+        rates_source="Arm Cortex-A76 software optimisation guide: two 128-bit multiply-accumulates per cycle, also as INT8 "
         "dot products",
     ),
 )  # fmt: skip
@@ -65,17 +65,17 @@ def _profile(board: _Board) -> HardwareProfile:
         name=board.name,
         title=f"{board.title} (one {board.core} at {board.ghz:g} GHz)",
         runtime="onnxruntime",
-        precisions=tuple(sorted(board.operations)),
+        precisions=tuple(sorted(board.ops_per_cycle)),
         channel_multiple=8,
         activation_signed=True,
-        peak_gops={bits: n * board.ghz for bits, n in board.operations.items()},
-        bandwidth_gb_s=board.gb_s,
-        memory_gb=board.gb,
+        peak_gops={bits: n * board.ghz for bits, n in board.ops_per_cycle.items()},
+        bandwidth_gb_s=board.bandwidth_gb_s,
+        memory_gb=board.memory_gb,
         latency=LatencyModel(
             fixed_us=15,
             floor_us=board.floor_us,
             efficiency=board.efficiency,
-            relative_error=board.error,
+            relative_error=board.relative_error,
             source=board.source,
         ),
         facts={"core": board.core, "ghz": board.ghz, "cores": 4, "block": 4},
@@ -86,7 +86,7 @@ def _profile(board: _Board) -> HardwareProfile:
             "channel_multiple": "two of the blocks, so that INT8 kernels are full as well",
             "block": "128-bit NEON registers hold four FP32 values",
             "activation_signed": "ONNX Runtime quantisation guide: S8S8 on ARM64",
-            "peak_gops": board.rates,
+            "peak_gops": board.rates_source,
             "bandwidth_gb_s": "what one core reaches in published STREAM runs; assumed",
         },
     )

@@ -11,37 +11,37 @@ from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.config import SearchConfig, make_config
 from nas.errors import ConfigError, MeasureError
-from nas.latency.costs import costs
-from nas.latency.estimate import Measurement
-from nas.latency.measured.reference_cache import memory_path
-from nas.latency.measured.timing import DRIFT_LIMIT, PATIENCE_S, Shape, measure_there
-from nas.latency.measured.timing_loop import Plan
-from nas.latency.measured.worker import Timer
+from nas.latency.costs import compute_costs
+from nas.latency.estimate import Latency
+from nas.latency.measured.reference_cache import reference_cache_path
+from nas.latency.measured.timing import DRIFT_LIMIT, IDLE_WAIT_S, Shape, measure_on_device
+from nas.latency.measured.timing_loop import TimingPlan
+from nas.latency.measured.worker import TimingWorker
 from nas.latency.predicted.learned_roofline import LearnedRoofline
-from nas.latency.predicted.predict import calibrated, layers_ms, predict
+from nas.latency.predicted.predict import load_calibration, predict_latency, predict_layers_ms
 from nas.reporting.bundle import export_model
 from nas.results.record import Record
 from nas.results.run import Run, load_run
 from nas.results.run_folder import RunFolder
 from nas.results.selection import pick
-from nas.results.status import Status
+from nas.results.status import SearchStatus
 from nas.runtimes.base import Finding, Runtime
 from nas.runtimes.reference_network import reference_path
 from nas.searcher.searcher import search as run_search
-from nas.targets.calibration import NETS, SPACES, Calibration
-from nas.targets.calibration import calibrate as run_calibration
-from nas.targets.catalog import device_runtime, targets
-from nas.targets.catalog import target as target_profile
+from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, LatencyCalibration, calibrate_target
+from nas.targets.catalog import device_runtime, load_target, load_targets
 
 HOST_RUNTIME = "onnxruntime"
 
 
-def search(config: SearchConfig | None = None, *, watch: Callable[[Status], None] | None = None, **fields: Any) -> Run:
+def search(
+    config: SearchConfig | None = None, *, on_status: Callable[[SearchStatus], None] | None = None, **fields: Any
+) -> Run:
     """Search, train the front in full, and return the run. The same call again goes on where it stopped.
 
     Args:
         config: what to search for; None makes it from `fields`.
-        watch: told the status about once a second.
+        on_status: told the status about once a second.
         **fields: fields of `nas.SearchConfig`, for example `target="jetson", max_latency="5ms", budget="30m"`.
 
     Raises:
@@ -50,18 +50,22 @@ def search(config: SearchConfig | None = None, *, watch: Callable[[Status], None
     """
     if config is not None and fields:
         raise ConfigError(f"give a configuration or fields, not both, but got both: {', '.join(fields)}")
-    return Run(run_search(config or make_config(**fields), watch=watch))
+    return Run(run_search(config or make_config(**fields), on_status=on_status))
 
 
 def compress(
-    model: str, *, weights: str | Path | None = None, watch: Callable[[Status], None] | None = None, **fields: Any
+    model: str,
+    *,
+    weights: str | Path | None = None,
+    on_status: Callable[[SearchStatus], None] | None = None,
+    **fields: Any,
 ) -> Run:
     """Search how a net that someone has can be compressed: its architecture stays, candidates start from its weights.
 
     Args:
         model: a word of `nas.models.zoo`, or a factory "package.module:function" that returns a torch module.
         weights: file of its state dict; None trains the net first.
-        watch: told the status about once a second.
+        on_status: told the status about once a second.
         **fields: further fields of `nas.SearchConfig`, for example `dataset="fer2013", target="jetson"`.
 
     Raises:
@@ -69,7 +73,7 @@ def compress(
             of another configuration.
         UserError: a member, a file or a package is missing.
     """
-    return search(make_config(model=model, weights=Path(weights) if weights else None, **fields), watch=watch)
+    return search(make_config(model=model, weights=Path(weights) if weights else None, **fields), on_status=on_status)
 
 
 def export(
@@ -92,7 +96,7 @@ def export(
         run = load_run(run)
     folder = run.folder if isinstance(run, Run) else run
     if which is None:
-        which = pick(folder.records(), folder.config.objectives).record
+        which = pick(folder.records(), folder.config.search.objectives).record
     name = which.trial if isinstance(which, Record) else which
     return export_model(folder, which, Path(out) if out else Path("exported") / f"{folder.path.name}-{name}")
 
@@ -100,7 +104,7 @@ def export(
 def measure(
     model: str | Path, *, target: str = "cpu", runs: int = 300, threads: int | Sequence[int] = 1, layers: bool = False,
     energy: bool = False, pin: Sequence[int] = (),
-) -> list[Measurement]:  # fmt: skip
+) -> list[Latency]:  # fmt: skip
     """The latency of an ONNX file on a target.
 
     Args:
@@ -118,16 +122,16 @@ def measure(
         UnknownMemberError: there is no such target.
         MeasureError: the runtime refuses the file, or the board gives no figure that can be trusted.
     """
-    (found,) = compare([model], target=target, runs=runs, threads=threads, layers=layers, energy=energy, pin=pin)
+    (found,) = measure_all([model], target=target, runs=runs, threads=threads, layers=layers, energy=energy, pin=pin)
     if isinstance(found, MeasureError):
         raise found
     return found
 
 
-def compare(
+def measure_all(
     models: Sequence[str | Path], *, target: str = "cpu", runs: int = 300, threads: int | Sequence[int] = 1,
-    layers: bool = False, energy: bool = False, pin: Sequence[int] = (), say: Callable[[str], None] = lambda _: None,
-) -> list[list[Measurement] | MeasureError]:  # fmt: skip
+    layers: bool = False, energy: bool = False, pin: Sequence[int] = (), log: Callable[[str], None] = lambda _: None,
+) -> list[list[Latency] | MeasureError]:  # fmt: skip
     """The latencies of several files on a target, as `measure` gives them; a board serves all by one connection.
 
     Files on this machine are timed in a process of their own, side by side where there are several, so that whatever
@@ -141,38 +145,42 @@ def compare(
         UnknownMemberError: there is no such target.
         MeasureError: the runtime refuses a file, or there is no way to the board.
     """
-    paths, profile = [Path(model) for model in models], target_profile(target)
+    paths, profile = [Path(model) for model in models], load_target(target)
     shapes = [_input_shape(path) for path in paths]
     if device := device_runtime(profile):
-        found = measure_there(paths, device, profile, layers=layers, energy=energy, say=say)
+        found = measure_on_device(paths, device, profile, with_layers=layers, with_energy=energy, log=log)
         return [m if isinstance(m, MeasureError) else [m] for m in found]
     word = profile.runtime if profile.local else HOST_RUNTIME
     where = profile.title if profile.local else "this machine"
     counts = [threads] if isinstance(threads, int) else list(threads)
-    with Timer(memory=memory_path(), pin=pin) as timer:
-        here = [_timed(timer, paths, shapes, word, where, count, runs, say) for count in counts]
+    with TimingWorker(reference_cache=reference_cache_path(), cpu_cores=pin) as timer:
+        here = [_measure_on_host(timer, paths, shapes, word, where, count, runs, log) for count in counts]
     rows = [list(row) for row in zip(*here, strict=True)]
     if not profile.local:
-        return [[_predicted(path, profile, layers=layers), *row] for path, row in zip(paths, rows, strict=True)]
+        return [[_predict(path, profile, layers=layers), *row] for path, row in zip(paths, rows, strict=True)]
     if layers:
         runtime = registry.load("runtime", word)
         for path, shape, row in zip(paths, shapes, rows, strict=True):
-            row[0] = replace(row[0], layers=_layers(runtime, path, shape))
+            row[0] = replace(row[0], layers=_layer_times(runtime, path, shape))
     return list(rows)
 
 
-def commands(models: Sequence[str | Path], *, target: str, layers: bool = False, energy: bool = False) -> list[str]:
+def dry_run_commands(
+    models: Sequence[str | Path], *, target: str, layers: bool = False, energy: bool = False
+) -> list[str]:
     """Every command that measuring these files on a board would run, in order; none is run.
 
     Raises:
         ConfigError: the target is no board over ssh.
     """
-    profile = target_profile(target)
+    profile = load_target(target)
     device = device_runtime(profile)
     if device is None or profile.local:
         raise ConfigError(f"a dry run needs a board over ssh, but {target!r} is none; see `nas targets add --help`")
     found: list[str] = []
-    device.timings([Path(model) for model in models], profile, layers=layers, energy=energy, dry=found)
+    device.time_models(
+        [Path(model) for model in models], profile, with_layers=layers, with_energy=energy, dry_run_commands=found
+    )
     return found
 
 
@@ -183,27 +191,27 @@ def check_target(name: str) -> list[Finding]:
         ConfigError: the target is neither a board over ssh nor this machine.
         MeasureError: there is no way to it.
     """
-    profile = target_profile(name)
+    profile = load_target(name)
     device = device_runtime(profile)
     if device is None and not profile.local:
         raise ConfigError(f"{name!r} is predicted, there is nothing to check; a board of yours: nas targets add --help")
-    findings = device.reach(profile) if device else []
-    (found,) = compare([reference_path()], target=name)
+    findings = device.probe_device(profile) if device else []
+    (found,) = measure_all([reference_path()], target=name)
     if isinstance(found, MeasureError):
-        return [*findings, Finding(name="reference network", value=str(found), ok=False)]
+        return [*findings, Finding(name="reference network", value=str(found), is_ok=False)]
     latency = found[0]
     steady = max(abs(latency.drift or 0.0), latency.slowdown or 0.0) <= DRIFT_LIMIT
     value = (
         f"{latency.latency_ms:.4f} ms [{latency.low_ms:.4f}, {latency.high_ms:.4f}], drift {latency.drift or 0:+.1%}"
     )
     value += f", {latency.slowdown:.0%} slower than at its best" if latency.slowdown is not None else ""
-    return [*findings, Finding(name="reference network", value=value, ok=steady)]
+    return [*findings, Finding(name="reference network", value=value, is_ok=steady)]
 
 
 def calibrate(
-    target: str, *, nets: int = NETS, spaces: Sequence[str] = SPACES, input_shape: tuple[int, int, int] = (1, 48, 48),
-    seed: int = 0, say: Callable[[str], None] = lambda _: None,
-) -> Calibration:  # fmt: skip
+    target: str, *, nets: int = DEFAULT_N_MODELS, spaces: Sequence[str] = DEFAULT_SPACES, input_shape: tuple[int, int, int] = (1, 48, 48),
+    seed: int = 0, log: Callable[[str], None] = lambda _: None,
+) -> LatencyCalibration:  # fmt: skip
     """Measure a few nets on a target and learn it from them; later predictions for it go by what was learned.
 
     The same call again goes on where an interrupted one stopped.
@@ -214,29 +222,29 @@ def calibrate(
         spaces: search spaces that they are drawn from.
         input_shape: (C, H, W) of the nets' input.
         seed: of the draw.
-        say: told what is being done.
+        log: told what is being done.
 
     Raises:
         ConfigError: fewer than 10 nets are asked for, or there is no way to measure on the target.
         UnknownMemberError: there is no such target or space.
         MeasureError: there is no way to the device now, or fewer than 10 nets could be measured.
     """
-    return run_calibration(target, nets=nets, spaces=spaces, input_shape=input_shape, seed=seed, say=say)
+    return calibrate_target(target, n_models=nets, spaces=spaces, input_shape=input_shape, seed=seed, log=log)
 
 
 def calibrations() -> dict[str, LearnedRoofline]:
     """The targets that were calibrated, and what was learned of each."""
-    found = {name: calibrated(profile) for name, profile in targets().items()}
+    found = {name: load_calibration(profile) for name, profile in load_targets().items()}
     return {name: model for name, model in found.items() if model}
 
 
-def _timed(
-    timer: Timer, paths: Sequence[Path], shapes: Sequence[Shape], runtime: str, where: str, threads: int, runs: int,
-    say: Callable[[str], None],
-) -> list[Measurement]:  # fmt: skip
+def _measure_on_host(
+    timer: TimingWorker, paths: Sequence[Path], shapes: Sequence[Shape], runtime: str, where: str, threads: int, runs: int,
+    log: Callable[[str], None],
+) -> list[Latency]:  # fmt: skip
     """Files on this machine: on one thread side by side, on several one after the other, as their threads spin."""
-    say(f"timing {', '.join(path.name for path in paths)} on {threads} thread{'s' if threads > 1 else ''}")
-    plan = Plan(runs=runs, patience_s=PATIENCE_S)
+    log(f"timing {', '.join(path.name for path in paths)} on {threads} thread{'s' if threads > 1 else ''}")
+    plan = TimingPlan(runs=runs, idle_wait_s=IDLE_WAIT_S)
     if threads == 1:
         return timer.measure(paths, runtime=runtime, device=where, input_shape=shapes, plan=plan)
     device = where.removesuffix(", one thread")
@@ -246,13 +254,13 @@ def _timed(
     ]
 
 
-def _predicted(path: Path, profile: HardwareProfile, *, layers: bool) -> Measurement:
-    counted = costs(path)
-    found = predict(counted, profile)
-    return replace(found, layers=layers_ms(counted, profile) if layers else ())
+def _predict(path: Path, profile: HardwareProfile, *, layers: bool) -> Latency:
+    counted = compute_costs(path)
+    found = predict_latency(counted, profile)
+    return replace(found, layers=predict_layers_ms(counted, profile) if layers else ())
 
 
-def _layers(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, float], ...]:
+def _layer_times(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, float], ...]:
     return tuple((layer.name, layer.ms) for layer in runtime.layer_times(path, input_shape=shape))
 
 

@@ -28,7 +28,7 @@ class Candidate:
         widths: channels of each stage as trained at first, from `SearchSpace.widths`.
         pruned: channels of each stage after pruning; equal to `widths` where nothing is pruned.
         bits: bit-width of `stem`, each stage in use, and `head`.
-        settings: further genes of compressors that have an effect, by name, as `Compressor.settle` returned them.
+        settings: further genes of compressors that have an effect, by name, as `Compressor.effective_settings` returned them.
     """
 
     space: str
@@ -55,11 +55,11 @@ class Candidate:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; without settings where there are none."""
-        names = FIELDS if self.settings else FIELDS[:-1]
+        names = CANDIDATE_FIELDS if self.settings else CANDIDATE_FIELDS[:-1]
         found = {name: getattr(self, name) for name in names}
         return _ENCODER.encode(found)
 
-    def in_float(self, bits: int) -> "Candidate":
+    def with_min_bits(self, bits: int) -> "Candidate":
         """The same net with every unit of fewer than `bits` bits at `bits`: its float twin."""
         return replace(self, bits={unit: max(width, bits) for unit, width in self.bits.items()})
 
@@ -70,10 +70,10 @@ class Candidate:
         return cls(**found)
 
 
-FIELDS = tuple(each.name for each in fields(Candidate))
+CANDIDATE_FIELDS = tuple(each.name for each in fields(Candidate))
 """What a candidate is made of; the settings come last."""
 
-Settle = Callable[[Mapping[str, Value], "Candidate"], dict[str, Value]]
+SettingsRule = Callable[[Mapping[str, Value], "Candidate"], dict[str, Value]]
 """(pick, candidate so far) to the further settings that have an effect on it."""
 
 
@@ -83,7 +83,7 @@ def decode(
     *,
     channel_multiple: int,
     precisions: tuple[int, ...],
-    settle: Iterable[Settle] = (),
+    settings_rules: Iterable[SettingsRule] = (),
 ) -> Candidate:
     """The candidate of a pick over the space's and the compression's genes.
 
@@ -99,16 +99,16 @@ def decode(
     """
     architecture = space.decode(picked)
     widths = space.widths(architecture)
-    pruned = {s: kept_width(w, float(picked.get(f"sparsity.{s}", 0.0)), channel_multiple) for s, w in widths.items()}
+    pruned = {s: pruned_width(w, float(picked.get(f"sparsity.{s}", 0.0)), channel_multiple) for s, w in widths.items()}
     bits = {unit: int(picked.get(f"bits.{unit}", max(precisions))) for unit in (STEM, *widths, HEAD)}
     plain = Candidate(space=space.name, architecture=architecture, widths=widths, pruned=pruned, bits=bits)
     settings: dict[str, Value] = {}
-    for member in settle:
+    for member in settings_rules:
         settings.update(member(picked, plain))
     return replace(plain, settings=settings)
 
 
-def kept_width(width: int, sparsity: float, multiple: int) -> int:
+def pruned_width(width: int, sparsity: float, channel_multiple: int) -> int:
     """Channels left of `width` when `sparsity` of them go: all for 0, else on the grid, at least one step if it fits.
 
     Raises:
@@ -118,5 +118,5 @@ def kept_width(width: int, sparsity: float, multiple: int) -> int:
         raise ValueError(f"sparsity must be in [0, 1), but got {sparsity}; 0 keeps every channel")
     if sparsity == 0:
         return width
-    steps = max(1, round(width * (1 - sparsity) / multiple))
-    return min(width, steps * multiple)
+    steps = max(1, round(width * (1 - sparsity) / channel_multiple))
+    return min(width, steps * channel_multiple)

@@ -43,100 +43,56 @@ Milliseconds = Annotated[float, _unit(_LATENCY_MS, "5ms")]
 Bytes = Annotated[float, _unit(_SIZE_BYTES, "500kB")]
 
 
-class SearchConfig(BaseModel):
-    """One search. Frozen; every field is checked once, here.
-
-    Attributes:
-        target: the device to search for, a word of `nas targets`.
-        space: the search space; not used where a model is given.
-        model: a net whose compression is searched instead: a word of `nas.models.zoo`, or a factory "package.module:function",
-            called with those of `input_shape`, `classes` and `num_classes` that it names.
-        weights: file of the model's state dict; without one the net is trained first, for `final_epochs`.
-        mean: what the model wants subtracted from pixels 0..255; None leaves what our nets do.
-        std: what it wants them divided by afterwards; None leaves what our nets do.
-        input_size: height and width that images are resized to for the model; None leaves them as they are.
-        dataset: the data set; `data` is its file or folder, `data_options` further settings by name.
-        objectives: two or more of accuracy, latency, size and energy; accuracy and latency among them.
-        max_latency: upper limit in milliseconds on the target; text may carry a unit ("5ms").
-        max_size: upper limit of the file in bytes; text may carry a unit ("500kB").
-        min_accuracy: lower limit of the accuracy on the selection split, 0..1.
-        trials: stop after this many evaluated candidates; 0 only trains and measures a given model as it is.
-        budget: stop after this many seconds, training the front included; text may carry a unit ("30m").
-        stop_when_flat: end the search earlier, when so many further candidates would gain less than 1 % of hypervolume
-            with 97.5 % confidence, see `nas.results.convergence`; None never does.
-        search_share: share of the budget for the search, 0..1; the rest trains and measures its front.
-        sampler: who proposes candidates.
-        warm_start: folders of earlier runs on the same space and data, which teach the sampler and whose fronts are
-            asked first.
-        proxies: what is read off each draft that may be trained, into its record: words of `nas.evaluation.proxies`.
-        compressors: what may be done to a net, in order; words of `nas.compression.compressors`.
-        qat: share of the final epochs that a member of the front with 8-bit units learns on in its quantised form; 0
-            leaves that out.
-        qat_steps: "calibrated" keeps the grids of that form, "learned" trains them too.
-        teacher: who the nets learn from besides the labels: files, runs or `votes`, each with =WEIGHT if wanted; see
-            `nas.distillation.teachers`.
-        distill: how they learn from it; a word of `nas.distillation.methods`.
-        temperature: the teachers' and the nets' logits are divided by it.
-        alpha: share of the teachers in the loss, 0..1.
-        distill_from: "final" teaches in the final training of the front, "start" in all of the search too.
-        prune_steps: steps in which channels leave, with training between them.
-        epochs: passes over the training set that a candidate gets when it goes through all rungs.
-        rungs: shares of `epochs`, ascending, the last is 1; after each only the non-dominated go on. Of the default,
-            those are left out at which a small data set has taught nothing yet, see `nas.searcher.promotion`.
-        final_epochs: passes that a member of the front gets afterwards, on top; 0 skips that.
-        verify: how many members of the front are trained and measured again, from two on the most accurate among them.
-        verify_seeds: how often each of them is trained, to say how much of an accuracy is luck; the first one ships.
-        seed: of everything random.
-        threads: CPU threads for training; 0 means all cores.
-        device: "auto", "cpu" or "cuda".
-        storage: URL of an Optuna storage; None keeps a journal file in the run folder.
-        runs: folder of all runs.
-        name: of this run; None makes it from data set, space and target.
-    """
+class _Group(BaseModel):
+    """One table of the configuration; frozen, and without fields of other names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    target: str = "jetson"
-    space: str = "darts"
-    model: str | None = None
-    weights: Path | None = None
-    mean: float | None = None
-    std: float | None = Field(default=None, gt=0)
-    input_size: int | None = Field(default=None, ge=8)
-    dataset: str = "synthetic"
-    data: Path | None = None
-    data_options: dict[str, str] = Field(default_factory=dict)
-    objectives: tuple[str, ...] = ("accuracy", "latency")
-    max_latency: Milliseconds | None = None
-    max_size: Bytes | None = None
-    min_accuracy: float | None = Field(default=None, ge=0, le=1)
-    trials: int | None = Field(default=None, ge=0)
-    budget: Seconds | None = None
-    stop_when_flat: int | None = Field(default=None, ge=5)
-    search_share: float = Field(default=0.6, gt=0, le=1)
-    sampler: str = "screened"
-    warm_start: tuple[Path, ...] = ()
-    proxies: tuple[str, ...] = ()
-    compressors: tuple[str, ...] = ("prune_structured", "quantize")
-    teacher: tuple[str, ...] = ()
-    distill: str = "logits"
-    temperature: float = Field(default=4.0, gt=0)
-    alpha: float = Field(default=0.7, ge=0, le=1)
-    distill_from: str = Field(default="final", pattern="^(final|start)$")
-    prune_steps: int = Field(default=2, ge=1)
-    qat: float = Field(default=0.15, ge=0, le=1)
-    qat_steps: str = Field(default="calibrated", pattern="^(calibrated|learned)$")
-    epochs: float = Field(default=3.0, gt=0)
-    rungs: tuple[float, ...] = (1 / 9, 1 / 3, 1.0)
-    final_epochs: int = Field(default=20, ge=0)
-    verify: int = Field(default=5, ge=0)
-    verify_seeds: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
-    threads: int = Field(default=0, ge=0)
-    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
-    storage: str | None = None
-    runs: Path = Path("runs")
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+class SearchFields(_Group):
+    """[search]: what is searched for, on which data and device, and for how long."""
+
+    target: str = Field(default="jetson", description="Device to search for; see `nas targets`.")
+    space: str = Field(default="darts", description="Search space: darts, plain, ...; unused where a model is given.")
+    model: str | None = Field(
+        default=None, description="Network to compress: a word of the zoo, or a factory package.module:function."
+    )
+    weights: Path | None = Field(
+        default=None, description="State dict of the model; without one it is trained first, for the final epochs."
+    )
+    mean: float | None = Field(default=None, description="Value the model subtracts from pixels 0..255.")
+    std: float | None = Field(default=None, gt=0, description="Value the model divides them by afterwards.")
+    input_size: int | None = Field(
+        default=None, ge=8, description="Height and width that images are resized to for the model."
+    )
+    dataset: str = Field(default="synthetic", description="Data set: synthetic, fer2013, folder, csv.")
+    data: Path | None = Field(default=None, description="File or folder of the data set.")
+    data_options: dict[str, str] = Field(
+        default_factory=dict, description="Setting of the data set as NAME=VALUE; repeatable."
+    )
+    objectives: tuple[str, ...] = Field(
+        default=("accuracy", "latency"), description="Objectives: accuracy,latency and any of size, energy."
+    )
+    trials: int | None = Field(
+        default=None, ge=0, description="Number of candidates to evaluate; 0 only measures the uncompressed model."
+    )
+    budget: Seconds | None = Field(
+        default=None, description="Time limit, final training included: 30m, 4h (4m where no trials are given)."
+    )
+    patience: int | None = Field(
+        default=None, ge=5,
+        description="Stop once this many further candidates are expected to add less than 1 % of hypervolume.",
+    )  # fmt: skip
+    search_share: float = Field(
+        default=0.6, gt=0, le=1, description="Share of the budget for the search; the rest trains the front."
+    )
+    sampler: str = Field(default="screened", description="Sampler: screened, tpe, nsga2 or random.")
+    warm_start: tuple[Path, ...] = Field(
+        default=(), description="Earlier run on the same space and data to learn from; repeatable."
+    )
+    proxies: tuple[str, ...] = Field(
+        default=(), description="Zero-cost proxies to record: jacov, nwot, synflow."
+    )  # fmt: skip
 
     @field_validator("objectives")
     @classmethod
@@ -148,6 +104,33 @@ class SearchConfig(BaseModel):
             )
         return words
 
+
+class LimitFields(_Group):
+    """[limits]: constraints of a candidate; a candidate that breaks one is infeasible."""
+
+    max_latency: Milliseconds | None = Field(default=None, description="Upper latency limit on the target, e.g. 5ms.")
+    max_size: Bytes | None = Field(default=None, description="Upper limit of the file size, e.g. 500kB.")
+    min_accuracy: float | None = Field(
+        default=None, ge=0, le=1, description="Lower limit of the accuracy on the selection split, 0..1."
+    )
+
+
+class TrainingFields(_Group):
+    """[training]: how long candidates and members of the front are trained."""
+
+    epochs: float = Field(default=3.0, gt=0, description="Epochs of a candidate that is promoted through all rungs.")
+    rungs: tuple[float, ...] = Field(
+        default=(1 / 9, 1 / 3, 1.0),
+        description="Shares of the epochs after which only non-dominated candidates are promoted.",
+    )
+    final_epochs: int = Field(default=20, ge=0, description="Further epochs for members of the front; 0 skips them.")
+    verify: int = Field(
+        default=5, ge=0, description="Members of the front that are trained in full and measured again."
+    )
+    verify_seeds: int = Field(
+        default=1, ge=1, description="Trainings of each of them, to estimate the seed noise; the first one ships."
+    )
+
     @field_validator("rungs")
     @classmethod
     def _ascending_rungs(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
@@ -155,56 +138,194 @@ class SearchConfig(BaseModel):
             raise ValueError(f"rungs must ascend within (0, 1] and end with 1, but got {rungs}")
         return rungs
 
+
+class CompressionFields(_Group):
+    """[compression]: what may be done to a network."""
+
+    compressors: tuple[str, ...] = Field(
+        default=("prune_structured", "quantize"),
+        description="Compressors, in order: prune_structured, quantize, low_rank, ...",
+    )
+    prune_steps: int = Field(default=2, ge=1, description="Pruning steps, with training between them.")
+    qat: float = Field(
+        default=0.15, ge=0, le=1, description="Share of the final epochs for quantisation-aware training; 0 skips it."
+    )
+    qat_scales: str = Field(
+        default="calibrated", pattern="^(calibrated|learned)$",
+        description="Quantisation scales during that training: calibrated (fixed) or learned.",
+    )  # fmt: skip
+
+
+class DistillationFields(_Group):
+    """[distillation]: teachers, and how networks are distilled from them."""
+
+    teacher: tuple[str, ...] = Field(
+        default=(),
+        description="Teacher: ONNX file, run (RUN or RUN:KEY), .npy of logits, or votes; =WEIGHT behind it; repeatable.",
+    )
+    distill: str = Field(default="logits", description="Distillation method: logits, dkd, bounded, attention, hints.")
+    temperature: float = Field(default=4.0, gt=0, description="Temperature that divides the logits of both.")
+    alpha: float = Field(default=0.7, ge=0, le=1, description="Share of the teachers in the loss, 0..1.")
+    distill_during: str = Field(
+        default="final", pattern="^(final|search)$",
+        description="final: only the final training; search: all training, with the teacher as a gene.",
+    )  # fmt: skip
+
+
+class RunFields(_Group):
+    """[run]: how, where and under which name it runs."""
+
+    seed: int = Field(default=0, ge=0, description="Seed of all randomness.")
+    threads: int = Field(default=0, ge=0, description="CPU threads for training; 0 uses all cores.")
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$", description="Training device: auto, cpu or cuda.")
+    storage: str | None = Field(
+        default=None, description="URL of an Optuna storage; a journal file in the run folder by default."
+    )
+    runs: Path = Field(default=Path("runs"), description="Folder of all runs.")
+    name: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run; made of data set, space and target by default.",
+    )  # fmt: skip
+
+
+GROUPS: dict[str, type[_Group]] = {
+    "search": SearchFields,
+    "limits": LimitFields,
+    "training": TrainingFields,
+    "compression": CompressionFields,
+    "distillation": DistillationFields,
+    "run": RunFields,
+}
+FIELD_GROUPS: dict[str, str] = {field: group for group, fields in GROUPS.items() for field in fields.model_fields}
+"""Each field's group; a field's name is unique, so that flags, keyword arguments and TOML keys are one set of words."""
+
+
+class SearchConfig(BaseModel):
+    """Configuration of one search or compression. Frozen; every field is checked once, here.
+
+    Fields are given flat (`SearchConfig(target="cpu", epochs=2)`) or by group, as in a TOML file with tables, and read
+    by group (`config.search.target`). A part of a search receives the group that it needs.
+
+    Attributes:
+        search: what is searched for, on which data and device, and for how long.
+        limits: constraints of a candidate.
+        training: epochs, rungs and final training.
+        compression: what may be done to a network.
+        distillation: teachers and the distillation method.
+        run: seed, threads, device, storage, folder and name.
+
+    Examples:
+        >>> config = SearchConfig(target="cpu", max_latency="5ms")
+        >>> config.search.target, config.limits.max_latency
+        ('cpu', 5.0)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    search: SearchFields = Field(default_factory=SearchFields)
+    limits: LimitFields = Field(default_factory=LimitFields)
+    training: TrainingFields = Field(default_factory=TrainingFields)
+    compression: CompressionFields = Field(default_factory=CompressionFields)
+    distillation: DistillationFields = Field(default_factory=DistillationFields)
+    run: RunFields = Field(default_factory=RunFields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _group_flat_fields(cls, fields: Any) -> Any:
+        """Put fields that are given flat into their groups; unknown ones stay, and are refused by name."""
+        if not isinstance(fields, Mapping):
+            return fields
+        grouped: dict[str, Any] = {}
+        for name, value in fields.items():
+            if name in FIELD_GROUPS:
+                grouped.setdefault(FIELD_GROUPS[name], {})[name] = value
+            elif name in GROUPS and isinstance(value, Mapping):
+                grouped.setdefault(name, {}).update(value)
+            else:
+                grouped[name] = value
+        return grouped
+
     @model_validator(mode="after")
-    def _is_of_a_model(self) -> Self:
-        without = [name for name in MODEL_FIELDS if getattr(self, name) is not None]
-        if self.model is None and without:
+    def _check_model_fields(self) -> Self:
+        without = [name for name in MODEL_FIELDS if getattr(self.search, name) is not None]
+        if self.search.model is None and without:
             raise ValueError(f"{without[0]} must come with a model, but there is none; try nas compress --model")
-        if self.model is None and self.trials == 0:
+        if self.search.model is None and self.search.trials == 0:
             raise ValueError("trials: must be at least 1, but got 0; only nas compress has something to do without any")
-        if self.model is not None and "epochs" not in self.model_fields_set:
-            object.__setattr__(self, "epochs", COMPRESS_EPOCHS)
+        if self.search.model is not None and "epochs" not in self.fields_set:
+            self._set_default("epochs", COMPRESS_EPOCHS)
         return self
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
-        if self.trials is None and self.budget is None:
-            object.__setattr__(self, "budget", DEFAULT_BUDGET_S)
+        if self.search.trials is None and self.search.budget is None:
+            self._set_default("budget", DEFAULT_BUDGET_S)
         return self
+
+    @property
+    def fields_set(self) -> set[str]:
+        """Names of the fields that were given, without their groups."""
+        return {name for group in GROUPS for name in getattr(self, group).model_fields_set}
 
     @property
     def run_name(self) -> str:
         """The run's name, the given one or one made of data set, space and target."""
-        return self.name or f"{self.dataset}-{re.sub(r'[^A-Za-z0-9_]+', '-', self.subject)}-{self.target}"
+        subject = re.sub(r"[^A-Za-z0-9_]+", "-", self.subject)
+        return self.run.name or f"{self.search.dataset}-{subject}-{self.search.target}"
 
     @property
     def subject(self) -> str:
-        """What is searched: the given model, or the search space."""
-        return self.model or self.space
+        """What is searched: the model to compress, or the search space."""
+        return self.search.model or self.search.space
 
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.runs / self.run_name
+        return self.run.runs / self.run_name
+
+    def flat(self, *, only_set: bool = False) -> dict[str, Any]:
+        """All fields without their groups, JSON-ready; with `only_set` those that were given."""
+        fields = {name: value for group in self.model_dump(mode="json").values() for name, value in group.items()}
+        return {name: value for name, value in fields.items() if not only_set or name in self.fields_set}
+
+    def get(self, name: str) -> Any:
+        """The value of a field by its name alone."""
+        return getattr(getattr(self, FIELD_GROUPS[name]), name)
+
+    def with_fields(self, **values: Any) -> "SearchConfig":
+        """A copy with other values, which are not checked again and do not count as given."""
+        copy = self.model_copy()
+        for name, value in values.items():
+            copy._set_default(name, value)
+        return copy
 
     def to_toml(self) -> str:
-        """The configuration as TOML; fields that are None are left out."""
-        fields = self.model_dump(mode="json", exclude_none=True)
-        tables = {k: v for k, v in fields.items() if isinstance(v, dict)}
-        lines = [f"{k} = {_toml(v)}" for k, v in fields.items() if k not in tables]
-        for name, table in tables.items():
-            if table:
-                lines += ["", f"[{name}]", *(f"{_toml(k)} = {_toml(v)}" for k, v in table.items())]
-        return "\n".join(lines) + "\n"
+        """The configuration as TOML, a table for each group; fields that are None are left out."""
+        lines: list[str] = []
+        for group, fields in self.model_dump(mode="json", exclude_none=True).items():
+            tables = {name: value for name, value in fields.items() if isinstance(value, dict)}
+            plain = {name: value for name, value in fields.items() if name not in tables}
+            for table, entries in ((group, plain), *((f"{group}.{name}", value) for name, value in tables.items())):
+                if entries:
+                    lines += ["", f"[{table}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in entries.items())]
+        return "\n".join(lines[1:]) + "\n"
 
     def differences(self, other: "SearchConfig") -> list[str]:
         """Fields that decide what is found and differ, as "field: here, there"; see `FREE_FIELDS` for the others."""
-        mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
+        mine, theirs = self.flat(), other.flat()
         return [
             f"{k}: {mine[k]!r} there, {theirs[k]!r} asked"
             for k in mine
             if k not in FREE_FIELDS and mine[k] != theirs[k]
         ]
+
+    def _set_default(self, name: str, value: Any) -> None:
+        """Replace a field without marking it as given. For validators and copies; the model is frozen otherwise."""
+        group = getattr(self, FIELD_GROUPS[name])
+        changed = group.model_copy(update={name: value})
+        changed.__pydantic_fields_set__.clear()
+        changed.__pydantic_fields_set__.update(group.model_fields_set)
+        object.__setattr__(self, FIELD_GROUPS[name], changed)
 
 
 def _toml(value: Any) -> str:
@@ -221,7 +342,7 @@ FREE_FIELDS = frozenset(
     {
         "trials",
         "budget",
-        "stop_when_flat",
+        "patience",
         "search_share",
         "final_epochs",
         "verify",
@@ -239,6 +360,8 @@ weights are checked."""
 KEPT_FIELDS = ("sampler", "rungs")
 """Fields that a resumed run keeps where its command says nothing of them: how it searches. A field that says what is
 searched has to be said again, or a command that asks for something else would go on with the old run."""
+RENAMED_FIELDS = {"stop_when_flat": "patience", "distill_from": "distill_during", "qat_steps": "qat_scales"}
+"""Fields of run folders of version 0.1 by their name of today."""
 
 
 def make_config(**fields: Any) -> SearchConfig:
@@ -251,7 +374,7 @@ def make_config(**fields: Any) -> SearchConfig:
         return SearchConfig(**{k: v for k, v in fields.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = ".".join(str(part) for part in first["loc"] if part not in GROUPS)
         message = str(first["msg"]).removeprefix("Value error, ")
         raise ConfigError(f"{name}: {message}" if name and not message.startswith(name) else message) from None
 
@@ -262,10 +385,25 @@ def read_config(path: Path) -> SearchConfig:
     Raises:
         ConfigError: there is no such file, it is not TOML, or a field does not fit.
     """
+    return make_config(**_read_toml(path))
+
+
+def read_run_config(path: Path) -> SearchConfig:
+    """The configuration of a run folder; fields that had another name in version 0.1 are understood.
+
+    Raises:
+        ConfigError: there is no such file, it is not TOML, or a field does not fit.
+    """
+    fields = {RENAMED_FIELDS.get(name, name): value for name, value in _read_toml(path).items()}
+    if fields.get("distill_during") == "start":
+        fields["distill_during"] = "search"
+    return make_config(**fields)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}; mend it, or name another file or run") from None
-    return make_config(**fields)

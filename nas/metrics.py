@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nas.data.base import Images, Split
 from nas.errors import CandidateError
-from nas.intervals import wilson
+from nas.intervals import wilson_interval
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,14 +51,16 @@ class Score:
         return cls(**fields)
 
 
-def score(predict: Callable[[Images], Floats], split: Split, classes: tuple[str, ...], *, batch: int = 256) -> Score:
+def score(
+    predict: Callable[[Images], Floats], split: Split, classes: tuple[str, ...], *, batch_size: int = 256
+) -> Score:
     """Score predictions on every face of a split.
 
     Args:
         predict: images [N, C, H, W] uint8 to probabilities (or logits) [N, K]. Among equal ones the first class counts.
         split: the faces, at least one.
         classes: the K class names.
-        batch: faces handed over at once.
+        batch_size: faces handed over at once.
 
     Raises:
         CandidateError: `predict` returned another shape, or a value that is not finite.
@@ -66,16 +68,25 @@ def score(predict: Callable[[Images], Floats], split: Split, classes: tuple[str,
     """
     if not len(split):
         raise ValueError("a score needs at least one face, but the split is empty")
-    parts = [_predicted(predict, split.images[i : i + batch], len(classes)) for i in range(0, len(split), batch)]
-    return from_confusion(confusion(split.labels, np.concatenate(parts), len(classes)), classes)
+    parts = [
+        _predict_labels(predict, split.images[i : i + batch_size], len(classes))
+        for i in range(0, len(split), batch_size)
+    ]
+    return score_from_confusion(confusion_matrix(split.labels, np.concatenate(parts), len(classes)), classes)
 
 
-def confusion(labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
+def confusion_matrix(
+    labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], n_classes: int
+) -> npt.NDArray[np.int64]:
     """[k, k] counts: rows are labels [N], columns predictions [N]."""
-    return np.bincount(labels * k + predicted, minlength=k * k).reshape(k, k).astype(np.int64)
+    return (
+        np.bincount(labels * n_classes + predicted, minlength=n_classes * n_classes)
+        .reshape(n_classes, n_classes)
+        .astype(np.int64)
+    )
 
 
-def from_confusion(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) -> Score:
+def score_from_confusion(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) -> Score:
     """The score that a confusion matrix [K, K] (rows labels, columns predictions, at least one face) stands for."""
     n, hits = int(counts.sum()), np.diagonal(counts)
     per_label, per_prediction = counts.sum(axis=1), counts.sum(axis=0)
@@ -83,7 +94,7 @@ def from_confusion(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) -> S
     recall = hits[seen] / per_label[seen]
     either = per_label + per_prediction
     f1 = 2 * hits[either > 0] / either[either > 0]
-    low, high = wilson(int(hits.sum()), n)
+    low, high = wilson_interval(int(hits.sum()), n)
     return Score(
         accuracy=int(hits.sum()) / n,
         low=low,
@@ -96,10 +107,10 @@ def from_confusion(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) -> S
     )
 
 
-def _predicted(predict: Callable[[Images], Floats], images: Images, k: int) -> npt.NDArray[np.int64]:
+def _predict_labels(predict: Callable[[Images], Floats], images: Images, n_classes: int) -> npt.NDArray[np.int64]:
     outputs = predict(images)
-    if outputs.shape != (len(images), k):
-        raise CandidateError(f"predictions must have shape {(len(images), k)}, but got {outputs.shape}")
+    if outputs.shape != (len(images), n_classes):
+        raise CandidateError(f"predictions must have shape {(len(images), n_classes)}, but got {outputs.shape}")
     if not np.isfinite(outputs).all():
         raise CandidateError("predictions must be finite, but got NaN or infinity; the net or its file is broken")
     return np.asarray(outputs.argmax(axis=1), np.int64)

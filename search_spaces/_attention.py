@@ -10,9 +10,16 @@ from functools import lru_cache
 from torch import Tensor, nn
 
 from search_spaces._leaf import Scale, SwapAxes
-from search_spaces._work import NOTHING, Work, joined, layer_work, moving, total
+from search_spaces._work import (
+    ZERO_WORKLOAD,
+    Workload,
+    fused_workload,
+    layer_workload,
+    memory_bound_workload,
+    sum_workloads,
+)
 
-ATTENTION = ("none", "se", "eca")
+ATTENTION_NAMES = ("none", "se", "eca")
 
 
 class SqueezeExcite(nn.Module):
@@ -35,7 +42,7 @@ class SqueezeExcite(nn.Module):
         return scaled
 
 
-class EfficientAttention(nn.Module):
+class EfficientChannelAttention(nn.Module):
     """Gates from a convolution of length 3 along the channel axis: three weights, whatever the width."""
 
     def __init__(self) -> None:
@@ -54,29 +61,33 @@ class EfficientAttention(nn.Module):
         return scaled
 
 
-def attention_of(name: str, width: int) -> nn.Module | None:
+def make_attention(name: str, width: int) -> nn.Module | None:
     """A new attention module for this width, None for "none".
 
     Raises:
-        ValueError: the name is none of `ATTENTION`.
+        ValueError: the name is none of `ATTENTION_NAMES`.
     """
-    if name not in ATTENTION:
-        raise ValueError(f"attention must be one of {', '.join(ATTENTION)}, but got {name!r}")
+    if name not in ATTENTION_NAMES:
+        raise ValueError(f"attention must be one of {', '.join(ATTENTION_NAMES)}, but got {name!r}")
     if name == "none":
         return None
-    return SqueezeExcite(width) if name == "se" else EfficientAttention()
+    return SqueezeExcite(width) if name == "se" else EfficientChannelAttention()
 
 
 @lru_cache(maxsize=10_000)
-def attention_work(name: str, width: int, pixels: int) -> Work:
+def attention_workload(name: str, width: int, pixels: int) -> Workload:
     """What an attention module of this width has to do on a map of so many pixels."""
     if name == "none":
-        return NOTHING
+        return ZERO_WORKLOAD
     inner = max(1, width // 4)
-    means, scale = moving(width, width, pixels, 1), joined(width, pixels, maps=2)
+    means, scale = memory_bound_workload(width, width, pixels, 1), fused_workload(width, pixels, n_maps=2)
     if name == "se":
-        gates = [layer_work(1, width, inner, 1, 1), layer_work(1, inner, width, 1, 1), moving(width, width, 1, 1)]
+        gates = [
+            layer_workload(1, width, inner, 1, 1),
+            layer_workload(1, inner, width, 1, 1),
+            memory_bound_workload(width, width, 1, 1),
+        ]
     else:
-        turn = moving(width, width, 1, 1)
-        gates = [turn, layer_work(3, 1, 1, width, width), turn, joined(width, 1, maps=0)]
-    return total([means, *gates, scale])
+        turn = memory_bound_workload(width, width, 1, 1)
+        gates = [turn, layer_workload(3, 1, 1, width, width), turn, fused_workload(width, 1, n_maps=0)]
+    return sum_workloads([means, *gates, scale])

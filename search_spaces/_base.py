@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from search_spaces._work import Work, layers_of, total
+from search_spaces._work import Workload, sum_workloads, trace_layers
 
 Value = str | int | float
 """What a gene can hold. Numbers that have an order are given as numbers, so that a sampler can use the order."""
@@ -59,12 +59,12 @@ class SearchSpace(ABC):
     def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
         """The genes, with every width a multiple of `channel_multiple`."""
 
-    def seeds(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+    def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
         """Picks of nets that are known to be good, asked first. Full or partial: what is left out is sampled."""
         return ()
 
     @abstractmethod
-    def decode(self, picked: Mapping[str, Value]) -> Architecture:
+    def decode(self, configuration: Mapping[str, Value]) -> Architecture:
         """The canonical architecture of a pick. Genes that have no effect are dropped, equivalent forms are unified.
 
         Raises:
@@ -95,14 +95,14 @@ class SearchSpace(ABC):
                 same modules under the same names as the wide one.
         """
 
-    def work(
+    def workload(
         self,
         architecture: Architecture,
         *,
         input_shape: tuple[int, int, int],
         classes: int,
         widths: Mapping[str, int] | None = None,
-    ) -> dict[str, Work]:
+    ) -> dict[str, Workload]:
         """What the net that `build` gives for the same arguments has to do, by unit; `prepare` is a unit too.
 
         Here the net is built without weights and looked at. A space whose nets are described a hundred times for each
@@ -110,14 +110,14 @@ class SearchSpace(ABC):
         """
         with torch.device("meta"):
             net = self.build(architecture, input_shape=input_shape, classes=classes, widths=widths)
-        found: dict[str, list[Work]] = {}
-        for layer in layers_of(net, input_shape):
-            found.setdefault(layer.name.partition(".")[0], []).append(layer.work)
-        return {unit: total(works) for unit, works in found.items()}
+        found: dict[str, list[Workload]] = {}
+        for layer in trace_layers(net, input_shape):
+            found.setdefault(layer.name.partition(".")[0], []).append(layer.workload)
+        return {unit: sum_workloads(works) for unit, works in found.items()}
 
     operations: tuple[str, ...] = ()
     """Words of the operations that `count` counts."""
 
-    def count(self, architecture: Architecture) -> tuple[int, ...]:
+    def count_operations(self, architecture: Architecture) -> tuple[int, ...]:
         """How often each of `operations` stands in the net."""
         return ()

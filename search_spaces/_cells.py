@@ -6,27 +6,35 @@ from functools import lru_cache
 
 from torch import Tensor, nn
 
-from search_spaces._genotype import Genotype, Node, Plug
+from search_spaces._genotype import CellInput, Genotype, Node
 from search_spaces._leaf import Add, Concat
-from search_spaces._ops import conv_bn_act, op, op_tail, op_work
-from search_spaces._work import Work, activated, activated_tail, added, layer_work, moving, total
+from search_spaces._ops import conv_bn_act, make_op, op_fusion_tail, op_workload
+from search_spaces._work import (
+    Workload,
+    activation_fusion_tail,
+    activation_workload,
+    add_workload,
+    layer_workload,
+    memory_bound_workload,
+    sum_workloads,
+)
 
 
 class CellNode(nn.Module):
     """The sum of one or two ops, each on one of the maps that the cell holds so far."""
 
-    def __init__(self, edges: Node, *, width: int, reduces: bool, activation: str) -> None:
+    def __init__(self, edges: Node, *, width: int, is_reduction: bool, activation: str) -> None:
         super().__init__()
-        self.sources = [int(source) for _, source in edges]
+        self.input_ids = [int(source) for _, source in edges]
         for name, (word, source) in zip(("a", "b"), edges, strict=False):
-            stride = 2 if reduces and int(source) < 2 else 1
-            self.add_module(name, op(str(word), width=width, stride=stride, activation=activation))
+            stride = 2 if is_reduction and int(source) < 2 else 1
+            self.add_module(name, make_op(str(word), width=width, stride=stride, activation=activation))
         if len(edges) == 2:
             self.add = Add()
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
         """Shape [N, width, H, W]; `maps` holds the cell's slots and nodes by number."""
-        values = [self.get_submodule(n)(maps[s]) for n, s in zip(("a", "b"), self.sources, strict=False)]
+        values = [self.get_submodule(n)(maps[s]) for n, s in zip(("a", "b"), self.input_ids, strict=False)]
         total: Tensor = self.add(*values) if len(values) == 2 else values[0]
         return total
 
@@ -46,31 +54,31 @@ class Cell(nn.Module):
     def __init__(
         self,
         genotype: Genotype,
-        plugs: Sequence[Plug],
+        inputs: Sequence[CellInput],
         *,
-        widths_in: Sequence[int],
+        in_channels: Sequence[int],
         width: int,
-        reduces: bool,
+        is_reduction: bool,
         activation: str,
         attention: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.plugs = [(slot, source) for slot, source, _ in plugs]
-        for slot, source, stride in plugs:
-            adapt = conv_bn_act(widths_in[source], width, 1, stride=stride, activation=activation)
+        self.inputs = [(slot, source) for slot, source, _ in inputs]
+        for slot, source, stride in inputs:
+            adapt = conv_bn_act(in_channels[source], width, 1, stride=stride, activation=activation)
             self.add_module(f"input{slot}", adapt)
-        self.nodes = len(genotype)
+        self.n_nodes = len(genotype)
         for i, edges in enumerate(genotype):
-            self.add_module(f"node{i}", CellNode(edges, width=width, reduces=reduces, activation=activation))
-        self.concat = Concat() if self.nodes > 1 else None
+            self.add_module(f"node{i}", CellNode(edges, width=width, is_reduction=is_reduction, activation=activation))
+        self.concat = Concat() if self.n_nodes > 1 else None
         self.attention = attention
 
     def forward(self, outputs: Sequence[Tensor]) -> Tensor:
         """Shape [N, nodes * width, H, W]; `outputs` are the stem's map and those of all cells before."""
-        maps = {slot: self.get_submodule(f"input{slot}")(outputs[source]) for slot, source in self.plugs}
-        for i in range(self.nodes):
+        maps = {slot: self.get_submodule(f"input{slot}")(outputs[source]) for slot, source in self.inputs}
+        for i in range(self.n_nodes):
             maps[i + 2] = self.get_submodule(f"node{i}")(maps)
-        nodes = [maps[i + 2] for i in range(self.nodes)]
+        nodes = [maps[i + 2] for i in range(self.n_nodes)]
         joined: Tensor = nodes[0] if self.concat is None else self.concat(*nodes)
         return joined if self.attention is None else self.attention(joined)
 
@@ -80,14 +88,14 @@ class CellStage(nn.Module):
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         super().__init__()
-        self.cells = len(cells)
+        self.n_cells = len(cells)
         for i, cell in enumerate(cells):
             self.add_module(f"cell{i}", cell)
 
     def forward(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """`outputs` with this stage's maps appended."""
         grown = list(outputs)
-        for i in range(self.cells):
+        for i in range(self.n_cells):
             grown.append(self.get_submodule(f"cell{i}")(grown))
         return grown
 
@@ -114,43 +122,43 @@ class CellNet(nn.Module):
 
 
 @lru_cache(maxsize=100_000)
-def cell_work(
+def cell_workload(
     genotype: tuple[tuple[tuple[str, int], ...], ...],
-    plugs: tuple[tuple[int, int, int, int], ...],
+    inputs: tuple[tuple[int, int, int, int], ...],
     *,
     width: int,
-    reduces: bool,
+    is_reduction: bool,
     activation: str,
-) -> tuple[Work, int]:
+) -> tuple[Workload, int]:
     """What a cell without attention has to do, and the height of the map it puts out.
 
     Args:
         genotype: living nodes only.
-        plugs: of each slot that is read: slot, channels and height of what is plugged in, stride.
+        inputs: of each slot that is read: slot, channels and height of what is plugged in, stride.
         width: channels of each node.
-        reduces: ops that read a slot have stride 2.
+        is_reduction: ops that read a slot have stride 2.
         activation: its name.
     """
     works, sizes = [], dict[int, int]()
-    for slot, channels, size, stride in plugs:
+    for slot, channels, size, stride in inputs:
         sizes[slot] = -(-size // stride)
-        works.append(layer_work(1, channels, width, size**2, sizes[slot] ** 2))
-        works.append(activated(activation, width, sizes[slot] ** 2))
-    out = -(-next(iter(sizes.values())) // 2) if reduces else next(iter(sizes.values()))
+        works.append(layer_workload(1, channels, width, size**2, sizes[slot] ** 2))
+        works.append(activation_workload(activation, width, sizes[slot] ** 2))
+    out = -(-next(iter(sizes.values())) // 2) if is_reduction else next(iter(sizes.values()))
     readers = Counter(source for node in genotype for _, source in node)
-    adapted = activated_tail(activation)
+    adapted = activation_fusion_tail(activation)
     for i, node in enumerate(genotype):
         tails = []
         for word, source in node:
-            stride = 2 if reduces and source < 2 else 1
-            works.append(op_work(word, width=width, stride=stride, size=sizes[source], activation=activation))
-            tail = op_tail(word, stride=stride, activation=activation)
+            stride = 2 if is_reduction and source < 2 else 1
+            works.append(op_workload(word, width=width, stride=stride, size=sizes[source], activation=activation))
+            tail = op_fusion_tail(word, stride=stride, activation=activation)
             if word == "skip" and stride == 1 and source < 2 and readers[source] == 1:
                 tail = adapted  # the map itself, read by nobody else
             tails.append(tail)
         if len(node) == 2:
-            works.append(added(width, out**2, *tails))
+            works.append(add_workload(width, out**2, *tails))
         sizes[i + 2] = out
     if len(genotype) > 1:
-        works.append(moving(len(genotype) * width, len(genotype) * width, out**2, out**2))
-    return total(works), out
+        works.append(memory_bound_workload(len(genotype) * width, len(genotype) * width, out**2, out**2))
+    return sum_workloads(works), out

@@ -15,61 +15,61 @@ from functools import lru_cache
 from itertools import permutations
 
 from search_spaces._base import DisconnectedError
-from search_spaces._ops import NONE
+from search_spaces._ops import NONE_OP
 
 Edge = list[str | int]
 Node = list[Edge]
 Genotype = list[Node]
-Frozen = tuple[tuple[tuple[str, int], ...], ...]
+FrozenGenotype = tuple[tuple[tuple[str, int], ...], ...]
 """A genotype that can be hashed."""
-Plug = list[int]
+CellInput = list[int]
 """[slot, source, stride]: source 0 is the stem, i the i-th living cell; stride of the 1x1 convolution in between."""
-Plugs = tuple[tuple[tuple[int, ...], ...], ...]
+FrozenCellInputs = tuple[tuple[tuple[int, ...], ...], ...]
 """The plugs of some cells, hashable."""
 
 SLOTS = (0, 1)
 
 
 @dataclass(kw_only=True)
-class Place:
+class PlacedCell:
     """One living cell: its stage, its kind ("normal" or "reduce") and what is plugged into the slots it reads."""
 
     stage: str
     kind: str
-    plugs: list[Plug]
+    inputs: list[CellInput]
 
 
-def living(nodes: Genotype) -> Genotype:
+def remove_dead_nodes(nodes: Genotype) -> Genotype:
     """The genotype without dead nodes, dead edges and "none", nodes numbered anew. May be empty."""
     number = {slot: slot for slot in SLOTS}
     kept: Genotype = []
     for i, node in enumerate(nodes):
-        edges: Node = [[op, number[int(s)]] for op, s in node if op != NONE and int(s) in number]
+        edges: Node = [[op, number[int(s)]] for op, s in node if op != NONE_OP and int(s) in number]
         if edges:
             number[i + 2] = len(kept) + 2
             kept.append(edges)
     return kept
 
 
-def slots_read(genotype: Genotype) -> tuple[int, ...]:
+def used_slots(genotype: Genotype) -> tuple[int, ...]:
     """The slots that some edge reads, ascending."""
     return tuple(slot for slot in SLOTS if any(source == slot for node in genotype for _, source in node))
 
 
-def reductions(cells: int) -> tuple[int, int]:
+def reduction_positions(cells: int) -> tuple[int, int]:
     """Positions of the two reduction cells, at one and two thirds as in DARTS."""
     return cells // 3, 2 * cells // 3
 
 
-def places(cells: int, *, genotypes: Mapping[str, Genotype], stages: tuple[str, ...]) -> list[Place]:
+def place_cells(cells: int, *, genotypes: Mapping[str, Genotype], stages: tuple[str, ...]) -> list[PlacedCell]:
     """The living cells of a chain of `cells`, in order, each reading the two outputs before it.
 
     Raises:
         DisconnectedError: a cell that is read has no living node.
     """
-    slots = tuple(sorted((kind, slots_read(genotype)) for kind, genotype in genotypes.items()))
+    slots = tuple(sorted((kind, used_slots(genotype)) for kind, genotype in genotypes.items()))
     return [
-        Place(stage=stages[halvings], kind=kind, plugs=[list(plug) for plug in plugs])
+        PlacedCell(stage=stages[halvings], kind=kind, inputs=[list(plug) for plug in plugs])
         for halvings, kind, plugs in _chain(cells, slots)
     ]
 
@@ -80,8 +80,8 @@ def _chain(
 ) -> tuple[tuple[int, str, tuple[tuple[int, int, int], ...]], ...]:
     """Halvings before each living cell, its kind and its plugs; `slots` are those that each kind reads."""
     read = dict(slots)
-    halvings = [sum(r <= position for r in reductions(cells)) for position in range(cells)]
-    kinds = ["reduce" if position in reductions(cells) else "normal" for position in range(cells)]
+    halvings = [sum(r <= position for r in reduction_positions(cells)) for position in range(cells)]
+    kinds = ["reduce" if position in reduction_positions(cells) else "normal" for position in range(cells)]
     alive: dict[int, list[tuple[int, int]]] = {}  # position -> [(slot, position it reads)]
     wanted = {cells - 1}
     for position in range(cells - 1, -1, -1):
@@ -108,32 +108,32 @@ def _chain(
     )
 
 
-def canonical(genotype: Genotype, plugs: list[list[Plug]]) -> tuple[Genotype, list[list[Plug]]]:
+def canonical_form(genotype: Genotype, inputs: list[list[CellInput]]) -> tuple[Genotype, list[list[CellInput]]]:
     """The smallest form of a living genotype together with the plugs of all cells that use it."""
     frozen = tuple([tuple([(str(op), int(source)) for op, source in node]) for node in genotype])
-    form, plugged = _canonical(frozen, tuple([tuple([tuple(plug) for plug in cell]) for cell in plugs]))
+    form, plugged = _canonical_form(frozen, tuple([tuple([tuple(plug) for plug in cell]) for cell in inputs]))
     return [[[*edge] for edge in node] for node in form], [[[*plug] for plug in cell] for cell in plugged]
 
 
 @lru_cache(maxsize=100_000)
-def _canonical(genotype: Frozen, plugs: Plugs) -> tuple[Frozen, Plugs]:
+def _canonical_form(genotype: FrozenGenotype, inputs: FrozenCellInputs) -> tuple[FrozenGenotype, FrozenCellInputs]:
     """The smaller of the forms for either order of the slots; the plugs depend on that order alone."""
     return min(
         (
-            _smallest(genotype, slots),
-            tuple([tuple(sorted([(slots[slot], source, stride) for slot, source, stride in cell])) for cell in plugs]),
+            _smallest_form(genotype, slots),
+            tuple([tuple(sorted([(slots[slot], source, stride) for slot, source, stride in cell])) for cell in inputs]),
         )
         for slots in permutations(SLOTS)
     )
 
 
 @lru_cache(maxsize=100_000)
-def _smallest(genotype: Frozen, slots: tuple[int, ...]) -> Frozen:
+def _smallest_form(genotype: FrozenGenotype, slots: tuple[int, ...]) -> FrozenGenotype:
     """The smallest of all orders of the nodes, where slot i is called `slots[i]`."""
-    return _ordered(genotype, tuple(range(len(genotype))), dict(zip(SLOTS, slots, strict=True)))
+    return _smallest_order(genotype, tuple(range(len(genotype))), dict(zip(SLOTS, slots, strict=True)))
 
 
-def _ordered(genotype: Frozen, left: tuple[int, ...], number: dict[int, int]) -> Frozen:
+def _smallest_order(genotype: FrozenGenotype, left: tuple[int, ...], number: dict[int, int]) -> FrozenGenotype:
     """The nodes that are left, renamed and in the smallest order: the first node decides, and of equals each is tried.
 
     Any node whose sources have their number may come next, so nothing that is tried ends in a dead end.
@@ -141,7 +141,7 @@ def _ordered(genotype: Frozen, left: tuple[int, ...], number: dict[int, int]) ->
     form, number = [], dict(number)
     while left:
         ready = [
-            (_renamed(genotype[node], number), node)
+            (_renumbered(genotype[node], number), node)
             for node in left
             if all(source in number for _, source in genotype[node])
         ]
@@ -150,7 +150,9 @@ def _ordered(genotype: Frozen, left: tuple[int, ...], number: dict[int, int]) ->
         form.append(smallest)
         if len(equals) > 1:
             tails = (
-                _ordered(genotype, tuple(other for other in left if other != node), {**number, node + 2: len(number)})
+                _smallest_order(
+                    genotype, tuple(other for other in left if other != node), {**number, node + 2: len(number)}
+                )
                 for node in equals
             )
             return (*form, *min(tails))
@@ -159,7 +161,7 @@ def _ordered(genotype: Frozen, left: tuple[int, ...], number: dict[int, int]) ->
     return tuple(form)
 
 
-def _renamed(node: tuple[tuple[str, int], ...], number: Mapping[int, int]) -> tuple[tuple[str, int], ...]:
+def _renumbered(node: tuple[tuple[str, int], ...], number: Mapping[int, int]) -> tuple[tuple[str, int], ...]:
     """The node's edges from sources by their number, in the order of these."""
     edges = [(number[source], op) for op, source in node]
     if len(edges) > 1:

@@ -17,20 +17,20 @@ from functools import cache, lru_cache
 from torch import Tensor, nn
 
 from search_spaces._leaf import Add
-from search_spaces._work import Work, part_work, tail_of
+from search_spaces._work import Workload, fusion_tail, scaled_workload
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hard_swish": nn.Hardswish}
 
-NONE = "none"
+NONE_OP = "none"
 """The op that cuts an edge. It has no module: nodes that it leaves without input are dropped."""
 
 
-def named(**parts: nn.Module | None) -> nn.Sequential:
+def named_sequential(**parts: nn.Module | None) -> nn.Sequential:
     """The given modules in order under their names; None is left out."""
     return nn.Sequential(OrderedDict((name, part) for name, part in parts.items() if part is not None))
 
 
-def activation_of(name: str) -> nn.Module:
+def make_activation(name: str) -> nn.Module:
     """A new activation.
 
     Raises:
@@ -53,10 +53,10 @@ def conv_bn_act(
     width_in: int, width_out: int, kernel: int, *, stride: int = 1, groups: int = 1, activation: str | None
 ) -> nn.Sequential:
     """Convolution, batch norm and, unless None, activation: one kernel in a runtime, with ReLU."""
-    return named(
+    return named_sequential(
         conv=conv(width_in, width_out, kernel, stride=stride, groups=groups),
         bn=nn.BatchNorm2d(width_out),
-        act=None if activation is None else activation_of(activation),
+        act=None if activation is None else make_activation(activation),
     )
 
 
@@ -68,7 +68,7 @@ class Residual(nn.Module):
         self.body = body
         self.shortcut = shortcut
         self.add = Add()
-        self.act = None if activation is None else activation_of(activation)
+        self.act = None if activation is None else make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape of what `body` returns."""
@@ -76,7 +76,7 @@ class Residual(nn.Module):
         return y if self.act is None else self.act(y)
 
 
-def shortcut_of(width_in: int, width_out: int, stride: int) -> nn.Module | None:
+def make_shortcut(width_in: int, width_out: int, stride: int) -> nn.Module | None:
     """None where x itself fits, else 1x1 convolution and batch norm."""
     same = width_in == width_out and stride == 1
     return None if same else conv_bn_act(width_in, width_out, 1, stride=stride, activation=None)
@@ -84,7 +84,7 @@ def shortcut_of(width_in: int, width_out: int, stride: int) -> nn.Module | None:
 
 def skip(width: int, stride: int, activation: str) -> nn.Module:
     """The map itself; with stride 2 a 1x1 convolution and batch norm."""
-    return shortcut_of(width, width, stride) or nn.Identity()
+    return make_shortcut(width, width, stride) or nn.Identity()
 
 
 def max_pool(width: int, stride: int, activation: str) -> nn.Module:
@@ -99,37 +99,37 @@ def avg_pool(width: int, stride: int, activation: str) -> nn.Module:
 
 def separable(width: int, stride: int, activation: str, *, kernel: int, dilation: int = 1) -> nn.Module:
     """Depthwise kxk, then 1x1-BN-activation."""
-    return named(
+    return named_sequential(
         dw=conv(width, width, kernel, stride=stride, dilation=dilation, groups=width),
         pw=conv(width, width, 1),
         bn=nn.BatchNorm2d(width),
-        act=activation_of(activation),
+        act=make_activation(activation),
     )
 
 
 def separable_twice(width: int, stride: int, activation: str, *, kernel: int) -> nn.Module:
     """DARTS' separable convolution: applied twice, the stride in the first."""
-    return named(
+    return named_sequential(
         first=separable(width, stride, activation, kernel=kernel),
         second=separable(width, 1, activation, kernel=kernel),
     )
 
 
-def dense(width: int, stride: int, activation: str) -> nn.Module:
+def dense_conv(width: int, stride: int, activation: str) -> nn.Module:
     """Plain 3x3 convolution."""
     return conv_bn_act(width, width, 3, stride=stride, activation=activation)
 
 
-def residual(width: int, stride: int, activation: str) -> nn.Module:
+def residual_conv(width: int, stride: int, activation: str) -> nn.Module:
     """act(BN(conv3x3(x)) + x), the shortcut being a 1x1 convolution where the stride is 2."""
     body = conv_bn_act(width, width, 3, stride=stride, activation=None)
-    return Residual(body, shortcut=shortcut_of(width, width, stride), activation=activation)
+    return Residual(body, shortcut=make_shortcut(width, width, stride), activation=activation)
 
 
 def inverted_bottleneck(width: int, stride: int, activation: str, *, expansion: int = 3) -> nn.Module:
     """MobileNetV2's block: 1x1 up, depthwise 3x3, 1x1 down without activation, plus x where the stride is 1."""
     inner = expansion * width
-    body = named(
+    body = named_sequential(
         up=conv_bn_act(width, inner, 1, activation=activation),
         dw=conv_bn_act(inner, inner, 3, stride=stride, groups=inner, activation=activation),
         down=conv_bn_act(inner, width, 1, activation=None),
@@ -137,12 +137,12 @@ def inverted_bottleneck(width: int, stride: int, activation: str, *, expansion: 
     return Residual(body) if stride == 1 else body
 
 
-def pib(width: int, stride: int, activation: str, *, kernel: int = 3) -> nn.Module:
+def pib_conv(width: int, stride: int, activation: str, *, kernel: int = 3) -> nn.Module:
     """PIBConv as published: the second kxk convolution has two inputs per group. 3C^2 + 3k^2C weights.
 
     Depthwise kxk, BN, 1x1 to 2C, kxk from 2C to C in C groups, GELU (whatever `activation` is), 1x1; no BN at the end.
     """
-    return named(
+    return named_sequential(
         dw=conv(width, width, kernel, stride=stride, groups=width),
         bn=nn.BatchNorm2d(width),
         up=conv(width, 2 * width, 1),
@@ -152,13 +152,13 @@ def pib(width: int, stride: int, activation: str, *, kernel: int = 3) -> nn.Modu
     )
 
 
-def pib_depthwise(width: int, stride: int, activation: str, *, kernel: int = 3) -> nn.Module:
+def pib_conv_depthwise(width: int, stride: int, activation: str, *, kernel: int = 3) -> nn.Module:
     """PIBConv with a true depthwise second convolution on 2C, then 1x1 back to C. 4C^2 + 3k^2C weights.
 
     More multiply-accumulates than the published form, and twice as fast in ONNX Runtime, which has no fast kernel for
     two inputs per group.
     """
-    return named(
+    return named_sequential(
         dw=conv(width, width, kernel, stride=stride, groups=width),
         bn=nn.BatchNorm2d(width),
         up=conv(width, 2 * width, 1),
@@ -178,44 +178,44 @@ OPS: dict[str, Callable[[int, int, str], nn.Module]] = {
     "sep_conv_5x5_twice": lambda w, s, a: separable_twice(w, s, a, kernel=5),
     "dil_conv_3x3": lambda w, s, a: separable(w, s, a, kernel=3, dilation=2),
     "dil_conv_5x5": lambda w, s, a: separable(w, s, a, kernel=5, dilation=2),
-    "conv_3x3": dense,
-    "res_conv_3x3": residual,
+    "conv_3x3": dense_conv,
+    "res_conv_3x3": residual_conv,
     "mb_conv_3x3": inverted_bottleneck,
-    "pib_conv_3x3": pib,
-    "pib_conv_3x3_depthwise": pib_depthwise,
+    "pib_conv_3x3": pib_conv,
+    "pib_conv_3x3_depthwise": pib_conv_depthwise,
 }
 """Name to builder(width, stride, activation)."""
 
-UNSEARCHED: dict[str, Callable[[int, int, str], nn.Module]] = {
-    "pib_conv_5x5": lambda w, s, a: pib(w, s, a, kernel=5),
+UNSEARCHED_OPS: dict[str, Callable[[int, int, str], nn.Module]] = {
+    "pib_conv_5x5": lambda w, s, a: pib_conv(w, s, a, kernel=5),
 }
 """Ops of published cells that no search offers."""
 
 
-def op(name: str, *, width: int, stride: int, activation: str) -> nn.Module:
+def make_op(name: str, *, width: int, stride: int, activation: str) -> nn.Module:
     """A new op.
 
     Raises:
-        ValueError: the name is none of `OPS` and `UNSEARCHED`.
+        ValueError: the name is none of `OPS` and `UNSEARCHED_OPS`.
     """
-    known = {**OPS, **UNSEARCHED}
+    known = {**OPS, **UNSEARCHED_OPS}
     if name not in known:
         raise ValueError(f"op must be one of {', '.join(known)}, but got {name!r}")
     return known[name](width, stride, activation)
 
 
 @lru_cache(maxsize=100_000)
-def op_work(name: str, *, width: int, stride: int, size: int, activation: str) -> Work:
+def op_workload(name: str, *, width: int, stride: int, size: int, activation: str) -> Workload:
     """What an op has to do on a square map of this height."""
-    return part_work(_maker(name, stride, activation), width, size, -(-size // stride))
+    return scaled_workload(_op_builder(name, stride, activation), width, size, -(-size // stride))
 
 
-def op_tail(name: str, *, stride: int, activation: str) -> str:
+def op_fusion_tail(name: str, *, stride: int, activation: str) -> str:
     """What may take in the sum behind an op; empty for none, and where the op is the map itself."""
-    return tail_of(_maker(name, stride, activation))
+    return fusion_tail(_op_builder(name, stride, activation))
 
 
 @cache
-def _maker(name: str, stride: int, activation: str) -> Callable[[int], nn.Module]:
+def _op_builder(name: str, stride: int, activation: str) -> Callable[[int], nn.Module]:
     """Width to a new op: one object for each op, stride and activation."""
-    return lambda width: op(name, width=width, stride=stride, activation=activation)
+    return lambda width: make_op(name, width=width, stride=stride, activation=activation)

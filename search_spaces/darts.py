@@ -14,19 +14,27 @@ from itertools import combinations
 
 from torch import nn
 
-from search_spaces._attention import attention_of, attention_work
+from search_spaces._attention import attention_workload, make_attention
 from search_spaces._base import Architecture, Choice, SearchSpace, Value
-from search_spaces._cells import Cell, CellNet, CellStage, cell_work
-from search_spaces._ends import SHARED_CHOICES, head, head_work, on_grid, prepare, start_work, stem
-from search_spaces._genotype import Genotype, canonical, living, places
-from search_spaces._ops import NONE, OPS
-from search_spaces._work import Work, total
+from search_spaces._cells import Cell, CellNet, CellStage, cell_workload
+from search_spaces._ends import (
+    SHARED_CHOICES,
+    head_workload,
+    input_workload,
+    make_head,
+    make_preprocessing,
+    make_stem,
+    round_to_multiple,
+)
+from search_spaces._genotype import Genotype, canonical_form, place_cells, remove_dead_nodes
+from search_spaces._ops import NONE_OP, OPS
+from search_spaces._work import Workload, sum_workloads
 
-KINDS = ("normal", "reduce")
-NODES = 4
-PAIRS = {f"{a},{b}": (a, b) for a, b in combinations(range(NODES + 1), 2)}
+CELL_KINDS = ("normal", "reduce")
+NODES_PER_CELL = 4
+INPUT_PAIRS = {f"{a},{b}": (a, b) for a, b in combinations(range(NODES_PER_CELL + 1), 2)}
 """Words of the pairs of inputs that a node may have."""
-SEEDS = (
+INITIAL_CELLS = (
     (3, 16, ("none", "res_conv_3x3", "none"), ("none", "conv_3x3", "none")),
     (5, 16, ("skip", "sep_conv_3x3", "none"), ("none", "conv_3x3", "none")),
     (4, 24, ("none", "res_conv_3x3", "none"), ("max_pool_3x3", "conv_3x3", "none")),
@@ -35,7 +43,7 @@ SEEDS = (
 """Cells, width, and for normal and reduction cells: the first node's two ops, and the second node's op on the first."""
 
 
-class Darts(SearchSpace):
+class DartsSpace(SearchSpace):
     """Stage 1 is what comes before the first reduction, stages 2 and 3 begin with one.
 
     With few cells there may be nothing before the first reduction; a stage without living cells is not in use.
@@ -48,35 +56,37 @@ class Darts(SearchSpace):
         """Six macro genes, and three for each of the four nodes of both kinds of cell."""
         macro = (
             Choice(name="cells", options=tuple(range(2, 7))),
-            Choice(name="width", options=on_grid((8, 16, 24, 32), channel_multiple)),
+            Choice(name="width", options=round_to_multiple((8, 16, 24, 32), channel_multiple)),
         )
         return (
             *macro,
             *SHARED_CHOICES,
-            *(gene for kind in KINDS for i in range(NODES) for gene in _node_genes(kind, i)),
+            *(gene for kind in CELL_KINDS for i in range(NODES_PER_CELL) for gene in _node_genes(kind, i)),
         )
 
-    def seeds(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+    def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
         """Small nets with one or two living nodes in a cell: few kernels, so fast on every device."""
         options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
-        seeds = [_seed(*shape) for shape in SEEDS]
+        seeds = [_initial_configuration(*shape) for shape in INITIAL_CELLS]
         return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
 
-    def decode(self, picked: Mapping[str, Value]) -> Architecture:
+    def decode(self, configuration: Mapping[str, Value]) -> Architecture:
         """Living cells and nodes only, in the one form that equal nets share."""
-        genotypes = {kind: _living(tuple(str(picked[gene]) for gene in GENES[kind])) for kind in KINDS}
-        cells = places(int(picked["cells"]), genotypes=genotypes, stages=self.stages)
+        genotypes = {
+            kind: _live_genotype(tuple(str(configuration[gene]) for gene in CELL_GENES[kind])) for kind in CELL_KINDS
+        }
+        cells = place_cells(int(configuration["cells"]), genotypes=genotypes, stages=self.stages)
         used: dict[str, Genotype] = {}
-        for kind in KINDS:
+        for kind in CELL_KINDS:
             mine = [cell for cell in cells if cell.kind == kind]
             if mine:
-                used[kind], plugs = canonical(genotypes[kind], [cell.plugs for cell in mine])
+                used[kind], plugs = canonical_form(genotypes[kind], [cell.inputs for cell in mine])
                 for cell, plugged in zip(mine, plugs, strict=True):
-                    cell.plugs = plugged
+                    cell.inputs = plugged
         return {
-            "width": picked["width"],
-            **{choice.name: picked[choice.name] for choice in SHARED_CHOICES},
-            "cells": [{"stage": cell.stage, "kind": cell.kind, "plugs": cell.plugs} for cell in cells],
+            "width": configuration["width"],
+            **{choice.name: configuration[choice.name] for choice in SHARED_CHOICES},
+            "cells": [{"stage": cell.stage, "kind": cell.kind, "plugs": cell.inputs} for cell in cells],
             **used,
         }
 
@@ -107,64 +117,64 @@ class Darts(SearchSpace):
                 Cell(
                     genotype,
                     cell["plugs"],
-                    widths_in=maps_now,
+                    in_channels=maps_now,
                     width=width,
-                    reduces=cell["kind"] == "reduce",
+                    is_reduction=cell["kind"] == "reduce",
                     activation=activation,
-                    attention=attention_of(attention, out),
+                    attention=make_attention(attention, out),
                 )
             )
             maps.append(out)
         return CellNet(
-            prepare=prepare(size=(size[0], size[1]), input_size=architecture["input_size"]),
-            stem=stem(channels, architecture["width"], stride=architecture["stem_stride"], activation=activation),
+            prepare=make_preprocessing(size=(size[0], size[1]), input_size=architecture["input_size"]),
+            stem=make_stem(channels, architecture["width"], stride=architecture["stem_stride"], activation=activation),
             stages={name: CellStage(cells) for name, cells in stages.items()},
-            head=head(maps[-1], classes),
+            head=make_head(maps[-1], classes),
         )
 
-    def work(
+    def workload(
         self,
         architecture: Architecture,
         *,
         input_shape: tuple[int, int, int],
         classes: int,
         widths: Mapping[str, int] | None = None,
-    ) -> dict[str, Work]:
+    ) -> dict[str, Workload]:
         """Counted cell by cell; equal cells are counted once."""
         kept = {**self.widths(architecture), **(widths or {})}
         cells, stem_width = architecture["cells"], architecture["width"]
         frozen = {
-            kind: tuple(tuple(map(tuple, n)) for n in architecture[kind]) for kind in KINDS if kind in architecture
+            kind: tuple(tuple(map(tuple, n)) for n in architecture[kind]) for kind in CELL_KINDS if kind in architecture
         }
         out = {
             stage: {kind: len(genotype) * width for kind, genotype in frozen.items()} for stage, width in kept.items()
         }
         activation = architecture["activation"]
-        found, size = start_work(
+        found, size = input_workload(
             input_shape, input_size=architecture["input_size"], stem_width=stem_width,
             stem_stride=architecture["stem_stride"], activation=activation,
         )  # fmt: skip
-        maps, works = [(stem_width, size)], dict[str, list[Work]]()
+        maps, works = [(stem_width, size)], dict[str, list[Workload]]()
         for cell in cells:
             kind, stage = cell["kind"], cell["stage"]
             plugs = tuple((slot, *maps[source], stride) for slot, source, stride in cell["plugs"])
-            work, size = cell_work(
-                frozen[kind], plugs, width=kept[stage], reduces=kind == "reduce", activation=activation
+            work, size = cell_workload(
+                frozen[kind], plugs, width=kept[stage], is_reduction=kind == "reduce", activation=activation
             )
             works.setdefault(stage, []).append(work)
             if stage == self.stages[-1]:
-                works[stage].append(attention_work(architecture["attention"], out[stage][kind], size**2))
+                works[stage].append(attention_workload(architecture["attention"], out[stage][kind], size**2))
             maps.append((out[stage][kind], size))
-        head = head_work(out[cells[-1]["stage"]][cells[-1]["kind"]], size**2, classes)
-        return found | {stage: total(parts) for stage, parts in works.items()} | {"head": head}
+        head = head_workload(out[cells[-1]["stage"]][cells[-1]["kind"]], size**2, classes)
+        return found | {stage: sum_workloads(parts) for stage, parts in works.items()} | {"head": head}
 
     operations = tuple(OPS)
 
-    def count(self, architecture: Architecture) -> tuple[int, ...]:
+    def count_operations(self, architecture: Architecture) -> tuple[int, ...]:
         """Living edges with each op, in all cells."""
         kinds = [cell["kind"] for cell in architecture["cells"]]
         found = dict.fromkeys(self.operations, 0)
-        for kind in KINDS:
+        for kind in CELL_KINDS:
             if times := kinds.count(kind):
                 for node in architecture[kind]:
                     for op, _ in node:
@@ -172,12 +182,12 @@ class Darts(SearchSpace):
         return tuple(found[op] for op in self.operations)
 
 
-def _seed(cells: int, width: int, *ops: tuple[str, str, str]) -> dict[str, Value]:
+def _initial_configuration(cells: int, width: int, *ops: tuple[str, str, str]) -> dict[str, Value]:
     picked: dict[str, Value] = {"cells": cells, "width": width, "stem_stride": 2, "input_size": 48}
     picked |= {"activation": "relu", "attention": "none"}
-    for kind, (older, newer, second) in zip(KINDS, ops, strict=True):
-        for i in range(NODES):
-            picked |= {f"{kind}.n{i}.pair": "0,1", f"{kind}.n{i}.op_a": NONE, f"{kind}.n{i}.op_b": NONE}
+    for kind, (older, newer, second) in zip(CELL_KINDS, ops, strict=True):
+        for i in range(NODES_PER_CELL):
+            picked |= {f"{kind}.n{i}.pair": "0,1", f"{kind}.n{i}.op_a": NONE_OP, f"{kind}.n{i}.op_b": NONE_OP}
         picked |= {f"{kind}.n0.op_a": older, f"{kind}.n0.op_b": newer}
         picked |= {f"{kind}.n1.pair": "1,2", f"{kind}.n1.op_b": second}
     return picked
@@ -185,7 +195,7 @@ def _seed(cells: int, width: int, *ops: tuple[str, str, str]) -> dict[str, Value
 
 def _node_genes(kind: str, i: int) -> tuple[Choice, ...]:
     pairs = tuple(f"{a},{b}" for a, b in combinations(range(i + 2), 2))
-    ops = (NONE, *OPS)
+    ops = (NONE_OP, *OPS)
     prefix = f"{kind}.n{i}"
     return (
         Choice(name=f"{prefix}.pair", options=pairs),
@@ -195,16 +205,16 @@ def _node_genes(kind: str, i: int) -> tuple[Choice, ...]:
 
 
 @lru_cache(maxsize=100_000)
-def _living(values: tuple[str, ...]) -> Genotype:
+def _live_genotype(values: tuple[str, ...]) -> Genotype:
     """What lives of a cell with these values of its genes; not to be changed."""
     nodes: Genotype = []
     for pair, op_a, op_b in zip(*[iter(values)] * 3, strict=True):
-        a, b = PAIRS[pair]
+        a, b = INPUT_PAIRS[pair]
         nodes.append([[op_a, a], [op_b, b]])
-    return living(nodes)
+    return remove_dead_nodes(nodes)
 
 
-GENES = {kind: [gene.name for i in range(NODES) for gene in _node_genes(kind, i)] for kind in KINDS}
+CELL_GENES = {kind: [gene.name for i in range(NODES_PER_CELL) for gene in _node_genes(kind, i)] for kind in CELL_KINDS}
 """The genes of each kind of cell: three for each node."""
 
-SPACE = Darts()
+SPACE = DartsSpace()

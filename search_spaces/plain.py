@@ -12,14 +12,29 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from search_spaces._attention import attention_of, attention_work
+from search_spaces._attention import attention_workload, make_attention
 from search_spaces._base import Architecture, Choice, SearchSpace, Value
-from search_spaces._ends import SHARED_CHOICES, head, head_work, on_grid, prepare, start_work, stem
-from search_spaces._ops import Residual, conv_bn_act, named
-from search_spaces._work import Work, activated, joined, layer_work, moving, total
+from search_spaces._ends import (
+    SHARED_CHOICES,
+    head_workload,
+    input_workload,
+    make_head,
+    make_preprocessing,
+    make_stem,
+    round_to_multiple,
+)
+from search_spaces._ops import Residual, conv_bn_act, named_sequential
+from search_spaces._work import (
+    Workload,
+    activation_workload,
+    fused_workload,
+    layer_workload,
+    memory_bound_workload,
+    sum_workloads,
+)
 
 DEPTHS = {"stage1": (1, 2, 3), "stage2": (1, 2, 3), "stage3": (1, 2, 3), "stage4": (0, 1, 2)}
-SEEDS = (
+INITIAL_CHAINS = (
     (2, 8, (16, 32, 64, 128), "dddd"),
     (2, 16, (16, 32, 64, 128), "rrrr"),
     (2, 16, (32, 48, 96, 128), "drrr"),
@@ -45,7 +60,7 @@ class PlainNet(nn.Module):
         return image
 
 
-class Plain(SearchSpace):
+class PlainSpace(SearchSpace):
     """Three or four stages of equal blocks; a stage may begin by halving the map.
 
     A dense block is one convolution, a residual block two. A stage that changes neither the map's size, nor the width,
@@ -57,8 +72,8 @@ class Plain(SearchSpace):
 
     def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
         """The stem's width, four genes for each stage, and the macro genes that all spaces share."""
-        widths = on_grid((8, 16, 24, 32, 48, 64, 96, 128), channel_multiple)
-        stem_widths = on_grid((8, 16, 24, 32), channel_multiple)
+        widths = round_to_multiple((8, 16, 24, 32, 48, 64, 96, 128), channel_multiple)
+        stem_widths = round_to_multiple((8, 16, 24, 32), channel_multiple)
         genes = [Choice(name="stem_width", options=stem_widths), *SHARED_CHOICES]
         for stage, depths in DEPTHS.items():
             genes += [
@@ -69,25 +84,25 @@ class Plain(SearchSpace):
             ]
         return tuple(genes)
 
-    def seeds(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+    def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
         """Narrow to wide chains that halve the map at every stage, all on the grid."""
         options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
-        seeds = [_seed(*shape) for shape in SEEDS]
+        seeds = [_initial_configuration(*shape) for shape in INITIAL_CHAINS]
         return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
 
-    def decode(self, picked: Mapping[str, Value]) -> Architecture:
+    def decode(self, configuration: Mapping[str, Value]) -> Architecture:
         """Stages in use only, each with all its genes. Never disconnected."""
         body: list[dict[str, Value]] = []
         for stage in self.stages:
-            genes = {gene: picked[f"{stage}.{gene}"] for gene in STAGE_GENES}
+            genes = {gene: configuration[f"{stage}.{gene}"] for gene in STAGE_GENES}
             if genes["depth"] == 0:
                 continue
             if body and genes["down"] == "none" and all(genes[g] == body[-1][g] for g in ("width", "block")):
                 body[-1]["depth"] = int(body[-1]["depth"]) + int(genes["depth"])
             else:
                 body.append({"stage": stage, **genes})
-        shared = {choice.name: picked[choice.name] for choice in SHARED_CHOICES}
-        return {"stem_width": picked["stem_width"], **shared, "body": body}
+        shared = {choice.name: configuration[choice.name] for choice in SHARED_CHOICES}
+        return {"stem_width": configuration["stem_width"], **shared, "body": body}
 
     def widths(self, architecture: Architecture) -> dict[str, int]:
         """Channels that each stage in use puts out."""
@@ -106,31 +121,31 @@ class Plain(SearchSpace):
         kept = {**self.widths(architecture), **(widths or {})}
         activation, width_in = architecture["activation"], architecture["stem_width"]
         parts: dict[str, nn.Module] = {
-            "prepare": prepare(size=(size[0], size[1]), input_size=architecture["input_size"]),
-            "stem": stem(channels, width_in, stride=architecture["stem_stride"], activation=activation),
+            "prepare": make_preprocessing(size=(size[0], size[1]), input_size=architecture["input_size"]),
+            "stem": make_stem(channels, width_in, stride=architecture["stem_stride"], activation=activation),
         }
         for stage in architecture["body"]:
             width = kept[stage["stage"]]
             is_last = stage is architecture["body"][-1]
-            attention = attention_of(architecture["attention"], width) if is_last else None
+            attention = make_attention(architecture["attention"], width) if is_last else None
             blocks = _blocks(stage, width_in=width_in, width=width, activation=activation)
-            parts[stage["stage"]] = named(**blocks, attention=attention)
+            parts[stage["stage"]] = named_sequential(**blocks, attention=attention)
             width_in = width
-        return PlainNet(**parts, head=head(width_in, classes))
+        return PlainNet(**parts, head=make_head(width_in, classes))
 
-    def work(
+    def workload(
         self,
         architecture: Architecture,
         *,
         input_shape: tuple[int, int, int],
         classes: int,
         widths: Mapping[str, int] | None = None,
-    ) -> dict[str, Work]:
+    ) -> dict[str, Workload]:
         """Counted block by block."""
         kept = {**self.widths(architecture), **(widths or {})}
         body, width_in = architecture["body"], architecture["stem_width"]
         activation = architecture["activation"]
-        found, size = start_work(
+        found, size = input_workload(
             input_shape, input_size=architecture["input_size"], stem_width=width_in,
             stem_stride=architecture["stem_stride"], activation=activation,
         )  # fmt: skip
@@ -138,25 +153,25 @@ class Plain(SearchSpace):
             width, works = kept[stage["stage"]], []
             if stage["down"] == "max_pool":
                 before, size = size, size // 2
-                works.append(moving(width_in, width_in, before**2, size**2))
+                works.append(memory_bound_workload(width_in, width_in, before**2, size**2))
             for i in range(stage["depth"]):
                 before, size = size, -(-size // 2) if i == 0 and stage["down"] == "stride" else size
                 maps = (width if i else width_in, width, before**2, size**2)
-                works += _block_work(stage["block"], *maps, activation, adapts=i == 0)
+                works += _block_workload(stage["block"], *maps, activation, adapts=i == 0)
             if stage is body[-1]:
-                works.append(attention_work(architecture["attention"], width, size**2))
-            found[stage["stage"]] = total(works)
+                works.append(attention_workload(architecture["attention"], width, size**2))
+            found[stage["stage"]] = sum_workloads(works)
             width_in = width
-        return found | {"head": head_work(width_in, size**2, classes)}
+        return found | {"head": head_workload(width_in, size**2, classes)}
 
     operations = ("dense", "residual")
 
-    def count(self, architecture: Architecture) -> tuple[int, ...]:
+    def count_operations(self, architecture: Architecture) -> tuple[int, ...]:
         """Blocks of each kind."""
         return tuple(sum(s["depth"] for s in architecture["body"] if s["block"] == kind) for kind in self.operations)
 
 
-def _seed(stem_stride: int, stem: int, widths: tuple[int, ...], blocks: str) -> dict[str, Value]:
+def _initial_configuration(stem_stride: int, stem: int, widths: tuple[int, ...], blocks: str) -> dict[str, Value]:
     picked: dict[str, Value] = {"stem_stride": stem_stride, "stem_width": stem, "input_size": 48}
     picked |= {"activation": "relu", "attention": "none"}
     for stage, width, block in zip(DEPTHS, widths, blocks, strict=True):
@@ -171,17 +186,17 @@ def _blocks(stage: Mapping[str, Any], *, width_in: int, width: int, activation: 
     blocks: dict[str, nn.Module | None] = {"pool": pool}
     for i in range(stage["depth"]):
         stride = 2 if i == 0 and stage["down"] == "stride" else 1
-        block = _residual if stage["block"] == "residual" else _dense
+        block = _residual_block if stage["block"] == "residual" else _dense_block
         blocks[f"block{i}"] = block(width if i else width_in, width, stride, activation, adapts=i == 0)
     return blocks
 
 
-def _dense(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
+def _dense_block(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
     return conv_bn_act(width_in, width, 3, stride=stride, activation=activation)
 
 
-def _residual(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
-    body = named(
+def _residual_block(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
+    body = named_sequential(
         first=conv_bn_act(width_in, width, 3, stride=stride, activation=activation),
         second=conv_bn_act(width, width, 3, activation=None),
     )
@@ -190,14 +205,21 @@ def _residual(width_in: int, width: int, stride: int, activation: str, *, adapts
     return Residual(body, shortcut=shortcut, activation=activation)
 
 
-def _block_work(
+def _block_workload(
     kind: str, width_in: int, width: int, before: int, after: int, activation: str, *, adapts: bool
-) -> list[Work]:
-    first, act = layer_work(9, width_in, width, before, after), activated(activation, width, after)
+) -> list[Workload]:
+    first, act = layer_workload(9, width_in, width, before, after), activation_workload(activation, width, after)
     if kind == "dense":
         return [first, act]
-    shortcut = [layer_work(1, width_in, width, before, after)] if adapts else []
-    return [first, act, layer_work(9, width, width, after, after), *shortcut, joined(width, after, maps=1), act]
+    shortcut = [layer_workload(1, width_in, width, before, after)] if adapts else []
+    return [
+        first,
+        act,
+        layer_workload(9, width, width, after, after),
+        *shortcut,
+        fused_workload(width, after, n_maps=1),
+        act,
+    ]
 
 
-SPACE = Plain()
+SPACE = PlainSpace()

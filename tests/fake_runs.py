@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nas.candidate import Candidate
 from nas.config import make_config
-from nas.latency.estimate import Measurement
-from nas.metrics import Score, from_confusion
+from nas.latency.estimate import Latency
+from nas.metrics import Score, score_from_confusion
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 
@@ -24,12 +24,12 @@ def some_score(accuracy: float, *, n: int = 300) -> Score:
     for k in range(3):
         right = round(accuracy * n * (k + 1) / 3) - round(accuracy * n * k / 3)
         counts[k, k], counts[k, (k + 1) % 3] = right, n // 3 - right
-    return from_confusion(counts, CLASSES)
+    return score_from_confusion(counts, CLASSES)
 
 
-def some_latency(ms: float, *, kind: str = "predicted", device: str = "Jetson Orin Nano") -> Measurement:
+def some_latency(ms: float, *, kind: str = "predicted", device: str = "Jetson Orin Nano") -> Latency:
     measured = kind == "measured"
-    return Measurement(
+    return Latency(
         kind=kind,
         device=device,
         runtime="onnxruntime" if measured else "tensorrt",

@@ -14,4 +14,4 @@ CHOICES = (Choice(name="width", options=(8, 16, 24)), Choice(name="operation", o
 
 def a_study(runs: Path, seeds: Sequence[dict[str, Any]] = (), **fields: Any) -> Study:
     folder = a_run(runs, records=[], **fields)
-    return Study(folder, folder.config, CHOICES, registry.load("sampler", "random"), seeds=seeds)
+    return Study(folder, folder.config, CHOICES, registry.load("sampler", "random"), initial_picks=seeds)

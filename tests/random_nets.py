@@ -13,9 +13,10 @@ from torch import nn
 
 from nas import registry
 from nas.candidate import Candidate
-from nas.compression.base import Context
-from nas.onnx_export.exporter import ExportedFile, export, fold
-from nas.targets.catalog import target
+from nas.compression.base import CompressionContext
+from nas.onnx_export.exporter import ExportedFile, export_onnx
+from nas.onnx_export.folding import fold
+from nas.targets.catalog import load_target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace
 
 SHAPE = (1, 32, 32)
@@ -23,13 +24,15 @@ CLASSES = ("angry", "happy", "sad", "neutral")
 SPACES = registry.names("space")
 
 
-def context_of(bits: dict[str, int] | None = None, *, signed: bool = False, images: int = 64, **fields: Any) -> Context:
+def context_of(
+    bits: dict[str, int] | None = None, *, signed: bool = False, images: int = 64, **fields: Any
+) -> CompressionContext:
     """A context for compressors: these bit-widths and fields of the candidate, and labelled pictures."""
     pixels = pictures(images, seed=7) if images else np.empty((0, *SHAPE), np.uint8)
     blank: dict[str, Any] = {"space": "plain", "architecture": {}, "widths": {}, "pruned": {}}
-    return Context(
+    return CompressionContext(
         candidate=Candidate(**(blank | fields), bits=bits or {}),
-        profile=replace(target("cpu"), activation_signed=signed),
+        profile=replace(load_target("cpu"), activation_signed=signed),
         input_shape=SHAPE, images=pixels, labels=labels_of(pixels) if images else np.empty(0, np.int64),
     )  # fmt: skip
 
@@ -108,7 +111,7 @@ def trained_net(word: str, *, seed: int, **fixed: Any) -> RandomNet:
 def exported(net: nn.Module, folder: Path, **metadata: str) -> ExportedFile:
     """The net's file in a folder, folded and not compressed."""
     graph = fold(net, input_shape=SHAPE)
-    return export(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata=metadata)
+    return export_onnx(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata=metadata)
 
 
 def labels_of(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

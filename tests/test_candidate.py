@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nas import registry
-from nas.candidate import SPARSITIES, Candidate, decode, kept_width
+from nas.candidate import SPARSITIES, Candidate, decode, pruned_width
 from search_spaces._base import HEAD, STEM, Choice, DisconnectedError, SearchSpace, Value
 
 SPACES = [registry.load("space", name) for name in registry.names("space")]
@@ -150,7 +150,7 @@ def test_a_candidate_is_frozen() -> None:
     ],
 )  # fmt: skip
 def test_kept_width_by_hand(width: int, sparsity: float, multiple: int, kept: int) -> None:
-    assert kept_width(width, sparsity, multiple) == kept
+    assert pruned_width(width, sparsity, multiple) == kept
 
 
 @given(st.integers(1, 64), st.sampled_from([1, 4, 8, 16, 32]), st.floats(0, 0.99), st.floats(0, 0.99))
@@ -159,20 +159,20 @@ def test_kept_width_is_on_the_grid_near_the_share_and_never_grows(
     steps: int, multiple: int, a: float, b: float
 ) -> None:
     width = steps * multiple
-    kept = kept_width(width, a, multiple)
+    kept = pruned_width(width, a, multiple)
     assert kept % multiple == 0
     assert multiple <= kept <= width
     assert abs(kept - width * (1 - a)) <= (multiple / 2 + 1e-6 if width * (1 - a) > multiple else multiple)
-    assert (kept <= kept_width(width, b, multiple)) or a < b
+    assert (kept <= pruned_width(width, b, multiple)) or a < b
 
 
 @given(st.integers(1, 2000), st.sampled_from([1, 4, 8, 16, 32]))
 @settings(derandomize=True)
 def test_no_sparsity_keeps_every_channel(width: int, multiple: int) -> None:
-    assert kept_width(width, 0.0, multiple) == width
+    assert pruned_width(width, 0.0, multiple) == width
 
 
 @pytest.mark.parametrize("sparsity", [1.0, -0.1, 1.2])
 def test_a_sparsity_outside_its_range_is_refused(sparsity: float) -> None:
     with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\), but got"):
-        kept_width(16, sparsity, 8)
+        pruned_width(16, sparsity, 8)

@@ -15,7 +15,7 @@ import nas
 from nas.cli.main import app
 from nas.config import COMPRESS_EPOCHS, make_config
 from nas.errors import ConfigError, ExportError
-from nas.results.compression_effect import uncompressed
+from nas.results.compression_effect import find_baseline
 from nas.results.run_folder import RunFolder
 from nas.searcher.searcher import search
 from tests import outside_nets as nets
@@ -68,7 +68,7 @@ def test_a_factory_from_outside_goes_through_the_command_line(tmp_path: Path, mo
     command = ["compress", "--model", "my_nets_of_a_test:build", *flags.split(), "--threads", "1"]
     found = CliRunner().invoke(app, command)
     assert found.exit_code == 0, found.output
-    folder = RunFolder.existing(tmp_path / "runs" / "synthetic-my_nets_of_a_test-build-jetson")
+    folder = RunFolder.open_existing(tmp_path / "runs" / "synthetic-my_nets_of_a_test-build-jetson")
     base, *others = folder.records()
     assert (base.trial, base.phase, base.status, base.candidate.sparsity) == (-1, "base", "complete", 0.0)
     assert set(base.candidate.bits.values()) == {32}
@@ -97,7 +97,7 @@ def test_a_net_without_weights_is_trained_first_and_all_candidates_start_from_it
 ) -> None:
     folder = go(final_epochs=2, rungs=(0.5, 1.0), epochs=0.5, verify=0)
     state = torch.load(folder.path / "base" / "weights.pt", weights_only=True)
-    base = uncompressed(folder.records())
+    base = find_baseline(folder.records())
     assert base is not None
     assert (base.epochs, [t.epochs for t in trainings[:2]]) == (2.0, [1.0, 1.0])
     full = sum(p.numel() for p in nets.Functional().parameters())
@@ -112,7 +112,7 @@ def test_given_weights_are_measured_as_they_are_and_doubted_where_they_only_gues
     go: Callable[..., RunFolder], trainings: list[Training], weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = go(weights=weights, trials=1, verify=0)
-    base = uncompressed(folder.records())
+    base = find_baseline(folder.records())
     assert base is not None
     assert base.epochs == 0.0
     assert len(trainings) == 1
@@ -211,20 +211,20 @@ def test_the_base_is_exported_by_its_name(go: Callable[..., RunFolder], tmp_path
     folder = go(weights=weights, trials=1, verify=0)
     model = nas.export(folder, "base", out=tmp_path / "out")
     assert json.loads((tmp_path / "out" / "record.json").read_text())["phase"] == "base"
-    assert accuracy(model, FACES) == pytest.approx(uncompressed(folder.records()).score.accuracy)  # type: ignore[union-attr]
+    assert accuracy(model, FACES) == pytest.approx(find_baseline(folder.records()).score.accuracy)  # type: ignore[union-attr]
 
 
 def test_the_python_face_is_the_same_flow(tmp_path: Path, weights: Path) -> None:
     fields = {name: value for name, value in TINY.items() if name != "model"} | {"trials": 1, "verify": 0}
     run = nas.compress(TINY["model"], weights=weights, runs=tmp_path, **fields)
-    assert run.base is not None
-    assert run.config.model == TINY["model"]
+    assert run.baseline is not None
+    assert run.config.search.model == TINY["model"]
     assert run.records.iloc[0]["phase"] == "base"
 
 
 def test_fewer_epochs_are_the_default_for_a_net_with_weights_and_a_model_is_needed() -> None:
-    assert make_config(model="resnet8").epochs == COMPRESS_EPOCHS < make_config().epochs
-    assert make_config(model="resnet8", epochs=5).epochs == 5
+    assert make_config(model="resnet8").training.epochs == COMPRESS_EPOCHS < make_config().training.epochs
+    assert make_config(model="resnet8", epochs=5).training.epochs == 5
     with pytest.raises(ConfigError, match="weights must come with a model"):
         make_config(weights="w.pt")
     found = CliRunner().invoke(app, ["compress"])

@@ -79,14 +79,14 @@ def test_fields_that_are_none_take_their_default() -> None:
 
 
 def test_a_search_without_an_end_gets_the_default_budget() -> None:
-    assert make_config().budget == DEFAULT_BUDGET_S
-    assert make_config(trials=3).budget is None
-    assert make_config(budget="10s").trials is None
+    assert make_config().search.budget == DEFAULT_BUDGET_S
+    assert make_config(trials=3).search.budget is None
+    assert make_config(budget="10s").search.trials is None
 
 
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        make_config().seed = 1  # type: ignore[misc]
+        make_config().run.seed = 1  # type: ignore[misc]
 
 
 def test_the_folder_is_named_by_the_person_or_by_what_is_searched() -> None:
@@ -131,8 +131,8 @@ def test_every_field_that_decides_what_is_found_is_a_difference(field: str) -> N
         "target": "cpu", "space": "plain", "dataset": "folder", "data_options": {"n": "300"}, "max_latency": 5.0,
         "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
         "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 1, "qat": 0.3,
-        "qat_steps": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
-        "teacher": ("votes",), "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_from": "start",
+        "qat_scales": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
+        "teacher": ("votes",), "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_during": "search",
             "compressors": ("quantize",), "model": "resnet8", "mean": 0.5, "std": 2.0, "input_size": 64,
     }[field]  # fmt: skip
     given = {"model": "resnet10"} if field in (*MODEL_FIELDS, "model") else {}

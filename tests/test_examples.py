@@ -18,10 +18,10 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
 def test_a_configuration_can_be_read_and_names_members_that_exist(path: Path) -> None:
     config = read_config(path)
-    for family, words in {"compressor": config.compressors, "sampler": [config.sampler]}.items():
+    for family, words in {"compressor": config.compression.compressors, "sampler": [config.search.sampler]}.items():
         for word in words:
             load(family, word)
-    load("model", config.model) if config.model else load("space", config.space)
+    load("model", config.search.model) if config.search.model else load("space", config.search.space)
     assert f"--config examples/{path.name}" in path.read_text()
 
 
@@ -39,7 +39,7 @@ def test_students_learn_from_their_teacher_and_all_are_in_one_table(
     ]  # fmt: skip
     head = next(line for line in table if line[:1] == ["run"])
     assert {"weights", "bytes", "MMAC", "accuracy", "frames/s"} <= set(head)
-    taught = {path.name: RunFolder.existing(path).records() for path in tmp_path.iterdir()}
+    taught = {path.name: RunFolder.open_existing(path).records() for path in tmp_path.iterdir()}
     assert {name: [bool(r.teacher) for r in records] for name, records in taught.items()} == {
         "m-teacher": [False], "m-tiny_xception": [True], "m-tiny_xception-alone": [False]
     }  # fmt: skip

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nas.data.base import Images, Split
 from nas.errors import CandidateError
-from nas.metrics import Floats, Score, from_confusion, score, wilson
+from nas.metrics import Floats, Score, score, score_from_confusion, wilson_interval
 
 CLASSES = ("angry", "happy", "sad")
 PAIRS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
@@ -33,7 +33,7 @@ def scored(pairs: list[tuple[int, int]], *, batch: int = 7) -> Score:
     def predict(images: Images) -> Floats:
         return table[images[:, 0, 0, 0]]
 
-    return score(predict, split([t for t, _ in pairs]), CLASSES, batch=batch)
+    return score(predict, split([t for t, _ in pairs]), CLASSES, batch_size=batch)
 
 
 def test_worked_example() -> None:
@@ -85,25 +85,25 @@ def test_wilson_against_published_values() -> None:
         (0, 20, 0, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ):
-        assert wilson(hits, n) == pytest.approx((low, high), abs=5e-5)
+        assert wilson_interval(hits, n) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(n=st.integers(1, 10_000), data=st.data())
 def test_wilson_solves_its_own_equation(n: int, data: st.DataObject) -> None:
     """Both ends p satisfy |share - p| = z sqrt(p (1 - p) / n), Wilson's definition."""
     hits = data.draw(st.integers(1, n))
-    low, high = wilson(hits, n)
+    low, high = wilson_interval(hits, n)
     for end in (low, high):
         if 0 < end < 1:
             assert abs(hits / n - end) == pytest.approx(1.959964 * (end * (1 - end) / n) ** 0.5, rel=1e-4, abs=1e-9)
-    mirrored = wilson(n - hits, n)
+    mirrored = wilson_interval(n - hits, n)
     assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-12)
 
 
 def test_wilson_refuses_what_is_no_share() -> None:
     for hits, n in ((1, 0), (-1, 3), (4, 3)):
         with pytest.raises(ValueError, match="an interval needs 0 <= hits <= n"):
-            wilson(hits, n)
+            wilson_interval(hits, n)
 
 
 def test_wrong_predictions_are_refused() -> None:
@@ -117,4 +117,4 @@ def test_wrong_predictions_are_refused() -> None:
 
 def test_from_confusion_is_what_score_computes() -> None:
     s = scored([(0, 0), (0, 1), (2, 2)])
-    assert from_confusion(np.array(s.confusion), CLASSES) == s
+    assert score_from_confusion(np.array(s.confusion), CLASSES) == s

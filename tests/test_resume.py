@@ -57,7 +57,7 @@ def opened(folder: RunFolder) -> int:
 
 
 def lines(folder: RunFolder) -> list[str]:
-    return folder.lines("records.jsonl")
+    return folder.read_lines("records.jsonl")
 
 
 def whole(folder: RunFolder) -> list[Record]:

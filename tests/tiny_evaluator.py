@@ -7,12 +7,12 @@ from typing import Any
 
 from nas import registry
 from nas.candidate import Candidate, decode
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.data.base import FaceData
-from nas.evaluation.untrained import Draft
+from nas.evaluation.untrained import UntrainedMetrics
 from nas.pipeline import Evaluator
 from nas.results.record import Record
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 from search_spaces._base import Value
 from tests.fake_runs import a_run
 
@@ -28,14 +28,14 @@ Make = Callable[..., Evaluator]
 
 
 def an_evaluator(place: Path, data: FaceData, **fields: Any) -> Evaluator:
-    config = {"target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
+    config = {"load_target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
     folder = a_run(place, records=[], **config)
     return Evaluator(
-        config=folder.config, folder=folder, space=registry.load("space", "plain"), digest="d" * 64, data=data,
-        profile=target(folder.config.target), host=target("cpu"), runtime=registry.load("runtime", "onnxruntime"),
-        compression=Compression(
-            members=[registry.load("compressor", name) for name in folder.config.compressors],
-            profile=target(folder.config.target),
+        config=folder.config, folder=folder, space=registry.load("space", "plain"), data_digest="d" * 64, data=data,
+        profile=load_target(folder.config.search.target), host_profile=load_target("cpu"), host_runtime=registry.load("runtime", "onnxruntime"),
+        compression=CompressionPipeline(
+            compressors=[registry.load("compressor", name) for name in folder.config.compression.compressors],
+            profile=load_target(folder.config.search.target),
         ),
     )  # fmt: skip
 
@@ -45,11 +45,11 @@ def small(**genes: Value) -> Candidate:
     return decode(registry.load("space", "plain"), picked, channel_multiple=8, precisions=(8, 16, 32))
 
 
-def always(rung: int, accuracy: float, draft: Draft) -> bool:
+def always(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
     return True
 
 
-def never(rung: int, accuracy: float, draft: Draft) -> bool:
+def never(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
     return False
 
 

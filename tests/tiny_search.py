@@ -27,7 +27,7 @@ from nas.data.base import FaceData, Images
 from nas.metrics import Floats
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.training.execution import Execution
+from nas.training.execution import ExecutionFormat
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
 
@@ -61,7 +61,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     monkeypatch.setattr(nas.latency.measured.timing_loop, "WARM_UP_RUNS", 3)
     # In this process, because what is patched here does not count elsewhere.
     monkeypatch.setattr(SEARCH, "Timer", lambda **_: nullcontext())
-    monkeypatch.setattr(nas.training.trainer, "choose_execution", lambda *_, **__: Execution())
+    monkeypatch.setattr(nas.training.trainer, "choose_execution", lambda *_, **__: ExecutionFormat())
     monkeypatch.setattr(SEARCH, "look_ahead", lambda *_, **__: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     done: list[Training] = []
@@ -153,8 +153,8 @@ def assert_whole(folder: RunFolder) -> None:
 def command_line() -> None:
     """The real command line, but every training in the same form: which one is fastest depends on the moment."""
     import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
-    nas.training.trainer.choose_execution = lambda *_, **__: Execution()
-    nas.searcher.crash_guard.MAX_DEATHS = (
+    nas.training.trainer.choose_execution = lambda *_, **__: ExecutionFormat()
+    nas.searcher.crash_guard.MAX_CRASHES = (
         10**6
     )  # tests kill it as often as they like, for which no candidate is to blame
     main()

@@ -28,7 +28,7 @@ app.add_typer(targets.app, name="targets")
 def main() -> None:
     """The entry point of the `nas` command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _stop)  # what `timeout` and job schedulers send
+    signal.signal(signal.SIGTERM, _handle_sigterm)  # what `timeout` and job schedulers send
     try:
         status = app(prog_name="nas", standalone_mode=False)
     except typer.TyperException as error:  # a flag or a command that does not exist, a value of the wrong kind
@@ -37,7 +37,7 @@ def main() -> None:
     sys.exit(status or 0)
 
 
-def _stop(number: int, frame: object) -> None:
+def _handle_sigterm(number: int, frame: object) -> None:
     """End like Ctrl-C: with a line that says so, and without being taken for a crash of the candidate at work."""
     raise KeyboardInterrupt
 

@@ -13,12 +13,12 @@ from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from search_spaces._base import Choice, Value
 
-Fit = Callable[[nn.Module], None]
+FineTuneFunction = Callable[[nn.Module], None]
 """Trains a net in place, for a short while and gently; it is on the CPU in eval mode before and after."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class CompressionContext:
     """What a compressor may know when it works on a net.
 
     Attributes:
@@ -39,7 +39,7 @@ class Context:
     labels: npt.NDArray[np.int64]
     seed: int = 0
     shapes_only: bool = False
-    learned_steps: bool = False
+    learn_scales: bool = False
 
 
 class Compressor(ABC):
@@ -65,32 +65,32 @@ class Compressor(ABC):
             profile: the target.
         """
 
-    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+    def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """Settings worth trying first, each over all or none of this member's genes; the neutral one comes first."""
         return ({},)
 
-    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+    def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
         """The picked genes other than `sparsity.*` and `bits.*` that change this candidate; neutral ones are left out.
 
         Args:
-            picked: a value for each gene; genes of this member may be missing.
+            configuration: a value for each gene; genes of this member may be missing.
             candidate: with architecture, widths, pruned widths and bits.
         """
         return {}
 
-    def reshapes(self, candidate: Candidate) -> bool:
+    def changes_shape(self, candidate: Candidate) -> bool:
         """Whether the candidate's net changes its layers' shapes half-way through its first training."""
         return False
 
     # A hook may do nothing, so it is not abstract.
-    def on_model(self, wide: nn.Module, slim: nn.Module, context: Context) -> None:  # noqa: B027
+    def prune(self, wide: nn.Module, slim: nn.Module, context: CompressionContext) -> None:  # noqa: B027
         """Fill a fresh slim net, in place, from a trained wide one with the same module names.
 
         Raises:
             BuildError: the slim net is not a narrower form of the wide one; the layer is named.
         """
 
-    def restructure(self, net: nn.Module, context: Context) -> nn.Module:
+    def restructure(self, net: nn.Module, context: CompressionContext) -> nn.Module:
         """The net with layers replaced by smaller ones computed from them; it may be changed in place.
 
         The same candidate always gets the same layers and names, whatever the weights are: a checkpoint is loaded into
@@ -99,15 +99,15 @@ class Compressor(ABC):
         return net
 
     @contextmanager
-    def training(self, net: nn.Module, context: Context) -> Iterator[Callable[[float], None]]:
+    def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
         """Change how a net learns (masks, rounding) within the block. Afterwards its weights are plain and final.
 
         Yields:
             What is called before each training step with the progress of this training, 0..1.
         """
-        yield _nothing
+        yield _no_op
 
-    def on_graph(self, graph: fx.GraphModule, context: Context) -> fx.GraphModule:
+    def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
         """Rewrite a folded graph for the export.
 
         Args:
@@ -119,14 +119,14 @@ class Compressor(ABC):
         """
         return graph
 
-    def fine_tune(self, graph: fx.GraphModule, context: Context, fit: Fit) -> fx.GraphModule:
+    def fine_tune(self, graph: fx.GraphModule, context: CompressionContext, fit: FineTuneFunction) -> fx.GraphModule:
         """Like `on_graph`, with leave to train the rewritten graph; members that gain nothing by it only rewrite."""
-        return self.on_graph(graph, context)
+        return self.rewrite_graph(graph, context)
 
     def notes(self, graph: fx.GraphModule, candidate: Candidate) -> tuple[str, ...]:
         """What a reader of the figures of this graph's file has to know, one sentence each."""
         return ()
 
 
-def _nothing(progress: float) -> None:
+def _no_op(progress: float) -> None:
     return None

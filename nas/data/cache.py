@@ -18,39 +18,39 @@ import numpy as np
 from nas.data.base import FaceData, Split
 from nas.files import whole_file
 
-FORMAT = 2
+CACHE_FORMAT = 2
 """Raised whenever a loader reads the same source differently, so that older caches are left alone."""
 
 _SPLITS = ("train", "val", "test")
 _LOG = logging.getLogger(__name__)
 
 
-def cached(
-    cache: Path,
-    make: Callable[[], FaceData],
+def load_cached(
+    cache_dir: Path,
+    load: Callable[[], FaceData],
     *,
     dataset: str,
     settings: Mapping[str, object],
     sources: Iterable[Path] = (),
 ) -> FaceData:
-    """What `make` returns, from the cache if it was made before from the same sources and settings.
+    """What `load` returns, from the cache if it was made before from the same sources and settings.
 
     A file that cannot be read is made anew, with a warning in the log. Two processes may fill the cache at once: files
     appear whole.
     """
-    path = cache / f"{dataset}-{_key(settings, sources)}.npz"
+    path = cache_dir / f"{dataset}-{_key(settings, sources)}.npz"
     if path.exists():
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             _LOG.warning("%s cannot be read (%s); the source is read again", path, error)
-    data = make()
+    data = load()
     _write(path, data)
     return data
 
 
 def _key(settings: Mapping[str, object], sources: Iterable[Path]) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, sorted(settings.items())], default=str).encode())
+    digest = hashlib.sha256(json.dumps([CACHE_FORMAT, sorted(settings.items())], default=str).encode())
     for source in sources:
         stat = source.stat()
         digest.update(f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())

@@ -18,13 +18,13 @@ _SYNONYMS = {
 }
 
 
-def canonical(name: str) -> str:
+def canonical_class_name(name: str) -> str:
     """The canonical name of an expression ("Happiness" is "happy"); any other name only loses case and outer spaces."""
     word = name.strip().lower()
     return _SYNONYMS.get(word, word)
 
 
-def ordered(names: Iterable[str]) -> tuple[str, ...]:
+def sort_class_names(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct class names in label order: expressions in canonical order, then others, numbers by value."""
     known = {name: index for index, name in enumerate(EXPRESSIONS)}
 

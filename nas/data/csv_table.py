@@ -9,7 +9,7 @@ from nas.errors import DataError
 Row = dict[str, str]
 
 
-def rows(lines: Iterable[str], *, source: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Row]]:
+def read_rows(lines: Iterable[str], *, source: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Row]]:
     """Each data row as (line number in the file, stripped cells by lower-case header). Empty lines are passed over.
 
     Raises:

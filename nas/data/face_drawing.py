@@ -11,26 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.floating[Any]]
-Face = Mapping[str, Array]
+FaceParameters = Mapping[str, Array]
 
 
-def draw(face: Face, *, side: int) -> tuple[Array, Array]:
+def render_faces(parameters: FaceParameters, *, size: int) -> tuple[Array, Array]:
     """Luminance [N, S, S] of faces, and the share of skin in each pixel [N, S, S].
 
-    `face` holds the geometry and expression that `nas.data.synthetic_subjects` makes.
+    `parameters` holds the geometry and expression that `nas.data.synthetic_subjects` makes.
     """
-    u, v = _frame(face, side)
-    soft = face["soft"]
-    right = np.abs(u - face["turn"] * 0.25)
-    head = _edge(1 - np.hypot(u / face["width"], v), soft * 1.5)
-    skin = face["skin"] * (1 + face["light_x"] * u + face["light_y"] * v - 0.25 * (u * u + 0.5 * v * v))
-    picture = _mix(_background(face, u, v), skin, head)
+    u, v = _face_coordinates(parameters, size)
+    soft = parameters["soft"]
+    right = np.abs(u - parameters["turn"] * 0.25)
+    head = _soft_mask(1 - np.hypot(u / parameters["width"], v), soft * 1.5)
+    skin = parameters["skin"] * (
+        1 + parameters["light_x"] * u + parameters["light_y"] * v - 0.25 * (u * u + 0.5 * v * v)
+    )
+    picture = _blend(_background(parameters, u, v), skin, head)
     for layer in (_folds, _nose, _mouth, _eyes, _brows, _hair, _glasses):
-        picture = layer(picture, face, u, v, right)
+        picture = layer(picture, parameters, u, v, right)
     return picture, head
 
 
-def _frame(face: Face, side: int) -> tuple[Array, Array]:
+def _face_coordinates(face: FaceParameters, side: int) -> tuple[Array, Array]:
     """Position of each pixel in the face's frame: shifted, turned in the plane, scaled."""
     line = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
     x = line[None, None, :] - face["shift_x"]
@@ -39,90 +41,92 @@ def _frame(face: Face, side: int) -> tuple[Array, Array]:
     return (x * cos + y * sin).astype(np.float32), (y * cos - x * sin).astype(np.float32)
 
 
-def _edge(inside: Array, soft: Array) -> Array:
+def _soft_mask(inside: Array, soft: Array) -> Array:
     """0 outside, 1 inside, with an edge about `soft` wide; `inside` is a signed distance, positive within."""
     return np.clip(inside / soft + 0.5, 0, 1).astype(np.float32)
 
 
-def _mix(below: Array, above: Array, share: Array) -> Array:
+def _blend(below: Array, above: Array, share: Array) -> Array:
     return below + (above - below) * share
 
 
-def _background(face: Face, u: Array, v: Array) -> Array:
+def _background(face: FaceParameters, u: Array, v: Array) -> Array:
     wave = np.sin(u * face["wave_x"] + v * face["wave_y"] + face["phase"])
     return (face["ground"] + 0.08 * wave).astype(np.float32)
 
 
-def _folds(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array:
+def _folds(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
     """Cheeks that a smile lifts, and the folds from the nose to the mouth."""
     line = np.abs(right - 0.2 - 0.35 * (v - 0.2))
-    fold = _edge(0.03 - line, face["soft"]) * _edge(0.2 - np.abs(v - 0.35), face["soft"])
-    cheek = _edge(0.16 - np.hypot(right - 0.45, v - 0.22), face["soft"] * 3)
+    fold = _soft_mask(0.03 - line, face["soft"]) * _soft_mask(0.2 - np.abs(v - 0.35), face["soft"])
+    cheek = _soft_mask(0.16 - np.hypot(right - 0.45, v - 0.22), face["soft"] * 3)
     return picture * (1 - 0.35 * np.clip(face["fold"], 0, 1) * fold) * (1 + 0.12 * face["cheek"] * cheek)
 
 
-def _nose(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array:
+def _nose(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
     """A ridge, nostrils, and wrinkles across the bridge."""
-    ridge = _edge(0.05 - np.abs(u - face["turn"] * 0.3), face["soft"] * 2) * _edge(0.25 - np.abs(v), face["soft"])
-    nostril = _edge(0.05 - np.hypot(right - 0.09, (v - face["nose"] + 0.05 * face["wrinkle"]) * 1.5), face["soft"])
-    bridge = _edge(0.12 - right, face["soft"]) * _edge(0.09 - np.abs(v + 0.12), face["soft"])
+    ridge = _soft_mask(0.05 - np.abs(u - face["turn"] * 0.3), face["soft"] * 2) * _soft_mask(
+        0.25 - np.abs(v), face["soft"]
+    )
+    nostril = _soft_mask(0.05 - np.hypot(right - 0.09, (v - face["nose"] + 0.05 * face["wrinkle"]) * 1.5), face["soft"])
+    bridge = _soft_mask(0.12 - right, face["soft"]) * _soft_mask(0.09 - np.abs(v + 0.12), face["soft"])
     lines = 0.5 + 0.5 * np.cos(v * 70)
     picture = picture * (1 + 0.12 * ridge) * (1 - 0.45 * nostril)
     return picture * (1 - 0.5 * np.clip(face["wrinkle"], 0, 1) * bridge * lines)
 
 
-def _mouth(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array:
+def _mouth(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
     """Lips around an opening; corners move up (a smile) or down, the upper lip may be raised."""
     half = face["mouth_width"]
     t = np.clip((u - face["turn"] * 0.25) / half, -1.3, 1.3)
-    across = _edge((1 - np.abs(t)) * half, face["soft"])
+    across = _soft_mask((1 - np.abs(t)) * half, face["soft"])
     bulge = np.clip(1 - t * t, 0, 1)
     middle = face["mouth"] - face["corner"] * (t * t - 0.4)
     top = middle - bulge * (0.35 * face["open"] + face["lip_raise"])
     bottom = middle + bulge * 0.65 * face["open"]
-    opening = _edge(np.minimum(v - top, bottom - v) - 0.01, face["soft"]) * across
-    lips = _edge(np.minimum(v - top + face["lips"], bottom + face["lips"] - v), face["soft"]) * across
-    teeth = _edge(top + 0.05 - v, face["soft"]) * np.clip(face["teeth"], 0, 1)
-    picture = _mix(picture, picture * face["lip_tone"], lips)
-    return _mix(picture, 0.12 + 0.7 * teeth, opening)
+    opening = _soft_mask(np.minimum(v - top, bottom - v) - 0.01, face["soft"]) * across
+    lips = _soft_mask(np.minimum(v - top + face["lips"], bottom + face["lips"] - v), face["soft"]) * across
+    teeth = _soft_mask(top + 0.05 - v, face["soft"]) * np.clip(face["teeth"], 0, 1)
+    picture = _blend(picture, picture * face["lip_tone"], lips)
+    return _blend(picture, 0.12 + 0.7 * teeth, opening)
 
 
-def _eyes(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array:
+def _eyes(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
     """White, iris and upper lid, opened by `eye_open`."""
     x, y = right - face["eye_x"], v - face["eye_y"]
     height = np.maximum(face["eye_open"], 0.012)
     lid = height * np.clip(1 - (x / 0.17) ** 2, 0, 1)
-    within = _edge(lid - np.abs(y), face["soft"]) * _edge(0.17 - np.abs(x), face["soft"])
-    iris = _edge(0.07 - np.hypot((u - face["gaze"]) - np.sign(u) * face["eye_x"], y), face["soft"])
-    lash = _edge(0.02 - np.abs(y + lid), face["soft"]) * _edge(0.18 - np.abs(x), face["soft"])
-    eye = _mix(np.full_like(picture, 0.85), np.full_like(picture, 0.1), iris)
-    return _mix(_mix(picture, eye * (0.6 + 0.4 * face["skin"]), within), np.full_like(picture, 0.12), 0.8 * lash)
+    within = _soft_mask(lid - np.abs(y), face["soft"]) * _soft_mask(0.17 - np.abs(x), face["soft"])
+    iris = _soft_mask(0.07 - np.hypot((u - face["gaze"]) - np.sign(u) * face["eye_x"], y), face["soft"])
+    lash = _soft_mask(0.02 - np.abs(y + lid), face["soft"]) * _soft_mask(0.18 - np.abs(x), face["soft"])
+    eye = _blend(np.full_like(picture, 0.85), np.full_like(picture, 0.1), iris)
+    return _blend(_blend(picture, eye * (0.6 + 0.4 * face["skin"]), within), np.full_like(picture, 0.12), 0.8 * lash)
 
 
-def _brows(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array:
+def _brows(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
     """A line from the inner to the outer end, each raised by its own amount."""
     t = np.clip((right - 0.12) / 0.34, 0, 1)
     height = face["brow_y"] - face["brow_in"] * (1 - t) - face["brow_out"] * t - 0.05 * np.sin(np.pi * t)
-    line = _edge(face["brow_thick"] - np.abs(v - height), face["soft"]) * _edge(
+    line = _soft_mask(face["brow_thick"] - np.abs(v - height), face["soft"]) * _soft_mask(
         0.18 - np.abs(right - 0.29), face["soft"]
     )
-    return _mix(picture, picture * face["hair"], line * 0.85)
+    return _blend(picture, picture * face["hair"], line * 0.85)
 
 
-def _hair(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array:
+def _hair(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
     """Hair above the line across the forehead, and for some a beard."""
-    crown = _edge(face["hairline"] + 0.15 * u * u - v, face["soft"] * 2)
-    around = _edge(1.12 - np.hypot(u / face["width"], v), face["soft"])
-    beard = _edge(v - 0.3 - 0.5 * (0.5 - np.abs(u)), face["soft"] * 3) * _edge(
+    crown = _soft_mask(face["hairline"] + 0.15 * u * u - v, face["soft"] * 2)
+    around = _soft_mask(1.12 - np.hypot(u / face["width"], v), face["soft"])
+    beard = _soft_mask(v - 0.3 - 0.5 * (0.5 - np.abs(u)), face["soft"] * 3) * _soft_mask(
         1 - np.hypot(u / face["width"], v), face["soft"]
     )
-    near_mouth = _edge(np.hypot(u / 0.4, (v - face["mouth"]) / 0.25) - 1, face["soft"] * 4)
-    picture = _mix(picture, picture * face["hair"], beard * near_mouth * face["beard"])
-    return _mix(picture, face["hair"] * 0.6 + 0.04 * np.sin(25 * u + 3 * v), crown * around)
+    near_mouth = _soft_mask(np.hypot(u / 0.4, (v - face["mouth"]) / 0.25) - 1, face["soft"] * 4)
+    picture = _blend(picture, picture * face["hair"], beard * near_mouth * face["beard"])
+    return _blend(picture, face["hair"] * 0.6 + 0.04 * np.sin(25 * u + 3 * v), crown * around)
 
 
-def _glasses(picture: Array, face: Face, u: Array, v: Array, right: Array) -> Array:
+def _glasses(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
     ring = np.abs(np.hypot(right - face["eye_x"], (v - face["eye_y"]) * 1.2) - 0.21)
-    bridge = _edge(0.02 - np.abs(v - face["eye_y"]), face["soft"]) * _edge(0.1 - right, face["soft"])
-    frame = np.maximum(_edge(0.02 - ring, face["soft"]), bridge)
-    return _mix(picture, np.full_like(picture, 0.08), frame * face["glasses"])
+    bridge = _soft_mask(0.02 - np.abs(v - face["eye_y"]), face["soft"]) * _soft_mask(0.1 - right, face["soft"])
+    frame = np.maximum(_soft_mask(0.02 - ring, face["soft"]), bridge)
+    return _blend(picture, np.full_like(picture, 0.08), frame * face["glasses"])

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.base import FaceData, Labels, Split
-from nas.data.classes import EXPRESSIONS, canonical
-from nas.data.csv_table import rows
+from nas.data.classes import EXPRESSIONS, canonical_class_name
+from nas.data.csv_table import read_rows
 from nas.data.pixel_strings import parse_pixels
 from nas.errors import DataError
 
@@ -33,7 +33,7 @@ Votes = npt.NDArray[np.float32]
 """[N, 10] votes of one usage: the eight expressions in canonical order, unknown, not a face."""
 
 
-def read_csv(source: Path, votes: Path | None) -> FaceData:
+def read_fer2013_csv(source: Path, votes: Path | None) -> FaceData:
     """The faces of `fer2013.csv`, with FER+ labels if `votes` is given.
 
     Raises:
@@ -45,7 +45,7 @@ def read_csv(source: Path, votes: Path | None) -> FaceData:
             raise DataError(f"{source} must hold rows of usage Training and PublicTest, but has none of {usage}")
     notes: tuple[str, ...] = ()
     if votes is not None:
-        splits, notes = _with_ferplus(splits, source, votes)
+        splits, notes = _relabel_with_ferplus(splits, source, votes)
     return FaceData(
         name="fer2013" if votes is None else "ferplus",
         classes=CLASSES if votes is None else EXPRESSIONS,
@@ -58,13 +58,13 @@ def read_csv(source: Path, votes: Path | None) -> FaceData:
     )
 
 
-def find_votes(source: Path, given: Path | None) -> Path:
+def find_ferplus_votes(source: Path, explicit_path: Path | None) -> Path:
     """The path of `fer2013new.csv`: as given, else beside the source.
 
     Raises:
         DataError: it is not there.
     """
-    path = given or source.with_name("fer2013new.csv")
+    path = explicit_path or source.with_name("fer2013new.csv")
     if not path.is_file():
         raise DataError(
             f"labels=ferplus needs {path}, which does not exist; it is in github.com/microsoft/FERPlus, and "
@@ -79,15 +79,15 @@ def _read_splits(source: Path) -> dict[str, Split]:
     blocks: list[npt.NDArray[np.uint8]] = []
     pending: list[tuple[int, str]] = []
     with _open(source) as file:
-        for number, row in rows(file, source=source, required=("emotion", "pixels", "usage")):
+        for number, row in read_rows(file, source=source, required=("emotion", "pixels", "usage")):
             usages.append(_usage(row["usage"], source, number))
             labels.append(_label(row["emotion"], source, number))
             pending.append((number, row["pixels"]))
             if len(pending) == _CHUNK:
-                blocks.append(_pixels(pending, source))
+                blocks.append(_parse_pending(pending, source))
                 pending.clear()
     if pending:
-        blocks.append(_pixels(pending, source))
+        blocks.append(_parse_pending(pending, source))
     if not blocks:
         raise DataError(f"{source} has a header but no rows; download it again")
     images = np.concatenate(blocks).reshape(-1, 1, _SIDE, _SIDE)
@@ -111,12 +111,12 @@ def _usage(text: str, source: Path, number: int) -> int:
 def _label(text: str, source: Path, number: int) -> int:
     if text.isdecimal() and int(text) < len(CLASSES):
         return int(text)
-    if canonical(text) in CLASSES:
-        return CLASSES.index(canonical(text))
+    if canonical_class_name(text) in CLASSES:
+        return CLASSES.index(canonical_class_name(text))
     raise DataError(f"{source}, row {number}: emotion must be 0 to 6 or a class name, but got {text!r}")
 
 
-def _pixels(pending: list[tuple[int, str]], source: Path) -> npt.NDArray[np.uint8]:
+def _parse_pending(pending: list[tuple[int, str]], source: Path) -> npt.NDArray[np.uint8]:
     try:
         return parse_pixels([text for _, text in pending], count=_SIDE * _SIDE)
     except ValueError as error:
@@ -137,11 +137,11 @@ def _open(source: Path) -> Iterator[IO[str]]:
 @contextmanager
 def _open_bytes(source: Path) -> Iterator[IO[bytes]]:
     if source.suffix == ".zip":
-        with zipfile.ZipFile(source) as archive, archive.open(_member(archive.namelist(), source)) as raw:
+        with zipfile.ZipFile(source) as archive, archive.open(_find_csv_member(archive.namelist(), source)) as raw:
             yield raw
     elif source.name.endswith((".tar.gz", ".tgz", ".tar")):
         with tarfile.open(source) as tar:
-            inner = tar.extractfile(_member(tar.getnames(), source))
+            inner = tar.extractfile(_find_csv_member(tar.getnames(), source))
             if inner is None:
                 raise DataError(f"{source} must hold fer2013.csv as a file, but holds a folder of that name")
             yield inner
@@ -150,7 +150,7 @@ def _open_bytes(source: Path) -> Iterator[IO[bytes]]:
             yield raw  # type: ignore[misc]  # GzipFile reads bytes, but is no IO[bytes] to mypy
 
 
-def _member(names: list[str], source: Path) -> str:
+def _find_csv_member(names: list[str], source: Path) -> str:
     tables = [name for name in names if name.endswith(".csv") and not name.startswith("__MACOSX")]
     best = next((name for name in tables if Path(name).name in ("fer2013.csv", "icml_face_data.csv")), None)
     if best is None and len(tables) != 1:
@@ -161,7 +161,9 @@ def _member(names: list[str], source: Path) -> str:
     return best or tables[0]
 
 
-def _with_ferplus(splits: dict[str, Split], source: Path, path: Path) -> tuple[dict[str, Split], tuple[str, ...]]:
+def _relabel_with_ferplus(
+    splits: dict[str, Split], source: Path, path: Path
+) -> tuple[dict[str, Split], tuple[str, ...]]:
     votes = _read_votes(path)
     labelled, kept = {}, []
     for usage, split in splits.items():
@@ -180,8 +182,8 @@ def _read_votes(path: Path) -> dict[str, Votes]:
     columns = [*EXPRESSIONS, "unknown", "nf"]
     votes: dict[str, list[list[float]]] = {usage: [] for usage in USAGES}
     with path.open(encoding="utf-8", newline="") as file:
-        for number, row in rows(file, source=path, required=("usage", "unknown", "nf")):
-            by_class = {canonical(name): cell for name, cell in row.items()}
+        for number, row in read_rows(file, source=path, required=("usage", "unknown", "nf")):
+            by_class = {canonical_class_name(name): cell for name, cell in row.items()}
             try:
                 cells = [float(by_class[name]) for name in columns]
             except (KeyError, ValueError) as error:

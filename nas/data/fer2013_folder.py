@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.base import FaceData, Images, Labels, Split
-from nas.data.classes import EXPRESSIONS, canonical
+from nas.data.classes import EXPRESSIONS, canonical_class_name
 from nas.data.images import IMAGE_SUFFIXES, read_images
 from nas.errors import DataError
 
@@ -15,13 +15,13 @@ _CLASSES = EXPRESSIONS[:7]
 _NOTE = "the folder release is JPEG-compressed: pixels differ slightly from fer2013.csv"
 
 
-def image_files(root: Path) -> tuple[Path, ...]:
+def list_images(root: Path) -> tuple[Path, ...]:
     """Every image below train/ and test/, sorted."""
     found = [p for part in ("train", "test") for p in (root / part).glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES]
     return tuple(sorted(found))
 
 
-def read_folder(root: Path, files: tuple[Path, ...]) -> FaceData:
+def read_fer2013_folder(root: Path, files: tuple[Path, ...]) -> FaceData:
     """The faces of the folder release.
 
     Raises:
@@ -32,7 +32,7 @@ def read_folder(root: Path, files: tuple[Path, ...]) -> FaceData:
     for usage in ("Training", "PublicTest"):
         if usage not in usages:
             raise DataError(f"{root} must hold {usage}_*.jpg in train/<class> or test/<class>, but there is none")
-    images = read_images(files, side=48, channels=1)
+    images = read_images(files, size=48, channels=1)
     has_test = "PrivateTest" in usages
     return FaceData(
         name="fer2013",
@@ -61,7 +61,7 @@ def _usage(path: Path) -> str:
 
 
 def _label(path: Path) -> int:
-    name = canonical(path.parent.name)
+    name = canonical_class_name(path.parent.name)
     if name not in _CLASSES:
         raise DataError(f"{path}: the folder must be named after one of {', '.join(_CLASSES)}")
     return _CLASSES.index(name)

@@ -19,27 +19,27 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 def read_images(
     files: Sequence[Path],
     *,
-    side: int | None,
+    size: int | None,
     channels: int | None,
-    where: Sequence[str] | None = None,
+    locations: Sequence[str] | None = None,
 ) -> Images:
     """[N, C, H, W] uint8 pixels of N >= 1 files.
 
     Args:
         files: the image files.
-        side: height and width to resize to (bilinear, antialiased); None keeps the own size, which all must share.
+        size: height and width to resize to (bilinear, antialiased); None keeps the own size, which all must share.
         channels: 1 grey, 3 RGB, None takes what the first file has.
         where: how errors call each file; its path if None.
 
     Raises:
-        DataError: a file is missing or broken, or has another size than the first while `side` is None.
+        DataError: a file is missing or broken, or has another size than the first while `size` is None.
         MissingPackageError: pillow is not installed.
     """
-    called = where or [str(path) for path in files]
-    first = _read(files[0], called[0], side, channels)
+    called = locations or [str(path) for path in files]
+    first = _read(files[0], called[0], size, channels)
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, path in enumerate(files):
-        image = _read(path, called[index], side, len(first))
+        image = _read(path, called[index], size, len(first))
         if image.shape != first.shape:
             (_, h, w), (_, h0, w0) = image.shape, first.shape
             raise DataError(
@@ -49,26 +49,26 @@ def read_images(
     return images
 
 
-def _read(path: Path, where: str, side: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
+def _read(path: Path, location: str, size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise MissingPackageError("image files need pillow: pip install 'fer-nas[images]'") from None
     try:
         with Image.open(path) as image:
-            return _pixels(image, side, channels)
+            return _pixels(image, size, channels)
     except FileNotFoundError:
-        raise DataError(f"{where}: {path} does not exist") from None
+        raise DataError(f"{location}: {path} does not exist") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{where}: {path.name} is not a readable image: {error}") from None
+        raise DataError(f"{location}: {path.name} is not a readable image: {error}") from None
 
 
-def _pixels(image: "Image.Image", side: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
+def _pixels(image: "Image.Image", size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA"))
     plain = image.convert("L" if grey else "RGB")
-    if side is not None and plain.size != (side, side):
-        plain = plain.resize((side, side), Image.Resampling.BILINEAR)
+    if size is not None and plain.size != (size, size):
+        plain = plain.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(plain, np.uint8)
     return pixels[None] if grey else pixels.transpose(2, 0, 1)

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.base import FaceData, Images, Labels, Split
-from nas.data.classes import canonical, ordered
+from nas.data.classes import canonical_class_name, sort_class_names
 from nas.data.images import read_images
 from nas.errors import DataError
 
-SPLIT_WORDS = {
+SPLIT_ALIASES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -30,8 +30,8 @@ SPLIT_WORDS = {
 }
 """How sources call their splits."""
 
-Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Item:
     """One face: its file, how errors call it, its label as written, and what else is known of it."""
 
     path: Path
-    where: str
+    location: str
     label: str
     split: str | None = None
     subject: str | None = None
@@ -47,8 +47,8 @@ class Item:
     affect: tuple[float, float] | None = None
 
 
-def gather(
-    items: Sequence[Item], *, name: str, source: Path, side: int | None, channels: int | None, val_share: float
+def build_face_data(
+    items: Sequence[Item], *, name: str, source: Path, size: int | None, channels: int | None, val_share: float
 ) -> FaceData:
     """Read the images and arrange the splits.
 
@@ -58,14 +58,14 @@ def gather(
     """
     if not items:
         raise DataError(f"{source} holds no faces; see the documentation of data set {name} for the form expected")
-    classes = ordered(canonical(item.label) for item in items)
-    labels = np.array([classes.index(canonical(item.label)) for item in items], np.int64)
-    images = read_images([i.path for i in items], side=side, channels=channels, where=[i.where for i in items])
+    classes = sort_class_names(canonical_class_name(item.label) for item in items)
+    labels = np.array([classes.index(canonical_class_name(item.label)) for item in items], np.int64)
+    images = read_images([i.path for i in items], size=size, channels=channels, locations=[i.location for i in items])
     subjects = _subjects(items)
     named = np.array([item.split or "train" for item in items])
     notes = _notes(items, classes, labels[named == "train"])
     if "val" not in named:
-        chosen = carve(images, labels, subjects, among=named == "train", share=val_share)
+        chosen = split_off_validation(images, labels, subjects, eligible=named == "train", share=val_share)
         named = np.where(chosen, "val", named)
         by = "subject" if subjects is not None else "class and a hash of the pixels"
         notes += (f"{source.name} names no val split: {chosen.sum()} faces were carved from train, by {by}",)
@@ -92,20 +92,22 @@ def gather(
     )
 
 
-def carve(images: Images, labels: Labels, subjects: Numbers | None, *, among: Mask, share: float) -> Mask:
-    """Which faces [N] go to val: about `share` of those `among`, whole subjects or each class alike."""
-    where = np.flatnonzero(among)
+def split_off_validation(
+    images: Images, labels: Labels, subjects: IntArray | None, *, eligible: BoolArray, share: float
+) -> BoolArray:
+    """Which faces [N] go to val: about `share` of those `eligible`, whole subjects or each class alike."""
+    where = np.flatnonzero(eligible)
     chosen = np.zeros(len(labels), bool)
     if subjects is not None:
         hashes = np.array([_hash(str(subject).encode()) for subject in subjects])
-        return _first(hashes, where, share, chosen)
+        return _mark_first_by_hash(hashes, where, share, chosen)
     hashes = np.array([_hash(image.tobytes()) for image in images])
     for label in np.unique(labels[where]):
-        _first(hashes, where[labels[where] == label], share, chosen)
+        _mark_first_by_hash(hashes, where[labels[where] == label], share, chosen)
     return chosen
 
 
-def _first(hashes: npt.NDArray[np.str_], where: Numbers, share: float, chosen: Mask) -> Mask:
+def _mark_first_by_hash(hashes: npt.NDArray[np.str_], where: IntArray, share: float, chosen: BoolArray) -> BoolArray:
     """Mark the first `share` of `where` in the order of their hashes, never parting equal ones, never taking all."""
     values, counts = np.unique(hashes[where], return_counts=True)
     before = np.cumsum(counts) - counts
@@ -118,17 +120,17 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _subjects(items: Sequence[Item]) -> Numbers | None:
+def _subjects(items: Sequence[Item]) -> IntArray | None:
     """A number per person, or None where no face names its person."""
     words = [item.subject for item in items]
     if not any(words):
         return None
     if missing := next((item for item in items if not item.subject), None):
-        raise DataError(f"{missing.where}: other faces name their subject, so this one must too")
+        raise DataError(f"{missing.location}: other faces name their subject, so this one must too")
     return np.unique(np.array(words), return_inverse=True)[1].astype(np.int64)
 
 
-def _split(items: Sequence[Item], images: Images, labels: Labels, subjects: Numbers | None, at: Numbers) -> Split:
+def _split(items: Sequence[Item], images: Images, labels: Labels, subjects: IntArray | None, at: IntArray) -> Split:
     affect = [items[i].affect for i in at]
     groups = [items[i].group for i in at]
     return Split(
@@ -141,7 +143,7 @@ def _split(items: Sequence[Item], images: Images, labels: Labels, subjects: Numb
 
 
 def _notes(items: Sequence[Item], classes: tuple[str, ...], train: Labels) -> tuple[str, ...]:
-    written = {(item.label.strip().lower(), canonical(item.label)) for item in items}
+    written = {(item.label.strip().lower(), canonical_class_name(item.label)) for item in items}
     merged = [f"{word} is read as {name}" for word, name in sorted(written) if word != name]
     unlearned = [name for i, name in enumerate(classes) if i not in train]
     return (
@@ -150,7 +152,7 @@ def _notes(items: Sequence[Item], classes: tuple[str, ...], train: Labels) -> tu
     )
 
 
-def _shared_subjects(subjects: Numbers, named: npt.NDArray[np.str_]) -> tuple[str, ...]:
+def _shared_subjects(subjects: IntArray, named: npt.NDArray[np.str_]) -> tuple[str, ...]:
     people = {word: set(subjects[named == word].tolist()) for word in ("train", "val", "test")}
     pairs = (("train", "val"), ("train", "test"), ("val", "test"))
     shared = [f"{len(people[a] & people[b])} in both {a} and {b}" for a, b in pairs if people[a] & people[b]]

@@ -12,7 +12,7 @@ _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 def load_data(
-    name: str, path: Path | None, *, options: Mapping[str, str] = _NO_OPTIONS, cache: Path | None = None
+    name: str, path: Path | None, *, options: Mapping[str, str] = _NO_OPTIONS, cache_dir: Path | None = None
 ) -> FaceData:
     """The faces of the data set `name`.
 
@@ -20,7 +20,7 @@ def load_data(
         name: word of the data set (`nas.registry.names("dataset")` lists them).
         path: its file or folder, None for a data set that needs none.
         options: further settings, by name.
-        cache: folder for arrays of earlier loads; `default_cache()` if None.
+        cache_dir: folder for arrays of earlier loads; `default_cache()` if None.
 
     Raises:
         UnknownMemberError: there is no such data set.
@@ -28,10 +28,10 @@ def load_data(
         MissingPackageError: image files need pillow.
     """
     dataset: Dataset = load("dataset", name)
-    return dataset.load(path, cache=default_cache() if cache is None else cache, options=options)
+    return dataset.load(path, cache=default_cache_dir() if cache_dir is None else cache_dir, options=options)
 
 
-def default_cache() -> Path:
+def default_cache_dir() -> Path:
     """`fer-nas` below $XDG_CACHE_HOME, else below ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "fer-nas"

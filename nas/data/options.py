@@ -8,16 +8,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nas.errors import DataError
 
 
-class Options(BaseModel):
+class DatasetOptions(BaseModel):
     """Base of every data set's options. Unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Model = TypeVar("Model", bound=Options)
+OptionsT = TypeVar("OptionsT", bound=DatasetOptions)
 
 
-def parse(model: type[Model], options: Mapping[str, str], *, dataset: str) -> Model:
+def parse_options(model: type[OptionsT], options: Mapping[str, str], *, dataset: str) -> OptionsT:
     """The options as checked values.
 
     Raises:

@@ -12,16 +12,16 @@ def parse_pixels(texts: list[str], *, count: int) -> npt.NDArray[np.uint8]:
     Raises:
         ValueError: a text does not hold that; the message starts with its index in `texts` and gives the reason.
     """
-    values = _numbers(texts) if all(text.count(" ") == count - 1 for text in texts) else None
+    values = _parse_numbers(texts) if all(text.count(" ") == count - 1 for text in texts) else None
     if values is None or len(values) != len(texts) * count:
         for index, text in enumerate(texts):
-            if reason := _fault(text, count):
+            if reason := _describe_error(text, count):
                 raise ValueError(f"{index}: {reason}")
         values = np.array([[int(word) for word in text.split()] for text in texts], np.uint8)
     return values.reshape(len(texts), count)
 
 
-def _numbers(texts: list[str]) -> npt.NDArray[np.uint8] | None:
+def _parse_numbers(texts: list[str]) -> npt.NDArray[np.uint8] | None:
     """All numbers of all texts in order, or None if there is anything but spaces and numbers up to 255.
 
     A number's value is read at its last digit, from this byte and the two before it, for all bytes at once.
@@ -43,7 +43,7 @@ def _numbers(texts: list[str]) -> npt.NDArray[np.uint8] | None:
     return value.astype(np.uint8)
 
 
-def _fault(text: str, count: int) -> str | None:
+def _describe_error(text: str, count: int) -> str | None:
     words = text.split()
     if len(words) != count:
         return f"{count} pixels expected, got {len(words)}"

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from nas.data.base import Labels
 from nas.data.face_drawing import Array
 
-_PARTS = ("brow_in", "brow_out", "eye_open", "corner", "open", "mouth_width", "wrinkle", "lip_raise", "cheek")
-_AU = np.array(
+_FACE_PARTS = ("brow_in", "brow_out", "eye_open", "corner", "open", "mouth_width", "wrinkle", "lip_raise", "cheek")
+_ACTION_UNITS = np.array(
     [  # brow in, out, eye, corner, open, width, wrinkle, lip raise, cheek
         [-1.0, 0.2, 0.0, -0.3, 0.1, -0.3, 0.3, 0.0, 0.0],  # angry
         [-0.6, -0.1, -0.5, -0.3, 0.1, 0.0, 1.0, 1.0, 0.3],  # disgust
@@ -24,25 +24,25 @@ _AU = np.array(
     ],
     np.float32,
 )
-_UNIT = np.array([0.19, 0.20, 0.08, 0.24, 0.50, 0.16, 1.4, 0.12, 1.5], np.float32)
+_UNIT_DISPLACEMENT = np.array([0.19, 0.20, 0.08, 0.24, 0.50, 0.16, 1.4, 0.12, 1.5], np.float32)
 """How far one unit moves each part, in the face's frame."""
-_REST = np.array([0.0, 0.0, 0.09, 0.0, 0.015, 0.36, 0.0, 0.0, 0.0], np.float32)
-_AFFECT = np.array(
+_NEUTRAL_FACE = np.array([0.0, 0.0, 0.09, 0.0, 0.015, 0.36, 0.0, 0.0, 0.0], np.float32)
+_VALENCE_AROUSAL = np.array(
     [[-0.6, 0.7], [-0.65, 0.35], [-0.6, 0.8], [0.8, 0.5], [-0.7, -0.4], [0.2, 0.8], [0.0, -0.05]], np.float32
 )
 """Valence and arousal of each expression at full intensity, -1..1, after the circumplex (J. A. Russell, 1980)."""
 
-_HABIT, _JITTER = 0.15, 0.13
+_HABIT_STD, _JITTER_STD = 0.15, 0.13
 
 
-def identities(count: int, rng: np.random.Generator) -> dict[str, Array]:
+def draw_subjects(n_subjects: int, rng: np.random.Generator) -> dict[str, Array]:
     """What belongs to a person: geometry, tones and habitual movements, each [count] or [count, parts]."""
 
     def normal(mean: float, deviation: float) -> Array:
-        return rng.normal(mean, deviation, count).astype(np.float32)
+        return rng.normal(mean, deviation, n_subjects).astype(np.float32)
 
     def uniform(low: float, high: float) -> Array:
-        return rng.uniform(low, high, count).astype(np.float32)
+        return rng.uniform(low, high, n_subjects).astype(np.float32)
 
     dark = uniform(0, 1)
     return {
@@ -60,30 +60,34 @@ def identities(count: int, rng: np.random.Generator) -> dict[str, Array]:
         "lip_tone": uniform(0.4, 0.75),
         "beard": (uniform(0, 1) < 0.12) * uniform(0.3, 0.9),
         "glasses": (uniform(0, 1) < 0.12) * uniform(0.5, 1.0),
-        "habit": rng.normal(0, _HABIT, (count, len(_PARTS))).astype(np.float32),
+        "habit": rng.normal(0, _HABIT_STD, (n_subjects, len(_FACE_PARTS))).astype(np.float32),
     }
 
 
-def faces(
-    people: dict[str, Array], who: npt.NDArray[np.int64], labels: Labels, rng: np.random.Generator
+def draw_face_parameters(
+    subjects: dict[str, Array], subject_ids: npt.NDArray[np.int64], labels: Labels, rng: np.random.Generator
 ) -> tuple[dict[str, Array], Array]:
-    """Parameters for `draw`, each [N, 1, 1], and affect [N, 2], of person `who` [N] showing expression `labels` [N]."""
+    """Parameters for `draw`, each [N, 1, 1], and affect [N, 2], of person `subject_ids` [N] showing expression `labels` [N]."""
     n = len(labels)
     intensity = rng.beta(3.0, 1.2, (n, 1)).astype(np.float32)
-    units = intensity * _AU[labels] + people["habit"][who] + rng.normal(0, _JITTER, (n, len(_PARTS)))
-    moved = (_REST + _UNIT * units).astype(np.float32)
-    face = {name: moved[:, i] for i, name in enumerate(_PARTS)}
+    units = (
+        intensity * _ACTION_UNITS[labels]
+        + subjects["habit"][subject_ids]
+        + rng.normal(0, _JITTER_STD, (n, len(_FACE_PARTS)))
+    )
+    moved = (_NEUTRAL_FACE + _UNIT_DISPLACEMENT * units).astype(np.float32)
+    face = {name: moved[:, i] for i, name in enumerate(_FACE_PARTS)}
     face["open"] = np.maximum(face["open"], 0)
     face["lip_raise"] = np.maximum(face["lip_raise"], 0)
     face["mouth_width"] = np.clip(face["mouth_width"], 0.15, 0.6)
     face["fold"] = face["cheek"] * 0.6 + face["wrinkle"] * 0.5
-    face |= {name: values[who] for name, values in people.items() if name != "habit"}
-    face |= _circumstances(n, rng)
-    affect = np.clip(intensity * _AFFECT[labels] + rng.normal(0, 0.08, (n, 2)), -1, 1).astype(np.float32)
+    face |= {name: values[subject_ids] for name, values in subjects.items() if name != "habit"}
+    face |= _draw_conditions(n, rng)
+    affect = np.clip(intensity * _VALENCE_AROUSAL[labels] + rng.normal(0, 0.08, (n, 2)), -1, 1).astype(np.float32)
     return {name: values.astype(np.float32)[:, None, None] for name, values in face.items()}, affect
 
 
-def _circumstances(n: int, rng: np.random.Generator) -> dict[str, Array]:
+def _draw_conditions(n: int, rng: np.random.Generator) -> dict[str, Array]:
     """What belongs to one picture: pose, light, sharpness, background, gaze, whether teeth show."""
 
     def normal(mean: float, deviation: float) -> Array:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from nas.errors import ConfigError
 
 Floats = npt.NDArray[np.float32]
-ALL, NONE = "all", "none"
+ALL_TEACHERS, NO_TEACHER = "all", "none"
 """Words for all teachers together, and for none of them."""
-Wants = Literal["logits", "attention", "features"]
+RequiredOutputs = Literal["logits", "attention", "features"]
 """What a lesson needs of its teachers: answers, attention maps of their stages too, or features of their middle."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Level:
+class FeatureMap:
     """What one layer of a teacher holds of every training image.
 
     Attributes:
@@ -28,7 +28,7 @@ class Level:
         values: [N, C, h, w] float16, pooled and averaged with their mirror images.
     """
 
-    scale: float
+    relative_side: float
     values: npt.NDArray[np.float16]
 
 
@@ -44,11 +44,11 @@ class Teacher:
 
     logits: Floats
     weight: float
-    levels: tuple[Level, ...] = ()
+    feature_maps: tuple[FeatureMap, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Teaching:
+class TeacherEnsemble:
     """What all teachers say, and how much it counts.
 
     Several teachers are averaged as probabilities at the temperature: for the divergence of Hinton et al. that has the
@@ -67,46 +67,46 @@ class Teaching:
     def __len__(self) -> int:
         return len(self.teachers[0].logits)
 
-    def shares(self, temperature: float) -> Tensor:
+    def probabilities(self, temperature: float) -> Tensor:
         """The teachers' probabilities [N, K] float32 at a temperature; rows sum to 1."""
         parts = [t.weight * torch.from_numpy(t.logits).double().div(temperature).softmax(1) for t in self.teachers]
         return torch.stack(parts).sum(0).float()
 
 
-class Pupil(nn.Module, ABC):
+class DistillationLoss(nn.Module, ABC):
     """One net's learning in one training. Its parameters, if it has any, are trained along and then forgotten."""
 
     @abstractmethod
-    def gather(self, rows: Tensor) -> tuple[Tensor, ...]:
+    def gather(self, indices: Tensor) -> tuple[Tensor, ...]:
         """What was taught of these rows of the split [B], each [B, ...] float; mixed images mix it in equal shares."""
 
     @abstractmethod
-    def loss(self, logits: Tensor, targets: Tensor, taught: tuple[Tensor, ...]) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, teacher_outputs: tuple[Tensor, ...]) -> Tensor:
         """The loss of a batch, a scalar.
 
         Args:
             logits: [B, K] of the net, float32.
             targets: [B, K] shares of the labels, rows sum to 1.
-            taught: from `gather`, mixed as the images were.
+            teacher_outputs: from `gather`, mixed as the images were.
         """
 
     def close(self) -> None:
         """Let go of the net. Called once, after the last step."""
 
 
-class Lesson(ABC):
+class DistillationMethod(ABC):
     """One way to learn from teachers. Stateless."""
 
     name: str
-    wants: Wants = "logits"
+    required_outputs: RequiredOutputs = "logits"
 
     @abstractmethod
-    def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
+    def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
         """What `net` learns with in one training.
 
         Args:
-            teaching: the teachers' answers.
-            net: in eval mode, on its device; it may be hooked until `Pupil.close`.
+            ensemble: the teachers' answers.
+            net: in eval mode, on its device; it may be hooked until `DistillationLoss.close`.
             images: a few [B, C, H, W] on the same device, to look at the net's maps with.
 
         Raises:
@@ -115,7 +115,7 @@ class Lesson(ABC):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
+class Distillation:
     """A lesson with its teachers: all that a training needs to know.
 
     Attributes:
@@ -125,37 +125,37 @@ class Course:
         apart: the same lesson from each teacher alone, by name, where there are several.
     """
 
-    lesson: Lesson
-    teaching: Teaching
-    about: str = ""
-    apart: "Mapping[str, Course]" = field(default_factory=dict)
+    method: DistillationMethod
+    ensemble: TeacherEnsemble
+    description: str = ""
+    by_teacher: "Mapping[str, Distillation]" = field(default_factory=dict)
 
-    def chosen(self, word: str) -> "Course | None":
+    def for_teacher(self, name: str) -> "Distillation | None":
         """The course of one teacher, of `all` of them, or None for `none`.
 
         Raises:
             ConfigError: there is no teacher of that name.
         """
-        if word in (ALL, NONE):
-            return self if word == ALL else None
-        if word not in self.apart:
-            known = ", ".join((ALL, *self.apart, NONE))
-            raise ConfigError(f"the teacher must be one of {known}, but got {word!r}; give it with --teacher")
-        return self.apart[word]
+        if name in (ALL_TEACHERS, NO_TEACHER):
+            return self if name == ALL_TEACHERS else None
+        if name not in self.by_teacher:
+            known = ", ".join((ALL_TEACHERS, *self.by_teacher, NO_TEACHER))
+            raise ConfigError(f"the teacher must be one of {known}, but got {name!r}; give it with --teacher")
+        return self.by_teacher[name]
 
-    def pupil(self, net: nn.Module, images: Tensor, *, faces: int) -> Pupil:
+    def make_loss(self, net: nn.Module, images: Tensor, *, n_images: int) -> DistillationLoss:
         """What `net` learns with in one training on a split of so many faces.
 
         Raises:
             ConfigError: the teachers' answers are for another number of faces.
             BuildError: the net has no maps that the lesson needs.
         """
-        if len(self.teaching) != faces:
+        if len(self.ensemble) != n_images:
             raise ConfigError(
-                f"the teachers must have answered all {faces} training images, but there are {len(self.teaching)} "
+                f"the teachers must have answered all {n_images} training images, but there are {len(self.ensemble)} "
                 "answers; make them for the split that is learned from"
             )
         training = net.training
-        pupil = self.lesson.pupil(self.teaching, net.eval(), images).to(images.device)
+        pupil = self.method.make_loss(self.ensemble, net.eval(), images).to(images.device)
         net.train(training)
         return pupil

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.distillation.base import Level, Teaching
-from nas.distillation.soft_targets import SoftPupil
+from nas.distillation.base import FeatureMap, TeacherEnsemble
+from nas.distillation.soft_targets import SoftTargetLoss
 from nas.errors import BuildError
 
 
-class Watched:
+class FeatureMapRecorder:
     """The last map [N, C, H, W] that each unit of a net has put out: a unit is what module names begin with.
 
     Maps of one pixel, and those with no more channels than the images (pre-processing), are left out; of several units
@@ -51,13 +51,15 @@ class Watched:
         if not last:
             raise BuildError("a net must put out maps of features to be compared with a teacher's, but has none")
         self.channels = [shape[1] for _, shape in last.values()]
-        self.scales = [side / images.shape[2] for side in last]
+        self.relative_sides = [side / images.shape[2] for side in last]
         self._maps: list[Tensor | None] = [None] * len(last)
-        self._handles = [module.register_forward_hook(self._keeper(i)) for i, (module, _) in enumerate(last.values())]
+        self._handles = [
+            module.register_forward_hook(self._recording_hook(i)) for i, (module, _) in enumerate(last.values())
+        ]
 
-    def _keeper(self, place: int) -> Any:
+    def _recording_hook(self, index: int) -> Any:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            self._maps[place] = output
+            self._maps[index] = output
 
         return hook
 
@@ -73,61 +75,61 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Pair:
+class FeatureMapPair:
     """A map of the net and a teacher's level: their places, and what their difference counts; weights sum to 1."""
 
-    place: int
-    level: Level
+    student_index: int
+    teacher_map: FeatureMap
     weight: float
 
 
-class MapPupil(SoftPupil):
-    """Learns the answers as `SoftPupil` does, and draws maps of the net to the teachers' levels."""
+class FeatureMapLoss(SoftTargetLoss):
+    """Learns the answers as `SoftTargetLoss` does, and draws maps of the net to the teachers' levels."""
 
-    strength: float
+    feature_weight: float
     """How much the mean difference of the pairs counts in the loss."""
 
-    def __init__(self, teaching: Teaching, net: nn.Module, images: Tensor) -> None:
-        super().__init__(teaching)
-        self.watched = Watched(net, images)
-        self.pairs = self.paired(teaching, self.watched.scales)
+    def __init__(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> None:
+        super().__init__(ensemble)
+        self.recorder = FeatureMapRecorder(net, images)
+        self.pairs = self.match_maps(ensemble, self.recorder.relative_sides)
         for i, pair in enumerate(self.pairs):
-            self.register_buffer(f"level{i}", torch.from_numpy(pair.level.values), persistent=False)
+            self.register_buffer(f"level{i}", torch.from_numpy(pair.teacher_map.values), persistent=False)
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, ...]:
+    def gather(self, indices: Tensor) -> tuple[Tensor, ...]:
         """The teachers' probabilities [B, K], then each pair's level [B, C, h, w]."""
         held = (self.get_buffer(f"level{i}") for i in range(len(self.pairs)))
-        return (*super().gather(rows), *(values.index_select(0, rows).float() for values in held))
+        return (*super().gather(indices), *(values.index_select(0, indices).float() for values in held))
 
-    def loss(self, logits: Tensor, targets: Tensor, taught: tuple[Tensor, ...]) -> Tensor:
-        """See `Pupil.loss`."""
-        maps = self.watched.maps()
+    def loss(self, logits: Tensor, targets: Tensor, teacher_outputs: tuple[Tensor, ...]) -> Tensor:
+        """See `DistillationLoss.loss`."""
+        maps = self.recorder.maps()
         parts = [
-            pair.weight * self.difference(i, maps[pair.place], level)
-            for i, (pair, level) in enumerate(zip(self.pairs, taught[1:], strict=True))
+            pair.weight * self.map_distance(i, maps[pair.student_index], level)
+            for i, (pair, level) in enumerate(zip(self.pairs, teacher_outputs[1:], strict=True))
         ]
-        return super().loss(logits, targets, taught[:1]) + self.strength * torch.stack(parts).sum()
+        return super().loss(logits, targets, teacher_outputs[:1]) + self.feature_weight * torch.stack(parts).sum()
 
     def close(self) -> None:
         """Let go of the net."""
-        self.watched.close()
+        self.recorder.close()
 
     @abstractmethod
-    def paired(self, teaching: Teaching, scales: Sequence[float]) -> list[Pair]:
+    def match_maps(self, ensemble: TeacherEnsemble, relative_sides: Sequence[float]) -> list[FeatureMapPair]:
         """Which map of the net, of those with these scales, is compared with which level."""
 
     @abstractmethod
-    def difference(self, pair: int, mine: Tensor, theirs: Tensor) -> Tensor:
+    def map_distance(self, pair_index: int, student_map: Tensor, teacher_map: Tensor) -> Tensor:
         """How far a map of the net [B, C, H, W] is from a level [B, c, h, w], a scalar."""
 
 
-def nearest(scale: float, others: Sequence[float]) -> int:
+def nearest_index(relative_side: float, candidates: Sequence[float]) -> int:
     """The place of the scale that is nearest by ratio; the last of those that are equally near."""
-    return min(range(len(others)), key=lambda i: (round(abs(math.log(others[i] / scale)), 6), -i))
+    return min(range(len(candidates)), key=lambda i: (round(abs(math.log(candidates[i] / relative_side)), 6), -i))
 
 
-def by_teacher(teaching: Teaching) -> list[tuple[float, tuple[Level, ...]]]:
+def weighted_feature_maps(ensemble: TeacherEnsemble) -> list[tuple[float, tuple[FeatureMap, ...]]]:
     """Weight and levels of each teacher that has levels; these weights sum to 1."""
-    found = [(teacher.weight, teacher.levels) for teacher in teaching.teachers if teacher.levels]
+    found = [(teacher.weight, teacher.feature_maps) for teacher in ensemble.teachers if teacher.feature_maps]
     total = sum(weight for weight, _ in found)
     return [(weight / total, levels) for weight, levels in found]

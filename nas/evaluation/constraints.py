@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from nas.config import SearchConfig
-from nas.latency.estimate import Measurement, at_best
-from nas.latency.speedup import NO_GAIN, Gain
+from nas.latency.estimate import Latency, corrected_for_load
+from nas.latency.speedup import NO_GAIN, Int8Speedup
 
 _VERBS = {"min_accuracy": "missed"}
 
@@ -12,10 +12,10 @@ _VERBS = {"min_accuracy": "missed"}
 def violations(
     config: SearchConfig,
     *,
-    latency: Measurement | None,
+    latency: Latency | None,
     size_bytes: int | None,
     accuracy: float | None = None,
-    gained: Gain | None = None,
+    int8_speedup: Int8Speedup | None = None,
 ) -> dict[str, float]:
     """Constraint to the share by which it is broken; zero or less is kept. What is not known yet is left out.
 
@@ -27,21 +27,21 @@ def violations(
         gained: what 8-bit units gain over the float twin: they must pay, unless a smaller file is a gain as well.
     """
     found = {}
-    if latency and config.max_latency:
-        found["max_latency"] = at_best(latency).latency_ms / config.max_latency - 1
-    if size_bytes and config.max_size:
-        found["max_size"] = size_bytes / config.max_size - 1
-    if accuracy is not None and config.min_accuracy:
-        found["min_accuracy"] = config.min_accuracy - accuracy
-    if gained is not None and "size" not in config.objectives:
-        found[NO_GAIN] = gained.violation
+    if latency and config.limits.max_latency:
+        found["max_latency"] = corrected_for_load(latency).latency_ms / config.limits.max_latency - 1
+    if size_bytes and config.limits.max_size:
+        found["max_size"] = size_bytes / config.limits.max_size - 1
+    if accuracy is not None and config.limits.min_accuracy:
+        found["min_accuracy"] = config.limits.min_accuracy - accuracy
+    if int8_speedup is not None and "size" not in config.search.objectives:
+        found[NO_GAIN] = int8_speedup.violation
     return found
 
 
-def violation_words(broken: Mapping[str, float], gained: Gain | None) -> str:
+def describe_violations(broken: Mapping[str, float], int8_speedup: Int8Speedup | None) -> str:
     """The constraints that are broken, in words; empty where all are kept."""
     return "; ".join(
-        f"8 bits: {gained}" if name == NO_GAIN else f"{name} {_VERBS.get(name, 'exceeded')} by {share:.1%}"
+        f"8 bits: {int8_speedup}" if name == NO_GAIN else f"{name} {_VERBS.get(name, 'exceeded')} by {share:.1%}"
         for name, share in broken.items()
         if share > 0
     )

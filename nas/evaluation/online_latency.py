@@ -17,21 +17,21 @@ from hw_profiles._base import HardwareProfile
 from nas.errors import ConfigError
 from nas.intervals import Z_95
 from nas.latency.costs import Costs, Kernel
-from nas.latency.estimate import Measurement
-from nas.latency.predicted.learned_roofline import LearnedRoofline, learn
+from nas.latency.estimate import Latency
+from nas.latency.predicted.learned_roofline import LearnedRoofline, fit_learned_roofline
 from nas.results.run_folder import RunFolder
 
-SAMPLES = "latencies.jsonl"
-LEAST = 10
+SAMPLES_FILE = "latencies.jsonl"
+MIN_SAMPLES = 10
 """Nets that are learned from, at least."""
-EVERY = 5
+REFIT_EVERY = 5
 """Measurements after which it is learned again."""
-UNSURE = 0.10
+MAX_RELATIVE_ERROR = 0.10
 """Standard error of a prediction, as a share of it, above which the device is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Screen:
+class OnlineLatencyModel:
     """The samples of a run, and what was learned from them. They lie in the run's folder, for all of its processes.
 
     Attributes:
@@ -42,45 +42,47 @@ class Screen:
     folder: RunFolder
     profile: HardwareProfile
 
-    def add(self, key: str, counted: Costs, found: Measurement) -> None:
+    def add(self, key: str, file_costs: Costs, latency: Latency) -> None:
         """Keep what the device took for a net."""
-        line = {"key": key, "latency_ms": found.latency_ms, "costs": asdict(counted)}
-        self.folder.append_line(SAMPLES, json.dumps(line))
+        line = {"key": key, "latency_ms": latency.latency_ms, "costs": asdict(file_costs)}
+        self.folder.append_line(SAMPLES_FILE, json.dumps(line))
 
-    def predict(self, counted: Costs) -> Measurement | None:
+    def predict(self, file_costs: Costs) -> Latency | None:
         """What the model says of a net; None as long as there are too few samples to learn from."""
         model = self.model
-        return model.predict(counted) if model else None
+        return model.predict(file_costs) if model else None
 
     @property
     def model(self) -> LearnedRoofline | None:
         """What was learned from the samples so far; None where there are too few."""
-        lines = self.folder.lines(SAMPLES)
-        count = len(lines) // EVERY * EVERY
-        return _learned(self.folder.path, count, self.profile.name, self) if count >= LEAST else None
+        lines = self.folder.read_lines(SAMPLES_FILE)
+        count = len(lines) // REFIT_EVERY * REFIT_EVERY
+        return _fit_model(self.folder.path, count, self.profile.name, self) if count >= MIN_SAMPLES else None
 
     def __hash__(self) -> int:
         return hash(self.folder.path)
 
 
-def is_sure(predicted: Measurement) -> bool:
+def is_confident(predicted: Latency) -> bool:
     """Whether a prediction's standard error is at most `UNSURE`, by its own interval."""
     half = (predicted.high_ms - predicted.low_ms) / 2
-    return half / Z_95 <= UNSURE * predicted.latency_ms
+    return half / Z_95 <= MAX_RELATIVE_ERROR * predicted.latency_ms
 
 
 @functools.lru_cache(maxsize=4)
-def _learned(_path: Path, count: int, _target: str, screen: Screen) -> LearnedRoofline | None:
+def _fit_model(_path: Path, count: int, _target: str, online_model: OnlineLatencyModel) -> LearnedRoofline | None:
     """The model of the first `count` measurements; None where they are of too few nets, which only costs more."""
     latencies: dict[tuple[Kernel, ...], list[float]] = {}
     nets: dict[tuple[Kernel, ...], Costs] = {}
-    for line in map(json.loads, screen.folder.lines(SAMPLES)[:count]):
+    for line in map(json.loads, online_model.folder.read_lines(SAMPLES_FILE)[:count]):
         net = Costs.from_dict(line["costs"])
         nets.setdefault(net.kernels, net)
         latencies.setdefault(net.kernels, []).append(line["latency_ms"])
-    if len(nets) < LEAST:
+    if len(nets) < MIN_SAMPLES:
         return None
     try:
-        return learn(list(nets.values()), [median(times) for times in latencies.values()], screen.profile)
+        return fit_learned_roofline(
+            list(nets.values()), [median(times) for times in latencies.values()], online_model.profile
+        )
     except ConfigError:
         return None

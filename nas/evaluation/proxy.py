@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-PREPARE = "prepare"
+PREPROCESSING = "prepare"
 """The child of a net that turns pixels into what the rest reads."""
 
 
@@ -25,18 +25,18 @@ class Proxy(ABC):
     name: str
 
     @abstractmethod
-    def score(self, net: nn.Module, images: Tensor) -> float:
+    def score(self, model: nn.Module, images: Tensor) -> float:
         """The number; -inf where the net says nothing.
 
         Args:
-            net: on the CPU, with fresh weights; from pixels [N, C, H, W] to logits [N, classes].
+            model: on the CPU, with fresh weights; from pixels [N, C, H, W] to logits [N, classes].
             images: [N, C, H, W] raw pixels as float32, N at least 2.
         """
 
 
 @contextmanager
-def copied(net: nn.Module, *, training: bool) -> Iterator[nn.Module]:
+def scratch_copy(model: nn.Module, *, training: bool) -> Iterator[nn.Module]:
     """A copy of the net that may be changed, with gradients on; the random state is put back afterwards."""
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
-        yield copy.deepcopy(net).train(training)
+        yield copy.deepcopy(model).train(training)

@@ -11,18 +11,18 @@ from torch import nn
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
-from nas.evaluation.latency_evaluator import Stopwatch
+from nas.evaluation.latency_evaluator import LatencyEvaluator
 from nas.evaluation.proxy import Proxy
-from nas.latency.costs import Costs, costs
-from nas.latency.estimate import Measurement
-from nas.latency.speedup import Gain, gain
-from nas.onnx_export.exporter import ExportedFile, export
-from nas.results.phase_timer import Clock
-from nas.training.trainer import DRAFT_IMAGES, Trainer
+from nas.latency.costs import Costs, compute_costs
+from nas.latency.estimate import Latency
+from nas.latency.speedup import Int8Speedup, int8_speedup
+from nas.onnx_export.exporter import ExportedFile, export_onnx
+from nas.results.phase_timer import PhaseTimer
+from nas.training.trainer import UNTRAINED_CALIBRATION_IMAGES, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class UntrainedMetrics:
     """What a candidate weighs and how fast it is, before a second of training.
 
     Attributes:
@@ -35,13 +35,13 @@ class Draft:
 
     costs: Costs
     size_bytes: int
-    latency: Measurement
-    host: Measurement | None
-    gain: Gain | None = None
+    latency: Latency
+    host_latency: Latency | None
+    int8_speedup: Int8Speedup | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drafter:
+class UntrainedEvaluator:
     """Builds, exports and times nets with fresh weights. No file of theirs is left behind.
 
     Attributes:
@@ -53,65 +53,69 @@ class Drafter:
 
     config: SearchConfig
     trainer: Trainer
-    stopwatch: Stopwatch
+    latency_evaluator: LatencyEvaluator
     proxies: Sequence[Proxy] = ()
 
-    def draft(self, candidate: Candidate, clock: Clock) -> Draft:
+    def evaluate(self, candidate: Candidate, phase_timer: PhaseTimer) -> UntrainedMetrics:
         """Build, prune the shape, export untrained, count, measure beside the float twin.
 
         Raises:
             CandidateError: any of it fails.
         """
-        twin = self.trainer.compression.float_twin(candidate)
-        with clock("build"):
+        twin = self.trainer.compression.fp32_baseline(candidate)
+        with phase_timer("build"):
             torch.manual_seed(0)
-            net = self.trainer.shaped(candidate).eval()
+            net = self.trainer.build_final_shape(candidate).eval()
         with ExitStack() as held:
-            files = [held.enter_context(self._untrained(candidate, net, clock))]
-            if twin is not None and not self._is_out(*files[0], clock):
-                files.append(held.enter_context(self._untrained(twin, net, clock)))
-            with clock("measure"):
-                latencies = self.stopwatch.drafts(
+            files = [held.enter_context(self._exported_untrained(candidate, net, phase_timer))]
+            if twin is not None and not self._is_infeasible(*files[0], phase_timer):
+                files.append(held.enter_context(self._exported_untrained(twin, net, phase_timer)))
+            with phase_timer("measure"):
+                latencies = self.latency_evaluator.measure_untrained(
                     [file.path for file, _ in files], [counted for _, counted in files], key=candidate.key,
-                    limit_ms=self.config.max_latency,
+                    limit_ms=self.config.limits.max_latency,
                 )  # fmt: skip
         file, counted = files[0]
-        return Draft(
+        return UntrainedMetrics(
             costs=counted, size_bytes=file.size_bytes, latency=latencies[0],
-            host=latencies[0] if self.stopwatch.is_host else None, gain=gain(*latencies) if len(files) > 1 else None,
+            host_latency=latencies[0] if self.latency_evaluator.is_on_host else None, int8_speedup=int8_speedup(*latencies) if len(files) > 1 else None,
         )  # fmt: skip
 
-    def proxied(self, candidate: Candidate, clock: Clock) -> dict[str, float]:
+    def proxy_scores(self, candidate: Candidate, phase_timer: PhaseTimer) -> dict[str, float]:
         """What the zero-cost proxies read off the candidate's net; one that has no finite answer is left out."""
         if not self.proxies:
             return {}
-        with clock("proxies"), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.trainer.seed(candidate, -1))
-            net = self.trainer.shaped(candidate).eval()
-            images = torch.from_numpy(self.trainer.context(candidate, DRAFT_IMAGES).images).float()
+        with phase_timer("proxies"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.trainer.seed_for(candidate, -1))
+            net = self.trainer.build_final_shape(candidate).eval()
+            images = torch.from_numpy(
+                self.trainer.compression_context(candidate, UNTRAINED_CALIBRATION_IMAGES).images
+            ).float()
             found = {proxy.name: proxy.score(net, images) for proxy in self.proxies}
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
-    def _is_out(self, file: ExportedFile, counted: Costs, clock: Clock) -> bool:
+    def _is_infeasible(self, file: ExportedFile, file_costs: Costs, phase_timer: PhaseTimer) -> bool:
         """Whether a draft surely breaks a limit, so that its float twin need not be asked for what 8 bits gain."""
-        if self.config.max_size and file.size_bytes > self.config.max_size:
+        if self.config.limits.max_size and file.size_bytes > self.config.limits.max_size:
             return True
-        if not self.config.max_latency:
+        if not self.config.limits.max_latency:
             return False
-        with clock("measure"):
-            return self.stopwatch.is_surely_above(file.path, counted, self.config.max_latency)
+        with phase_timer("measure"):
+            return self.latency_evaluator.is_clearly_above(file.path, file_costs, self.config.limits.max_latency)
 
     @contextmanager
-    def _untrained(self, candidate: Candidate, net: nn.Module, clock: Clock) -> Iterator[tuple[ExportedFile, Costs]]:
+    def _exported_untrained(
+        self, candidate: Candidate, net: nn.Module, phase_timer: PhaseTimer
+    ) -> Iterator[tuple[ExportedFile, Costs]]:
         """The file of a candidate's net with fresh weights, and what it costs; the file is gone afterwards."""
         data = self.trainer.data
-        with clock("build"):
-            graph = self.trainer.graph(candidate, net, images=DRAFT_IMAGES, shapes_only=True)
+        with phase_timer("build"):
+            graph = self.trainer.compress_graph(candidate, net, n_images=UNTRAINED_CALIBRATION_IMAGES, shapes_only=True)
         path = self.trainer.folder.path / "models" / f".draft-{candidate.key}-{os.getpid()}.onnx"
         try:
-            with clock("export"):
-                file = export(graph, path, input_shape=data.input_shape, classes=data.classes, metadata={})
-                counted = costs(path)
+            with phase_timer("export"):
+                file = export_onnx(graph, path, input_shape=data.input_shape, classes=data.classes, metadata={})
+                counted = compute_costs(path)
             yield file, counted
         finally:
             path.unlink(missing_ok=True)

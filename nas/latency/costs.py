@@ -21,13 +21,13 @@ import onnx
 from onnx import NodeProto, numpy_helper
 
 from nas.errors import ExportError
-from nas.latency.onnx_graph import WEIGHTED, ResolvedGraph
+from nas.latency.onnx_graph import WEIGHTED_OPS, ResolvedGraph
 
 PACK_LEVEL = 9
 CONV_KINDS = frozenset({"conv", "pointwise", "depthwise", "grouped", "linear"})
 
-_EPILOGUE = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "BatchNormalization"})
-_KINDS = {
+_EPILOGUE_OPS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "BatchNormalization"})
+_KIND_BY_OP = {
     "Concat": "concat",
     "Split": "concat",
     "Slice": "concat",
@@ -104,7 +104,7 @@ class Costs:
         return cls(kernels=kernels, params=fields["params"], nonzero_params=fields["nonzero_params"])
 
 
-def costs(model: onnx.ModelProto | Path) -> Costs:
+def compute_costs(model: onnx.ModelProto | Path) -> Costs:
     """Read the costs off a file or a model.
 
     Raises:
@@ -118,20 +118,20 @@ def costs(model: onnx.ModelProto | Path) -> Costs:
     graph = ResolvedGraph(model)
     weights = [numpy_helper.to_array(tensor) for tensor in graph.weights()]
     return Costs(
-        kernels=tuple(_kernels(graph)),
+        kernels=tuple(_fuse_kernels(graph)),
         params=sum(w.size for w in weights),
         nonzero_params=sum(int(np.count_nonzero(w)) for w in weights),
     )
 
 
 @dataclass
-class _Draft:
+class _OpenKernel:
     """A kernel while nodes are still fused into it."""
 
-    order: int
+    index: int
     node: NodeProto
     kind: str
-    tail: str
+    output_name: str
     input_bytes: int
     weight_bytes: int = 0
     macs: int = 0
@@ -141,29 +141,29 @@ class _Draft:
     operators: list[str] = field(default_factory=list)
 
 
-def _kernels(graph: ResolvedGraph) -> Iterator[Kernel]:
-    drafts: list[_Draft] = []
-    open_at: dict[str, _Draft] = {}  # tail -> the kernel that writes it
+def _fuse_kernels(graph: ResolvedGraph) -> Iterator[Kernel]:
+    drafts: list[_OpenKernel] = []
+    open_at: dict[str, _OpenKernel] = {}  # tail -> the kernel that writes it
     for node in graph.nodes:
-        host = _host(graph, node, open_at)
+        host = _find_fusion_target(graph, node, open_at)
         if host is None:
-            host = _draft(graph, node, order=len(drafts))
+            host = _open_kernel(graph, node, index=len(drafts))
             drafts.append(host)
         else:
-            own = open_at.pop(host.tail)
-            others = [i for i in graph.data(node) if graph.root(i) != own.tail]
-            host.input_bytes += sum(graph.size(i) for i in others)
+            own = open_at.pop(host.output_name)
+            others = [i for i in graph.activation_inputs(node) if graph.resolve_view(i) != own.output_name]
+            host.input_bytes += sum(graph.tensor_bytes(i) for i in others)
             host.has_residual |= bool(others)
         host.operators.append(node.op_type)
-        host.tail = node.output[0]
-        open_at[host.tail] = host
+        host.output_name = node.output[0]
+        open_at[host.output_name] = host
     for d in drafts:
         yield Kernel(
             name=d.node.name or d.node.output[0],
             kind=d.kind,
             macs=d.macs,
             input_bytes=d.input_bytes,
-            output_bytes=graph.output_size(d.tail),
+            output_bytes=graph.output_bytes(d.output_name),
             weight_bytes=d.weight_bytes,
             bits=d.bits,
             in_channels=d.channels[0],
@@ -173,14 +173,20 @@ def _kernels(graph: ResolvedGraph) -> Iterator[Kernel]:
         )
 
 
-def _host(graph: ResolvedGraph, node: NodeProto, open_at: dict[str, _Draft]) -> _Draft | None:
+def _find_fusion_target(
+    graph: ResolvedGraph, node: NodeProto, open_by_output: dict[str, _OpenKernel]
+) -> _OpenKernel | None:
     """The kernel that takes this node in, the latest where there are two; None when it needs its own."""
-    if node.op_type in WEIGHTED or node.op_type in _KINDS:
+    if node.op_type in WEIGHTED_OPS or node.op_type in _KIND_BY_OP:
         return None
-    tails = {graph.root(i): None for i in graph.data(node)}
-    found = [open_at[t] for t in tails if t in open_at and graph.readers[t] == 1 and t not in graph.sealed]
+    tails = {graph.resolve_view(i): None for i in graph.activation_inputs(node)}
+    found = [
+        open_by_output[t]
+        for t in tails
+        if t in open_by_output and graph.consumer_counts[t] == 1 and t not in graph.fusion_barriers
+    ]
     convs = [d for d in found if d.kind in CONV_KINDS]
-    if node.op_type in _EPILOGUE and convs:
+    if node.op_type in _EPILOGUE_OPS and convs:
         return convs[-1]
     if node.op_type in {"Add", "Sub", "Mul", "Div"} and convs and len(tails) == 1:
         return convs[-1]  # a factor or an offset that is constant
@@ -188,30 +194,30 @@ def _host(graph: ResolvedGraph, node: NodeProto, open_at: dict[str, _Draft]) -> 
         same = len({graph.shape(t) for t in tails}) == 1
         late = [d for d in convs if same and not d.has_residual]
         if late:
-            return max(late, key=lambda d: d.order)
+            return max(late, key=lambda d: d.index)
     chains = [d for d in found if d.kind == "elementwise"]
     return chains[-1] if chains else None
 
 
-def _draft(graph: ResolvedGraph, node: NodeProto, *, order: int) -> _Draft:
-    data = graph.data(node)
-    draft = _Draft(
-        order=order,
+def _open_kernel(graph: ResolvedGraph, node: NodeProto, *, index: int) -> _OpenKernel:
+    data = graph.activation_inputs(node)
+    draft = _OpenKernel(
+        index=index,
         node=node,
-        kind=_KINDS.get(node.op_type, "elementwise"),
-        tail=node.output[0],
-        input_bytes=sum(graph.size(i) for i in dict.fromkeys(data)),
+        kind=_KIND_BY_OP.get(node.op_type, "elementwise"),
+        output_name=node.output[0],
+        input_bytes=sum(graph.tensor_bytes(i) for i in dict.fromkeys(data)),
     )
     weights = [i for i in node.input if i in graph.constants]
-    draft.bits = 8 * min(4, max((graph.width(i) for i in data), default=4))
-    if node.op_type in WEIGHTED:
-        draft.weight_bytes = sum(graph.size(i) for i in weights)
-        draft.bits = 8 * min(4, max(graph.width(i) for i in [*data, *weights[:1]]))
-        draft.kind, draft.macs, draft.channels = _arithmetic(graph, node)
+    draft.bits = 8 * min(4, max((graph.element_bytes(i) for i in data), default=4))
+    if node.op_type in WEIGHTED_OPS:
+        draft.weight_bytes = sum(graph.tensor_bytes(i) for i in weights)
+        draft.bits = 8 * min(4, max(graph.element_bytes(i) for i in [*data, *weights[:1]]))
+        draft.kind, draft.macs, draft.channels = _kind_macs_channels(graph, node)
     return draft
 
 
-def _arithmetic(graph: ResolvedGraph, node: NodeProto) -> tuple[str, int, tuple[int, int, int]]:
+def _kind_macs_channels(graph: ResolvedGraph, node: NodeProto) -> tuple[str, int, tuple[int, int, int]]:
     """Kind, multiply-accumulates, and (input channels, output channels, groups) of a weighted node."""
     outputs = math.prod(graph.shape(node.output[0]))
     if node.op_type in {"Gemm", "MatMul"}:

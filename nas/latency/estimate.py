@@ -3,16 +3,16 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-MeasurementKind = Literal["measured", "predicted"]
+LatencyKind = Literal["measured", "predicted"]
 
-CALM = 0.03
+MAX_REFERENCE_SLOWDOWN = 0.03
 """How much slower than at its best the reference network may be beside a round that counts."""
-OPTIONAL = frozenset({"energy_mj", "layers", "slowdown"})
+OPTIONAL_FIELDS = frozenset({"energy_mj", "layers", "slowdown"})
 """Fields that are left out of JSON where they hold nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
+class Latency:
     """One latency with its provenance. All times are milliseconds for one inference of one image.
 
     Attributes:
@@ -35,7 +35,7 @@ class Measurement:
         layers: name and milliseconds of each layer that the device executed, in order; empty when not asked for.
     """
 
-    kind: MeasurementKind
+    kind: LatencyKind
     device: str
     runtime: str
     latency_ms: float
@@ -55,23 +55,23 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; what is optional and not there is left out."""
         fields = asdict(self)
-        return {k: v for k, v in fields.items() if k not in OPTIONAL or v not in (None, ())}
+        return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v not in (None, ())}
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Measurement":
+    def from_dict(cls, fields: dict[str, Any]) -> "Latency":
         """The inverse of `to_dict`, also after a JSON round trip; fields of a later version are ignored."""
         known = {k: v for k, v in fields.items() if k in cls.__dataclass_fields__}
         layers = tuple((str(name), float(ms)) for name, ms in fields.get("layers", ()))
         return cls(**{**known, "notes": tuple(fields.get("notes", ())), "layers": layers})
 
 
-def at_best(latency: Measurement) -> Measurement:
+def corrected_for_load(latency: Latency) -> Latency:
     """What a latency would have been on this machine at its best: shorter by the slowdown of the reference network.
 
     As it is where the machine was calm, where nobody looked, and where it was predicted.
     """
     slower = latency.slowdown or 0.0
-    if slower <= CALM:
+    if slower <= MAX_REFERENCE_SLOWDOWN:
         return latency
     low_ms, ms, high_ms = (value / (1 + slower) for value in (latency.low_ms, latency.latency_ms, latency.high_ms))
     return replace(latency, latency_ms=ms, low_ms=low_ms, high_ms=high_ms)

@@ -12,9 +12,9 @@ from onnx import NodeProto, TensorProto, helper
 
 from nas.errors import ExportError
 
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_VIEWS = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast"})
-_QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_VIEW_OPS = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast"})
+_QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 class ResolvedGraph:
@@ -29,19 +29,19 @@ class ResolvedGraph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.initializers = {t.name: t for t in model.graph.initializer}
-        self.tensors = _shapes(model)
+        self.tensor_info = _infer_tensor_info(model)
         self.constants = set(self.initializers)
-        self.origin: dict[str, str] = {}  # name -> the tensor it is a view of
-        self.quantised: set[str] = set()  # names that came out of Q/DQ
-        self.sealed: set[str] = set()
+        self.view_of: dict[str, str] = {}  # name -> the tensor it is a view of
+        self.qdq_outputs: set[str] = set()  # names that came out of Q/DQ
+        self.fusion_barriers: set[str] = set()
         self.nodes: list[NodeProto] = []
         for node in model.graph.node:
-            self._add(node)
-        self.readers = Counter(self.root(i) for n in self.nodes for i in n.input if i)
-        self.readers.update(self.root(o.name) for o in model.graph.output)
-        self.written_as = {self.root(view): view for view in self.quantised}
+            self._add_node(node)
+        self.consumer_counts = Counter(self.resolve_view(i) for n in self.nodes for i in n.input if i)
+        self.consumer_counts.update(self.resolve_view(o.name) for o in model.graph.output)
+        self.quantised_view = {self.resolve_view(view): view for view in self.qdq_outputs}
 
-    def _add(self, node: NodeProto) -> None:
+    def _add_node(self, node: NodeProto) -> None:
         if node.op_type == "Constant":
             value = next((a.t for a in node.attribute if a.name == "value"), None)
             if value is not None:
@@ -49,21 +49,21 @@ class ResolvedGraph:
         if all(i in self.constants for i in node.input if i):
             self.constants.update(node.output)
             if node.input:
-                self.origin[node.output[0]] = self.root(node.input[0])
-            if node.op_type in _QDQ:
-                self.quantised.add(node.output[0])
-        elif node.op_type in _VIEWS | _QDQ:
-            source = self.root(node.input[0])
-            self.origin[node.output[0]] = source
-            if node.op_type in _QDQ:
-                self.quantised.add(node.output[0])
-                self.sealed.add(source)
+                self.view_of[node.output[0]] = self.resolve_view(node.input[0])
+            if node.op_type in _QDQ_OPS:
+                self.qdq_outputs.add(node.output[0])
+        elif node.op_type in _VIEW_OPS | _QDQ_OPS:
+            source = self.resolve_view(node.input[0])
+            self.view_of[node.output[0]] = source
+            if node.op_type in _QDQ_OPS:
+                self.qdq_outputs.add(node.output[0])
+                self.fusion_barriers.add(source)
         else:
             self.nodes.append(node)
 
-    def root(self, name: str) -> str:
+    def resolve_view(self, name: str) -> str:
         """The tensor that a value is a view of, or its own name."""
-        return self.origin.get(name, name)
+        return self.view_of.get(name, name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape at batch 1.
@@ -71,37 +71,41 @@ class ResolvedGraph:
         Raises:
             ExportError: it is unknown.
         """
-        found = self.tensors.get(name) or self.tensors.get(self.root(name))
+        found = self.tensor_info.get(name) or self.tensor_info.get(self.resolve_view(name))
         if found is None:
             raise ExportError(
                 f"every tensor's shape must be known at batch 1, but {name!r} has none; fix the input's size"
             )
         return found[0]
 
-    def width(self, name: str) -> int:
+    def element_bytes(self, name: str) -> int:
         """Bytes of one element as the tensor is stored."""
-        if name in self.quantised:
+        if name in self.qdq_outputs:
             return 1
-        kind = (self.tensors.get(name) or ((), TensorProto.FLOAT))[1]
+        kind = (self.tensor_info.get(name) or ((), TensorProto.FLOAT))[1]
         return int(helper.tensor_dtype_to_np_dtype(kind).itemsize)
 
-    def size(self, name: str) -> int:
+    def tensor_bytes(self, name: str) -> int:
         """Bytes of a tensor as who reads it finds it; raises what `shape` raises."""
-        return math.prod(self.shape(name)) * self.width(name)
+        return math.prod(self.shape(name)) * self.element_bytes(name)
 
-    def output_size(self, name: str) -> int:
+    def output_bytes(self, name: str) -> int:
         """Bytes of a tensor as it is written: quantised where Q/DQ follows."""
-        return self.size(self.written_as.get(name, name))
+        return self.tensor_bytes(self.quantised_view.get(name, name))
 
-    def data(self, node: NodeProto) -> list[str]:
+    def activation_inputs(self, node: NodeProto) -> list[str]:
         """A node's inputs that are not constant."""
         return [i for i in node.input if i and i not in self.constants]
 
     def weights(self) -> Iterator[TensorProto]:
         """Stored weights, each once: constants of more than one element that take part in arithmetic."""
-        arithmetic = WEIGHTED | {"BatchNormalization", "PRelu", "Mul", "Add"}
+        arithmetic = WEIGHTED_OPS | {"BatchNormalization", "PRelu", "Mul", "Add"}
         names = {
-            self.root(i): None for n in self.nodes if n.op_type in arithmetic for i in n.input if i in self.constants
+            self.resolve_view(i): None
+            for n in self.nodes
+            if n.op_type in arithmetic
+            for i in n.input
+            if i in self.constants
         }
         for name in names:
             tensor = self.initializers.get(name)
@@ -109,7 +113,7 @@ class ResolvedGraph:
                 yield tensor
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
+def _infer_tensor_info(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
     """Shape at batch 1 and element type of every tensor. The values of large weights are left out of the inference."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     light.graph.name = "light"

@@ -7,14 +7,14 @@ cheap already, and every border between integers and floats costs a kernel.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.latency.estimate import Measurement
+from nas.latency.estimate import Latency
 
 NO_GAIN = "no_gain"
 """Constraint that 8-bit units break when they make a net no faster than its float twin."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain:
+class Int8Speedup:
     """How much faster a net is than its float twin, both timed in one interleaved run or both predicted.
 
     Attributes:
@@ -35,7 +35,7 @@ class Gain:
     kind: str
 
     @property
-    def pays(self) -> bool:
+    def is_faster(self) -> bool:
         """Whether the net is faster than its twin beyond the intervals."""
         return self.low > 1
 
@@ -45,7 +45,7 @@ class Gain:
         return 1 / self.low - 1
 
     def __str__(self) -> str:
-        verdict = f"{self.speedup:.2f} times as fast" if self.pays else "no gain"
+        verdict = f"{self.speedup:.2f} times as fast" if self.is_faster else "no gain"
         return f"{verdict}: {self.own_ms:.4g} ms against {self.twin_ms:.4g} ms of its float twin, {self.kind}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,21 +53,21 @@ class Gain:
         return asdict(self)
 
 
-def gain(own: Measurement, twin: Measurement) -> Gain:
+def int8_speedup(quantised: Latency, fp32_baseline: Latency) -> Int8Speedup:
     """What quantisation gains, from both latencies of one kind.
 
     Raises:
         ValueError: one is measured and the other predicted.
     """
-    if own.kind != twin.kind:
-        raise ValueError(f"both latencies must be of one kind, but got {own.kind} and {twin.kind}")
-    speedup = twin.latency_ms / own.latency_ms
-    measured = own.kind == "measured"
-    return Gain(
+    if quantised.kind != fp32_baseline.kind:
+        raise ValueError(f"both latencies must be of one kind, but got {quantised.kind} and {fp32_baseline.kind}")
+    speedup = fp32_baseline.latency_ms / quantised.latency_ms
+    measured = quantised.kind == "measured"
+    return Int8Speedup(
         speedup=speedup,
-        low=twin.low_ms / own.high_ms if measured else speedup,
-        high=twin.high_ms / own.low_ms if measured else speedup,
-        twin_ms=twin.latency_ms,
-        own_ms=own.latency_ms,
-        kind=own.kind,
+        low=fp32_baseline.low_ms / quantised.high_ms if measured else speedup,
+        high=fp32_baseline.high_ms / quantised.low_ms if measured else speedup,
+        twin_ms=fp32_baseline.latency_ms,
+        own_ms=quantised.latency_ms,
+        kind=quantised.kind,
     )

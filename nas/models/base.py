@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from search_spaces._ends import prepare
-from search_spaces._ops import named
+from search_spaces._ends import make_preprocessing
+from search_spaces._ops import named_sequential
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedSize:
     """A published number of weights, and for which form of the net it holds.
 
     Attributes:
@@ -49,7 +49,7 @@ class ZooModel:
     make: Callable[..., nn.Module]
     source: str
     notes: str
-    published_params: tuple[Published, ...]
+    published_params: tuple[PublishedSize, ...]
 
     def build(self, *, input_shape: tuple[int, int, int], classes: int, **options: Any) -> nn.Module:
         """A fresh net with random weights.
@@ -65,19 +65,21 @@ class ZooModel:
         return self.make(input_shape=input_shape, classes=classes, **options)
 
 
-def chain(input_shape: tuple[int, int, int], *, stem: nn.Module, stages: list[nn.Module], head: nn.Module) -> nn.Module:
+def assemble_stages(
+    input_shape: tuple[int, int, int], *, stem: nn.Module, stages: list[nn.Module], head: nn.Module
+) -> nn.Module:
     """`prepare`, then `stem`, `stage1`, `stage2`, ... and `head` one after the other."""
     numbered = {f"stage{i + 1}": stage for i, stage in enumerate(stages)}
-    return named(prepare=pixels(input_shape), stem=stem, **numbered, head=head)
+    return named_sequential(prepare=image_preprocessing(input_shape), stem=stem, **numbered, head=head)
 
 
-def pixels(input_shape: tuple[int, int, int]) -> nn.Module:
+def image_preprocessing(input_shape: tuple[int, int, int]) -> nn.Module:
     """Pixels 0..255 to about -2..2 at the images' own size; images that are not square become so at their height."""
     _, height, width = input_shape
-    return prepare(size=(height, width), input_size=height)
+    return make_preprocessing(size=(height, width), input_size=height)
 
 
-def divisible(width: float, by: int = 8) -> int:
-    """The nearest multiple of `by`, never more than 10 % below `width`: MobileNet's rule for scaled widths."""
-    rounded = max(by, int(width + by / 2) // by * by)
-    return rounded + by if rounded < 0.9 * width else rounded
+def make_divisible(width: float, divisor: int = 8) -> int:
+    """The nearest multiple of `divisor`, never more than 10 % below `width`: MobileNet's rule for scaled widths."""
+    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * width else rounded

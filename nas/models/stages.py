@@ -17,15 +17,15 @@ from nas.onnx_export.folding import module_nodes, module_of, trace
 from search_spaces._base import HEAD, STEM
 from search_spaces._leaf import Concat, Normalise
 
-PREPARE = "prepare"
+PREPROCESSING = "prepare"
 MAX_STAGES = 5
 """Smaller maps than the fifth size belong to the fifth stage."""
-NORMS = (nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)
+NORM_LAYERS = (nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)
 
 Shape = tuple[int, ...]
 
 
-class Prepare(nn.Module):
+class Preprocessing(nn.Module):
     """Pixels 0..255 [N, C, H, W] to what a net wants: resized, normalised, a gray channel repeated."""
 
     def __init__(self, *, size: int | None, mean: float, std: float, repeat: int) -> None:
@@ -33,17 +33,17 @@ class Prepare(nn.Module):
         self.resize = nn.Upsample((size, size), mode="bilinear", align_corners=False) if size else None
         self.normalise = Normalise(mean=mean, std=std)
         self.repeat = Concat() if repeat > 1 else None
-        self.times = repeat
+        self.n_repeats = repeat
 
     def forward(self, image: Tensor) -> Tensor:
         """Shape [N, C * times, size, size]."""
         if self.resize is not None:
             image = self.resize(image)
         image = self.normalise(image)
-        return image if self.repeat is None else self.repeat(*[image] * self.times)
+        return image if self.repeat is None else self.repeat(*[image] * self.n_repeats)
 
 
-class _Whole(nn.Module):
+class _PreprocessedNet(nn.Module):
     def __init__(self, prepare: nn.Module, net: nn.Module) -> None:
         super().__init__()
         self.prepare, self.net = prepare, net
@@ -52,21 +52,25 @@ class _Whole(nn.Module):
         return self.net(self.prepare(image))
 
 
-def is_in_units(net: nn.Module) -> bool:
+def is_split_into_stages(net: nn.Module) -> bool:
     """Whether a net's children are units already: `prepare`, `stem`, `stage...` and `head`."""
     names = [name for name, _ in net.named_children()]
-    others = [name for name in names if name not in (PREPARE, STEM, HEAD)]
-    return {PREPARE, STEM, HEAD} <= set(names) and bool(others) and all(name.startswith("stage") for name in others)
+    others = [name for name in names if name not in (PREPROCESSING, STEM, HEAD)]
+    return (
+        {PREPROCESSING, STEM, HEAD} <= set(names) and bool(others) and all(name.startswith("stage") for name in others)
+    )
 
 
-def in_units(net: nn.Module, prepare: Prepare, *, input_shape: tuple[int, int, int], classes: int) -> fx.GraphModule:
+def split_into_stages(
+    net: nn.Module, preprocessing: Preprocessing, *, input_shape: tuple[int, int, int], classes: int
+) -> fx.GraphModule:
     """A net from outside behind its preparation, with its layers renamed into units; its weights are shared.
 
     A softmax at the end is dropped: the exported file ends with one of its own.
 
     Args:
-        net: from what `prepare` gives to logits or probabilities [N, classes], in eval mode.
-        prepare: from images [N, *input_shape], 0..255.
+        net: from what `preprocessing` gives to logits or probabilities [N, classes], in eval mode.
+        preprocessing: from images [N, *input_shape], 0..255.
         input_shape: (C, H, W) of the images.
         classes: of the data.
 
@@ -75,13 +79,13 @@ def in_units(net: nn.Module, prepare: Prepare, *, input_shape: tuple[int, int, i
         BuildError: it has no such form; the layer is named, with the reason.
     """
     trace(net)  # its refusal names the net
-    whole = _Whole(prepare, net).eval()
+    whole = _PreprocessedNet(preprocessing, net).eval()
     graph = trace(whole)
     image = torch.zeros(2, *input_shape)
-    shapes = _shapes(graph, image)
-    _check(graph, shapes, classes)
+    shapes = _infer_shapes(graph, image)
+    _check_supported(graph, shapes, classes)
     softmax = _drop_softmax(graph)
-    found = _renamed(graph, _units(graph, shapes))
+    found = _rename_into_units(graph, _assign_units(graph, shapes))
     image = torch.randint(0, 256, image.shape, generator=torch.Generator().manual_seed(0)).float()
     with torch.inference_mode():
         want, got = whole(image), found(image)
@@ -91,7 +95,7 @@ def in_units(net: nn.Module, prepare: Prepare, *, input_shape: tuple[int, int, i
     return found
 
 
-class _Recorder(fx.Interpreter):
+class _ShapeRecorder(fx.Interpreter):
     """Runs a graph, keeps the shapes, and names the layer that fails."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
@@ -103,24 +107,24 @@ class _Recorder(fx.Interpreter):
         try:
             result = super().run_node(n)
         except Exception as error:
-            raise BuildError(f"layer {plain(n)!r} cannot take what reaches it: {_first_line(error)}") from error
+            raise BuildError(f"layer {original_name(n)!r} cannot take what reaches it: {_first_line(error)}") from error
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)
         return result
 
 
-def _shapes(graph: fx.GraphModule, image: Tensor) -> dict[fx.Node, Shape]:
-    recorder = _Recorder(graph)
+def _infer_shapes(graph: fx.GraphModule, image: Tensor) -> dict[fx.Node, Shape]:
+    recorder = _ShapeRecorder(graph)
     with torch.inference_mode():
         recorder.run(image)
     return recorder.shapes
 
 
-def _check(graph: fx.GraphModule, shapes: dict[fx.Node, Shape], classes: int) -> None:
+def _check_supported(graph: fx.GraphModule, shapes: dict[fx.Node, Shape], classes: int) -> None:
     for node in graph.graph.nodes:
         if node.op == "get_attr":
-            raise BuildError(f"a net's weights must be in layers, but {plain(node)!r} is a tensor of its own")
-    result = _result(graph)
+            raise BuildError(f"a net's weights must be in layers, but {original_name(node)!r} is a tensor of its own")
+    result = _output_value(graph)
     shape = shapes.get(result) if isinstance(result, fx.Node) else None
     if shape != (2, classes):
         got = f"[N, {', '.join(map(str, shape[1:]))}]" if shape else f"a {type(result).__name__}"
@@ -128,17 +132,17 @@ def _check(graph: fx.GraphModule, shapes: dict[fx.Node, Shape], classes: int) ->
     called: set[str] = set()
     for node in module_nodes(graph):
         if str(node.target) in called and _has_weights(module_of(graph, node)):
-            raise BuildError(f"each call must have a layer of its own, but {plain(node)!r} is called twice")
+            raise BuildError(f"each call must have a layer of its own, but {original_name(node)!r} is called twice")
         called.add(str(node.target))
 
 
-def _result(graph: fx.GraphModule) -> Any:
+def _output_value(graph: fx.GraphModule) -> Any:
     return next(node for node in graph.graph.nodes if node.op == "output").args[0]
 
 
 def _drop_softmax(graph: fx.GraphModule) -> nn.Module | None:
     """Take a softmax or log-softmax off the end and return it."""
-    last = cast(fx.Node, _result(graph))
+    last = cast(fx.Node, _output_value(graph))
     module = module_of(graph, last) if last.op == "call_module" else None
     if not isinstance(module, nn.Softmax | nn.LogSoftmax):
         return None
@@ -148,23 +152,27 @@ def _drop_softmax(graph: fx.GraphModule) -> nn.Module | None:
     return module
 
 
-def _units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[fx.Node, str]:
+def _assign_units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[fx.Node, str]:
     """The unit of each node."""
     nodes = module_nodes(graph)
-    units = {node: PREPARE for node in nodes if str(node.target).startswith("prepare.")}
+    units = {node: PREPROCESSING for node in nodes if str(node.target).startswith("prepare.")}
     layers = [node for node in nodes if _is_layer(module_of(graph, node))]
     if not layers or not isinstance(module_of(graph, layers[0]), nn.Conv2d):
-        what = f"{plain(layers[0])!r} is a {type(module_of(graph, layers[0])).__name__}" if layers else "there is none"
+        what = (
+            f"{original_name(layers[0])!r} is a {type(module_of(graph, layers[0])).__name__}"
+            if layers
+            else "there is none"
+        )
         raise BuildError(f"the first layer of a net must be a Conv2d, but {what}")
-    units |= dict.fromkeys(nodes[: nodes.index(layers[0])], PREPARE)
-    units |= dict.fromkeys(_stem(graph, layers[0], shapes), STEM)
-    units |= dict.fromkeys(_head(graph, layers[-1], shapes), HEAD)
+    units |= dict.fromkeys(nodes[: nodes.index(layers[0])], PREPROCESSING)
+    units |= dict.fromkeys(_stem_nodes(graph, layers[0], shapes), STEM)
+    units |= dict.fromkeys(_head_nodes(graph, layers[-1], shapes), HEAD)
     body = [node for node in nodes if node not in units]
-    sizes = sorted({_pixels(shapes[n]) for n in body if n in layers and _pixels(shapes[n]) > 1}, reverse=True)
+    sizes = sorted({_n_pixels(shapes[n]) for n in body if n in layers and _n_pixels(shapes[n]) > 1}, reverse=True)
     if not sizes:
         raise BuildError("a net must have a convolution between its first and its last layer, but has none to compress")
     for node in body:
-        pixels = _pixels(shapes[node])
+        pixels = _n_pixels(shapes[node])
         source = next((s for s in node.all_input_nodes if str(units.get(s)).startswith("stage")), None)
         if pixels == 1 and source is not None:  # a gate belongs to the map that it looks at
             units[node] = units[source]
@@ -174,7 +182,7 @@ def _units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[fx.Node,
     return units
 
 
-def _stem(graph: fx.GraphModule, first: fx.Node, shapes: dict[fx.Node, Shape]) -> list[fx.Node]:
+def _stem_nodes(graph: fx.GraphModule, first: fx.Node, shapes: dict[fx.Node, Shape]) -> list[fx.Node]:
     """The first layer with its norm and activation."""
     found = [first]
     while len(found[-1].users) == 1:
@@ -187,10 +195,10 @@ def _stem(graph: fx.GraphModule, first: fx.Node, shapes: dict[fx.Node, Shape]) -
     return found
 
 
-def _head(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shape]) -> list[fx.Node]:
+def _head_nodes(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shape]) -> list[fx.Node]:
     """The chain of layers to the output from the first that makes points of maps, or from the last with weights."""
     chain: list[fx.Node] = []
-    node = _result(graph)
+    node = _output_value(graph)
     while isinstance(node, fx.Node) and node.op == "call_module" and len(node.all_input_nodes) == 1:
         if chain and len(node.users) > 1:
             break
@@ -198,20 +206,20 @@ def _head(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shape]) ->
         (node,) = node.all_input_nodes
     for at, node in enumerate(chain):
         (source,) = node.all_input_nodes
-        makes_points = _pixels(shapes[node]) == 1 < _pixels(shapes[source])
+        makes_points = _n_pixels(shapes[node]) == 1 < _n_pixels(shapes[source])
         if node is last or (makes_points and not _has_weights(module_of(graph, node))):
             return chain[at:]
     return [last]
 
 
-def _renamed(graph: fx.GraphModule, units: dict[fx.Node, str]) -> fx.GraphModule:
+def _rename_into_units(graph: fx.GraphModule, units: dict[fx.Node, str]) -> fx.GraphModule:
     renamed, names = fx.GraphModule(nn.Module(), fx.Graph()), set[str]()
     values: dict[fx.Node, fx.Node] = {}
     for node in graph.graph.nodes:
         if node.op != "call_module":
             values[node] = renamed.graph.node_copy(node, values.__getitem__)
             continue
-        name = f"{units[node]}.{plain(node).removeprefix('prepare.')}"
+        name = f"{units[node]}.{original_name(node).removeprefix('prepare.')}"
         module = module_of(graph, node)
         if name in names:  # it has no weights; each call gets one of its own
             module = copy.deepcopy(module)
@@ -225,12 +233,12 @@ def _renamed(graph: fx.GraphModule, units: dict[fx.Node, str]) -> fx.GraphModule
     return renamed.eval()
 
 
-def plain(node: fx.Node) -> str:
+def original_name(node: fx.Node) -> str:
     """The layer's name in the net from outside."""
     return str(node.target).removeprefix("net.")
 
 
-def _pixels(shape: Shape) -> int:
+def _n_pixels(shape: Shape) -> int:
     return shape[2] * shape[3] if len(shape) == 4 else 1
 
 
@@ -239,7 +247,7 @@ def _has_weights(module: nn.Module) -> bool:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    return _has_weights(module) and not isinstance(module, (*NORMS, nn.PReLU))
+    return _has_weights(module) and not isinstance(module, (*NORM_LAYERS, nn.PReLU))
 
 
 def _first_line(error: Exception) -> str:

@@ -18,13 +18,11 @@ from torch import fx
 
 from nas.errors import ExportError
 from nas.files import write_atomic
-from nas.onnx_export.folding import fold, module_nodes, module_of
-from nas.onnx_export.graph_builder import IR_VERSION, OPSET, Writer, clean
+from nas.onnx_export.folding import module_nodes, module_of
+from nas.onnx_export.graph_builder import IR_VERSION, OPSET, GraphBuilder, safe_name
 from nas.onnx_export.onnx_ops import emit
 
-__all__ = ["INPUT", "OUTPUT", "ExportedFile", "export", "fold"]
-
-INPUT, OUTPUT = "image", "probabilities"
+INPUT_NAME, OUTPUT_NAME = "image", "probabilities"
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class ExportedFile:
     size_bytes: int
 
 
-def export(
+def export_onnx(
     graph: fx.GraphModule,
     path: Path,
     *,
@@ -56,8 +54,8 @@ def export(
     Raises:
         ExportError: a layer has no ONNX form, the classes do not fit the logits, or onnx.checker refuses the model.
     """
-    model = _model(graph, input_shape=input_shape, classes=classes)
-    about = f"{INPUT}: float32 [N, {', '.join(map(str, input_shape))}], pixel values 0..255, channels first"
+    model = _build_model(graph, input_shape=input_shape, classes=classes)
+    about = f"{INPUT_NAME}: float32 [N, {', '.join(map(str, input_shape))}], pixel values 0..255, channels first"
     helper.set_model_props(model, {**metadata, "labels": json.dumps(list(classes)), "input": about})
     try:
         onnx.checker.check_model(model)
@@ -69,49 +67,51 @@ def export(
     return ExportedFile(path=path, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
-def value_names(graph: fx.GraphModule) -> dict[fx.Node, str]:
+def onnx_value_names(graph: fx.GraphModule) -> dict[fx.Node, str]:
     """The ONNX name of each module node's output: the module's name, numbered from its second call on."""
     names: dict[fx.Node, str] = {}
-    taken: dict[str, int] = {INPUT: 1, OUTPUT: 1}
+    taken: dict[str, int] = {INPUT_NAME: 1, OUTPUT_NAME: 1}
     for node in module_nodes(graph):
-        name = clean(str(node.target))
+        name = safe_name(str(node.target))
         taken[name] = taken.get(name, 0) + 1
         names[node] = name if taken[name] == 1 else f"{name}/{taken[name]}"
     return names
 
 
-def _model(graph: fx.GraphModule, *, input_shape: tuple[int, int, int], classes: tuple[str, ...]) -> onnx.ModelProto:
-    writer, names = Writer(), value_names(graph)
-    shapes = _shapes(graph, input_shape)
+def _build_model(
+    graph: fx.GraphModule, *, input_shape: tuple[int, int, int], classes: tuple[str, ...]
+) -> onnx.ModelProto:
+    writer, names = GraphBuilder(), onnx_value_names(graph)
+    shapes = _infer_shapes(graph, input_shape)
     values: dict[fx.Node, str] = {}
     for node in graph.graph.nodes:
         if node.op == "placeholder":
-            values[node] = INPUT
+            values[node] = INPUT_NAME
         elif node.op == "call_module":
-            values[node] = emit(module_of(graph, node), writer, names[node], _inputs(node, values))
+            values[node] = emit(module_of(graph, node), writer, names[node], _input_names(node, values))
         elif node.op == "output":
             logits = node.args[0]
             _check_logits(shapes[logits], classes)
-            writer.node("Softmax", [_as_float(writer, values[logits])], OUTPUT, axis=1)
+            writer.add_node("Softmax", [_as_float(writer, values[logits])], OUTPUT_NAME, axis=1)
         else:
             raise ExportError(f"a folded graph must hold modules only, but {node.name!r} is a {node.op}; call fold()")
-        writer.shapes[values.get(node, OUTPUT)] = shapes[node]
+        writer.shapes[values.get(node, OUTPUT_NAME)] = shapes[node]
     return _assemble(writer, input_shape=input_shape, classes=classes)
 
 
-def _inputs(node: fx.Node, values: dict[fx.Node, str]) -> list[str]:
+def _input_names(node: fx.Node, values: dict[fx.Node, str]) -> list[str]:
     found: list[str] = []
     fx.map_arg(node.args, lambda source: found.append(values[source]))
     return found
 
 
-def _as_float(writer: Writer, value: str) -> str:
-    if value not in writer.half:
+def _as_float(builder: GraphBuilder, value: str) -> str:
+    if value not in builder.float16_values:
         return value
-    return writer.node("Cast", [value], f"{value}/float", to=TensorProto.FLOAT)
+    return builder.add_node("Cast", [value], f"{value}/float", to=TensorProto.FLOAT)
 
 
-def _shapes(graph: fx.GraphModule, input_shape: tuple[int, int, int]) -> dict[fx.Node, tuple[int, ...]]:
+def _infer_shapes(graph: fx.GraphModule, input_shape: tuple[int, int, int]) -> dict[fx.Node, tuple[int, ...]]:
     shapes: dict[fx.Node, tuple[int, ...]] = {}
 
     class Shapes(fx.Interpreter):
@@ -130,14 +130,14 @@ def _check_logits(shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
         raise ExportError(f"there must be one class name per logit, but got {len(classes)} names for {list(shape[1:])}")
 
 
-def _assemble(writer: Writer, *, input_shape: tuple[int, int, int], classes: tuple[str, ...]) -> onnx.ModelProto:
+def _assemble(builder: GraphBuilder, *, input_shape: tuple[int, int, int], classes: tuple[str, ...]) -> onnx.ModelProto:
     onnx_graph = helper.make_graph(
-        writer.nodes,
+        builder.nodes,
         "nas",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", *input_shape])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(classes)])],
-        list(writer.initializers.values()),
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["N", *input_shape])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", len(classes)])],
+        list(builder.initializers.values()),
     )
-    opsets = [helper.make_opsetid("", writer.opset)]
-    ir_version = IR_VERSION if writer.opset == OPSET else helper.find_min_ir_version_for(opsets)
+    opsets = [helper.make_opsetid("", builder.opset)]
+    ir_version = IR_VERSION if builder.opset == OPSET else helper.find_min_ir_version_for(opsets)
     return helper.make_model(onnx_graph, opset_imports=opsets, ir_version=ir_version, producer_name="fer-nas")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.errors import ExportError
-from nas.onnx_export.functional import Affine, Subtract, module_for
+from nas.onnx_export.functional import Affine, Subtract, module_for_call
 from search_spaces._leaf import Leaf, Normalise
 
 __all__ = ["Affine", "LeafTracer", "Subtract", "fold", "insert_after", "module_nodes", "module_of", "trace"]
@@ -56,7 +56,7 @@ def fold(net: nn.Module, *, input_shape: tuple[int, int, int]) -> fx.GraphModule
         ExportError: the net cannot be traced, or folding changed what it computes (not a rounding difference).
     """
     whole = copy.deepcopy(net).cpu().float().eval()
-    expected = _logits(whole, input_shape)
+    expected = _noise_logits(whole, input_shape)
     graph = trace(whole)
     _drop_identities(graph)
     _split_normalise(graph)
@@ -65,7 +65,7 @@ def fold(net: nn.Module, *, input_shape: tuple[int, int, int]) -> fx.GraphModule
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
-    _prove_equal(expected, _logits(graph, input_shape))
+    _check_equal(expected, _noise_logits(graph, input_shape))
     return graph
 
 
@@ -88,9 +88,9 @@ def insert_after(graph: fx.GraphModule, node: fx.Node, module: nn.Module, name: 
 
 def _functions_to_modules(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
-        if node.op not in _CALLS or node.target in _OF_SHAPES:
+        if node.op not in _CALL_OPS or node.target in _SHAPE_FUNCTIONS:
             continue
-        module, inputs = module_for(node)
+        module, inputs = module_for_call(node)
         name = node.name
         while hasattr(graph, name):
             name += "_"
@@ -99,21 +99,21 @@ def _functions_to_modules(graph: fx.GraphModule) -> None:
             replacement = graph.graph.call_module(name, tuple(inputs))
         node.replace_all_uses_with(replacement)
         graph.graph.erase_node(node)
-    _drop_shapes(graph)
+    _drop_shape_reads(graph)
     graph.recompile()
 
 
-def _drop_shapes(graph: fx.GraphModule) -> None:
+def _drop_shape_reads(graph: fx.GraphModule) -> None:
     """Sizes are read for flattening only, which needs none as a module."""
     for node in reversed(list(graph.graph.nodes)):
-        if node.op in _CALLS and node.target in _OF_SHAPES:
+        if node.op in _CALL_OPS and node.target in _SHAPE_FUNCTIONS:
             if node.users:
-                module_for(node)  # raises: there is no module for it
+                module_for_call(node)  # raises: there is no module for it
             graph.graph.erase_node(node)
 
 
-_CALLS = ("call_function", "call_method")
-_OF_SHAPES = ("size", getattr, operator.getitem)
+_CALL_OPS = ("call_function", "call_method")
+_SHAPE_FUNCTIONS = ("size", getattr, operator.getitem)
 
 
 def _drop_identities(graph: fx.GraphModule) -> None:
@@ -141,12 +141,12 @@ def _fold_batch_norms(graph: fx.GraphModule) -> None:
             continue
         conv = module_of(graph, source)
         if isinstance(conv, nn.Conv2d) and len(source.users) == 1 and _called_once(graph, source):
-            _absorb(conv, norm)
+            _fold_batch_norm(conv, norm)
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
 
 
-def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     if norm.running_mean is None or norm.running_var is None:
         raise ExportError("batch norm must keep running statistics; build it with track_running_stats=True")
     mean, var = norm.running_mean.double(), norm.running_var.double()
@@ -176,7 +176,7 @@ def _called_once(graph: fx.GraphModule, node: fx.Node) -> bool:
     return sum(n.target == node.target for n in module_nodes(graph)) == 1
 
 
-def _logits(net: nn.Module, input_shape: tuple[int, int, int]) -> Tensor:
+def _noise_logits(net: nn.Module, input_shape: tuple[int, int, int]) -> Tensor:
     """[2, K] What a net says of two images of noise."""
     pixels = torch.randint(0, 256, (2, *input_shape), generator=torch.Generator().manual_seed(0)).float()
     with torch.inference_mode():
@@ -184,7 +184,7 @@ def _logits(net: nn.Module, input_shape: tuple[int, int, int]) -> Tensor:
     return found
 
 
-def _prove_equal(expected: Tensor, got: Tensor) -> None:
+def _check_equal(expected: Tensor, got: Tensor) -> None:
     difference = float((expected - got).abs().max() / (1 + expected.abs().max()))
     if not difference < 1e-3:  # also caught when it is not a number
         raise ExportError(f"a folded net must compute what the net does, but its logits differ by {difference:.2g}")

@@ -18,7 +18,7 @@ IR_VERSION = 8
 Array = npt.NDArray[Any]
 
 
-class Writer:
+class GraphBuilder:
     """Collects nodes and initialisers of one ONNX graph.
 
     A value (a tensor in the graph) is named after the module that makes it. `half` holds the values in float16:
@@ -30,28 +30,30 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.half: set[str] = set()
+        self.float16_values: set[str] = set()
         self.opset = OPSET
 
-    def node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+    def add_node(self, op_type: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """Add a node; its output carries its name, which is returned."""
-        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
-        if op not in ("QuantizeLinear", "DequantizeLinear", "Cast") and any(i in self.half for i in inputs):
-            self.half.add(name)
+        self.nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
+        if op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast") and any(
+            i in self.float16_values for i in inputs
+        ):
+            self.float16_values.add(name)
         return name
 
-    def constant(self, name: str, array: Array, *, like: str | None = None) -> str:
-        """Add an initialiser, stored in float16 if the value `like` is."""
-        if like in self.half and array.dtype == np.float32:
+    def add_constant(self, name: str, array: Array, *, dtype_like: str | None = None) -> str:
+        """Add an initialiser, stored in float16 if the value `dtype_like` is."""
+        if dtype_like in self.float16_values and array.dtype == np.float32:
             array = array.astype(np.float16)
         self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
 
-    def parameter(self, name: str, tensor: torch.Tensor, *, like: str) -> str:
+    def add_parameter(self, name: str, tensor: torch.Tensor, *, dtype_like: str) -> str:
         """Add a weight as an initialiser."""
-        return self.constant(name, tensor.detach().cpu().numpy(), like=like)
+        return self.add_constant(name, tensor.detach().cpu().numpy(), dtype_like=dtype_like)
 
 
-def clean(name: str) -> str:
+def safe_name(name: str) -> str:
     """A node name of letters, digits, `_`, `.` and `/` only."""
     return re.sub(r"[^A-Za-z0-9_./]", "_", name)

@@ -14,17 +14,17 @@ from torch import nn
 
 from nas.errors import ExportError
 from nas.onnx_export.folding import Affine, Subtract
-from nas.onnx_export.graph_builder import Writer
+from nas.onnx_export.graph_builder import GraphBuilder
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 
 
 @singledispatch
-def emit(module: nn.Module, writer: Writer, name: str, inputs: list[str]) -> str:
+def emit(module: nn.Module, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     """Write one module's nodes; returns the name of its output value.
 
     Args:
         module: picks the function by its type.
-        writer: receives nodes and initialisers; knows the shape of each input.
+        builder: receives nodes and initialisers; knows the shape of each input.
         name: the module's qualified name, and the name that the output must carry if there is a node.
         inputs: names of the input values.
 
@@ -35,26 +35,26 @@ def emit(module: nn.Module, writer: Writer, name: str, inputs: list[str]) -> str
 
 
 @emit.register
-def _sequential(module: nn.Sequential, writer: Writer, name: str, inputs: list[str]) -> str:
+def _sequential(module: nn.Sequential, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     for i, child in enumerate(module):
         last = i == len(module) - 1
-        inputs = [emit(child, writer, name if last else f"{name}.{i}", inputs)]
+        inputs = [emit(child, builder, name if last else f"{name}.{i}", inputs)]
     return inputs[0]
 
 
 @emit.register(nn.Identity)
 @emit.register(nn.Dropout)
 @emit.register(nn.Dropout2d)
-def _nothing(module: nn.Module, writer: Writer, name: str, inputs: list[str]) -> str:
+def _identity(module: nn.Module, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     return inputs[0]
 
 
 @emit.register
-def _conv2d(module: nn.Conv2d, writer: Writer, name: str, inputs: list[str]) -> str:
-    weights = [writer.parameter(f"{name}.weight", module.weight, like=inputs[0])]
+def _conv2d(module: nn.Conv2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    weights = [builder.add_parameter(f"{name}.weight", module.weight, dtype_like=inputs[0])]
     if module.bias is not None:
-        weights.append(writer.parameter(f"{name}.bias", module.bias, like=inputs[0]))
-    return writer.node("Conv", [*inputs, *weights], name, **conv_attributes(module, name))
+        weights.append(builder.add_parameter(f"{name}.bias", module.bias, dtype_like=inputs[0]))
+    return builder.add_node("Conv", [*inputs, *weights], name, **conv_attributes(module, name))
 
 
 def conv_attributes(module: nn.Conv2d, name: str) -> dict[str, Any]:
@@ -84,13 +84,13 @@ def _conv_pads(module: nn.Conv2d) -> list[int]:
 
 
 @emit.register
-def _conv1d(module: nn.Conv1d, writer: Writer, name: str, inputs: list[str]) -> str:
+def _conv1d(module: nn.Conv1d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
         raise ExportError(f"a 1-d convolution must pad with a number of zeros, but {name!r} pads otherwise")
-    weights = [writer.parameter(f"{name}.weight", module.weight, like=inputs[0])]
+    weights = [builder.add_parameter(f"{name}.weight", module.weight, dtype_like=inputs[0])]
     if module.bias is not None:
-        weights.append(writer.parameter(f"{name}.bias", module.bias, like=inputs[0]))
-    return writer.node(
+        weights.append(builder.add_parameter(f"{name}.bias", module.bias, dtype_like=inputs[0]))
+    return builder.add_node(
         "Conv",
         [*inputs, *weights],
         name,
@@ -103,91 +103,91 @@ def _conv1d(module: nn.Conv1d, writer: Writer, name: str, inputs: list[str]) -> 
 
 
 @emit.register
-def _linear(module: nn.Linear, writer: Writer, name: str, inputs: list[str]) -> str:
-    weights = [writer.parameter(f"{name}.weight", module.weight, like=inputs[0])]
+def _linear(module: nn.Linear, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    weights = [builder.add_parameter(f"{name}.weight", module.weight, dtype_like=inputs[0])]
     if module.bias is not None:
-        weights.append(writer.parameter(f"{name}.bias", module.bias, like=inputs[0]))
-    return writer.node("Gemm", [*inputs, *weights], name, transB=1)
+        weights.append(builder.add_parameter(f"{name}.bias", module.bias, dtype_like=inputs[0]))
+    return builder.add_node("Gemm", [*inputs, *weights], name, transB=1)
 
 
 @emit.register
-def _batch_norm(module: nn.BatchNorm2d, writer: Writer, name: str, inputs: list[str]) -> str:
+def _batch_norm(module: nn.BatchNorm2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     mean, var = module.running_mean, module.running_var
     if mean is None or var is None:
         raise ExportError(f"batch norm must keep running statistics, but {name!r} does not")
     gain = torch.ones_like(mean) if module.weight is None else module.weight
     shift = torch.zeros_like(mean) if module.bias is None else module.bias
     tensors = {"weight": gain, "bias": shift, "running_mean": mean, "running_var": var}
-    weights = [writer.parameter(f"{name}.{k}", tensor, like=inputs[0]) for k, tensor in tensors.items()]
-    return writer.node("BatchNormalization", [*inputs, *weights], name, epsilon=module.eps)
+    weights = [builder.add_parameter(f"{name}.{k}", tensor, dtype_like=inputs[0]) for k, tensor in tensors.items()]
+    return builder.add_node("BatchNormalization", [*inputs, *weights], name, epsilon=module.eps)
 
 
 @emit.register
-def _relu(module: nn.ReLU, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("Relu", inputs, name)
+def _relu(module: nn.ReLU, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("Relu", inputs, name)
 
 
 @emit.register
-def _relu6(module: nn.ReLU6, writer: Writer, name: str, inputs: list[str]) -> str:
-    bounds = [writer.constant(f"{name}.{k}", np.array(v, np.float32), like=inputs[0]) for k, v in _RELU6]
-    return writer.node("Clip", [*inputs, *bounds], name)
+def _relu6(module: nn.ReLU6, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    bounds = [builder.add_constant(f"{name}.{k}", np.array(v, np.float32), dtype_like=inputs[0]) for k, v in _RELU6]
+    return builder.add_node("Clip", [*inputs, *bounds], name)
 
 
 _RELU6 = (("low", 0.0), ("high", 6.0))
 
 
 @emit.register
-def _hardswish(module: nn.Hardswish, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("HardSwish", inputs, name)
+def _hardswish(module: nn.Hardswish, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("HardSwish", inputs, name)
 
 
 @emit.register
-def _hardsigmoid(module: nn.Hardsigmoid, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("HardSigmoid", inputs, name, alpha=1 / 6, beta=0.5)
+def _hardsigmoid(module: nn.Hardsigmoid, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("HardSigmoid", inputs, name, alpha=1 / 6, beta=0.5)
 
 
 @emit.register
-def _sigmoid(module: nn.Sigmoid, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("Sigmoid", inputs, name)
+def _sigmoid(module: nn.Sigmoid, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("Sigmoid", inputs, name)
 
 
 @emit.register
-def _silu(module: nn.SiLU, writer: Writer, name: str, inputs: list[str]) -> str:
-    gate = writer.node("Sigmoid", inputs, f"{name}/sigmoid")
-    return writer.node("Mul", [*inputs, gate], name)
+def _silu(module: nn.SiLU, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    gate = builder.add_node("Sigmoid", inputs, f"{name}/sigmoid")
+    return builder.add_node("Mul", [*inputs, gate], name)
 
 
 @emit.register
-def _gelu(module: nn.GELU, writer: Writer, name: str, inputs: list[str]) -> str:
+def _gelu(module: nn.GELU, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if module.approximate != "none":
         raise ExportError(f"GELU must be exact, but {name!r} is approximated by {module.approximate!r}")
     x = inputs[0]
     root, one, half = (
-        writer.constant(f"{name}/{key}", np.array(value, np.float32), like=x)
+        builder.add_constant(f"{name}/{key}", np.array(value, np.float32), dtype_like=x)
         for key, value in (("sqrt2", sqrt(2)), ("one", 1), ("half", 0.5))
     )
-    erf = writer.node("Erf", [writer.node("Div", [x, root], f"{name}/div")], f"{name}/erf")
-    both = writer.node("Mul", [x, writer.node("Add", [erf, one], f"{name}/add")], f"{name}/mul")
-    return writer.node("Mul", [both, half], name)
+    erf = builder.add_node("Erf", [builder.add_node("Div", [x, root], f"{name}/div")], f"{name}/erf")
+    both = builder.add_node("Mul", [x, builder.add_node("Add", [erf, one], f"{name}/add")], f"{name}/mul")
+    return builder.add_node("Mul", [both, half], name)
 
 
 @emit.register
-def _softmax(module: nn.Softmax, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("Softmax", inputs, name, axis=-1 if module.dim is None else module.dim)
+def _softmax(module: nn.Softmax, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("Softmax", inputs, name, axis=-1 if module.dim is None else module.dim)
 
 
 @emit.register
-def _max_pool(module: nn.MaxPool2d, writer: Writer, name: str, inputs: list[str]) -> str:
+def _max_pool(module: nn.MaxPool2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     dilations = list(_pair(module.dilation))
-    return writer.node("MaxPool", inputs, name, dilations=dilations, **_pool_attributes(module, name))
+    return builder.add_node("MaxPool", inputs, name, dilations=dilations, **_pool_attributes(module, name))
 
 
 @emit.register
-def _avg_pool(module: nn.AvgPool2d, writer: Writer, name: str, inputs: list[str]) -> str:
+def _avg_pool(module: nn.AvgPool2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if module.divisor_override is not None:
         raise ExportError(f"an average pool must divide by its window, but {name!r} divides by a given number")
     include = int(module.count_include_pad)
-    return writer.node("AveragePool", inputs, name, count_include_pad=include, **_pool_attributes(module, name))
+    return builder.add_node("AveragePool", inputs, name, count_include_pad=include, **_pool_attributes(module, name))
 
 
 def _pool_attributes(module: nn.MaxPool2d | nn.AvgPool2d, name: str) -> dict[str, Any]:
@@ -205,31 +205,31 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 @emit.register
-def _global_pool(module: nn.AdaptiveAvgPool2d, writer: Writer, name: str, inputs: list[str]) -> str:
+def _global_avg_pool(module: nn.AdaptiveAvgPool2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if _pair(module.output_size) != (1, 1):
         raise ExportError(f"an adaptive pool must pool to 1x1, but {name!r} pools to {module.output_size}")
-    return writer.node("GlobalAveragePool", inputs, name)
+    return builder.add_node("GlobalAveragePool", inputs, name)
 
 
 @emit.register
-def _flatten(module: nn.Flatten, writer: Writer, name: str, inputs: list[str]) -> str:
+def _flatten(module: nn.Flatten, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if (module.start_dim, module.end_dim) != (1, -1):
         raise ExportError(f"a flatten must keep the batch only, but {name!r} goes from {module.start_dim}")
-    return writer.node("Flatten", inputs, name, axis=1)
+    return builder.add_node("Flatten", inputs, name, axis=1)
 
 
 @emit.register
-def _upsample(module: nn.Upsample, writer: Writer, name: str, inputs: list[str]) -> str:
+def _upsample(module: nn.Upsample, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if module.mode != "bilinear" or module.align_corners or module.size is None:
         raise ExportError(f"a resize must be bilinear to a size, corners not aligned, but {name!r} is otherwise")
-    return resize(writer, name, inputs, size=_pair(module.size))
+    return resize(builder, name, inputs, size=_pair(module.size))
 
 
-def resize(writer: Writer, name: str, inputs: list[str], *, size: tuple[int, int]) -> str:
+def resize(builder: GraphBuilder, name: str, inputs: list[str], *, size: tuple[int, int]) -> str:
     """Bilinear resize [N, C, H, W] to [N, C, *size], half-pixel centres, no antialiasing, as torch interpolates."""
-    scales = [exact_scale(have, want) for have, want in zip(writer.shapes[inputs[0]][2:], size, strict=True)]
-    constant = writer.constant(f"{name}.scales", np.array([1, 1, *scales], np.float32))
-    return writer.node(
+    scales = [exact_resize_scale(have, want) for have, want in zip(builder.shapes[inputs[0]][2:], size, strict=True)]
+    constant = builder.add_constant(f"{name}.scales", np.array([1, 1, *scales], np.float32))
+    return builder.add_node(
         "Resize",
         [inputs[0], "", constant],
         name,
@@ -238,47 +238,47 @@ def resize(writer: Writer, name: str, inputs: list[str], *, size: tuple[int, int
     )
 
 
-def exact_scale(have: int, want: int) -> np.float32:
+def exact_resize_scale(input_size: int, output_size: int) -> np.float32:
     """The float32 nearest to want / have for which floor(have * scale) == want, as ONNX computes the size."""
-    scale = np.float32(want / have)
-    while floor(np.float32(have) * scale) < want:
+    scale = np.float32(output_size / input_size)
+    while floor(np.float32(input_size) * scale) < output_size:
         scale = np.nextafter(scale, np.float32(np.inf), dtype=np.float32)
     return scale
 
 
 @emit.register
-def _affine(module: Affine, writer: Writer, name: str, inputs: list[str]) -> str:
+def _affine(module: Affine, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     value = inputs[0]
     if module.scale != 1:
-        factor = writer.constant(f"{name}.scale", np.array(module.scale, np.float32), like=value)
-        value = writer.node("Mul", [value, factor], name if module.shift == 0 else f"{name}/mul")
+        factor = builder.add_constant(f"{name}.scale", np.array(module.scale, np.float32), dtype_like=value)
+        value = builder.add_node("Mul", [value, factor], name if module.shift == 0 else f"{name}/mul")
     if module.shift != 0:
-        shift = writer.constant(f"{name}.shift", np.array(module.shift, np.float32), like=value)
-        value = writer.node("Add", [value, shift], name)
+        shift = builder.add_constant(f"{name}.shift", np.array(module.shift, np.float32), dtype_like=value)
+        value = builder.add_node("Add", [value, shift], name)
     return value
 
 
 @emit.register
-def _subtract(module: Subtract, writer: Writer, name: str, inputs: list[str]) -> str:
-    value = writer.constant(f"{name}.value", np.array(module.value, np.float32), like=inputs[0])
-    return writer.node("Sub", [inputs[0], value], name)
+def _subtract(module: Subtract, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    value = builder.add_constant(f"{name}.value", np.array(module.value, np.float32), dtype_like=inputs[0])
+    return builder.add_node("Sub", [inputs[0], value], name)
 
 
 @emit.register
-def _add(module: Add, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("Add", inputs, name)
+def _add(module: Add, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("Add", inputs, name)
 
 
 @emit.register
-def _concat(module: Concat, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("Concat", inputs, name, axis=1)
+def _concat(module: Concat, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("Concat", inputs, name, axis=1)
 
 
 @emit.register
-def _scale(module: Scale, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("Mul", inputs, name)
+def _scale(module: Scale, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("Mul", inputs, name)
 
 
 @emit.register
-def _swap_axes(module: SwapAxes, writer: Writer, name: str, inputs: list[str]) -> str:
-    return writer.node("Transpose", inputs, name, perm=[0, 2, 1, 3])
+def _swap_axes(module: SwapAxes, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    return builder.add_node("Transpose", inputs, name, perm=[0, 2, 1, 3])

@@ -18,11 +18,17 @@ import onnx
 from nas import registry
 from nas.errors import ConfigError
 from nas.reporting import model_card as _model_card
-from nas.results.compression_effect import LOSS, compression_ratio, losses, size_ratio, uncompressed
-from nas.results.formatting import gain_words, settings_words
+from nas.results.compression_effect import (
+    MAX_RECALL_LOSS,
+    compression_ratio,
+    find_baseline,
+    large_recall_losses,
+    size_ratio,
+)
+from nas.results.formatting import format_int8_speedup, format_settings
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.selection import find
+from nas.results.selection import find_record
 from nas.runtimes.base import Runtime
 
 GOLDEN_RUNTIME = "onnxruntime"
@@ -42,7 +48,7 @@ def export_model(folder: RunFolder, which: int | str | Record, out: Path) -> Pat
     Raises:
         ConfigError: no such candidate, it has no file, or the file is not the one that was measured.
     """
-    record = which if isinstance(which, Record) else find(folder.records(), which)
+    record = which if isinstance(which, Record) else find_record(folder.records(), which)
     source = folder.path / record.model
     if not record.model or not source.exists():
         raise ConfigError(f"trial {record.trial} has no model file ({record.reason or 'it is gone'}); pick another")
@@ -59,7 +65,7 @@ def export_model(folder: RunFolder, which: int | str | Record, out: Path) -> Pat
     target = RunFolder(out)  # for its whole-or-nothing writing
     target.write("record.json", json.dumps(json.loads(record.to_json()), indent=2) + "\n")
     target.write("golden.npz", golden.getvalue())
-    target.write("model_card.md", card(folder, record, shape=image.shape[1:]))
+    target.write("model_card.md", build_model_card(folder, record, shape=image.shape[1:]))
     return target.write("model.onnx", content)
 
 
@@ -83,29 +89,29 @@ def golden_image(channels: int, height: int, width: int) -> npt.NDArray[np.uint8
     return pattern[None]  # [1, C, H, W]
 
 
-def card(folder: RunFolder, record: Record, *, shape: tuple[int, ...]) -> str:
+def build_model_card(folder: RunFolder, record: Record, *, shape: tuple[int, ...]) -> str:
     """The model card of a record, in Markdown."""
     file = folder.path / "data.json"
-    data = json.loads(file.read_text()) if file.exists() else {"name": folder.config.dataset}
-    base = uncompressed(folder.records())
+    data = json.loads(file.read_text()) if file.exists() else {"name": folder.config.search.dataset}
+    base = find_baseline(folder.records())
     known = base if base and record.phase != "base" else None
-    return _model_card.write(
-        json.loads(record.to_json()), data, folder.config.model_dump(mode="json"), shape,
-        compression=_compression(record, known), before=known.score.recall if known and known.score else None,
+    return _model_card.render_model_card(
+        json.loads(record.to_json()), data, folder.config.flat(), shape,
+        compression=_describe_compression(record, known), baseline_recall=known.score.recall if known and known.score else None,
     )  # fmt: skip
 
 
-def _compression(record: Record, base: Record | None) -> dict[str, str]:
+def _describe_compression(record: Record, base: Record | None) -> dict[str, str]:
     """What was done to the net and what it gave, title to words; only what there is."""
     weights, size = (compression_ratio(base, record), size_ratio(base, record)) if base else (None, None)
-    lost = losses(base, record) if base else []
+    lost = large_recall_losses(base, record) if base else []
     found = {
         "file, packed by zlib": f"{record.packed_bytes:,} bytes" if record.packed_bytes else "",
         "against the uncompressed net": f"R {weights:.2f} of weights, {size:.2f} of bytes" if weights and size else "",
-        "compressed further": settings_words(record.candidate),
-        "gain of 8 bits": gain_words(record),
+        "compressed further": format_settings(record.candidate),
+        "gain of 8 bits": format_int8_speedup(record),
         "teacher": record.teacher,
         "notes": "; ".join(record.notes),
-        f"classes that lost more than {100 * LOSS:.0f} points": "; ".join(map(str, lost)),
+        f"classes that lost more than {100 * MAX_RECALL_LOSS:.0f} points": "; ".join(map(str, lost)),
     }
     return {title: words.replace("|", "/") for title, words in found.items() if words}

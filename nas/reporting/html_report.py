@@ -12,21 +12,21 @@ from nas.errors import ConfigError
 from nas.pareto import knee
 from nas.reporting import page as paper
 from nas.reporting import plots
-from nas.reporting.forecast_section import outlook_section, seeds_section
+from nas.reporting.forecast_section import forecast_section, seed_variance_section
 from nas.reporting.front_section import front_section, table_section
-from nas.reporting.model_card import ETHICS, statement
-from nas.reporting.page import text
+from nas.reporting.model_card import ETHICS, describe_latency
+from nas.reporting.page import escape_html
 from nas.reporting.recall_section import recall_section
-from nas.reporting.run_view import View, label, ms, percent
+from nas.reporting.run_view import RunView, format_accuracy, format_latency, record_label
 from nas.results.front import (
-    feasible,
     hypervolume_curve,
-    reference,
-    values,
+    is_feasible,
+    objective_values,
+    reference_point,
 )
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.warm_start_log import begun_with
+from nas.results.warm_start_log import warm_start_lines
 
 
 def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
@@ -42,29 +42,31 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
     Raises:
         ConfigError: no run is given, or the runs are of different data, so that their accuracies do not compare.
     """
-    views = [View(folder) for folder in folders]
+    views = [RunView(folder) for folder in folders]
     _check_comparable(views)
     title = f"Pareto front: {', '.join(v.name for v in views)}"
     body = "".join(
         [
-            paper.cards(_figures(views)),
+            paper.cards(_summary_cards(views)),
             front_section(views),
-            "".join(table_section(v, named=len(views) > 1) for v in views),
-            "".join(seeds_section(v, named=len(views) > 1) for v in views),
-            "".join(recall_section(v, named=len(views) > 1) for v in views),
-            paper.columns(_hypervolume_section(views), _importance_section(views)),
-            "".join(outlook_section(v, named=len(views) > 1) for v in views),
-            "".join(_classes_section(v, named=len(views) > 1) for v in views),
-            paper.columns(_time_section(views), _provenance_section(views)),
-            paper.section("What this is, and what it is not", "", paper.listing([text(line) for line in ETHICS])),
+            "".join(table_section(v, show_run_name=len(views) > 1) for v in views),
+            "".join(seed_variance_section(v, show_run_name=len(views) > 1) for v in views),
+            "".join(recall_section(v, show_run_name=len(views) > 1) for v in views),
+            paper.side_by_side(_hypervolume_section(views), _importance_section(views)),
+            "".join(forecast_section(v, show_run_name=len(views) > 1) for v in views),
+            "".join(_per_class_section(v, show_run_name=len(views) > 1) for v in views),
+            paper.side_by_side(_time_section(views), _provenance_section(views)),
+            paper.section(
+                "What this is, and what it is not", "", paper.bullet_list([escape_html(line) for line in ETHICS])
+            ),
             "<footer>Made from records.jsonl. Every figure was read off the ONNX file it stands beside.</footer>",
         ]
     )
-    html = paper.page(title=title, header=_header(views), body=body, scripts=plots.script())
+    html = paper.page(title=title, header=_header(views), body=body, scripts=plots.plotly_script())
     return RunFolder(path.parent).write(path.name, html)
 
 
-def _check_comparable(views: Sequence[View]) -> None:
+def _check_comparable(views: Sequence[RunView]) -> None:
     if not views:
         raise ConfigError("a report needs at least one run, but got none")
     data = {v.data.get("digest") or v.data["name"]: v for v in views}
@@ -73,26 +75,26 @@ def _check_comparable(views: Sequence[View]) -> None:
         raise ConfigError(f"runs in one report must be of the same data, but {names}; make a report of each")
 
 
-def _header(views: Sequence[View]) -> str:
+def _header(views: Sequence[RunView]) -> str:
     first = views[0]
     c = first.config
     title = "Pareto front of facial-expression models" if len(views) == 1 else f"{len(views)} runs beside each other"
     facts = [
         ("run", ", ".join(v.name for v in views)),
-        ("target", ", ".join(dict.fromkeys(v.config.target for v in views))),
-        ("model" if c.model else "space", ", ".join(dict.fromkeys(v.config.subject for v in views))),
+        ("target", ", ".join(dict.fromkeys(v.config.search.target for v in views))),
+        ("model" if c.search.model else "space", ", ".join(dict.fromkeys(v.config.subject for v in views))),
         ("data", f"{first.data['name']}"),
-        ("objectives", ", ".join(c.objectives)),
-        ("sampler", ", ".join(dict.fromkeys(v.config.sampler for v in views))),
-        *[(name.replace("_", " "), str(value)) for name, value in _limits(c).items()],
+        ("objectives", ", ".join(c.search.objectives)),
+        ("sampler", ", ".join(dict.fromkeys(v.config.search.sampler for v in views))),
+        *[(name.replace("_", " "), str(value)) for name, value in _format_limits(c).items()],
     ]
     kinds = {r.latency.kind for v in views for r in v.front if r.latency}
     return (
-        f"<h1>{title}</h1><p>{text(', '.join(str(v.folder.path) for v in views))}</p>{paper.chips(facts)}"
+        f"<h1>{title}</h1><p>{escape_html(', '.join(str(v.folder.path) for v in views))}</p>{paper.chips(facts)}"
         + (
             '<div class="warn"><b>Synthetic faces.</b> The faces of this run are drawn by code. Its accuracies compare '
             "nets with each other; they say nothing about real faces.</div>"
-            if first.synthetic
+            if first.is_synthetic
             else ""
         )
         + (
@@ -104,50 +106,54 @@ def _header(views: Sequence[View]) -> str:
     )
 
 
-def _limits(config: SearchConfig) -> dict[str, str]:
+def _format_limits(config: SearchConfig) -> dict[str, str]:
     found = {
-        "max_latency": f"{config.max_latency:g} ms" if config.max_latency else "",
-        "max_size": f"{config.max_size / 1e3:g} kB" if config.max_size else "",
-        "min_accuracy": f"{config.min_accuracy:.1%}" if config.min_accuracy else "",
+        "max_latency": f"{config.limits.max_latency:g} ms" if config.limits.max_latency else "",
+        "max_size": f"{config.limits.max_size / 1e3:g} kB" if config.limits.max_size else "",
+        "min_accuracy": f"{config.limits.min_accuracy:.1%}" if config.limits.min_accuracy else "",
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _figures(views: Sequence[View]) -> list[tuple[str, str, str]]:
+def _summary_cards(views: Sequence[RunView]) -> list[tuple[str, str, str]]:
     """The cards: what was found, in five figures."""
-    searched = [r for v in views for r in v.searched]
+    searched = [r for v in views for r in v.search_records]
     members = [r for v in views for r in v.front if r.score and r.latency]
-    done, good = len(searched), sum(feasible(r) for r in searched)
+    done, good = len(searched), sum(is_feasible(r) for r in searched)
     cards = [("candidates", str(done), f"{good} feasible, {sum(r.status == 'failed' for r in searched)} failed")]
     if members:
         best = max(members, key=lambda r: r.score.accuracy if r.score else 0.0)
         fast = min(members, key=lambda r: r.latency.latency_ms if r.latency else 0.0)
         small = min(members, key=lambda r: r.size_bytes or 0)
-        bend = members[knee(values(members, ("accuracy", "latency")), [True, False])]
+        bend = members[knee(objective_values(members, ("accuracy", "latency")), [True, False])]
         cards += [
-            ("most accurate", percent(best), f"{ms(best.latency)}, trial {best.trial}"),
-            ("fastest", ms(fast.latency), f"{percent(fast)}, trial {fast.trial}"),
-            ("knee", f"{percent(bend)}", f"{ms(bend.latency)}, trial {bend.trial}"),
-            ("smallest file", f"{(small.size_bytes or 0) / 1e3:.3g} kB", f"{percent(small)}, trial {small.trial}"),
+            ("most accurate", format_accuracy(best), f"{format_latency(best.latency)}, trial {best.trial}"),
+            ("fastest", format_latency(fast.latency), f"{format_accuracy(fast)}, trial {fast.trial}"),
+            ("knee", f"{format_accuracy(bend)}", f"{format_latency(bend.latency)}, trial {bend.trial}"),
+            (
+                "smallest file",
+                f"{(small.size_bytes or 0) / 1e3:.3g} kB",
+                f"{format_accuracy(small)}, trial {small.trial}",
+            ),
         ]
     return cards
 
 
-def _hypervolume_section(views: Sequence[View]) -> str:
-    objectives = views[0].config.objectives
-    if len({v.config.objectives for v in views}) > 1:
+def _hypervolume_section(views: Sequence[RunView]) -> str:
+    objectives = views[0].config.search.objectives
+    if len({v.config.search.objectives for v in views}) > 1:
         return paper.section("Hypervolume", "The runs have different objectives, so their hypervolumes do not compare.")
-    corner = reference([r for v in views for r in v.searched], objectives)
-    curves = {v.name: hypervolume_curve(v.records, objectives, corner=corner) for v in views}
+    corner = reference_point([r for v in views for r in v.search_records], objectives)
+    curves = {v.name: hypervolume_curve(v.records, objectives, ref_point=corner) for v in views}
     note = (
         "Share of the box between no accuracy at the largest feasible cost and full accuracy at no cost that the "
         "search front covers, after each finished candidate. Where it is flat, further search has stopped to pay."
     )
-    plot = plots.lines(curves, x="finished candidates", y="hypervolume, share", name="hypervolume")
+    plot = plots.step_plot(curves, x="finished candidates", y="hypervolume, share", name="hypervolume")
     return paper.section("Hypervolume", note, plot)
 
 
-def _importance_section(views: Sequence[View]) -> str:
+def _importance_section(views: Sequence[RunView]) -> str:
     many = len(views) > 1
     found = {
         f"{objective}, {v.name}" if many else objective: values
@@ -158,33 +164,33 @@ def _importance_section(views: Sequence[View]) -> str:
     if not found:
         return paper.section("What mattered", "Too few candidates to tell which genes mattered.")
     note = "How much a gene sets the better candidates apart, as a share of all genes (Optuna's PED-ANOVA)."
-    return paper.section("What mattered", note, plots.bars(found, x="importance", name="importance"))
+    return paper.section("What mattered", note, plots.bar_plot(found, x="importance", name="importance"))
 
 
-def _classes_section(view: View, *, named: bool) -> str:
+def _per_class_section(view: RunView, *, show_run_name: bool) -> str:
     members = [r for r in view.front if r.score]
     if not members:
         return ""
-    members = [view.base, *members] if view.base else members
+    members = [view.baseline, *members] if view.baseline else members
     classes = list(view.data.get("classes") or (members[0].score.recall if members[0].score else ()))
-    suffix = f" of {view.name}" if named else ""
-    recall = paper.heat(
+    suffix = f" of {view.name}" if show_run_name else ""
+    recall = paper.heatmap_table(
         "trial",
         [*classes, "balanced", "macro-F1"],
-        [label(r) for r in members],
+        [record_label(r) for r in members],
         [_recall_cells(r, classes) for r in members],
     )
-    options = [(f"trial {label(r)}, {percent(r)}", _confusion(r, classes)) for r in members]
-    return paper.columns(
+    options = [(f"trial {record_label(r)}, {format_accuracy(r)}", _confusion_table(r, classes)) for r in members]
+    return paper.side_by_side(
         paper.section(
             f"Recall by class{suffix}",
-            f"Share of the faces with each label that a net names right, on {text(members[0].accuracy_split)}.",
+            f"Share of the faces with each label that a net names right, on {escape_html(members[0].accuracy_split)}.",
             recall,
         ),
         paper.section(
             f"Confusion{suffix}",
             "Rows are the annotators' labels, columns what the net says; faces counted, shaded by share of the row.",
-            paper.choose(f"confusion-{view.name}", options),
+            paper.select_box(f"confusion-{view.name}", options),
         ),
     )
 
@@ -197,14 +203,14 @@ def _recall_cells(r: Record, classes: Sequence[str]) -> list[tuple[str, float]]:
     return [*cells, (f"{r.score.balanced_accuracy:.1%}", float("nan")), (f"{r.score.macro_f1:.3f}", float("nan"))]
 
 
-def _confusion(r: Record, classes: Sequence[str]) -> str:
+def _confusion_table(r: Record, classes: Sequence[str]) -> str:
     if r.score is None:
         return ""
     cells = [[(str(n), n / max(1, sum(row))) for n in row] for row in r.score.confusion]
-    return paper.heat("label", classes, classes, cells)
+    return paper.heatmap_table("label", classes, classes, cells)
 
 
-def _time_section(views: Sequence[View]) -> str:
+def _time_section(views: Sequence[RunView]) -> str:
     spent: dict[str, dict[str, float]] = {}
     for v in views:
         for phase in ("base", "search", "verified"):
@@ -218,34 +224,37 @@ def _time_section(views: Sequence[View]) -> str:
         return paper.section("Where the time went", "No times were recorded.")
     minutes = sum(sum(total.values()) for total in spent.values())
     note = f"{minutes:.1f} minutes of work on candidates, by what was done; failed and infeasible ones included."
-    return paper.section("Where the time went", note, plots.bars(spent, x="minutes", name="time"))
+    return paper.section("Where the time went", note, plots.bar_plot(spent, x="minutes", name="time"))
 
 
-def _provenance_section(views: Sequence[View]) -> str:
+def _provenance_section(views: Sequence[RunView]) -> str:
     first = views[0]
     example = first.front[len(first.front) // 2] if first.front else None
-    lines = [f"<b>Data:</b> {_data_words(first)}", *(text(note) for note in first.data.get("notes", ()))]
-    lines += [text(line[0].upper() + line[1:]) for v in views for line in begun_with(v.folder.path)]
-    for m, where in ((example.latency, "Target"), (example.host, "Host")) if example else ():
-        if m:
-            lines.append(f"<b>{where} latency</b>, for example trial {example.trial}: {text(statement(m.to_dict()))}")  # type: ignore[union-attr]
+    lines = [f"<b>Data:</b> {_describe_data(first)}", *(escape_html(note) for note in first.data.get("notes", ()))]
+    lines += [escape_html(line[0].upper() + line[1:]) for v in views for line in warm_start_lines(v.folder.path)]
+    for latency, where in ((example.latency, "Target"), (example.host, "Host")) if example else ():
+        if example and latency:
+            text = escape_html(describe_latency(latency.to_dict()))
+            lines.append(f"<b>{where} latency</b>, for example trial {example.trial}: {text}")
     if example and {"max_difference", "agreement", "n"} <= example.parity.keys():
         worst = max(r.parity.get("max_difference", 0.0) for v in views for r in v.front)
         lines.append(
             f"<b>Parity:</b> on each file PyTorch and ONNX Runtime differed by at most {worst:.2g} in probability."
         )
-    lines.append(f"<b>Seed</b> {first.config.seed}; configuration in config.toml, every candidate in records.jsonl.")
-    facts = [[text(k), text(v)] for k, v in first.environment.items()]
+    lines.append(
+        f"<b>Seed</b> {first.config.run.seed}; configuration in config.toml, every candidate in records.jsonl."
+    )
+    facts = [[escape_html(k), escape_html(v)] for k, v in first.environment.items()]
     more = (
         f"<details><summary>Versions and machine</summary>{paper.table(['what', 'found'], facts, wrap=[1])}</details>"
     )
-    return paper.section("How the figures came about", "", paper.listing(lines), more if facts else "")
+    return paper.section("How the figures came about", "", paper.bullet_list(lines), more if facts else "")
 
 
-def _data_words(view: View) -> str:
+def _describe_data(view: RunView) -> str:
     data = view.data
     counts = ", ".join(f"{data[s]:,} {s}" for s in ("train", "val", "test") if isinstance(data.get(s), int))
     digest = f"; digest {str(data['digest'])[:16]}" if data.get("digest") else ""
-    split = f"; chosen by {text(data['val_name'])}" if data.get("val_name") else ""
-    drawn = ", synthetic" if view.synthetic and data["name"] != "synthetic" else ""
-    return f"{text(data['name'])}{drawn} ({counts}){split}{digest}"
+    split = f"; chosen by {escape_html(data['val_name'])}" if data.get("val_name") else ""
+    drawn = ", synthetic" if view.is_synthetic and data["name"] != "synthetic" else ""
+    return f"{escape_html(data['name'])}{drawn} ({counts}){split}{digest}"

@@ -18,9 +18,9 @@ ETHICS = (
 """What everybody who holds a model or a report has to read, a sentence or two each."""
 
 
-def write(
+def render_model_card(
     record: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any], shape: Sequence[int], *,
-    compression: Mapping[str, str] | None = None, before: Mapping[str, float] | None = None,
+    compression: Mapping[str, str] | None = None, baseline_recall: Mapping[str, float] | None = None,
 ) -> str:  # fmt: skip
     """The card as Markdown.
 
@@ -30,7 +30,7 @@ def write(
         config: `nas.config.SearchConfig` as a mapping.
         shape: (C, H, W) of the input.
         compression: what was done to the net and what it gave, as title to words.
-        before: recall by class, 0..1, of the uncompressed net on the same split.
+        baseline_recall: recall by class, 0..1, of the uncompressed net on the same split.
     """
     parts = (
         f"# Facial-expression model {record['key']}",
@@ -38,11 +38,11 @@ def write(
             (_summary(record, data, config), *(f"| {k} | {words} |" for k, words in (compression or {}).items()))
         ),
         "## Input and output\n\n" + _interface(record, data, shape),
-        "## Accuracy\n\n" + _accuracy(record, data, before or {}),
+        "## Accuracy\n\n" + _accuracy(record, data, baseline_recall or {}),
         "## Latency\n\n" + "\n".join(_latency(record)),
         "## Data and training\n\n" + _training(record, data, config),
         "## Limits and ethics\n\n" + "\n".join(f"- {line}" for line in ETHICS),
-        "## Check it\n\n" + _check(record),
+        "## Check it\n\n" + _verification(record),
     )
     return "\n\n".join(parts) + "\n"
 
@@ -57,7 +57,7 @@ def _summary(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str,
         origin += ", compressed by a search"
     return (
         f"{origin} for the target `{config['target']}` "
-        f"on the data set `{data.get('name', config['dataset'])}`.{faces if _synthetic(r, data) else ''}\n\n"
+        f"on the data set `{data.get('name', config['dataset'])}`.{faces if _is_synthetic(r, data) else ''}\n\n"
         f"| | |\n|---|---|\n| stored weights | {r['params']:,} ({r['nonzero_params']:,} not zero) |\n"
         f"| multiply-accumulates | {r['macs']:,} |\n| file | {r['size_bytes']:,} bytes |\n"
         f"| channels (trained to kept) | {widths} |\n"
@@ -75,17 +75,17 @@ def _interface(r: Mapping[str, Any], data: Mapping[str, Any], shape: Sequence[in
     ).rstrip()
 
 
-def _accuracy(r: Mapping[str, Any], data: Mapping[str, Any], before: Mapping[str, float]) -> str:
+def _accuracy(r: Mapping[str, Any], data: Mapping[str, Any], baseline_recall: Mapping[str, float]) -> str:
     score = r.get("score")
     if not score:
         return "Not scored."
     split = r["accuracy_split"]
-    split += " (synthetic faces)" if _synthetic(r, data) and "synthetic" not in split else ""
+    split += " (synthetic faces)" if _is_synthetic(r, data) and "synthetic" not in split else ""
     recall = "\n".join(
-        f"| {name} | {share:.1%} |{f' {before[name]:.1%} |' if name in before else ''}"
+        f"| {name} | {share:.1%} |{f' {baseline_recall[name]:.1%} |' if name in baseline_recall else ''}"
         for name, share in score["recall"].items()
     )
-    head = "| class | recall | uncompressed |\n|---|---|---|" if before else "| class | recall |\n|---|---|"
+    head = "| class | recall | uncompressed |\n|---|---|---|" if baseline_recall else "| class | recall |\n|---|---|"
     chosen = "The candidate was chosen by this split, so the figure is somewhat optimistic. "
     if r["phase"] == "base":  # nobody chose it
         chosen = ""
@@ -93,11 +93,11 @@ def _accuracy(r: Mapping[str, Any], data: Mapping[str, Any], before: Mapping[str
         f"{score['accuracy']:.2%} (95 % interval {score['low']:.2%} to {score['high']:.2%}) of {score['n']:,} faces "
         f"of the split {split}, read off this very file by ONNX Runtime. Balanced accuracy "
         f"{score['balanced_accuracy']:.2%}, macro-F1 {score['macro_f1']:.3f}. "
-        f"{chosen}{_tested(r.get('test'))}\n\n{head}\n{recall}"
+        f"{chosen}{_test_accuracy(r.get('test'))}\n\n{head}\n{recall}"
     )
 
 
-def _tested(test: Mapping[str, Any] | None) -> str:
+def _test_accuracy(test: Mapping[str, Any] | None) -> str:
     if not test:
         return "There is no figure on untouched test data."
     interval = f"{test['low']:.2%} to {test['high']:.2%}"
@@ -105,11 +105,11 @@ def _tested(test: Mapping[str, Any] | None) -> str:
 
 
 def _latency(r: Mapping[str, Any]) -> list[str]:
-    lines = [f"- on the target: {statement(r['latency'])}"] if r.get("latency") else []
-    return lines + ([f"- on the machine of the search: {statement(r['host'])}"] if r.get("host") else [])
+    lines = [f"- on the target: {describe_latency(r['latency'])}"] if r.get("latency") else []
+    return lines + ([f"- on the machine of the search: {describe_latency(r['host'])}"] if r.get("host") else [])
 
 
-def statement(m: Mapping[str, Any]) -> str:
+def describe_latency(m: Mapping[str, Any]) -> str:
     """A latency with its provenance, in one sentence."""
     digits = "#.4g" if m["kind"] == "measured" else "#.3g"
     value = f"{m['latency_ms']:{digits}} ms [{m['low_ms']:{digits}}, {m['high_ms']:{digits}}] {m['kind']}"
@@ -138,7 +138,7 @@ def _training(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str
     return "\n".join(f"- {fact}" for fact in facts)
 
 
-def _check(r: Mapping[str, Any]) -> str:
+def _verification(r: Mapping[str, Any]) -> str:
     parity = r.get("parity") or {}
     agreed = (
         f" PyTorch and ONNX Runtime differed by at most {parity['max_difference']:.2g} in probability on "
@@ -157,5 +157,5 @@ def _check(r: Mapping[str, Any]) -> str:
     )
 
 
-def _synthetic(r: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+def _is_synthetic(r: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     return bool(data.get("synthetic")) or "synthetic" in r["accuracy_split"] or data.get("name") == "synthetic"

@@ -59,7 +59,7 @@ document.querySelectorAll(`[data-of="${e.target.dataset.group}"]`).forEach(n=>{n
 """  # noqa: E501
 
 
-def text(value: object) -> str:
+def escape_html(value: object) -> str:
     """Any value as text that HTML shows as it is."""
     return html.escape(str(value))
 
@@ -76,7 +76,7 @@ def page(*, title: str, header: str, body: str, scripts: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{text(title)}</title><style>{STYLE}</style>"
+        f"<title>{escape_html(title)}</title><style>{STYLE}</style>"
         f'<script type="text/javascript">{scripts}</script></head>\n'
         f"<body><header><div>{header}</div></header>\n<main>{body}</main>\n<script>{SCRIPT}</script></body></html>\n"
     )
@@ -84,10 +84,10 @@ def page(*, title: str, header: str, body: str, scripts: str) -> str:
 
 def section(title: str, note: str, *content: str) -> str:
     """A framed part of the page; `note` and `content` are HTML, the title is plain text."""
-    return f'<section><h2>{text(title)}</h2><p class="note">{note}</p>{"".join(content)}</section>\n'
+    return f'<section><h2>{escape_html(title)}</h2><p class="note">{note}</p>{"".join(content)}</section>\n'
 
 
-def columns(*sections: str) -> str:
+def side_by_side(*sections: str) -> str:
     """Sections side by side, below each other on a narrow screen."""
     return f'<div class="columns">{"".join(sections)}</div>\n'
 
@@ -96,7 +96,7 @@ def chips(facts: Sequence[tuple[str, str]]) -> str:
     """Small labelled facts for the head."""
     return (
         '<div class="chips">'
-        + "".join(f'<span class="chip">{text(name)} <b>{text(value)}</b></span>' for name, value in facts)
+        + "".join(f'<span class="chip">{escape_html(name)} <b>{escape_html(value)}</b></span>' for name, value in facts)
         + "</div>"
     )
 
@@ -106,8 +106,8 @@ def cards(figures: Sequence[tuple[str, str, str]]) -> str:
     return (
         '<div class="cards">'
         + "".join(
-            f'<div class="card"><div class="label">{text(label)}</div><div class="value">{text(value)}</div>'
-            f'<div class="under">{text(under)}</div></div>'
+            f'<div class="card"><div class="label">{escape_html(label)}</div><div class="value">{escape_html(value)}</div>'
+            f'<div class="under">{escape_html(under)}</div></div>'
             for label, value, under in figures
         )
         + "</div>"
@@ -116,7 +116,7 @@ def cards(figures: Sequence[tuple[str, str, str]]) -> str:
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]], *, wrap: Sequence[int] = ()) -> str:
     """A table that scrolls sideways. Head is plain text, cells are HTML; columns in `wrap` may break lines."""
-    titles = "".join(f"<th>{text(name)}</th>" for name in head)
+    titles = "".join(f"<th>{escape_html(name)}</th>" for name in head)
     lines = "".join(
         "<tr>" + "".join(f"<td{' class=wrap' if i in wrap else ''}>{c}</td>" for i, c in enumerate(row)) + "</tr>"
         for row in body
@@ -124,28 +124,32 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]], *, wrap: Sequence[
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def heat(corner: str, head: Sequence[str], names: Sequence[str], shades: Sequence[Sequence[tuple[str, float]]]) -> str:
+def heatmap_table(
+    corner: str, head: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[tuple[str, float]]]
+) -> str:
     """A table of shaded cells.
 
     Args:
         corner: plain text of the upper left cell.
         head: titles of the columns.
         names: titles of the rows.
-        shades: for each row its cells: text, and depth of the shade 0..1; NaN leaves a cell without shade.
+        cells: for each row its cells: text, and depth of the shade 0..1; NaN leaves a cell without shade.
     """
-    titles = "".join(f"<th>{text(name)}</th>" for name in (corner, *head))
+    titles = "".join(f"<th>{escape_html(name)}</th>" for name in (corner, *head))
     lines = "".join(
-        f"<tr><td>{text(name)}</td>{''.join(_shaded(*cell) for cell in row)}</tr>"
-        for name, row in zip(names, shades, strict=True)
+        f"<tr><td>{escape_html(name)}</td>{''.join(_shaded_cell(*cell) for cell in row)}</tr>"
+        for name, row in zip(names, cells, strict=True)
     )
     return (
         f'<div class="scroll"><table class="heat"><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table></div>'
     )
 
 
-def choose(group: str, options: Sequence[tuple[str, str]]) -> str:
+def select_box(group: str, options: Sequence[tuple[str, str]]) -> str:
     """One of several pieces at a time, by a list to choose from. Options are (title, HTML); the first is shown."""
-    names = "".join(f'<option value="{group}-{i}">{text(title)}</option>' for i, (title, _) in enumerate(options))
+    names = "".join(
+        f'<option value="{group}-{i}">{escape_html(title)}</option>' for i, (title, _) in enumerate(options)
+    )
     pieces = "".join(
         f'<div id="{group}-{i}" data-of="{group}"{" hidden" if i else ""}>{piece}</div>'
         for i, (_, piece) in enumerate(options)
@@ -153,23 +157,23 @@ def choose(group: str, options: Sequence[tuple[str, str]]) -> str:
     return f'<p><select data-group="{group}" aria-label="{group}">{names}</select></p>{pieces}'
 
 
-def command(line: str) -> str:
+def copyable_command(line: str) -> str:
     """A command with a button that copies it."""
-    return f'<code>{text(line)}</code> <button class="copy" data-text="{text(line)}">copy</button>'
+    return f'<code>{escape_html(line)}</code> <button class="copy" data-text="{escape_html(line)}">copy</button>'
 
 
-def kind_tag(kind: str) -> str:
+def latency_kind_badge(kind: str) -> str:
     """The mark of a latency's provenance."""
-    return f'<span class="tag {text(kind)}">{text(kind)}</span>'
+    return f'<span class="tag {escape_html(kind)}">{escape_html(kind)}</span>'
 
 
-def listing(lines: Sequence[str]) -> str:
+def bullet_list(lines: Sequence[str]) -> str:
     """A list of HTML lines."""
     return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
 
 
-def _shaded(words: str, depth: float) -> str:
+def _shaded_cell(words: str, depth: float) -> str:
     if depth != depth:
-        return f"<td>{text(words)}</td>"
+        return f"<td>{escape_html(words)}</td>"
     ink = "#fff" if depth > 0.55 else "var(--ink)"
-    return f'<td style="background:rgba(11,110,105,{0.06 + 0.86 * depth:.2f});color:{ink}">{text(words)}</td>'
+    return f'<td style="background:rgba(11,110,105,{0.06 + 0.86 * depth:.2f});color:{ink}">{escape_html(words)}</td>'

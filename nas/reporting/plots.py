@@ -11,12 +11,12 @@ COLOURS = ("#0b6e69", "#c2570c", "#4357ad", "#a3387a", "#6b7f1d", "#7a4b2a")
 GREY, PALE, INK = "#8593a3", "#c3cad2", "#1b2430"
 SYMBOLS = {"measured": "circle", "predicted": "diamond-open"}
 FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,sans-serif'
-LOG_FROM = 8.0
+LOG_SCALE_MIN_RATIO = 8.0
 """An axis whose largest value is that many times its smallest is logarithmic."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class PlotPoint:
     """One candidate in the plot of the front.
 
     Attributes:
@@ -37,7 +37,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class PlotSeries:
     """Points drawn alike. `role` is untrained, infeasible, dominated, moved, search, verified or base.
 
     The points of a `moved` layer come in pairs: where the search left a candidate, and where full training took it.
@@ -46,15 +46,15 @@ class Layer:
     name: str
     role: str
     colour: str
-    points: tuple[Point, ...]
+    points: tuple[PlotPoint, ...]
 
 
-def script() -> str:
+def plotly_script() -> str:
     """plotly.js, whole: the page needs no network."""
     return str(get_plotlyjs())
 
 
-def front(layers: Sequence[Layer], axes: Sequence[str], *, limits: tuple[float | None, float | None]) -> str:
+def front_plot(layers: Sequence[PlotSeries], axes: Sequence[str], *, limits: tuple[float | None, float | None]) -> str:
     """The front as HTML.
 
     Args:
@@ -68,15 +68,15 @@ def front(layers: Sequence[Layer], axes: Sequence[str], *, limits: tuple[float |
     shown = [layer for layer in layers if layer.points]
     shapes = _limit_lines(limits)
     figure.update_layout(
-        xaxis={"title": {"text": axes[0]}, "type": _scale(shown, 0)},
+        xaxis={"title": {"text": axes[0]}, "type": _axis_type(shown, 0)},
         yaxis={"title": {"text": "accuracy, %"}},
         shapes=shapes,
         updatemenus=[_axis_buttons(shown, axes, shapes), _interval_buttons(shown)],
     )
-    return _html(figure, "front", height=590, top=64)
+    return _to_html(figure, "front", height=590, top=64)
 
 
-def lines(series: Mapping[str, Sequence[float]], *, x: str, y: str, name: str) -> str:
+def step_plot(series: Mapping[str, Sequence[float]], *, x: str, y: str, name: str) -> str:
     """Step curves over 1, 2, 3, ... as HTML."""
     figure = go.Figure()
     for colour, (title, values) in zip(COLOURS * 9, series.items(), strict=False):
@@ -87,16 +87,16 @@ def lines(series: Mapping[str, Sequence[float]], *, x: str, y: str, name: str) -
     figure.update_layout(
         xaxis={"title": {"text": x}}, yaxis={"title": {"text": y}, "rangemode": "tozero"}, showlegend=len(series) > 1
     )
-    return _html(figure, name, height=340)
+    return _to_html(figure, name, height=340)
 
 
-def bars(series: Mapping[str, Mapping[str, float]], *, x: str, name: str, most: int = 14) -> str:
-    """Horizontal bars as HTML: for each series a value by name; the `most` largest of their sums are drawn."""
+def bar_plot(series: Mapping[str, Mapping[str, float]], *, x: str, name: str, max_bars: int = 14) -> str:
+    """Horizontal bars as HTML: for each series a value by name; the `max_bars` largest of their sums are drawn."""
     totals: dict[str, float] = {}
     for values in series.values():
         for key, value in values.items():
             totals[key] = totals.get(key, 0.0) + value
-    top = sorted(totals, key=lambda k: totals[k])[-most:]
+    top = sorted(totals, key=lambda k: totals[k])[-max_bars:]
     figure = go.Figure()
     for colour, (title, values) in zip(COLOURS * 9, series.items(), strict=False):
         figure.add_bar(
@@ -106,17 +106,17 @@ def bars(series: Mapping[str, Mapping[str, float]], *, x: str, name: str, most: 
         xaxis={"title": {"text": x}}, yaxis={"automargin": True}, barmode="group", bargap=0.28,
         showlegend=len(series) > 1,
     )  # fmt: skip
-    return _html(figure, name, height=max(340, 90 + 24 * len(top)))
+    return _to_html(figure, name, height=max(340, 90 + 24 * len(top)))
 
 
-def _trace(layer: Layer, floor: float) -> go.Scatter:
+def _trace(layer: PlotSeries, floor: float) -> go.Scatter:
     points, role = layer.points, layer.role
     front_like = role in {"search", "verified"}
-    xs: list[float | None] = _xs(layer, 0)
+    xs: list[float | None] = _x_values(layer, 0)
     ys = [floor if p.y is None else p.y for p in points]
     hover = [p.hover for p in points]
     if role == "moved":
-        ys, hover = _paired([p.y for p in points]), _paired(hover)
+        ys, hover = _pairs_with_gaps([p.y for p in points]), _pairs_with_gaps(hover)
     size = {"verified": 12, "search": 10, "dominated": 7, "infeasible": 7, "untrained": 9, "base": 14}.get(role, 1)
     fixed = {"untrained": "line-ns-open", "base": "star"}
     symbol = fixed[role] if role in fixed else [SYMBOLS.get(p.kind, "x") for p in points]
@@ -125,13 +125,13 @@ def _trace(layer: Layer, floor: float) -> go.Scatter:
     trace = go.Scatter(
         x=xs, y=ys, name=layer.name, mode=mode, text=hover, hovertemplate="%{text}<extra></extra>",
         opacity=1.0 if role in {"verified", "search", "base"} else 0.75,
-        line={"color": layer.colour, "dash": dash, "width": 1 if role == "moved" else 2, "shape": _shape(role)},
+        line={"color": layer.colour, "dash": dash, "width": 1 if role == "moved" else 2, "shape": _line_shape(role)},
         marker={"color": layer.colour, "size": size, "symbol": symbol, "line": {"width": 1.6, "color": layer.colour}},
         hoverinfo="skip" if role == "moved" else None, showlegend=role != "moved",
     )  # fmt: skip
     if front_like:
-        x_low, x_high = _spans([p.x[0] for p in points])
-        y_low, y_high = _spans([None if p.y is None else (p.y, p.y_low or p.y, p.y_high or p.y) for p in points])
+        x_low, x_high = _error_bars([p.x[0] for p in points])
+        y_low, y_high = _error_bars([None if p.y is None else (p.y, p.y_low or p.y, p.y_high or p.y) for p in points])
         style = {"type": "data", "thickness": 1, "width": 3, "color": layer.colour, "visible": False}
         trace.update(
             error_x={**style, "symmetric": False, "array": x_high, "arrayminus": x_low},
@@ -140,28 +140,28 @@ def _trace(layer: Layer, floor: float) -> go.Scatter:
     return trace
 
 
-def _shape(role: str) -> str:
+def _line_shape(role: str) -> str:
     return "hv" if role in {"search", "verified"} else "linear"
 
 
-def _xs(layer: Layer, axis: int) -> list[float | None]:
+def _x_values(layer: PlotSeries, axis: int) -> list[float | None]:
     found = [None if p.x[axis] is None else p.x[axis][0] for p in layer.points]  # type: ignore[index]
-    return _paired(found) if layer.role == "moved" else found
+    return _pairs_with_gaps(found) if layer.role == "moved" else found
 
 
-def _paired(values: Sequence[object]) -> list:  # type: ignore[type-arg]
+def _pairs_with_gaps(values: Sequence[object]) -> list:  # type: ignore[type-arg]
     """a, b, None, c, d, None: lines that do not join."""
     return [v for i in range(0, len(values) - 1, 2) for v in (values[i], values[i + 1], None)]
 
 
-def _spans(values: Sequence[tuple[float, float, float] | None]) -> tuple[list[float], list[float]]:
+def _error_bars(values: Sequence[tuple[float, float, float] | None]) -> tuple[list[float], list[float]]:
     down = [0.0 if v is None else v[0] - v[1] for v in values]
     return down, [0.0 if v is None else v[2] - v[0] for v in values]
 
 
-def _scale(layers: Sequence[Layer], axis: int) -> str:
-    values = [v for layer in layers for v in _xs(layer, axis) if v]
-    return "log" if values and max(values) > LOG_FROM * min(values) else "linear"
+def _axis_type(layers: Sequence[PlotSeries], axis: int) -> str:
+    values = [v for layer in layers for v in _x_values(layer, axis) if v]
+    return "log" if values and max(values) > LOG_SCALE_MIN_RATIO * min(values) else "linear"
 
 
 def _limit_lines(limits: tuple[float | None, float | None]) -> list[dict[str, object]]:
@@ -171,18 +171,20 @@ def _limit_lines(limits: tuple[float | None, float | None]) -> list[dict[str, ob
     return upright + ([{**style, "y0": y, "y1": y, "x0": 0, "x1": 1, "xref": "paper"}] if y else [])
 
 
-def _axis_buttons(layers: Sequence[Layer], axes: Sequence[str], shapes: list[dict[str, object]]) -> dict[str, object]:
+def _axis_buttons(
+    layers: Sequence[PlotSeries], axes: Sequence[str], shapes: list[dict[str, object]]
+) -> dict[str, object]:
     def button(axis: int, title: str) -> dict[str, object]:
-        spans = [_spans([p.x[axis] for p in layer.points]) for layer in layers]
+        spans = [_error_bars([p.x[axis] for p in layer.points]) for layer in layers]
         traces = {
-            "x": [_xs(layer, axis) for layer in layers],
+            "x": [_x_values(layer, axis) for layer in layers],
             "error_x.arrayminus": [down for down, _ in spans],
             "error_x.array": [up for _, up in spans],
         }
         kept = shapes if axis == 0 else [s for s in shapes if "xref" in s]
         layout = {
             "xaxis.title.text": title,
-            "xaxis.type": _scale(layers, axis),
+            "xaxis.type": _axis_type(layers, axis),
             "xaxis.autorange": True,
             "shapes": kept,
         }
@@ -191,7 +193,7 @@ def _axis_buttons(layers: Sequence[Layer], axes: Sequence[str], shapes: list[dic
     return _menu([button(i, title) for i, title in enumerate(axes)], x=0.0)
 
 
-def _interval_buttons(layers: Sequence[Layer]) -> dict[str, object]:
+def _interval_buttons(layers: Sequence[PlotSeries]) -> dict[str, object]:
     fronts = [i for i, layer in enumerate(layers) if layer.role in {"search", "verified"}]
     buttons: list[dict[str, object]] = [
         {"label": label, "method": "restyle", "args": [{"error_x.visible": on, "error_y.visible": on}, fronts]}
@@ -208,7 +210,7 @@ def _menu(buttons: list[dict[str, object]], *, x: float) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _html(figure: go.Figure, name: str, *, height: int, top: int = 16) -> str:
+def _to_html(figure: go.Figure, name: str, *, height: int, top: int = 16) -> str:
     grid = {"gridcolor": "#e9edf1", "zeroline": False, "linecolor": PALE, "ticks": "outside", "tickcolor": PALE}
     below = 100 if len(figure.data) > 1 and figure.layout.showlegend is not False else 56  # the legend under the title
     figure.update_layout(

@@ -16,23 +16,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 
-FLAT = 0.01
+CONVERGENCE_THRESHOLD = 0.01
 """Share of the hypervolume: a search whose further gain is below it, at the upper end, is flat."""
-DRAWS = 4000
-INTERVAL = (2.5, 97.5)
+N_DRAWS = 4000
+INTERVAL_PERCENTILES = (2.5, 97.5)
 """Percentiles at the ends of the 95 % interval."""
-WINDOW = 0.25
+BURN_IN_SHARE = 0.25
 """Improvements in this first share of the run say nothing of the rate at its end."""
-DECAY = (1.0, 0.7)
+GAIN_DECAY_PRIOR = (1.0, 0.7)
 """Mean and deviation of the prior of c: of candidates drawn independently, gains fall about as 1 / t."""
-LEAST = 1e-9
+MIN_GAIN_SHARE = 1e-9
 """Gains below it, as a share of the hypervolume, are rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class Interval:
     """An expected value and its 95 % interval."""
 
     mean: float
@@ -41,7 +41,7 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class ImprovementForecast:
     """What so many further candidates would bring.
 
     Attributes:
@@ -50,53 +50,57 @@ class Outlook:
         members: candidates that will be on the front when they come; some of them displace others.
     """
 
-    candidates: int
-    gain: Span
-    members: Span
+    horizon: int
+    hypervolume_gain: Interval
+    front_members: Interval
 
     def __str__(self) -> str:
-        gain, members = self.gain, self.members
+        gain, members = self.hypervolume_gain, self.front_members
         return (
-            f"another {self.candidates} candidates would add {_percent(gain.mean)} of hypervolume "
-            f"({_percent(gain.low)} to {_percent(gain.high)}) and put {members.mean:.1f} on the front "
+            f"another {self.horizon} candidates would add {_format_percent(gain.mean)} of hypervolume "
+            f"({_format_percent(gain.low)} to {_format_percent(gain.high)}) and put {members.mean:.1f} on the front "
             f"({members.low:.0f} to {members.high:.0f})"
         )
 
 
-def outlook(curve: Sequence[float], candidates: int) -> Outlook | None:
+def forecast_improvement(curve: Sequence[float], horizon: int) -> ImprovementForecast | None:
     """What further candidates would bring, by the hypervolume so far. The same curve gives the same answer.
 
     Args:
         curve: hypervolume after each finished candidate, 0..1 of what is possible; it never falls.
-        candidates: how many further ones, 1 or more.
+        horizon: how many further ones, 1 or more.
 
     Returns:
         None as long as nothing feasible was found, or only the last candidate was.
 
     Raises:
-        ValueError: the curve falls or leaves 0..1, or `candidates` is below 1.
+        ValueError: the curve falls or leaves 0..1, or `horizon` is below 1.
     """
     shares = np.asarray(curve, dtype=np.float64)
-    if candidates < 1:
-        raise ValueError(f"candidates must be 1 or more, but got {candidates}")
-    if len(shares) and not (shares[0] >= 0 and shares[-1] <= 1 + LEAST and (np.diff(shares) >= -LEAST).all()):
+    if horizon < 1:
+        raise ValueError(f"candidates must be 1 or more, but got {horizon}")
+    if len(shares) and not (
+        shares[0] >= 0 and shares[-1] <= 1 + MIN_GAIN_SHARE and (np.diff(shares) >= -MIN_GAIN_SHARE).all()
+    ):
         raise ValueError("a curve of hypervolume must rise from 0 or more to at most 1, but this one does not")
     found = shares[shares > 0]
     after = len(found) - 1
     if after < 1:
         return None
     gains = np.diff(found) / found[-1]
-    at = np.flatnonzero(gains > LEAST).astype(np.float64) + 0.5
+    at = np.flatnonzero(gains > MIN_GAIN_SHARE).astype(np.float64) + 0.5
     rng = np.random.default_rng(0)
-    times = _times(at, after, candidates, rng)
-    sizes = _sizes(at, gains[gains > LEAST], times, rng)
+    times = _draw_improvement_times(at, after, horizon, rng)
+    sizes = _draw_gains(at, gains[gains > MIN_GAIN_SHARE], times, rng)
     totals = np.minimum(sizes.sum(axis=1), 1 / found[-1] - 1)
     counts = np.isfinite(times).sum(axis=1)
-    return Outlook(candidates=candidates, gain=_span(totals), members=_span(counts))
+    return ImprovementForecast(
+        horizon=horizon, hypervolume_gain=_interval_of(totals), front_members=_interval_of(counts)
+    )
 
 
-def is_flat(curve: Sequence[float], candidates: int) -> bool:
-    """Whether so many further candidates would hardly gain anything: less than `FLAT`, at the upper end.
+def has_converged(curve: Sequence[float], horizon: int) -> bool:
+    """Whether so many further candidates would hardly gain anything: less than `CONVERGENCE_THRESHOLD`, at the upper end.
 
     That must have been so half as many candidates ago, too: who asks after each one stops at the luckiest moment, and
     an interval that holds at any one moment does not hold at that one. Never before as many candidates have come since
@@ -104,65 +108,73 @@ def is_flat(curve: Sequence[float], candidates: int) -> bool:
 
     Args:
         curve: as in `outlook`.
-        candidates: how many further ones, 1 or more.
+        horizon: how many further ones, 1 or more.
     """
     since = int((np.asarray(curve) > 0).sum()) - 1
-    if since < candidates:
+    if since < horizon:
         return False
-    looks = (outlook(curve[: len(curve) - ago], candidates) for ago in (0, candidates // 2))
-    return all(found is not None and found.gain.high < FLAT for found in looks)
+    looks = (forecast_improvement(curve[: len(curve) - ago], horizon) for ago in (0, horizon // 2))
+    return all(found is not None and found.hypervolume_gain.high < CONVERGENCE_THRESHOLD for found in looks)
 
 
-def _times(at: Floats, after: int, candidates: int, rng: np.random.Generator) -> Floats:
-    """When the further improvements come [DRAWS, most of them], later than `after`; infinite where there are fewer.
+def _draw_improvement_times(
+    observed_at: FloatArray, n_observed: int, horizon: int, rng: np.random.Generator
+) -> FloatArray:
+    """When the further improvements come [DRAWS, most of them], later than `n_observed`; infinite where there are fewer.
 
     Of n improvements between t_0 and T the likelihood is b^n prod(t_i^(b - 1)) / (T^b - t_0^b)^n for b, with a flat
     prior on 0..1, and that of a Gamma(n + 1/2) for their number (Jeffreys' prior).
     """
-    begin = WINDOW * after
-    logs = np.log(at[at > begin])
+    begin = BURN_IN_SHARE * n_observed
+    logs = np.log(observed_at[observed_at > begin])
     b = np.linspace(0.0, 1.0, 101)[1:]
-    span = after**b - begin**b
+    span = n_observed**b - begin**b
     likely = len(logs) * (np.log(b) - np.log(span)) + (b - 1) * logs.sum()
-    chosen = rng.choice(len(b), size=DRAWS, p=np.exp(likely - likely.max()) / np.exp(likely - likely.max()).sum())
+    chosen = rng.choice(len(b), size=N_DRAWS, p=np.exp(likely - likely.max()) / np.exp(likely - likely.max()).sum())
     b, span = b[chosen], span[chosen]
-    more = (after + candidates) ** b - after**b
-    counts = np.minimum(rng.poisson(rng.gamma(len(logs) + 0.5, size=DRAWS) * more / span), candidates)
+    more = (n_observed + horizon) ** b - n_observed**b
+    counts = np.minimum(rng.poisson(rng.gamma(len(logs) + 0.5, size=N_DRAWS) * more / span), horizon)
     # Given their number, they are independent, with the process's density.
-    uniform = rng.random((DRAWS, max(1, int(counts.max()))))
-    times = (after ** b[:, None] + uniform * more[:, None]) ** (1 / b[:, None])
+    uniform = rng.random((N_DRAWS, max(1, int(counts.max()))))
+    times = (n_observed ** b[:, None] + uniform * more[:, None]) ** (1 / b[:, None])
     return np.where(np.arange(times.shape[1]) < counts[:, None], times, np.inf)
 
 
-def _sizes(at: Floats, gains: Floats, times: Floats, rng: np.random.Generator) -> Floats:
+def _draw_gains(observed_at: FloatArray, gains: FloatArray, times: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Gains at `times`, as shares of the hypervolume: gains of the run, made smaller by the time between.
 
-    Sizes fall as t^-c. c comes from the regression of ln(gain) on ln(t), with a normal prior of `DECAY`.
+    Sizes fall as t^-c. c comes from the regression of ln(gain) on ln(t), with a normal prior of `GAIN_DECAY_PRIOR`.
     """
-    if not len(at):  # nothing but the first: what an improvement is worth is unknown
+    if not len(observed_at):  # nothing but the first: what an improvement is worth is unknown
         return np.isfinite(times).astype(np.float64)
-    x, y = np.log(at), np.log(gains)
-    mean, deviation = DECAY
+    x, y = np.log(observed_at), np.log(gains)
+    mean, deviation = GAIN_DECAY_PRIOR
     spread = float(((x - x.mean()) ** 2).sum())
-    noise = float(y.var()) if len(at) < 3 else float(((y - y.mean() - _slope(x, y) * (x - x.mean())) ** 2).mean())
+    noise = (
+        float(y.var())
+        if len(observed_at) < 3
+        else float(((y - y.mean() - _regression_slope(x, y) * (x - x.mean())) ** 2).mean())
+    )
     weight = spread / max(noise, 0.25)
     precision = weight + deviation**-2
-    c = (mean * deviation**-2 - weight * _slope(x, y)) / precision + rng.normal(size=DRAWS) / np.sqrt(precision)
-    of = rng.integers(len(at), size=times.shape)
-    width = np.sqrt(noise) * len(at) ** -0.2
+    c = (mean * deviation**-2 - weight * _regression_slope(x, y)) / precision + rng.normal(size=N_DRAWS) / np.sqrt(
+        precision
+    )
+    of = rng.integers(len(observed_at), size=times.shape)
+    width = np.sqrt(noise) * len(observed_at) ** -0.2
     blur = np.exp(width * rng.normal(size=times.shape) - width**2 / 2)  # of mean 1: larger gains than seen do occur
-    return np.asarray(gains[of] * blur * (at[of] / times) ** np.maximum(c, 0.0)[:, None])
+    return np.asarray(gains[of] * blur * (observed_at[of] / times) ** np.maximum(c, 0.0)[:, None])
 
 
-def _slope(x: Floats, y: Floats) -> float:
+def _regression_slope(x: FloatArray, y: FloatArray) -> float:
     spread = ((x - x.mean()) ** 2).sum()
     return float(((x - x.mean()) * (y - y.mean())).sum() / spread) if spread else 0.0
 
 
-def _span(draws: Floats) -> Span:
-    low, high = np.percentile(draws, INTERVAL)
-    return Span(mean=float(draws.mean()), low=float(low), high=float(high))
+def _interval_of(draws: FloatArray) -> Interval:
+    low, high = np.percentile(draws, INTERVAL_PERCENTILES)
+    return Interval(mean=float(draws.mean()), low=float(low), high=float(high))
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}" if share >= 0.001 or not share else f"{share:.2%}"

@@ -4,34 +4,34 @@ from nas.candidate import Candidate
 from nas.results.record import Record
 
 
-def bits_text(bits: dict[str, int]) -> str:
+def format_bits_compact(bits: dict[str, int]) -> str:
     """Bit-widths in one word or few: "32", or "stem:32 stage1:8 head:32" where they differ."""
     if len(set(bits.values())) == 1:
         return str(next(iter(bits.values())))
     return " ".join(f"{unit}:{width}" for unit, width in bits.items())
 
 
-def bits_words(bits: dict[str, int]) -> str:
+def format_bits(bits: dict[str, int]) -> str:
     """Bit-widths for people: the commonest, then the units that differ from it."""
     most = max(bits.values(), key=list(bits.values()).count)
     return ", ".join([f"{most} bits", *(f"{unit} {width}" for unit, width in bits.items() if width != most)])
 
 
-def widths_words(candidate: Candidate) -> str:
+def format_widths(candidate: Candidate) -> str:
     """Channels of each stage, before and after pruning where they differ: "16, 32 to 16, 64"."""
     pairs = [(wide, candidate.pruned.get(stage, wide)) for stage, wide in candidate.widths.items()]
     return ", ".join(str(wide) if wide == slim else f"{wide} to {slim}" for wide, slim in pairs)
 
 
-def settings_words(candidate: Candidate) -> str:
+def format_settings(candidate: Candidate) -> str:
     """Further compression genes that have an effect: "rank.stage2 0.5, zeros.stage3 0.9"; empty without any."""
     return ", ".join(f"{name} {value}" for name, value in candidate.settings.items())
 
 
-def gain_words(record: Record) -> str:
+def format_int8_speedup(record: Record) -> str:
     """What 8 bits gain over the float twin: "8 bits 1.42 times as fast as in float [1.38, 1.46]"; empty without any."""
     found = record.gain
     if found is None:
         return ""
     interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.kind == "measured" else ", predicted"
-    return f"8 bits {found.speedup:.2f} times as fast as in float{interval}{'' if found.pays else ': no gain'}"
+    return f"8 bits {found.speedup:.2f} times as fast as in float{interval}{'' if found.is_faster else ': no gain'}"

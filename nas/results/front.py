@@ -20,7 +20,7 @@ from nas.results.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fallen:
+class Dropped:
     """A member of the search front that is not on the verified front.
 
     Attributes:
@@ -32,13 +32,13 @@ class Fallen:
 
     search: Record
     verified: Record
-    by: Record | None
+    dominated_by: Record | None
     reason: str
 
 
 def search_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
     """The front as the search left it: complete, within the constraints, fastest first. One record for each key."""
-    return _front(latest(records, "search"), objectives)
+    return _feasible_front(latest_by_key(records, "search"), objectives)
 
 
 def representatives(members: Sequence[Record], objectives: Sequence[str], k: int) -> list[Record]:
@@ -46,8 +46,8 @@ def representatives(members: Sequence[Record], objectives: Sequence[str], k: int
 
     The others are those of `nas.pareto.spread`, in its order, so that a larger k only adds.
     """
-    points = values(members, objectives)
-    chosen = spread(points, directions(objectives), k)
+    points = objective_values(members, objectives)
+    chosen = spread(points, maximize_flags(objectives), k)
     if k > 1 and members:
         best = int(np.argmax(points[:, objectives.index("accuracy")]))
         if best not in chosen:
@@ -57,45 +57,45 @@ def representatives(members: Sequence[Record], objectives: Sequence[str], k: int
 
 def verified_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
     """The front among what was trained in full and measured again, fastest first; empty when there is nothing yet."""
-    return _front(latest(records, "verified"), objectives)
+    return _feasible_front(latest_by_key(records, "verified"), objectives)
 
 
-def front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
+def pareto_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
     """The verified front, or the search front where full training left nothing that is complete and feasible."""
     records = list(records)
     return verified_front(records, objectives) or search_front(records, objectives)
 
 
-def fallen(records: Iterable[Record], objectives: Sequence[str]) -> list[Fallen]:
+def dropped_members(records: Iterable[Record], objectives: Sequence[str]) -> list[Dropped]:
     """Members of the search front that were verified and did not stay on the front, fastest first."""
     records = list(records)
-    verified = {r.key: r for r in latest(records, "verified")}
+    verified = {r.key: r for r in latest_by_key(records, "verified")}
     stayed = {r.key: r for r in verified_front(records, objectives)}
     found = []
     for member in search_front(records, objectives):
         again = verified.get(member.key)
         if again and again.key not in stayed:
-            found.append(_fall(member, again, list(stayed.values()), objectives))
+            found.append(_explain_drop(member, again, list(stayed.values()), objectives))
     return found
 
 
-def values(records: Sequence[Record], objectives: Sequence[str]) -> Points:
+def objective_values(records: Sequence[Record], objectives: Sequence[str]) -> Points:
     """Objective values [n, m]; NaN where one is unknown."""
     table = [[r.objective(o) for o in objectives] for r in records]
     return np.array(table, dtype=np.float64).reshape(len(records), len(objectives))
 
 
-def directions(objectives: Sequence[str]) -> list[bool]:
+def maximize_flags(objectives: Sequence[str]) -> list[bool]:
     """For each objective whether more is better."""
     return [OBJECTIVES[o] for o in objectives]
 
 
-def feasible(record: Record) -> bool:
+def is_feasible(record: Record) -> bool:
     """Whether a record is complete and keeps every constraint."""
     return record.status == "complete" and all(v <= 0 for v in record.violations.values())
 
 
-def latest(records: Iterable[Record], phase: str) -> list[Record]:
+def latest_by_key(records: Iterable[Record], phase: str) -> list[Record]:
     """The latest record of each key in a phase, in the order the keys first occurred.
 
     Where a member was trained several times, it is that of the first training, which goes on from the search's: to take
@@ -108,68 +108,77 @@ def latest(records: Iterable[Record], phase: str) -> list[Record]:
     return list(found.values())
 
 
-def reference(records: Iterable[Record], objectives: Sequence[str]) -> list[float]:
+def reference_point(records: Iterable[Record], objectives: Sequence[str]) -> list[float]:
     """A reference point for hypervolume: accuracy 0, and of each cost the largest that a feasible record has.
 
     It moves while a search goes on. So curves are drawn with the reference of all their records, at the end.
     """
-    table = values([r for r in records if feasible(r)], objectives)
-    worst = [0.0 if up else float(np.nanmax(column, initial=0.0)) for column, up in _columns(table, objectives)]
-    return [w if up else w * (1 + 1e-9) or 1.0 for w, up in zip(worst, directions(objectives), strict=True)]
+    table = objective_values([r for r in records if is_feasible(r)], objectives)
+    worst = [
+        0.0 if up else float(np.nanmax(column, initial=0.0)) for column, up in _objective_columns(table, objectives)
+    ]
+    return [w if up else w * (1 + 1e-9) or 1.0 for w, up in zip(worst, maximize_flags(objectives), strict=True)]
 
 
 def hypervolume_curve(
-    records: Iterable[Record], objectives: Sequence[str], *, corner: Sequence[float] | None = None
+    records: Iterable[Record], objectives: Sequence[str], *, ref_point: Sequence[float] | None = None
 ) -> list[float]:
     """Hypervolume of the search front after each finished candidate, as a share of the box below the reference.
 
-    The box reaches from the reference point (`corner`, or `reference` of these records) to accuracy 1 at no cost, so
+    The box reaches from the reference point (`ref_point`, or `reference` of these records) to accuracy 1 at no cost, so
     values are 0..1 and more is better. They compare only between curves with the same corner.
     """
     found = [r for r in records if r.phase == "search"]
-    corner = list(corner) if corner is not None else reference(found, objectives)
-    ideal = [1.0 if up else 0.0 for up in directions(objectives)]
-    box = float(np.prod(np.abs(np.subtract(ideal, corner))))
+    ref_point = list(ref_point) if ref_point is not None else reference_point(found, objectives)
+    ideal = [1.0 if up else 0.0 for up in maximize_flags(objectives)]
+    box = float(np.prod(np.abs(np.subtract(ideal, ref_point))))
     shares: list[float] = []
     members = np.empty((0, len(objectives)))
     for record in found:
-        if feasible(record):
-            members = np.vstack([members, values([record], objectives)])
-            members = members[non_dominated(members, directions(objectives))]
-        shares.append(hypervolume(members, corner, directions(objectives)) / box)
+        if is_feasible(record):
+            members = np.vstack([members, objective_values([record], objectives)])
+            members = members[non_dominated(members, maximize_flags(objectives))]
+        shares.append(hypervolume(members, ref_point, maximize_flags(objectives)) / box)
     return shares
 
 
-def given_up(records: Iterable[Record]) -> int:
+def count_without_int8_speedup(records: Iterable[Record]) -> int:
     """Candidates whose 8-bit units gain nothing, so that their float twins took their places."""
     return sum(r.violations.get(NO_GAIN, 0.0) > 0 for r in records)
 
 
-def _front(records: Sequence[Record], objectives: Sequence[str]) -> list[Record]:
-    kept = [r for r in records if feasible(r)]
-    mask = non_dominated(values(kept, objectives), directions(objectives))
+def _feasible_front(records: Sequence[Record], objectives: Sequence[str]) -> list[Record]:
+    kept = [r for r in records if is_feasible(r)]
+    mask = non_dominated(objective_values(kept, objectives), maximize_flags(objectives))
     return sorted((r for r, on in zip(kept, mask, strict=True) if on), key=lambda r: r.objective("latency") or 0.0)
 
 
-def _columns(table: Points, objectives: Sequence[str]) -> Iterable[tuple[Points, bool]]:
-    return zip(table.T, directions(objectives), strict=True)
+def _objective_columns(table: Points, objectives: Sequence[str]) -> Iterable[tuple[Points, bool]]:
+    return zip(table.T, maximize_flags(objectives), strict=True)
 
 
-def _fall(search: Record, verified: Record, stayed: Sequence[Record], objectives: Sequence[str]) -> Fallen:
-    if verified.status != "complete" or not feasible(verified):
+def _explain_drop(search: Record, verified: Record, stayed: Sequence[Record], objectives: Sequence[str]) -> Dropped:
+    if verified.status != "complete" or not is_feasible(verified):
         broken = ", ".join(name for name, v in verified.violations.items() if v > 0)
         reason = verified.reason or (f"breaks {broken} after full training" if broken else "was not completed")
-        return Fallen(search=search, verified=verified, by=None, reason=reason)
-    signs = np.where(directions(objectives), 1.0, -1.0)
-    mine = values([verified], objectives)[0] * signs
-    no_worse = (values(stayed, objectives) * signs >= mine).all(axis=1)
+        return Dropped(search=search, verified=verified, dominated_by=None, reason=reason)
+    signs = np.where(maximize_flags(objectives), 1.0, -1.0)
+    mine = objective_values([verified], objectives)[0] * signs
+    no_worse = (objective_values(stayed, objectives) * signs >= mine).all(axis=1)
     if not no_worse.any():
-        return Fallen(search=search, verified=verified, by=None, reason="an objective is unknown after full training")
+        return Dropped(
+            search=search, verified=verified, dominated_by=None, reason="an objective is unknown after full training"
+        )
     by = stayed[int(no_worse.argmax())]
-    return Fallen(search=search, verified=verified, by=by, reason=f"trial {by.trial} is {_margin(by, verified)}")
+    return Dropped(
+        search=search,
+        verified=verified,
+        dominated_by=by,
+        reason=f"trial {by.trial} is {_describe_margin(by, verified)}",
+    )
 
 
-def _margin(better: Record, worse: Record) -> str:
+def _describe_margin(better: Record, worse: Record) -> str:
     """By how much one record beats another, in words."""
     parts = []
     if better.score and worse.score:

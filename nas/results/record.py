@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from nas.candidate import Candidate
-from nas.latency.estimate import Measurement
-from nas.latency.speedup import Gain
+from nas.latency.estimate import Latency
+from nas.latency.speedup import Int8Speedup
 from nas.metrics import Score
 
-Status = Literal["complete", "infeasible", "failed"]
+RecordStatus = Literal["complete", "infeasible", "failed"]
 Phase = Literal["search", "verified", "base"]
 
 
@@ -56,19 +56,19 @@ class Record:
 
     trial: int
     key: str
-    status: Status
+    status: RecordStatus
     candidate: Candidate
     phase: Phase = "search"
     seed: int = 0
     reason: str = ""
     rung: int = 0
     epochs: float = 0.0
-    latency: Measurement | None = None
-    host: Measurement | None = None
+    latency: Latency | None = None
+    host: Latency | None = None
     score: Score | None = None
     accuracy_split: str = ""
     test: Score | None = None
-    gain: Gain | None = None
+    gain: Int8Speedup | None = None
     before: Score | None = None
     notes: tuple[str, ...] = ()
     proxies: dict[str, float] = field(default_factory=dict)
@@ -86,15 +86,15 @@ class Record:
     worker: str = ""
     finished: str = ""
 
-    def objective(self, word: str) -> float | None:
+    def objective(self, name: str) -> float | None:
         """The value of one objective: accuracy 0..1, latency in ms, size in bytes, energy in mJ; None where unknown."""
-        if word == "accuracy":
+        if name == "accuracy":
             return self.score.accuracy if self.score else None
-        if word == "latency":
+        if name == "latency":
             return self.latency.latency_ms if self.latency else None
-        if word == "energy":
+        if name == "energy":
             return self.latency.energy_mj if self.latency else None
-        return float(self.size_bytes) if word == "size" and self.size_bytes else None
+        return float(self.size_bytes) if name == "size" and self.size_bytes else None
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -108,14 +108,14 @@ class Record:
         raw = {k: v for k, v in raw.items() if k in known}
         raw["candidate"] = Candidate(**raw["candidate"])
         for name in ("latency", "host"):
-            raw[name] = Measurement.from_dict(raw[name]) if raw.get(name) else None
-        raw["gain"] = Gain(**raw["gain"]) if raw.get("gain") else None
+            raw[name] = Latency.from_dict(raw[name]) if raw.get(name) else None
+        raw["gain"] = Int8Speedup(**raw["gain"]) if raw.get("gain") else None
         raw["notes"] = tuple(raw.get("notes", ()))
         for name in ("score", "test", "before"):
             raw[name] = Score.from_dict(raw[name]) if raw.get(name) else None
         return cls(**raw)
 
 
-def now() -> str:
+def utc_timestamp() -> str:
     """This moment in the form of `Record.finished`."""
     return datetime.now(UTC).isoformat(timespec="seconds")

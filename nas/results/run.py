@@ -8,12 +8,12 @@ import pandas as pd
 
 from nas.config import SearchConfig
 from nas.errors import ConfigError
-from nas.results.compression_effect import uncompressed
-from nas.results.front import fallen, front, search_front
-from nas.results.front_table import COLUMNS, rows
+from nas.results.compression_effect import find_baseline
+from nas.results.front import dropped_members, pareto_front, search_front
+from nas.results.front_table import COLUMNS, table_rows
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.seed_variance import places
+from nas.results.seed_variance import rank_changes
 
 SEED_COLUMNS = ("trial", "seeds", "failed", "mean", "low", "high", "rank_in_search", "rank_verified")
 
@@ -57,44 +57,49 @@ class Run:
             {"status": r.status, "reason": r.reason, "rung": r.rung, "finished": r.finished, "seed": r.seed}
             for r in found
         ]
-        table = [row | extra for row, extra in zip(rows(found, base=uncompressed(found)), more, strict=True)]
+        table = [row | extra for row, extra in zip(table_rows(found, baseline=find_baseline(found)), more, strict=True)]
         return pd.DataFrame(table, columns=[*COLUMNS, "status", "reason", "rung", "finished", "seed"])
 
     @property
     def front(self) -> pd.DataFrame:
         """The verified front, or the search front as long as nothing is verified; fastest first."""
         found = self.all_records
-        table = rows(front(found, self.config.objectives), base=uncompressed(found))
+        table = table_rows(pareto_front(found, self.config.search.objectives), baseline=find_baseline(found))
         return pd.DataFrame(table, columns=list(COLUMNS))
 
     @property
-    def seeds(self) -> pd.DataFrame:
+    def seed_statistics(self) -> pd.DataFrame:
         """Verified members by accuracy across their trainings, best first: mean, its 95 % interval, rank before."""
         table = [
             {
-                "trial": p.seeds.record.trial, "seeds": len(p.seeds.accuracies), "failed": p.seeds.failed,
-                "mean": p.seeds.mean, "low": p.seeds.low, "high": p.seeds.high, "rank_in_search": p.searched,
-                "rank_verified": p.verified,
+                "trial": p.statistics.record.trial, "seeds": len(p.statistics.accuracies), "failed": p.statistics.n_failed,
+                "mean": p.statistics.mean, "low": p.statistics.low, "high": p.statistics.high, "rank_in_search": p.search_rank,
+                "rank_verified": p.verified_rank,
             }
-            for p in places(self.all_records)
+            for p in rank_changes(self.all_records)
         ]  # fmt: skip
         return pd.DataFrame(table, columns=list(SEED_COLUMNS))
 
     @property
-    def base(self) -> Record | None:
+    def baseline(self) -> Record | None:
         """The uncompressed net that a compression began with; None in a run that searched architectures."""
-        return uncompressed(self.all_records)
+        return find_baseline(self.all_records)
 
     @property
     def search_front(self) -> pd.DataFrame:
         """The front as the search left it, before the full training; fastest first."""
-        return pd.DataFrame(rows(search_front(self.all_records, self.config.objectives)), columns=list(COLUMNS))
+        return pd.DataFrame(
+            table_rows(search_front(self.all_records, self.config.search.objectives)), columns=list(COLUMNS)
+        )
 
     @property
-    def fallen(self) -> pd.DataFrame:
+    def dropped(self) -> pd.DataFrame:
         """Who fell off the front when trained in full, and why: trial, by_trial, reason."""
-        found = fallen(self.all_records, self.config.objectives)
-        table = [{"trial": f.search.trial, "by_trial": f.by.trial if f.by else None, "reason": f.reason} for f in found]
+        found = dropped_members(self.all_records, self.config.search.objectives)
+        table = [
+            {"trial": f.search.trial, "by_trial": f.dominated_by.trial if f.dominated_by else None, "reason": f.reason}
+            for f in found
+        ]
         return pd.DataFrame(table, columns=["trial", "by_trial", "reason"])
 
 
@@ -108,22 +113,22 @@ def load_run(path: str | Path | None = None, *, runs: str | Path = "runs") -> Ru
     Raises:
         ConfigError: there is no run.
     """
-    return Run(RunFolder.existing(Path(path)) if path is not None else newest(Path(runs)))
+    return Run(RunFolder.open_existing(Path(path)) if path is not None else newest_run(Path(runs)))
 
 
-def newest(runs: Path) -> RunFolder:
-    """The run below `runs` that was written to last.
+def newest_run(runs_dir: Path) -> RunFolder:
+    """The run below `runs_dir` that was written to last.
 
     Raises:
         ConfigError: there is none.
     """
-    found = [file.parent for file in runs.glob("*/config.toml")]
+    found = [file.parent for file in runs_dir.glob("*/config.toml")]
     if not found:
-        raise ConfigError(f"{runs} holds no run yet; `nas search` makes one, or give the path of a run folder")
-    return RunFolder(max(found, key=_written))
+        raise ConfigError(f"{runs_dir} holds no run yet; `nas search` makes one, or give the path of a run folder")
+    return RunFolder(max(found, key=_last_modified_s))
 
 
-def _written(folder: Path) -> float:
+def _last_modified_s(folder: Path) -> float:
     """When a run was last written to, in seconds since the epoch."""
     files = (folder / "records.jsonl", folder / "config.toml")
     return max(f.stat().st_mtime for f in files if f.exists())

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nas.config import KEPT_FIELDS, SearchConfig, read_config
+from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
 from nas.errors import ConfigError
 from nas.files import append_line, write_atomic
 from nas.results.record import Record
@@ -50,11 +50,11 @@ class RunFolder:
         folder = cls(config.folder)
         for name in ("models", "checkpoints", "locks", "clocks"):
             (folder.path / name).mkdir(parents=True, exist_ok=True)
-        with folder.claim("config", wait=True):
+        with folder.lock("config", wait=True):
             file = folder.path / "config.toml"
             if not file.exists():
                 folder.write("config.toml", config.to_toml())
-            elif differences := read_config(file).differences(config):
+            elif differences := read_run_config(file).differences(config):
                 raise ConfigError(
                     f"{folder.path} holds a run with another configuration ({'; '.join(differences)}); "
                     "give this one a --name of its own, or repeat the first command to go on"
@@ -62,7 +62,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def existing(cls, path: Path) -> "RunFolder":
+    def open_existing(cls, path: Path) -> "RunFolder":
         """A folder that a search has made.
 
         Raises:
@@ -75,7 +75,7 @@ class RunFolder:
     @property
     def config(self) -> SearchConfig:
         """The configuration the run was started with."""
-        return read_config(self.path / "config.toml")
+        return read_run_config(self.path / "config.toml")
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Put a whole file into the folder: it appears complete or not at all."""
@@ -87,33 +87,33 @@ class RunFolder:
 
     def records(self) -> list[Record]:
         """All finished candidates, oldest first."""
-        return [Record.from_json(line) for line in self.lines("records.jsonl")]
+        return [Record.from_json(line) for line in self.read_lines("records.jsonl")]
 
     def append_line(self, name: str, line: str) -> None:
         """Add one line to a file of lines, and wait until it is on the disk."""
-        with self.claim(f"append-{name}", wait=True):
+        with self.lock(f"append-{name}", wait=True):
             append_line(self.path / name, line)
 
-    def lines(self, name: str) -> list[str]:
+    def read_lines(self, name: str) -> list[str]:
         """The whole lines of a file of JSON lines; torn ones are skipped."""
         file = self.path / name
         if not file.exists():
             return []
         return [line for line in file.read_text().splitlines() if _is_json(line)]
 
-    def tail(self, name: str, start: int) -> tuple[list[str], int]:
-        """The whole lines of a file of JSON lines from byte `start` on, and the byte from which to go on later."""
+    def read_lines_from(self, name: str, start_byte: int) -> tuple[list[str], int]:
+        """The whole lines of a file of JSON lines from byte `start_byte` on, and the byte from which to go on later."""
         file = self.path / name
-        if not file.exists() or file.stat().st_size <= start:
-            return [], start
+        if not file.exists() or file.stat().st_size <= start_byte:
+            return [], start_byte
         with file.open("rb") as stream:
-            stream.seek(start)
+            stream.seek(start_byte)
             content = stream.read()
         whole = content[: content.rfind(b"\n") + 1]
-        return [line for line in whole.decode().splitlines() if _is_json(line)], start + len(whole)
+        return [line for line in whole.decode().splitlines() if _is_json(line)], start_byte + len(whole)
 
     @contextmanager
-    def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+    def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
         """Hold `name` against all other processes while the block runs.
 
         Yields:
@@ -127,31 +127,31 @@ class RunFolder:
                 return
             yield True
 
-    def tick(self, started: float) -> None:
-        """Note that this process has worked on the run from `started` (seconds since the epoch) until now."""
-        self.write(f"clocks/{int(started * 1e3)}-{os.getpid()}.json", json.dumps([started, time.time()]))
+    def log_work_interval(self, started_s: float) -> None:
+        """Note that this process has worked on the run from `started_s` (seconds since the epoch) until now."""
+        self.write(f"clocks/{int(started_s * 1e3)}-{os.getpid()}.json", json.dumps([started_s, time.time()]))
 
-    def spent_s(self, *, until: float = math.inf) -> float:
+    def worked_s(self, *, until_s: float = math.inf) -> float:
         """Seconds in which at least one process worked on the run, before a moment (seconds since the epoch)."""
         spans = sorted(json.loads(f.read_text()) for f in (self.path / "clocks").glob("*.json"))
         total, end = 0.0, 0.0
         for first, last in spans:
-            total += max(0.0, min(last, until) - max(first, end))
+            total += max(0.0, min(last, until_s) - max(first, end))
             end = max(end, last)
         return total
 
 
-def as_begun(config: SearchConfig) -> SearchConfig:
+def with_resumed_fields(config: SearchConfig) -> SearchConfig:
     """The configuration, with the `KEPT_FIELDS` that nobody gave as in the run that goes on, if there is one."""
     file = config.folder / "config.toml"
     if not file.exists():
         return config
-    before = read_config(file)
-    kept = {name: getattr(before, name) for name in KEPT_FIELDS if name not in config.model_fields_set}
+    before = read_run_config(file)
+    kept = {name: before.get(name) for name in KEPT_FIELDS if name not in config.fields_set}
     for name, value in kept.items():
-        if value != getattr(config, name):
+        if value != config.get(name):
             logger.warning("%s is %s, as this run was begun with it", name, value)
-    return config.model_copy(update=kept)
+    return config.with_fields(**kept)
 
 
 def _is_json(line: str) -> bool:

@@ -12,16 +12,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from nas.intervals import student
-from nas.results.front import latest
+from nas.intervals import student_t_975
+from nas.results.front import latest_by_key
 from nas.results.record import Record
 
-SHORT = 0.99
+MIN_EPOCH_SHARE = 0.99
 """Share of seed 0's epochs below which another training does not compare with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seeds:
+class SeedStatistics:
     """The full trainings of one member. Accuracies are on the selection split, 0..1.
 
     Attributes:
@@ -35,29 +35,31 @@ class Seeds:
 
     record: Record
     accuracies: tuple[float, ...]
-    failed: int
+    n_failed: int
     mean: float
     low: float | None
     high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RankChange:
     """A verified member's rank by accuracy among the verified, 1 best, in the search and across its full trainings."""
 
-    seeds: Seeds
-    searched: int
-    verified: int
+    statistics: SeedStatistics
+    search_rank: int
+    verified_rank: int
 
 
-def across_seeds(records: Sequence[Record]) -> list[Seeds]:
+def seed_statistics(records: Sequence[Record]) -> list[SeedStatistics]:
     """All verified members with a figure of seed 0, in the order they were verified."""
-    found = [_trainings(first, records) for first in latest(records, "verified") if first.score is not None]
-    deviation, freedom = _deviation([accuracies for _, accuracies, _ in found])
-    half = student(freedom) * deviation if freedom else None
+    found = [
+        _comparable_trainings(first, records) for first in latest_by_key(records, "verified") if first.score is not None
+    ]
+    deviation, freedom = _pooled_std([accuracies for _, accuracies, _ in found])
+    half = student_t_975(freedom) * deviation if freedom else None
     return [
-        Seeds(
-            record=first, accuracies=accuracies, failed=failed, mean=(mean := float(np.mean(accuracies))),
+        SeedStatistics(
+            record=first, accuracies=accuracies, n_failed=failed, mean=(mean := float(np.mean(accuracies))),
             low=None if half is None else max(0.0, mean - half / math.sqrt(len(accuracies))),
             high=None if half is None else min(1.0, mean + half / math.sqrt(len(accuracies))),
         )
@@ -65,46 +67,49 @@ def across_seeds(records: Sequence[Record]) -> list[Seeds]:
     ]  # fmt: skip
 
 
-def places(records: Sequence[Record]) -> list[Place]:
+def rank_changes(records: Sequence[Record]) -> list[RankChange]:
     """Ranks by accuracy, the most accurate across seeds first; members that the search has no accuracy of are left out.
 
     Ties: the member that was verified first ranks first.
     """
-    before = {r.key: r.score.accuracy for r in latest(records, "search") if r.score is not None}
-    members = [s for s in across_seeds(records) if s.record.key in before]
+    before = {r.key: r.score.accuracy for r in latest_by_key(records, "search") if r.score is not None}
+    members = [s for s in seed_statistics(records) if s.record.key in before]
     searched = sorted(members, key=lambda s: -before[s.record.key])
     verified = sorted(members, key=lambda s: -s.mean)
-    return [Place(seeds=s, searched=searched.index(s) + 1, verified=rank) for rank, s in enumerate(verified, start=1)]
+    return [
+        RankChange(statistics=s, search_rank=searched.index(s) + 1, verified_rank=rank)
+        for rank, s in enumerate(verified, start=1)
+    ]
 
 
-def undecided(records: Sequence[Record]) -> list[tuple[Seeds, Seeds, float]]:
+def indistinguishable(records: Sequence[Record]) -> list[tuple[SeedStatistics, SeedStatistics, float]]:
     """Neighbours by mean accuracy whose order is within seed noise, better first, and what chance alone may differ by.
 
     That is the half-width of the 95 % interval of the difference of their means, 0..1. Empty without repeated seeds.
     """
-    members = sorted(across_seeds(records), key=lambda s: -s.mean)
-    deviation, freedom = _deviation([s.accuracies for s in members])
+    members = sorted(seed_statistics(records), key=lambda s: -s.mean)
+    deviation, freedom = _pooled_std([s.accuracies for s in members])
     if not freedom:
         return []
     found = []
     for better, worse in pairwise(members):
-        half = student(freedom) * deviation * math.sqrt(1 / len(better.accuracies) + 1 / len(worse.accuracies))
+        half = student_t_975(freedom) * deviation * math.sqrt(1 / len(better.accuracies) + 1 / len(worse.accuracies))
         if better.mean - worse.mean <= half:
             found.append((better, worse, half))
     return found
 
 
-def seed_lines(records: Sequence[Record]) -> list[str]:
+def describe_seed_variance(records: Sequence[Record]) -> list[str]:
     """What a reader has to know of members' places, in sentences; none where nothing was verified."""
-    ranked = places(records)
+    ranked = rank_changes(records)
     if not ranked:
         return []
-    if all(p.seeds.low is None for p in ranked):
-        moved = ", ".join(f"trial {p.seeds.record.trial}: {p.searched} to {p.verified}" for p in ranked)
+    if all(p.statistics.low is None for p in ranked):
+        moved = ", ".join(f"trial {p.statistics.record.trial}: {p.search_rank} to {p.verified_rank}" for p in ranked)
         told = f"rank by accuracy, in the search to verified: {moved}" if len(ranked) > 1 else ""
         return [f"{told}; one training each, so how much is luck is not known (--verify-seeds 3 tells)"] if told else []
-    lines = [_line(p) for p in ranked]
-    for better, worse, half in undecided(records):
+    lines = [_describe_rank_change(p) for p in ranked]
+    for better, worse, half in indistinguishable(records):
         lines.append(
             f"warning: the order of trials {better.record.trial} and {worse.record.trial} is within seed noise: they "
             f"differ by {100 * (better.mean - worse.mean):.1f} points, and chance alone by up to {100 * half:.1f}"
@@ -112,27 +117,27 @@ def seed_lines(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _trainings(first: Record, records: Sequence[Record]) -> tuple[Record, tuple[float, ...], int]:
+def _comparable_trainings(first: Record, records: Sequence[Record]) -> tuple[Record, tuple[float, ...], int]:
     """Seed 0's record, the accuracies that compare with its own, and how many trainings came to none."""
     again = {r.seed: r for r in records if r.phase == "verified" and r.key == first.key and r.seed}
-    told = [r for _, r in sorted(again.items()) if r.score is not None and r.epochs >= SHORT * first.epochs]
+    told = [r for _, r in sorted(again.items()) if r.score is not None and r.epochs >= MIN_EPOCH_SHARE * first.epochs]
     accuracies = tuple(r.score.accuracy for r in (first, *told) if r.score is not None)
     return first, accuracies, sum(r.score is None for r in again.values())
 
 
-def _deviation(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+def _pooled_std(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
     """Standard deviation within groups, pooled, and its degrees of freedom; (0, 0) where no group has two."""
     freedom = sum(len(g) - 1 for g in groups if g)
     squares = math.fsum(float(np.sum((np.asarray(g) - np.mean(g)) ** 2)) for g in groups if g)
     return (math.sqrt(squares / freedom), freedom) if freedom else (0.0, 0)
 
 
-def _line(place: Place) -> str:
-    s = place.seeds
+def _describe_rank_change(change: RankChange) -> str:
+    s = change.statistics
     each = ", ".join(f"{a:.1%}" for a in s.accuracies)
     interval = f" ({100 * (s.low or 0):.1f} to {100 * (s.high or 0):.1f})"
-    failed = f", {s.failed} failed" if s.failed else ""
+    failed = f", {s.n_failed} failed" if s.n_failed else ""
     return (
         f"trial {s.record.trial}: {s.mean:.1%}{interval} across {len(s.accuracies)} seeds [{each}]{failed}; "
-        f"rank by accuracy {place.searched} in the search, {place.verified} verified"
+        f"rank by accuracy {change.search_rank} in the search, {change.verified_rank} verified"
     )

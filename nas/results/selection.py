@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nas.config import Bytes, Milliseconds
 from nas.errors import ConfigError
 from nas.pareto import knee as knee_of
-from nas.results.front import directions, feasible, front, values
+from nas.results.front import is_feasible, maximize_flags, objective_values, pareto_front
 from nas.results.record import Record
 
 
@@ -33,7 +33,7 @@ class Limits(BaseModel):
     max_size: Bytes | None = None
     min_accuracy: float | None = Field(default=None, ge=0, le=1)
 
-    def broken_by(self, record: Record) -> list[str]:
+    def describe_violations(self, record: Record) -> list[str]:
         """The limits that a record breaks, in words; an unknown figure breaks its limit."""
         checks = (
             (self.max_latency, record.objective("latency"), 1, "{:.3g} ms is above the limit of {:.3g} ms"),
@@ -66,7 +66,7 @@ def make_limits(**fields: Any) -> Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pick:
+class Selection:
     """The chosen member of the front.
 
     Attributes:
@@ -77,19 +77,19 @@ class Pick:
     """
 
     record: Record
-    why: str
+    reason: str
     faster: Record | None
     slower: Record | None
 
-    def trade(self) -> list[str]:
+    def describe_trade_offs(self) -> list[str]:
         """One sentence for each neighbour: what going there would give and take."""
         sides = (("faster", self.faster), ("slower", self.slower))
-        return [f"the next {word} one, {_trade(self.record, other)}" for word, other in sides if other]
+        return [f"the next {word} one, {_describe_trade_off(self.record, other)}" for word, other in sides if other]
 
 
 def pick(
     records: Sequence[Record], objectives: Sequence[str], *, limits: Limits = NO_LIMITS, knee: bool = False
-) -> Pick:
+) -> Selection:
     """Choose one member of the front of these records.
 
     Args:
@@ -101,31 +101,31 @@ def pick(
     Raises:
         ConfigError: the front is empty, or none of its members is within the limits; the message names the nearest.
     """
-    members = front(records, objectives)
+    members = pareto_front(records, objectives)
     if not members:
         raise ConfigError("a pick needs a front, but this run has no complete candidate yet; let the search go on")
-    within = [m for m in members if not limits.broken_by(m)]
+    within = [m for m in members if not limits.describe_violations(m)]
     if not within:
-        nearest = min(members, key=lambda m: len(limits.broken_by(m)))
+        nearest = min(members, key=lambda m: len(limits.describe_violations(m)))
         raise ConfigError(
             f"no member of the front keeps all limits; trial {nearest.trial} comes nearest: "
-            f"{'; '.join(limits.broken_by(nearest))}; loosen a limit or search on with it"
+            f"{'; '.join(limits.describe_violations(nearest))}; loosen a limit or search on with it"
         )
-    chosen, why = _choose(within, objectives, limits, knee)
+    chosen, why = _select(within, objectives, limits, knee)
     why += f", of {len(members)} on the {'verified' if chosen.phase == 'verified' else 'search'} front"
     at = members.index(chosen)
-    return Pick(
+    return Selection(
         record=chosen,
-        why=why,
+        reason=why,
         faster=members[at - 1] if at else None,
         slower=members[at + 1] if at + 1 < len(members) else None,
     )
 
 
-def _choose(within: list[Record], objectives: Sequence[str], limits: Limits, knee: bool) -> tuple[Record, str]:
+def _select(within: list[Record], objectives: Sequence[str], limits: Limits, knee: bool) -> tuple[Record, str]:
     limited = limits != NO_LIMITS
     if knee or not limited:
-        chosen = within[knee_of(values(within, objectives), directions(objectives))]
+        chosen = within[knee_of(objective_values(within, objectives), maximize_flags(objectives))]
         where = " within the limits" if limited else ""
         return chosen, f"the knee{where}: beyond it, more of one costs most of another"
     if limits.max_latency is None and limits.max_size is None:
@@ -133,7 +133,7 @@ def _choose(within: list[Record], objectives: Sequence[str], limits: Limits, kne
     return max(within, key=lambda m: m.objective("accuracy") or 0.0), "the most accurate within the limits"
 
 
-def _trade(here: Record, there: Record) -> str:
+def _describe_trade_off(here: Record, there: Record) -> str:
     score, other = here.score, there.score
     latency, its = here.latency, there.latency
     if not (score and other and latency and its):
@@ -145,7 +145,7 @@ def _trade(here: Record, there: Record) -> str:
     )
 
 
-def find(records: list[Record], which: int | str) -> Record:
+def find_record(records: list[Record], which: int | str) -> Record:
     """The record of a trial's number or of a key's first digits: verified if there is one, with a file, the latest.
 
     `base` names the uncompressed net of a compression. Of a member that was trained with several seeds it is the first
@@ -163,4 +163,4 @@ def find(records: list[Record], which: int | str) -> Record:
         raise ConfigError(f"{which} names several candidates ({keys}); give more digits of the key")
     if not hits:
         raise ConfigError(f"no trial and no key is {which!r}; `nas report` lists them")
-    return max(reversed(hits), key=lambda r: (bool(r.model), not r.seed, feasible(r), r.phase == "verified"))
+    return max(reversed(hits), key=lambda r: (bool(r.model), not r.seed, is_feasible(r), r.phase == "verified"))

@@ -7,14 +7,14 @@ from typing import Literal
 import numpy as np
 
 from nas.pareto import hypervolume
-from nas.results.front import directions, values
+from nas.results.front import maximize_flags, objective_values
 from nas.results.record import Record
 
-Stage = Literal["base", "search", "verify", "done"]
+SearchStage = Literal["base", "search", "verify", "done"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class SearchStatus:
     """Where a search stands.
 
     Attributes:
@@ -31,33 +31,33 @@ class Status:
     """
 
     run: str
-    phase: Stage
+    stage: SearchStage
     activity: str
     done: int
     total: int | None
-    feasible: float
+    feasible_share: float
     hypervolume: float
     best: str
     left_s: float | None
     forecast: str = ""
 
 
-def status_of(
+def make_status(
     records: Sequence[Record],
     objectives: Sequence[str],
     *,
     run: str,
-    phase: Stage,
+    stage: SearchStage,
     total: int | None,
     forecast: str,
-) -> Status:
+) -> SearchStatus:
     """The status by all records of a run; what is being done and the time left are not among them.
 
     Args:
         records: all of them.
         objectives: of the search.
         run: the run's folder.
-        phase: what it is at.
+        stage: what it is at.
         total: trainings or candidates that are wanted in this phase.
         forecast: in words.
     """
@@ -65,10 +65,10 @@ def status_of(
     complete = [r for r in searched if r.status == "complete"]
     best = max(complete, key=lambda r: r.objective("accuracy") or 0.0, default=None)
     verified = {(r.key, r.seed) for r in records if r.phase == "verified"}
-    return Status(
-        run=run, phase=phase, activity="", done=len(verified if phase in ("verify", "done") else searched),
-        total=total, feasible=len(complete) / len(searched) if searched else 1.0,
-        hypervolume=_hypervolume(complete, objectives), best=_in_words(best) if best else "none yet", left_s=None,
+    return SearchStatus(
+        run=run, stage=stage, activity="", done=len(verified if stage in ("verify", "done") else searched),
+        total=total, feasible_share=len(complete) / len(searched) if searched else 1.0,
+        hypervolume=_hypervolume(complete, objectives), best=_describe_record(best) if best else "none yet", left_s=None,
         forecast=forecast,
     )  # fmt: skip
 
@@ -76,11 +76,11 @@ def status_of(
 def _hypervolume(complete: list[Record], objectives: Sequence[str]) -> float:
     if not complete:
         return 0.0
-    points, maximize = values(complete, objectives), directions(objectives)
+    points, maximize = objective_values(complete, objectives), maximize_flags(objectives)
     worst = np.where(maximize, points.min(0), points.max(0))
     return hypervolume(points, worst.tolist(), maximize)
 
 
-def _in_words(record: Record) -> str:
+def _describe_record(record: Record) -> str:
     latency = record.latency.latency_ms if record.latency else float("nan")
     return f"{record.objective('accuracy') or 0:.1%} at {latency:.3g} ms (trial {record.trial})"

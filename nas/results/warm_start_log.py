@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-FILE = "warm_start.json"
+WARM_START_FILE = "warm_start.json"
 """In the run folder; see `nas.searcher.warm_start`."""
 
 
-def begun_with(run: Path) -> list[str]:
+def warm_start_lines(run_dir: Path) -> list[str]:
     """One line for each earlier run that the run in this folder has learned from; none for most."""
-    file = run / FILE
+    file = run_dir / WARM_START_FILE
     if not file.exists():
         return []
     return [

@@ -12,13 +12,13 @@ from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
 
 Floats = npt.NDArray[np.float32]
-Say = Callable[[str], None]
-NO_MONITOR = "not measured: no power monitor found"
-"""What `Runtime.reach` finds of the energy of a device that cannot tell it."""
+Log = Callable[[str], None]
+NO_POWER_MONITOR = "not measured: no power monitor found"
+"""What `Runtime.probe_device` finds of the energy of a device that cannot tell it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class LayerTiming:
     """One layer that a device executed: its name after fusion, and its milliseconds."""
 
     name: str
@@ -26,7 +26,7 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ExecutedNode:
     """One node that a runtime executes for one image, after all of its fusions and changes of layout.
 
     Attributes:
@@ -46,21 +46,21 @@ class Step:
     """
 
     name: str
-    operator: str
-    activation: str = ""
+    op_type: str
+    fused_activation: str = ""
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     weight_shape: tuple[int, ...] = ()
-    has_channels_last: bool = False
+    is_channels_last: bool = False
     output_bits: int
     input_bytes: int
     weight_bytes: int
     output_bytes: int
-    us: float | None = None
+    profiled_us: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Timing:
+class DeviceTiming:
     """What a device reports of one file that it timed itself.
 
     Attributes:
@@ -78,7 +78,7 @@ class Timing:
     drift: float
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[LayerTiming, ...] = ()
     energy_mj: float | None = None
 
 
@@ -88,7 +88,7 @@ class Finding:
 
     name: str
     value: str
-    ok: bool = True
+    is_ok: bool = True
 
 
 class Session(ABC):
@@ -113,7 +113,7 @@ class Runtime(ABC):
     name: str
 
     @abstractmethod
-    def missing(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """None when this runtime can be used here, else one line: what is missing and how to get it."""
 
     @abstractmethod
@@ -128,7 +128,7 @@ class Runtime(ABC):
             MeasureError: the runtime refuses the file, or would run it elsewhere than asked.
         """
 
-    def layer_times(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[Layer, ...]:
+    def layer_times(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[LayerTiming, ...]:
         """Milliseconds of each layer of a file on this machine, in order; their sum is more than the whole takes.
 
         Raises:
@@ -136,7 +136,7 @@ class Runtime(ABC):
         """
         raise MeasureError(f"{self.name} does not tell the times of layers; measure without --layers")
 
-    def executed(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[Step, ...] | None:
+    def executed_nodes(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[ExecutedNode, ...] | None:
         """What of a file is executed on this machine, node by node; None where the runtime does not tell.
 
         Raises:
@@ -144,11 +144,11 @@ class Runtime(ABC):
         """
         return None
 
-    def times(self, profile: HardwareProfile) -> bool:
+    def can_time_on_device(self, profile: HardwareProfile) -> bool:
         """Whether this runtime itself times files on that device, by `timings`, and not by the loop on this machine."""
         return False
 
-    def reach(self, profile: HardwareProfile) -> list[Finding]:
+    def probe_device(self, profile: HardwareProfile) -> list[Finding]:
         """Look whether files can be timed on the device, and how it stands.
 
         Raises:
@@ -156,16 +156,16 @@ class Runtime(ABC):
         """
         raise MeasureError(f"{profile.name!r} must be a device that {self.name} times itself, but it is none")
 
-    def timings(
+    def time_models(
         self,
         models: Sequence[Path],
         profile: HardwareProfile,
         *,
-        layers: bool = False,
-        energy: bool = False,
-        dry: list[str] | None = None,
-        say: Say = lambda _: None,
-    ) -> list[Timing | MeasureError]:
+        with_layers: bool = False,
+        with_energy: bool = False,
+        dry_run_commands: list[str] | None = None,
+        log: Log = lambda _: None,
+    ) -> list[DeviceTiming | MeasureError]:
         """Time files on the device, one after the other. One that fails costs the others nothing.
 
         Args:

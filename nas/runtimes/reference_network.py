@@ -1,7 +1,7 @@
 """The reference network: small, fixed, timed before and after a measurement to see whether the machine changed.
 
 Three 3x3 convolutions with ReLU, global pooling and a linear layer on one 1x48x48 image, about 3 million
-multiply-accumulates. The weights come from a fixed seed; `VERSION` changes whenever the file would.
+multiply-accumulates. The weights come from a fixed seed; `REFERENCE_VERSION` changes whenever the file would.
 """
 
 import atexit
@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-VERSION = 1
+REFERENCE_VERSION = 1
 INPUT_SHAPE = (1, 48, 48)
 
 
@@ -23,14 +23,14 @@ def reference_path() -> Path:
     """Path of the reference network's file, made once for this process and removed at its end."""
     folder = Path(tempfile.mkdtemp(prefix="fer-nas-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = folder / f"reference-{VERSION}.onnx"
+    path = folder / f"reference-{REFERENCE_VERSION}.onnx"
     path.write_bytes(reference_model().SerializeToString())
     return path
 
 
 def reference_model() -> onnx.ModelProto:
     """The reference network: float32 [N, 1, 48, 48] to [N, 7]."""
-    random = np.random.default_rng(VERSION)
+    random = np.random.default_rng(REFERENCE_VERSION)
     nodes, weights, tensor, channels = [], [], "image", 1
     for i, (width, stride) in enumerate([(16, 1), (24, 2), (32, 2)]):
         kernel = random.normal(0, 0.1, (width, channels, 3, 3)).astype(np.float32)

@@ -21,24 +21,24 @@ from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError
 from nas.files import whole_file
 from nas.pipeline import Evaluator
-from nas.results.phase_timer import Clock
+from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.training.trainer import Cycle, Start
+from nas.training.trainer import InitialWeights, TrainingPhase
 
 logger = logging.getLogger(__name__)
 
-FINAL_STAGE = 1000
+BASELINE_STAGE = 1000
 """Its training counts as final: with teachers, if there are any."""
-TRIAL = -1
+BASELINE_TRIAL = -1
 """Number of the uncompressed net in tables."""
-STATE, FACTS = "base/weights.pt", "base/origin.json"
-UNLIMITED = {"max_latency": None, "max_size": None, "min_accuracy": None}
+WEIGHTS_FILE, ORIGIN_FILE = "base/weights.pt", "base/origin.json"
+NO_LIMITS = {"max_latency": None, "max_size": None, "min_accuracy": None}
 PROBE_SPARSITY = 0.5
 """What a net must bear in every stage before anything is trained."""
 
 
-def check(evaluator: Evaluator) -> None:
+def check_compressible(evaluator: Evaluator) -> None:
     """Refuse a net, or weights, before anything is spent on them: it is exported as it is and strongly compressed.
 
     Args:
@@ -48,20 +48,20 @@ def check(evaluator: Evaluator) -> None:
         ConfigError: the net cannot be exported or pruned, its weights are not those that the run was started with, or
             there are none and no epochs to train it.
     """
-    _facts(evaluator)
-    if (evaluator.folder.path / STATE).exists():
+    _check_origin(evaluator)
+    if (evaluator.folder.path / WEIGHTS_FILE).exists():
         return
     genes = evaluator.compression.choices(evaluator.space.stages)
     narrow = {gene.name: PROBE_SPARSITY for gene in genes if gene.name.startswith("sparsity.")}
     fewest = {gene.name: min(gene.options) for gene in genes if gene.name.startswith("bits.")}
     try:
         for picked in ({}, narrow | fewest):
-            evaluator.draft(evaluator.compression.decode(evaluator.space, picked))
+            evaluator.evaluate_untrained(evaluator.compression.decode(evaluator.space, picked))
     except CandidateError as error:
-        raise ConfigError(f"model {evaluator.config.model} cannot be compressed: {error}") from None
+        raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
 
 
-def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> Start:
+def prepare_baseline(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> InitialWeights:
     """The weights that every candidate starts from, after making sure of the record of the uncompressed net.
 
     Args:
@@ -74,85 +74,89 @@ def begin(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> St
     folder, config = evaluator.folder, evaluator.config
     (folder.path / "base" / "checkpoints").mkdir(parents=True, exist_ok=True)
     candidate = evaluator.compression.decode(evaluator.space, {})
-    clock = Clock()
-    with folder.claim("base", wait=True):
-        if not (folder.path / STATE).exists():
-            net, epochs = _trained(evaluator, candidate, clock, stop)
-            with whole_file(folder.path / STATE) as beside:
+    clock = PhaseTimer()
+    with folder.lock("base", wait=True):
+        if not (folder.path / WEIGHTS_FILE).exists():
+            net, epochs = _train_baseline(evaluator, candidate, clock, stop)
+            with whole_file(folder.path / WEIGHTS_FILE) as beside:
                 torch.save(net.state_dict(), beside)
-                folder.write(FACTS, json.dumps(_facts(evaluator) | {"epochs": epochs}, indent=1))
-        state: Mapping[str, Tensor] = torch.load(folder.path / STATE, weights_only=True)
-        epochs = float(json.loads((folder.path / FACTS).read_text())["epochs"])
+                folder.write(ORIGIN_FILE, json.dumps(_check_origin(evaluator) | {"epochs": epochs}, indent=1))
+        state: Mapping[str, Tensor] = torch.load(folder.path / WEIGHTS_FILE, weights_only=True)
+        epochs = float(json.loads((folder.path / ORIGIN_FILE).read_text())["epochs"])
         if not any(r.phase == "base" for r in folder.records()):
-            record = _measured(evaluator, candidate, state, epochs, clock)
+            record = _evaluate_baseline(evaluator, candidate, state, epochs, clock)
             folder.append(record)
-            _doubt(evaluator, record)
-    return Start(state=state, epochs=epochs or float(config.final_epochs))
+            _warn_if_near_chance(evaluator, record)
+    return InitialWeights(state_dict=state, epochs=epochs or float(config.training.final_epochs))
 
 
-def _facts(evaluator: Evaluator) -> dict[str, str | None]:
+def _check_origin(evaluator: Evaluator) -> dict[str, str | None]:
     """Where the weights come from, after making sure that the run was started with the same."""
-    config, file = evaluator.config, evaluator.folder.path / FACTS
+    config, file = evaluator.config, evaluator.folder.path / ORIGIN_FILE
     digest = None
-    if config.weights is not None:
-        digest = hashlib.sha256(config.weights.read_bytes()).hexdigest()
-    elif config.final_epochs == 0:
+    if config.search.weights is not None:
+        digest = hashlib.sha256(config.search.weights.read_bytes()).hexdigest()
+    elif config.training.final_epochs == 0:
         raise ConfigError("a model without --weights is trained first, but --final-epochs is 0; give one of the two")
     if file.exists() and (before := json.loads(file.read_text())["weights"]) != digest:
         raise ConfigError(
-            f"{evaluator.folder.path} was started with {_named(before)}, but now there are {_named(digest)}; "
+            f"{evaluator.folder.path} was started with {_describe_weights(before)}, but now there are {_describe_weights(digest)}; "
             "give this run a --name of its own"
         )
-    return {"model": config.model, "weights": digest}
+    return {"model": config.search.model, "weights": digest}
 
 
-def _named(digest: str | None) -> str:
+def _describe_weights(digest: str | None) -> str:
     return "no weights" if digest is None else f"weights of digest {digest[:12]}"
 
 
-def _trained(
-    evaluator: Evaluator, candidate: Candidate, clock: Clock, stop: Callable[[], bool] | None
+def _train_baseline(
+    evaluator: Evaluator, candidate: Candidate, phase_timer: PhaseTimer, stop: Callable[[], bool] | None
 ) -> tuple[nn.Module, float]:
     """The net with its weights, and the epochs it was trained here: none where weights were given."""
     config = evaluator.config
-    if config.weights is not None:
+    if config.search.weights is not None:
         return evaluator.trainer.build(candidate, candidate.widths), 0.0
     evaluator = replace(evaluator, folder=RunFolder(evaluator.folder.path / "base"))
-    net, rung = evaluator.trainer.resume(candidate)
-    ends = [share * config.final_epochs for share in config.rungs]
+    net, rung = evaluator.trainer.load_checkpoint(candidate)
+    ends = [share * config.training.final_epochs for share in config.training.rungs]
     came = ends[rung - 1] if rung else 0.0
     while rung < len(ends) and not (stop is not None and stop()):
         what = f"the uncompressed net, part {rung + 1} of {len(ends)}"
-        cycle = Cycle(what=what, stage=FINAL_STAGE + rung, epochs=ends[rung] - came, had=came)
-        net, more = evaluator.trainer.train(candidate, net, cycle, clock, stop)
+        cycle = TrainingPhase(name=what, index=BASELINE_STAGE + rung, epochs=ends[rung] - came, previous_epochs=came)
+        net, more = evaluator.trainer.train(candidate, net, cycle, phase_timer, stop)
         came, rung = came + more, rung + 1
         if not (stop is not None and stop()):
-            evaluator.trainer.save(candidate, net, rung)
+            evaluator.trainer.save_checkpoint(candidate, net, rung)
     if net is None:
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
     return net, came
 
 
-def _measured(
-    evaluator: Evaluator, candidate: Candidate, state: Mapping[str, Tensor], epochs: float, clock: Clock
+def _evaluate_baseline(
+    evaluator: Evaluator, candidate: Candidate, state: Mapping[str, Tensor], epochs: float, phase_timer: PhaseTimer
 ) -> Record:
     """The record of the uncompressed net; it may break every limit."""
-    free = replace(evaluator, config=evaluator.config.model_copy(update=UNLIMITED))
+    free = replace(evaluator, config=evaluator.config.with_fields(**NO_LIMITS))
     net = free.trainer.build(candidate, candidate.widths)
     net.load_state_dict(state)
-    blank = replace(free.blank(candidate, TRIAL, "base"), epochs=epochs)
+    blank = replace(free.empty_record(candidate, BASELINE_TRIAL, "base"), epochs=epochs)
     if not epochs:  # given weights learned elsewhere
         blank = replace(blank, teacher="")
     try:
-        return free.finish(blank, net, clock)
+        return free.finalize(blank, net, phase_timer)
     except CandidateError as error:
-        raise ConfigError(f"model {evaluator.config.model} cannot be compressed: {error}") from None
+        raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
 
 
-def _doubt(evaluator: Evaluator, record: Record) -> None:
+def _warn_if_near_chance(evaluator: Evaluator, record: Record) -> None:
     """Say so where given weights do hardly better than guessing: most often they mean other classes or pixels."""
     classes = evaluator.data.classes
-    if evaluator.config.weights is not None and record.score and record.score.balanced_accuracy < 1.5 / len(classes):
+    if (
+        evaluator.config.search.weights is not None
+        and record.score
+        and record.score.balanced_accuracy < 1.5 / len(classes)
+    ):
         logger.warning(
             "the given weights do hardly better than guessing (balanced accuracy %.1f %%); its outputs must be in the "
             "order %s, and --mean, --std and --input-size must be those it was trained with",

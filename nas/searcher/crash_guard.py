@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 from nas.results.run_folder import RunFolder
 
-MAX_DEATHS = 3
+MAX_CRASHES = 3
 """Processes that one piece of work may cost before it is given up."""
-GAVE_UP = f"it ended the process {MAX_DEATHS} times"
+ABANDONED_REASON = f"it ended the process {MAX_CRASHES} times"
 """The reason of a record whose work was given up so."""
 
 
-class Attempt:
+class CrashGuard:
     """One attempt at a piece of work, while it lasts.
 
     Attributes:
@@ -27,27 +27,27 @@ class Attempt:
     def __init__(self, folder: RunFolder, name: str) -> None:
         self._folder, self._file = folder, f"locks/{name}.deaths"
         found = folder.path / self._file
-        self.deaths = int(found.read_text() or 0) if found.exists() else 0
+        self.crashes = int(found.read_text() or 0) if found.exists() else 0
 
     @property
-    def is_hopeless(self) -> bool:
+    def should_skip(self) -> bool:
         """Whether the work shall be given up."""
-        return self.deaths >= MAX_DEATHS
+        return self.crashes >= MAX_CRASHES
 
-    def progressed(self) -> None:
+    def record_progress(self) -> None:
         """Note that the work got further than ever before: what happens from now on is counted from none."""
-        self.deaths = 0
-        self._note(1)
+        self.crashes = 0
+        self._write_count(1)
 
-    def _note(self, deaths: int) -> None:
-        if deaths:
-            self._folder.write(self._file, str(deaths))
+    def _write_count(self, crashes: int) -> None:
+        if crashes:
+            self._folder.write(self._file, str(crashes))
         else:
             (self._folder.path / self._file).unlink(missing_ok=True)
 
 
 @contextmanager
-def attempt(folder: RunFolder, name: str) -> Iterator[Attempt]:
+def crash_guard(folder: RunFolder, name: str) -> Iterator[CrashGuard]:
     """Count the block as a death of the process until it ends.
 
     An exception, Ctrl-C among them, is no death: the count is as it was before. Hold the lock of the work meanwhile.
@@ -59,11 +59,11 @@ def attempt(folder: RunFolder, name: str) -> Iterator[Attempt]:
     Yields:
         The attempt, with the deaths before it.
     """
-    made = Attempt(folder, name)
-    made._note(made.deaths + 1)
+    made = CrashGuard(folder, name)
+    made._write_count(made.crashes + 1)
     try:
         yield made
     except BaseException:
-        made._note(made.deaths)
+        made._write_count(made.crashes)
         raise
-    made._note(0)
+    made._write_count(0)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.results.front import directions
+from nas.results.front import maximize_flags
 
 logger = logging.getLogger(__name__)
 
-LEAST_TRIALS = 8
+MIN_TRIALS = 8
 
 
 def gene_importance(study: optuna.Study, objectives: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -25,11 +25,11 @@ def gene_importance(study: optuna.Study, objectives: Sequence[str]) -> dict[str,
         objectives: their words.
     """
     done = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    if len(done) < LEAST_TRIALS:
+    if len(done) < MIN_TRIALS:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     found = {}
-    for index, (objective, maximize) in enumerate(zip(objectives, directions(objectives), strict=True)):
+    for index, (objective, maximize) in enumerate(zip(objectives, maximize_flags(objectives), strict=True)):
         sign = -1 if maximize else 1  # of a target the evaluator takes the low values for good
 
         def value(trial: FrozenTrial, index: int = index, sign: int = sign) -> float:

@@ -14,72 +14,74 @@ from collections.abc import Sequence
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
-from nas.evaluation.untrained import Draft
+from nas.evaluation.untrained import UntrainedMetrics
 from nas.pareto import non_dominated
 from nas.pipeline import Promote
-from nas.results.front import directions
+from nas.results.front import maximize_flags
 from nas.results.run_folder import RunFolder
-from nas.searcher.crash_guard import Attempt
+from nas.searcher.crash_guard import CrashGuard
 
-FILE = "rungs.jsonl"
-LEAST_SEEN = 8000
+RUNGS_FILE = "rungs.jsonl"
+MIN_IMAGES_SEEN = 8000
 """Images that a net has seen before its accuracy says anything of it: after 4,800 of the drawn faces nets were still
 at chance, after 9,570 of FER2013 their order was that of the next rung with 0.81 (benchmarks/rung_ranking.py)."""
 
 
-def judged(objectives: Sequence[str]) -> list[str]:
+def rung_objectives(objectives: Sequence[str]) -> list[str]:
     """The objectives that are known at a rung; energy is known of finished files only."""
     return [objective for objective in objectives if objective != "energy"]
 
 
-def telling(config: SearchConfig, images: int) -> SearchConfig:
+def drop_uninformative_rungs(config: SearchConfig, images_per_epoch: int) -> SearchConfig:
     """The configuration without the default rungs that come too early, where an epoch has so many images.
 
     Rungs that somebody gave stay, and so do those of candidates that begin with trained weights.
     """
-    if config.model is not None or "rungs" in config.model_fields_set:
+    if config.search.model is not None or "rungs" in config.fields_set:
         return config
-    late = tuple(share for share in config.rungs if share * config.epochs * images >= LEAST_SEEN or share == 1)
-    found = config.model_copy(update={"rungs": late})
-    found.model_fields_set.discard("rungs")  # nobody gave them
-    return found
+    late = tuple(
+        share
+        for share in config.training.rungs
+        if share * config.training.epochs * images_per_epoch >= MIN_IMAGES_SEEN or share == 1
+    )
+    return config.with_fields(rungs=late)
 
 
-def promoter(folder: RunFolder, objectives: Sequence[str], candidate: Candidate, attempt: Attempt) -> Promote:
+def promoter(folder: RunFolder, objectives: Sequence[str], candidate: Candidate, crash_guard: CrashGuard) -> Promote:
     """Decides for one candidate at each of its rungs; asked again after a restart, it gives the same answer.
 
     Args:
         folder: the run, where each candidate's figures at each rung are kept in the order of arrival.
         objectives: of the search.
         candidate: who asks.
-        attempt: told of each rung that is reached.
+        crash_guard: told of each rung that is reached.
     """
-    known = judged(objectives)
+    known = rung_objectives(objectives)
 
-    def promote(rung: int, accuracy: float, draft: Draft) -> bool:
-        cohort = [json.loads(text) for text in folder.lines(FILE)]
+    def promote(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
+        cohort = [json.loads(text) for text in folder.read_lines(RUNGS_FILE)]
         cohort = [line for line in cohort if line["rung"] == rung]
         mine = next((line for line in cohort if line["key"] == candidate.key), None)
         if mine is None:
             found = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
             mine = {"key": candidate.key, "rung": rung, "values": [found[o] for o in known]}
-            folder.append_line(FILE, json.dumps(mine))
-            attempt.progressed()
+            folder.append_line(RUNGS_FILE, json.dumps(mine))
+            crash_guard.record_progress()
         before = itertools.takewhile(lambda line: line["key"] != candidate.key, cohort)
-        return bool(non_dominated([*(line["values"] for line in before), mine["values"]], directions(known))[-1])
+        return bool(non_dominated([*(line["values"] for line in before), mine["values"]], maximize_flags(known))[-1])
 
     return promote
 
 
-def first_accuracies(folder: RunFolder, objectives: Sequence[str]) -> dict[str, float]:
+def first_rung_accuracies(folder: RunFolder, objectives: Sequence[str]) -> dict[str, float]:
     """Key to accuracy, 0..1, of the candidates that reached the first rung; none where accuracy is no objective."""
     if "accuracy" not in objectives:
         return {}
-    lines = (json.loads(text) for text in reversed(folder.lines(FILE)))  # of two the first holds
-    place = judged(objectives).index("accuracy")
+    lines = (json.loads(text) for text in reversed(folder.read_lines(RUNGS_FILE)))  # of two the first holds
+    place = rung_objectives(objectives).index("accuracy")
     return {line["key"]: float(line["values"][place]) for line in lines if line["rung"] == 1}
 
 
-def first_accuracy(folder: RunFolder, objectives: Sequence[str], key: str) -> float | None:
+def first_rung_accuracy(folder: RunFolder, objectives: Sequence[str], key: str) -> float | None:
     """Accuracy of a candidate at its first rung, 0..1; None where it reached none, or accuracy is no objective."""
-    return first_accuracies(folder, objectives).get(key)
+    return first_rung_accuracies(folder, objectives).get(key)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from hw_profiles._base import HardwareProfile
 from nas.data.base import FaceData
 from nas.errors import ConfigError
-from nas.latency.predicted.predict import PREDICTORS, fingerprint
+from nas.latency.predicted.predict import CURRENT_PREDICTORS, calibration_fingerprint
 from nas.results.run_folder import RunFolder
 from nas.targets.catalog import device_runtime
 
@@ -18,7 +18,7 @@ TARGET_FACTS = ("title", "runtime", "latency", "calibration")
 """What latencies of a target depend on: fields of its profile, and the calibration that its predictions go by."""
 
 
-def same_data(folder: RunFolder, data: FaceData) -> None:
+def check_same_data(folder: RunFolder, data: FaceData) -> None:
     """Keep the facts of the data, or make sure that they are those that are kept.
 
     Raises:
@@ -37,7 +37,7 @@ def same_data(folder: RunFolder, data: FaceData) -> None:
         )
 
 
-def same_target(folder: RunFolder, profile: HardwareProfile) -> None:
+def check_same_target(folder: RunFolder, profile: HardwareProfile) -> None:
     """Keep the facts of the target, or make sure that all latencies are of one device and predicted by one model.
 
     Raises:
@@ -45,21 +45,21 @@ def same_target(folder: RunFolder, profile: HardwareProfile) -> None:
     """
     file = folder.path / "target.json"
     facts = json.loads(json.dumps(asdict(profile)))
-    facts["calibration"] = None if _is_measured_here(profile) else fingerprint(profile)
+    facts["calibration"] = None if _is_measured_on_host(profile) else calibration_fingerprint(profile)
     before = json.loads(file.read_text()) if file.exists() else facts
     changed = [name for name in TARGET_FACTS if before.get(name) != facts[name]]
     latencies = [r.latency for r in folder.records() if r.latency and r.latency.kind == "predicted"]
-    if {latency.versions.get("predictor") for latency in latencies} - PREDICTORS:
+    if {latency.versions.get("predictor") for latency in latencies} - CURRENT_PREDICTORS:
         changed.append("version of the predictor")
     if changed:
         raise ConfigError(
-            f"{folder.path} was started with another {', '.join(changed)} of target {folder.config.target}, and "
+            f"{folder.path} was started with another {', '.join(changed)} of target {folder.config.search.target}, and "
             "latencies of the two do not mix; give this run a --name of its own"
         )
     if not file.exists():
         folder.write("target.json", json.dumps(facts, indent=1))
 
 
-def _is_measured_here(profile: HardwareProfile) -> bool:
+def _is_measured_on_host(profile: HardwareProfile) -> bool:
     """Whether even drafts are measured, so that no prediction decides anything."""
     return profile.local and device_runtime(profile) is None

@@ -11,7 +11,7 @@ from nas.errors import ConfigError
 from nas.results.run_folder import RunFolder
 from search_spaces._base import Value
 
-JOURNAL = "journal.log"
+JOURNAL_FILE = "journal.log"
 
 
 class _JournalLock:
@@ -21,7 +21,7 @@ class _JournalLock:
         self._folder, self._held = folder, ExitStack()
 
     def acquire(self) -> bool:
-        return self._held.enter_context(self._folder.claim("journal", wait=True))
+        return self._held.enter_context(self._folder.lock("journal", wait=True))
 
     def release(self) -> None:
         self._held.close()
@@ -35,7 +35,7 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
     """
     if url is None:
         lock = _JournalLock(RunFolder(folder))
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock))  # type: ignore[arg-type]
+        return JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE), lock_obj=lock))  # type: ignore[arg-type]
     try:
         return get_storage(url)
     except Exception as error:  # SQLAlchemy and its drivers raise whatever they like
@@ -43,7 +43,7 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
         raise ConfigError(f"storage must be a URL that Optuna can open, but {url!r} gave: {reason}") from None
 
 
-def picks_of(folder: RunFolder) -> dict[str, dict[str, Value]]:
+def picks_by_key(folder: RunFolder) -> dict[str, dict[str, Value]]:
     """Candidate key to the picks of the trial that first stood for it, of a run that is over or goes on.
 
     Raises:
@@ -52,7 +52,7 @@ def picks_of(folder: RunFolder) -> dict[str, dict[str, Value]]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name = folder.config.run_name
     try:
-        study = optuna.load_study(study_name=name, storage=open_storage(folder.path, folder.config.storage))
+        study = optuna.load_study(study_name=name, storage=open_storage(folder.path, folder.config.run.storage))
     except KeyError:
         raise ConfigError(f"the storage of {folder.path} must hold its study {name!r}, but has none") from None
     trials = [t for t in study.get_trials(deepcopy=False) if "key" in t.user_attrs]

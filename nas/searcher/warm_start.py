@@ -25,26 +25,26 @@ import numpy.typing as npt
 from nas.config import OBJECTIVES, SearchConfig
 from nas.errors import ConfigError
 from nas.pareto import spread
-from nas.results.front import latest, search_front, values
+from nas.results.front import latest_by_key, objective_values, search_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.warm_start_log import FILE
+from nas.results.warm_start_log import WARM_START_FILE
 from nas.searcher.acquisition.base import Picks
-from nas.searcher.promotion import first_accuracies
+from nas.searcher.promotion import first_rung_accuracies
 from nas.searcher.resume_check import TARGET_FACTS
-from nas.searcher.storage import picks_of
+from nas.searcher.storage import picks_by_key
 from search_spaces._base import Choice, Value
 
 Floats = npt.NDArray[np.float64]
 
-MOST_MEMBERS = 10
+MAX_INITIAL_PICKS = 10
 """Members of a front that are asked first."""
-MOST_TOLD = 150
+MAX_PRIOR_TRIALS = 150
 """Records of a run that are learned from: its front and the newest. As many of those that were stopped early."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EarlierRun:
+class PriorRun:
     """What was kept of one earlier run.
 
     Attributes:
@@ -77,7 +77,7 @@ class EarlierRun:
         return self.__dict__ | {"records": [json.loads(r.to_json()) for r in self.records]}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> "EarlierRun":
+    def from_json(cls, raw: Mapping[str, Any]) -> "PriorRun":
         """The inverse of `to_json`."""
         records = tuple(Record.from_json(json.dumps(r)) for r in raw["records"])
         told = tuple((picked, key, accuracy) for picked, key, accuracy in raw["told"])
@@ -88,9 +88,9 @@ class EarlierRun:
 class WarmStart:
     """All earlier runs of one run; none is the usual case. Objectives, number of rungs and folder are that run's."""
 
-    runs: tuple[EarlierRun, ...] = ()
+    runs: tuple[PriorRun, ...] = ()
     objectives: tuple[str, ...] = ()
-    rungs: int = 0
+    n_rungs: int = 0
     folder: RunFolder | None = None
 
     @property
@@ -99,46 +99,46 @@ class WarmStart:
         return [record for run in self.runs for record in run.records]
 
     @property
-    def seeds(self) -> list[dict[str, Value]]:
+    def initial_picks(self) -> list[dict[str, Value]]:
         """Picks that are asked first."""
         return [picked for run in self.runs for picked in run.front]
 
-    def origin(self, key: str) -> str | None:
+    def describe_origin(self, key: str) -> str | None:
         """Whose front a candidate was on, in words; None for what is new."""
         found = [f"trial {run.members[key]} of {run.path}" for run in self.runs if key in run.members]
         return f"asked first, as it was on the front of an earlier run: {', '.join(found)}" if found else None
 
-    def told(self, own: Sequence[Record]) -> tuple[Picks, Floats, Floats]:
+    def prior_trials(self, own: Sequence[Record]) -> tuple[Picks, Floats, Floats]:
         """Picks, values and first looks [k, m] for a sampler, in the order of the objectives; NaN but for the accuracy.
 
         Args:
             own: this run's records of the search, which say how far the accuracies of an earlier one have to be moved.
         """
-        full = [r for r in own if r.status == "complete" and r.rung >= self.rungs]
+        full = [r for r in own if r.status == "complete" and r.rung >= self.n_rungs]
         mine = {r.key: a for r in full if (a := r.objective("accuracy")) is not None}
         looked = any(run.looks for run in self.runs)
-        my_looks = first_accuracies(self.folder, self.objectives) if self.folder and looked else {}
+        my_looks = first_rung_accuracies(self.folder, self.objectives) if self.folder and looked else {}
         picks: list[dict[str, Value]] = []
         accuracies: list[float] = []
         seen: list[float] = []
         for run in self.runs:
-            moved = _apart({key: accuracy for _, key, accuracy in run.told}, mine) or 0.0
-            apart = _apart(run.looks, my_looks)
+            moved = _offset({key: accuracy for _, key, accuracy in run.told}, mine) or 0.0
+            apart = _offset(run.looks, my_looks)
             looks = {} if apart is None and not run.same_look else {k: a + (apart or 0.0) for k, a in run.looks.items()}
             only_seen = {key: picked for key, picked in run.stopped.items() if key in looks}
             picks += [*(picked for picked, _, _ in run.told), *only_seen.values()]
             accuracies += [*(accuracy + moved for _, _, accuracy in run.told), *(np.nan for _ in only_seen)]
             seen += [looks.get(key, np.nan) for key in (*(key for _, key, _ in run.told), *only_seen)]
-        return picks, self._column(accuracies), self._column(seen)
+        return picks, self._accuracy_column(accuracies), self._accuracy_column(seen)
 
-    def _column(self, accuracies: Sequence[float]) -> Floats:
+    def _accuracy_column(self, accuracies: Sequence[float]) -> Floats:
         """[k, m] The accuracies among the objectives, NaN elsewhere."""
         found = np.full((len(accuracies), len(self.objectives)), np.nan)
         found[:, self.objectives.index("accuracy")] = accuracies
         return found
 
 
-def _apart(theirs: Mapping[str, float], mine: Mapping[str, float]) -> float | None:
+def _offset(theirs: Mapping[str, float], mine: Mapping[str, float]) -> float | None:
     """By how much mine are more, in the median over what both have; None where they have nothing in common."""
     apart = [mine[key] - accuracy for key, accuracy in theirs.items() if key in mine]
     return float(np.median(apart)) if apart else None
@@ -158,21 +158,21 @@ def warm_start(
     Raises:
         ConfigError: one of them is no run, or of another space or other data; in one line.
     """
-    file = folder.path / FILE
-    if not config.warm_start:
-        return WarmStart(objectives=config.objectives, rungs=len(config.rungs))
-    with folder.claim("warm-start", wait=True):
+    file = folder.path / WARM_START_FILE
+    if not config.search.warm_start:
+        return WarmStart(objectives=config.search.objectives, n_rungs=len(config.training.rungs))
+    with folder.lock("warm-start", wait=True):
         if not file.exists():
-            found = [_read(path, folder, config, genes, neutral) for path in config.warm_start]
-            folder.write(FILE, json.dumps([run.to_json() for run in found]))
-    runs = tuple(EarlierRun.from_json(raw) for raw in json.loads(file.read_text()))
-    return WarmStart(runs=runs, objectives=config.objectives, rungs=len(config.rungs), folder=folder)
+            found = [_read_prior_run(path, folder, config, genes, neutral) for path in config.search.warm_start]
+            folder.write(WARM_START_FILE, json.dumps([run.to_json() for run in found]))
+    runs = tuple(PriorRun.from_json(raw) for raw in json.loads(file.read_text()))
+    return WarmStart(runs=runs, objectives=config.search.objectives, n_rungs=len(config.training.rungs), folder=folder)
 
 
-def _read(
+def _read_prior_run(
     path: Path, folder: RunFolder, config: SearchConfig, genes: Sequence[Choice], neutral: Mapping[str, Value]
-) -> EarlierRun:
-    earlier = RunFolder.existing(path)
+) -> PriorRun:
+    earlier = RunFolder.open_existing(path)
     theirs = earlier.config
     if path.resolve() == folder.path.resolve():
         raise ConfigError(f"warm_start must name another run, but {path} is this one; repeat its command to go on")
@@ -180,43 +180,49 @@ def _read(
         raise ConfigError(
             f"warm_start must name runs that searched {config.subject}, but {path} searched {theirs.subject}"
         )
-    digests = [_facts(each, "data.json").get("digest") for each in (earlier, folder)]
+    digests = [_read_json(each, "data.json").get("digest") for each in (earlier, folder)]
     if digests[0] != digests[1]:
         raise ConfigError(
-            f"warm_start must name runs on the same data, but {path} was started with {theirs.dataset} of digest "
-            f"{str(digests[0])[:12]}, and this run's {config.dataset} has {str(digests[1])[:12]}"
+            f"warm_start must name runs on the same data, but {path} was started with {theirs.search.dataset} of digest "
+            f"{str(digests[0])[:12]}, and this run's {config.search.dataset} has {str(digests[1])[:12]}"
         )
-    records = {r.key: r for r in latest(earlier.records(), "search") if r.latency is not None}
-    picks = {key: picked for key, picked in picks_of(earlier).items() if key in records}
-    fitted = {key: full for key, p in picks.items() if (full := _fitted(p, genes, neutral)) is not None}
+    records = {r.key: r for r in latest_by_key(earlier.records(), "search") if r.latency is not None}
+    picks = {key: picked for key, picked in picks_by_key(earlier).items() if key in records}
+    fitted = {key: full for key, p in picks.items() if (full := _fit_to_genes(p, genes, neutral)) is not None}
     complete = [r for r in records.values() if r.status == "complete" and r.key in fitted]
     if not complete:
         raise ConfigError(f"warm_start must name runs that have evaluated something, but {path} has no complete record")
-    members = [r for r in search_front(complete, config.objectives) if r.key in fitted]
-    chosen = spread(values(members, config.objectives), [OBJECTIVES[o] for o in config.objectives], MOST_MEMBERS)
+    members = [r for r in search_front(complete, config.search.objectives) if r.key in fitted]
+    chosen = spread(
+        objective_values(members, config.search.objectives),
+        [OBJECTIVES[o] for o in config.search.objectives],
+        MAX_INITIAL_PICKS,
+    )
     front = [members[i] for i in sorted(chosen)]
-    here, there = (_facts(each, "target.json") for each in (folder, earlier))
+    here, there = (_read_json(each, "target.json") for each in (folder, earlier))
     same = all(here.get(name) == there.get(name) for name in TARGET_FACTS)
-    told = {r.key: r for r in [*members, *reversed(complete)] if r.rung >= len(theirs.rungs)}
-    looks = first_accuracies(earlier, theirs.objectives)
-    stopped = [r.key for r in reversed(complete) if r.key in looks and r.rung < len(theirs.rungs)][:MOST_TOLD]
-    return EarlierRun(
-        path=str(path), target=theirs.target, same_target=same,
-        told=tuple((fitted[r.key], r.key, r.objective("accuracy") or 0.0) for r in [*told.values()][:MOST_TOLD]),
+    told = {r.key: r for r in [*members, *reversed(complete)] if r.rung >= len(theirs.training.rungs)}
+    looks = first_rung_accuracies(earlier, theirs.search.objectives)
+    stopped = [r.key for r in reversed(complete) if r.key in looks and r.rung < len(theirs.training.rungs)][
+        :MAX_PRIOR_TRIALS
+    ]
+    return PriorRun(
+        path=str(path), target=theirs.search.target, same_target=same,
+        told=tuple((fitted[r.key], r.key, r.objective("accuracy") or 0.0) for r in [*told.values()][:MAX_PRIOR_TRIALS]),
         records=tuple(records.values()) if same else (), front=tuple(fitted[r.key] for r in front),
         members={r.key: r.trial for r in front}, stopped={key: fitted[key] for key in stopped},
-        looks={key: looks[key] for key in (*[*told][:MOST_TOLD], *stopped) if key in looks},
-        same_look=math.isclose(theirs.epochs * theirs.rungs[0], config.epochs * config.rungs[0]),
+        looks={key: looks[key] for key in (*[*told][:MAX_PRIOR_TRIALS], *stopped) if key in looks},
+        same_look=math.isclose(theirs.training.epochs * theirs.training.rungs[0], config.training.epochs * config.training.rungs[0]),
     )  # fmt: skip
 
 
-def _facts(folder: RunFolder, name: str) -> dict[str, Any]:
+def _read_json(folder: RunFolder, name: str) -> dict[str, Any]:
     file = folder.path / name
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return found
 
 
-def _fitted(
+def _fit_to_genes(
     picked: Mapping[str, Value], genes: Sequence[Choice], neutral: Mapping[str, Value]
 ) -> dict[str, Value] | None:
     """A pick in these genes: each value its nearest option, missing ones neutral; None where a word has no place."""
@@ -224,7 +230,7 @@ def _fitted(
     found: dict[str, Value] = {}
     for gene in genes:
         if gene.name in full:
-            value: Value | None = _nearest(full[gene.name], gene.options)
+            value: Value | None = _nearest_option(full[gene.name], gene.options)
         else:
             value = gene.options[0] if len(gene.options) == 1 else None
         if value is None:
@@ -233,7 +239,7 @@ def _fitted(
     return found
 
 
-def _nearest(value: Value, options: Sequence[Value]) -> Value | None:
+def _nearest_option(value: Value, options: Sequence[Value]) -> Value | None:
     """The option that is the value; else the nearest number by ratio, of two the larger: 16 bits are more like 32."""
     if value in options:
         return value

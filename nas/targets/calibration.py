@@ -22,32 +22,32 @@ from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
-from nas.latency.estimate import Measurement, at_best
-from nas.latency.predicted.executed_graph import costs_on
-from nas.latency.predicted.learned_roofline import LearnedRoofline, learn
-from nas.latency.predicted.predict import FOLDER, calibration_path, save_calibration
-from nas.latency.predicted.roofline import predict as predict_by_profile
-from nas.results.record import now
-from nas.targets.calibration_journal import Entry, Journal
-from nas.targets.calibration_sample import Nets, Shape
-from nas.targets.calibration_timing import Measure, way_to_time
-from nas.targets.catalog import target as profile_of
+from nas.latency.estimate import Latency, corrected_for_load
+from nas.latency.predicted.executed_graph import executed_costs
+from nas.latency.predicted.learned_roofline import LearnedRoofline, fit_learned_roofline
+from nas.latency.predicted.predict import CALIBRATION_FOLDER, calibration_path, save_calibration
+from nas.latency.predicted.roofline import predict_roofline
+from nas.results.record import utc_timestamp
+from nas.targets.calibration_journal import CalibrationEntry, CalibrationJournal
+from nas.targets.calibration_sample import CalibrationCandidates, Shape
+from nas.targets.calibration_timing import MeasureFiles, make_measure_files
+from nas.targets.catalog import load_target
 
-NETS = 40
-LEAST_NETS = 10
-HELD_OUT = 0.2
-WORST = 0.3
+DEFAULT_N_MODELS = 40
+MIN_MODELS = 10
+HELD_OUT_FRACTION = 0.2
+MAX_MEAN_ERROR = 0.3
 """Mean error on held-out nets at which a model of a target without a published one is of no use."""
-BATCH = 5
+BATCH_SIZE = 5
 """Nets written and measured at a time: one connection to a board, and the most that an interruption loses."""
-SPACES = ("plain", "darts")
+DEFAULT_SPACES = ("plain", "darts")
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class LatencyCalibration:
     """How a calibration went. The figures are of a model that had not seen the held-out nets; the model kept has.
 
     Attributes:
@@ -66,49 +66,51 @@ class Calibration:
 
     target: str
     path: Path
-    nets: int
-    held_out: int
+    n_models: int
+    n_held_out: int
     spearman: float
     mean_error: float
     within_10: float
-    bar: float
-    disturbed: float
-    failed: tuple[str, ...]
+    max_mean_error: float
+    disturbed_fraction: float
+    failures: tuple[str, ...]
     model: LearnedRoofline
 
     @property
     def is_trusted(self) -> bool:
         """Whether the model predicts held-out nets well enough to be used; false too where nothing could be told."""
-        return self.mean_error <= self.bar
+        return self.mean_error <= self.max_mean_error
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """What a person wants to know, line by line."""
         errors = f"mean error {self.mean_error:.1%}, within 10 % {self.within_10:.0%}"
         found = [
-            f"{self.target}: learned from {self.nets} nets",
-            f"{self.held_out} nets held out: rank correlation {self.spearman:.3f}, {errors}",
+            f"{self.target}: learned from {self.n_models} nets",
+            f"{self.n_held_out} nets held out: rank correlation {self.spearman:.3f}, {errors}",
         ]
         if self.is_trusted:
             found.append(f"predictions for {self.target} now go by {self.path}")
         else:
-            found.append(f"not used: the mean error must be at most {self.bar:.1%}; measure more nets, or when idle")
-        if self.disturbed > 0:
+            found.append(
+                f"not used: the mean error must be at most {self.max_mean_error:.1%}; measure more nets, or when idle"
+            )
+        if self.disturbed_fraction > 0:
             what = "they count as if it had been as quick as at its best; calibrate again when idle"
-            found.append(f"{self.disturbed:.0%} of the nets were measured on a busy machine: {what}")
-        return found + [f"left out: {reason}" for reason in self.failed]
+            found.append(f"{self.disturbed_fraction:.0%} of the nets were measured on a busy machine: {what}")
+        return found + [f"left out: {reason}" for reason in self.failures]
 
 
-def calibrate(
+def calibrate_target(
     target: str | HardwareProfile,
     *,
-    nets: int = NETS,
-    spaces: Sequence[str] = SPACES,
-    measure: Measure | None = None,
-    folder: Path = FOLDER,
+    n_models: int = DEFAULT_N_MODELS,
+    spaces: Sequence[str] = DEFAULT_SPACES,
+    measure_files: MeasureFiles | None = None,
+    folder: Path = CALIBRATION_FOLDER,
     input_shape: Shape = (1, 48, 48),
     seed: int = 0,
-    say: Say = lambda _: None,
-) -> Calibration:
+    log: Log = lambda _: None,
+) -> LatencyCalibration:
     """Measure nets on a target, learn its prices, write its calibration; go on where an interrupted call stopped.
 
     Args:
@@ -125,27 +127,31 @@ def calibrate(
         ConfigError: fewer than 10 nets are asked for, or there is no way to measure on the target.
         MeasureError: there is no way to the device now, or fewer than 10 nets could be measured.
     """
-    profile = profile_of(target) if isinstance(target, str) else target
-    if nets < LEAST_NETS:
-        raise ConfigError(f"a calibration needs {LEAST_NETS} nets or more, but got {nets}; {NETS} is usual")
-    timed = measure or way_to_time(profile, input_shape, say)
-    sample = Nets(profile=profile, spaces=tuple(spaces), input_shape=input_shape)
-    held = round(HELD_OUT * nets)
+    profile = load_target(target) if isinstance(target, str) else target
+    if n_models < MIN_MODELS:
+        raise ConfigError(
+            f"a calibration needs {MIN_MODELS} nets or more, but got {n_models}; {DEFAULT_N_MODELS} is usual"
+        )
+    timed = measure_files or make_measure_files(profile, input_shape, log)
+    sample = CalibrationCandidates(profile=profile, spaces=tuple(spaces), input_shape=input_shape)
+    held = round(HELD_OUT_FRACTION * n_models)
 
     def choose() -> tuple[list[Candidate], list[Candidate]]:
-        say(f"choosing {nets} nets of {', '.join(spaces)}")
-        return sample.chosen(held, nets - held, seed, say)
+        log(f"choosing {n_models} nets of {', '.join(spaces)}")
+        return sample.select(held, n_models - held, seed, log)
 
     asked = {"target": asdict(profile), "compressors": SearchConfig.model_fields["compressors"].default}
-    asked |= {"nets": nets, "spaces": spaces, "input_shape": input_shape, "seed": seed}
-    journal = Journal.opened(folder / f".{profile.name}.jsonl", asked, choose)
-    _fill(journal, sample, timed, say)
-    result = _learned(journal, profile, spaces, folder, seed)
+    asked |= {"nets": n_models, "spaces": spaces, "input_shape": input_shape, "seed": seed}
+    journal = CalibrationJournal.open_or_create(folder / f".{profile.name}.jsonl", asked, choose)
+    _measure_missing(journal, sample, timed, log)
+    result = _fit_and_save(journal, profile, spaces, folder, seed)
     journal.remove()
     return result
 
 
-def _fill(journal: Journal, sample: Nets, measure: Measure, say: Say) -> None:
+def _measure_missing(
+    journal: CalibrationJournal, sample: CalibrationCandidates, measure_files: MeasureFiles, log: Log
+) -> None:
     """Measure the nets that the journal lacks.
 
     Raises:
@@ -154,61 +160,69 @@ def _fill(journal: Journal, sample: Nets, measure: Measure, say: Say) -> None:
     total = len(journal.candidates)
     missing = [i for i in range(total) if i not in journal.entries]
     if journal.entries:
-        say(f"{total - len(missing)} of {total} nets were measured before")
+        log(f"{total - len(missing)} of {total} nets were measured before")
     begin = time.perf_counter()
-    for at in range(0, len(missing), BATCH):
+    for at in range(0, len(missing), BATCH_SIZE):
         with tempfile.TemporaryDirectory(prefix="fer-nas-") as place:
-            _measure_batch(journal, missing[at : at + BATCH], sample, measure, Path(place))
-        failed = [e.failed for e in journal.entries.values() if e.failed]
-        if len(failed) > total - LEAST_NETS:  # too few are left, and each may cost a time-out
+            _measure_batch(journal, missing[at : at + BATCH_SIZE], sample, measure_files, Path(place))
+        failed = [e.failure_reason for e in journal.entries.values() if e.failure_reason]
+        if len(failed) > total - MIN_MODELS:  # too few are left, and each may cost a time-out
             journal.remove()
             raise MeasureError(
-                f"a calibration needs {LEAST_NETS} measured nets, but {len(failed)} of {total} failed: {failed[-1]}"
+                f"a calibration needs {MIN_MODELS} measured nets, but {len(failed)} of {total} failed: {failed[-1]}"
             )
-        done = min(at + BATCH, len(missing))
+        done = min(at + BATCH_SIZE, len(missing))
         left_s = (time.perf_counter() - begin) / done * (len(missing) - done)
-        say(f"{total - len(missing) + done} of {total} nets measured, about {left_s:.0f} s left")
+        log(f"{total - len(missing) + done} of {total} nets measured, about {left_s:.0f} s left")
 
 
-def _measure_batch(journal: Journal, numbers: Sequence[int], sample: Nets, measure: Measure, folder: Path) -> None:
+def _measure_batch(
+    journal: CalibrationJournal,
+    indices: Sequence[int],
+    sample: CalibrationCandidates,
+    measure_files: MeasureFiles,
+    folder: Path,
+) -> None:
     written = {}
-    for number in numbers:
+    for number in indices:
         candidate = journal.candidates[number]
         try:
-            path, counted = sample.written(candidate, folder)
-            written[number] = path, costs_on(path, counted, sample.profile, input_shape=sample.input_shape)
+            path, counted = sample.export(candidate, folder)
+            written[number] = path, executed_costs(path, counted, sample.profile, input_shape=sample.input_shape)
         except CandidateError as error:
-            journal.add(number, Entry(failed=f"{candidate.key}: {error}"))
-    found = measure([path for path, _ in written.values()]) if written else []
+            journal.add(number, CalibrationEntry(failure_reason=f"{candidate.key}: {error}"))
+    found = measure_files([path for path, _ in written.values()]) if written else []
     for (number, (_, counted)), timed in zip(written.items(), found, strict=True):
         if isinstance(timed, UnreachableError):  # says nothing of the net: it is tried again by the next call
             raise UnreachableError(f"{timed}; the same command goes on where this one stopped", log=timed.log)
         if isinstance(timed, MeasureError):
-            journal.add(number, Entry(failed=f"{journal.candidates[number].key}: {timed}"))
+            journal.add(number, CalibrationEntry(failure_reason=f"{journal.candidates[number].key}: {timed}"))
         else:
-            journal.add(number, Entry(costs=counted, measurement=timed))
+            journal.add(number, CalibrationEntry(costs=counted, latency=timed))
 
 
-def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], folder: Path, seed: int) -> Calibration:
+def _fit_and_save(
+    journal: CalibrationJournal, profile: HardwareProfile, spaces: Sequence[str], folder: Path, seed: int
+) -> LatencyCalibration:
     """Learn from what was measured, and write it down where it is good enough."""
-    found = {i: (e.costs, e.measurement) for i, e in sorted(journal.entries.items()) if e.costs and e.measurement}
+    found = {i: (e.costs, e.latency) for i, e in sorted(journal.entries.items()) if e.costs and e.latency}
     disturbed = float(np.mean([_is_disturbed(m) for _, m in found.values()]))
     latencies = {i: _latency_ms(m) for i, (_, m) in found.items()}
-    tested = [i for i in found if i < len(journal.usual)]
-    rest = [i for i in found if i >= len(journal.usual)]
+    tested = [i for i in found if i < len(journal.held_out)]
+    rest = [i for i in found if i >= len(journal.held_out)]
 
     def learn_from(numbers: Sequence[int]) -> LearnedRoofline:
-        return learn([found[i][0] for i in numbers], [latencies[i] for i in numbers], profile, seed=seed)
+        return fit_learned_roofline([found[i][0] for i in numbers], [latencies[i] for i in numbers], profile, seed=seed)
 
     true = np.array([latencies[i] for i in tested])
     unseen = [found[i][0] for i in tested]
-    figures = errors_of(learn_from(rest).predict_ms(unseen), true)
-    published = [predict_by_profile(each, profile).latency_ms for each in unseen if profile.latency]
-    bar = errors_of(np.array(published), true)["mean_error"] if published else WORST
+    figures = prediction_errors(learn_from(rest).predict_ms(unseen), true)
+    published = [predict_roofline(each, profile).latency_ms for each in unseen if profile.latency]
+    bar = prediction_errors(np.array(published), true)["mean_error"] if published else MAX_MEAN_ERROR
     model = learn_from([*rest, *tested])
     first = next(iter(found.values()))[1]
     facts = {
-        "measured": now(),
+        "measured": utc_timestamp(),
         "device": first.device,
         "versions": first.versions,
         "spaces": list(spaces),
@@ -216,15 +230,15 @@ def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], 
         "disturbed": disturbed,
         "nets": [{"candidate": asdict(journal.candidates[i]), "latency_ms": latencies[i]} for i in found],
     }
-    result = Calibration(
+    result = LatencyCalibration(
         target=profile.name,
         path=calibration_path(profile, folder=folder),
-        nets=len(found),
-        held_out=len(tested),
+        n_models=len(found),
+        n_held_out=len(tested),
         **figures,
-        bar=bar,
-        disturbed=disturbed,
-        failed=tuple(e.failed for e in journal.entries.values() if e.failed),
+        max_mean_error=bar,
+        disturbed_fraction=disturbed,
+        failures=tuple(e.failure_reason for e in journal.entries.values() if e.failure_reason),
         model=model,
     )
     if result.is_trusted:
@@ -232,25 +246,25 @@ def _learned(journal: Journal, profile: HardwareProfile, spaces: Sequence[str], 
     return result
 
 
-def _is_disturbed(measured: Measurement) -> bool:
+def _is_disturbed(measured: Latency) -> bool:
     return any("busy" in note for note in measured.notes)
 
 
-def _latency_ms(measured: Measurement) -> float:
+def _latency_ms(measured: Latency) -> float:
     """What is learned: the median on a machine at its best.
 
     Of a busy board, whose best nobody knows, the 5th percentile, which other work lengthens least.
     """
     if measured.slowdown is None and _is_disturbed(measured) and measured.p5_ms is not None:
         return measured.p5_ms
-    return at_best(measured).latency_ms
+    return corrected_for_load(measured).latency_ms
 
 
-def errors_of(predicted: Floats, true: Floats) -> dict[str, float]:
+def prediction_errors(predicted: Floats, measured: Floats) -> dict[str, float]:
     """Spearman's rank correlation, mean relative error, and share within 10 %; NaN where there is nothing to tell."""
-    if not len(true):
+    if not len(measured):
         return dict.fromkeys(("spearman", "mean_error", "within_10"), float("nan"))
-    errors = np.abs(predicted / true - 1)
-    a, b = (pd.Series(values).rank().to_numpy(dtype=np.float64) for values in (predicted, true))
+    errors = np.abs(predicted / measured - 1)
+    a, b = (pd.Series(values).rank().to_numpy(dtype=np.float64) for values in (predicted, measured))
     spearman = float(np.corrcoef(a, b)[0, 1]) if a.std() * b.std() > 0 else float("nan")
     return {"spearman": spearman, "mean_error": float(errors.mean()), "within_10": float((errors <= 0.1).mean())}

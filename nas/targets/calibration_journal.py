@@ -13,20 +13,20 @@ from typing import Any
 from nas.candidate import Candidate
 from nas.files import write_atomic
 from nas.latency.costs import Costs
-from nas.latency.estimate import Measurement
+from nas.latency.estimate import Latency
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CalibrationEntry:
     """One net that was tried: its costs and measurement, or why there are none."""
 
     costs: Costs | None = None
-    measurement: Measurement | None = None
-    failed: str = ""
+    latency: Latency | None = None
+    failure_reason: str = ""
 
 
 @dataclass(kw_only=True)
-class Journal:
+class CalibrationJournal:
     """Life: opened, each net added once, removed when the calibration stands.
 
     Attributes:
@@ -37,48 +37,51 @@ class Journal:
     """
 
     path: Path
-    usual: list[Candidate]
-    spread: list[Candidate]
-    entries: dict[int, Entry] = field(default_factory=dict)
+    held_out: list[Candidate]
+    training: list[Candidate]
+    entries: dict[int, CalibrationEntry] = field(default_factory=dict)
 
     @classmethod
-    def opened(
-        cls, path: Path, asked: dict[str, Any], choose: Callable[[], tuple[list[Candidate], list[Candidate]]]
-    ) -> "Journal":
+    def open_or_create(
+        cls,
+        path: Path,
+        request: dict[str, Any],
+        choose_candidates: Callable[[], tuple[list[Candidate], list[Candidate]]],
+    ) -> "CalibrationJournal":
         """The journal of an earlier calibration that was asked for the same, else a new one in its place.
 
         Args:
             path: of the file.
-            asked: what the measurements and the choice of nets depend on; JSON-ready.
-            choose: the usual and the spread candidates; called for a new one only.
+            request: what the measurements and the choice of nets depend on; JSON-ready.
+            choose_candidates: the usual and the spread candidates; called for a new one only.
         """
-        asked = json.loads(json.dumps(asked))
-        lines = _lines(path)
-        if lines and lines[0].get("asked") == asked:
-            usual, spread = ([_candidate(c) for c in lines[0][part]] for part in ("usual", "spread"))
-            found = cls(path=path, usual=usual, spread=spread)
-            found.entries = {line["number"]: _entry(line) for line in lines[1:]}
+        request = json.loads(json.dumps(request))
+        lines = _read_lines(path)
+        if lines and lines[0].get("asked") == request:
+            usual, spread = ([_parse_candidate(c) for c in lines[0][part]] for part in ("usual", "spread"))
+            found = cls(path=path, held_out=usual, training=spread)
+            found.entries = {line["number"]: _parse_entry(line) for line in lines[1:]}
             found._append("")  # ends a line that was cut off
             return found
-        usual, spread = choose()
-        found = cls(path=path, usual=usual, spread=spread)
+        usual, spread = choose_candidates()
+        found = cls(path=path, held_out=usual, training=spread)
         path.parent.mkdir(parents=True, exist_ok=True)
-        head = {"asked": asked, "usual": [asdict(c) for c in usual], "spread": [asdict(c) for c in spread]}
+        head = {"asked": request, "usual": [asdict(c) for c in usual], "spread": [asdict(c) for c in spread]}
         write_atomic(path, json.dumps(head) + "\n")
         return found
 
     @property
     def candidates(self) -> list[Candidate]:
         """All of them, by number."""
-        return [*self.usual, *self.spread]
+        return [*self.held_out, *self.training]
 
-    def add(self, number: int, entry: Entry) -> None:
+    def add(self, index: int, entry: CalibrationEntry) -> None:
         """Keep what became of a candidate."""
-        fields: dict[str, Any] = {"number": number, "failed": entry.failed}
-        if entry.costs and entry.measurement:
-            fields |= {"costs": asdict(entry.costs), "measurement": entry.measurement.to_dict()}
+        fields: dict[str, Any] = {"number": index, "failed": entry.failure_reason}
+        if entry.costs and entry.latency:
+            fields |= {"costs": asdict(entry.costs), "measurement": entry.latency.to_dict()}
         self._append(json.dumps(fields))
-        self.entries[number] = entry
+        self.entries[index] = entry
 
     def remove(self) -> None:
         """Take the file away."""
@@ -89,7 +92,7 @@ class Journal:
             file.write(f"{line}\n")
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a journal as far as they are whole."""
     found: list[dict[str, Any]] = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -100,11 +103,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _entry(line: dict[str, Any]) -> Entry:
+def _parse_entry(line: dict[str, Any]) -> CalibrationEntry:
     if line["failed"]:
-        return Entry(failed=line["failed"])
-    return Entry(costs=Costs.from_dict(line["costs"]), measurement=Measurement.from_dict(line["measurement"]))
+        return CalibrationEntry(failure_reason=line["failed"])
+    return CalibrationEntry(costs=Costs.from_dict(line["costs"]), latency=Latency.from_dict(line["measurement"]))
 
 
-def _candidate(fields: dict[str, Any]) -> Candidate:
+def _parse_candidate(fields: dict[str, Any]) -> Candidate:
     return Candidate.from_json(json.dumps(fields))

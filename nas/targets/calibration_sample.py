@@ -18,23 +18,23 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.candidate import Candidate
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.errors import CandidateError, ConfigError
 from nas.latency.costs import Costs
 from nas.latency.predicted.cost_columns import columns_for
-from nas.targets.random_models import draw, with_bits, write_untrained
+from nas.targets.random_models import export_untrained, random_candidate, with_uniform_bits
 
-POOL = 2  # nets drawn for each that is measured for its place
-TOLD = 10  # nets written between two lines of progress
-PATIENCE = 200  # draws in a row without a new net, after which a space counts as exhausted
+POOL_FACTOR = 2  # nets drawn for each that is measured for its place
+PROGRESS_INTERVAL = 10  # nets written between two lines of progress
+MAX_DUPLICATE_DRAWS = 200  # draws in a row without a new net, after which a space counts as exhausted
 
 Floats = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nets:
+class CalibrationCandidates:
     """Draws candidates of search spaces for a target, and writes them as untrained files.
 
     Attributes:
@@ -47,7 +47,7 @@ class Nets:
     spaces: tuple[str, ...]
     input_shape: Shape
 
-    def drawn(self, count: int, seed: int) -> list[Candidate]:
+    def draw(self, n_models: int, seed: int) -> list[Candidate]:
         """So many different candidates whose files can be written.
 
         Raises:
@@ -56,92 +56,92 @@ class Nets:
         generator, compression = random.Random(seed), self._compression()  # noqa: S311
         found: dict[str, Candidate] = {}
         turn = vain = 0
-        while len(found) < count:
+        while len(found) < n_models:
             space = registry.load("space", self.spaces[turn % len(self.spaces)])
-            candidate = draw(space, compression, generator)
+            candidate = random_candidate(space, compression, generator)
             round_ = turn // len(self.spaces)
             if round_ % 2:
                 bits = self.profile.precisions[round_ // 2 % len(self.profile.precisions)]
-                candidate = with_bits(candidate, bits)
+                candidate = with_uniform_bits(candidate, bits)
             turn, vain = turn + 1, vain + 1
-            if vain > PATIENCE:
+            if vain > MAX_DUPLICATE_DRAWS:
                 raise ConfigError(
-                    f"{count} different nets must be drawn, but {', '.join(self.spaces)} gave {len(found)}; "
+                    f"{n_models} different nets must be drawn, but {', '.join(self.spaces)} gave {len(found)}; "
                     "ask for fewer, or name another --space"
                 )
             if candidate.key not in found:
                 found[candidate.key], vain = candidate, 0
         return list(found.values())
 
-    def written(self, candidate: Candidate, folder: Path) -> tuple[Path, Costs]:
+    def export(self, candidate: Candidate, folder: Path) -> tuple[Path, Costs]:
         """The candidate's file, and what it costs.
 
         Raises:
             CandidateError: it cannot be built or exported.
         """
         path = folder / f"{candidate.key}.onnx"
-        counted = write_untrained(
+        counted = export_untrained(
             candidate, path, space=registry.load("space", candidate.space), compression=self._compression(),
             input_shape=self.input_shape,
         )  # fmt: skip
         return path, counted
 
-    def chosen(
-        self, usual: int, spread: int, seed: int, say: Callable[[str], None]
+    def select(
+        self, n_held_out: int, n_training: int, seed: int, log: Callable[[str], None]
     ) -> tuple[list[Candidate], list[Candidate]]:
-        """`usual` candidates as drawn, and `spread` others that lie far from each other.
+        """`n_held_out` candidates as drawn, and `n_training` others that lie far from each other.
 
-        Candidates whose files cannot be written are left out, as a search leaves them out. Where fewer than `spread`
+        Candidates whose files cannot be written are left out, as a search leaves them out. Where fewer than `n_training`
         others are left, something is wrong with more than the candidates.
 
         Raises:
             ConfigError: the spaces do not hold as many for this target, or too many of them cannot be written.
         """
-        drawn = self.drawn(usual + POOL * spread, seed)
+        drawn = self.draw(n_held_out + POOL_FACTOR * n_training, seed)
         kept, counted, reasons = [], [], []
         with tempfile.TemporaryDirectory(prefix="fer-nas-") as place:
-            for number, candidate in enumerate(drawn[usual:], 1):
+            for number, candidate in enumerate(drawn[n_held_out:], 1):
                 try:
-                    path, costs = self.written(candidate, Path(place))
+                    path, costs = self.export(candidate, Path(place))
                     path.unlink()
                     kept.append(candidate)
                     counted.append(costs)
                 except CandidateError as error:
                     reasons.append(str(error))
-                if number % TOLD == 0:
-                    say(f"{number} of {POOL * spread} nets written to choose {spread} of them")
-        if len(kept) < spread:
+                if number % PROGRESS_INTERVAL == 0:
+                    log(f"{number} of {POOL_FACTOR * n_training} nets written to choose {n_training} of them")
+        if len(kept) < n_training:
             raise ConfigError(
-                f"{spread} of {POOL * spread} nets must be written, but {len(kept)} could: {reasons[-1]}; "
+                f"{n_training} of {POOL_FACTOR * n_training} nets must be written, but {len(kept)} could: {reasons[-1]}; "
                 "name another --space"
             )
-        far = farthest(features(counted, self.profile), spread)
-        return drawn[:usual], [kept[i] for i in far]
+        far = farthest_first(cost_features(counted, self.profile), n_training)
+        return drawn[:n_held_out], [kept[i] for i in far]
 
-    def _compression(self) -> Compression:
+    def _compression(self) -> CompressionPipeline:
         members = [registry.load("compressor", w) for w in SearchConfig.model_fields["compressors"].default]
-        return Compression(members=members, profile=self.profile)
+        return CompressionPipeline(compressors=members, profile=self.profile)
 
 
-def features(nets: Sequence[Costs], profile: HardwareProfile) -> Floats:
+def cost_features(model_costs: Sequence[Costs], profile: HardwareProfile) -> Floats:
     """[n, d] Logarithms of what each net has of every cost, each column of unit spread."""
-    columns = columns_for(profile).matrix([net.kernels for net in nets])
+    columns = columns_for(profile).design_matrix([net.kernels for net in model_costs])
     logs = np.log1p(columns / np.maximum(columns.mean(axis=0), 1e-12))
     found: Floats = logs / np.maximum(logs.std(axis=0), 1e-12)
     return found
 
 
-def farthest(points: Floats, count: int) -> list[int]:
+def farthest_first(points: Floats, n_points: int) -> list[int]:
     """Rows of `points` [n, d] that lie far from each other: the one farthest from the mean, then always the farthest.
 
     Returns:
-        `count` different rows, or all where there are fewer.
+        `n_points` different rows, or all where there are fewer.
     """
     if not len(points):
         return []
     chosen = [int(np.argmax(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]
     gap = ((points - points[chosen[0]]) ** 2).sum(axis=1)
-    while len(chosen) < min(count, len(points)):
+    while len(chosen) < min(n_points, len(points)):
         gap[chosen] = -1.0
         chosen.append(int(np.argmax(gap)))
         gap = np.minimum(gap, ((points - points[chosen[-1]]) ** 2).sum(axis=1))

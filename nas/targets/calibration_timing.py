@@ -10,48 +10,56 @@ from pathlib import Path
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.errors import ConfigError, MeasureError
-from nas.latency.estimate import Measurement
-from nas.latency.measured.reference_cache import memory_path
+from nas.latency.estimate import Latency
+from nas.latency.measured.reference_cache import reference_cache_path
 from nas.latency.measured.timing import measure as measure_here
-from nas.latency.measured.timing import measure_there
-from nas.latency.measured.timing_loop import Plan
+from nas.latency.measured.timing import measure_on_device
+from nas.latency.measured.timing_loop import TimingPlan
 from nas.targets.calibration_sample import Shape
 from nas.targets.catalog import device_runtime
 
 RUNS = 200
 """Timed runs of a net on this machine."""
-WAITED_S = 3.0
+IDLE_WAIT_S = 3.0
 """How long a net waits for this machine to be calm."""
 
-Measure = Callable[[Sequence[Path]], Sequence[Measurement | MeasureError]]
+MeasureFiles = Callable[[Sequence[Path]], Sequence[Latency | MeasureError]]
 
 
-def way_to_time(profile: HardwareProfile, input_shape: Shape, say: Callable[[str], None]) -> Measure:
+def make_measure_files(profile: HardwareProfile, input_shape: Shape, log: Callable[[str], None]) -> MeasureFiles:
     """How files are timed on the target: each is answered by its measurement, or by why there is none.
 
     Args:
         profile: of the target.
         input_shape: (C, H, W) of the files' input.
-        say: told what a board is doing.
+        log: told what a board is doing.
 
     Raises:
         ConfigError: the target is neither this machine nor a device that can be reached.
     """
     if board := device_runtime(profile):
-        return lambda paths: measure_there(paths, board, profile, say=say)
+        return lambda paths: measure_on_device(paths, board, profile, log=log)
     if not profile.local:
         raise ConfigError(
             f"{profile.name!r} must be this machine or a board that can be reached, but is predicted only; "
             "name yours: nas targets add NAME --like DEVICE --ssh user@host"
         )
     runtime = registry.load("runtime", profile.runtime)
-    clock, plan = _clock(), Plan(runs=RUNS, patience_s=WAITED_S)
-    memory = memory_path().with_name("reference-processor-time.json")  # by another clock than all other measurements
+    clock, plan = _cpu_clock_ns(), TimingPlan(runs=RUNS, idle_wait_s=IDLE_WAIT_S)
+    memory = reference_cache_path().with_name(
+        "reference-processor-time.json"
+    )  # by another clock than all other measurements
 
-    def here(path: Path) -> Measurement | MeasureError:
+    def here(path: Path) -> Latency | MeasureError:
         try:
             return measure_here(
-                path, runtime, device=profile.title, input_shape=input_shape, plan=plan, clock=clock, memory=memory
+                path,
+                runtime,
+                device=profile.title,
+                input_shape=input_shape,
+                plan=plan,
+                clock_ns=clock,
+                reference_cache=memory,
             )
         except MeasureError as error:
             return error
@@ -59,7 +67,7 @@ def way_to_time(profile: HardwareProfile, input_shape: Shape, say: Callable[[str
     return lambda paths: [here(path) for path in paths]
 
 
-def _clock() -> Callable[[], int]:
+def _cpu_clock_ns() -> Callable[[], int]:
     """Processor time of this thread where it is fine enough: on an idle machine it is the time that passes.
 
     On a busy machine a net whose run is longer than the scheduler's slice loses the processor in every run, while a

@@ -22,18 +22,18 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hw_profiles._base import HardwareProfile
-from hw_profiles._power_modes import in_power_mode
+from hw_profiles._power_modes import with_power_mode
 from nas import registry
 from nas.errors import ConfigError, UnknownMemberError
 from nas.files import write_atomic
 from nas.runtimes.base import Runtime
-from nas.runtimes.board.ssh import check_address
+from nas.runtimes.board.ssh import parse_address
 
-FILE = Path("nas.toml")
-OVER_SSH, HERE = "trtexec_ssh", "tensorrt"
+CONFIG_FILE = Path("nas.toml")
+SSH_RUNTIME, LOCAL_RUNTIME = "trtexec_ssh", "tensorrt"
 """Runtimes that time files on the device itself."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class UserTarget(BaseModel):
@@ -60,45 +60,47 @@ class UserTarget(BaseModel):
     build_limit_s: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
-    def _is_somewhere(self) -> Self:
+    def _check_reachable(self) -> Self:
         if (self.ssh and self.local) or not (self.ssh or self.local or self.power_mode):
             raise ValueError('a target needs either ssh = "user@host" or local = true, or else a power_mode')
         if self.ssh:
-            check_address(self.ssh)
+            parse_address(self.ssh)
         return self
 
-    def profile(self, name: str, known: dict[str, HardwareProfile]) -> HardwareProfile:
+    def to_profile(self, name: str, known_targets: dict[str, HardwareProfile]) -> HardwareProfile:
         """The known device's profile under this name, with the way to it among its facts.
 
         Raises:
             ConfigError: `like` is no known target, has no such power mode, or `name` is taken.
         """
-        if self.like not in known or name in known:
+        if self.like not in known_targets or name in known_targets:
             what = (
-                f"target {name!r} must have a name of its own" if name in known else f"like = {self.like!r} is unknown"
+                f"target {name!r} must have a name of its own"
+                if name in known_targets
+                else f"like = {self.like!r} is unknown"
             )
-            raise ConfigError(f"{what}; the known targets are {', '.join(known)}")
-        like = self._in_its_mode(known[self.like])
+            raise ConfigError(f"{what}; the known targets are {', '.join(known_targets)}")
+        like = self._with_power_mode(known_targets[self.like])
         own = self.model_dump(mode="json", exclude={"like", "local", "power_mode"})
         facts = {k: v for k, v in own.items() if v is not None}
         return replace(
             like,
             name=name,
             title=f"{like.title}, yours",
-            runtime=HERE if self.local else OVER_SSH if self.ssh else like.runtime,
+            runtime=LOCAL_RUNTIME if self.local else SSH_RUNTIME if self.ssh else like.runtime,
             local=self.local,
             facts={**like.facts, **facts},
             sources={**like.sources, **dict.fromkeys(facts, "the user's nas.toml")},
         )
 
-    def _in_its_mode(self, like: HardwareProfile) -> HardwareProfile:
+    def _with_power_mode(self, like: HardwareProfile) -> HardwareProfile:
         try:
-            return in_power_mode(like, self.power_mode) if self.power_mode else like
+            return with_power_mode(like, self.power_mode) if self.power_mode else like
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
 
-def targets(file: Path | None = None) -> dict[str, HardwareProfile]:
+def load_targets(file: Path | None = None) -> dict[str, HardwareProfile]:
     """Every profile of every member of `hw_profiles`, and of `nas.toml`, by name, sorted. Aliases appear too.
 
     Raises:
@@ -111,18 +113,18 @@ def targets(file: Path | None = None) -> dict[str, HardwareProfile]:
             raise ConfigError(f"a target's name must be unique, but {', '.join(twice)} occurs again in {member}.py")
         found |= profiles
     found = dict(sorted(found.items()))
-    mine = {name: entry.profile(name, found) for name, entry in user_targets(file).items()}
+    mine = {name: entry.to_profile(name, found) for name, entry in load_user_targets(file).items()}
     return dict(sorted({**found, **mine}.items()))
 
 
-def target(name: str, file: Path | None = None) -> HardwareProfile:
+def load_target(name: str, file: Path | None = None) -> HardwareProfile:
     """The profile of one device.
 
     Raises:
         UnknownMemberError: no profile has this name; the message lists those there are.
         ConfigError: nas.toml is not as it must be.
     """
-    found = targets(file)
+    found = load_targets(file)
     if name not in found:
         raise UnknownMemberError(
             f"target must be one of {', '.join(found)}, but got {name!r}{registry.near(name, found)}; "
@@ -136,16 +138,16 @@ def device_runtime(profile: HardwareProfile) -> Runtime | None:
     if profile.runtime not in registry.names("runtime"):
         return None
     runtime: Runtime = registry.load("runtime", profile.runtime)
-    return runtime if runtime.times(profile) else None
+    return runtime if runtime.can_time_on_device(profile) else None
 
 
-def user_targets(file: Path | None = None) -> dict[str, UserTarget]:
+def load_user_targets(file: Path | None = None) -> dict[str, UserTarget]:
     """What the user's nas.toml names, checked; empty where there is no such file.
 
     Raises:
         ConfigError: it is not TOML, or a table does not fit; one line that names table and field.
     """
-    file = file or FILE
+    file = file or CONFIG_FILE
     if not file.is_file():
         return {}
     try:
@@ -154,7 +156,7 @@ def user_targets(file: Path | None = None) -> dict[str, UserTarget]:
         raise ConfigError(f"{file} must be TOML with tables [target.NAME], but is not: {error}") from None
     if not isinstance(tables, dict):
         return {}  # a search's configuration under the same name: `target` is a word there
-    return {name: _checked(file, name, table) for name, table in tables.items()}
+    return {name: _validate_table(file, name, table) for name, table in tables.items()}
 
 
 def add_target(name: str, fields: dict[str, Any], file: Path | None = None) -> HardwareProfile:
@@ -163,22 +165,22 @@ def add_target(name: str, fields: dict[str, Any], file: Path | None = None) -> H
     Raises:
         ConfigError: the name is taken, or a field does not fit. The file is as it was then.
     """
-    file = file or FILE
+    file = file or CONFIG_FILE
     given = {k: v for k, v in fields.items() if v is not None}
-    if name in targets(file):
+    if name in load_targets(file):
         raise ConfigError(f"target {name!r} must have a name of its own, but there is one; see `nas targets`")
-    entry = _checked(file, name, given)
-    profile = entry.profile(name, targets(file))
+    entry = _validate_table(file, name, given)
+    profile = entry.to_profile(name, load_targets(file))
     written = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    lines = [f"[target.{name}]", *(f"{key} = {_toml(value)}" for key, value in written.items())]
+    lines = [f"[target.{name}]", *(f"{key} = {_format_toml(value)}" for key, value in written.items())]
     before = file.read_text(encoding="utf-8").rstrip() + "\n\n" if file.is_file() else ""
     write_atomic(file, before + "\n".join(lines) + "\n")
     return profile
 
 
-def _checked(file: Path, name: str, table: Any) -> UserTarget:
+def _validate_table(file: Path, name: str, table: Any) -> UserTarget:
     try:
-        _Named(name=name)
+        _TargetNameCheck(name=name)
         return UserTarget.model_validate(table)
     except (ValidationError, ConfigError) as error:
         if isinstance(error, ConfigError):
@@ -189,11 +191,11 @@ def _checked(file: Path, name: str, table: Any) -> UserTarget:
         raise ConfigError(f"{file}, [target.{name}]: {f'{where}: ' if where else ''}{message}") from None
 
 
-class _Named(BaseModel):
-    name: Name
+class _TargetNameCheck(BaseModel):
+    name: TargetName
 
 
-def _toml(value: str | bool | float) -> str:
+def _format_toml(value: str | bool | float) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return str(value).lower()

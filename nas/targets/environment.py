@@ -13,10 +13,10 @@ from importlib import metadata
 from pathlib import Path
 
 from nas import registry
-from nas.data.loading import default_cache
+from nas.data.loading import default_cache_dir
 from nas.errors import NasError
 
-CORE = (
+REQUIRED_PACKAGES = (
     "numpy",
     "onnx",
     "onnxruntime",
@@ -30,7 +30,7 @@ CORE = (
 )
 """What the package depends on, as in pyproject.toml."""
 
-OPTIONAL = {
+OPTIONAL_PACKAGES = {
     "optuna-dashboard": ("dashboard", "`nas dashboard`"),
     "pillow": ("images", "data sets that are image files"),
     "nni": ("nni", "NNI's pruners and quantisers"),
@@ -58,7 +58,7 @@ CPU_FLAGS = {
 INT8_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"})
 """Instructions that multiply bytes; without one of them INT8 is seldom faster than floats."""
 
-FREE_GB = 2.0
+MIN_FREE_GB = 2.0
 """Disk space below which a run may not end: caches of a data set and the files of a few hundred candidates."""
 
 
@@ -75,65 +75,65 @@ class Finding:
 
     name: str
     value: str
-    ok: bool = True
+    is_ok: bool = True
     advice: str = ""
 
 
-def doctor(*, folder: Path = Path()) -> list[Finding]:
+def check_environment(*, folder: Path = Path()) -> list[Finding]:
     """Look at Python, packages, processor, CUDA and runtimes, and whether `folder` and the cache can be written.
 
     Takes a few seconds where torch was not imported yet. Raises nothing: what fails becomes a finding.
     """
     return [
-        _python(),
-        *(_package(name) for name in CORE),
-        *(_optional(name, extra, use) for name, (extra, use) in OPTIONAL.items()),
-        _cores(),
-        _instructions(),
-        _cuda(),
-        *(_runtime(name) for name in registry.names("runtime")),
-        _writable("run folder", folder.resolve()),
-        _writable("cache", default_cache()),
+        _check_python(),
+        *(_check_required_package(name) for name in REQUIRED_PACKAGES),
+        *(_check_optional_package(name, extra, use) for name, (extra, use) in OPTIONAL_PACKAGES.items()),
+        _check_cores(),
+        _check_cpu(),
+        _check_cuda(),
+        *(_check_runtime(name) for name in registry.names("runtime")),
+        _check_writable("run folder", folder.resolve()),
+        _check_writable("cache", default_cache_dir()),
     ]
 
 
-def _python() -> Finding:
+def _check_python() -> Finding:
     return Finding(
         name="python",
         value=f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        ok=sys.version_info >= (3, 11),
+        is_ok=sys.version_info >= (3, 11),
         advice="" if sys.version_info >= (3, 11) else "install Python 3.11 or newer and make the environment again",
     )
 
 
-def _package(name: str) -> Finding:
-    version = _version(name)
+def _check_required_package(name: str) -> Finding:
+    version = _installed_version(name)
     if version is None:
-        return Finding(name=name, value="not installed", ok=False, advice=f"pip install -c constraints.txt {name}")
+        return Finding(name=name, value="not installed", is_ok=False, advice=f"pip install -c constraints.txt {name}")
     return Finding(name=name, value=version)
 
 
-def _optional(name: str, extra: str, use: str) -> Finding:
-    version = _version(name)
+def _check_optional_package(name: str, extra: str, use: str) -> Finding:
+    version = _installed_version(name)
     if version is None:
         return Finding(name=name, value="not installed", advice=f"for {use}: pip install 'fer-nas[{extra}]'")
     return Finding(name=name, value=version)
 
 
-def _version(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _cores() -> Finding:
+def _check_cores() -> Finding:
     there = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
     return Finding(name="cores", value=f"{usable} usable of {there}")
 
 
-def _instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
+def _check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
     """What the processor can do to small nets, from the kernel's list. Other systems than Linux have no such list."""
     try:
         lines = cpuinfo.read_text().splitlines()
@@ -149,29 +149,31 @@ def _instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
     )
 
 
-def _cuda() -> Finding:
+def _check_cuda() -> Finding:
     try:
         import torch
     except Exception as error:  # a broken installation fails in many ways, and is what we are here to describe
-        return Finding(name="cuda", value=f"torch cannot be imported: {error}", ok=False, advice="install torch again")
+        return Finding(
+            name="cuda", value=f"torch cannot be imported: {error}", is_ok=False, advice="install torch again"
+        )
     if not torch.cuda.is_available():
         return Finding(name="cuda", value="no device, training runs on the processor")
     return Finding(name="cuda", value=f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}")
 
 
-def _runtime(name: str) -> Finding:
+def _check_runtime(name: str) -> Finding:
     try:
         runtime = registry.load("runtime", name)
         missing = runtime.missing()
         versions = {} if missing else runtime.versions()
     except (NasError, ImportError, OSError) as error:
-        return Finding(name=f"runtime {name}", value="cannot be loaded", ok=False, advice=str(error))
+        return Finding(name=f"runtime {name}", value="cannot be loaded", is_ok=False, advice=str(error))
     if missing:
-        return Finding(name=f"runtime {name}", value="not usable here", ok=name != "onnxruntime", advice=missing)
+        return Finding(name=f"runtime {name}", value="not usable here", is_ok=name != "onnxruntime", advice=missing)
     return Finding(name=f"runtime {name}", value=", ".join(f"{k} {v}" for k, v in versions.items()) or "usable")
 
 
-def _writable(name: str, folder: Path) -> Finding:
+def _check_writable(name: str, folder: Path) -> Finding:
     """Whether a file can be made in `folder`, or in the nearest folder above it that is there, and how much fits."""
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:
@@ -181,8 +183,8 @@ def _writable(name: str, folder: Path) -> Finding:
         return Finding(
             name=name,
             value=f"{folder} cannot be written ({error.strerror})",
-            ok=False,
+            is_ok=False,
             advice="make it writable, or name another place: --runs for runs, $XDG_CACHE_HOME for the cache",
         )
-    advice = "" if free_gb >= FREE_GB else f"free at least {FREE_GB:.0f} GB on this disk, or choose another"
-    return Finding(name=name, value=f"{folder}, {free_gb:.0f} GB free", ok=not advice, advice=advice)
+    advice = "" if free_gb >= MIN_FREE_GB else f"free at least {MIN_FREE_GB:.0f} GB on this disk, or choose another"
+    return Finding(name=name, value=f"{folder}, {free_gb:.0f} GB free", is_ok=not advice, advice=advice)

@@ -13,40 +13,40 @@ import numpy.typing as npt
 import torch
 
 from nas.candidate import Candidate
-from nas.compression.base import Context
-from nas.compression.pipeline import Compression
-from nas.latency.costs import Costs, costs
-from nas.onnx_export.exporter import export
+from nas.compression.base import CompressionContext
+from nas.compression.pipeline import CompressionPipeline
+from nas.latency.costs import Costs, compute_costs
+from nas.onnx_export.exporter import export_onnx
 from search_spaces._base import DisconnectedError, SearchSpace, Value
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-CALIBRATION_IMAGES = 4  # the ranges of the activations change no latency
-_PATCH = 8
+N_CALIBRATION_IMAGES = 4  # the ranges of the activations change no latency
+_PATCH_PIXELS = 8
 
 
-def draw(space: SearchSpace, compression: Compression, generator: random.Random) -> Candidate:
+def random_candidate(space: SearchSpace, compression: CompressionPipeline, rng: random.Random) -> Candidate:
     """A candidate with every gene of the space and of the compressors drawn evenly; nets without a path are redrawn."""
     genes = list(space.choices(channel_multiple=compression.profile.channel_multiple))
     genes += compression.choices(space.stages)
     while True:
-        picked: Mapping[str, Value] = {gene.name: generator.choice(gene.options) for gene in genes}
+        picked: Mapping[str, Value] = {gene.name: rng.choice(gene.options) for gene in genes}
         try:
             return compression.decode(space, picked)
         except DisconnectedError:
             continue
 
 
-def with_bits(candidate: Candidate, bits: int) -> Candidate:
+def with_uniform_bits(candidate: Candidate, bits: int) -> Candidate:
     """The same net with every unit at one bit-width."""
     return replace(candidate, bits=dict.fromkeys(candidate.bits, bits))
 
 
-def write_untrained(
+def export_untrained(
     candidate: Candidate,
     path: Path,
     *,
     space: SearchSpace,
-    compression: Compression,
+    compression: CompressionPipeline,
     input_shape: tuple[int, int, int],
 ) -> Costs:
     """Build, prune the shape, quantise and export a candidate with fresh weights; returns what its file costs.
@@ -58,19 +58,19 @@ def write_untrained(
     net = space.build(
         candidate.architecture, input_shape=input_shape, classes=len(CLASSES), widths=candidate.pruned
     ).eval()
-    images = _pictures(input_shape)
+    images = _random_images(input_shape)
     labels = np.arange(len(images)) % len(CLASSES)
-    context = Context(
+    context = CompressionContext(
         candidate=candidate, profile=compression.profile, input_shape=input_shape, images=images, labels=labels,
         shapes_only=True,
     )  # fmt: skip
-    graph = compression.graph(compression.shape(net, context), context)
-    return costs(export(graph, path, input_shape=input_shape, classes=CLASSES, metadata={}).path)
+    graph = compression.compress_graph(compression.restructure(net, context), context)
+    return compute_costs(export_onnx(graph, path, input_shape=input_shape, classes=CLASSES, metadata={}).path)
 
 
-def _pictures(shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+def _random_images(input_shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     """[CALIBRATION_IMAGES, *shape] Patches of one brightness each: the quantiser refuses noise without neighbours."""
-    c, h, w = shape
-    coarse = (CALIBRATION_IMAGES, c, -(-h // _PATCH), -(-w // _PATCH))
+    c, h, w = input_shape
+    coarse = (N_CALIBRATION_IMAGES, c, -(-h // _PATCH_PIXELS), -(-w // _PATCH_PIXELS))
     patches = np.random.default_rng(0).integers(0, 256, coarse, dtype=np.uint8)
-    return patches.repeat(_PATCH, axis=2).repeat(_PATCH, axis=3)[:, :, :h, :w]
+    return patches.repeat(_PATCH_PIXELS, axis=2).repeat(_PATCH_PIXELS, axis=3)[:, :, :h, :w]

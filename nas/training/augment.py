@@ -26,81 +26,97 @@ class Augmentation:
         erase: probability that a rectangle of 2 to 20 % of the area is erased.
     """
 
-    flip: float = 0.0
+    flip_probability: float = 0.0
     shift: float = 0.0
-    rotate: float = 0.0
+    rotate_degrees: float = 0.0
     scale: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
-    erase: float = 0.0
+    erase_probability: float = 0.0
 
 
-MILD = Augmentation(flip=0.5, shift=1 / 12, rotate=5, scale=0.05, brightness=0.1, contrast=0.1)
-MEDIUM = Augmentation(flip=0.5, shift=1 / 12, rotate=10, scale=0.1, brightness=0.15, contrast=0.2, erase=0.15)
-STRONG = Augmentation(flip=0.5, shift=1 / 12, rotate=12, scale=0.15, brightness=0.2, contrast=0.3, erase=0.25)
+MILD = Augmentation(flip_probability=0.5, shift=1 / 12, rotate_degrees=5, scale=0.05, brightness=0.1, contrast=0.1)
+MEDIUM = Augmentation(
+    flip_probability=0.5,
+    shift=1 / 12,
+    rotate_degrees=10,
+    scale=0.1,
+    brightness=0.15,
+    contrast=0.2,
+    erase_probability=0.15,
+)
+STRONG = Augmentation(
+    flip_probability=0.5,
+    shift=1 / 12,
+    rotate_degrees=12,
+    scale=0.15,
+    brightness=0.2,
+    contrast=0.3,
+    erase_probability=0.25,
+)
 
 
-def augment(images: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """A changed copy of the images, each changed on its own.
 
     Args:
         images: [N, C, H, W] float32, pixel values 0..255.
-        strength: how far.
+        augmentation: how far.
         generator: the only source of randomness, on the images' device.
 
     Returns:
         [N, C, H, W] float32, 0..255, contiguous.
     """
-    if strength.flip or strength.shift or strength.rotate or strength.scale:
-        images = _move(images, strength, generator)
-    if strength.brightness or strength.contrast:
-        images = _light(images, strength, generator)
-    if strength.erase:
-        images = _erase(images, strength.erase, generator)
+    if augmentation.flip_probability or augmentation.shift or augmentation.rotate_degrees or augmentation.scale:
+        images = _affine(images, augmentation, generator)
+    if augmentation.brightness or augmentation.contrast:
+        images = _jitter_brightness(images, augmentation, generator)
+    if augmentation.erase_probability:
+        images = _random_erase(images, augmentation.erase_probability, generator)
     return images
 
 
-def _move(images: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
+def _affine(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     n, _, height, width = images.shape
     u = torch.rand(5, n, generator=generator, device=images.device)
-    side = 1 - 2 * (u[0] < strength.flip).float()
-    angle = torch.deg2rad((2 * u[1] - 1) * strength.rotate)
-    zoom = 1 + (2 * u[2] - 1) * strength.scale
-    dx = ((2 * u[3] - 1) * strength.shift * width).round() * (2 / width)
-    dy = ((2 * u[4] - 1) * strength.shift * height).round() * (2 / height)
+    side = 1 - 2 * (u[0] < augmentation.flip_probability).float()
+    angle = torch.deg2rad((2 * u[1] - 1) * augmentation.rotate_degrees)
+    zoom = 1 + (2 * u[2] - 1) * augmentation.scale
+    dx = ((2 * u[3] - 1) * augmentation.shift * width).round() * (2 / width)
+    dy = ((2 * u[4] - 1) * augmentation.shift * height).round() * (2 / height)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     # Where each output pixel is read from, in -1..1. The affine map is separable into a row and a column part; adding
     # the two is ten times faster on a CPU than affine_grid's matrix product with three columns.
-    x, y = _centres(width, images.device), _centres(height, images.device)
+    x, y = _pixel_centres(width, images.device), _pixel_centres(height, images.device)
     across = torch.stack([side * cos, side * sin], 1)[:, None, None] * x[:, None]  # [N, 1, W, 2]
     down = (torch.stack([-sin, cos], 1)[:, None] * y[:, None] + torch.stack([dx, dy], 1)[:, None])[:, :, None]
     return functional.grid_sample(images, across + down, padding_mode="border", align_corners=False)
 
 
-def _centres(count: int, device: torch.device) -> Tensor:
+def _pixel_centres(count: int, device: torch.device) -> Tensor:
     return (2 * torch.arange(count, device=device) + 1) / count - 1
 
 
-def _light(images: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
+def _jitter_brightness(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     u = torch.rand(2, len(images), 1, 1, 1, generator=generator, device=images.device) * 2 - 1
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    gain = 1 + u[0] * strength.contrast
-    offset = mean * (1 - gain) + u[1] * (255 * strength.brightness)
+    gain = 1 + u[0] * augmentation.contrast
+    offset = mean * (1 - gain) + u[1] * (255 * augmentation.brightness)
     return torch.addcmul(offset, images, gain).clamp_(0, 255)
 
 
-def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def _random_erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     n, _, height, width = images.shape
     u = torch.rand(5, n, generator=generator, device=images.device)
     area = 0.02 + 0.18 * u[0]
     aspect = torch.exp((2 * u[1] - 1) * 0.7)  # 1:2 to 2:1
     h, w = (area * aspect).sqrt() * height, (area / aspect).sqrt() * width
     h = h * (u[2] < probability)
-    rows = _within(torch.arange(height, device=images.device), u[3] * (height - h), h)  # [N, H]
-    columns = _within(torch.arange(width, device=images.device), u[4] * (width - w), w)  # [N, W]
+    rows = _is_within(torch.arange(height, device=images.device), u[3] * (height - h), h)  # [N, H]
+    columns = _is_within(torch.arange(width, device=images.device), u[4] * (width - w), w)  # [N, W]
     hole = (rows[:, :, None] & columns[:, None, :])[:, None]  # [N, 1, H, W]
     return torch.where(hole, images.mean(dim=(1, 2, 3), keepdim=True), images)
 
 
-def _within(positions: Tensor, start: Tensor, length: Tensor) -> Tensor:
+def _is_within(positions: Tensor, start: Tensor, length: Tensor) -> Tensor:
     return (positions >= start[:, None]) & (positions < (start + length)[:, None])

@@ -28,14 +28,14 @@ from torch.nn import functional
 
 
 @contextmanager
-def quick_gradients(net: nn.Module) -> Iterator[None]:
+def fast_depthwise_backward(net: nn.Module) -> Iterator[None]:
     """While it lasts, the net's slow depthwise convolutions learn by the quick forms.
 
     Meant for channels_last and bfloat16 on a CPU, where every form gains (3 to 30 times); in fp32 some lose.
     """
-    slow = [m for m in net.modules() if isinstance(m, nn.Conv2d) and is_slow(m)]
+    slow = [m for m in net.modules() if isinstance(m, nn.Conv2d) and has_slow_backward(m)]
     for conv in slow:
-        conv.forward = partial(_forward, conv)  # type: ignore[method-assign]
+        conv.forward = partial(_strided_1x1_forward, conv)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -43,7 +43,7 @@ def quick_gradients(net: nn.Module) -> Iterator[None]:
             del conv.forward
 
 
-def is_slow(conv: nn.Conv2d) -> bool:
+def has_slow_backward(conv: nn.Conv2d) -> bool:
     """Whether torch's own gradient is slow and a quick form is known: odd square kernels that keep the map's size."""
     kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
     square = all(len(set(pair)) == 1 for pair in (conv.kernel_size, conv.stride, conv.dilation))
@@ -54,19 +54,19 @@ def is_slow(conv: nn.Conv2d) -> bool:
     return known and not quick_already and dilation in (1, 2)
 
 
-def _forward(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def _strided_1x1_forward(conv: nn.Conv2d, x: Tensor) -> Tensor:
     weight = conv.weight
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         x, weight = x.to(dtype), weight.to(dtype)
     weight = weight.reshape(conv.in_channels, 1, *conv.kernel_size)
-    y: Tensor = _Depthwise.apply(x, weight, conv.stride[0], conv.dilation[0])  # type: ignore[no-untyped-call]
+    y: Tensor = _DepthwiseConv2d.apply(x, weight, conv.stride[0], conv.dilation[0])  # type: ignore[no-untyped-call]
     if conv.in_channels != conv.groups:
         y = y.view(len(y), conv.groups, 2, *y.shape[2:]).sum(2)
     return y if conv.bias is None else y + conv.bias.to(y.dtype)[:, None, None]
 
 
-class _Depthwise(torch.autograd.Function):
+class _DepthwiseConv2d(torch.autograd.Function):
     """Depthwise convolution of [N, C, H, W] with [C, 1, k, k], zero padding d (k - 1) / 2 on all sides."""
 
     @staticmethod
@@ -74,7 +74,7 @@ class _Depthwise(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x, weight)
         ctx.settings = stride, dilation
-        return _convolve(x, weight, stride, dilation)
+        return _depthwise_conv(x, weight, stride, dilation)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -82,40 +82,40 @@ class _Depthwise(torch.autograd.Function):
         stride, dilation = ctx.settings
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         wanted = ctx.needs_input_grad
-        to_x = _input_gradient(gradient, weight, x, stride, dilation) if wanted[0] else None
-        to_weight = _weight_gradient(x, gradient, weight.shape[-1], stride, dilation) if wanted[1] else None
+        to_x = _grad_input(gradient, weight, x, stride, dilation) if wanted[0] else None
+        to_weight = _grad_weight(x, gradient, weight.shape[-1], stride, dilation) if wanted[1] else None
         return to_x, to_weight, None, None
 
 
-def _convolve(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+def _depthwise_conv(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     padding = dilation * (weight.shape[-1] // 2)
     return functional.conv2d(x, weight, None, stride, padding, dilation, len(weight))
 
 
-def _input_gradient(gradient: Tensor, weight: Tensor, x: Tensor, stride: int, dilation: int) -> Tensor:
+def _grad_input(gradient: Tensor, weight: Tensor, x: Tensor, stride: int, dilation: int) -> Tensor:
     if stride > 1:
         spread = torch.zeros_like(x)
         spread[:, :, ::stride, ::stride] = gradient
         gradient = spread  # [N, C, H, W]
-    return _convolve(gradient, weight.flip(2, 3), 1, dilation)
+    return _depthwise_conv(gradient, weight.flip(2, 3), 1, dilation)
 
 
-def _weight_gradient(x: Tensor, gradient: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
+def _grad_weight(x: Tensor, gradient: Tensor, kernel_size: int, stride: int, dilation: int) -> Tensor:
     if dilation > 1 and stride == dilation:  # outputs read even rows and columns only
         x, stride = x[:, :, ::stride, ::stride], 1
     elif dilation > 1:
-        x, gradient = _phases(x, dilation), _phases(gradient, dilation)
-    pad, size = kernel // 2, [(side - 1) * stride + 3 for side in gradient.shape[2:]]
+        x, gradient = _space_to_batch(x, dilation), _space_to_batch(gradient, dilation)
+    pad, size = kernel_size // 2, [(side - 1) * stride + 3 for side in gradient.shape[2:]]
     x = functional.pad(x, (pad,) * 4)
-    total = gradient.new_empty(x.shape[1], 1, kernel, kernel)
-    for i in range(0, kernel - 2, 2):
-        for j in range(0, kernel - 2, 2):
+    total = gradient.new_empty(x.shape[1], 1, kernel_size, kernel_size)
+    for i in range(0, kernel_size - 2, 2):
+        for j in range(0, kernel_size - 2, 2):
             window = x[:, :, i : i + size[0], j : j + size[1]].contiguous(memory_format=torch.channels_last)
-            total[:, :, i : i + 3, j : j + 3] = _weight_gradient_3x3(window, gradient, stride)
+            total[:, :, i : i + 3, j : j + 3] = _grad_weight_3x3(window, gradient, stride)
     return total
 
 
-def _weight_gradient_3x3(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
+def _grad_weight_3x3(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
     """The quick case: no padding, no dilation."""
     channels = x.shape[1]
     like = x.new_empty(channels, 1, 3, 3)
@@ -125,19 +125,19 @@ def _weight_gradient_3x3(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
     return found
 
 
-def _phases(x: Tensor, count: int) -> Tensor:
+def _space_to_batch(x: Tensor, block_size: int) -> Tensor:
     """[N, C, H, W] to [count^2 N, C, ceil(H / count), ceil(W / count)]: each phase becomes an image."""
     n, channels, height, width = x.shape
-    x = functional.pad(x, (0, -width % count, 0, -height % count)).permute(0, 2, 3, 1)
-    rows, columns = x.shape[1] // count, x.shape[2] // count
-    x = x.reshape(n, rows, count, columns, count, channels).permute(2, 4, 0, 1, 3, 5)
+    x = functional.pad(x, (0, -width % block_size, 0, -height % block_size)).permute(0, 2, 3, 1)
+    rows, columns = x.shape[1] // block_size, x.shape[2] // block_size
+    x = x.reshape(n, rows, block_size, columns, block_size, channels).permute(2, 4, 0, 1, 3, 5)
     return x.reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)  # [count^2 N, C, rows, columns], channels_last
 
 
 @contextmanager
-def safe_strides(net: nn.Module) -> Iterator[None]:
+def strided_1x1_workaround(net: nn.Module) -> Iterator[None]:
     """While it lasts, the net's strided 1x1 convolutions are computed on the pixels that they read."""
-    strided = [m for m in net.modules() if isinstance(m, nn.Conv2d) and is_strided_pointwise(m)]
+    strided = [m for m in net.modules() if isinstance(m, nn.Conv2d) and is_strided_1x1(m)]
     for conv in strided:
         conv._conv_forward = partial(_strided_forward, conv)  # type: ignore[method-assign]
     try:
@@ -147,7 +147,7 @@ def safe_strides(net: nn.Module) -> Iterator[None]:
             del conv._conv_forward
 
 
-def is_strided_pointwise(conv: nn.Conv2d) -> bool:
+def is_strided_1x1(conv: nn.Conv2d) -> bool:
     """Whether a convolution reads single pixels, and not all of them."""
     return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.padding == (0, 0)
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from nas.errors import TrainError
 
-_CHECK_STEPS = 16
-_PROGRESS_SECONDS = 0.5
+_CHECK_INTERVAL_STEPS = 16
+_PROGRESS_INTERVAL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class LearningCurve:
     """How one call of `train` went.
 
     Attributes:
@@ -34,53 +34,53 @@ class Curve:
     images_per_second: float
 
 
-class Log:
+class LearningCurveRecorder:
     """Sums losses and hits, closes a point of the curve each epoch, and refuses a loss that is not finite."""
 
-    def __init__(self, *, per_epoch: int, progress: Callable[[float, float], None] | None) -> None:
+    def __init__(self, *, images_per_epoch: int, on_progress: Callable[[float, float], None] | None) -> None:
         self.points: list[tuple[float, float, float]] = []
-        self.images, self._per_epoch, self._progress = 0, per_epoch, progress
-        self._sums: list[Tensor] = []
-        self._hits: list[Tensor] = []
-        self._since, self._steps, self._told = 0, 0, 0.0
+        self.images_seen, self._images_per_epoch, self._on_progress = 0, images_per_epoch, on_progress
+        self._losses: list[Tensor] = []
+        self._n_correct: list[Tensor] = []
+        self._images_since_point, self._n_steps, self._last_progress_time = 0, 0, 0.0
 
     @property
     def epoch(self) -> float:
         """Epochs so far."""
-        return self.images / self._per_epoch
+        return self.images_seen / self._images_per_epoch
 
-    def add(self, loss: Tensor, hits: Tensor, images: int) -> None:
+    def add(self, loss: Tensor, n_correct: Tensor, n_images: int) -> None:
         """Take in one step: its mean loss and count of hits, scalars on any device, and how many images it saw.
 
         Raises:
             TrainError: the loss is not finite (looked at in the first step, every 16th and at the end of an epoch).
         """
-        self._sums.append(loss)
-        self._hits.append(hits)
-        self._steps += 1
-        before, self.images = int(self.epoch + 1e-9), self.images + images
-        self._since += images
-        if self._steps % _CHECK_STEPS == 0 or self._steps == 1:
-            self._check(float(loss))
+        self._losses.append(loss)
+        self._n_correct.append(n_correct)
+        self._n_steps += 1
+        before, self.images_seen = int(self.epoch + 1e-9), self.images_seen + n_images
+        self._images_since_point += n_images
+        if self._n_steps % _CHECK_INTERVAL_STEPS == 0 or self._n_steps == 1:
+            self._check_loss(float(loss))
         if int(self.epoch + 1e-9) > before:
-            self.close()
+            self.close_point()
 
-    def close(self) -> None:
+    def close_point(self) -> None:
         """Close the point that is open, if any step came since the last one; raises what `add` raises."""
-        if not self._since:
+        if not self._images_since_point:
             return
-        loss = float(torch.stack(self._sums).mean())
-        self.points.append((self.epoch, loss, int(torch.stack(self._hits).sum()) / self._since))
-        self._sums, self._hits, self._since = [], [], 0
-        self._told = 0.0
-        self._check(loss)
+        loss = float(torch.stack(self._losses).mean())
+        self.points.append((self.epoch, loss, int(torch.stack(self._n_correct).sum()) / self._images_since_point))
+        self._losses, self._n_correct, self._images_since_point = [], [], 0
+        self._last_progress_time = 0.0
+        self._check_loss(loss)
 
-    def _check(self, loss: float) -> None:
+    def _check_loss(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise TrainError(
                 f"the loss must be finite, but got {loss} in epoch {self.epoch:.2f}; lower the learning rate"
             )
         now = time.perf_counter()
-        if self._progress is not None and now - self._told >= _PROGRESS_SECONDS:
-            self._told = now
-            self._progress(self.epoch, loss)
+        if self._on_progress is not None and now - self._last_progress_time >= _PROGRESS_INTERVAL_SECONDS:
+            self._last_progress_time = now
+            self._on_progress(self.epoch, loss)

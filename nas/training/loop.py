@@ -18,17 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.data.base import Images, Split
-from nas.distillation.base import Course
+from nas.distillation.base import Distillation
 from nas.errors import ConfigError
 from nas.training.augment import augment
-from nas.training.execution import Execution, choose_execution, placed
-from nas.training.learning_curve import Curve, Log
-from nas.training.recipe import Recipe, recipe_for
-
-__all__ = ["Execution", "Recipe", "choose_execution", "predict", "recipe_for", "train"]
+from nas.training.execution import ExecutionFormat, on_device
+from nas.training.learning_curve import LearningCurve, LearningCurveRecorder
+from nas.training.recipe import Recipe
 
 Floats = npt.NDArray[np.float32]
-_MOMENTUM = 0.9
+_SGD_MOMENTUM = 0.9
 
 
 def train(
@@ -38,17 +36,17 @@ def train(
     classes: int,
     epochs: float,
     recipe: Recipe,
-    execution: Execution,
+    execution: ExecutionFormat,
     seed: int,
     lr_scale: float = 1.0,
     soft_labels: bool = False,
-    lesson: Course | None = None,
+    distillation: Distillation | None = None,
     compiled: bool = False,
-    progress: Callable[[float, float], None] | None = None,
+    on_progress: Callable[[float, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     before_step: Callable[[float], None] | None = None,
-    phase: Callable[[str], None] | None = None,
-) -> Curve:
+    on_phase_end: Callable[[str], None] | None = None,
+) -> LearningCurve:
     """Train `net` in place for one whole schedule, from the weights it has.
 
     Afterwards the net holds the averaged weights and statistics, in eval mode, as contiguous fp32 on the CPU. The same
@@ -79,31 +77,44 @@ def train(
     """
     if not epochs > 0:
         raise ConfigError(f"epochs must be positive, but got {epochs}")
-    targets = _targets(split, classes, recipe.label_smoothing, soft=soft_labels)
+    targets = _soft_targets(split, classes, recipe.label_smoothing, use_soft_labels=soft_labels)
     begin = time.perf_counter()
     with ExitStack() as held:
-        for block in (_threads(execution.threads), _seeded(execution.device, seed), placed(net, execution)):
+        for block in (
+            _torch_threads(execution.threads),
+            _forked_rng(execution.device, seed),
+            on_device(net, execution),
+        ):
             held.enter_context(block)
-        run = _Run(
-            net, split.images, targets, recipe=recipe, execution=execution, seed=seed, compiled=compiled, lesson=lesson
+        run = _TrainingRun(
+            net,
+            split.images,
+            targets,
+            recipe=recipe,
+            execution=execution,
+            seed=seed,
+            compiled=compiled,
+            distillation=distillation,
         )
         held.callback(run.close)
-        log = Log(per_epoch=len(split), progress=progress)
-        total = max(1, round(epochs * len(split) / run.batch))
+        log = LearningCurveRecorder(images_per_epoch=len(split), on_progress=on_progress)
+        total = max(1, round(epochs * len(split) / run.batch_size))
         for step in range(total):
             if should_stop is not None and should_stop():
                 break
             if before_step is not None:
                 before_step(step / total)
-            rate = recipe.lr * lr_scale * one_cycle((step + 1) / total, recipe.warmup)
-            log.add(*run.step(rate, phase or _ignore), run.batch)
-        log.close()
-        run.average.store()
+            rate = recipe.lr * lr_scale * one_cycle_factor((step + 1) / total, recipe.warmup_fraction)
+            log.add(*run.step(rate, on_phase_end or _no_op), run.batch_size)
+        log.close_point()
+        run.ema.copy_to_net()
     seconds = time.perf_counter() - begin
-    return Curve(points=tuple(log.points), epochs=log.epoch, seconds=seconds, images_per_second=log.images / seconds)
+    return LearningCurve(
+        points=tuple(log.points), epochs=log.epoch, seconds=seconds, images_per_second=log.images_seen / seconds
+    )
 
 
-def predict(net: nn.Module, images: Images, *, execution: Execution, batch: int = 512) -> Floats:
+def predict(net: nn.Module, images: Images, *, execution: ExecutionFormat, batch_size: int = 512) -> Floats:
     """What the net says about faces: probabilities [N, K] float32, rows sum to 1.
 
     It runs in eval mode and fp32 whatever the execution's precision, and leaves the net in eval mode on the CPU.
@@ -112,27 +123,35 @@ def predict(net: nn.Module, images: Images, *, execution: Execution, batch: int 
         net: from images [N, C, H, W], 0..255, to logits [N, K].
         images: [N, C, H, W] uint8, at least one.
         execution: its device, memory format and threads are used.
-        batch: images per step.
+        batch_size: images per step.
     """
     net.eval()
-    with _threads(execution.threads), placed(net, replace(execution, precision="fp32")), torch.inference_mode():
+    with (
+        _torch_threads(execution.threads),
+        on_device(net, replace(execution, precision="fp32")),
+        torch.inference_mode(),
+    ):
         parts = [
-            net(_pixels(torch.from_numpy(images[at : at + batch].copy()).to(execution.device), execution))
+            net(_as_float_input(torch.from_numpy(images[at : at + batch_size].copy()).to(execution.device), execution))
             .softmax(1)
             .cpu()
-            for at in range(0, len(images), batch)
+            for at in range(0, len(images), batch_size)
         ]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 
-def one_cycle(progress: float, warmup: float) -> float:
-    """The learning rate's share of its peak: linear up to 1 at `warmup`, then a cosine down to 0; both in 0..1."""
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) if warmup < 1 else 1.0
+def one_cycle_factor(progress: float, warmup_fraction: float) -> float:
+    """The learning rate's share of its peak: linear up to 1 at `warmup_fraction`, then a cosine down to 0; both in 0..1."""
+    if progress < warmup_fraction:
+        return progress / warmup_fraction
+    return (
+        0.5 * (1 + math.cos(math.pi * (progress - warmup_fraction) / (1 - warmup_fraction)))
+        if warmup_fraction < 1
+        else 1.0
+    )
 
 
-class _Run:
+class _TrainingRun:
     """One training: what a step needs, on its device. `step` draws a batch, learns from it, and averages."""
 
     def __init__(
@@ -142,106 +161,108 @@ class _Run:
         targets: Tensor,
         *,
         recipe: Recipe,
-        execution: Execution,
+        execution: ExecutionFormat,
         seed: int,
         compiled: bool,
-        lesson: Course | None,
+        distillation: Distillation | None,
     ) -> None:
         self.recipe, self.execution = recipe, execution
         self.images = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(execution.device)
         self.targets = targets.to(execution.device)
-        self.batch = min(recipe.batch_size, len(images))
-        self.rows = _rows(len(images), self.batch, torch.Generator().manual_seed(seed))
-        self.generator = torch.Generator(execution.device).manual_seed(seed)
-        self.mixing = np.random.default_rng(seed)
+        self.batch_size = min(recipe.batch_size, len(images))
+        self.row_batches = _row_batches(len(images), self.batch_size, torch.Generator().manual_seed(seed))
+        self.augmentation_rng = torch.Generator(execution.device).manual_seed(seed)
+        self.mixup_rng = np.random.default_rng(seed)
         with execution.autocast():
-            looked_at = _pixels(self.images[:2], execution)
-            self.pupil = None if lesson is None else lesson.pupil(net, looked_at, faces=len(images))
+            looked_at = _as_float_input(self.images[:2], execution)
+            self.distillation_loss = (
+                None if distillation is None else distillation.make_loss(net, looked_at, n_images=len(images))
+            )
         self.net = net.train()
         self.forward = torch.compile(net) if compiled else net
-        learner = net if self.pupil is None else nn.ModuleList([net, self.pupil])
+        learner = net if self.distillation_loss is None else nn.ModuleList([net, self.distillation_loss])
         self.parameters = list(learner.parameters())
         self.optimizer = _optimizer(learner, recipe)
-        self.average = _Average(net, recipe.ema_decay)
+        self.ema = _WeightEma(net, recipe.ema_decay)
 
-    def step(self, rate: float, phase: Callable[[str], None]) -> tuple[Tensor, Tensor]:
+    def step(self, lr: float, on_phase_end: Callable[[str], None]) -> tuple[Tensor, Tensor]:
         """Learn from one batch at this learning rate; its mean loss and count of hits, scalars on the device."""
-        rows = next(self.rows).to(self.execution.device)
+        rows = next(self.row_batches).to(self.execution.device)
         images, targets = self.images.index_select(0, rows).float(), self.targets.index_select(0, rows)
-        taught = self.pupil.gather(rows) if self.pupil is not None else ()
-        phase("gather")
-        images = augment(images, self.recipe.augmentation, self.generator)
-        if self.recipe.mixup:
-            share = float(self.mixing.beta(self.recipe.mixup, self.recipe.mixup))
+        taught = self.distillation_loss.gather(rows) if self.distillation_loss is not None else ()
+        on_phase_end("gather")
+        images = augment(images, self.recipe.augmentation, self.augmentation_rng)
+        if self.recipe.mixup_alpha:
+            share = float(self.mixup_rng.beta(self.recipe.mixup_alpha, self.recipe.mixup_alpha))
             images = torch.lerp(images.roll(1, 0), images, share)  # rows are in random order: the neighbour is random
             targets = torch.lerp(targets.roll(1, 0), targets, share)
             taught = tuple(torch.lerp(part.roll(1, 0), part, share) for part in taught)
-        images = _pixels(images, self.execution)
-        phase("augment")
+        images = _as_float_input(images, self.execution)
+        on_phase_end("augment")
         with self.execution.autocast():
             logits = self.forward(images)
         logits = logits.float()
-        if self.pupil is None:
+        if self.distillation_loss is None:
             loss = -(targets * functional.log_softmax(logits, dim=1)).sum() / len(targets)
         else:
-            loss = self.pupil.loss(logits, targets, taught)
-        phase("forward")
+            loss = self.distillation_loss.loss(logits, targets, taught)
+        on_phase_end("forward")
         loss.backward()  # type: ignore[no-untyped-call]
-        phase("backward")
-        nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        on_phase_end("backward")
+        nn.utils.clip_grad_norm_(self.parameters, self.recipe.max_grad_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        phase("optimizer")
-        self.average.update()
+        on_phase_end("optimizer")
+        self.ema.update()
         hits = (logits.detach().argmax(1) == targets.argmax(1)).sum()
-        phase("average")
+        on_phase_end("average")
         return loss.detach(), hits
 
     def close(self) -> None:
         """Let go of the net."""
-        if self.pupil is not None:
-            self.pupil.close()
+        if self.distillation_loss is not None:
+            self.distillation_loss.close()
 
 
-class _Average:
+class _WeightEma:
     """Moving average of a net's weights and floating statistics; other buffers (counters) are the net's own."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
-        self.live = [t.detach() for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()]
-        self.mean = [t.clone() for t in self.live]
+        self.decay, self.n_updates = decay, 0
+        self.tensors = [t.detach() for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()]
+        self.averages = [t.clone() for t in self.tensors]
 
     def update(self) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.mean, self.live, 1 - decay)
+        self.n_updates += 1
+        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
+        torch._foreach_lerp_(self.averages, self.tensors, 1 - decay)
 
-    def store(self) -> None:
-        torch._foreach_copy_(self.live, self.mean)
+    def copy_to_net(self) -> None:
+        torch._foreach_copy_(self.tensors, self.averages)
 
 
-def _targets(split: Split, classes: int, smoothing: float, *, soft: bool) -> Tensor:
+def _soft_targets(split: Split, num_classes: int, label_smoothing: float, *, use_soft_labels: bool) -> Tensor:
     """What the net shall say, [N, classes] float32, rows sum to 1."""
     if not len(split):
         raise ConfigError("the training split must hold at least one face, but it is empty")
-    if soft and split.soft_labels is None:
+    if use_soft_labels and split.soft_labels is None:
         raise ConfigError("soft labels must come with the data set, but it has none; leave soft labels off")
-    if soft:
+    if use_soft_labels:
         return torch.from_numpy(np.array(split.soft_labels, dtype=np.float32))
-    hot = functional.one_hot(torch.from_numpy(np.array(split.labels)), classes).float()
-    return hot * (1 - smoothing) + smoothing / classes
+    hot = functional.one_hot(torch.from_numpy(np.array(split.labels)), num_classes).float()
+    return hot * (1 - label_smoothing) + label_smoothing / num_classes
 
 
-def _rows(n: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _row_batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Endless batches of row numbers: one shuffled pass after the other, cut into equal pieces across their seams."""
     queue = torch.empty(0, dtype=torch.long)
     while True:
-        while len(queue) < batch:
-            queue = torch.cat([queue, torch.randperm(n, generator=generator)])
-        yield queue[:batch]
-        queue = queue[batch:]
+        while len(queue) < batch_size:
+            queue = torch.cat([queue, torch.randperm(n_rows, generator=generator)])
+        yield queue[:batch_size]
+        queue = queue[batch_size:]
 
 
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -250,16 +271,16 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=_MOMENTUM, nesterov=True, fused=True)
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=_SGD_MOMENTUM, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
 
 
-def _pixels(images: Tensor, execution: Execution) -> Tensor:
-    return images.to(torch.float32, memory_format=execution.torch_format)
+def _as_float_input(images: Tensor, execution: ExecutionFormat) -> Tensor:
+    return images.to(torch.float32, memory_format=execution.torch_memory_format)
 
 
 @contextmanager
-def _seeded(device: str, seed: int) -> Iterator[None]:
+def _forked_rng(device: str, seed: int) -> Iterator[None]:
     """Seeds what a net draws by itself (dropout); the process's own random state comes back afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else []):
         torch.manual_seed(seed)
@@ -267,7 +288,7 @@ def _seeded(device: str, seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _torch_threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -276,5 +297,5 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _ignore(_: str) -> None:
+def _no_op(_: str) -> None:
     return None

@@ -13,7 +13,7 @@ from typing import Literal
 
 from nas.training.augment import MEDIUM, MILD, STRONG, Augmentation
 
-Optimizer = Literal["adamw", "sgd"]
+OptimizerName = Literal["adamw", "sgd"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +33,28 @@ class Recipe:
         augmentation: how far images are changed.
     """
 
-    optimizer: Optimizer = "adamw"
+    optimizer: OptimizerName = "adamw"
     lr: float = 8e-3
     weight_decay: float = 0.02
     batch_size: int = 128
     label_smoothing: float = 0.1
     ema_decay: float = 0.998
-    warmup: float = 0.15
-    mixup: float = 0.0
-    clip: float = 5.0
+    warmup_fraction: float = 0.15
+    mixup_alpha: float = 0.0
+    max_grad_norm: float = 5.0
     augmentation: Augmentation = MILD
 
 
-def recipe_for(params: int) -> Recipe:
-    """The recipe for a net of `params` weights.
+def recipe_for(n_params: int) -> Recipe:
+    """The recipe for a net of `n_params` weights.
 
     Raises:
-        ValueError: `params` is not positive.
+        ValueError: `n_params` is not positive.
     """
-    if params <= 0:
-        raise ValueError(f"params must be positive, but got {params}; count the net's parameters")
-    if params < 200_000:
+    if n_params <= 0:
+        raise ValueError(f"params must be positive, but got {n_params}; count the net's parameters")
+    if n_params < 200_000:
         return Recipe()
-    if params < 500_000:
+    if n_params < 500_000:
         return Recipe(lr=4e-3, augmentation=MEDIUM)
-    return Recipe(optimizer="sgd", lr=0.1, weight_decay=5e-4, mixup=0.2, augmentation=STRONG)
+    return Recipe(optimizer="sgd", lr=0.1, weight_decay=5e-4, mixup_alpha=0.2, augmentation=STRONG)

@@ -12,7 +12,7 @@ from benchmarks import device_tables, nb201_cells
 from benchmarks.device_tables import KINDS, NAMES, Table
 from hw_profiles.raspberry_pi import PROFILES
 from nas.latency.costs import Costs
-from nas.latency.predicted.roofline import predict
+from nas.latency.predicted.roofline import predict_roofline
 
 PROFILE = PROFILES["raspberry-pi-4"]
 BLOCK = "ConvBlock_H14_W14_Cin16_Cout32_exp3_kernel5_stride2_group1"
@@ -23,7 +23,7 @@ def test_features_times_coefficients_are_the_roofline() -> None:
     kernels = device_tables.frame_kernels() + device_tables.operator_kernels(BLOCK)
     found = device_tables.features(kernels, PROFILE, fixed=True) @ device_tables.coefficients(PROFILE.latency)
     net = Costs(kernels=tuple(kernels), params=0, nonzero_params=0)
-    assert found / 1e3 == pytest.approx(predict(net, PROFILE).latency_ms)
+    assert found / 1e3 == pytest.approx(predict_roofline(net, PROFILE).latency_ms)
 
 
 def test_the_frame_and_the_cells_have_the_published_macs() -> None:

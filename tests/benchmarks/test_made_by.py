@@ -11,8 +11,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from benchmarks import _made_by
 from benchmarks._local_search import LocalSearch
-from benchmarks._made_by import made_by, sources
-from benchmarks._variants import without
+from benchmarks._made_by import code_fingerprint, imported_files
+from benchmarks._variants import ablated_sampler_factory
 from nas.searcher.samplers.screened import ScreenedSampler
 
 FILES = {
@@ -56,30 +56,30 @@ def outer() -> BaseSampler:
     ],
 )
 def test_a_change_counts_where_the_sampler_imports_it(root: Path, changed: str, counts: bool) -> None:
-    before = made_by(outer())
-    assert made_by(outer()) == before
+    before = code_fingerprint(outer())
+    assert code_fingerprint(outer()) == before
     (root / changed).write_text(FILES[changed] + "# another line\n")
-    assert (made_by(outer()) != before) == counts
+    assert (code_fingerprint(outer()) != before) == counts
 
 
 def test_a_sampler_of_optuna_is_its_version() -> None:
-    assert made_by(RandomSampler()) == f"optuna {optuna.__version__}"
+    assert code_fingerprint(RandomSampler()) == f"optuna {optuna.__version__}"
 
 
 def test_a_variant_is_made_by_all_that_the_sampler_is_and_by_what_it_takes_out() -> None:
     root = Path(_made_by.ROOT)
-    screened = set(sources([root / "nas/searcher/samplers/screened.py"]))
+    screened = set(imported_files([root / "nas/searcher/samplers/screened.py"]))
     assert {
         root / "nas" / name
         for name in ("pareto.py", "searcher/acquisition/subsample.py", "searcher/acquisition/expected_improvement.py")
     } <= screened
     assert not screened & set((root / "benchmarks").iterdir())
-    assert set(sources([root / "benchmarks/_variants.py"])) == screened | {root / "benchmarks/_variants.py"}
-    assert made_by(without("no-spread")(0)) != made_by(ScreenedSampler(seed=0))
+    assert set(imported_files([root / "benchmarks/_variants.py"])) == screened | {root / "benchmarks/_variants.py"}
+    assert code_fingerprint(ablated_sampler_factory("no-spread")(0)) != code_fingerprint(ScreenedSampler(seed=0))
 
 
 def test_local_search_outlasts_changes_of_our_sampler() -> None:
     root = Path(_made_by.ROOT)
     own = {root / "benchmarks/_local_search.py", root / "nas/pareto.py"}
-    assert set(sources([root / "benchmarks/_local_search.py"])) == own
-    assert made_by(LocalSearch({}, 0)).startswith(f"optuna {optuna.__version__}, ")
+    assert set(imported_files([root / "benchmarks/_local_search.py"])) == own
+    assert code_fingerprint(LocalSearch({}, 0)).startswith(f"optuna {optuna.__version__}, ")

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import jetson_profiles, roofline_fit
 from benchmarks.published_nets import NETS
 from hw_profiles.jetson import PROFILES
-from nas.latency.predicted.roofline import predict
+from nas.latency.predicted.roofline import predict_roofline
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,9 @@ def test_the_fast_roofline_is_the_products() -> None:
     values = [model.fixed_us, model.floor_us, *(model.efficiency[k] for k in (*roofline_fit.KINDS, "memory"))]
     nets = [NETS[name]() for name in ("resnet18", "mixnet-s", "yolo11n")]
     data = roofline_fit.samples([(net, profile, 1.0) for net in nets])
-    assert roofline_fit.predict(data, np.log(values)) == pytest.approx([predict(n, profile).latency_ms for n in nets])
+    assert roofline_fit.predict(data, np.log(values)) == pytest.approx(
+        [predict_roofline(n, profile).latency_ms for n in nets]
+    )
 
 
 def test_planted_constants_predict_again() -> None:
@@ -70,7 +72,7 @@ def test_a_table_is_read_and_judged(tmp_path: Path) -> None:
     for name, word in (("resnet18", "ResNet18"), ("resnet50", "ResNet50"), ("mobilenetv3-large", "MobileNetV3-large"),
                        ("vgg11", "vgg11_bn"), ("vit-tiny", "ViT-tiny"), ("yolox-s", "YOLOX-s")):  # fmt: skip
         for device in ("nano", "tx2"):
-            published = 1.2 * predict(NETS[name](), PROFILES[f"jetson-{device}"]).latency_ms
+            published = 1.2 * predict_roofline(NETS[name](), PROFILES[f"jetson-{device}"]).latency_ms
             lines.append(f"{device},{word},fp16,1,{published},tensorrt,somebody")
     lines += ["nano,UnheardOf,fp16,1,3.0,tensorrt,somebody", "nano,resnet18,int8,1,3.0,tensorrt,somebody"]
     table = tmp_path / "table.csv"
@@ -109,5 +111,5 @@ def test_boards_rank_published_nets(shared_data: Path) -> None:
     found, _ = jetson_profiles.rows([shared_data / "jetson" / "jetson_latency.csv"], None)
     for board in dict.fromkeys(row.board for row in found):
         own = [row for row in found if row.board == board]
-        guess = [predict(row.net, row.profile).latency_ms for row in own]
+        guess = [predict_roofline(row.net, row.profile).latency_ms for row in own]
         assert jetson_profiles.figures([row.published_ms for row in own], guess)["spearman"] > 0.95

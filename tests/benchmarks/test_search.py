@@ -34,25 +34,25 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def table(file: Path) -> _nb201.Table:
-    return _nb201.read(file, "accuracy", "latency", "proxy")
+def table(file: Path) -> _nb201.Nb201Table:
+    return _nb201.read_table(file, "accuracy", "latency", "proxy")
 
 
-def test_the_front_is_all_of_the_volume_and_the_worst_corner_none(table: _nb201.Table) -> None:
+def test_the_front_is_all_of_the_volume_and_the_worst_corner_none(table: _nb201.Nb201Table) -> None:
     front = [int(np.flatnonzero((table.values == row).all(axis=1))[0]) for row in table.front()]
-    assert table.share(front) == pytest.approx(1.0)
+    assert table.hypervolume_share(front) == pytest.approx(1.0)
     slowest = int(np.nanargmax(table.values[:, 1]))
-    assert table.share([slowest]) == 0.0
-    assert table.share([]) == 0.0
+    assert table.hypervolume_share([slowest]) == 0.0
+    assert table.hypervolume_share([]) == 0.0
     assert table.feasible.sum() == 15625 - 341  # cells without a path, as published tables count them
 
 
-def test_scores_are_those_of_the_cells_asked(table: _nb201.Table) -> None:
+def test_scores_are_those_of_the_cells_asked(table: _nb201.Nb201Table) -> None:
     good = int(np.nanargmax(np.where(table.values[:, 1] <= np.quantile(table.values[table.feasible, 1], 0.1),
                                      table.values[:, 0], np.nan)))  # fmt: skip
     broken = int(np.flatnonzero(~table.feasible)[0])
     found = search_nb201.scores(table, [broken, good] + [good] * 48)
-    alone = table.share([good])
+    alone = table.hypervolume_share([good])
     assert found["curve"][0] == 0.0
     assert found["share"] == {"25": pytest.approx(alone), "50": pytest.approx(alone)}
     assert found["share_distinct"] == {}  # two cells only
@@ -63,26 +63,26 @@ def test_scores_are_those_of_the_cells_asked(table: _nb201.Table) -> None:
 
 def test_a_candidate_goes_on_unless_one_before_it_is_as_good_in_everything() -> None:
     before = [(70.0, 5.0), (80.0, 9.0)]
-    assert _fidelity.goes_on([], (10.0, 99.0))
-    assert _fidelity.goes_on(before, (75.0, 6.0))
-    assert _fidelity.goes_on(before, (60.0, 4.0))
-    assert not _fidelity.goes_on(before, (70.0, 5.0))
-    assert not _fidelity.goes_on(before, (79.0, 9.5))
+    assert _fidelity.is_promoted([], (10.0, 99.0))
+    assert _fidelity.is_promoted(before, (75.0, 6.0))
+    assert _fidelity.is_promoted(before, (60.0, 4.0))
+    assert not _fidelity.is_promoted(before, (70.0, 5.0))
+    assert not _fidelity.is_promoted(before, (79.0, 9.5))
 
 
-def test_costs_are_told_where_shares_are_reached(table: _nb201.Table) -> None:
+def test_costs_are_told_where_shares_are_reached(table: _nb201.Nb201Table) -> None:
     front = [int(np.flatnonzero((table.values == row).all(axis=1))[0]) for row in table.front()]
-    found = _fidelity.figures(table, [0.06, *(0.06 + 1.06 * i for i in range(1, len(front) + 1))], [None, *front])
+    found = _fidelity.summarize(table, [0.06, *(0.06 + 1.06 * i for i in range(1, len(front) + 1))], [None, *front])
     assert found["trained"] == len(front)
     assert found["looks"] == len(front) + 1
     assert found["reached"] == {"0.95": 1.0, "0.98": 1.0, "0.99": 1.0}
     assert found["cost_to_reach"]["0.95"] <= found["cost_to_reach"]["0.99"] <= 0.06 + 1.06 * len(front)
-    nothing = _fidelity.figures(table, [0.06], [None])
+    nothing = _fidelity.summarize(table, [0.06], [None])
     assert nothing["cost_to_reach"] == {"0.95": None, "0.98": None, "0.99": None}
 
 
-def test_looks_cost_their_share_and_full_trainings_one_more(table: _nb201.Table) -> None:
-    found = _fidelity.play(table, RandomSampler(seed=0), trials=60, limit_s=None)
+def test_looks_cost_their_share_and_full_trainings_one_more(table: _nb201.Nb201Table) -> None:
+    found = _fidelity.run_search(table, RandomSampler(seed=0), trials=60, limit_s=None)
     assert found["looks"] == 60
     assert 0 < found["trained"] < 60
 
@@ -93,7 +93,7 @@ def options(**changed: Any) -> argparse.Namespace:
     )
 
 
-def a_bench(played: list[tuple[str, int]], **facts: Any) -> _replays.Bench:
+def a_bench(played: list[tuple[str, int]], **facts: Any) -> _replays.Benchmark:
     def play(name: str, seed: int) -> dict[str, Any]:
         played.append((name, seed))
         costs = {"trials": 30, "duplicates": 0.0, "seconds_per_trial": 0.1, "slowest_seconds": 0.2}
@@ -104,19 +104,19 @@ def a_bench(played: list[tuple[str, int]], **facts: Any) -> _replays.Bench:
             **costs,
         }
 
-    return _replays.Bench(
-        title="a bench", facts={"problem": 1, **facts}, samplers=["a", "b"], play=play,
-        make=lambda name, seed: RandomSampler(seed=seed), shown=((("cost",), "cost", "8.1f"),),
+    return _replays.Benchmark(
+        title="a bench", facts={"problem": 1, **facts}, samplers=["a", "b"], replay=play,
+        make=lambda name, seed: RandomSampler(seed=seed), columns=((("cost",), "cost", "8.1f"),),
     )  # fmt: skip
 
 
 def test_means_are_over_seeds_and_of_what_all_have(capsys: pytest.CaptureFixture[str]) -> None:
-    result = _replays.compare(a_bench([]), options())
+    result = _replays.compare_samplers(a_bench([]), options())
     assert result["samplers"]["a"]["mean"]["share"] == {"25": pytest.approx(0.55)}
     assert result["samplers"]["a"]["mean"]["curve"] == [0.1, 0.2, 0.8]
     assert "cost" not in result["samplers"]["a"]["mean"]
     assert capsys.readouterr().out.splitlines()[-1].split() == ["a", "0.5500", "-"]
-    _replays.compare(a_bench([]), options(markdown=True))
+    _replays.compare_samplers(a_bench([]), options(markdown=True))
     assert capsys.readouterr().out.splitlines()[-3:] == [
         "| sampler | @25 | cost |",
         "|---|---|---|",
@@ -126,10 +126,10 @@ def test_means_are_over_seeds_and_of_what_all_have(capsys: pytest.CaptureFixture
 
 def test_a_killed_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
     file, played = tmp_path / "new" / "out.json", []
-    _replays.compare(a_bench(played), options(json=file, seeds=1))
-    _replays.compare(a_bench(played), options(json=file, seeds=3, sampler="all"))
+    _replays.compare_samplers(a_bench(played), options(json=file, seeds=1))
+    _replays.compare_samplers(a_bench(played), options(json=file, seeds=3, sampler="all"))
     assert played == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2)]
-    _replays.compare(a_bench(played, problem=2), options(json=file, seeds=1))
+    _replays.compare_samplers(a_bench(played, problem=2), options(json=file, seeds=1))
     assert played[6:] == [("a", 0)]
     assert json.loads(file.read_text())["problem"] == 2
 
@@ -137,46 +137,48 @@ def test_a_killed_benchmark_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_what_another_sampler_of_the_name_made_is_made_anew(tmp_path: Path) -> None:
     file, played = tmp_path / "out.json", []
     bench = a_bench(played)
-    _replays.compare(bench, options(json=file, seeds=2))
+    _replays.compare_samplers(bench, options(json=file, seeds=2))
     other = replace(bench, make=lambda name, seed: LocalSearch({}, seed))
     for _ in range(2):
-        _replays.compare(other, options(json=file, seeds=1))
+        _replays.compare_samplers(other, options(json=file, seeds=1))
     assert played == [("a", 0), ("a", 1), ("a", 0)]
 
 
 def test_an_unknown_sampler_and_a_strange_file_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--sampler must name some of a, b, but got c"):
-        _replays.compare(a_bench([]), options(sampler="a,c"))
+        _replays.compare_samplers(a_bench([]), options(sampler="a,c"))
     strange = tmp_path / "strange.json"
     strange.write_text("[1, 2]")
     with pytest.raises(SystemExit, match="must hold figures of this benchmark"):
-        _replays.compare(a_bench([]), options(json=strange))
+        _replays.compare_samplers(a_bench([]), options(json=strange))
 
 
 def test_a_replay_ends_when_its_time_is_spent() -> None:
-    played = _replays.play(
+    played = _replays.run_replay(
         RandomSampler(seed=0), _nb201.SPACE, lambda picked: ([1.0, 1.0], None), trials=10**6, limit_s=0.05
     )
-    assert 0 < len(played.picks) < 10**4
+    assert 0 < len(played.configurations) < 10**4
 
 
-def test_a_curve_is_the_share_of_each_beginning(table: _nb201.Table) -> None:
+def test_a_curve_is_the_share_of_each_beginning(table: _nb201.Nb201Table) -> None:
     asked = np.random.default_rng(3).choice(5**6, size=60)
-    slow = [table.share(asked[: i + 1]) for i in range(60)]
-    np.testing.assert_allclose(_replays.curve(table.values[asked], table.share_of), slow)
+    slow = [table.hypervolume_share(asked[: i + 1]) for i in range(60)]
+    np.testing.assert_allclose(_replays.hypervolume_curve(table.values[asked], table.hypervolume_share_of), slow)
 
 
 def test_repeats_are_counted() -> None:
     picks = [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 2, "b": 2}, {"a": 1, "b": 2}]
-    assert _replays.Played(picks=picks, seconds=[0.1] * 4).costs["duplicates"] == 0.5
+    assert _replays.Replay(configurations=picks, seconds=[0.1] * 4).summary["duplicates"] == 0.5
 
 
 def test_a_local_search_leaves_the_archive_by_one_gene() -> None:
-    def answer(picked: _replays.Pick) -> tuple[list[float], None]:
+    def answer(picked: _replays.Configuration) -> tuple[list[float], None]:
         codes = [_nb201.OPERATIONS.index(picked[g]) for g in _nb201.GENES]
         return [float(sum(codes)), float(sum(c > 2 for c in codes))], None
 
-    picks = _replays.play(LocalSearch(_nb201.SPACE, 0), _nb201.SPACE, answer, trials=40, limit_s=None).picks
+    picks = _replays.run_replay(
+        LocalSearch(_nb201.SPACE, 0), _nb201.SPACE, answer, trials=40, limit_s=None
+    ).configurations
     for i in range(10, 40):
         assert min(sum(picks[i][g] != old[g] for g in _nb201.GENES) for old in picks[:i]) == 1
 

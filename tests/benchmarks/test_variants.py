@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from optuna.samplers import BaseSampler
 
-from benchmarks._variants import PARTS, without
-from nas.searcher.acquisition.candidate_screen import CHILDREN, GRANDCHILDREN, UNSCREENED
-from nas.searcher.samplers.screened import START, ScreenedSampler
+from benchmarks._variants import ABLATIONS, ablated_sampler_factory
+from nas.searcher.acquisition.candidate_screen import N_CHILDREN, N_GRANDCHILDREN, UNSCREENED_EVERY
+from nas.searcher.samplers.screened import N_STARTUP_TRIALS, ScreenedSampler
 from tests.searcher.samplers.small_search import SPACE, a_study, cheap, go_on, names
 
-TRIALS = START + 8 * UNSCREENED
-START_ONLY, LATER = set(range(START)), set(range(START, TRIALS))
-JUDGED = {trial for trial in LATER if trial % UNSCREENED}
+TRIALS = N_STARTUP_TRIALS + 8 * UNSCREENED_EVERY
+START_ONLY, LATER = set(range(N_STARTUP_TRIALS)), set(range(N_STARTUP_TRIALS, TRIALS))
+JUDGED = {trial for trial in LATER if trial % UNSCREENED_EVERY}
 
 
 class Seen(NamedTuple):
@@ -65,19 +65,19 @@ def seen(sampler: BaseSampler) -> Seen:
 
 @cache
 def usual() -> Seen:
-    return seen(ScreenedSampler(seed=0, space=SPACE, cheap=cheap))
+    return seen(ScreenedSampler(seed=0, space=SPACE, known_objectives=cheap))
 
 
 def variant(part: str) -> Seen:
-    return seen(without(part, space=SPACE, cheap=cheap)(0))
+    return seen(ablated_sampler_factory(part, space=SPACE, cheap=cheap)(0))
 
 
 CHANGED: dict[str, tuple[int, dict[str, set[int]]]] = {
     "no-spread": (0, {"spread": set()}),
-    "no-guesses": (min(JUDGED), {"guessed": set(), "doubtful": set(), "bred": {CHILDREN}}),
+    "no-guesses": (min(JUDGED), {"guessed": set(), "doubtful": set(), "bred": {N_CHILDREN}}),
     "no-doubt": (min(JUDGED), {"doubtful": set()}),
-    "no-children": (START, {"bred": {GRANDCHILDREN}}),
-    "no-grandchildren": (min(JUDGED), {"bred": {CHILDREN, 1}}),
+    "no-children": (N_STARTUP_TRIALS, {"bred": {N_GRANDCHILDREN}}),
+    "no-grandchildren": (min(JUDGED), {"bred": {N_CHILDREN, 1}}),
     "always-guessed": (min(LATER - JUDGED), {"guessed": LATER, "doubtful": LATER}),
 }
 """Without the part: the earliest trial that may be another, and what is seen other than of the whole sampler."""
@@ -86,19 +86,21 @@ CHANGED: dict[str, tuple[int, dict[str, set[int]]]] = {
 def test_the_whole_sampler_does_all_that_the_parts_do() -> None:
     assert usual().spread == START_ONLY - {0}  # the first trial is the end of the one objective that is known
     assert usual().guessed == usual().doubtful == JUDGED
-    assert usual().bred == {CHILDREN, GRANDCHILDREN}
+    assert usual().bred == {N_CHILDREN, N_GRANDCHILDREN}
 
 
 def test_taking_nothing_out_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PARTS, "nothing", ("nas.searcher.acquisition.candidate_screen.UNSCREENED", UNSCREENED))
+    monkeypatch.setitem(
+        ABLATIONS, "nothing", ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", UNSCREENED_EVERY)
+    )
     assert variant("nothing") == usual()
 
 
 def test_every_part_is_tested() -> None:
-    assert CHANGED.keys() == PARTS.keys()
+    assert CHANGED.keys() == ABLATIONS.keys()
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", ABLATIONS)
 def test_a_part_is_taken_out_and_nothing_else_before_it(part: str) -> None:
     first, changed = CHANGED[part]
     found = variant(part)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas.data.classes import EXPRESSIONS, canonical, ordered
+from nas.data.classes import EXPRESSIONS, canonical_class_name, sort_class_names
 
 
 @pytest.mark.parametrize(
@@ -16,12 +16,12 @@ from nas.data.classes import EXPRESSIONS, canonical, ordered
     ],
 )
 def test_synonyms_become_one_name_and_others_stay(written: str, name: str) -> None:
-    assert canonical(written) == name
+    assert canonical_class_name(written) == name
 
 
 def test_canonical_names_are_their_own() -> None:
-    assert tuple(map(canonical, EXPRESSIONS)) == EXPRESSIONS
+    assert tuple(map(canonical_class_name, EXPRESSIONS)) == EXPRESSIONS
 
 
 def test_order_is_expressions_then_numbers_then_words() -> None:
-    assert ordered(["sad", "10", "bored", "2", "angry", "sad"]) == ("angry", "sad", "bored", "2", "10")
+    assert sort_class_names(["sad", "10", "bored", "2", "angry", "sad"]) == ("angry", "sad", "bored", "2", "10")

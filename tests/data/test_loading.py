@@ -4,23 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from nas.data.loading import default_cache, load_data
+from nas.data.loading import default_cache_dir, load_data
 from nas.errors import UnknownMemberError
 
 
 def test_default_cache_respects_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache() == tmp_path / "fer-nas"
+    assert default_cache_dir() == tmp_path / "fer-nas"
     data = load_data("synthetic", None, options={"n": "200"})
     assert data.name == "synthetic"
     assert list((tmp_path / "fer-nas").glob("synthetic-*.npz"))
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert default_cache() == Path("/home/somebody/.cache/fer-nas")
+    assert default_cache_dir() == Path("/home/somebody/.cache/fer-nas")
 
 
 def test_cache_given_is_used(tmp_path: Path) -> None:
-    load_data("synthetic", None, options={"n": "200"}, cache=tmp_path / "c")
+    load_data("synthetic", None, options={"n": "200"}, cache_dir=tmp_path / "c")
     assert len(list((tmp_path / "c").iterdir())) == 1
 
 

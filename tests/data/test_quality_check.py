@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.base import FaceData, Split
-from nas.data.quality_check import check, difference_hash
+from nas.data.quality_check import check_quality, difference_hash
 
 
 def smooth(n: int, seed: int) -> npt.NDArray[np.uint8]:
@@ -31,21 +31,21 @@ def planted() -> FaceData:
 
 
 def test_planted_copies_are_counted() -> None:
-    result = check(planted())
-    assert result.copy_groups == 2
-    assert result.copies_within == {"train": 1, "val": 1}
-    assert result.copies_across == {("val", "train"): 2}
-    assert result.conflicting_groups == 1
-    assert result.near_across == {("val", "train"): 1}
-    assert result.near_within == {"train": 0, "val": 0}
-    assert result.constant == {"train": 0, "val": 1}
+    result = check_quality(planted())
+    assert result.duplicate_groups == 2
+    assert result.duplicates_within == {"train": 1, "val": 1}
+    assert result.duplicates_across == {("val", "train"): 2}
+    assert result.label_conflict_groups == 1
+    assert result.near_duplicates_across == {("val", "train"): 1}
+    assert result.near_duplicates_within == {"train": 0, "val": 0}
+    assert result.constant_images == {"train": 0, "val": 1}
     assert result.shared_subjects == {("val", "train"): 2}
-    assert result.counts == {"train": {"angry": 20, "happy": 0}, "val": {"angry": 0, "happy": 10}}
+    assert result.class_counts == {"train": {"angry": 20, "happy": 0}, "val": {"angry": 0, "happy": 10}}
     assert result.notes == ("a note",)
 
 
 def test_table_has_a_row_per_class_and_the_totals() -> None:
-    assert check(planted()).table() == [
+    assert check_quality(planted()).class_balance_rows() == [
         ("class", "train", "val"),
         ("angry", "20 (100.0%)", "0 (0.0%)"),
         ("happy", "0 (0.0%)", "10 (100.0%)"),
@@ -54,7 +54,7 @@ def test_table_has_a_row_per_class_and_the_totals() -> None:
 
 
 def test_findings_name_what_was_not_found_too() -> None:
-    findings = dict(check(planted()).findings())
+    findings = dict(check_quality(planted()).count_findings())
     assert findings["val images also in train"] == 2
     assert findings["constant images in train"] == 0
 
@@ -63,8 +63,8 @@ def test_subjects_are_passed_over_where_unknown() -> None:
     images, labels = smooth(3, 1), np.zeros(3, np.int64)
     split = Split(images=images, labels=labels)
     data = FaceData(name="x", classes=("a",), train=split, val=split, test=None)
-    assert check(data).shared_subjects == {}
-    assert check(data).copies_across == {("val", "train"): 3}
+    assert check_quality(data).shared_subjects == {}
+    assert check_quality(data).duplicates_across == {("val", "train"): 3}
 
 
 def test_difference_hash_counts_brighter_neighbours() -> None:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from nas.distillation.losses import attention, cross_entropy, decoupled, divergence, mirrored, pushed, unit
+from nas.distillation.losses import (
+    attention_map,
+    average_with_mirror,
+    cross_entropy,
+    decoupled_kl_divergence,
+    kl_divergence,
+    l2_normalise,
+    teacher_bounded_error,
+)
 
 seeds = st.integers(0, 10_000)
 temperatures = st.floats(0.5, 20)
@@ -38,7 +46,7 @@ def slow_divergence(student: list[float], teacher: list[float], temperature: flo
 def test_divergence_is_the_sum_written_out(seed: int, temperature: float) -> None:
     student, teacher, _ = batch(seed)
 
-    found = divergence(student, (teacher / temperature).softmax(1), temperature)
+    found = kl_divergence(student, (teacher / temperature).softmax(1), temperature)
 
     expected = [slow_divergence(s, t, temperature) for s, t in zip(student.tolist(), teacher.tolist(), strict=True)]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
@@ -49,8 +57,10 @@ def test_divergence_is_the_sum_written_out(seed: int, temperature: float) -> Non
 def test_divergence_is_zero_for_equal_answers_and_positive_else(seed: int) -> None:
     student, teacher, _ = batch(seed)
 
-    assert torch.allclose(divergence(student, student.softmax(1), 1.0), torch.zeros(5, dtype=torch.float64), atol=1e-12)
-    assert (divergence(student, teacher.softmax(1), 1.0) > 0).all()
+    assert torch.allclose(
+        kl_divergence(student, student.softmax(1), 1.0), torch.zeros(5, dtype=torch.float64), atol=1e-12
+    )
+    assert (kl_divergence(student, teacher.softmax(1), 1.0) > 0).all()
 
 
 @settings(deadline=None)
@@ -61,7 +71,7 @@ def test_divergence_from_a_hard_answer_is_the_cross_entropy(seed: int) -> None:
 
     expected = functional.cross_entropy(student, labels, reduction="none")
 
-    torch.testing.assert_close(divergence(student, hot, 1.0), expected)
+    torch.testing.assert_close(kl_divergence(student, hot, 1.0), expected)
     torch.testing.assert_close(cross_entropy(student, hot), expected)
 
 
@@ -71,10 +81,10 @@ def test_the_decoupled_parts_make_up_the_divergence(seed: int, temperature: floa
     student, teacher, labels = batch(seed)
     shares = (teacher / temperature).softmax(1)
 
-    label, rest = decoupled(student, shares, labels, temperature)
+    label, rest = decoupled_kl_divergence(student, shares, labels, temperature)
 
     left = 1 - shares.gather(1, labels[:, None])[:, 0]
-    torch.testing.assert_close(label + left * rest, divergence(student, shares, temperature))
+    torch.testing.assert_close(label + left * rest, kl_divergence(student, shares, temperature))
 
 
 @settings(deadline=None)
@@ -86,7 +96,7 @@ def test_the_decoupled_parts_are_divergences_of_their_own(seed: int, temperature
     binary = [(v[~other].sum(), v[other].sum()) for v in (p, q)]
     among = [v[other] / v[other].sum() for v in (p, q)]
 
-    label, rest = decoupled(*map(torch.from_numpy, (student, p[None], labels)), temperature)
+    label, rest = decoupled_kl_divergence(*map(torch.from_numpy, (student, p[None], labels)), temperature)
 
     assert float(label) == pytest.approx(sum(a * math.log(a / b) for a, b in zip(*binary, strict=True)), abs=1e-9)
     assert float(rest) == pytest.approx((among[0] * np.log(among[0] / among[1])).sum(), abs=1e-9)
@@ -94,7 +104,7 @@ def test_the_decoupled_parts_are_divergences_of_their_own(seed: int, temperature
 
 def test_the_decoupled_parts_stay_finite_for_a_teacher_without_doubt() -> None:
     student = torch.tensor([[2.0, -1.0, 0.5]], requires_grad=True)
-    label, rest = decoupled(student, torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0]), 1.0)
+    label, rest = decoupled_kl_divergence(student, torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0]), 1.0)
 
     (label + rest).sum().backward()  # type: ignore[no-untyped-call]
 
@@ -109,8 +119,8 @@ def test_gradients_are_those_of_differences(seed: int, temperature: float) -> No
     student, teacher, labels = batch(seed, n=2, k=4)
     shares = (teacher / temperature).softmax(1)
 
-    assert torch.autograd.gradcheck(lambda z: divergence(z, shares, temperature), student.requires_grad_())
-    assert torch.autograd.gradcheck(lambda z: decoupled(z, shares, labels, temperature), student)
+    assert torch.autograd.gradcheck(lambda z: kl_divergence(z, shares, temperature), student.requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: decoupled_kl_divergence(z, shares, labels, temperature), student)
 
 
 @settings(deadline=None)
@@ -119,7 +129,7 @@ def test_the_gradient_of_the_softened_loss_is_a_difference_of_answers(seed: int)
     student, teacher, _ = batch(seed)
     shares = (teacher / 4).softmax(1)
 
-    (16 * divergence(student.requires_grad_(), shares, 4.0)).sum().backward()  # type: ignore[no-untyped-call]
+    (16 * kl_divergence(student.requires_grad_(), shares, 4.0)).sum().backward()  # type: ignore[no-untyped-call]
 
     assert student.grad is not None
     torch.testing.assert_close(student.grad, 4 * ((student / 4).softmax(1) - shares))  # Hinton et al., section 2
@@ -128,8 +138,8 @@ def test_the_gradient_of_the_softened_loss_is_a_difference_of_answers(seed: int)
 def test_nobody_is_pushed_within_the_margin() -> None:
     mine, theirs = torch.tensor([0.5, 1.05, 1.2, 3.0]), torch.tensor([1.0, 1.0, 1.0, 1.0])
 
-    assert pushed(mine, theirs, 0.1).tolist() == pytest.approx([0, 0, 1.2, 3.0])
-    assert pushed(mine, theirs, 0.0).tolist() == pytest.approx([0, 1.05, 1.2, 3.0])
+    assert teacher_bounded_error(mine, theirs, 0.1).tolist() == pytest.approx([0, 0, 1.2, 3.0])
+    assert teacher_bounded_error(mine, theirs, 0.0).tolist() == pytest.approx([0, 1.05, 1.2, 3.0])
 
 
 def test_a_regression_is_pushed_by_its_squared_errors() -> None:
@@ -137,7 +147,7 @@ def test_a_regression_is_pushed_by_its_squared_errors() -> None:
     student = torch.tensor([[0.1, 0.0], [0.6, 0.8]], requires_grad=True)
     teacher = torch.tensor([[0.3, 0.4], [0.3, 0.4]])
 
-    found = pushed((student - truth).square().sum(1), (teacher - truth).square().sum(1), 0.0)
+    found = teacher_bounded_error((student - truth).square().sum(1), (teacher - truth).square().sum(1), 0.0)
     found.sum().backward()  # type: ignore[no-untyped-call]
 
     assert found.tolist() == pytest.approx([0, 1.0])
@@ -148,13 +158,13 @@ def test_a_regression_is_pushed_by_its_squared_errors() -> None:
 def test_attention_is_the_mean_square_over_channels() -> None:
     maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 
-    np.testing.assert_allclose(attention(maps)[:, 0].numpy(), (maps.numpy() ** 2).mean(1), rtol=1e-6)
+    np.testing.assert_allclose(attention_map(maps)[:, 0].numpy(), (maps.numpy() ** 2).mean(1), rtol=1e-6)
 
 
 def test_unit_maps_have_length_one_and_zeros_stay_zero() -> None:
     maps = torch.stack([torch.full((1, 2, 2), 3.0), torch.zeros(1, 2, 2)])
 
-    assert unit(maps).tolist() == [[0.5] * 4, [0.0] * 4]
+    assert l2_normalise(maps).tolist() == [[0.5] * 4, [0.0] * 4]
 
 
 @settings(deadline=None)
@@ -162,5 +172,5 @@ def test_unit_maps_have_length_one_and_zeros_stay_zero() -> None:
 def test_mirrored_maps_do_not_tell_a_face_from_its_mirror_image(seed: int) -> None:
     maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed))
 
-    torch.testing.assert_close(mirrored(maps), mirrored(maps.flip(-1)))
-    torch.testing.assert_close(mirrored(mirrored(maps)), mirrored(maps))
+    torch.testing.assert_close(average_with_mirror(maps), average_with_mirror(maps.flip(-1)))
+    torch.testing.assert_close(average_with_mirror(average_with_mirror(maps)), average_with_mirror(maps))

@@ -14,15 +14,15 @@ import torch
 import nas.distillation.onnx_teacher
 from nas.config import make_config
 from nas.data.base import FaceData
-from nas.distillation.base import Course, Teacher, Teaching
-from nas.distillation.teacher_outputs import Classroom, as_logits
+from nas.distillation.base import Distillation, Teacher, TeacherEnsemble
+from nas.distillation.teacher_outputs import TeacherOutputs, to_logits
 from nas.distillation.teachers import find_teachers
 from nas.errors import ConfigError
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from nas.searcher.searcher import search
 from nas.training.augment import Augmentation
-from nas.training.execution import Execution
+from nas.training.execution import ExecutionFormat
 from nas.training.loop import predict, train
 from nas.training.recipe import Recipe
 from tests.conftest import learnable_faces
@@ -43,20 +43,22 @@ def file(tmp_path: Path) -> Path:
     return brightness_of_quadrants(tmp_path / "teacher.onnx", labels=tuple(reversed(CLASSES)))
 
 
-def room(folder: Path, *words: Path | str, data: FaceData = FACES, lesson: str = "logits", **more: Any) -> Classroom:
+def room(
+    folder: Path, *words: Path | str, data: FaceData = FACES, lesson: str = "logits", **more: Any
+) -> TeacherOutputs:
     (folder / "locks").mkdir(parents=True, exist_ok=True)
     sources = find_teachers([str(word) for word in words], data)
-    return Classroom(sources=sources, lesson=load("lesson", lesson), data=data, folder=RunFolder(folder), **more)
+    return TeacherOutputs(sources=sources, method=load("lesson", lesson), data=data, folder=RunFolder(folder), **more)
 
 
-def course(folder: Path, *words: Path | str, **more: Any) -> Course:
-    return room(folder, *words, **more).course(temperature=2.0, alpha=0.5)
+def course(folder: Path, *words: Path | str, **more: Any) -> Distillation:
+    return room(folder, *words, **more).build_distillation(temperature=2.0, alpha=0.5)
 
 
 def test_probabilities_become_their_logarithms() -> None:
     shares = np.array([[0.7, 0.3, 0.0], [0.2, 0.2, 0.6]], np.float32)
 
-    found = as_logits(shares)
+    found = to_logits(shares)
 
     np.testing.assert_allclose(torch.from_numpy(found).softmax(1).numpy(), shares, atol=1e-6)
     assert np.isfinite(found).all()
@@ -64,11 +66,11 @@ def test_probabilities_become_their_logarithms() -> None:
 
 @pytest.mark.parametrize("rows", [[[0.5, 0.6], [1.0, 0.0]], [[1.5, -0.5], [0.5, 0.5]], [[3.0, 1.0], [0.0, 1.0]]])
 def test_logits_stay_as_they_are(rows: list[list[float]]) -> None:
-    np.testing.assert_array_equal(as_logits(np.array(rows, np.float32)), np.array(rows, np.float32))
+    np.testing.assert_array_equal(to_logits(np.array(rows, np.float32)), np.array(rows, np.float32))
 
 
 def test_answers_are_in_the_order_of_our_classes(tmp_path: Path, file: Path) -> None:
-    (teacher,) = course(tmp_path / "run", file).teaching.teachers
+    (teacher,) = course(tmp_path / "run", file).ensemble.teachers
 
     means = FACES.train.images.astype(float).reshape(32, 2, 16, 2, 16).mean((2, 4)).reshape(32, 4)
     np.testing.assert_allclose(teacher.logits, means[:, ::-1], rtol=1e-4)
@@ -79,14 +81,14 @@ def test_a_teacher_is_asked_once(tmp_path: Path, file: Path, monkeypatch: pytest
     first = course(tmp_path / "run", file, lesson="attention", say=said.append)
     assert said[-1] == "teacher teacher.onnx, layers: 32 of 32 images"
     again = room(tmp_path / "run", file, lesson="attention")
-    monkeypatch.setattr(nas.distillation.onnx_teacher.TeacherFile, "asked", None)
+    monkeypatch.setattr(nas.distillation.onnx_teacher.OnnxTeacher, "with_raw_input", None)
 
-    second = again.course(temperature=2.0, alpha=0.5)
+    second = again.build_distillation(temperature=2.0, alpha=0.5)
 
-    for mine, theirs in zip(first.teaching.teachers, second.teaching.teachers, strict=True):
+    for mine, theirs in zip(first.ensemble.teachers, second.ensemble.teachers, strict=True):
         np.testing.assert_array_equal(mine.logits, theirs.logits)
-        np.testing.assert_array_equal(mine.levels[0].values, theirs.levels[0].values)
-        assert mine.levels[0].scale == theirs.levels[0].scale == 0.5
+        np.testing.assert_array_equal(mine.feature_maps[0].values, theirs.feature_maps[0].values)
+        assert mine.feature_maps[0].relative_side == theirs.feature_maps[0].relative_side == 0.5
     (facts,) = json.loads((tmp_path / "run" / "teacher" / "teachers.json").read_text())
     kept = {p.name: p.stat().st_size for p in (tmp_path / "run" / "teacher").glob("*.np*")}
     assert facts["kept_bytes"] == kept
@@ -116,15 +118,17 @@ def test_several_teachers_are_averaged_by_their_weights(tmp_path: Path) -> None:
     found = course(tmp_path / "run", f"{tmp_path / 'a.npy'}=3", tmp_path / "b.npy")
 
     soft = np.exp(logits.astype(float) / 2) / np.exp(logits.astype(float) / 2).sum(2, keepdims=True)
-    np.testing.assert_allclose(found.teaching.shares(2.0).numpy(), 0.75 * soft[0] + 0.25 * soft[1], atol=1e-6)
-    assert "a.npy" in found.about
-    assert "x 0.75" in found.about
+    np.testing.assert_allclose(found.ensemble.probabilities(2.0).numpy(), 0.75 * soft[0] + 0.25 * soft[1], atol=1e-6)
+    assert "a.npy" in found.description
+    assert "x 0.75" in found.description
 
 
-def knowing(answers: np.ndarray[Any, Any], alpha: float = 1.0) -> Course:
+def knowing(answers: np.ndarray[Any, Any], alpha: float = 1.0) -> Distillation:
     """A course of one teacher who gives these logits."""
     teacher = Teacher(logits=answers.astype(np.float32), weight=1.0)
-    return Course(lesson=load("lesson", "logits"), teaching=Teaching(teachers=[teacher], temperature=1.0, alpha=alpha))
+    return Distillation(
+        method=load("lesson", "logits"), ensemble=TeacherEnsemble(teachers=[teacher], temperature=1.0, alpha=alpha)
+    )
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.2])
@@ -132,22 +136,22 @@ def test_a_net_learns_what_only_the_teacher_says(mixup: float) -> None:
     """The teacher calls every class by the name of the next one."""
     data = learnable_faces(train=64, val=32, classes=CLASSES, noise=5.0)
     turned = 8 * np.eye(4)[(data.train.labels + 1) % 4]
-    recipe = Recipe(lr=2e-2, batch_size=16, mixup=mixup, augmentation=Augmentation(brightness=0.05))
+    recipe = Recipe(lr=2e-2, batch_size=16, mixup_alpha=mixup, augmentation=Augmentation(brightness=0.05))
     net = random_net("plain", seed=3).net
-    settings: dict[str, Any] = {"classes": 4, "recipe": recipe, "execution": Execution(), "seed": 0}
+    settings: dict[str, Any] = {"classes": 4, "recipe": recipe, "execution": ExecutionFormat(), "seed": 0}
 
-    train(net, data.train, epochs=20, lesson=knowing(turned), **settings)
+    train(net, data.train, epochs=20, distillation=knowing(turned), **settings)
 
-    said = predict(net, data.val.images, execution=Execution()).argmax(1)
+    said = predict(net, data.val.images, execution=ExecutionFormat()).argmax(1)
     assert (said == (data.val.labels + 1) % 4).mean() > 0.8
 
 
 def test_a_teacher_that_does_not_count_changes_nothing() -> None:
     nets = [random_net("plain", seed=3).net for _ in range(2)]
-    settings: dict[str, Any] = {"classes": 4, "recipe": Recipe(batch_size=8), "execution": Execution(), "seed": 0}
+    settings: dict[str, Any] = {"classes": 4, "recipe": Recipe(batch_size=8), "execution": ExecutionFormat(), "seed": 0}
 
     train(nets[0], FACES.train, epochs=1, **settings)
-    train(nets[1], FACES.train, epochs=1, lesson=knowing(np.ones((32, 4)), alpha=0.0), **settings)
+    train(nets[1], FACES.train, epochs=1, distillation=knowing(np.ones((32, 4)), alpha=0.0), **settings)
 
     for mine, theirs in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
@@ -185,7 +189,7 @@ def test_the_front_learns_from_the_teacher_and_files_say_so(go: Callable[..., Ru
 
 def test_a_run_teaches_the_next_from_its_start_and_going_on_gives_the_same(go: Callable[..., RunFolder]) -> None:
     first = go(name="first")
-    words = {"teacher": (str(first.path),), "distill_from": "start", "distill": "dkd"}
+    words = {"teacher": (str(first.path),), "distill_during": "search", "distill": "dkd"}
     whole = go(name="whole", **words)
     go(name="parts", **words, verify=0)
     parts = go(name="parts", **words)
@@ -200,7 +204,7 @@ def test_a_search_that_is_taught_also_chooses_whom_a_net_learns_from(
     np.save(tmp_path / "other.npy", 4 * np.eye(4)[FACES.train.labels])
     teachers = (str(file), str(tmp_path / "other.npy"))
     fields: dict[str, Any] = {"sampler": "random", "trials": 12, "verify": 0, "compressors": ("prune_structured",)}
-    folder = go(teacher=teachers, distill_from="start", name="choice", **fields)
+    folder = go(teacher=teachers, distill_during="search", name="choice", **fields)
 
     both = ["teacher.onnx", "other.npy"]
     names = {"teacher.onnx": both[:1], "other.npy": both[1:], "all": both, "none": []}
@@ -218,7 +222,7 @@ def test_there_is_nothing_to_choose_where_only_the_front_is_taught(go: Callable[
 
 def test_a_course_of_a_teacher_that_is_not_there_is_refused(tmp_path: Path, file: Path) -> None:
     with pytest.raises(ConfigError, match="the teacher must be one of all, none, but got 'mine'"):
-        course(tmp_path / "run", file).chosen("mine")
+        course(tmp_path / "run", file).for_teacher("mine")
 
 
 @pytest.mark.parametrize("word", ["gone.onnx", "votes"])

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from nas.data.base import FaceData
-from nas.distillation.teachers import find_teachers, fit_classes, split_weight
+from nas.distillation.teachers import find_teachers, match_classes, parse_weight
 from nas.errors import ConfigError
 from tests.conftest import learnable_faces
 from tests.fake_teachers import brightness_of_quadrants
@@ -34,18 +34,18 @@ def votes() -> FaceData:
     [("a.onnx", "a.onnx", 1.0), ("a.onnx=2", "a.onnx", 2.0), ("votes=.5", "votes", 0.5), ("x=y.npy", "x=y.npy", 1.0)],
 )
 def test_a_word_is_a_path_and_a_weight(word: str, path: str, weight: float) -> None:
-    assert split_weight(word) == (path, weight)
+    assert parse_weight(word) == (path, weight)
 
 
 @pytest.mark.parametrize("word", ["a.onnx=0", "a.onnx=-1", "a.onnx=inf", "a.onnx=nan"])
 def test_a_weight_is_positive(word: str) -> None:
     with pytest.raises(ConfigError, match=r"a teacher's weight must be positive, but got .* for a.onnx"):
-        split_weight(word)
+        parse_weight(word)
 
 
 def test_a_weight_needs_a_teacher() -> None:
     with pytest.raises(ConfigError, match="teacher must be PATH or PATH=WEIGHT, but got '=2'"):
-        split_weight("=2")
+        parse_weight("=2")
 
 
 def test_weights_are_shares(tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ def test_weights_are_shares(tmp_path: Path) -> None:
 
 
 def test_classes_are_matched_by_name() -> None:
-    assert fit_classes("t", ("Sadness", "happy", "ANGER"), 3, FACES.classes)[0] == (2, 1, 0)
+    assert match_classes("t", ("Sadness", "happy", "ANGER"), 3, FACES.classes)[0] == (2, 1, 0)
 
 
 def test_a_teacher_of_more_classes_is_asked_for_ours() -> None:
-    columns, notes = fit_classes("t", ("fear", "angry", "sad", "happy"), 4, FACES.classes)
+    columns, notes = match_classes("t", ("fear", "angry", "sad", "happy"), 4, FACES.classes)
 
     assert columns == (1, 3, 2)
     assert notes == ("t also knows fear; it is asked as if they did not exist",)
@@ -76,11 +76,11 @@ def test_a_teacher_of_more_classes_is_asked_for_ours() -> None:
 )
 def test_other_classes_are_refused(theirs: tuple[str, ...] | None, outputs: int, fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
-        fit_classes("t", theirs, outputs, FACES.classes)
+        match_classes("t", theirs, outputs, FACES.classes)
 
 
 def test_unnamed_classes_are_taken_in_order_and_it_is_said() -> None:
-    columns, notes = fit_classes("t", None, 3, FACES.classes)
+    columns, notes = match_classes("t", None, 3, FACES.classes)
 
     assert columns == (0, 1, 2)
     assert "does not name its classes" in notes[0]
@@ -89,8 +89,8 @@ def test_unnamed_classes_are_taken_in_order_and_it_is_said() -> None:
 def test_votes_come_with_the_data() -> None:
     (source,) = find_teachers(["votes"], votes())
 
-    assert source.answers is not None
-    assert (source.answers.argmax(1) == FACES.train.labels).all()
+    assert source.outputs is not None
+    assert (source.outputs.argmax(1) == FACES.train.labels).all()
     with pytest.raises(ConfigError, match="teacher votes needs annotators' votes with the data, but spots has none"):
         find_teachers(["votes"], FACES)
 
@@ -99,7 +99,7 @@ def test_an_array_may_name_its_classes(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, answers=np.zeros((N, 3)), labels=np.array(["sad", "angry", "happy"]))
 
-    assert find_teachers([str(path)], FACES)[0].columns == (1, 2, 0)
+    assert find_teachers([str(path)], FACES)[0].class_columns == (1, 2, 0)
 
 
 @pytest.mark.parametrize(("shape", "value"), [((N - 1, K), 0.0), ((N,), 0.0), ((N, K, 1), 0.0), ((N, K), np.nan)])
@@ -156,7 +156,7 @@ def test_a_file_is_matched_by_the_labels_in_it(tmp_path: Path) -> None:
 
     (source,) = find_teachers([str(path)], FACES)
 
-    assert source.columns == (1, 2, 0)
+    assert source.class_columns == (1, 2, 0)
     with pytest.raises(ConfigError, match=r"teacher t.onnx must know the classes .*, but lacks angry"):
         find_teachers([str(brightness_of_quadrants(path, labels=("sad", "happy", "fear", "disgust")))], FACES)
 
@@ -188,4 +188,4 @@ def test_the_scaling_that_is_most_often_right_is_taken(tmp_path: Path) -> None:
 
     raw, unit = (brightness_of_quadrants(tmp_path / f"{peak}.onnx", labels=classes, peak=peak) for peak in (255.0, 1.0))
 
-    assert [s.pixels for s in find_teachers([str(raw), str(unit)], data)] == ["0..255", "0..1"]
+    assert [s.pixel_scaling for s in find_teachers([str(raw), str(unit)], data)] == ["0..255", "0..1"]

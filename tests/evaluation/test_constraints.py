@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.config import make_config
-from nas.evaluation.constraints import violation_words, violations
-from nas.latency.speedup import Gain
+from nas.evaluation.constraints import describe_violations, violations
+from nas.latency.speedup import Int8Speedup
 from tests.fake_runs import some_latency
 
 POSITIVE = st.floats(1e-3, 1e3)
-LOSS = Gain(speedup=1.0, low=0.8, high=1.2, twin_ms=1.0, own_ms=1.0, kind="measured")
+LOSS = Int8Speedup(speedup=1.0, low=0.8, high=1.2, twin_ms=1.0, own_ms=1.0, kind="measured")
 
 
 @given(POSITIVE, POSITIVE)
@@ -20,17 +20,17 @@ def test_a_limit_is_kept_exactly_where_the_value_is_not_above_it(ms: float, limi
     found = violations(make_config(max_latency=limit), latency=some_latency(ms), size_bytes=None)
     assert found.keys() == {"max_latency"}
     assert (found["max_latency"] > 0) == (ms / limit > 1)
-    assert bool(violation_words(found, None)) == (found["max_latency"] > 0)
+    assert bool(describe_violations(found, None)) == (found["max_latency"] > 0)
 
 
 def test_each_violation_is_a_share_of_its_limit_and_accuracy_is_in_points() -> None:
     config = make_config(max_latency=2.0, max_size=100.0, min_accuracy=0.6)
-    found = violations(config, latency=some_latency(3.0), size_bytes=90, accuracy=0.55, gained=LOSS)
+    found = violations(config, latency=some_latency(3.0), size_bytes=90, accuracy=0.55, int8_speedup=LOSS)
     assert found == {
         "max_latency": pytest.approx(0.5), "max_size": pytest.approx(-0.1), "min_accuracy": pytest.approx(0.05),
         "no_gain": pytest.approx(0.25),
     }  # fmt: skip
-    assert violation_words(found, LOSS) == (
+    assert describe_violations(found, LOSS) == (
         "max_latency exceeded by 50.0%; min_accuracy missed by 5.0%; "
         "8 bits: no gain: 1 ms against 1 ms of its float twin, measured"
     )
@@ -45,9 +45,9 @@ def test_a_busy_machine_breaks_no_limit(slowdown: float | None, kept: bool) -> N
 def test_what_is_not_known_or_not_limited_is_left_out() -> None:
     assert violations(make_config(max_latency=2.0), latency=None, size_bytes=90) == {}
     assert violations(make_config(), latency=some_latency(3.0), size_bytes=90, accuracy=0.1) == {}
-    assert violation_words({}, None) == ""
+    assert describe_violations({}, None) == ""
 
 
 def test_8_bits_need_not_be_faster_where_a_smaller_file_is_a_gain() -> None:
     config = make_config(objectives=("accuracy", "latency", "size"))
-    assert violations(config, latency=None, size_bytes=None, gained=LOSS) == {}
+    assert violations(config, latency=None, size_bytes=None, int8_speedup=LOSS) == {}

@@ -10,17 +10,23 @@ import pytest
 import nas.evaluation.latency_evaluator
 from nas import registry
 from nas.errors import MeasureError
-from nas.evaluation.latency_evaluator import DRAFTED, LEAST_RUNS, SCREENED, UNTRAINED, Stopwatch
-from nas.evaluation.online_latency import SAMPLES
+from nas.evaluation.latency_evaluator import (
+    MIN_FINAL_RUNS,
+    ONLINE_PREDICTION_NOTE,
+    PREDICTED_BEFORE_NOTE,
+    UNTRAINED_NOTE,
+    LatencyEvaluator,
+)
+from nas.evaluation.online_latency import SAMPLES_FILE
 from nas.latency.costs import Costs
-from nas.latency.estimate import Measurement
-from nas.latency.measured.timing_loop import Plan
+from nas.latency.estimate import Latency
+from nas.latency.measured.timing_loop import TimingPlan
 from nas.results.run_folder import RunFolder
-from nas.runtimes.base import Timing
-from nas.targets.catalog import target
+from nas.runtimes.base import DeviceTiming
+from nas.targets.catalog import load_target
 
 FILES = [Path("net.onnx"), Path("twin.onnx")]
-KNOWN = Measurement(kind="measured", device="d", runtime="r", latency_ms=1, low_ms=1, high_ms=1)
+KNOWN = Latency(kind="measured", device="d", runtime="r", latency_ms=1, low_ms=1, high_ms=1)
 NOTHING = Costs(kernels=(), params=1, nonzero_params=1)
 
 
@@ -33,38 +39,38 @@ class Board:
         self.asked: list[str] = []
         self.fails = fails
 
-    def timings(self, models: Sequence[Path], *_: Any, **__: Any) -> list[Timing | MeasureError]:
+    def timings(self, models: Sequence[Path], *_: Any, **__: Any) -> list[DeviceTiming | MeasureError]:
         self.asked += [path.name for path in models]
         if self.fails:
             return [MeasureError("it failed", log=("the last line",)) for _ in models]
-        return [Timing(times_ms=np.full(200, 2.0), device="a board", drift=0.0) for _ in models]
+        return [DeviceTiming(times_ms=np.full(200, 2.0), device="a board", drift=0.0) for _ in models]
 
 
-def a_stopwatch(place: Path, board: Board | None = None, timer: Any = None) -> Stopwatch:
+def a_stopwatch(place: Path, board: Board | None = None, timer: Any = None) -> LatencyEvaluator:
     for name in ("locks", "models"):
         (place / name).mkdir(parents=True)
-    return Stopwatch(
-        profile=target("jetson" if board else "cpu"), host=target("cpu"), board=board, timer=timer,  # type: ignore[arg-type]
-        runtime=registry.load("runtime", "onnxruntime"), input_shape=(1, 48, 48), energy=False,
-        folder=RunFolder(place), watch=lambda _: None,
+    return LatencyEvaluator(
+        profile=load_target("jetson" if board else "cpu"), host_profile=load_target("cpu"), device_runtime=board, timing_worker=timer,  # type: ignore[arg-type]
+        host_runtime=registry.load("runtime", "onnxruntime"), input_shape=(1, 48, 48), measures_energy=False,
+        folder=RunFolder(place), log=lambda _: None,
     )  # fmt: skip
 
 
-def guessed(ms: float, width: float) -> Measurement:
+def guessed(ms: float, width: float) -> Latency:
     """A prediction whose 95 % interval reaches `width` of it to either side."""
     low, high = ms * (1 - width), ms * (1 + width)
-    return Measurement(kind="predicted", device="d", runtime="r", latency_ms=ms, low_ms=low, high_ms=high)
+    return Latency(kind="predicted", device="d", runtime="r", latency_ms=ms, low_ms=low, high_ms=high)
 
 
 @pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Plan]]:
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, TimingPlan]]:
     """How many files were timed here and after which plan, of each measurement."""
-    made: list[tuple[int, Plan]] = []
+    made: list[tuple[int, TimingPlan]] = []
 
-    def timed(paths: list[Path] | Path, *_: Any, plan: Plan, **__: Any) -> Any:
+    def timed(paths: list[Path] | Path, *_: Any, plan: TimingPlan, **__: Any) -> Any:
         count = len(paths) if isinstance(paths, list) else 1
         made.append((count, plan))
-        found = Measurement(kind="measured", device="d", runtime="r", latency_ms=1, low_ms=0.9, high_ms=1.1)
+        found = Latency(kind="measured", device="d", runtime="r", latency_ms=1, low_ms=0.9, high_ms=1.1)
         return [found] * count if isinstance(paths, list) else found
 
     for name in ("measure", "measure_interleaved"):
@@ -72,43 +78,43 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Plan]]:
     return made
 
 
-def test_a_draft_is_timed_for_three_seconds_at_most(tmp_path: Path, plans: list[tuple[int, Plan]]) -> None:
-    found = a_stopwatch(tmp_path).drafts(FILES, [NOTHING] * 2, limit_ms=5.0)
+def test_a_draft_is_timed_for_three_seconds_at_most(tmp_path: Path, plans: list[tuple[int, TimingPlan]]) -> None:
+    found = a_stopwatch(tmp_path).measure_untrained(FILES, [NOTHING] * 2, limit_ms=5.0)
     assert [m.latency_ms for m in found] == [1, 1]
     ((count, plan),) = plans
-    assert (count, plan.ceiling_ms, plan.runs) == (2, 5.0, 200)
-    assert plan.limit_s is not None
-    assert plan.limit_s < 3
-    assert plan.precise > 0
+    assert (count, plan.early_stop_above_ms, plan.runs) == (2, 5.0, 200)
+    assert plan.max_duration_s is not None
+    assert plan.max_duration_s < 3
+    assert plan.relative_precision > 0
 
 
 def test_what_was_trained_in_full_has_enough_runs_however_long_they_take(
-    tmp_path: Path, plans: list[tuple[int, Plan]]
+    tmp_path: Path, plans: list[tuple[int, TimingPlan]]
 ) -> None:
-    targets, hosts = a_stopwatch(tmp_path).finished(FILES[:1], [NOTHING])
+    targets, hosts = a_stopwatch(tmp_path).measure_final(FILES[:1], [NOTHING])
     assert targets == hosts
     ((_, plan),) = plans
-    assert (plan.limit_s, plan.least) == (None, LEAST_RUNS)
-    assert LEAST_RUNS >= 200
-    a_stopwatch(tmp_path / "other").finished(FILES[:1], [NOTHING], verified=False)
-    assert plans[-1][1].limit_s is not None
+    assert (plan.max_duration_s, plan.min_runs) == (None, MIN_FINAL_RUNS)
+    assert MIN_FINAL_RUNS >= 200
+    a_stopwatch(tmp_path / "other").measure_final(FILES[:1], [NOTHING], is_final=False)
+    assert plans[-1][1].max_duration_s is not None
 
 
 @pytest.mark.parametrize(("limit_ms", "above"), [(0.5, True), (0.95, False), (2.0, False)])
 @pytest.mark.usefixtures("plans")
 def test_a_glance_tells_only_what_is_sure(tmp_path: Path, limit_ms: float, above: bool) -> None:
-    assert a_stopwatch(tmp_path).is_surely_above(FILES[0], NOTHING, limit_ms) == above
+    assert a_stopwatch(tmp_path).is_clearly_above(FILES[0], NOTHING, limit_ms) == above
 
 
-def test_a_process_of_its_own_times_where_there_is_one(tmp_path: Path, plans: list[tuple[int, Plan]]) -> None:
+def test_a_process_of_its_own_times_where_there_is_one(tmp_path: Path, plans: list[tuple[int, TimingPlan]]) -> None:
     asked: list[Any] = []
 
     class Elsewhere:
-        def measure(self, models: Sequence[Path], **more: Any) -> list[Measurement]:
+        def measure(self, models: Sequence[Path], **more: Any) -> list[Latency]:
             asked.append((list(models), more["runtime"], more["input_shape"]))
             return [guessed(1, 0)] * len(models)
 
-    a_stopwatch(tmp_path, timer=Elsewhere()).drafts(FILES, [NOTHING] * 2)
+    a_stopwatch(tmp_path, timer=Elsewhere()).measure_untrained(FILES, [NOTHING] * 2)
     assert asked == [(FILES, "onnxruntime", [(1, 48, 48)] * 2)]
     assert plans == []
 
@@ -122,34 +128,36 @@ def test_a_board_is_asked_of_a_draft_where_its_prediction_is_unsure_and_matters(
 ) -> None:
     monkeypatch.setattr(nas.evaluation.latency_evaluator, "predict_latency", lambda *_: guessed(1.0, width))
     board = Board()
-    (found,) = a_stopwatch(tmp_path, board).drafts(FILES[:1], [NOTHING], limit_ms=limit_ms)
+    (found,) = a_stopwatch(tmp_path, board).measure_untrained(FILES[:1], [NOTHING], limit_ms=limit_ms)
     assert board.asked == (["net.onnx"] if asks else [])
     assert found.kind == ("measured" if asks else "predicted")
-    assert (tmp_path / SAMPLES).exists() == asks
+    assert (tmp_path / SAMPLES_FILE).exists() == asks
 
 
 @pytest.mark.parametrize(
     ("draft", "enters", "asks", "note"),
     [
-        (guessed(1.0, 0.1), False, False, SCREENED),
-        (guessed(1.0, 0.1), True, True, DRAFTED),
-        (guessed(1.0, 0.5), False, True, DRAFTED),
-        (KNOWN, False, False, UNTRAINED),
+        (guessed(1.0, 0.1), False, False, ONLINE_PREDICTION_NOTE),
+        (guessed(1.0, 0.1), True, True, PREDICTED_BEFORE_NOTE),
+        (guessed(1.0, 0.5), False, True, PREDICTED_BEFORE_NOTE),
+        (KNOWN, False, False, UNTRAINED_NOTE),
         (KNOWN, True, True, None),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("plans")
 def test_a_board_is_asked_of_a_finished_file_that_may_enter_the_front(
-    tmp_path: Path, draft: Measurement, enters: bool, asks: bool, note: str | None
+    tmp_path: Path, draft: Latency, enters: bool, asks: bool, note: str | None
 ) -> None:
     board = Board()
     held: list[float] = []
 
-    def would(latency: Measurement) -> bool:
+    def would(latency: Latency) -> bool:
         held.append(latency.latency_ms)
         return enters
 
-    (found,), _ = a_stopwatch(tmp_path, board).finished(FILES[:1], [NOTHING], verified=False, draft=draft, enters=would)
+    (found,), _ = a_stopwatch(tmp_path, board).measure_final(
+        FILES[:1], [NOTHING], is_final=False, untrained_latency=draft, would_enter_front=would
+    )
     assert bool(board.asked) == asks
     assert found.latency_ms == (2.0 if asks else 1.0)
     assert found.notes == ((note,) if note else ())
@@ -159,13 +167,13 @@ def test_a_board_is_asked_of_a_finished_file_that_may_enter_the_front(
 @pytest.mark.usefixtures("plans")
 def test_what_was_trained_in_full_is_always_measured_on_the_board(tmp_path: Path) -> None:
     board = Board()
-    a_stopwatch(tmp_path, board).finished(
-        FILES, [NOTHING] * 2, verified=True, draft=guessed(1.0, 0.01), enters=lambda _: False
+    a_stopwatch(tmp_path, board).measure_final(
+        FILES, [NOTHING] * 2, is_final=True, untrained_latency=guessed(1.0, 0.01), would_enter_front=lambda _: False
     )
     assert board.asked == ["net.onnx", "twin.onnx"]
 
 
 def test_the_end_of_a_boards_log_is_kept_under_the_key(tmp_path: Path) -> None:
     with pytest.raises(MeasureError, match="it failed"):
-        a_stopwatch(tmp_path, Board(fails=True)).drafts(FILES[:1], [NOTHING], key="abc")
+        a_stopwatch(tmp_path, Board(fails=True)).measure_untrained(FILES[:1], [NOTHING], key="abc")
     assert (tmp_path / "models" / "abc-board.log").read_text() == "the last line\n"

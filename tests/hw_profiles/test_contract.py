@@ -4,7 +4,7 @@ import pytest
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.targets.catalog import targets
+from nas.targets.catalog import load_targets
 
 EVERY = [
     pytest.param(word, profile, id=word)
@@ -17,7 +17,7 @@ each = pytest.mark.parametrize(("word", "profile"), EVERY)
 
 @each
 def test_the_word_is_the_name_or_an_alias_of_another(word: str, profile: HardwareProfile) -> None:
-    assert word == profile.name or targets()[profile.name] is profile
+    assert word == profile.name or load_targets()[profile.name] is profile
     assert profile.title
 
 

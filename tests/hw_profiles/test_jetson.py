@@ -2,7 +2,7 @@
 
 import pytest
 
-from hw_profiles._power_modes import mode_of
+from hw_profiles._power_modes import find_power_mode
 from hw_profiles.jetson import PROFILES
 
 
@@ -37,7 +37,7 @@ def test_jetson_is_the_orin_nano() -> None:
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_mode_of_a_row_is_one_of_its_modules_modes(name: str) -> None:
     profile = PROFILES[name]
-    own = mode_of(profile, str(profile.facts["power_mode"]))
+    own = find_power_mode(profile, str(profile.facts["power_mode"]))
     assert own
     assert own.gpu_mhz == pytest.approx(profile.facts["gpu_mhz"], rel=0.01)  # data sheets round
     assert own.multiprocessors == profile.facts["multiprocessors"]
@@ -65,7 +65,7 @@ def test_modes_are_whole_or_a_name_alone_and_within_the_module(name: str) -> Non
 )  # fmt: skip
 def test_the_memorys_clock_gives_the_bandwidth_of_the_data_sheet(name: str, bits: int) -> None:
     profile = PROFILES[name]
-    own = mode_of(profile, str(profile.facts["power_mode"]))
+    own = find_power_mode(profile, str(profile.facts["power_mode"]))
     assert own
     assert own.memory_mhz
     assert profile.bandwidth_gb_s == pytest.approx(

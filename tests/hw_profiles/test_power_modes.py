@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw_profiles._base import HardwareProfile, PowerMode
-from hw_profiles._power_modes import MOST_ERROR, in_power_mode, mode_of, same_mode
+from hw_profiles._power_modes import MAX_RELATIVE_ERROR, find_power_mode, is_same_mode, with_power_mode
 from hw_profiles.cuda import PROFILES as CARDS
 from hw_profiles.jetson import PROFILES
 
@@ -16,7 +16,7 @@ every = given(st.sampled_from(EVERY))
 
 
 def test_the_figures_of_a_slower_mode_are_those_of_its_clocks() -> None:
-    slow = in_power_mode(PROFILES["jetson-agx-orin"], "15W")
+    slow = with_power_mode(PROFILES["jetson-agx-orin"], "15W")
     assert slow.title == "Jetson AGX Orin 64 GB (MODE_15W, GPU at 408 MHz)"
     # Ampere: 2048 half-precision operations per multiprocessor and clock; 256 bits of memory, two transfers a clock
     assert slow.peak_gops[16] == pytest.approx(2048 * 6 * 0.408, rel=1e-3)
@@ -30,7 +30,7 @@ def test_the_figures_of_a_slower_mode_are_those_of_its_clocks() -> None:
 @every
 def test_rates_are_in_proportion_to_clock_and_multiprocessors(pair: tuple[HardwareProfile, PowerMode]) -> None:
     profile, mode = pair
-    found = in_power_mode(profile, mode.name)
+    found = with_power_mode(profile, mode.name)
     assert mode.gpu_mhz
     assert mode.multiprocessors
     ratio = mode.gpu_mhz * mode.multiprocessors / (profile.facts["gpu_mhz"] * profile.facts["multiprocessors"])  # type: ignore[operator]
@@ -43,12 +43,12 @@ def test_an_interval_never_narrows_and_reaches_over_a_floor_that_follows_the_clo
     pair: tuple[HardwareProfile, PowerMode],
 ) -> None:
     profile, mode = pair
-    found = in_power_mode(profile, mode.name)
+    found = with_power_mode(profile, mode.name)
     assert found.latency
     assert profile.latency
     assert found.latency.relative_error >= profile.latency.relative_error
     ratio = max(found.facts["gpu_mhz"] / profile.facts["gpu_mhz"], profile.facts["gpu_mhz"] / found.facts["gpu_mhz"])  # type: ignore[operator]
-    assert 1 + found.latency.relative_error >= min(ratio, 1 + MOST_ERROR) - 0.01
+    assert 1 + found.latency.relative_error >= min(ratio, 1 + MAX_RELATIVE_ERROR) - 0.01
     assert found.latency.floor_us == pytest.approx(
         profile.latency.floor_us * profile.facts["gpu_mhz"] / found.facts["gpu_mhz"],  # type: ignore[operator]
         abs=0.01,
@@ -58,7 +58,7 @@ def test_an_interval_never_narrows_and_reaches_over_a_floor_that_follows_the_clo
 @every
 def test_a_profile_in_its_own_mode_is_itself(pair: tuple[HardwareProfile, PowerMode]) -> None:
     profile, _ = pair
-    assert in_power_mode(profile, str(profile.facts["power_mode"])) is profile
+    assert with_power_mode(profile, str(profile.facts["power_mode"])) is profile
 
 
 @pytest.mark.parametrize(
@@ -72,22 +72,24 @@ def test_a_profile_in_its_own_mode_is_itself(pair: tuple[HardwareProfile, PowerM
     ],
 )
 def test_a_mode_is_found_by_what_people_write(word: str, name: str | None) -> None:
-    found = mode_of(PROFILES["jetson-agx-xavier"], word)
+    found = find_power_mode(PROFILES["jetson-agx-xavier"], word)
     assert (found.name if found else None) == name
 
 
 def test_modes_of_one_power_that_differ_for_the_gpu_must_be_told_apart() -> None:
-    assert mode_of(PROFILES["jetson-xavier-nx"], "10W") is None
-    assert mode_of(PROFILES["jetson-xavier-nx"], "20W") == mode_of(PROFILES["jetson-xavier-nx"], "MODE_20W_6CORE")
+    assert find_power_mode(PROFILES["jetson-xavier-nx"], "10W") is None
+    assert find_power_mode(PROFILES["jetson-xavier-nx"], "20W") == find_power_mode(
+        PROFILES["jetson-xavier-nx"], "MODE_20W_6CORE"
+    )
 
 
 def test_a_prefix_and_case_make_no_other_mode() -> None:
-    assert same_mode("MODE_15W", "15w")
-    assert not same_mode("MODE_15W", "MODE_15W_DESKTOP")
+    assert is_same_mode("MODE_15W", "15w")
+    assert not is_same_mode("MODE_15W", "MODE_15W_DESKTOP")
 
 
 def test_a_profile_without_a_latency_model_stays_without() -> None:
-    assert in_power_mode(replace(PROFILES["jetson-nano"], latency=None), "5W").latency is None
+    assert with_power_mode(replace(PROFILES["jetson-nano"], latency=None), "5W").latency is None
 
 
 @pytest.mark.parametrize(
@@ -104,21 +106,21 @@ def test_a_profile_without_a_latency_model_stays_without() -> None:
 )
 def test_a_mode_that_cannot_be_is_one_line(profile: HardwareProfile, mode: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        in_power_mode(profile, mode)
+        with_power_mode(profile, mode)
 
 
 def test_a_mode_that_another_profile_was_fitted_to_names_it() -> None:
-    told = in_power_mode(PROFILES["jetson-orin-nano"], "MAXN_SUPER").latency
+    told = with_power_mode(PROFILES["jetson-orin-nano"], "MAXN_SUPER").latency
     assert told
     assert "jetson-orin-nano-super was fitted to this mode" in told.source
     named = {mode.fitted_as: mode for board in PROFILES.values() for mode in board.power_modes if mode.fitted_as}
     for name, mode in named.items():
-        assert mode_of(PROFILES[name], str(PROFILES[name].facts["power_mode"])) == replace(mode, fitted_as="")
+        assert find_power_mode(PROFILES[name], str(PROFILES[name].facts["power_mode"])) == replace(mode, fitted_as="")
 
 
 def test_a_mode_that_is_alike_for_the_gpu_keeps_the_constants() -> None:
     board = PROFILES["jetson-xavier-nx"]
-    found = in_power_mode(board, "MODE_20W_2CORE")
+    found = with_power_mode(board, "MODE_20W_2CORE")
     assert found.latency == board.latency
     assert found.facts["power_mode"] == "MODE_20W_2CORE"
     assert found.title == "Jetson Xavier NX (MODE_20W_2CORE, GPU at 1100 MHz)"

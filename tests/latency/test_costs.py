@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from benchmarks.published_nets import NETS
 from nas.errors import ExportError
-from nas.latency.costs import Costs, costs
+from nas.latency.costs import Costs, compute_costs
 from nas.runtimes.reference_network import reference_model
 
 Weights = dict[str, np.ndarray]
@@ -43,7 +43,7 @@ def kinds(found: Costs) -> list[str]:
 
 
 def test_a_convolution_with_bias_and_relu_is_one_kernel() -> None:
-    found = costs(
+    found = compute_costs(
         model([conv("x w b", "c", strides=[2, 2]), node("Relu", "c", "y")], {"w": weight(16, 8, 3, 3), "b": weight(16)})
     )
     (k,) = found.kernels
@@ -62,7 +62,7 @@ def test_a_convolution_with_bias_and_relu_is_one_kernel() -> None:
     ],
 )
 def test_kinds_of_convolutions(shape: tuple[int, ...], groups: int, kind: str, macs: int) -> None:
-    (k,) = costs(model([conv("x w", "y", shape[-1], group=groups)], {"w": weight(*shape)})).kernels
+    (k,) = compute_costs(model([conv("x w", "y", shape[-1], group=groups)], {"w": weight(*shape)})).kernels
     assert (k.kind, k.macs, k.groups) == (kind, macs, groups)
 
 
@@ -73,14 +73,14 @@ def test_a_residual_addition_joins_the_later_convolution_and_is_read_by_it() -> 
         node("Add", "deep shortcut", "sum"),
         node("Relu", "sum", "y"),
     ]
-    first, second = costs(model(nodes, {"a": weight(8, 8, 1, 1), "b": weight(8, 8, 3, 3)})).kernels
+    first, second = compute_costs(model(nodes, {"a": weight(8, 8, 1, 1), "b": weight(8, 8, 3, 3)})).kernels
     assert (first.kind, second.kind) == ("pointwise", "conv")
     assert second.input_bytes == 2 * first.input_bytes
 
 
 def test_an_intermediate_that_is_read_twice_is_not_fused_away() -> None:
     nodes = [conv("x w", "c"), node("Relu", "c", "r"), node("Add", "c r", "y")]
-    assert kinds(costs(model(nodes, {"w": weight(8, 8, 3, 3)}))) == ["conv", "elementwise"]
+    assert kinds(compute_costs(model(nodes, {"w": weight(8, 8, 3, 3)}))) == ["conv", "elementwise"]
 
 
 def test_squeeze_and_excitation_is_four_kernels() -> None:
@@ -93,13 +93,13 @@ def test_squeeze_and_excitation_is_four_kernels() -> None:
         node("HardSigmoid", "u", "s"),
         node("Mul", "c s", "y"),
     ]
-    found = costs(model(nodes, {"w": weight(8, 8, 3, 3), "down": weight(2, 8, 1, 1), "up": weight(8, 2, 1, 1)}))
+    found = compute_costs(model(nodes, {"w": weight(8, 8, 3, 3), "down": weight(2, 8, 1, 1), "up": weight(8, 2, 1, 1)}))
     assert kinds(found) == ["conv", "reduce", "pointwise", "pointwise", "elementwise"]
 
 
 def test_hard_swish_and_concatenation_have_kernels_of_their_own() -> None:
     nodes = [conv("x w", "c"), node("HardSwish", "c", "h"), node("Concat", "x h", "y", axis=1)]
-    assert kinds(costs(model(nodes, {"w": weight(8, 8, 3, 3)}))) == ["conv", "elementwise", "concat"]
+    assert kinds(compute_costs(model(nodes, {"w": weight(8, 8, 3, 3)}))) == ["conv", "elementwise", "concat"]
 
 
 def test_chains_of_elementwise_operators_are_one_kernel() -> None:
@@ -109,7 +109,7 @@ def test_chains_of_elementwise_operators_are_one_kernel() -> None:
         node("Sigmoid", "b", "s"),
         node("Mul", "b s", "y"),
     ]
-    found = costs(model(nodes, {"mean": np.float32(127.5), "scale": np.float32(64)}))  # type: ignore[dict-item]
+    found = compute_costs(model(nodes, {"mean": np.float32(127.5), "scale": np.float32(64)}))  # type: ignore[dict-item]
     assert kinds(found) == ["elementwise", "elementwise"]  # b is read twice, so it is written
     assert found.params == 0
 
@@ -121,7 +121,7 @@ def test_pooling_reshaping_and_linear() -> None:
         node("Gemm", "f w b", "l"),
         node("Softmax", "l", "y"),
     ]
-    found = costs(model(nodes, {"w": weight(72, 7), "b": weight(7)}))
+    found = compute_costs(model(nodes, {"w": weight(72, 7), "b": weight(7)}))
     assert kinds(found) == ["pool", "linear", "reduce"]
     assert found.macs == 72 * 7
     assert found.params == 72 * 7 + 7
@@ -145,7 +145,7 @@ def quantised() -> onnx.ModelProto:
 
 
 def test_qdq_nodes_are_no_kernels_but_make_the_arithmetic_eight_bits_wide() -> None:
-    found = costs(quantised())
+    found = compute_costs(quantised())
     first, second = found.kernels
     assert (first.kind, first.bits) == ("conv", 8)
     assert (first.input_bytes, first.output_bytes) == (8 * 36, 16 * 36)
@@ -160,24 +160,24 @@ def test_half_tensors_make_it_sixteen() -> None:
         conv("h w", "c"),
         node("Cast", "c", "y", to=TensorProto.FLOAT),
     ]
-    (k,) = costs(model(nodes, {"w": np.ones((8, 8, 3, 3), np.float16)})).kernels
+    (k,) = compute_costs(model(nodes, {"w": np.ones((8, 8, 3, 3), np.float16)})).kernels
     assert (k.bits, k.input_bytes, k.weight_bytes) == (16, 8 * 36 * 2, 8 * 8 * 9 * 2)
 
 
 def test_a_file_is_read_like_a_model(tmp_path: Path) -> None:
     onnx.save(reference_model(), tmp_path / "m.onnx")
-    assert costs(tmp_path / "m.onnx") == costs(reference_model())
+    assert compute_costs(tmp_path / "m.onnx") == compute_costs(reference_model())
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\xff\xff")
     with pytest.raises(ExportError, match=r"bad\.onnx must be a readable ONNX file"):
-        costs(tmp_path / "bad.onnx")
+        compute_costs(tmp_path / "bad.onnx")
 
 
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(ExportError, match="must be known at batch 1"):
-        costs(model([conv("x w", "y")], {"w": weight(8, 8, 3, 3)}, shape=("N", 8, "H", "W")))
+        compute_costs(model([conv("x w", "y")], {"w": weight(8, 8, 3, 3)}, shape=("N", 8, "H", "W")))
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_nets_of_the_benchmark_have_their_published_costs(name: str, mmacs: floa
 
 @pytest.mark.data
 def test_mini_xception_has_its_published_parameters(shared_data: Path) -> None:
-    found = costs(shared_data / "baselines" / "oarriaga_mini_xception_102.onnx")
+    found = compute_costs(shared_data / "baselines" / "oarriaga_mini_xception_102.onnx")
     assert found.params == 58_423

@@ -27,9 +27,9 @@ def test_views_are_looked_through_to_what_they_are_made_of() -> None:
     views = node("Flatten", "r", "f"), node("Identity", "f", "i")
     graph = resolved(node("Relu", "x", "r"), *views, node("Tanh", "i", "y"))
     assert [n.op_type for n in graph.nodes] == ["Relu", "Tanh"]
-    assert (graph.root("i"), graph.root("f"), graph.root("x")) == ("r", "r", "x")
+    assert (graph.resolve_view("i"), graph.resolve_view("f"), graph.resolve_view("x")) == ("r", "r", "x")
     assert (graph.shape("r"), graph.shape("i")) == ((1, 8, 6, 6), (1, 288))
-    assert (graph.readers["x"], graph.readers["r"], graph.readers["y"]) == (1, 1, 1)
+    assert (graph.consumer_counts["x"], graph.consumer_counts["r"], graph.consumer_counts["y"]) == (1, 1, 1)
 
 
 def test_what_comes_out_of_qdq_is_one_byte_wide_and_sealed() -> None:
@@ -41,14 +41,14 @@ def test_what_comes_out_of_qdq_is_one_byte_wide_and_sealed() -> None:
         node("MatMul", "d wd", "y"),
     )
     (product,) = graph.nodes
-    assert graph.sealed == {"x"}
-    assert (graph.size("x"), graph.size("d"), graph.size("wd")) == (4 * 288, 288, 288 * 4)
-    assert graph.output_size("x") == 288
-    assert graph.data(product) == ["d"]
+    assert graph.fusion_barriers == {"x"}
+    assert (graph.tensor_bytes("x"), graph.tensor_bytes("d"), graph.tensor_bytes("wd")) == (4 * 288, 288, 288 * 4)
+    assert graph.output_bytes("x") == 288
+    assert graph.activation_inputs(product) == ["d"]
     assert [t.name for t in graph.weights()] == ["w"]
 
 
 def test_an_unknown_size_is_refused_where_it_is_asked_for() -> None:
     graph = resolved(node("Relu", "x", "y"), shape=("N", 8, "H", "W"))
     with pytest.raises(ExportError, match="must be known at batch 1, but 'y' has none"):
-        graph.size("y")
+        graph.tensor_bytes("y")

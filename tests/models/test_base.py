@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.models.base import divisible, pixels
+from nas.models.base import image_preprocessing, make_divisible
 
 
 @given(st.integers(1, 400))
 def test_a_width_on_the_grid_stays(steps: int) -> None:
-    assert divisible(8 * steps) == 8 * steps
+    assert make_divisible(8 * steps) == 8 * steps
 
 
 @given(st.floats(0.1, 4000), st.sampled_from([4, 8, 16]))
 def test_a_scaled_width_is_on_the_grid_and_loses_at_most_a_tenth(width: float, by: int) -> None:
-    found = divisible(width, by)
+    found = make_divisible(width, by)
     assert found % by == 0
     assert found >= max(by, 0.9 * width)
     assert found <= max(by, width + 1.4 * by)
@@ -28,11 +28,11 @@ def test_a_scaled_width_is_on_the_grid_and_loses_at_most_a_tenth(width: float, b
 )
 def test_published_widths(width: float, expected: int) -> None:
     """MobileNetV2 x0.35 and the gates of MobileNetV3-small, as their reference code has them."""
-    assert divisible(width) == expected
+    assert make_divisible(width) == expected
 
 
 def test_only_images_that_are_not_square_are_resized() -> None:
-    kinds = {size: [type(m) for m in pixels((1, *size))] for size in ((48, 48), (40, 32))}
+    kinds = {size: [type(m) for m in image_preprocessing((1, *size))] for size in ((48, 48), (40, 32))}
     assert nn.Upsample not in kinds[48, 48]
     assert nn.Upsample in kinds[40, 32]
-    assert pixels((1, 40, 32))(torch.zeros(1, 1, 40, 32)).shape == (1, 1, 40, 40)
+    assert image_preprocessing((1, 40, 32))(torch.zeros(1, 1, 40, 32)).shape == (1, 1, 40, 40)

@@ -5,16 +5,16 @@ import torch
 from torch import nn
 
 from nas.errors import BuildError, ExportError
-from nas.models.stages import Prepare, in_units, is_in_units
-from nas.onnx_export.exporter import fold
+from nas.models.stages import Preprocessing, is_split_into_stages, split_into_stages
+from nas.onnx_export.folding import fold
 from nas.registry import load, names
 from tests import outside_nets as nets
 
 SHAPE = (1, 32, 32)
 
 
-def prepare(**fields: float) -> Prepare:
-    return Prepare(**({"size": None, "mean": 127.5, "std": 64.0, "repeat": 1} | fields))  # type: ignore[arg-type]
+def prepare(**fields: float) -> Preprocessing:
+    return Preprocessing(**({"size": None, "mean": 127.5, "std": 64.0, "repeat": 1} | fields))  # type: ignore[arg-type]
 
 
 def units(net: nn.Module) -> dict[str, list[str]]:
@@ -26,7 +26,7 @@ def units(net: nn.Module) -> dict[str, list[str]]:
 
 
 def put(net: nn.Module, **fields: float) -> nn.Module:
-    return in_units(net.eval(), prepare(**fields), input_shape=SHAPE, classes=3)
+    return split_into_stages(net.eval(), prepare(**fields), input_shape=SHAPE, classes=3)
 
 
 def test_the_stages_of_a_residual_net_are_cut_where_the_map_shrinks() -> None:
@@ -107,6 +107,6 @@ def test_a_net_that_cannot_be_put_into_units_is_refused_by_its_layer(
 
 def test_nets_of_the_zoo_are_in_units_already_and_nets_from_outside_are_not() -> None:
     for name in names("model"):
-        assert is_in_units(load("model", name).build(input_shape=(1, 48, 48), classes=7)), name
-    assert not is_in_units(nets.ResNet())
-    assert is_in_units(put(nets.ResNet()))
+        assert is_split_into_stages(load("model", name).build(input_shape=(1, 48, 48), classes=7)), name
+    assert not is_split_into_stages(nets.ResNet())
+    assert is_split_into_stages(put(nets.ResNet()))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nas.candidate import decode
-from nas.compression.compressors.prune_structured import transfer
+from nas.compression.compressors.prune_structured import transfer_channels
 from nas.config import make_config
 from nas.data.base import FaceData
 from nas.errors import ConfigError, UnknownMemberError, UserError
-from nas.models.user_model import Given, load_weights, open_model
+from nas.models.user_model import UserModelSpace, load_user_model, load_weights
 from nas.searcher.acquisition.candidate_features import macs
 from search_spaces._base import SearchSpace
 from tests import outside_nets as nets
@@ -27,16 +27,16 @@ PIXELS = torch.randint(0, 256, (2, 1, 32, 32), generator=torch.Generator().manua
 
 
 @functools.cache
-def cached(model: str) -> Given:
+def cached(model: str) -> UserModelSpace:
     return opened(model)
 
 
-def opened(model: str, *, data: FaceData = FACES, **fields: Any) -> Given:
+def opened(model: str, *, data: FaceData = FACES, **fields: Any) -> UserModelSpace:
     word = model if ":" in model or model.islower() else f"tests.outside_nets:{model}"
-    return open_model(make_config(model=word, **fields), data, channel_multiple=8)
+    return load_user_model(make_config(model=word, **fields), data, channel_multiple=8)
 
 
-def built(space: Given, **widths: int) -> nn.Module:
+def built(space: UserModelSpace, **widths: int) -> nn.Module:
     return space.build(space.decode({}), input_shape=(1, 32, 32), classes=3, widths=widths or None)
 
 
@@ -47,7 +47,7 @@ def conv_widths(net: nn.Module) -> dict[str, int]:
 def test_it_is_one_architecture_whose_stages_have_widths() -> None:
     space = opened("ResNet")
     assert space.choices(channel_multiple=8) == ()
-    assert space.seeds(channel_multiple=8) == ({},)
+    assert space.initial_configurations(channel_multiple=8) == ({},)
     assert space.stages == ("stage1", "stage2")
     assert space.widths(space.decode({})) == {"stage1": 16, "stage2": 32}
     candidate = decode(space, {"sparsity.stage2": 0.5}, channel_multiple=8, precisions=(32, 8))
@@ -97,7 +97,7 @@ def test_every_narrow_form_runs_is_no_wider_and_is_filled_from_the_wide_one(mode
     assert before.keys() == after.keys()
     assert all(after[name] <= before[name] for name in before)
     assert all(after[name] % 8 == 0 or after[name] == before[name] for name in before)
-    transfer(wide, slim, input_shape=(1, 32, 32))
+    transfer_channels(wide, slim, input_shape=(1, 32, 32))
     if widths == full:
         torch.testing.assert_close(slim(PIXELS), wide(PIXELS))
 
@@ -188,12 +188,12 @@ def test_weights_that_are_not_the_nets_are_refused_in_one_line(tmp_path: Path, c
 def test_what_a_net_has_to_do_is_exact_in_full_width_and_near_when_narrower(model: str) -> None:
     space = cached(model)
     asked: dict[str, Any] = {"input_shape": (1, 32, 32), "classes": 3}
-    full = space.work({}, **asked)
-    assert full == SearchSpace.work(space, {}, **asked)
+    full = space.workload({}, **asked)
+    assert full == SearchSpace.workload(space, {}, **asked)
     widths = {stage: max(8, width // 2) for stage, width in space.widths({}).items()}
     guessed, counted = (
         sum(macs(w) for w in work(space, {}, **asked, widths=widths).values())
-        for work in (Given.work, SearchSpace.work)
+        for work in (UserModelSpace.workload, SearchSpace.workload)
     )
     assert guessed == pytest.approx(counted, rel=0.25)
     assert guessed < 0.6 * sum(macs(w) for w in full.values())

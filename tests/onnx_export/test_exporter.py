@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from nas.errors import ExportError
-from nas.onnx_export.exporter import INPUT, OUTPUT, export, fold
+from nas.onnx_export.exporter import INPUT_NAME, OUTPUT_NAME, export_onnx
+from nas.onnx_export.folding import fold
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, SPACES, exported, pictures, random_net
 
@@ -31,9 +32,9 @@ def by_torch(net: nn.Module) -> bytes:
             (torch.zeros(2, *SHAPE),),
             buffer,
             dynamo=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "N"}, OUTPUT: {0: "N"}},
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_axes={INPUT_NAME: {0: "N"}, OUTPUT_NAME: {0: "N"}},
             opset_version=17,
         )
     return buffer.getvalue()
@@ -46,7 +47,7 @@ def test_the_file_equals_torch_and_the_file_of_torchs_exporter(word: str, seed: 
     net = random_net(word, seed=seed, **fixed).net
     images = pictures(24, seed=5)
     theirs = ort.InferenceSession(by_torch(net), providers=["CPUExecutionProvider"])
-    expected = theirs.run(None, {INPUT: images.astype(np.float32)})[0]
+    expected = theirs.run(None, {INPUT_NAME: images.astype(np.float32)})[0]
     with torch.no_grad():
         in_torch = net(torch.from_numpy(images).float()).softmax(1).numpy()
     file = exported(net, tmp_path)
@@ -66,7 +67,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     assert "float32 [N, 1, 32, 32], pixel values 0..255" in about["input"]
     dims = model.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["N", *SHAPE]
-    assert [model.graph.input[0].name, model.graph.output[0].name] == [INPUT, OUTPUT]
+    assert [model.graph.input[0].name, model.graph.output[0].name] == [INPUT_NAME, OUTPUT_NAME]
     assert file.size_bytes == file.path.stat().st_size
     assert file.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "something was left beside the file"
@@ -108,7 +109,7 @@ def test_fold_and_export_are_fast(tmp_path: Path) -> None:
 def test_the_names_must_fit_the_logits(tmp_path: Path) -> None:
     graph = fold(random_net("plain", seed=0).net, input_shape=SHAPE)
     with pytest.raises(ExportError, match=r"one class name per logit, but got 2 names for \[4\]"):
-        export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=("a", "b"), metadata={})
+        export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=("a", "b"), metadata={})
 
 
 def test_an_unknown_layer_is_named(tmp_path: Path) -> None:
@@ -123,7 +124,9 @@ def test_a_graph_that_holds_functions_is_sent_to_fold(tmp_path: Path) -> None:
             return torch.relu(x)
 
     with pytest.raises(ExportError, match=r"'relu' is a call_function; call fold\(\)"):
-        export(torch.fx.symbolic_trace(Relu()), tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+        export_onnx(
+            torch.fx.symbolic_trace(Relu()), tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={}
+        )
 
 
 def test_a_model_that_the_checker_refuses_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,28 +4,28 @@ import numpy as np
 import torch
 from onnx import TensorProto, numpy_helper
 
-from nas.onnx_export.graph_builder import Writer, clean
+from nas.onnx_export.graph_builder import GraphBuilder, safe_name
 
 
 def test_what_is_computed_from_half_is_half_and_its_weights_are_stored_so() -> None:
-    writer = Writer()
-    half = writer.node("Cast", ["x"], "h", to=TensorProto.FLOAT16)
-    writer.half.add(half)
-    product = writer.node("Mul", [half, writer.parameter("w", torch.ones(2, 3).T, like=half)], "y")
-    back = writer.node("Cast", [product], "z", to=TensorProto.FLOAT)
-    writer.parameter("v", torch.ones(2), like=back)
-    writer.constant("axes", np.array([1, 2]), like=half)
-    assert writer.half == {"h", "y"}
+    writer = GraphBuilder()
+    half = writer.add_node("Cast", ["x"], "h", to=TensorProto.FLOAT16)
+    writer.float16_values.add(half)
+    product = writer.add_node("Mul", [half, writer.add_parameter("w", torch.ones(2, 3).T, dtype_like=half)], "y")
+    back = writer.add_node("Cast", [product], "z", to=TensorProto.FLOAT)
+    writer.add_parameter("v", torch.ones(2), dtype_like=back)
+    writer.add_constant("axes", np.array([1, 2]), dtype_like=half)
+    assert writer.float16_values == {"h", "y"}
     stored = {name: numpy_helper.to_array(tensor).dtype for name, tensor in writer.initializers.items()}
     assert stored == {"w": np.float16, "v": np.float32, "axes": np.int64}
     assert [node.name for node in writer.nodes] == [node.output[0] for node in writer.nodes] == ["h", "y", "z"]
 
 
 def test_a_transposed_weight_is_stored_as_it_reads() -> None:
-    writer, weight = Writer(), torch.arange(6.0).view(2, 3).T
-    writer.parameter("w", weight, like="x")
+    writer, weight = GraphBuilder(), torch.arange(6.0).view(2, 3).T
+    writer.add_parameter("w", weight, dtype_like="x")
     np.testing.assert_array_equal(numpy_helper.to_array(writer.initializers["w"]), weight.numpy())
 
 
 def test_names_are_sanitised() -> None:
-    assert clean("stage1.cell0/a b:c-d_e") == "stage1.cell0/a_b_c_d_e"
+    assert safe_name("stage1.cell0/a b:c-d_e") == "stage1.cell0/a_b_c_d_e"

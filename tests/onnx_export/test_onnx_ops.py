@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from nas.errors import ExportError
 from nas.onnx_export.folding import Affine, Subtract
-from nas.onnx_export.graph_builder import IR_VERSION, OPSET, Writer
-from nas.onnx_export.onnx_ops import emit, exact_scale
+from nas.onnx_export.graph_builder import IR_VERSION, OPSET, GraphBuilder
+from nas.onnx_export.onnx_ops import emit, exact_resize_scale
 from search_spaces._leaf import Add, Concat, Normalise, Scale, SwapAxes
 
 torch.manual_seed(0)
@@ -67,10 +67,10 @@ ONE_INPUT: list[nn.Module] = [
 
 def run(module: nn.Module, *inputs: Tensor, half: bool = False) -> Tensor:
     rank = module.eval()(*inputs).ndim
-    writer, names = Writer(), [f"x{i}" for i in range(len(inputs))]
+    writer, names = GraphBuilder(), [f"x{i}" for i in range(len(inputs))]
     writer.shapes.update({name: tuple(x.shape) for name, x in zip(names, inputs, strict=True)})
     if half:
-        writer.half.update(names)
+        writer.float16_values.update(names)
     output = emit(module.eval(), writer, "layer", names)
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     writer.nodes.append(helper.make_node("Identity", [output], ["y"]))
@@ -139,11 +139,11 @@ def test_constants_follow_their_input_into_half_precision(module: nn.Module) -> 
 )
 def test_what_has_no_form_is_refused_by_name(module: nn.Module, message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        emit(module, Writer(), "layer", ["x"])
+        emit(module, GraphBuilder(), "layer", ["x"])
 
 
 @given(have=st.integers(1, 300), want=st.integers(1, 300))
 def test_a_resize_scale_gives_the_size_that_was_asked_for(have: int, want: int) -> None:
-    scale = exact_scale(have, want)
+    scale = exact_resize_scale(have, want)
     assert np.floor(np.float32(have) * scale) == want
     assert abs(float(scale) - want / have) <= 1e-6 * want / have

@@ -8,8 +8,8 @@ import pytest
 from onnx import numpy_helper
 
 from nas.errors import ParityError
-from nas.onnx_export.exporter import fold
-from nas.onnx_export.parity import check_parity, parity, tolerance, torch_probabilities
+from nas.onnx_export.folding import fold
+from nas.onnx_export.parity import check_parity, compute_parity, parity_tolerance, torch_probabilities
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import SHAPE, exported, pictures, random_net
 
@@ -19,7 +19,7 @@ def test_parity_of_a_sound_file(tmp_path: Path) -> None:
     graph, file = fold(net, input_shape=SHAPE), exported(net, tmp_path)
     result = check_parity(graph, RUNTIME.load(file.path), images, path=file.path)
     assert result.max_difference <= 1e-4
-    assert (result.agreement, result.n) == (1.0, 16)
+    assert (result.agreement, result.n_images) == (1.0, 16)
 
 
 def broken(path: Path, weight: str) -> Path:
@@ -53,7 +53,7 @@ def test_parity_needs_images_and_equal_shapes(tmp_path: Path) -> None:
     graph, file = fold(net, input_shape=SHAPE), exported(net, tmp_path)
     session = RUNTIME.load(file.path)
     with pytest.raises(ParityError, match="must be checked on images, but got none"):
-        parity(graph, session, pictures(0, seed=0), path=file.path)
+        compute_parity(graph, session, pictures(0, seed=0), path=file.path)
 
     class Cut:
         def predict(self, images: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -62,7 +62,7 @@ def test_parity_needs_images_and_equal_shapes(tmp_path: Path) -> None:
         def close(self) -> None: ...
 
     with pytest.raises(ParityError, match=r"must give probabilities \(3, 4\), but gave \(3, 2\)"):
-        parity(graph, Cut(), pictures(3, seed=0), path=file.path)
+        compute_parity(graph, Cut(), pictures(3, seed=0), path=file.path)
 
 
 @pytest.mark.parametrize(("lead", "clear"), [(0.01, 1.0), (0.03, 0.5)])
@@ -77,8 +77,8 @@ def test_a_tie_may_fall_either_way(monkeypatch: pytest.MonkeyPatch, lead: float,
         def close(self) -> None: ...
 
     net = random_net("plain", seed=0).net
-    result = parity(fold(net, input_shape=SHAPE), Swapped(), pictures(2, seed=0), path=Path("model.onnx"))
-    assert (result.agreement, result.clear_agreement) == (0.5, clear)
+    result = compute_parity(fold(net, input_shape=SHAPE), Swapped(), pictures(2, seed=0), path=Path("model.onnx"))
+    assert (result.agreement, result.non_tie_agreement) == (0.5, clear)
     assert result.max_difference == pytest.approx(lead)
 
 
@@ -86,9 +86,13 @@ def test_probabilities_in_batches_are_those_in_one() -> None:
     graph = fold(random_net("plain", seed=0).net, input_shape=SHAPE)
     images = pictures(7, seed=0)
     np.testing.assert_allclose(
-        torch_probabilities(graph, images, batch=3), torch_probabilities(graph, images), atol=1e-5
+        torch_probabilities(graph, images, batch_size=3), torch_probabilities(graph, images), atol=1e-5
     )
 
 
 def test_the_tolerance_grows_with_rounding() -> None:
-    assert tolerance({"stem": 32}) < tolerance({"stem": 32, "head": 16}) < tolerance({"stem": 8, "head": 16})
+    assert (
+        parity_tolerance({"stem": 32})
+        < parity_tolerance({"stem": 32, "head": 16})
+        < parity_tolerance({"stem": 8, "head": 16})
+    )

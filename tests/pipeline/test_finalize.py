@@ -12,10 +12,10 @@ import torch
 
 from nas import registry
 from nas.candidate import Candidate
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.data.base import FaceData
 from nas.pipeline import Evaluator
-from nas.training.trainer import DRAFT_IMAGES
+from nas.training.trainer import UNTRAINED_CALIBRATION_IMAGES
 from tests.tiny_evaluator import Make, evaluate, never, small
 from tests.tiny_search import Training, accuracy, probabilities, session
 
@@ -74,7 +74,7 @@ def test_a_candidate_enters_the_front_where_no_member_is_as_good_in_everything(m
     assert latency is not None
     for share, enters in ((1.1, False), (0.9, True)):
         other = replace(latency, latency_ms=share * latency.latency_ms)
-        assert evaluator.finisher.enters(record, score, other) == enters
+        assert evaluator.artifact_evaluator.would_enter_front(record, score, other) == enters
 
 
 def test_verification_goes_on_from_the_search_and_reads_all_figures_anew(
@@ -82,7 +82,7 @@ def test_verification_goes_on_from_the_search_and_reads_all_figures_anew(
 ) -> None:
     evaluator, found = trained, trained.folder.records()[0]
     kept = torch.load(evaluator.folder.path / "checkpoints" / f"{found.key}-3.pt", weights_only=True)
-    (record,) = evaluator.verify(found, epochs=2)
+    (record,) = evaluator.train_final(found, epochs=2)
     assert (record.phase, record.status, record.trial, record.rung) == ("verified", "complete", 0, 3)
     assert record.epochs == 30 + 2
     (training,) = trainings
@@ -105,7 +105,7 @@ def test_calibration_uses_training_images_from_the_whole_set(
     quantize = registry.load("compressor", "quantize")
     on_graph = type(quantize).on_graph
 
-    def noting(self: Any, graph: Any, context: Context) -> Any:
+    def noting(self: Any, graph: Any, context: CompressionContext) -> Any:
         seen.append(context.images)
         assert context.profile.activation_signed, "as the target wants it"
         return on_graph(self, graph, context)
@@ -113,7 +113,7 @@ def test_calibration_uses_training_images_from_the_whole_set(
     monkeypatch.setattr(type(quantize), "on_graph", noting)
     evaluate(evaluator, promote=never)
     draft, final = seen
-    assert (len(draft), len(final)) == (DRAFT_IMAGES, len(faces.train))
+    assert (len(draft), len(final)) == (UNTRAINED_CALIBRATION_IMAGES, len(faces.train))
     train = {image.tobytes() for image in faces.train.images}
     assert all(image.tobytes() in train for image in (*draft, *final))
     assert (draft[0] == faces.train.images[0]).all()

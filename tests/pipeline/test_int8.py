@@ -4,20 +4,20 @@ from collections.abc import Callable
 
 import pytest
 
-from nas.latency.estimate import Measurement
-from nas.latency.speedup import Gain
+from nas.latency.estimate import Latency
+from nas.latency.speedup import Int8Speedup
 from nas.pipeline import Evaluator
 from nas.results.record import Record
 from tests.tiny_evaluator import evaluate, never, small
 from tests.tiny_search import Training, replace_step
 
 
-def paying(own: Measurement, twin: Measurement) -> Gain:
-    return Gain(speedup=2, low=1.9, high=2.1, twin_ms=2, own_ms=1, kind=own.kind)
+def paying(own: Latency, twin: Latency) -> Int8Speedup:
+    return Int8Speedup(speedup=2, low=1.9, high=2.1, twin_ms=2, own_ms=1, kind=own.kind)
 
 
-def losing(own: Measurement, twin: Measurement) -> Gain:
-    return Gain(speedup=1.01, low=0.8, high=1.2, twin_ms=1.01, own_ms=1, kind=own.kind)
+def losing(own: Latency, twin: Latency) -> Int8Speedup:
+    return Int8Speedup(speedup=1.01, low=0.8, high=1.2, twin_ms=1.01, own_ms=1, kind=own.kind)
 
 
 def test_a_net_that_8_bits_make_no_faster_is_not_trained(
@@ -49,7 +49,7 @@ def test_verified_8_bit_nets_that_gain_nothing_lose_their_place_to_the_float_twi
     replace_step(monkeypatch, "gain", lambda _: paying)
     found = evaluate(evaluator, small(bits_of_stage2=8))
     replace_step(monkeypatch, "gain", lambda _: losing)
-    twin, record = evaluator.verify(found, epochs=0.5)
+    twin, record = evaluator.train_final(found, epochs=0.5)
     assert (record.status, twin.status) == ("infeasible", "complete")
     assert (record.key, twin.candidate) == (found.key, small(bits_of_stage2=16))
     assert twin.notes == (f"in the place of {found.key}, whose 8-bit units gain nothing",)
@@ -65,7 +65,7 @@ def test_quantised_training_is_kept_where_it_is_better(
     replace_step(monkeypatch, "gain", lambda _: paying)
     found = evaluate(evaluator, small(bits_of_stage2=8))
     before = len(trainings)
-    (record,) = evaluator.verify(found, epochs=1)
+    (record,) = evaluator.train_final(found, epochs=1)
     assert [t.epochs for t in trainings[before:]] == [1, 1.5], "half of the three epochs that it had"
     (note,) = record.notes
     assert "8 bits" in note

@@ -20,11 +20,11 @@ def test_zeros_in_a_factorised_and_pruned_net_outlast_each_training(make: Make, 
     genes = {"rank.stage2": 0.5, "rank.stage3": 0.5, "decomposition": decomposition, "sparsity.stage2": 0.25}
     wanted = {"zeros.stage2": 0.75, "zeros.stage3": 0.9, "zeros_scope": "layer"}
     candidate = evaluator.compression.decode(evaluator.space, SMALL | genes | wanted)
-    draft = evaluator.draft(candidate)
+    draft = evaluator.evaluate_untrained(candidate)
     record = evaluate(evaluator, candidate)
-    verified = evaluator.verify(record, epochs=1)[-1]
+    verified = evaluator.train_final(record, epochs=1)[-1]
     assert [(r.status, r.reason) for r in (record, verified)] == [("complete", "")] * 2
-    full = evaluator.draft(evaluator.compression.decode(evaluator.space, SMALL | wanted))
+    full = evaluator.evaluate_untrained(evaluator.compression.decode(evaluator.space, SMALL | wanted))
     assert record.params == verified.params == draft.costs.params < full.costs.params
     fresh_biases = record.nonzero_params - draft.costs.nonzero_params  # zero before any training
     assert 0 <= fresh_biases < 200
@@ -111,7 +111,7 @@ def test_what_goes_wrong_is_in_the_record(
 
     evaluator = make()
     replace_step(monkeypatch, step, lambda _: fails)
-    for record in (evaluate(evaluator), *evaluator.verify(undisturbed, epochs=1)):
+    for record in (evaluate(evaluator), *evaluator.train_final(undisturbed, epochs=1)):
         assert (record.status, record.reason) == ("failed", reason)
         assert record.score is None
         assert record.finished
@@ -133,5 +133,5 @@ def test_verification_without_weights_trains_all_epochs(
     evaluator = make()
     found = evaluate(evaluator, promote=never)
     (evaluator.folder.path / "checkpoints" / f"{found.key}-1.pt").unlink()
-    (record,) = evaluator.verify(found, epochs=1)
+    (record,) = evaluator.train_final(found, epochs=1)
     assert record.epochs == trainings[-1].epochs == 1.5

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import nas.training.trainer
-from nas.evaluation.untrained import Draft
+from nas.evaluation.untrained import UntrainedMetrics
 from nas.pipeline import Evaluator
-from nas.training.execution import Execution
+from nas.training.execution import ExecutionFormat
 from tests.tiny_evaluator import evaluate, never, small
 from tests.tiny_search import Killed, Training
 
@@ -21,7 +21,7 @@ def test_rungs_share_the_epochs_and_promotion_is_asked_between_them(
 ) -> None:
     asked = []
 
-    def promote(rung: int, accuracy: float, draft: Draft) -> bool:
+    def promote(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
         asked.append((rung, accuracy, draft.latency.latency_ms))
         return True
 
@@ -88,11 +88,11 @@ def test_promotion_is_asked_again_if_the_process_died_before_the_answer_counted(
 ) -> None:
     asked = []
 
-    def dies(rung: int, accuracy: float, draft: Draft) -> bool:
+    def dies(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
         asked.append((rung, accuracy))
         raise Killed
 
-    def refuses(rung: int, accuracy: float, draft: Draft) -> bool:
+    def refuses(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
         asked.append((rung, accuracy))
         return False
 
@@ -110,17 +110,17 @@ def test_the_form_of_training_is_kept_unless_another_device_is_asked_for(
 ) -> None:
     evaluator = make(device=device)
     file = evaluator.folder.path / "checkpoints" / f"{small().key}-execution.json"
-    file.write_text(json.dumps(asdict(Execution(device=kept, memory_format="channels_last", threads=2))))
+    file.write_text(json.dumps(asdict(ExecutionFormat(device=kept, memory_format="channels_last", threads=2))))
     seen = []
     train = nas.training.trainer.train
 
-    def noting(*arguments: Any, execution: Execution, **more: Any) -> Any:
+    def noting(*arguments: Any, execution: ExecutionFormat, **more: Any) -> Any:
         seen.append(execution)
         return train(*arguments, execution=execution, **more)
 
     monkeypatch.setattr(nas.training.trainer, "train", noting)
     assert evaluate(evaluator, promote=never).status == "complete"
-    assert seen == [Execution(memory_format="channels_last", threads=2) if again else Execution()]
+    assert seen == [ExecutionFormat(memory_format="channels_last", threads=2) if again else ExecutionFormat()]
 
 
 def test_a_rung_that_the_clock_ends_says_how_far_it_came_and_is_no_finished_rung(
@@ -130,4 +130,4 @@ def test_a_rung_that_the_clock_ends_says_how_far_it_came_and_is_no_finished_rung
     found = evaluate(evaluator, stop=lambda: True)
     assert (found.status, found.rung, len(trainings)) == ("complete", 1, 1)
     assert found.epochs < trainings[0].epochs
-    assert evaluator.trainer.resume(found.candidate) == (None, 0)
+    assert evaluator.trainer.load_checkpoint(found.candidate) == (None, 0)

@@ -14,16 +14,16 @@ from tests.tiny_evaluator import Make, small
 
 def test_drafts_leave_no_file_behind(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator = make()
-    draft = evaluator.draft(small())
+    draft = evaluator.evaluate_untrained(small())
     assert draft.size_bytes > draft.costs.params > 0
-    assert draft.host is None
+    assert draft.host_latency is None
 
     def fails(*_: Any, **__: Any) -> None:
         raise ExportError("no")
 
-    monkeypatch.setattr(nas.evaluation.untrained, "costs", fails)
+    monkeypatch.setattr(nas.evaluation.untrained, "compute_costs", fails)
     with pytest.raises(ExportError, match="no"):
-        evaluator.draft(small())
+        evaluator.evaluate_untrained(small())
     assert list((evaluator.folder.path / "models").iterdir()) == []
 
 
@@ -32,13 +32,13 @@ def test_the_float_twin_of_what_breaks_a_limit_is_not_even_built(
     make: Make, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], built: int
 ) -> None:
     evaluator, graphs = make(target="cpu", **limits), []
-    graph = nas.training.trainer.Trainer.graph
+    graph = nas.training.trainer.Trainer.compress_graph
 
     def counted(*arguments: Any, **more: Any) -> Any:
         graphs.append(more)
         return graph(*arguments, **more)
 
-    monkeypatch.setattr(nas.training.trainer.Trainer, "graph", counted)
-    draft = evaluator.draft(small(bits_of_stage1=8))
+    monkeypatch.setattr(nas.training.trainer.Trainer, "compress_graph", counted)
+    draft = evaluator.evaluate_untrained(small(bits_of_stage1=8))
     assert [more["shapes_only"] for more in graphs] == [True] * built
-    assert (draft.gain is not None) == (built == 2)
+    assert (draft.int8_speedup is not None) == (built == 2)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from nas.errors import ConfigError
-from nas.latency.speedup import Gain
+from nas.latency.speedup import Int8Speedup
 from nas.reporting.bundle import export_model, golden_image
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.selection import find
+from nas.results.selection import find_record
 from tests.fake_runs import CLASSES, a_model, a_run, expected_probabilities, some_record
 
 
@@ -78,7 +78,7 @@ def test_the_card_of_a_compressed_net_says_what_was_done_and_who_paid(tmp_path: 
     slim = some_record(0, 0.5, 1.0, notes=("stage1 has few bits; no latency effect",), packed_bytes=1234, **model)
     slim = replace(
         slim, candidate=replace(slim.candidate, settings={"zeros.stage2": 0.9}),
-        gain=Gain(speedup=1.5, low=1.4, high=1.6, twin_ms=1.5, own_ms=1.0, kind="measured"),
+        gain=Int8Speedup(speedup=1.5, low=1.4, high=1.6, twin_ms=1.5, own_ms=1.0, kind="measured"),
     )  # fmt: skip
     folder.append(base)
     folder.append(slim)
@@ -110,17 +110,17 @@ def test_what_has_no_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
 def test_find_takes_the_first_of_several_seeds_unless_it_failed() -> None:
     better = some_record(3, 0.9, 1.0, phase="verified", seed=1)
     first = some_record(3, 0.6, 1.0, phase="verified", status="infeasible", violations={"min_accuracy": 0.1})
-    assert find([first, better], 3) is first
-    assert find([some_record(3, None, 1.0, phase="verified", status="failed", model=""), better], 3) is better
+    assert find_record([first, better], 3) is first
+    assert find_record([some_record(3, None, 1.0, phase="verified", status="failed", model=""), better], 3) is better
 
 
 def test_find_prefers_the_verified_and_takes_keys() -> None:
     first, again = some_record(3, 0.5, 1.0), some_record(3, 0.6, 1.0, phase="verified")
     records = [first, again, some_record(4, 0.5, 1.0)]
-    assert find(records, 3) is again
-    assert find(records, "3") is again
-    assert find(records, first.key[:6]) is again
+    assert find_record(records, 3) is again
+    assert find_record(records, "3") is again
+    assert find_record(records, first.key[:6]) is again
     with pytest.raises(ConfigError, match="no trial and no key is 7"):
-        find(records, 7)
+        find_record(records, 7)
     with pytest.raises(ConfigError, match="several candidates"):
-        find([*records, some_record(3, 0.5, 1.0, key_of=8)], 3)
+        find_record([*records, some_record(3, 0.5, 1.0, key_of=8)], 3)

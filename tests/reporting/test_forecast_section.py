@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nas.cli.render.progress import one_line, panel
+from nas.cli.render.progress import format_status, status_panel
 from nas.cli.render.terminal import show_front
-from nas.reporting.forecast_section import outlook_section, seeds_section
+from nas.reporting.forecast_section import forecast_section, seed_variance_section
 from nas.reporting.html_report import write_report
-from nas.reporting.run_view import View
+from nas.reporting.run_view import RunView
 from nas.results.run_folder import RunFolder
-from nas.results.status import Status
-from nas.results.stopping import End, write_end
+from nas.results.status import SearchStatus
+from nas.results.stopping import SearchEnd, write_search_end
 from tests.fake_runs import a_run
 from tests.results.test_seed_variance import a_front, verified
 from tests.results.test_stopping import flat_run
@@ -35,7 +35,7 @@ def shown(folder: RunFolder) -> str:
 
 def test_ranks_and_seeds_are_shown_with_what_is_luck(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=a_front(verified(1, 0.60, 0.64), verified(2, 0.63, 0.67), verified(3, 0.9, 0.94)))
-    told = words(seeds_section(View(folder), named=False))
+    told = words(seed_variance_section(RunView(folder), show_run_name=False))
     assert "Ranks by accuracy, and how much of them is luck" in told
     assert re.search(r"3 1 1 90\.0% 86\.1% to 92\.9% 92\.0% [0-9.]+% to [0-9.]+% 90\.0%, 94\.0%", told)
     assert "Trials 2 and 1 differ by 3.0 points, and chance alone by up to" in told
@@ -44,34 +44,34 @@ def test_ranks_and_seeds_are_shown_with_what_is_luck(tmp_path: Path) -> None:
 
 
 def test_one_seed_each_says_that_luck_is_unknown(tmp_path: Path) -> None:
-    told = words(seeds_section(View(a_run(tmp_path)), named=True))
+    told = words(seed_variance_section(RunView(a_run(tmp_path)), show_run_name=True))
     assert "--verify-seeds 3" in told
     assert "within seed noise" not in told
-    assert seeds_section(View(a_run(tmp_path / "none", records=[])), named=False) == ""
+    assert seed_variance_section(RunView(a_run(tmp_path / "none", records=[])), show_run_name=False) == ""
 
 
 def test_why_it_ended_and_what_the_next_hour_would_bring(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=flat_run(50), max_latency=None)
     folder.write("clocks/a.json", json.dumps([MOMENT, MOMENT + 3000]))
-    write_end(folder, End(why="trials", candidates=50))
-    for told in (words(outlook_section(View(folder), named=True)), shown(folder)):
+    write_search_end(folder, SearchEnd(why="trials", candidates=50))
+    for told in (words(forecast_section(RunView(folder), show_run_name=True)), shown(folder)):
         assert "the search ended after 50 candidates: all candidates asked for are done" in told
         assert re.search(r"the next hour, by the run.+s own curve: another \d+ candidates would add", told)
-    assert outlook_section(View(a_run(tmp_path / "none", records=[])), named=False) == ""
+    assert forecast_section(RunView(a_run(tmp_path / "none", records=[])), show_run_name=False) == ""
 
 
 def test_a_run_without_a_front_says_why_it_ended_too(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
-    write_end(folder, End(why="budget", candidates=0))
+    write_search_end(folder, SearchEnd(why="budget", candidates=0))
     assert "the search ended after 0 candidates: its share of the budget is spent" in shown(folder)
 
 
 def test_the_live_status_has_the_forecast() -> None:
-    status = Status(
-        run="runs/x", phase="search", activity="", done=3, total=9, feasible=1.0, hypervolume=0.5, best="none yet",
+    status = SearchStatus(
+        run="runs/x", stage="search", activity="", done=3, total=9, feasible_share=1.0, hypervolume=0.5, best="none yet",
         left_s=None, forecast="60 candidates an hour",
     )  # fmt: skip
-    assert one_line(status).endswith("best none yet; 60 candidates an hour")
+    assert format_status(status).endswith("best none yet; 60 candidates an hour")
     console = Console(file=io.StringIO(), width=100)
-    console.print(panel(status))
+    console.print(status_panel(status))
     assert "forecast: 60 candidates an hour" in console.file.getvalue()  # type: ignore[attr-defined]

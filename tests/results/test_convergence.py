@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.pareto import hypervolume
-from nas.results.convergence import FLAT, Outlook, is_flat, outlook
+from nas.results.convergence import CONVERGENCE_THRESHOLD, ImprovementForecast, forecast_improvement, has_converged
 
 GAINS = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1.0)), min_size=2, max_size=60)
 
@@ -35,64 +35,64 @@ def drawn(rng: np.random.Generator, n: int) -> list[float]:
 @given(GAINS, st.integers(1, 100), st.floats(0.1, 1.0))
 def test_any_curve_gives_an_outlook_that_can_be_and_the_same_again(gains: list[float], more: int, top: float) -> None:
     curve = curve_of(gains, top)
-    found = outlook(curve, more)
-    assert found == outlook(curve, more)
+    found = forecast_improvement(curve, more)
+    assert found == forecast_improvement(curve, more)
     if sum(value > 0 for value in curve) < 2:
         assert found is None
         return
     assert found is not None
-    assert 0 <= found.gain.low <= found.gain.high <= 1 / curve[-1] - 1 + 1e-9
-    assert 0 <= found.gain.mean <= 1 / curve[-1] - 1 + 1e-9
-    assert 0 <= found.members.low <= found.members.high <= more
-    assert 0 <= found.members.mean <= more
-    assert is_flat(curve, more) <= (found.gain.high < FLAT)
+    assert 0 <= found.hypervolume_gain.low <= found.hypervolume_gain.high <= 1 / curve[-1] - 1 + 1e-9
+    assert 0 <= found.hypervolume_gain.mean <= 1 / curve[-1] - 1 + 1e-9
+    assert 0 <= found.front_members.low <= found.front_members.high <= more
+    assert 0 <= found.front_members.mean <= more
+    assert has_converged(curve, more) <= (found.hypervolume_gain.high < CONVERGENCE_THRESHOLD)
 
 
 @settings(max_examples=20, deadline=None)
 @given(GAINS, st.integers(1, 40))
 def test_infeasible_candidates_before_the_first_feasible_one_change_nothing(gains: list[float], before: int) -> None:
     curve = curve_of(gains, 0.5)
-    assert outlook([0.0] * before + curve, 20) == outlook(curve, 20)
+    assert forecast_improvement([0.0] * before + curve, 20) == forecast_improvement(curve, 20)
 
 
 @settings(max_examples=20, deadline=None)
 @given(GAINS, st.floats(0.1, 0.9))
 def test_only_relative_gains_count_where_there_is_room(gains: list[float], scale: float) -> None:
     """Scaling a curve changes no expected gain but for the ceiling, which is far away here."""
-    low, high = outlook(curve_of(gains, 1e-6), 10), outlook(curve_of(gains, 1e-6 * scale), 10)
+    low, high = forecast_improvement(curve_of(gains, 1e-6), 10), forecast_improvement(curve_of(gains, 1e-6 * scale), 10)
     assert (low is None) == (high is None)
     if low is not None and high is not None:
-        assert low.members == high.members
-        assert low.gain.high == pytest.approx(high.gain.high, rel=1e-6)
+        assert low.front_members == high.front_members
+        assert low.hypervolume_gain.high == pytest.approx(high.hypervolume_gain.high, rel=1e-6)
 
 
 def test_the_longer_nothing_comes_the_less_is_expected() -> None:
     begun = drawn(np.random.default_rng(3), 30)
-    founds = [outlook(begun + [begun[-1]] * idle, 20) for idle in (0, 20, 60, 180, 540)]
-    means = [found.gain.mean for found in founds if found]
+    founds = [forecast_improvement(begun + [begun[-1]] * idle, 20) for idle in (0, 20, 60, 180, 540)]
+    means = [found.hypervolume_gain.mean for found in founds if found]
     assert len(means) == 5
     assert all(a > b for a, b in pairwise(means))
-    flats = [is_flat(begun + [begun[-1]] * idle, 20) for idle in (0, 20, 60, 180, 540)]
+    flats = [has_converged(begun + [begun[-1]] * idle, 20) for idle in (0, 20, 60, 180, 540)]
     assert flats == sorted(flats)
     assert (flats[0], flats[-1]) == (False, True)
 
 
 @pytest.mark.parametrize("curve", [[], [0.0] * 200, [0.5], [0.0] * 199 + [0.5]])
 def test_a_run_that_has_found_nothing_or_has_just_begun_is_never_flat(curve: list[float]) -> None:
-    assert outlook(curve, 5) is None
-    assert not is_flat(curve, 5)
+    assert forecast_improvement(curve, 5) is None
+    assert not has_converged(curve, 5)
 
 
 def test_not_before_as_many_have_come_since_the_first() -> None:
     idle = [0.5] + [0.5000001 + 1e-9 * i for i in range(60)]
-    assert is_flat(idle, 60)
-    assert not is_flat(idle, 61)
+    assert has_converged(idle, 60)
+    assert not has_converged(idle, 61)
 
 
 def test_one_good_net_at_the_start_says_nothing_of_what_an_improvement_is_worth() -> None:
     """A net that is known to be good comes first and nothing beats it at once: that must not end a search."""
-    assert not is_flat([0.6] * 21, 20)
-    assert not is_flat([0.6] * 100, 20)
+    assert not has_converged([0.6] * 21, 20)
+    assert not has_converged([0.6] * 100, 20)
 
 
 @pytest.mark.parametrize(("candidates", "more"), [(50, 20), (100, 50)])
@@ -100,12 +100,17 @@ def test_what_is_expected_comes_about_that_often(candidates: int, more: int) -> 
     rng, inside, expected, came = np.random.default_rng(7), [], [], []
     for _ in range(60):
         curve = drawn(rng, candidates + more)
-        found = outlook(curve[:candidates], more)
+        found = forecast_improvement(curve[:candidates], more)
         assert found is not None
         gain = curve[-1] / curve[candidates - 1] - 1
         members = int((np.diff(curve[candidates - 1 :]) > 0).sum())
-        inside.append((found.gain.low <= gain <= found.gain.high, found.members.low <= members <= found.members.high))
-        expected.append((found.gain.mean, found.members.mean))
+        inside.append(
+            (
+                found.hypervolume_gain.low <= gain <= found.hypervolume_gain.high,
+                found.front_members.low <= members <= found.front_members.high,
+            )
+        )
+        expected.append((found.hypervolume_gain.mean, found.front_members.mean))
         came.append((gain, members))
     assert (np.mean(inside, axis=0) >= 0.88).all(), "95 % intervals, one standard error is 0.03"
     ratio = np.mean(expected, axis=0) / np.mean(came, axis=0)
@@ -114,8 +119,8 @@ def test_what_is_expected_comes_about_that_often(candidates: int, more: int) -> 
 
 
 def test_it_says_what_it_means() -> None:
-    found = outlook(drawn(np.random.default_rng(1), 50), 20)
-    assert isinstance(found, Outlook)
+    found = forecast_improvement(drawn(np.random.default_rng(1), 50), 20)
+    assert isinstance(found, ImprovementForecast)
     assert str(found).startswith("another 20 candidates would add ")
     assert "% of hypervolume (" in str(found)
     assert " on the front (" in str(found)
@@ -132,4 +137,4 @@ def test_it_says_what_it_means() -> None:
 )
 def test_what_cannot_be_a_curve_is_refused(curve: list[float], more: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        outlook(curve, more)
+        forecast_improvement(curve, more)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.results.front import (
-    fallen,
-    feasible,
-    front,
+    dropped_members,
     hypervolume_curve,
-    reference,
+    is_feasible,
+    pareto_front,
+    reference_point,
     representatives,
     search_front,
     verified_front,
@@ -31,10 +31,10 @@ def test_the_search_front_holds_what_is_complete_feasible_and_not_dominated() ->
 
 def test_the_verified_front_stands_for_the_run_once_there_is_one() -> None:
     records = a_search()
-    assert trials(verified_front(records, BOTH)) == trials(front(records, BOTH)) == [0, 1, 2]
+    assert trials(verified_front(records, BOTH)) == trials(pareto_front(records, BOTH)) == [0, 1, 2]
     unverified = [r for r in records if r.phase == "search"]
     assert verified_front(unverified, BOTH) == []
-    assert front(unverified, BOTH) == search_front(records, BOTH)
+    assert pareto_front(unverified, BOTH) == search_front(records, BOTH)
 
 
 def test_one_record_for_each_key_and_it_is_the_latest() -> None:
@@ -51,21 +51,21 @@ def test_a_third_objective_keeps_the_small_on_the_front() -> None:
 
 
 def test_who_fell_and_who_pushed() -> None:
-    (fell,) = fallen(a_search(), BOTH)
-    assert (fell.search.trial, fell.verified.phase, fell.by.trial) == (5, "verified", 2)
+    (fell,) = dropped_members(a_search(), BOTH)
+    assert (fell.search.trial, fell.verified.phase, fell.dominated_by.trial) == (5, "verified", 2)
     assert fell.reason.startswith("trial 2 is +2.0 points of accuracy, -0.800 ms")
 
 
 def test_a_member_that_breaks_a_constraint_when_verified_has_fallen() -> None:
     records = a_search()
     records[-1] = replace(records[-1], status="infeasible", violations={"max_latency": 0.1})
-    (fell,) = fallen(records, BOTH)
-    assert (fell.by, fell.reason) == (None, "breaks max_latency after full training")
+    (fell,) = dropped_members(records, BOTH)
+    assert (fell.dominated_by, fell.reason) == (None, "breaks max_latency after full training")
 
 
 def test_a_broken_constraint_is_infeasible_even_in_a_complete_record() -> None:
-    assert feasible(some_record(1, 0.5, 1.0, violations={"max_latency": 0.0}))
-    assert not feasible(some_record(1, 0.5, 1.0, violations={"max_latency": 0.01}))
+    assert is_feasible(some_record(1, 0.5, 1.0, violations={"max_latency": 0.0}))
+    assert not is_feasible(some_record(1, 0.5, 1.0, violations={"max_latency": 0.01}))
 
 
 def test_the_hypervolume_curve_by_hand() -> None:
@@ -80,7 +80,7 @@ def test_the_hypervolume_curve_by_hand() -> None:
 def test_no_feasible_record_gives_a_flat_curve() -> None:
     nothing = [some_record(7, None, None, status="failed")]
     assert hypervolume_curve(nothing, BOTH) == [0.0]
-    assert reference(nothing, BOTH) == [0.0, 1.0]
+    assert reference_point(nothing, BOTH) == [0.0, 1.0]
 
 
 @given(

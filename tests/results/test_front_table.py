@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from nas.results.front_table import COLUMNS, rows, write_front
+from nas.results.front_table import COLUMNS, table_rows, write_front
 from tests.fake_runs import a_run, some_latency, some_record
 
 BOTH = ("accuracy", "latency")
 
 
 def test_a_row_says_where_its_latency_is_from() -> None:
-    (row,) = rows([some_record(3, 0.5, 4.0)])
+    (row,) = table_rows([some_record(3, 0.5, 4.0)])
     assert tuple(row) == COLUMNS
     assert (row["latency_kind"], row["latency_ms"], row["latency_device"]) == ("predicted", 4.0, "Jetson Orin Nano")
     assert row["host_latency_ms"] == pytest.approx(0.97)  # 5th percentile of a median of 1 ms
@@ -23,13 +23,13 @@ def test_a_row_says_where_its_latency_is_from() -> None:
 
 def test_a_measured_latency_is_also_the_host_latency() -> None:
     measured = some_record(1, 0.5, 4.0, host=None, latency=some_latency(4.0, kind="measured"))
-    (row,) = rows([measured])
+    (row,) = table_rows([measured])
     assert row["host_latency_ms"] == pytest.approx(3.88)
     assert row["bits"] == "32"
 
 
 def test_a_record_without_figures_has_empty_cells() -> None:
-    (row,) = rows([some_record(7, None, None, status="failed", size_bytes=None)])
+    (row,) = table_rows([some_record(7, None, None, status="failed", size_bytes=None)])
     assert row["accuracy"] is row["latency_ms"] is row["size_bytes"] is row["host_latency_ms"] is None
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from nas.errors import ConfigError
 from nas.results.front_table import COLUMNS
-from nas.results.run import load_run, newest
+from nas.results.run import load_run, newest_run
 from tests.fake_runs import a_run, a_search
 
 
@@ -19,7 +19,7 @@ def test_records_and_front_are_frames(tmp_path: Path) -> None:
     assert run.front.trial.tolist() == [0, 1, 2]
     assert run.front.accuracy.tolist() == pytest.approx([0.5, 0.65, 0.8], abs=0.01)
     assert run.search_front.trial.tolist() == [0, 1, 2, 5]
-    assert run.fallen.to_dict("records")[0]["by_trial"] == 2
+    assert run.dropped.to_dict("records")[0]["by_trial"] == 2
 
 
 def test_an_empty_run_has_empty_frames_with_columns(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_the_newest_run_is_the_one_written_last(tmp_path: Path) -> None:
     for folder, seconds in ((first, 2_000_000_000), (second, 1_000_000_000)):
         for file in ("config.toml", "records.jsonl"):
             os.utime(folder.path / file, (seconds, seconds))
-    assert newest(tmp_path).path == first.path
+    assert newest_run(tmp_path).path == first.path
     assert load_run(runs=tmp_path).folder.path == first.path
 
 
@@ -46,9 +46,9 @@ def test_where_no_run_is_the_message_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_members_across_their_seeds_are_a_frame(tmp_path: Path) -> None:
-    found = load_run(a_run(tmp_path).path).seeds
+    found = load_run(a_run(tmp_path).path).seed_statistics
     assert found.trial.tolist() == [2, 5, 1, 0]
     assert found.rank_in_search.tolist() == [2, 1, 3, 4]
     assert found.rank_verified.tolist() == [1, 2, 3, 4]
     assert found.low.isna().all(), "one seed each"
-    assert list(load_run(a_run(tmp_path / "none", records=[]).path).seeds.columns) == list(found.columns)
+    assert list(load_run(a_run(tmp_path / "none", records=[]).path).seed_statistics.columns) == list(found.columns)

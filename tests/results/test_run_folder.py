@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nas.config import make_config
 from nas.errors import ConfigError
 from nas.results.record import Record
-from nas.results.run_folder import RunFolder, as_begun
+from nas.results.run_folder import RunFolder, with_resumed_fields
 from tests.fake_runs import a_run, a_search, some_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def test_records_come_back_in_the_order_they_were_added(folder: RunFolder) -> No
     for record in a_search():
         folder.append(record)
     assert folder.records() == a_search()
-    assert RunFolder.existing(folder.path).records() == a_search()
+    assert RunFolder.open_existing(folder.path).records() == a_search()
 
 
 @given(cut=st.integers(0, 10**6), whole=st.integers(1, 4))
@@ -118,11 +118,11 @@ def test_a_file_appears_whole_or_not_at_all(folder: RunFolder, monkeypatch: pyte
 
 
 def test_a_claim_is_held_once_and_let_go(folder: RunFolder) -> None:
-    with folder.claim("a") as first, folder.claim("a") as second, folder.claim("b") as other:
+    with folder.lock("a") as first, folder.lock("a") as second, folder.lock("b") as other:
         assert (first, second, other) == (True, False, True)
-    with folder.claim("a") as again, ExitStack() as held:
+    with folder.lock("a") as again, ExitStack() as held:
         assert again
-        assert not held.enter_context(folder.claim("a"))
+        assert not held.enter_context(folder.lock("a"))
 
 
 def test_a_claim_is_let_go_by_a_process_that_is_killed_and_waited_for_by_others(folder: RunFolder) -> None:
@@ -134,17 +134,17 @@ def test_a_claim_is_let_go_by_a_process_that_is_killed_and_waited_for_by_others(
         held, _, _ = select.select([first.stdout, second.stdout], [], [], 60)
         holder, waiter = (first, second) if held[0] is first.stdout else (second, first)
         assert line(holder) == "held\n"
-        with folder.claim("a") as ours:
+        with folder.lock("a") as ours:
             assert not ours
         holder.send_signal(signal.SIGKILL)
         assert holder.wait(30) == -signal.SIGKILL
         assert line(waiter) == "held\n"
-    with folder.claim("a") as ours:
+    with folder.lock("a") as ours:
         assert ours
 
 
 def test_time_in_which_two_processes_work_counts_once(folder: RunFolder) -> None:
-    assert folder.spent_s() == 0
+    assert folder.worked_s() == 0
     for name, span in {
         "1-1": [100.0, 110.0],
         "2-2": [105.0, 108.0],
@@ -152,14 +152,14 @@ def test_time_in_which_two_processes_work_counts_once(folder: RunFolder) -> None
         "4-4": [200.5, 203.0],
     }.items():
         folder.write(f"clocks/{name}.json", json.dumps(span))
-    assert folder.spent_s() == pytest.approx(20 + 2.5)
+    assert folder.worked_s() == pytest.approx(20 + 2.5)
 
 
 def test_a_tick_prolongs_its_own_span(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     for now in (1001.0, 1007.5):
         monkeypatch.setattr("nas.results.run_folder.time.time", lambda now=now: now)
-        folder.tick(1000.0)
-    assert folder.spent_s() == pytest.approx(7.5)
+        folder.log_work_interval(1000.0)
+    assert folder.worked_s() == pytest.approx(7.5)
 
 
 def test_the_same_configuration_opens_the_folder_again(tmp_path: Path) -> None:
@@ -179,17 +179,17 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
 
 
 def test_a_run_goes_on_with_the_sampler_that_it_was_begun_with_unless_told_another(tmp_path: Path) -> None:
-    assert as_begun(make_config(runs=tmp_path, trials=3)).sampler == "screened"
+    assert with_resumed_fields(make_config(runs=tmp_path, trials=3)).search.sampler == "screened"
     begun = RunFolder.open(make_config(runs=tmp_path, trials=3, sampler="tpe"))
-    again = as_begun(make_config(runs=tmp_path, trials=30))
-    assert (again.sampler, again.trials) == ("tpe", 30)
+    again = with_resumed_fields(make_config(runs=tmp_path, trials=30))
+    assert (again.search.sampler, again.search.trials) == ("tpe", 30)
     assert RunFolder.open(again).path == begun.path
     with pytest.raises(ConfigError, match="sampler: 'tpe' there, 'screened' asked"):
-        RunFolder.open(as_begun(make_config(runs=tmp_path, trials=30, sampler="screened")))
+        RunFolder.open(with_resumed_fields(make_config(runs=tmp_path, trials=30, sampler="screened")))
     with pytest.raises(ConfigError, match="seed: 0 there, 7 asked"):
-        RunFolder.open(as_begun(make_config(runs=tmp_path, trials=30, seed=7)))
+        RunFolder.open(with_resumed_fields(make_config(runs=tmp_path, trials=30, seed=7)))
 
 
 def test_a_folder_that_no_search_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is no run folder \(it holds no config.toml\); `nas search` makes one"):
-        RunFolder.existing(tmp_path)
+        RunFolder.open_existing(tmp_path)

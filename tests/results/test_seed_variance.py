@@ -3,9 +3,15 @@
 import pytest
 from scipy import stats
 
-from nas.results.front import front, latest
+from nas.results.front import latest_by_key, pareto_front
 from nas.results.record import Record
-from nas.results.seed_variance import across_seeds, places, seed_lines, student, undecided
+from nas.results.seed_variance import (
+    describe_seed_variance,
+    indistinguishable,
+    rank_changes,
+    seed_statistics,
+    student_t_975,
+)
 from tests.fake_runs import a_search, some_record
 
 BOTH = ("accuracy", "latency")
@@ -25,12 +31,12 @@ def a_front(*members: list[Record]) -> list[Record]:
 
 @pytest.mark.parametrize("freedom", [*range(1, 40), 100, 1000])
 def test_the_quantile_is_that_of_scipy(freedom: int) -> None:
-    assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=0.003)
+    assert student_t_975(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=0.003)
 
 
 def test_the_interval_is_that_of_a_pooled_deviation() -> None:
     groups = [(0.60, 0.63, 0.66), (0.70, 0.72, 0.71)]
-    found = across_seeds(a_front(verified(1, *groups[0]), verified(2, *groups[1])))
+    found = seed_statistics(a_front(verified(1, *groups[0]), verified(2, *groups[1])))
     squares = sum(sum((a - sum(g) / 3) ** 2 for a in g) for g in groups)
     half = stats.t.ppf(0.975, 4) * (squares / 4) ** 0.5 / 3**0.5
     for s, group in zip(found, groups, strict=True):
@@ -40,42 +46,45 @@ def test_the_interval_is_that_of_a_pooled_deviation() -> None:
 
 def test_one_seed_gives_no_interval_and_no_verdict() -> None:
     records = a_search()
-    assert {s.low for s in across_seeds(records)} == {None}
-    assert undecided(records) == []
-    assert [(p.seeds.record.trial, p.searched, p.verified) for p in places(records)] == [
+    assert {s.low for s in seed_statistics(records)} == {None}
+    assert indistinguishable(records) == []
+    assert [(p.statistics.record.trial, p.search_rank, p.verified_rank) for p in rank_changes(records)] == [
         (2, 2, 1), (5, 1, 2), (1, 3, 3), (0, 4, 4),
     ]  # fmt: skip
-    (line,) = seed_lines(records)
+    (line,) = describe_seed_variance(records)
     assert "trial 2: 2 to 1, trial 5: 1 to 2" in line
     assert "--verify-seeds 3 tells" in line
 
 
 def test_neighbours_within_the_noise_are_named_and_others_are_not() -> None:
     noisy = a_front(verified(1, 0.60, 0.64), verified(2, 0.63, 0.67), verified(3, 0.90, 0.94))
-    ((better, worse, half),) = undecided(noisy)
+    ((better, worse, half),) = indistinguishable(noisy)
     assert (better.record.trial, worse.record.trial) == (2, 1)
     assert half == pytest.approx(stats.t.ppf(0.975, 3) * (3 * 0.0008 / 3) ** 0.5, abs=1e-3)
-    lines = seed_lines(noisy)
+    lines = describe_seed_variance(noisy)
     assert lines[0].startswith("trial 3: 92.0% (")
     assert "across 2 seeds [90.0%, 94.0%]; rank by accuracy 1 in the search, 1 verified" in lines[0]
     assert lines[-1].startswith("warning: the order of trials 2 and 1 is within seed noise: they differ by 3.0 points")
-    assert undecided(a_front(verified(1, 0.60, 0.60), verified(2, 0.63, 0.63))) == []
+    assert indistinguishable(a_front(verified(1, 0.60, 0.60), verified(2, 0.63, 0.63))) == []
 
 
 def test_a_training_that_failed_or_was_short_is_no_accuracy() -> None:
     short = verified(1, 0.6, 0.7, None)
     short[1] = some_record(1, 0.7, 2.0, phase="verified", seed=1, epochs=5.0)
-    (found,) = across_seeds(a_front(short))
-    assert (found.accuracies, found.failed) == ((0.6,), 1)
-    assert seed_lines(a_front(verified(1, 0.6, 0.7, None)))[0].count("1 failed") == 1
+    (found,) = seed_statistics(a_front(short))
+    assert (found.accuracies, found.n_failed) == ((0.6,), 1)
+    assert describe_seed_variance(a_front(verified(1, 0.6, 0.7, None)))[0].count("1 failed") == 1
 
 
 def test_the_best_seed_is_never_what_ships() -> None:
     records = a_front(verified(1, 0.60, 0.80), verified(2, 0.70, 0.69))
-    assert [r.seed for r in latest(records, "verified")] == [0, 0]
-    assert [(r.trial, round(r.score.accuracy, 2)) for r in front(records, BOTH) if r.score] == [(1, 0.6), (2, 0.7)]
-    assert across_seeds(records)[0].record.seed == 0
+    assert [r.seed for r in latest_by_key(records, "verified")] == [0, 0]
+    assert [(r.trial, round(r.score.accuracy, 2)) for r in pareto_front(records, BOTH) if r.score] == [
+        (1, 0.6),
+        (2, 0.7),
+    ]
+    assert seed_statistics(records)[0].record.seed == 0
 
 
 def test_nothing_verified_says_nothing() -> None:
-    assert seed_lines([r for r in a_search() if r.phase == "search"]) == []
+    assert describe_seed_variance([r for r in a_search() if r.phase == "search"]) == []

@@ -32,8 +32,8 @@ def test_without_limits_it_is_the_knee() -> None:
     # Scaled: (0, 1), (0.5, 2/3), (1, 0); the middle one is the farthest above the chord.
     found = pick(a_search(), BOTH)
     assert found.record.trial == 1
-    assert "knee" in found.why
-    assert "of 3 on the verified front" in found.why
+    assert "knee" in found.reason
+    assert "of 3 on the verified front" in found.reason
 
 
 def test_the_knee_keeps_limits() -> None:
@@ -44,17 +44,17 @@ def test_neighbours_and_what_they_trade() -> None:
     found = pick(a_search(), BOTH)
     assert found.faster.trial == 0
     assert found.slower.trial == 2
-    faster, slower = found.trade()
+    faster, slower = found.describe_trade_offs()
     assert "trial 0, has -15.0 points of accuracy at 0.50 times the latency" in faster
     assert "trial 2, has +15.0 points of accuracy at 2.00 times the latency" in slower
     end = pick(a_search(), BOTH, limits=Limits(max_latency=1.0))
     assert end.faster is None
-    assert len(end.trade()) == 1
+    assert len(end.describe_trade_offs()) == 1
 
 
 def test_intervals_that_overlap_are_said() -> None:
     records = [some_record(0, 0.5, 1.0), some_record(1, 0.51, 2.0)]
-    assert "overlap" in pick(records, BOTH, limits=Limits(max_latency=1.0)).trade()[0]
+    assert "overlap" in pick(records, BOTH, limits=Limits(max_latency=1.0)).describe_trade_offs()[0]
 
 
 def test_what_nobody_keeps_is_refused_with_the_nearest() -> None:

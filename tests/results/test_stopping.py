@@ -10,9 +10,9 @@ from nas.config import make_config
 from nas.results.front import hypervolume_curve
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.stopping import End, ending_lines, ends_flat, read_end, write_end
-from nas.results.throughput import keep_forecast
-from nas.searcher.budget import Allowance
+from nas.results.stopping import SearchEnd, check_converged, describe_search_end, read_search_end, write_search_end
+from nas.results.throughput import write_forecast_once
+from nas.searcher.budget import SearchBudget
 from tests.fake_runs import a_run, some_record
 from tests.results.test_throughput import MOMENT
 
@@ -29,26 +29,26 @@ def hopeless(n: int = 60) -> list[Record]:
     return [some_record(i, None, 9.0, status="infeasible", violations={"max_latency": 1.0}) for i in range(n)]
 
 
-def allowance(folder: RunFolder, **fields: object) -> Allowance:
+def allowance(folder: RunFolder, **fields: object) -> SearchBudget:
     """Of a process that has worked for 100 s."""
-    return Allowance(make_config(**fields), folder, started=time.time() - 100)
+    return SearchBudget(make_config(**fields), folder, started=time.time() - 100)
 
 
 def test_it_is_decided_once_and_what_comes_later_changes_nothing(tmp_path: Path) -> None:
     folder, records = a_run(tmp_path, records=[]), flat_run()
-    assert not ends_flat(folder, records[:10], BOTH, 10)
-    assert read_end(folder) is None
-    assert ends_flat(folder, records, BOTH, 10)
+    assert not check_converged(folder, records[:10], BOTH, 10)
+    assert read_search_end(folder) is None
+    assert check_converged(folder, records, BOTH, 10)
     kept = (folder.path / "ended.json").read_text()
     better = [*records, some_record(99, 0.99, 0.1)]
-    assert ends_flat(folder, better, BOTH, 10), "another worker was still at it, and found something"
+    assert check_converged(folder, better, BOTH, 10), "another worker was still at it, and found something"
     assert (folder.path / "ended.json").read_text() == kept
-    assert not ends_flat(folder, better, BOTH, 40), "whoever asks for more, or for nothing, goes on"
+    assert not check_converged(folder, better, BOTH, 40), "whoever asks for more, or for nothing, goes on"
 
 
 def test_a_run_without_anything_feasible_is_never_flat(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
-    assert not ends_flat(folder, hopeless(300), BOTH, 5)
+    assert not check_converged(folder, hopeless(300), BOTH, 5)
     assert set(hypervolume_curve(hopeless(30), BOTH)) == {0.0}
 
 
@@ -57,18 +57,18 @@ def test_a_run_without_anything_feasible_is_never_flat(tmp_path: Path) -> None:
     [
         ({"trials": 60}, "trials"),
         ({"trials": 61}, None),
-        ({"trials": 500, "stop_when_flat": 10}, "flat"),
-        ({"trials": 60, "stop_when_flat": 10}, "trials"),
+        ({"trials": 500, "patience": 10}, "flat"),
+        ({"trials": 60, "patience": 10}, "trials"),
         ({"trials": 60, "budget": 99.0}, "budget"),
         ({"trials": 500, "budget": 1000.0}, None),
     ],
 )
 def test_the_limit_that_is_reached_is_why(tmp_path: Path, fields: dict[str, object], why: str | None) -> None:
     folder = a_run(tmp_path, records=flat_run(), max_latency=None)
-    assert allowance(folder, **fields).over() == why
+    assert allowance(folder, **fields).stop_reason() == why
     if why is not None:
-        allowance(folder, **fields).note_end(why)  # type: ignore[arg-type]
-        end = read_end(folder)
+        allowance(folder, **fields).record_stop_reason(why)  # type: ignore[arg-type]
+        end = read_search_end(folder)
         assert end is not None
         assert (end.why, end.candidates) == (why, 60)
         assert str(end).startswith("the search ended after 60 candidates: ")
@@ -79,34 +79,34 @@ def test_the_limit_that_is_reached_is_why(tmp_path: Path, fields: dict[str, obje
 
 def test_the_same_end_again_changes_nothing_and_another_one_does(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
-    write_end(folder, End(why="trials", candidates=20))
-    write_end(folder, End(why="trials", candidates=20))
-    assert read_end(folder) == End(why="trials", candidates=20)
-    write_end(folder, End(why="budget", candidates=30))
-    assert read_end(folder) == End(why="budget", candidates=30)
+    write_search_end(folder, SearchEnd(why="trials", candidates=20))
+    write_search_end(folder, SearchEnd(why="trials", candidates=20))
+    assert read_search_end(folder) == SearchEnd(why="trials", candidates=20)
+    write_search_end(folder, SearchEnd(why="budget", candidates=30))
+    assert read_search_end(folder) == SearchEnd(why="budget", candidates=30)
 
 
 def test_a_later_call_that_finds_the_budget_spent_does_not_change_why_the_search_ended(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=flat_run(), max_latency=None)
-    write_end(folder, End(why="trials", candidates=60))
-    allowance(folder, trials=60, budget=50.0).note_end("budget")
-    assert read_end(folder) == End(why="trials", candidates=60)
-    assert ends_flat(folder, folder.records(), BOTH, 10), "asked for later"
-    kept = read_end(folder)
+    write_search_end(folder, SearchEnd(why="trials", candidates=60))
+    allowance(folder, trials=60, budget=50.0).record_stop_reason("budget")
+    assert read_search_end(folder) == SearchEnd(why="trials", candidates=60)
+    assert check_converged(folder, folder.records(), BOTH, 10), "asked for later"
+    kept = read_search_end(folder)
     folder.append(some_record(60, 0.3, 2.5))  # by another worker, which was still at it
-    allowance(folder, trials=500, budget=50.0, stop_when_flat=10).note_end("budget")
-    assert read_end(folder) == kept
-    allowance(folder, trials=500, budget=50.0).note_end("budget")
-    assert read_end(folder) == End(why="budget", candidates=61)
+    allowance(folder, trials=500, budget=50.0, patience=10).record_stop_reason("budget")
+    assert read_search_end(folder) == kept
+    allowance(folder, trials=500, budget=50.0).record_stop_reason("budget")
+    assert read_search_end(folder) == SearchEnd(why="budget", candidates=61)
 
 
 def test_what_is_known_is_said(tmp_path: Path) -> None:
     folder, records = a_run(tmp_path, records=[], max_latency=None), flat_run(50)
-    assert ending_lines(folder, []) == []
+    assert describe_search_end(folder, []) == []
     folder.write("clocks/a.json", json.dumps([MOMENT, MOMENT + 49 * 60 - 1]))
-    write_end(folder, End(why="trials", candidates=40))
-    keep_forecast(folder, "pilot", {"words": "a first net takes 0:10 to 0:40"})
-    ended, rate, ahead, forecast = ending_lines(folder, records)
+    write_search_end(folder, SearchEnd(why="trials", candidates=40))
+    write_forecast_once(folder, "pilot", {"words": "a first net takes 0:10 to 0:40"})
+    ended, rate, ahead, forecast = describe_search_end(folder, records)
     assert ended == "the search ended after 40 candidates: all candidates asked for are done; 10 more came since"
     assert rate.startswith("pace: 61.2 candidates an hour (61.2 to 61.2), 100% feasible")
     assert ahead.startswith("the next hour, by the run's own curve: another 61 candidates would add ")

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from nas.results.record import Record
-from nas.results.throughput import clock, forecast_words, forecasts, keep_forecast, pace, pilot_words, searching_s
+from nas.results.throughput import (
+    estimate_throughput,
+    format_duration,
+    format_forecast,
+    format_probe_forecast,
+    read_forecasts,
+    search_time_s,
+    write_forecast_once,
+)
 from tests.fake_runs import a_run, some_record
 
 MOMENT = 1_767_225_600.0
@@ -20,19 +28,22 @@ def candidates(n: int, *seconds: float) -> list[Record]:
 
 
 def test_the_pace_is_candidates_by_the_time_on_the_clock() -> None:
-    found = pace(candidates(30), 1800.0)
+    found = estimate_throughput(candidates(30), 1800.0)
     assert found is not None
     assert (found.candidates, found.per_hour, found.low, found.high) == (30, 60.0, 60.0, 60.0)
     assert found.feasible == 1.0
     some = [*candidates(3), some_record(3, None, 9.0, status="infeasible", seconds={"measure": 1.0})]
-    half = pace(some, 60.0)
+    half = estimate_throughput(some, 60.0)
     assert half is not None
     assert (half.per_hour, half.feasible) == (240.0, 0.75)
     assert half.low < 240.0 < half.high
 
 
 def test_candidates_that_differ_widen_the_interval_and_many_narrow_it() -> None:
-    few, many = pace(candidates(4, 10.0, 110.0), 240.0), pace(candidates(64, 10.0, 110.0), 3840.0)
+    few, many = (
+        estimate_throughput(candidates(4, 10.0, 110.0), 240.0),
+        estimate_throughput(candidates(64, 10.0, 110.0), 3840.0),
+    )
     assert few is not None
     assert many is not None
     assert few.per_hour == many.per_hour == 60.0
@@ -43,45 +54,51 @@ def test_candidates_that_differ_widen_the_interval_and_many_narrow_it() -> None:
 
 
 def test_two_candidates_give_no_pace() -> None:
-    assert pace(candidates(2), 100.0) is None
-    assert pace(candidates(9), 0.0) is None
+    assert estimate_throughput(candidates(2), 100.0) is None
+    assert estimate_throughput(candidates(9), 0.0) is None
 
 
 def test_the_search_took_what_the_run_did_until_its_last_candidate_but_for_other_work(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
-    assert searching_s(folder, []) == 0.0
+    assert search_time_s(folder, []) == 0.0
     searched = [some_record(trial, 0.5, 1.0) for trial in (1, 2, 3)]  # finished at minutes 1, 2 and 3
     base = some_record(-1, 0.5, 1.0, phase="base", key_of=99, seconds={"train": 30.0}, finished=searched[0].finished)
     later = some_record(9, 0.5, 1.0, phase="verified", seconds={"train": 500.0})
     folder.write("clocks/a.json", json.dumps([MOMENT, MOMENT + 900]))
     folder.write("clocks/b.json", json.dumps([MOMENT + 60, MOMENT + 120]))
-    assert searching_s(folder, [base, *searched, later]) == pytest.approx(180 + 1 - 30)
+    assert search_time_s(folder, [base, *searched, later]) == pytest.approx(180 + 1 - 30)
 
 
 def test_a_forecast_says_when_and_with_how_many() -> None:
-    found = pace(candidates(30), 1800.0)
+    found = estimate_throughput(candidates(30), 1800.0)
     assert found is not None
     assert str(found) == "60 candidates an hour (60 to 60), 100% feasible"
-    assert forecast_words(found, trials=None, left_s=None) == str(found)
-    assert forecast_words(found, trials=90, left_s=None).endswith("; ends in about 1:00:00 with about 90")
-    assert forecast_words(found, trials=90, left_s=600).endswith("; ends in about 10:00 with about 40")
-    assert forecast_words(found, trials=20, left_s=600).endswith("; ends in about 0:00 with about 30")
+    assert format_forecast(found, trials=None, remaining_s=None) == str(found)
+    assert format_forecast(found, trials=90, remaining_s=None).endswith("; ends in about 1:00:00 with about 90")
+    assert format_forecast(found, trials=90, remaining_s=600).endswith("; ends in about 10:00 with about 40")
+    assert format_forecast(found, trials=20, remaining_s=600).endswith("; ends in about 0:00 with about 30")
 
 
 def test_a_pilot_says_how_many_fit() -> None:
-    told = pilot_words(10.0, 40.0, trials=None, left_s=1200.0)
+    told = format_probe_forecast(10.0, 40.0, trials=None, remaining_s=1200.0)
     assert told == "a first net takes 0:10 to 0:40, so about 30 to 120 candidates in the budget"
-    assert pilot_words(10.0, 40.0, trials=90, left_s=None).endswith("90 candidates in 15:00 to 1:00:00")
+    assert format_probe_forecast(10.0, 40.0, trials=90, remaining_s=None).endswith("90 candidates in 15:00 to 1:00:00")
 
 
 def test_a_forecast_is_kept_once(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
-    assert forecasts(folder) == {}
-    keep_forecast(folder, "pilot", {"words": "first"})
-    keep_forecast(folder, "pilot", {"words": "second"})
-    keep_forecast(folder, "early", {"words": "third"})
-    assert forecasts(folder) == {"pilot": {"words": "first"}, "early": {"words": "third"}}
+    assert read_forecasts(folder) == {}
+    write_forecast_once(folder, "pilot", {"words": "first"})
+    write_forecast_once(folder, "pilot", {"words": "second"})
+    write_forecast_once(folder, "early", {"words": "third"})
+    assert read_forecasts(folder) == {"pilot": {"words": "first"}, "early": {"words": "third"}}
 
 
 def test_clocks() -> None:
-    assert [clock(s) for s in (None, 0.2, 59.6, 3600, 7325)] == ["no limit", "0:00", "1:00", "1:00:00", "2:02:05"]
+    assert [format_duration(s) for s in (None, 0.2, 59.6, 3600, 7325)] == [
+        "no limit",
+        "0:00",
+        "1:00",
+        "1:00:00",
+        "2:02:05",
+    ]

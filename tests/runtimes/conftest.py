@@ -16,7 +16,7 @@ import pytest
 
 from hw_profiles._base import HardwareProfile
 from nas.runtimes.board import state as _board
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 
 STAND_IN = Path(__file__).with_name("stand_in_trtexec.py")
 MHZ = 918_000_000
@@ -55,7 +55,7 @@ class PlayedBoard:
 
     def profile(self, host: str = "board", **facts: str | int | float) -> HardwareProfile:
         """The target as nas.toml would make it."""
-        like = target("jetson-orin-nano")
+        like = load_target("jetson-orin-nano")
         mine = {"ssh": host, "ssh_config": str(self.config), "trtexec": str(self.root / "bin/trtexec")}
         return replace(like, name="mynano", runtime="trtexec_ssh", facts={**like.facts, **mine, **facts})
 
@@ -139,7 +139,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedBoard]:
 @pytest.fixture
 def board(sshd: PlayedBoard, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedBoard]:
     """The board, playing TensorRT 10.3, and afterwards as empty as it was."""
-    monkeypatch.setattr(_board, "WATCH_STEP_S", 0.02)
+    monkeypatch.setattr(_board, "WATCH_INTERVAL_S", 0.02)
     sshd.play()
     yield sshd
     left = sshd.left_behind()

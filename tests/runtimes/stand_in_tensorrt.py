@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from nas.runtimes.tensorrt.cuda import Cuda
+from nas.runtimes.tensorrt.cuda import CudaDevice
 
 
-class PlayedCuda(Cuda):
+class PlayedCuda(CudaDevice):
     """Memory in a dictionary, and a clock that counts runs: each takes 0.1 ms."""
 
     name = "stand-in GPU"
@@ -46,18 +46,18 @@ class PlayedCuda(Cuda):
         assert array.nbytes == self.sizes[address]
         array[...] = self.memory[address]
 
-    def timed(self, call: Callable[[], None]) -> float:
+    def time_ms(self, call: Callable[[], None]) -> float:
         call()
         return 0.1
 
-    def wait(self) -> None:
+    def synchronize(self) -> None:
         assert not self.capturing, "the stream cannot be waited for while it is captured"
 
     def close(self) -> None:
         assert not self.closed
         self.closed = True
 
-    def captured(self, call: Callable[[], None]) -> Callable[[], None]:
+    def capture_graph(self, call: Callable[[], None]) -> Callable[[], None]:
         self.capturing = True
         call()
         self.capturing = False

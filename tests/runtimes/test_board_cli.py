@@ -9,10 +9,10 @@ from typer.testing import CliRunner, Result
 from nas import api
 from nas.cli.main import app
 from nas.errors import ConfigError
-from nas.latency.costs import costs
-from nas.latency.predicted.predict import predict
+from nas.latency.costs import compute_costs
+from nas.latency.predicted.predict import predict_latency
 from nas.runtimes.reference_network import reference_path
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 from tests.runtimes.conftest import PlayedBoard
 from tests.shown import plain
 
@@ -51,8 +51,8 @@ def test_a_board_is_added_listed_and_checked(board: PlayedBoard, folder: Path) -
 def test_a_board_is_calibrated_and_predictions_say_so(
     board: PlayedBoard, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.targets.calibration_sample.POOL", 1)
-    monkeypatch.setattr("nas.targets.calibration.BATCH", 12)
+    monkeypatch.setattr("nas.targets.calibration_sample.POOL_FACTOR", 1)
+    monkeypatch.setattr("nas.targets.calibration.BATCH_SIZE", 12)
     board.play(ms={"*": 2.0})  # which can be learned, and is far from what the profile says
     add(board)
     found = nas("targets", "calibrate", "mynano", "--nets", "12", "--space", "plain")
@@ -63,7 +63,7 @@ def test_a_board_is_calibrated_and_predictions_say_so(
     assert "12 of 12 nets measured" in found.stderr
     assert (folder / "nas.calibration" / "mynano.json").exists()
     assert re.search(r"mynano .* measured at board; calibrated, \+-\d+%", nas("targets").stdout)
-    predicted = predict(costs(reference_path()), target("mynano"))
+    predicted = predict_latency(compute_costs(reference_path()), load_target("mynano"))
     assert "calibrated on 12 nets, median error" in predicted.notes[0]
 
 
@@ -124,7 +124,7 @@ def test_a_board_with_another_key_is_one_line(board: PlayedBoard, folder: Path) 
 
 def test_only_a_board_has_a_dry_run_and_a_check(folder: Path) -> None:
     with pytest.raises(ConfigError, match="a dry run needs a board over ssh, but 'cpu' is none"):
-        api.commands(["float.onnx"], target="cpu")
+        api.dry_run_commands(["float.onnx"], target="cpu")
     with pytest.raises(ConfigError, match="'jetson' is predicted, there is nothing to check"):
         api.check_target("jetson")
 

@@ -7,8 +7,8 @@ import pytest
 
 from nas.config import make_config
 from nas.errors import ConfigError, UnreachableError
-from nas.evaluation.latency_evaluator import DRAFTED
-from nas.evaluation.online_latency import SAMPLES
+from nas.evaluation.latency_evaluator import PREDICTED_BEFORE_NOTE
+from nas.evaluation.online_latency import SAMPLES_FILE
 from nas.runtimes.board import power as _power
 from nas.searcher.searcher import search
 from nas.targets.catalog import add_target
@@ -34,7 +34,7 @@ def config(**fields: object) -> object:
 def test_files_are_measured_on_the_board_and_a_failure_costs_one(
     board: PlayedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_power, "REST_S", 0.3)
+    monkeypatch.setattr(_power, "IDLE_DURATION_S", 0.3)
     board.play(do={"candidate-1": "fail once"}, ms={"candidate-1": 0.2, "*": 0.1})
     run = search(config())
     searched = [r for r in run.records() if r.phase == "search"]
@@ -51,11 +51,13 @@ def test_files_are_measured_on_the_board_and_a_failure_costs_one(
             0.2,
         )
         assert record.latency.versions["power_mode"] == "15W"
-        assert DRAFTED not in record.latency.notes, "its draft was measured there too: a profile's word is not enough"
+        assert PREDICTED_BEFORE_NOTE not in record.latency.notes, (
+            "its draft was measured there too: a profile's word is not enough"
+        )
         assert record.host is not None
         assert record.host.runtime == "onnxruntime"
 
-    samples = [json.loads(line) for line in run.lines(SAMPLES)]
+    samples = [json.loads(line) for line in run.read_lines(SAMPLES_FILE)]
     assert len(samples) >= 2
     assert {sample["latency_ms"] for sample in samples} == {0.2}
 

@@ -13,12 +13,12 @@ from nas.errors import MeasureError
 from nas.runtimes.base import Runtime
 from nas.runtimes.ort import session as _ort_session
 from nas.runtimes.ort.gpu import OrtGpuRuntime
-from nas.runtimes.ort.session import CPU, check_placement, cpu_options, profiled
+from nas.runtimes.ort.session import CPU_PROVIDER, check_placement, run_profiled, session_options
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 
 GPU = {"onnxruntime_cuda": "CUDAExecutionProvider", "onnxruntime_tensorrt": "TensorrtExecutionProvider"}
 each = pytest.mark.parametrize("word", GPU)
-HERE = OrtGpuRuntime(name="here", provider=CPU, settings={}, needs="nothing")
+HERE = OrtGpuRuntime(name="here", provider=CPU_PROVIDER, provider_options={}, requirement="nothing")
 
 
 def runtime(word: str) -> Runtime:
@@ -31,7 +31,7 @@ def runtime(word: str) -> Runtime:
     "CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has GPU providers"
 )
 def test_a_provider_that_is_not_here_is_missing_and_never_replaced(word: str) -> None:
-    assert "pip install onnxruntime-gpu" in (runtime(word).missing() or "")
+    assert "pip install onnxruntime-gpu" in (runtime(word).unavailable_reason() or "")
     with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but this onnxruntime has none"):
         runtime(word).load(reference_path())
 
@@ -39,27 +39,33 @@ def test_a_provider_that_is_not_here_is_missing_and_never_replaced(word: str) ->
 @each
 def test_a_provider_that_onnxruntime_drops_is_refused(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the provider's library cannot be loaded, onnxruntime warns and hands out a session on the CPU."""
-    monkeypatch.setattr(ort, "get_available_providers", lambda: [GPU[word], CPU])
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [GPU[word], CPU_PROVIDER])
     real = ort.InferenceSession
-    monkeypatch.setattr(ort, "InferenceSession", lambda *given, providers, **more: real(*given, providers=[CPU]))
-    with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but ONNX Runtime chose {CPU}"):
+    monkeypatch.setattr(
+        ort, "InferenceSession", lambda *given, providers, **more: real(*given, providers=[CPU_PROVIDER])
+    )
+    with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but ONNX Runtime chose {CPU_PROVIDER}"):
         runtime(word).load(reference_path())
 
 
 def test_nodes_on_the_cpu_are_found_in_a_real_profile() -> None:
-    events = profiled(reference_path(), cpu_options(1), CPU, INPUT_SHAPE, runs=1)
-    check_placement(events, CPU, reference_path())
+    events = run_profiled(reference_path(), session_options(1), CPU_PROVIDER, INPUT_SHAPE, runs=1)
+    check_placement(events, CPU_PROVIDER, reference_path())
     with pytest.raises(MeasureError, match=r"must run on CUDAExecutionProvider, but \d+ of \d+ ran elsewhere"):
         check_placement(events, "CUDAExecutionProvider", reference_path())
     with pytest.raises(MeasureError, match="but none ran"):
-        check_placement([], CPU, reference_path())
+        check_placement([], CPU_PROVIDER, reference_path())
 
 
 def test_one_node_elsewhere_is_enough() -> None:
     def node(name: str, provider: str) -> dict[str, object]:
         return {"cat": "Node", "name": f"{name}_kernel_time", "dur": 1, "args": {"provider": provider}}
 
-    events = [node("conv", "CUDAExecutionProvider"), node("resize", CPU), {"cat": "Session", "name": "run", "dur": 9}]
+    events = [
+        node("conv", "CUDAExecutionProvider"),
+        node("resize", CPU_PROVIDER),
+        {"cat": "Session", "name": "run", "dur": 9},
+    ]
     with pytest.raises(MeasureError, match=r"1 of 2 ran elsewhere, the first \('resize', 'CPUExecutionProvider'\)"):
         check_placement(events, "CUDAExecutionProvider", Path("net.onnx"))
 
@@ -73,12 +79,14 @@ def test_a_gpu_runtime_loads_where_each_node_runs_on_its_provider() -> None:
 
 def test_a_gpu_runtime_loads_no_file_of_which_a_node_ran_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     def moved(*given: Any, **more: Any) -> list[dict[str, Any]]:
-        events = profiled(*given, **more)
+        events = run_profiled(*given, **more)
         next(event for event in events if event["cat"] == "Node")["args"]["provider"] = "elsewhere"
         return events
 
-    monkeypatch.setattr(_ort_session, "profiled", moved)
-    with pytest.raises(MeasureError, match=rf"must run on {CPU}, but 1 of \d+ ran elsewhere, .* 'elsewhere'\)"):
+    monkeypatch.setattr(_ort_session, "run_profiled", moved)
+    with pytest.raises(
+        MeasureError, match=rf"must run on {CPU_PROVIDER}, but 1 of \d+ ran elsewhere, .* 'elsewhere'\)"
+    ):
         HERE.load(reference_path())
 
 

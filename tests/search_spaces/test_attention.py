@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from search_spaces._attention import EfficientAttention, SqueezeExcite, attention_of
+from search_spaces._attention import EfficientChannelAttention, SqueezeExcite, make_attention
 
 
 def test_eca_is_a_convolution_of_length_three_over_the_channel_means() -> None:
-    module = EfficientAttention()
+    module = EfficientChannelAttention()
     x = torch.randn(2, 6, 5, 4)
     k = module.conv.weight.flatten()
     means = torch.nn.functional.pad(x.mean((2, 3)), (1, 1))  # [N, C + 2]
@@ -26,6 +26,6 @@ def test_squeeze_and_excitation_is_two_linear_layers_over_the_channel_means() ->
 
 
 def test_words() -> None:
-    assert attention_of("none", 8) is None
+    assert make_attention("none", 8) is None
     with pytest.raises(ValueError, match="attention must be one of none, se, eca, but got 'cbam'"):
-        attention_of("cbam", 8)
+        make_attention("cbam", 8)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nas import registry
 from search_spaces._base import Architecture, Choice, DisconnectedError, SearchSpace, Value
-from search_spaces._work import PARTS
+from search_spaces._work import WORKLOAD_FIELDS
 
 SPACES = [registry.load("space", name) for name in registry.names("space")]
 MULTIPLES = (1, 4, 8, 16, 32, 64)
@@ -188,8 +188,8 @@ def test_what_a_net_has_to_do_is_counted_as_if_it_were_built(
     widths = space.widths(architecture)
     kept = {stage: data.draw(st.sampled_from([width, max(8, width // 2)])) for stage, width in widths.items()}
     asked = {"input_shape": (channels, size, size), "classes": 7, "widths": kept}
-    assert space.work(architecture, **asked) == SearchSpace.work(space, architecture, **asked)
-    assert len(space.count(architecture)) == len(space.operations)
+    assert space.workload(architecture, **asked) == SearchSpace.workload(space, architecture, **asked)
+    assert len(space.count_operations(architecture)) == len(space.operations)
 
 
 @given(data=st.data())
@@ -198,5 +198,5 @@ def test_the_weights_that_are_counted_are_those_of_the_net(space: SearchSpace, d
     architecture = decoded(space, narrow(space, data))
     net = space.build(architecture, input_shape=(1, 48, 48), classes=7)
     convolutions = sum(p.numel() for n, p in net.named_parameters() if p.dim() > 1)
-    works = space.work(architecture, input_shape=(1, 48, 48), classes=7)
-    assert sum(work[PARTS.index("weights")] for work in works.values()) == convolutions
+    works = space.workload(architecture, input_shape=(1, 48, 48), classes=7)
+    assert sum(work[WORKLOAD_FIELDS.index("weights")] for work in works.values()) == convolutions

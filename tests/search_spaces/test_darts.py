@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from search_spaces._base import Architecture, DisconnectedError, Value
-from search_spaces.darts import KINDS, NODES, SPACE
+from search_spaces.darts import CELL_KINDS, NODES_PER_CELL, SPACE
 
 CHOICES = {choice.name: choice.options for choice in SPACE.choices(channel_multiple=8)}
 MACRO: dict[str, Value] = {
@@ -49,7 +49,7 @@ def pick(normal: Nodes, reduce: Nodes, **macro: Value) -> dict[str, Value]:
 def random_nodes(rng: Random) -> Nodes:
     ops = CHOICES["normal.n0.op_a"]
     nodes: Nodes = []
-    for i in range(NODES):
+    for i in range(NODES_PER_CELL):
         a, b = sorted(rng.sample(range(i + 2), 2))
         nodes.append(((str(rng.choice(ops)), a), (str(rng.choice(ops)), b)))
     return nodes
@@ -57,7 +57,7 @@ def random_nodes(rng: Random) -> Nodes:
 
 def renamed(nodes: Nodes, rng: Random) -> Nodes:
     """The same cell with its nodes in another order that is possible, drawn at random."""
-    orders = list(permutations(range(NODES)))
+    orders = list(permutations(range(NODES_PER_CELL)))
     rng.shuffle(orders)
     for order in orders:
         number = {0: 0, 1: 1} | {node + 2: i + 2 for i, node in enumerate(order)}
@@ -106,7 +106,7 @@ def test_the_published_net_has_the_published_number_of_parameters() -> None:
 def test_the_flat_space_has_the_size_that_was_counted() -> None:
     cell = [name for name in CHOICES if name.startswith("normal.")]
     assert len([name for name in cell if len(CHOICES[name]) > 1]) == 11  # 22 for both kinds
-    pairs = [len(CHOICES[f"normal.n{i}.pair"]) for i in range(NODES)]
+    pairs = [len(CHOICES[f"normal.n{i}.pair"]) for i in range(NODES_PER_CELL)]
     assert pairs == [1, 3, 6, 10]
     assert len(CHOICES["normal.n0.op_a"]) == 15
 
@@ -185,8 +185,8 @@ def test_genes_of_a_kind_that_is_not_in_use_are_dropped() -> None:
 
 
 def test_a_cut_net_is_refused() -> None:
-    dead: Nodes = [(("none", 0), ("none", 1))] * NODES
-    for kind in KINDS:
+    dead: Nodes = [(("none", 0), ("none", 1))] * NODES_PER_CELL
+    for kind in CELL_KINDS:
         nodes = {"normal": V2_NORMAL, "reduce": V2_REDUCE} | {kind: dead}
         with pytest.raises(DisconnectedError, match=f"a {kind} cell needs a path"):
             SPACE.decode(pick(nodes["normal"], nodes["reduce"]))
@@ -206,4 +206,4 @@ def test_the_stem_and_the_reductions_set_the_size_of_the_last_map(stem_stride: i
     net.get_submodule("head").register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape))
     net(torch.rand(1, 1, 112, 112))
     side = 48 // stem_stride // 4
-    assert sizes == [(1, NODES * 8 * 4, side, side)]
+    assert sizes == [(1, NODES_PER_CELL * 8 * 4, side, side)]

@@ -5,7 +5,7 @@ from itertools import combinations, groupby, permutations, product
 import pytest
 
 from search_spaces._base import DisconnectedError
-from search_spaces._genotype import Genotype, Place, canonical, living, places, slots_read
+from search_spaces._genotype import Genotype, PlacedCell, canonical_form, place_cells, remove_dead_nodes, used_slots
 
 STAGES = ("stage1", "stage2", "stage3")
 DIFFERENT = [[[0, 0, 1], [1, 1, 1]]]  # the two slots read different maps
@@ -42,11 +42,11 @@ def isomorphic(a: Genotype, b: Genotype, *, slots_differ: bool) -> bool:
 @pytest.mark.parametrize("slots_differ", [True, False])
 def test_equal_forms_are_exactly_the_isomorphic_cells(slots_differ: bool) -> None:
     def form(cell: Genotype) -> str:
-        plugs = [[plug for plug in cell_plugs if plug[0] in slots_read(cell)] for cell_plugs in plugged]
-        return repr(canonical(cell, plugs))
+        plugs = [[plug for plug in cell_plugs if plug[0] in used_slots(cell)] for cell_plugs in plugged]
+        return repr(canonical_form(cell, plugs))
 
     plugged = DIFFERENT if slots_differ else SAME
-    cells = [cell for cell in map(living, small_cells()) if cell]
+    cells = [cell for cell in map(remove_dead_nodes, small_cells()) if cell]
     groups = [list(group) for _, group in groupby(sorted(cells, key=form), key=form)]
     assert len(groups) > 20
     for group in groups:
@@ -58,7 +58,7 @@ def test_equal_forms_are_exactly_the_isomorphic_cells(slots_differ: bool) -> Non
 def test_one_node_read_twice_is_not_two_equal_nodes() -> None:
     first = [[["conv_3x3", 0]], [["conv_3x3", 0]], [["skip", 2], ["max_pool_3x3", 3]]]
     other = [[["conv_3x3", 0]], [["conv_3x3", 0]], [["skip", 2], ["max_pool_3x3", 2]]]
-    assert canonical(first, []) != canonical(other, [])
+    assert canonical_form(first, []) != canonical_form(other, [])
 
 
 def test_dead_nodes_and_what_only_they_feed_are_dropped() -> None:
@@ -68,8 +68,8 @@ def test_dead_nodes_and_what_only_they_feed_are_dropped() -> None:
         [["conv_3x3", 3], ["skip", 1]],
         [["skip", 0], ["skip", 4]],
     ]
-    assert living(nodes) == [[["skip", 1]], [["skip", 0], ["skip", 2]]]
-    assert living([[["none", 0], ["none", 1]]]) == []
+    assert remove_dead_nodes(nodes) == [[["skip", 1]], [["skip", 0], ["skip", 2]]]
+    assert remove_dead_nodes([[["none", 0], ["none", 1]]]) == []
 
 
 BOTH: Genotype = [[["conv_3x3", 0], ["conv_3x3", 1]]]
@@ -77,8 +77,8 @@ OLDER: Genotype = [[["conv_3x3", 0]]]
 NEWER: Genotype = [[["conv_3x3", 1]]]
 
 
-def chain(cells: int, normal: Genotype, reduce: Genotype) -> list[Place]:
-    return places(cells, genotypes={"normal": normal, "reduce": reduce}, stages=STAGES)
+def chain(cells: int, normal: Genotype, reduce: Genotype) -> list[PlacedCell]:
+    return place_cells(cells, genotypes={"normal": normal, "reduce": reduce}, stages=STAGES)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_reductions_lie_at_one_and_two_thirds(cells: int, stages: tuple[int, ...
 
 
 def test_the_older_map_is_halved_right_after_a_reduction_only() -> None:
-    plugs = [cell.plugs for cell in chain(5, BOTH, BOTH)]  # N R N R N
+    plugs = [cell.inputs for cell in chain(5, BOTH, BOTH)]  # N R N R N
     assert plugs == [
         [[0, 0, 1], [1, 0, 1]],
         [[0, 0, 1], [1, 1, 1]],
@@ -116,7 +116,7 @@ def test_cells_that_nobody_reads_are_dropped() -> None:
         ("stage2", "normal"),
         ("stage3", "normal"),
     ]
-    assert [cell.plugs for cell in chain(5, OLDER, BOTH)] == [[[0, 0, 1]], [[0, 1, 2]], [[0, 2, 2]]]
+    assert [cell.inputs for cell in chain(5, OLDER, BOTH)] == [[[0, 0, 1]], [[0, 1, 2]], [[0, 2, 2]]]
     assert [cell.kind for cell in chain(3, BOTH, OLDER)] == ["normal", "reduce"]
 
 

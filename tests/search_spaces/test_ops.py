@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from search_spaces._ops import ACTIVATIONS, OPS, UNSEARCHED, activation_of, op
+from search_spaces._ops import ACTIVATIONS, OPS, UNSEARCHED_OPS, make_activation, make_op
 
 C = 12
 
@@ -28,9 +28,9 @@ CONV_WEIGHTS = {
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED])
+@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED_OPS])
 def test_weights_agree_with_the_closed_form(name: str, stride: int) -> None:
-    module = op(name, width=C, stride=stride, activation="relu")
+    module = make_op(name, width=C, stride=stride, activation="relu")
     weights = sum(m.weight.numel() for m in module.modules() if isinstance(m, torch.nn.Conv2d))
     assert weights == CONV_WEIGHTS[name][stride - 1]
     assert all(m.bias is None for m in module.modules() if isinstance(m, torch.nn.Conv2d))
@@ -38,19 +38,19 @@ def test_weights_agree_with_the_closed_form(name: str, stride: int) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED])
+@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED_OPS])
 def test_maps_keep_their_width_and_halve_upwards(name: str, stride: int, activation: str) -> None:
-    module = op(name, width=8, stride=stride, activation=activation)
+    module = make_op(name, width=8, stride=stride, activation=activation)
     for h, w in ((7, 6), (1, 2)):
         out = module(torch.rand(2, 8, h, w))
         assert out.shape == (2, 8, -(-h // stride), -(-w // stride))
 
 
-@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED])
+@pytest.mark.parametrize("name", [*OPS, *UNSEARCHED_OPS])
 def test_inputs_are_not_changed_in_place(name: str) -> None:
     x = torch.randn(2, 8, 6, 6)
     before = x.clone()
-    op(name, width=8, stride=1, activation="relu")(x)
+    make_op(name, width=8, stride=1, activation="relu")(x)
     assert torch.equal(x, before)
 
 
@@ -59,7 +59,7 @@ def test_inputs_are_not_changed_in_place(name: str) -> None:
     [("sep_conv_3x3", 1), ("sep_conv_5x5", 2), ("sep_conv_3x3_twice", 2), ("dil_conv_3x3", 2), ("dil_conv_5x5", 4)],
 )
 def test_receptive_fields(name: str, reach: int) -> None:
-    module = op(name, width=1, stride=1, activation="relu").eval()
+    module = make_op(name, width=1, stride=1, activation="relu").eval()
     for m in module.modules():
         if isinstance(m, torch.nn.Conv2d):
             torch.nn.init.ones_(m.weight)
@@ -72,30 +72,30 @@ def test_receptive_fields(name: str, reach: int) -> None:
 
 def test_an_averaging_border_ignores_what_lies_outside() -> None:
     assert torch.equal(
-        op("avg_pool_3x3", width=1, stride=1, activation="relu")(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 4, 4)
+        make_op("avg_pool_3x3", width=1, stride=1, activation="relu")(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 4, 4)
     )
 
 
 def test_pib_s_second_convolution_reads_two_inputs_per_group() -> None:
-    published = op("pib_conv_3x3", width=C, stride=1, activation="relu").get_submodule("mix")
-    depthwise = op("pib_conv_3x3_depthwise", width=C, stride=1, activation="relu").get_submodule("mix")
+    published = make_op("pib_conv_3x3", width=C, stride=1, activation="relu").get_submodule("mix")
+    depthwise = make_op("pib_conv_3x3_depthwise", width=C, stride=1, activation="relu").get_submodule("mix")
     assert (published.in_channels, published.out_channels, published.groups) == (2 * C, C, C)
     assert (depthwise.in_channels, depthwise.out_channels, depthwise.groups) == (2 * C, 2 * C, 2 * C)
 
 
 def test_a_residual_op_adds_its_input() -> None:
-    module = op("mb_conv_3x3", width=8, stride=1, activation="relu").eval()
+    module = make_op("mb_conv_3x3", width=8, stride=1, activation="relu").eval()
     torch.nn.init.zeros_(module.get_submodule("body.down.conv").weight)
     x = torch.randn(2, 8, 5, 5)
     assert torch.equal(module(x), x)
 
 
 def test_ops_of_published_cells_are_not_searched() -> None:
-    assert set(OPS).isdisjoint(UNSEARCHED)
+    assert set(OPS).isdisjoint(UNSEARCHED_OPS)
 
 
 def test_unknown_words_are_refused() -> None:
     with pytest.raises(ValueError, match=r"op must be one of skip, .* but got 'none'"):
-        op("none", width=8, stride=1, activation="relu")
+        make_op("none", width=8, stride=1, activation="relu")
     with pytest.raises(ValueError, match="activation must be one of relu, hard_swish, but got 'gelu'"):
-        activation_of("gelu")
+        make_activation("gelu")

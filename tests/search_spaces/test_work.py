@@ -4,7 +4,7 @@ import pytest
 from torch import Tensor, nn
 
 from search_spaces._leaf import Add
-from search_spaces._work import PARTS, Layer, layers_of, total
+from search_spaces._work import WORKLOAD_FIELDS, Layer, sum_workloads, trace_layers
 
 SHAPE = (4, 8, 8)
 
@@ -37,8 +37,8 @@ def pool() -> nn.Module:
 
 def kernels(net: nn.Module) -> tuple[int, int, int]:
     """Kernels with weights, without, and layers that join one."""
-    layers: list[Layer] = layers_of(net.eval(), SHAPE)
-    work = dict(zip(PARTS, total(layer.work for layer in layers), strict=True))
+    layers: list[Layer] = trace_layers(net.eval(), SHAPE)
+    work = dict(zip(WORKLOAD_FIELDS, sum_workloads(layer.workload for layer in layers), strict=True))
     return work["dense"] + work["pointwise"] + work["depthwise"], work["moving"], work["joined"]
 
 
@@ -64,6 +64,6 @@ def test_kernels_are_counted_as_a_runtime_fuses_them(net: nn.Module, found: tupl
 
 
 def test_a_layer_that_joins_adds_the_map_it_reads() -> None:
-    whole, alone = (layers_of(net.eval(), SHAPE) for net in (Sum(conv(), nn.Identity()), conv()))
-    assert total(layer.work for layer in whole)[PARTS.index("moved")] == 4 * 8 * 8
-    assert total(layer.work for layer in alone)[PARTS.index("moved")] == 0
+    whole, alone = (trace_layers(net.eval(), SHAPE) for net in (Sum(conv(), nn.Identity()), conv()))
+    assert sum_workloads(layer.workload for layer in whole)[WORKLOAD_FIELDS.index("moved")] == 4 * 8 * 8
+    assert sum_workloads(layer.workload for layer in alone)[WORKLOAD_FIELDS.index("moved")] == 0

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from nas.config import make_config
 from nas.results.run_folder import RunFolder
-from nas.searcher.crash_guard import GAVE_UP, MAX_DEATHS, attempt
+from nas.searcher.crash_guard import ABANDONED_REASON, MAX_CRASHES, crash_guard
 from tests.fake_runs import a_run
 from tests.fake_studies import a_study
 from tests.journal import trials_of
@@ -50,7 +50,7 @@ def die(folder: RunFolder, imports: str, code: str, *, status: int, times: int =
     subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("deaths", [0, 1, MAX_DEATHS])
+@pytest.mark.parametrize("deaths", [0, 1, MAX_CRASHES])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_an_exception_is_no_death_and_an_end_forgets_all(
     folder: RunFolder, error: type[BaseException], deaths: int
@@ -58,36 +58,36 @@ def test_an_exception_is_no_death_and_an_end_forgets_all(
     file = folder.path / "locks" / "work.deaths"
     if deaths:
         file.write_text(str(deaths))
-    with pytest.raises(error), attempt(folder, "work"):
+    with pytest.raises(error), crash_guard(folder, "work"):
         raise error
     assert (int(file.read_text()) if file.exists() else 0) == deaths
-    with attempt(folder, "work") as made:
-        assert (made.deaths, made.is_hopeless) == (deaths, deaths == MAX_DEATHS)
+    with crash_guard(folder, "work") as made:
+        assert (made.crashes, made.should_skip) == (deaths, deaths == MAX_CRASHES)
     assert not file.exists()
 
 
 @pytest.mark.parametrize(("way", "status"), [("os._exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9)])
 def test_a_process_that_dies_leaves_its_count(folder: RunFolder, way: str, status: int) -> None:
     die(folder, ATTEMPT, f"with attempt(folder, 'work'): {way}", status=status, times=2)
-    with attempt(folder, "work") as made:
-        assert made.deaths == 2
+    with crash_guard(folder, "work") as made:
+        assert made.crashes == 2
 
 
 def test_work_that_gets_further_is_counted_from_there(folder: RunFolder) -> None:
     (folder.path / "locks" / "work.deaths").write_text("2")
     die(folder, ATTEMPT, "with attempt(folder, 'work') as made:\n    made.progressed()\n    os._exit(3)", status=3)
-    with attempt(folder, "work") as made:
-        assert made.deaths == 1
+    with crash_guard(folder, "work") as made:
+        assert made.crashes == 1
 
     def interrupted() -> None:
-        with attempt(folder, "work") as made:
-            made.progressed()
+        with crash_guard(folder, "work") as made:
+            made.record_progress()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    with attempt(folder, "work") as made:
-        assert made.deaths == 0
+    with crash_guard(folder, "work") as made:
+        assert made.crashes == 0
 
 
 def test_a_trial_whose_picks_kill_the_process_is_failed_and_the_next_one_asked(tmp_path: Path) -> None:
@@ -97,19 +97,19 @@ def test_a_trial_whose_picks_kill_the_process_is_failed_and_the_next_one_asked(t
         STUDY
         + "\nfrom nas.searcher.study import Study\nStudy._suggest = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     )
-    die(study.folder, crashing, "a_study(runs).ask(ExitStack())", status=-signal.SIGKILL, times=MAX_DEATHS)
+    die(study.folder, crashing, "a_study(runs).ask(ExitStack())", status=-signal.SIGKILL, times=MAX_CRASHES)
     with ExitStack() as held:
         assert a_study(tmp_path).ask(held).number == 1
     first = trials_of(study.folder)[0]
-    assert (first.state, first.user_attrs["reason"]) == (TrialState.FAIL, GAVE_UP)
+    assert (first.state, first.user_attrs["reason"]) == (TrialState.FAIL, ABANDONED_REASON)
 
 
 def test_a_trial_that_was_picked_is_handed_out_with_its_deaths(tmp_path: Path) -> None:
     study = a_study(tmp_path)
-    die(study.folder, STUDY, "held = ExitStack()\na_study(runs).ask(held)\nos._exit(9)", status=9, times=MAX_DEATHS)
+    die(study.folder, STUDY, "held = ExitStack()\na_study(runs).ask(held)\nos._exit(9)", status=9, times=MAX_CRASHES)
     with ExitStack() as held:
         ask = a_study(tmp_path).ask(held)
-        assert (ask.number, ask.attempt.deaths, ask.attempt.is_hopeless) == (0, MAX_DEATHS, True)
+        assert (ask.number, ask.crash_guard.crashes, ask.crash_guard.should_skip) == (0, MAX_CRASHES, True)
         assert set(ask.picked) == {"width", "operation"}
     assert not list((study.folder.path / "locks").glob("*.deaths"))
 
@@ -124,7 +124,7 @@ import_module("nas.searcher.searcher").load_data = lambda *_, **__: FACES
 Evaluator.evaluate = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 search(make_config(**(TINY | {"runs": runs, "trials": 2})))
 """
-    die(folder, SEARCH, code, status=-signal.SIGKILL, times=MAX_DEATHS)
+    die(folder, SEARCH, code, status=-signal.SIGKILL, times=MAX_CRASHES)
     assert folder.records() == []
     make_quick(monkeypatch)
     module: Any = import_module("nas.searcher.searcher")
@@ -132,7 +132,7 @@ search(make_config(**(TINY | {"runs": runs, "trials": 2})))
     monkeypatch.setattr(module, "write_report", lambda folders, path: path.write_text("<html>"))
     module.search(make_config(**(TINY | {"runs": tmp_path, "trials": 2})))
     first, second = folder.records()
-    assert (first.trial, first.status, first.reason) == (0, "failed", GAVE_UP)
+    assert (first.trial, first.status, first.reason) == (0, "failed", ABANDONED_REASON)
     assert (second.trial, second.status) == (1, "complete")
     assert [t.state for t in trials_of(folder)][:2] == [TrialState.FAIL, TrialState.COMPLETE]
     assert not list((folder.path / "locks").glob("*.deaths"))

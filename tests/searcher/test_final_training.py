@@ -11,9 +11,9 @@ from nas.config import SearchConfig, make_config
 from nas.results.front import verified_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.seed_variance import across_seeds
-from nas.searcher.crash_guard import GAVE_UP, MAX_DEATHS
-from nas.searcher.final_training import Verification
+from nas.results.seed_variance import seed_statistics
+from nas.searcher.crash_guard import ABANDONED_REASON, MAX_CRASHES
+from nas.searcher.final_training import FinalTraining
 from tests.fake_runs import a_run, some_record
 from tests.tiny_search import Killed
 
@@ -52,22 +52,22 @@ def members(n: int = 2) -> list[Record]:
     return [some_record(i, 0.5, i + 1.0, epochs=2.0, seconds={"train": 20.0, "score": 5.0}) for i in range(n)]
 
 
-def verification(runs: Path, *, left_s: Callable[[], float | None] = lambda: None, **fields: Any) -> Verification:
+def verification(runs: Path, *, left_s: Callable[[], float | None] = lambda: None, **fields: Any) -> FinalTraining:
     work = {name: fields.pop(name) for name in ("reason",) if name in fields}
     stop = fields.pop("stop", None)
     folder = a_run(runs, records=[])
     config = make_config(**({"final_epochs": 20, "runs": runs} | fields))
     notes: Any = Notes(config=config, folder=folder, **work)
-    return Verification(evaluator=notes, members=members(), stop=stop, left_s=left_s, refresh=lambda: None)
+    return FinalTraining(evaluator=notes, members=members(), stop=stop, remaining_s=left_s, on_progress=lambda: None)
 
 
-def calls(made: Verification) -> list[tuple[int, int, float]]:
+def calls(made: FinalTraining) -> list[tuple[int, int, float]]:
     notes: Any = made.evaluator
     found: list[tuple[int, int, float]] = notes.calls
     return found
 
 
-def records(made: Verification) -> list[Record]:
+def records(made: FinalTraining) -> list[Record]:
     return made.evaluator.folder.records()
 
 
@@ -77,7 +77,7 @@ def test_all_members_have_their_first_seed_before_any_has_its_second(tmp_path: P
     assert calls(made) == [(trial, seed, 20.0) for seed in range(3) for trial in range(2)]
     assert {(r.trial, r.seed, r.epochs) for r in records(made)} == {(t, s, 22.0) for s in range(3) for t in range(2)}
     assert [r.seed for r in verified_front(records(made), BOTH)] == [0], "trial 0 is as accurate and faster"
-    assert [s.accuracies for s in across_seeds(records(made))] == [pytest.approx((0.7, 0.71, 0.72), abs=0.01)] * 2
+    assert [s.accuracies for s in seed_statistics(records(made))] == [pytest.approx((0.7, 0.71, 0.72), abs=0.01)] * 2
     again = verification(tmp_path, verify_seeds=3)
     again.run()
     assert calls(again) == [], "the same command again does nothing"
@@ -123,18 +123,18 @@ def test_there_is_no_third_try_and_no_second_one_of_a_further_seed(tmp_path: Pat
     assert calls(made) == []
     found = [(r.trial, r.seed, r.status) for r in records(made)]
     assert found == [(0, 0, "failed"), (0, 0, "failed"), (1, 0, "complete"), (1, 1, "failed")]
-    assert across_seeds(records(made))[0].failed == 1
+    assert seed_statistics(records(made))[0].n_failed == 1
 
 
 def test_a_member_that_ends_the_process_is_given_up_for_good(tmp_path: Path) -> None:
     made = verification(tmp_path)
     key = made.members[0].key
-    (made.evaluator.folder.path / "locks" / f"verify-{key}.deaths").write_text(str(MAX_DEATHS))
+    (made.evaluator.folder.path / "locks" / f"verify-{key}.deaths").write_text(str(MAX_CRASHES))
     for again in (made, verification(tmp_path)):
         again.run()
         assert [trial for trial, _, _ in calls(again)] == ([1] if again is made else [])
     first = records(made)[0]
-    assert (first.key, first.status, first.reason) == (key, "failed", GAVE_UP)
+    assert (first.key, first.status, first.reason) == (key, "failed", ABANDONED_REASON)
 
 
 def test_a_process_that_dies_in_a_training_leaves_its_count(tmp_path: Path) -> None:

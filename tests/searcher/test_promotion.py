@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from nas.config import SearchConfig, make_config
 from nas.errors import ConfigError
-from nas.evaluation.untrained import Draft
-from nas.results.run_folder import RunFolder, as_begun
-from nas.searcher.crash_guard import attempt
-from nas.searcher.promotion import first_accuracy, promoter, telling
+from nas.evaluation.untrained import UntrainedMetrics
+from nas.results.run_folder import RunFolder, with_resumed_fields
+from nas.searcher.crash_guard import crash_guard
+from nas.searcher.promotion import drop_uninformative_rungs, first_rung_accuracy, promoter
 from tests.fake_runs import a_run, some_latency, some_record
 
 ENERGY = ("accuracy", "latency", "energy")
@@ -19,10 +19,10 @@ ENERGY = ("accuracy", "latency", "energy")
 
 def ask(folder: RunFolder, trial: int, accuracy: float, ms: float, *, rung: int = 1) -> bool:
     """Whether a candidate with these figures goes on."""
-    draft = Draft(costs=None, size_bytes=1, latency=some_latency(ms), host=None)  # type: ignore[arg-type]
+    draft = UntrainedMetrics(costs=None, size_bytes=1, latency=some_latency(ms), host_latency=None)  # type: ignore[arg-type]
     candidate = some_record(trial, accuracy, ms).candidate
-    with attempt(folder, "trial") as made:
-        return promoter(folder, folder.config.objectives, candidate, made)(rung, accuracy, draft)
+    with crash_guard(folder, "trial") as made:
+        return promoter(folder, folder.config.search.objectives, candidate, made)(rung, accuracy, draft)
 
 
 @pytest.mark.parametrize("objectives", [("accuracy", "latency"), ENERGY])
@@ -33,7 +33,7 @@ def test_who_is_dominated_by_an_earlier_one_stops_and_energy_has_no_say(
     asked = [ask(folder, trial, *at) for trial, at in enumerate([(0.5, 2.0), (0.4, 3.0), (0.6, 4.0)])]
     assert asked == [True, False, True]
     assert [ask(folder, 1, 0.4, 3.0), ask(folder, 0, 0.5, 2.0)] == [False, True], "the same answers again"
-    assert len(folder.lines("rungs.jsonl")) == 3
+    assert len(folder.read_lines("rungs.jsonl")) == 3
 
 
 def test_each_rung_has_a_cohort_of_its_own(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_each_rung_has_a_cohort_of_its_own(tmp_path: Path) -> None:
     assert ask(folder, 1, 0.5, 2.0, rung=2)
 
 
-DEFAULT = SearchConfig().rungs
+DEFAULT = SearchConfig().training.rungs
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ DEFAULT = SearchConfig().rungs
 def test_default_rungs_that_come_too_early_are_left_out(
     config: SearchConfig, images: int, rungs: tuple[float, ...]
 ) -> None:
-    found = telling(config, images)
-    assert found.rungs == rungs
+    found = drop_uninformative_rungs(config, images)
+    assert found.training.rungs == rungs
     assert found.differences(config.model_copy(update={"rungs": rungs})) == []
 
 
@@ -69,10 +69,10 @@ def test_default_rungs_that_come_too_early_are_left_out(
 def test_a_run_keeps_its_rungs_where_nobody_gives_others(tmp_path: Path, before: tuple[float, ...]) -> None:
     begun = a_run(tmp_path, records=[], rungs=before).config
     fields = {name: getattr(begun, name) for name in begun.model_fields_set - {"rungs"}}
-    again = as_begun(telling(make_config(**fields), 4_820))
-    assert again.rungs == before
+    again = with_resumed_fields(drop_uninformative_rungs(make_config(**fields), 4_820))
+    assert again.training.rungs == before
     RunFolder.open(again)
-    other = as_begun(telling(make_config(**fields, rungs=(0.5, 1.0)), 4_820))
+    other = with_resumed_fields(drop_uninformative_rungs(make_config(**fields, rungs=(0.5, 1.0)), 4_820))
     with pytest.raises(ConfigError, match="another configuration"):
         RunFolder.open(other)
 
@@ -94,7 +94,7 @@ def test_nobody_goes_on_whom_an_earlier_one_betters(
 def test_the_first_rung_is_told_where_accuracy_is_judged(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[], objectives=("latency", "accuracy"))
     key = some_record(0, 0.5, 2.0).candidate.key
-    assert first_accuracy(folder, folder.config.objectives, key) is None
+    assert first_rung_accuracy(folder, folder.config.search.objectives, key) is None
     ask(folder, 0, 0.5, 2.0)
     ask(folder, 0, 0.7, 2.0, rung=2)
-    assert first_accuracy(folder, folder.config.objectives, key) == 0.5
+    assert first_rung_accuracy(folder, folder.config.search.objectives, key) == 0.5

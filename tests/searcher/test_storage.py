@@ -20,10 +20,10 @@ def study(tmp_path: Path) -> Study:
 def test_the_journal_is_not_locked_by_a_process_that_died_in_it(study: Study) -> None:
     lock = study._storage._backend._lock  # type: ignore[attr-defined]
     assert lock.acquire()
-    with study.folder.claim("journal") as free:
+    with study.folder.lock("journal") as free:
         assert not free
     lock.release()
-    with study.folder.claim("journal") as free:
+    with study.folder.lock("journal") as free:
         assert free
     assert not list(study.folder.path.glob("*.lock")), "Optuna's own lock is a file that outlives its process"
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas import registry
 from nas.config import make_config
 from nas.errors import ConfigError
-from nas.searcher.study import Ask, Study, distribution, seed_of
+from nas.searcher.study import AskedTrial, Study, derive_seed, to_distribution
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
 from tests.fake_studies import a_study
@@ -41,7 +41,7 @@ def study(tmp_path: Path) -> Study:
     ],
 )
 def test_evenly_spaced_numbers_keep_their_order(options: tuple[Any, ...], expected: Any) -> None:
-    found = distribution(Choice(name="gene", options=options))
+    found = to_distribution(Choice(name="gene", options=options))
     assert type(found) is type(expected)
     if isinstance(found, FloatDistribution):
         assert (found.low, found.high, found.step) == pytest.approx((expected.low, expected.high, expected.step))
@@ -50,9 +50,9 @@ def test_evenly_spaced_numbers_keep_their_order(options: tuple[Any, ...], expect
 
 
 def test_a_seed_differs_by_each_of_its_numbers_and_is_the_same_again() -> None:
-    found = [seed_of(a, b) for a in range(20) for b in range(20)] + [seed_of(0, 0, c) for c in range(1, 20)]
+    found = [derive_seed(a, b) for a in range(20) for b in range(20)] + [derive_seed(0, 0, c) for c in range(1, 20)]
     assert len(set(found)) == len(found)
-    assert seed_of(3, 4) == seed_of(3, 4)
+    assert derive_seed(3, 4) == derive_seed(3, 4)
     assert all(0 <= seed < 2**32 for seed in found)
 
 
@@ -118,7 +118,7 @@ def test_a_duplicate_gets_the_values_of_the_first_and_names_it(study: Study) -> 
 
 def test_a_trial_that_is_given_up_is_failed_and_says_why(study: Study) -> None:
     with ExitStack() as held:
-        study.skip(study.ask(held), "no path")
+        study.fail(study.ask(held), "no path")
     (trial,) = trials_of(study.folder)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "no path")
 
@@ -135,16 +135,16 @@ def test_a_trial_that_a_process_left_is_asked_again_under_its_number(study: Stud
 
 def test_only_what_was_left_is_handed_out_when_nothing_new_is_wanted(study: Study) -> None:
     with ExitStack() as held:
-        assert study.left(held) is None
+        assert study.ask_stale(held) is None
         asked = study.ask(held)
-        assert study.left(held) is None
+        assert study.ask_stale(held) is None
     with ExitStack() as held:
-        left = study.left(held)
+        left = study.ask_stale(held)
         assert left is not None
         assert left.number == asked.number
-        study.skip(left, "over")
+        study.fail(left, "over")
     with ExitStack() as held:
-        assert study.left(held) is None
+        assert study.ask_stale(held) is None
     assert len(trials_of(study.folder)) == 1
 
 
@@ -203,11 +203,11 @@ def test_seeds_that_a_process_died_between_are_all_asked_once(tmp_path: Path, mo
         patch.setattr(optuna.Study, "enqueue_trial", dies)
         with pytest.raises(KeyboardInterrupt):
             a_study(tmp_path, seeds)
-    study, asked = a_study(tmp_path, seeds), list[Ask]()
+    study, asked = a_study(tmp_path, seeds), list[AskedTrial]()
     for _ in range(5):
         with ExitStack() as held:
             asked.append(study.ask(held))
-            study.skip(asked[-1], "done")
+            study.fail(asked[-1], "done")
         study = a_study(tmp_path, seeds)
     assert [a.picked["width"] for a in asked[:3]] == [24, 16, 8]
     assert [a.number for a in asked] == [0, 1, 2, 3, 4]
@@ -240,4 +240,4 @@ def test_the_objectives_are_maximised_or_minimised_as_their_words_say(tmp_path: 
     study = a_study(tmp_path, objectives=("latency", "accuracy", "size"))
     assert [d.name for d in study._study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
     assert study._study.metric_names == ["latency", "accuracy", "size"]
-    assert make_config(objectives=("latency", "accuracy", "size")).objectives == study.objectives
+    assert make_config(objectives=("latency", "accuracy", "size")).search.objectives == study.objectives

@@ -12,9 +12,9 @@ import pytest
 from nas import registry
 from nas.errors import ConfigError
 from nas.results.run_folder import RunFolder
-from nas.results.warm_start_log import begun_with
+from nas.results.warm_start_log import warm_start_lines
 from nas.searcher.study import Study
-from nas.searcher.warm_start import FILE, WarmStart, warm_start
+from nas.searcher.warm_start import WARM_START_FILE, WarmStart, warm_start
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
 
@@ -59,42 +59,42 @@ def begin(folder: RunFolder, genes: tuple[Choice, ...] = GENES) -> WarmStart:
 
 def test_a_run_without_earlier_ones_knows_nothing_and_writes_nothing(tmp_path: Path) -> None:
     found = begin(a_new_run(tmp_path))
-    assert (found.runs, found.records, found.seeds, found.origin("key")) == ((), [], [], None)
-    assert not (tmp_path / "new" / FILE).exists()
-    assert begun_with(tmp_path / "new") == []
+    assert (found.runs, found.records, found.initial_picks, found.describe_origin("key")) == ((), [], [], None)
+    assert not (tmp_path / "new" / WARM_START_FILE).exists()
+    assert warm_start_lines(tmp_path / "new") == []
 
 
 def test_picks_values_and_the_front_are_taken_over_and_kept(tmp_path: Path) -> None:
     earlier = an_earlier_run(tmp_path)
     new = a_new_run(tmp_path, earlier)
     found = begin(new)
-    picks, told, _ = found.told([])
+    picks, told, _ = found.prior_trials([])
     assert len(picks) == 8
     assert all(list(p) == ["width", "bits", "operation"] for p in picks)
     assert sorted(told[:, 0]) == pytest.approx([0.5 + 0.02 * i for i in range(8)], abs=1 / 300)
     assert np.isnan(told[:, 1]).all(), "latencies come with the records, exact and by key"
     assert {r.key: r.latency for r in found.records} == {r.key: r.latency for r in earlier.records()}
-    assert len(found.seeds) == 8
+    assert len(found.initial_picks) == 8
     record = earlier.records()[3]
-    assert found.origin(record.key) == (
+    assert found.describe_origin(record.key) == (
         f"asked first, as it was on the front of an earlier run: trial 3 of {earlier.path}"
     )
-    assert found.origin("another") is None
-    assert begun_with(new.path) == [
+    assert found.describe_origin("another") is None
+    assert warm_start_lines(new.path) == [
         f"begun with {earlier.path}: accuracies of 8 nets, latencies and sizes, and 8 nets of its front asked first"
     ]
     shutil.rmtree(earlier.path)
     again = begin(new)
     assert again == found
-    assert again.told([])[0] == picks
+    assert again.prior_trials([])[0] == picks
 
 
 def test_of_another_target_only_accuracies_are_used(tmp_path: Path) -> None:
     earlier = an_earlier_run(tmp_path, target={**TARGET, "title": "another board"}, max_latency="9ms")
     found = begin(a_new_run(tmp_path, earlier))
     assert found.records == []
-    assert len(found.told([])[0]) == 8
-    assert "(it was for jetson, so no latencies)" in begun_with(tmp_path / "new")[0]
+    assert len(found.prior_trials([])[0]) == 8
+    assert "(it was for jetson, so no latencies)" in warm_start_lines(tmp_path / "new")[0]
 
 
 def test_accuracies_of_another_training_are_moved_by_what_both_runs_evaluated(tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_accuracies_of_another_training_are_moved_by_what_both_runs_evaluated(tm
     own = [some_record(i, 0.5 + 0.02 * i + 0.1, 1.0) for i in (1, 2, 3)] + [some_record(9, 0.9, 1.0)]
     own.append(some_record(4, 0.1, 1.0, status="infeasible"))
     own += [some_record(i, 0.2, 1.0, rung=1) for i in (0, 5, 6, 7)]  # stopped early, so no accuracy to compare with
-    assert (found.told(own)[1] - found.told([])[1])[:, 0] == pytest.approx(0.1, abs=1 / 150)
+    assert (found.prior_trials(own)[1] - found.prior_trials([])[1])[:, 0] == pytest.approx(0.1, abs=1 / 150)
 
 
 def test_what_was_stopped_early_tells_no_accuracy(tmp_path: Path) -> None:
     earlier = an_earlier_run(tmp_path, stopped=(0, 2, 4, 6))
-    picks, told, _ = begin(a_new_run(tmp_path, earlier)).told([])
+    picks, told, _ = begin(a_new_run(tmp_path, earlier)).prior_trials([])
     assert sorted(told[:, 0]) == pytest.approx([0.5 + 0.02 * i for i in range(1, 8, 2)], abs=1 / 300)
     assert len(picks) == 4
 
@@ -123,17 +123,17 @@ def test_what_was_stopped_early_tells_its_first_look(tmp_path: Path) -> None:
         a_look(earlier, keys[number], 0.3 + 0.01 * number)
     new = a_new_run(tmp_path, earlier)
     found = begin(new)
-    picks, told, looks = found.told([])
+    picks, told, looks = found.prior_trials([])
     assert len(picks) == 7
     assert np.isfinite(told[:, 0]).sum() == 4
     assert np.isnan(looks[:, 1]).all()
     assert sorted(looks[:, 0]) == pytest.approx([0.3 + 0.01 * i for i in range(1, 8)])
     assert sorted(looks[np.isnan(told[:, 0]), 0]) == pytest.approx([0.32, 0.34, 0.36])
-    assert "accuracies of 4 nets, first looks at 3 more, latencies" in begun_with(new.path)[0]
+    assert "accuracies of 4 nets, first looks at 3 more, latencies" in warm_start_lines(new.path)[0]
     for number in (2, 3, 5):
         a_look(new, keys[number], 0.5 + 0.01 * number)
-    assert (found.told([])[2] - looks)[:, 0] == pytest.approx(0.2)
-    np.testing.assert_array_equal(found.told([])[1], told)
+    assert (found.prior_trials([])[2] - looks)[:, 0] == pytest.approx(0.2)
+    np.testing.assert_array_equal(found.prior_trials([])[1], told)
 
 
 def test_looks_after_another_training_wait_for_something_to_compare_them_with(tmp_path: Path) -> None:
@@ -143,26 +143,26 @@ def test_looks_after_another_training_wait_for_something_to_compare_them_with(tm
         a_look(earlier, key, 0.4)
     new = a_new_run(tmp_path, earlier, epochs=3)
     found = begin(new)
-    picks, told, looks = found.told([])
+    picks, told, looks = found.prior_trials([])
     assert (len(picks), np.isfinite(told[:, 0]).sum(), np.isfinite(looks).sum()) == (6, 6, 0)
     a_look(new, keys[0], 0.3)
-    assert found.told([])[2][:, 0] == pytest.approx([0.3] * 8)
+    assert found.prior_trials([])[2][:, 0] == pytest.approx([0.3] * 8)
 
 
 def test_what_an_earlier_version_has_kept_is_still_read(tmp_path: Path) -> None:
     new = a_new_run(tmp_path, an_earlier_run(tmp_path))
     before = begin(new)
     kept = [{k: v for k, v in raw.items() if k not in ("stopped", "looks", "same_look")}
-            for raw in json.loads((new.path / FILE).read_text())]  # fmt: skip
-    new.write(FILE, json.dumps(kept))
-    np.testing.assert_array_equal(begin(new).told([])[1], before.told([])[1])
+            for raw in json.loads((new.path / WARM_START_FILE).read_text())]  # fmt: skip
+    new.write(WARM_START_FILE, json.dumps(kept))
+    np.testing.assert_array_equal(begin(new).prior_trials([])[1], before.prior_trials([])[1])
 
 
 def test_values_find_their_nearest_option_and_missing_genes_are_neutral(tmp_path: Path) -> None:
     genes = (Choice(name="width", options=(12, 48)), Choice(name="operation", options=("conv", "pool")))
     earlier = an_earlier_run(tmp_path, genes=(*genes, Choice(name="gone", options=(1, 2))))
     sixteen = (*GENES, Choice(name="only", options=(5,)))
-    picks, _, _ = begin(a_new_run(tmp_path, earlier), sixteen).told([])
+    picks, _, _ = begin(a_new_run(tmp_path, earlier), sixteen).prior_trials([])
     assert {p["width"] for p in picks} <= {16, 32}
     assert {p["bits"] for p in picks} == {32}
     assert {p["only"] for p in picks} == {5}
@@ -170,14 +170,14 @@ def test_values_find_their_nearest_option_and_missing_genes_are_neutral(tmp_path
 
 def test_sixteen_bits_are_more_like_32_than_like_8(tmp_path: Path) -> None:
     bits = (Choice(name="width", options=(8, 16)), Choice(name="bits", options=(16,)), GENES[2])
-    picks, _, _ = begin(a_new_run(tmp_path, an_earlier_run(tmp_path, genes=bits))).told([])
+    picks, _, _ = begin(a_new_run(tmp_path, an_earlier_run(tmp_path, genes=bits))).prior_trials([])
     assert {p["bits"] for p in picks} == {32}
 
 
 def test_words_without_a_place_are_left_out(tmp_path: Path) -> None:
     words = (GENES[0], GENES[1], Choice(name="operation", options=("conv", "attention")))
     earlier = an_earlier_run(tmp_path, genes=words, trials=12)
-    picks, _, _ = begin(a_new_run(tmp_path, earlier)).told([])
+    picks, _, _ = begin(a_new_run(tmp_path, earlier)).prior_trials([])
     assert 0 < len(picks) < 12
     assert {p["operation"] for p in picks} == {"conv"}
 
@@ -185,8 +185,8 @@ def test_words_without_a_place_are_left_out(tmp_path: Path) -> None:
 def test_several_runs_teach_together(tmp_path: Path) -> None:
     runs = [an_earlier_run(tmp_path, name=name, trials=n) for name, n in (("one", 3), ("two", 4))]
     found = begin(a_new_run(tmp_path, *runs))
-    assert len(found.told([])[0]) == 7
-    assert len(begun_with(tmp_path / "new")) == 2
+    assert len(found.prior_trials([])[0]) == 7
+    assert len(warm_start_lines(tmp_path / "new")) == 2
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_what_cannot_teach_is_refused_in_one_line(tmp_path: Path, fields: dict[s
     with pytest.raises(ConfigError, match=message) as caught:
         begin(a_new_run(tmp_path, earlier))
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "new" / FILE).exists()
+    assert not (tmp_path / "new" / WARM_START_FILE).exists()
 
 
 def test_a_missing_run_and_the_run_itself_are_refused(tmp_path: Path) -> None:

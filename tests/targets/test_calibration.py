@@ -9,21 +9,21 @@ import pytest
 
 from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
-from nas.latency.costs import Costs, costs
-from nas.latency.estimate import Measurement
-from nas.latency.predicted.predict import predict
-from nas.latency.predicted.roofline import predict as by_profile
-from nas.targets.calibration import Calibration, calibrate, errors_of
-from nas.targets.calibration_sample import Nets, farthest
-from nas.targets.catalog import target
+from nas.latency.costs import Costs, compute_costs
+from nas.latency.estimate import Latency
+from nas.latency.predicted.predict import predict_latency
+from nas.latency.predicted.roofline import predict_roofline
+from nas.targets.calibration import LatencyCalibration, calibrate_target, prediction_errors
+from nas.targets.calibration_sample import CalibrationCandidates, farthest_first
+from nas.targets.catalog import load_target
 
-BOARD = target("jetson-orin-nano")
-Results = Sequence[Measurement | MeasureError]
+BOARD = load_target("jetson-orin-nano")
+Results = Sequence[Latency | MeasureError]
 
 
-def timed(path: Path) -> Measurement:
+def timed(path: Path) -> Latency:
     """A board that is half as fast as its profile says."""
-    found = by_profile(costs(path), BOARD)
+    found = predict_roofline(compute_costs(path), BOARD)
     return replace(found, kind="measured", latency_ms=2 * found.latency_ms, notes=(), versions={"tensorrt": "10.3.0"})
 
 
@@ -36,59 +36,59 @@ class Counting:
     def __call__(self, paths: Sequence[Path]) -> Results:
         return [self._one(path) for path in paths]
 
-    def _one(self, path: Path) -> Measurement | MeasureError:
+    def _one(self, path: Path) -> Latency | MeasureError:
         self.timed += 1
         return self._act() if self._act and self.timed == self._at else timed(path)
 
 
-def calibrated(folder: Path, measure: Callable[[Sequence[Path]], Results], nets: int = 12) -> Calibration:
-    return calibrate(BOARD, nets=nets, spaces=("plain",), measure=measure, folder=folder)
+def calibrated(folder: Path, measure: Callable[[Sequence[Path]], Results], nets: int = 12) -> LatencyCalibration:
+    return calibrate_target(BOARD, n_models=nets, spaces=("plain",), measure_files=measure, folder=folder)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The same candidates are drawn again and again: each is exported once. The pool is as small as can be."""
     kept, known = tmp_path_factory.mktemp("files"), {}
-    write = Nets.written
+    write = CalibrationCandidates.export
 
-    def written(self: Nets, candidate: Candidate, folder: Path) -> tuple[Path, Costs]:
+    def written(self: CalibrationCandidates, candidate: Candidate, folder: Path) -> tuple[Path, Costs]:
         if candidate.key not in known:
             known[candidate.key] = write(self, candidate, kept)
         path, counted = known[candidate.key]
         return Path(shutil.copy(path, folder)), counted
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Nets, "written", written)
-        patch.setattr("nas.targets.calibration_sample.POOL", 1)
+        patch.setattr(CalibrationCandidates, "export", written)
+        patch.setattr("nas.targets.calibration_sample.POOL_FACTOR", 1)
         yield
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+def done(tmp_path_factory: pytest.TempPathFactory) -> LatencyCalibration:
     return calibrated(tmp_path_factory.mktemp("calibration"), Counting(), nets=20)
 
 
-def test_held_out_nets_say_how_good_it_is(done: Calibration) -> None:
-    assert (done.nets, done.held_out, done.failed, done.disturbed) == (20, 4, (), 0.0)
+def test_held_out_nets_say_how_good_it_is(done: LatencyCalibration) -> None:
+    assert (done.n_models, done.n_held_out, done.failures, done.disturbed_fraction) == (20, 4, (), 0.0)
     assert done.spearman > 0.7  # of four nets: two neighbours may change places
     assert done.mean_error < 0.15
-    assert done.lines()[0].endswith("learned from 20 nets")
-    assert f"mean error {done.mean_error:.1%}" in done.lines()[1]
+    assert done.summary_lines()[0].endswith("learned from 20 nets")
+    assert f"mean error {done.mean_error:.1%}" in done.summary_lines()[1]
 
 
-def test_the_file_is_all_that_is_left(done: Calibration) -> None:
+def test_the_file_is_all_that_is_left(done: LatencyCalibration) -> None:
     assert [p.name for p in done.path.parent.iterdir()] == ["jetson-orin-nano.json"]
     fields = json.loads(done.path.read_text())
     assert (fields["spaces"], fields["versions"]) == (["plain"], {"tensorrt": "10.3.0"})
     assert len(fields["nets"]) == 20
 
 
-def test_predictions_go_by_it_from_now_on(done: Calibration, tmp_path: Path) -> None:
-    nets = Nets(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
+def test_predictions_go_by_it_from_now_on(done: LatencyCalibration, tmp_path: Path) -> None:
+    nets = CalibrationCandidates(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
     errors = []
-    for candidate in nets.drawn(8, seed=7):
-        path, counted = nets.written(candidate, tmp_path)
-        found = predict(counted, BOARD, folder=done.path.parent)
+    for candidate in nets.draw(8, seed=7):
+        path, counted = nets.export(candidate, tmp_path)
+        found = predict_latency(counted, BOARD, folder=done.path.parent)
         assert "calibrated on 20 nets, median error" in found.notes[0]
         errors.append(abs(found.latency_ms / timed(path).latency_ms - 1))
     assert np.median(errors) < 0.15  # the profile alone is off by half
@@ -116,14 +116,14 @@ def test_another_request_begins_anew(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match="connection lost; the same command goes on where this one stopped"):
         calibrated(tmp_path, Counting(7, gone))
     other = Counting()
-    assert calibrated(tmp_path, other, nets=10).nets == other.timed == 10
+    assert calibrated(tmp_path, other, nets=10).n_models == other.timed == 10
 
 
 def test_a_net_that_fails_is_left_out_and_told(tmp_path: Path) -> None:
     found = calibrated(tmp_path, Counting(4, lambda: MeasureError("the engine could not be built")))
-    assert found.nets == 11
-    assert found.lines()[-1].startswith("left out: ")
-    assert found.lines()[-1].endswith("the engine could not be built")
+    assert found.n_models == 11
+    assert found.summary_lines()[-1].startswith("left out: ")
+    assert found.summary_lines()[-1].endswith("the engine could not be built")
 
 
 def test_too_many_failures_are_no_calibration(tmp_path: Path) -> None:
@@ -134,11 +134,11 @@ def test_too_many_failures_are_no_calibration(tmp_path: Path) -> None:
 
 def test_a_model_that_is_worse_than_the_profile_is_not_used(tmp_path: Path) -> None:
     def as_published(paths: Sequence[Path]) -> Results:
-        return [by_profile(costs(path), BOARD) for path in paths]  # of which no model can be nearer
+        return [predict_roofline(compute_costs(path), BOARD) for path in paths]  # of which no model can be nearer
 
     found = calibrated(tmp_path, as_published, nets=10)
-    assert (found.bar, found.is_trusted) == (0.0, False)
-    assert found.lines()[2].startswith("not used: the mean error must be at most 0.0%")
+    assert (found.max_mean_error, found.is_trusted) == (0.0, False)
+    assert found.summary_lines()[2].startswith("not used: the mean error must be at most 0.0%")
     assert not list(tmp_path.iterdir())
 
 
@@ -151,8 +151,8 @@ def test_on_a_busy_board_the_5th_percentile_is_learned(tmp_path: Path) -> None:
     found = calibrated(tmp_path, busy)
     idle = calibrated(tmp_path / "idle", Counting())
     assert found.model == idle.model
-    assert found.disturbed == 1.0
-    assert found.lines()[-1].startswith("100% of the nets were measured on a busy machine")
+    assert found.disturbed_fraction == 1.0
+    assert found.summary_lines()[-1].startswith("100% of the nets were measured on a busy machine")
 
 
 def test_on_a_busy_machine_what_it_takes_at_its_best_is_learned(tmp_path: Path) -> None:
@@ -162,14 +162,14 @@ def test_on_a_busy_machine_what_it_takes_at_its_best_is_learned(tmp_path: Path) 
 
     found, idle = calibrated(tmp_path, busy), calibrated(tmp_path / "idle", Counting())
     assert found.model.prices_us == pytest.approx(idle.model.prices_us, rel=1e-6, abs=1e-9)
-    assert found.lines()[-1].startswith("100% of the nets were measured on a busy machine")
+    assert found.summary_lines()[-1].startswith("100% of the nets were measured on a busy machine")
 
 
 def test_spaces_of_which_nothing_can_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> tuple[Path, Costs]:
         raise CandidateError("no path")
 
-    monkeypatch.setattr(Nets, "written", refused)
+    monkeypatch.setattr(CalibrationCandidates, "export", refused)
     with pytest.raises(ConfigError, match="8 of 8 nets must be written, but 0 could: no path; name another --space"):
         calibrated(tmp_path, Counting(), nets=10)
 
@@ -180,15 +180,15 @@ def test_too_few_nets_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_space_that_holds_too_few_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    nets = Nets(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
-    (same,) = nets.drawn(1, seed=0)
+    nets = CalibrationCandidates(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
+    (same,) = nets.draw(1, seed=0)
     monkeypatch.setattr("nas.targets.calibration_sample.draw", lambda *_: same)
     with pytest.raises(ConfigError, match="20 different nets must be drawn, but plain gave"):
-        nets.drawn(20, seed=0)
+        nets.draw(20, seed=0)
 
 
 def test_every_second_net_has_one_width_and_all_occur() -> None:
-    drawn = Nets(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48)).drawn(40, seed=1)
+    drawn = CalibrationCandidates(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48)).draw(40, seed=1)
     uniform = [set(c.bits.values()) for c in drawn if len(set(c.bits.values())) == 1]
     assert len(uniform) >= 18
     assert {width for bits in uniform for width in bits} == set(BOARD.precisions)
@@ -196,14 +196,14 @@ def test_every_second_net_has_one_width_and_all_occur() -> None:
 
 def test_the_farthest_points_are_taken_once_each() -> None:
     line = np.array([[0.0], [1.0], [2.0], [9.0], [10.0]])
-    assert sorted(farthest(line, 2)) == [0, 4]
-    assert sorted(farthest(line, 9)) == [0, 1, 2, 3, 4]
-    assert sorted(farthest(np.zeros((3, 2)), 3)) == [0, 1, 2]
-    assert farthest(np.zeros((0, 2)), 3) == []
+    assert sorted(farthest_first(line, 2)) == [0, 4]
+    assert sorted(farthest_first(line, 9)) == [0, 1, 2, 3, 4]
+    assert sorted(farthest_first(np.zeros((3, 2)), 3)) == [0, 1, 2]
+    assert farthest_first(np.zeros((0, 2)), 3) == []
 
 
 def test_the_figures_are_those_of_their_definitions() -> None:
-    found = errors_of(np.array([1.0, 2.1, 3.3, 5.0]), np.array([1.0, 2.0, 4.0, 3.0]))
+    found = prediction_errors(np.array([1.0, 2.1, 3.3, 5.0]), np.array([1.0, 2.0, 4.0, 3.0]))
     assert found["spearman"] == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
     assert found["mean_error"] == pytest.approx((0 + 0.05 + 0.175 + 2 / 3) / 4)
     assert found["within_10"] == pytest.approx(0.5)
@@ -212,8 +212,8 @@ def test_the_figures_are_those_of_their_definitions() -> None:
 @pytest.mark.slow  # half a minute of measuring
 def test_this_machine_can_be_calibrated(tmp_path: Path) -> None:
     said: list[str] = []
-    found = calibrate("cpu", nets=12, spaces=("plain",), folder=tmp_path, say=said.append)
-    assert found.nets == 12
+    found = calibrate_target("cpu", n_models=12, spaces=("plain",), folder=tmp_path, log=said.append)
+    assert found.n_models == 12
     assert found.model.runtime == "onnxruntime"
     assert said[-1].startswith("12 of 12 nets measured")
     assert [p.name for p in tmp_path.iterdir()] == (["cpu.json"] if found.is_trusted else [])

@@ -10,24 +10,24 @@ from nas.targets import catalog as targets
 
 
 def test_all_families_are_found_sorted() -> None:
-    found = targets.targets()
+    found = targets.load_targets()
     assert list(found) == sorted(found)
     assert {"cpu", "jetson", "jetson-nano"} <= found.keys()
 
 
 def test_a_target_is_found_by_its_word() -> None:
-    assert targets.target("cpu") is cpu.PROFILES["cpu"]
+    assert targets.load_target("cpu") is cpu.PROFILES["cpu"]
 
 
 def test_an_unknown_word_lists_the_known_ones() -> None:
     with pytest.raises(UnknownMemberError, match=r"cpu, .*jetson.*'toaster'"):
-        targets.target("toaster")
+        targets.load_target("toaster")
 
 
 def test_a_name_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "load", lambda family, name: cpu.PROFILES)
     with pytest.raises(ConfigError, match="must be unique, but cpu"):
-        targets.targets()
+        targets.load_targets()
 
 
 @pytest.fixture
@@ -39,29 +39,29 @@ def test_a_board_of_ones_own_is_written_and_found_again(file: Path) -> None:
     file.write_text("# mine\n[target.other]\nlike = 'jetson-nano'\nssh = 'nano'\n")
     targets.add_target("mynano", {"like": "jetson-orin-nano", "ssh": "me@nano:2222", "trtexec": None}, file)
     assert file.read_text().startswith("# mine\n[target.other]")
-    mine, like = targets.target("mynano", file), targets.target("jetson-orin-nano")
+    mine, like = targets.load_target("mynano", file), targets.load_target("jetson-orin-nano")
     assert (mine.runtime, mine.local, mine.facts["ssh"]) == ("trtexec_ssh", False, "me@nano:2222")
     assert (mine.precisions, mine.latency, mine.peak_gops) == (like.precisions, like.latency, like.peak_gops)
     assert mine.sources["ssh"] == "the user's nas.toml"
-    assert targets.target("other", file).facts["ssh"] == "nano"
+    assert targets.load_target("other", file).facts["ssh"] == "nano"
     assert tomllib.loads(file.read_text())["target"]["mynano"] == {"like": "jetson-orin-nano", "ssh": "me@nano:2222"}
 
 
 def test_text_is_escaped_as_toml_wants_it(file: Path) -> None:
     where = 'a "b"\\c'
     targets.add_target("mine", {"like": "jetson", "ssh": "nano", "ssh_config": where}, file)
-    assert targets.target("mine", file).facts["ssh_config"] == where
+    assert targets.load_target("mine", file).facts["ssh_config"] == where
 
 
 def test_this_machine_can_be_a_board(file: Path) -> None:
     targets.add_target("here", {"like": "jetson", "local": True}, file)
-    here = targets.target("here", file)
+    here = targets.load_target("here", file)
     assert (here.runtime, here.local) == ("tensorrt", True)
 
 
 def test_a_known_board_in_another_mode_is_a_target_that_is_predicted(file: Path) -> None:
     targets.add_target("slow", {"like": "jetson-agx-orin", "power_mode": "15W"}, file)
-    slow = targets.target("slow", file)
+    slow = targets.load_target("slow", file)
     assert (slow.runtime, slow.local, slow.facts["power_mode"]) == ("tensorrt", False, "MODE_15W")
     assert slow.title == "Jetson AGX Orin 64 GB (MODE_15W, GPU at 408 MHz), yours"
     assert targets.device_runtime(slow) is None
@@ -104,18 +104,18 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(
 def test_a_broken_file_is_named(file: Path, text: str) -> None:
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"nas\.toml"):
-        targets.targets(file)
+        targets.load_targets(file)
 
 
 def test_a_searchs_configuration_under_this_name_is_none_of_ours(file: Path) -> None:
     file.write_text('target = "cpu"\n')
-    assert targets.user_targets(file) == {}
+    assert targets.load_user_targets(file) == {}
 
 
 def test_only_a_device_with_a_way_to_it_is_timed_on_itself(file: Path) -> None:
     targets.add_target("mynano", {"like": "jetson", "ssh": "nano"}, file)
-    runtime = targets.device_runtime(targets.target("mynano", file))
+    runtime = targets.device_runtime(targets.load_target("mynano", file))
     assert runtime is not None
     assert runtime.name == "trtexec_ssh"
-    assert targets.device_runtime(targets.target("jetson")) is None
-    assert targets.device_runtime(targets.target("cpu")) is None
+    assert targets.device_runtime(targets.load_target("jetson")) is None
+    assert targets.device_runtime(targets.load_target("cpu")) is None

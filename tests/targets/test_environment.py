@@ -10,7 +10,7 @@ import pytest
 from nas import registry
 from nas.errors import MissingPackageError
 from nas.targets import environment as module
-from nas.targets.environment import Finding, doctor
+from nas.targets.environment import Finding, check_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,22 +22,22 @@ def project() -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def findings() -> dict[str, Finding]:
-    return {f.name: f for f in doctor(folder=ROOT / "runs")}
+    return {f.name: f for f in check_environment(folder=ROOT / "runs")}
 
 
 def test_the_packages_are_those_of_pyproject(project: dict[str, list[str]]) -> None:
-    assert sorted(module.CORE) == sorted(map(_name, project["dependencies"]))
+    assert sorted(module.REQUIRED_PACKAGES) == sorted(map(_name, project["dependencies"]))
 
 
 def test_each_optional_package_is_in_the_extra_that_the_advice_names(project: dict[str, dict[str, list[str]]]) -> None:
     extras = {extra: set(map(_name, needs)) for extra, needs in project["optional-dependencies"].items()}
 
-    assert all(package in extras[extra] for package, (extra, _) in module.OPTIONAL.items())
+    assert all(package in extras[extra] for package, (extra, _) in module.OPTIONAL_PACKAGES.items())
 
 
 def test_versions_are_those_that_the_packages_give_themselves(findings: dict[str, Finding]) -> None:
     assert findings["numpy"].value == np.__version__
-    assert findings["numpy"].ok
+    assert findings["numpy"].is_ok
 
 
 def test_every_runtime_and_both_folders_are_looked_at(findings: dict[str, Finding]) -> None:
@@ -47,21 +47,21 @@ def test_every_runtime_and_both_folders_are_looked_at(findings: dict[str, Findin
 
 
 def test_a_missing_package_stops_the_search_and_the_advice_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CORE", ("no-such-package",))
+    monkeypatch.setattr(module, "REQUIRED_PACKAGES", ("no-such-package",))
 
-    found = {f.name: f for f in doctor()}["no-such-package"]
+    found = {f.name: f for f in check_environment()}["no-such-package"]
 
-    assert not found.ok
+    assert not found.is_ok
     assert found.value == "not installed"
     assert found.advice == "pip install -c constraints.txt no-such-package"
 
 
 def test_a_missing_extra_stops_nothing_and_the_advice_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OPTIONAL", {"no-such-package": ("wings", "flying")})
+    monkeypatch.setattr(module, "OPTIONAL_PACKAGES", {"no-such-package": ("wings", "flying")})
 
-    found = {f.name: f for f in doctor()}["no-such-package"]
+    found = {f.name: f for f in check_environment()}["no-such-package"]
 
-    assert found.ok
+    assert found.is_ok
     assert found.advice == "for flying: pip install 'fer-nas[wings]'"
 
 
@@ -78,16 +78,16 @@ def test_instructions_are_named_and_slow_int8_is_said(tmp_path: Path, cpuinfo: s
     file = tmp_path / "cpuinfo"
     file.write_text(cpuinfo)
 
-    found = module._instructions(file)
+    found = module._check_cpu(file)
 
     assert found.value.endswith(value)
     assert ("not faster" in found.advice) is not int8
 
 
 def test_a_system_without_cpuinfo_is_no_fault(tmp_path: Path) -> None:
-    found = module._instructions(tmp_path / "absent")
+    found = module._check_cpu(tmp_path / "absent")
 
-    assert found.ok
+    assert found.is_ok
     assert "instructions unknown" in found.value
 
 
@@ -98,10 +98,10 @@ def test_a_runtime_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(registry, "load", lambda family, name: Lame())
 
-    assert module._runtime("lame") == Finding(
-        name="runtime lame", value="not usable here", ok=True, advice="no legs; pip install legs"
+    assert module._check_runtime("lame") == Finding(
+        name="runtime lame", value="not usable here", is_ok=True, advice="no legs; pip install legs"
     )
-    assert not module._runtime("onnxruntime").ok
+    assert not module._check_runtime("onnxruntime").is_ok
 
 
 def test_a_runtime_that_cannot_be_loaded_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,14 +110,14 @@ def test_a_runtime_that_cannot_be_loaded_is_a_finding(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(registry, "load", fail)
 
-    found = module._runtime("lame")
+    found = module._check_runtime("lame")
 
-    assert not found.ok
+    assert not found.is_ok
     assert found.advice == "pip install legs"
 
 
 def test_a_folder_that_is_not_there_yet_is_judged_by_the_one_above(tmp_path: Path) -> None:
-    assert module._writable("cache", tmp_path / "a" / "b").ok
+    assert module._check_writable("cache", tmp_path / "a" / "b").is_ok
     assert not (tmp_path / "a").exists()
 
 
@@ -125,17 +125,17 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
 
-    found = module._writable("cache", file)
+    found = module._check_writable("cache", file)
 
-    assert not found.ok
+    assert not found.is_ok
     assert "cannot be written" in found.value
     assert "name another place" in found.advice
 
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FREE_GB", 1e9)
+    monkeypatch.setattr(module, "MIN_FREE_GB", 1e9)
 
-    assert not module._writable("cache", tmp_path).ok
+    assert not module._check_writable("cache", tmp_path).is_ok
 
 
 def _name(requirement: str) -> str:

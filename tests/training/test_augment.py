@@ -35,12 +35,12 @@ def test_stays_in_range_and_shape_and_repeats(strength: Augmentation, c: int, si
 
 
 def test_flip_mirrors_columns() -> None:
-    assert torch.allclose(run(faces(), Augmentation(flip=1.0)), faces().flip(3), atol=2e-2)
+    assert torch.allclose(run(faces(), Augmentation(flip_probability=1.0)), faces().flip(3), atol=2e-2)
 
 
 def test_flip_mirrors_about_half() -> None:
     images = faces(400, size=8)
-    out = run(images, Augmentation(flip=0.5))
+    out = run(images, Augmentation(flip_probability=0.5))
     mirrored = sum(torch.allclose(o, i.flip(2), atol=1e-2) for o, i in zip(out, images, strict=True))
     kept = sum(torch.allclose(o, i, atol=1e-2) for o, i in zip(out, images, strict=True))
     assert mirrored + kept == 400
@@ -68,9 +68,9 @@ def test_rotation_keeps_what_is_symmetric_about_the_centre() -> None:
     axis = torch.arange(48) - 23.5
     radius = (axis[:, None] ** 2 + axis**2).sqrt()
     disc = (255 * torch.exp(-((radius / 10) ** 2)))[None, None].repeat(16, 1, 1, 1)
-    assert (run(disc, Augmentation(rotate=180)) - disc).abs().max() < 2
+    assert (run(disc, Augmentation(rotate_degrees=180)) - disc).abs().max() < 2
     ramp = (axis * 5 + 127.5).expand(16, 1, 48, 48)
-    assert (run(ramp, Augmentation(rotate=180)) - ramp).abs().max() > 50
+    assert (run(ramp, Augmentation(rotate_degrees=180)) - ramp).abs().max() > 50
 
 
 def test_rotation_agrees_with_affine_grid() -> None:
@@ -81,7 +81,7 @@ def test_rotation_agrees_with_affine_grid() -> None:
     theta = torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(8, 2, 3)
     grid = functional.affine_grid(theta, [8, 1, 20, 20], align_corners=False)
     twin = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    assert torch.allclose(run(images, Augmentation(rotate=30, scale=0.2)), twin, atol=1e-2)
+    assert torch.allclose(run(images, Augmentation(rotate_degrees=30, scale=0.2)), twin, atol=1e-2)
 
 
 def test_scale_changes_a_ramps_slope_within_its_bound() -> None:
@@ -105,7 +105,7 @@ def test_contrast_keeps_the_mean_and_brightness_moves_it_within_its_bound() -> N
 
 def test_erase_fills_one_rectangle_with_the_mean() -> None:
     images = faces(200, c=3)
-    out = run(images, Augmentation(erase=1.0))
+    out = run(images, Augmentation(erase_probability=1.0))
     hole = (out != images).any(1)
     rows, columns = hole.any(2), hole.any(1)
     assert torch.equal(hole, rows[:, :, None] & columns[:, None, :])
@@ -119,6 +119,6 @@ def test_erase_fills_one_rectangle_with_the_mean() -> None:
 
 
 def test_erase_spares_the_rest() -> None:
-    out = run(faces(400), Augmentation(erase=0.25))
+    out = run(faces(400), Augmentation(erase_probability=0.25))
     erased = (out != faces(400)).flatten(1).any(1).sum()
     assert 57 < erased < 143  # five standard deviations about 100

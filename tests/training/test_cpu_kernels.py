@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.training.cpu_kernels import is_slow, quick_gradients
+from nas.training.cpu_kernels import fast_depthwise_backward, has_slow_backward
 
 
 def conv(channels: int, kernel: int, stride: int, dilation: int, inputs: int = 1) -> nn.Conv2d:
@@ -25,7 +25,7 @@ def test_same_output_and_gradients_as_torch(
     wanted = module(x)
     way = torch.randn(wanted.shape, dtype=torch.double, generator=torch.Generator().manual_seed(1))
     gradients = torch.autograd.grad((wanted * way).sum(), (x, module.weight))
-    with quick_gradients(module):
+    with fast_depthwise_backward(module):
         got = module(x)
         quick = torch.autograd.grad((got * way).sum(), (x, module.weight))
     assert torch.allclose(got, wanted)
@@ -35,10 +35,10 @@ def test_same_output_and_gradients_as_torch(
 
 def test_a_bias_is_added_and_learned() -> None:
     module = nn.Conv2d(6, 6, 5, padding=2, groups=6).double()
-    assert is_slow(module)
+    assert has_slow_backward(module)
     x = torch.randn(2, 6, 9, 9, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     wanted = module(x)
-    with quick_gradients(module):
+    with fast_depthwise_backward(module):
         got = module(x)
     assert torch.allclose(got, wanted)
     parameters = tuple(module.parameters())
@@ -49,7 +49,7 @@ def test_a_bias_is_added_and_learned() -> None:
 def test_autocast_computes_in_bfloat16_and_learns_in_fp32() -> None:
     module = conv(8, 5, 1, 1)
     x = torch.rand(2, 8, 10, 10).contiguous(memory_format=torch.channels_last)
-    with quick_gradients(module), torch.autocast("cpu", dtype=torch.bfloat16):
+    with fast_depthwise_backward(module), torch.autocast("cpu", dtype=torch.bfloat16):
         y = module(x)
     assert y.dtype == torch.bfloat16
     y.float().square().mean().backward()
@@ -61,11 +61,11 @@ def test_autocast_computes_in_bfloat16_and_learns_in_fp32() -> None:
 
 
 def test_only_what_is_slow_and_known_is_replaced() -> None:
-    assert not is_slow(conv(8, 3, 1, 1)), "torch is quick here"
-    assert is_slow(conv(8, 3, 2, 1))
-    assert is_slow(conv(8, 3, 1, 2))
-    assert is_slow(conv(8, 5, 1, 1))
-    assert is_slow(conv(8, 3, 1, 1, inputs=2))
+    assert not has_slow_backward(conv(8, 3, 1, 1)), "torch is quick here"
+    assert has_slow_backward(conv(8, 3, 2, 1))
+    assert has_slow_backward(conv(8, 3, 1, 2))
+    assert has_slow_backward(conv(8, 5, 1, 1))
+    assert has_slow_backward(conv(8, 3, 1, 1, inputs=2))
     for other in (
         nn.Conv2d(8, 8, 5, padding=2, bias=False),
         nn.Conv2d(8, 8, 5, padding=2, groups=4, bias=False),
@@ -74,12 +74,12 @@ def test_only_what_is_slow_and_known_is_replaced() -> None:
         nn.Conv2d(8, 8, 5, padding="same", groups=8, bias=False),
         nn.Conv2d(1, 1, 3, padding=1, bias=False),
     ):
-        assert not is_slow(other)
+        assert not has_slow_backward(other)
 
 
 def test_the_net_is_itself_again_afterwards() -> None:
     net = nn.Sequential(conv(8, 5, 1, 1), nn.Conv2d(8, 8, 3))
-    with quick_gradients(net):
+    with fast_depthwise_backward(net):
         assert "forward" in vars(net[0])
         assert "forward" not in vars(net[1])
     assert "forward" not in vars(net[0])

@@ -7,7 +7,7 @@ from torch import nn
 
 from nas.errors import ConfigError
 from nas.training import execution
-from nas.training.execution import Execution, choose_execution, clock_of, placed
+from nas.training.execution import ExecutionFormat, choose_execution, on_device, step_clock
 
 
 def net() -> nn.Module:
@@ -49,7 +49,7 @@ def test_the_fastest_form_wins_and_bf16_must_pay(
 ) -> None:
     monkeypatch.setattr(
         execution,
-        "_step_seconds",
+        "_min_step_seconds",
         lambda net, forms, shape: {f: seconds.get((f.memory_format, f.precision), 1.0) for f in forms},
     )
     chosen = choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="cpu")
@@ -57,15 +57,17 @@ def test_the_fastest_form_wins_and_bf16_must_pay(
 
 
 def test_every_form_is_timed() -> None:
-    forms = [Execution(precision=p, memory_format=f) for p in ("fp32", "bf16") for f in ("contiguous", "channels_last")]
-    seconds = execution._step_seconds(net(), forms, (1, 32, 32))
+    forms = [
+        ExecutionFormat(precision=p, memory_format=f) for p in ("fp32", "bf16") for f in ("contiguous", "channels_last")
+    ]
+    seconds = execution._min_step_seconds(net(), forms, (1, 32, 32))
     assert set(seconds) == set(forms)
     assert all(0 < s < 10 for s in seconds.values())
 
 
 @pytest.mark.parametrize(("one", "many", "wanted"), [(1.0, 0.6, 2), (1.0, 0.95, 1), (1.0, 9.0, 1)])
 def test_threads_must_pay(monkeypatch: pytest.MonkeyPatch, one: float, many: float, wanted: int) -> None:
-    monkeypatch.setattr(execution, "_wall_seconds", lambda *args: (one, many))
+    monkeypatch.setattr(execution, "_mean_wall_seconds", lambda *args: (one, many))
     chosen = choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="cpu", threads=2)
     assert chosen.threads == wanted
 
@@ -73,7 +75,7 @@ def test_threads_must_pay(monkeypatch: pytest.MonkeyPatch, one: float, many: flo
 def test_threads_are_timed_by_turns_on_the_wall() -> None:
     before = torch.get_num_threads()
     try:
-        seconds = execution._wall_seconds(net(), Execution(), (1, 2), (16, 1, 32, 32), 0.01)
+        seconds = execution._mean_wall_seconds(net(), ExecutionFormat(), (1, 2), (16, 1, 32, 32), 0.01)
     finally:
         torch.set_num_threads(before)
     assert all(0 < s < 10 for s in seconds)
@@ -93,7 +95,7 @@ def test_hopeless_threads_are_given_up_after_one_turn(
     monkeypatch.setattr(execution, "_PROBE_SECONDS", 0.0)
     before = torch.get_num_threads()
     try:
-        assert execution._wall_seconds(net(), Execution(), (1, 2), (16, 1, 32, 32), 0.01) == wanted
+        assert execution._mean_wall_seconds(net(), ExecutionFormat(), (1, 2), (16, 1, 32, 32), 0.01) == wanted
     finally:
         torch.set_num_threads(before)
     assert made == [1, 2] * (steps // 2)
@@ -122,15 +124,15 @@ def test_depthwise_gradients_are_quick_only_where_they_gain() -> None:
     deep = nn.Sequential(nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=False))
     for memory_format in ("contiguous", "channels_last"):
         for precision in ("fp32", "bf16"):
-            with placed(deep, Execution(memory_format=memory_format, precision=precision)):
+            with on_device(deep, ExecutionFormat(memory_format=memory_format, precision=precision)):
                 assert ("forward" in vars(deep[0])) == (memory_format == "channels_last" and precision == "bf16")
     assert not deep.training
     assert next(deep.parameters()).is_contiguous()
 
 
 def test_one_threads_time_does_not_run_while_it_waits() -> None:
-    clock = clock_of(1)
+    clock = step_clock(1)
     begin = clock()
     time.sleep(0.2)
     assert clock() - begin < 0.1
-    assert clock_of(2) is time.perf_counter
+    assert step_clock(2) is time.perf_counter

@@ -4,23 +4,23 @@ import pytest
 import torch
 
 from nas.errors import TrainError
-from nas.training.learning_curve import Log
+from nas.training.learning_curve import LearningCurveRecorder
 
 
 def test_a_point_is_the_mean_loss_and_the_share_of_hits_since_the_last() -> None:
-    log = Log(per_epoch=30, progress=None)
+    log = LearningCurveRecorder(images_per_epoch=30, on_progress=None)
     for loss, hits in ((4.0, 1), (2.0, 4), (0.0, 7), (1.0, 5)):
         log.add(torch.tensor(loss), torch.tensor(hits), 10)
     assert log.points == [(1.0, 2.0, 12 / 30)]
-    log.close()
-    log.close()
+    log.close_point()
+    log.close_point()
     assert log.points == [(1.0, 2.0, 12 / 30), (pytest.approx(4 / 3), 1.0, 0.5)]
     assert log.epoch == pytest.approx(4 / 3)
 
 
 @pytest.mark.parametrize("at", [1, 16, 20])
 def test_a_loss_that_is_not_finite_is_found_at_the_first_step_every_16th_and_an_epochs_end(at: int) -> None:
-    log = Log(per_epoch=200, progress=None)
+    log = LearningCurveRecorder(images_per_epoch=200, on_progress=None)
 
     def steps() -> int:
         for step in range(1, 21):
@@ -35,7 +35,7 @@ def test_a_loss_that_is_not_finite_is_found_at_the_first_step_every_16th_and_an_
 
 def test_progress_is_told_at_each_epochs_end_whatever_the_time() -> None:
     told: list[tuple[float, float]] = []
-    log = Log(per_epoch=10, progress=lambda epoch, loss: told.append((epoch, loss)))
+    log = LearningCurveRecorder(images_per_epoch=10, on_progress=lambda epoch, loss: told.append((epoch, loss)))
     for loss in (3.0, 2.0, 1.0):
         log.add(torch.tensor(loss), torch.tensor(1), 10)
     assert told == [(1.0, 3.0), (1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]  # the first step is told by itself

@@ -11,10 +11,12 @@ from nas.data.base import Split
 from nas.errors import ConfigError, TrainError
 from nas.training import loop as training
 from nas.training.augment import Augmentation
-from nas.training.learning_curve import Curve
-from nas.training.loop import Execution, Recipe, one_cycle, predict, train
+from nas.training.execution import ExecutionFormat
+from nas.training.learning_curve import LearningCurve
+from nas.training.loop import one_cycle_factor, predict, train
+from nas.training.recipe import Recipe
 
-PLAIN = Execution(threads=1)
+PLAIN = ExecutionFormat(threads=1)
 QUICK = Recipe(lr=2e-2, batch_size=32, augmentation=Augmentation(shift=0.1, brightness=0.05))
 
 
@@ -49,7 +51,7 @@ def stripes(n: int = 192, seed: int = 0) -> Split:
     return Split(images=images[:, None], labels=labels)
 
 
-def go(module: nn.Module, split: Split, **changes: object) -> Curve:
+def go(module: nn.Module, split: Split, **changes: object) -> LearningCurve:
     settings: dict[str, object] = {"classes": 3, "epochs": 1, "recipe": QUICK, "execution": PLAIN, "seed": 0}
     return train(module, split, **{**settings, **changes})  # type: ignore[arg-type]
 
@@ -60,7 +62,7 @@ def accuracy(module: nn.Module, split: Split) -> float:
 
 @pytest.mark.parametrize(
     "recipe",
-    [QUICK, replace(QUICK, optimizer="sgd", lr=0.2, mixup=0.2)],
+    [QUICK, replace(QUICK, optimizer="sgd", lr=0.2, mixup_alpha=0.2)],
     ids=["adamw", "sgd-mixup"],
 )
 def test_learns_and_generalises(recipe: Recipe) -> None:
@@ -88,7 +90,7 @@ def test_leaves_the_process_and_the_net_tidy() -> None:
     threads, rng = torch.get_num_threads(), torch.random.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     module = nn.Sequential(net(), nn.Dropout(0.1)).train()
-    go(module, stripes(), execution=Execution(threads=2, memory_format="channels_last"))
+    go(module, stripes(), execution=ExecutionFormat(threads=2, memory_format="channels_last"))
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.random.get_rng_state(), rng)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # type: ignore[index]  # noqa: NPY002
@@ -133,8 +135,8 @@ def test_channels_last_means_the_same() -> None:
     still = replace(QUICK, augmentation=Augmentation(), lr=1e-3)
     a, b, c = net(), net(), net()
     go(a, stripes(), recipe=still)
-    go(b, stripes(), recipe=still, execution=Execution(memory_format="channels_last"))
-    go(c, stripes(), recipe=still, execution=Execution(memory_format="channels_last", precision="bf16"))
+    go(b, stripes(), recipe=still, execution=ExecutionFormat(memory_format="channels_last"))
+    go(c, stripes(), recipe=still, execution=ExecutionFormat(memory_format="channels_last", precision="bf16"))
     for x, y, z in zip(a.parameters(), b.parameters(), c.parameters(), strict=True):
         assert torch.allclose(x, y, atol=1e-3)
         assert torch.allclose(x, z, atol=2e-2)
@@ -174,7 +176,7 @@ def test_a_loss_that_is_not_finite() -> None:
     with pytest.raises(
         TrainError, match=r"the loss must be finite, but got nan in epoch 0\.17; lower the learning rate"
     ):
-        go(module, stripes(), execution=Execution(threads=2))
+        go(module, stripes(), execution=ExecutionFormat(threads=2))
     assert torch.get_num_threads() == threads
 
 
@@ -195,7 +197,7 @@ def test_predict_is_the_nets_softmax_in_any_batch() -> None:
     module, images = net().train(), stripes(50).images
     twin = net().eval()(torch.from_numpy(images).float()).softmax(1).detach().numpy()
     for batch in (7, 512):
-        out = predict(module, images, execution=replace(PLAIN, precision="bf16"), batch=batch)
+        out = predict(module, images, execution=replace(PLAIN, precision="bf16"), batch_size=batch)
         assert out.dtype == np.float32
         assert np.allclose(out, twin, atol=1e-6)
         assert np.allclose(out.sum(1), 1, atol=1e-6)
@@ -203,7 +205,7 @@ def test_predict_is_the_nets_softmax_in_any_batch() -> None:
 
 def test_average_against_a_slow_twin() -> None:
     module = nn.BatchNorm1d(2)
-    average = training._Average(module, decay=0.5)
+    average = training._WeightEma(module, decay=0.5)
     mean, steps = 1.0, np.random.default_rng(0).normal(size=30)
     for t, value in enumerate(steps, start=1):
         nn.init.constant_(module.weight, value)
@@ -212,14 +214,14 @@ def test_average_against_a_slow_twin() -> None:
         average.update()
         decay = min(0.5, (1 + t) / (10 + t))
         mean = decay * mean + (1 - decay) * value
-    average.store()
+    average.copy_to_net()
     assert module.weight.tolist() == pytest.approx([mean] * 2, rel=1e-5)
     assert module.bias.tolist() == [0, 0]
     assert int(module.num_batches_tracked) == 30  # type: ignore[arg-type]
 
 
 def test_every_face_comes_once_a_pass() -> None:
-    rows = training._rows(10, 4, torch.Generator().manual_seed(0))
+    rows = training._row_batches(10, 4, torch.Generator().manual_seed(0))
     stream = torch.cat([next(rows) for _ in range(10)]).view(4, 10)
     assert torch.equal(stream.sort(1).values, torch.arange(10).expand(4, 10))
     assert not torch.equal(stream[0], stream[1])
@@ -234,17 +236,17 @@ def test_only_matrices_and_kernels_decay() -> None:
 
 @given(st.floats(0, 1), st.floats(0, 0.9))
 def test_one_cycle_rises_then_falls(progress: float, warmup: float) -> None:
-    rate = one_cycle(progress, warmup)
+    rate = one_cycle_factor(progress, warmup)
     assert 0 <= rate <= 1
-    later = one_cycle(min(1.0, progress + 1e-3), warmup)
+    later = one_cycle_factor(min(1.0, progress + 1e-3), warmup)
     assert later >= rate if progress + 1e-3 < warmup else progress < warmup or later <= rate
 
 
 def test_one_cycle_at_its_marks() -> None:
-    assert [one_cycle(p, 0.2) for p in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert [one_cycle_factor(p, 0.2) for p in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
 def test_targets_are_smoothed() -> None:
     split = Split(images=np.zeros((2, 1, 4, 4), np.uint8), labels=np.array([0, 2]))
-    out = training._targets(split, 4, 0.2, soft=False)
+    out = training._soft_targets(split, 4, 0.2, use_soft_labels=False)
     assert np.allclose(out.numpy(), [[0.85, 0.05, 0.05, 0.05], [0.05, 0.05, 0.85, 0.05]])

@@ -6,11 +6,11 @@ from nas.training.recipe import recipe_for
 
 def test_tiny_nets_are_spared_and_large_ones_are_not() -> None:
     tiny, large = recipe_for(60_000), recipe_for(2_000_000)
-    assert (tiny.mixup, tiny.augmentation, tiny.augmentation.erase) == (0, MILD, 0)
-    assert large.mixup > 0
+    assert (tiny.mixup_alpha, tiny.augmentation, tiny.augmentation.erase_probability) == (0, MILD, 0)
+    assert large.mixup_alpha > 0
     assert large.augmentation == STRONG
-    assert recipe_for(499_999).mixup == 0
-    assert recipe_for(500_000).mixup > 0
+    assert recipe_for(499_999).mixup_alpha == 0
+    assert recipe_for(500_000).mixup_alpha > 0
 
 
 def test_params_must_be_positive() -> None:

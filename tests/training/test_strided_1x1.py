@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from nas.training.cpu_kernels import is_strided_pointwise, safe_strides
-from nas.training.execution import Execution, placed
+from nas.training.cpu_kernels import is_strided_1x1, strided_1x1_workaround
+from nas.training.execution import ExecutionFormat, on_device
 
 
 @pytest.mark.parametrize(("stride", "size", "bias"), [(2, 12, False), (2, 13, True), ((2, 3), 12, True)])
@@ -22,7 +22,7 @@ def test_outputs_and_gradients_are_those_of_the_convolution(
         conv.zero_grad()
         x.grad = None
         if safe:
-            with safe_strides(conv):
+            with strided_1x1_workaround(conv):
                 y = conv(x)
         else:
             y = conv(x)
@@ -34,9 +34,9 @@ def test_outputs_and_gradients_are_those_of_the_convolution(
 
 
 def test_only_strided_ones_are_meant() -> None:
-    assert is_strided_pointwise(nn.Conv2d(4, 4, 1, stride=2))
-    assert not is_strided_pointwise(nn.Conv2d(4, 4, 1))
-    assert not is_strided_pointwise(nn.Conv2d(4, 4, 3, stride=2, padding=1))
+    assert is_strided_1x1(nn.Conv2d(4, 4, 1, stride=2))
+    assert not is_strided_1x1(nn.Conv2d(4, 4, 1))
+    assert not is_strided_1x1(nn.Conv2d(4, 4, 3, stride=2, padding=1))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -46,7 +46,7 @@ def test_a_net_that_crashes_torch_2_13_learns() -> None:
         child = os.fork()
     if child == 0:  # a crash must not end the tests
         net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 1, stride=2, bias=False))
-        with placed(net, Execution(memory_format="channels_last")):
+        with on_device(net, ExecutionFormat(memory_format="channels_last")):
             for _ in range(5):
                 x = torch.randn(16, 1, 48, 48).contiguous(memory_format=torch.channels_last)
                 net(x).square().mean().backward()

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nas.data.base import FaceData
-from nas.results.phase_timer import Clock
-from nas.training.trainer import Cycle
+from nas.results.phase_timer import PhaseTimer
+from nas.training.trainer import TrainingPhase
 from search_spaces._base import Value
 from tests.tiny_evaluator import SMALL, an_evaluator, evaluate, never
 from tests.tiny_search import make_quick
@@ -32,10 +32,10 @@ def test_a_candidate_goes_on_to_full_training_from_its_checkpoint(
     assert candidate.settings
     found = evaluate(evaluator, candidate, promote=never)
     assert (found.status, found.reason, found.rung) == ("complete", "", 1)
-    net, rung = evaluator.trainer.resume(candidate)
+    net, rung = evaluator.trainer.load_checkpoint(candidate)
     assert rung == 1
     assert net is not None
-    (verified,) = evaluator.verify(found, epochs=1)
+    (verified,) = evaluator.train_final(found, epochs=1)
     assert (verified.phase, verified.status, verified.reason) == ("verified", "complete", "")
 
 
@@ -45,7 +45,7 @@ def test_weights_of_few_bits_learn_on_from_the_full_ones(
     make_quick(monkeypatch)
     evaluator = an_evaluator(tmp_path, faces, compressors=("few_bits",))
     candidate = evaluator.compression.decode(evaluator.space, SMALL | FOUR_BITS)
-    net, _ = evaluator.trainer.train(candidate, None, Cycle(what="", stage=0, epochs=0.1), Clock())
+    net, _ = evaluator.trainer.train(candidate, None, TrainingPhase(name="", index=0, epochs=0.1), PhaseTimer())
     full = {name: tensor for name, tensor in net.named_buffers() if name.endswith("full_weight")}
     assert len(full) > 3
     for name, tensor in full.items():
@@ -58,4 +58,4 @@ def test_weights_of_few_bits_learn_on_from_the_full_ones(
     ("epochs", "had", "wanted"), [(5.0, 0.0, 1.0), (60.0, 4.0, 1.0), (2.0, 3.0, 1 / 3), (0.1, 9.0, 0.2)]
 )
 def test_a_short_cycle_after_a_long_one_learns_slower(epochs: float, had: float, wanted: float) -> None:
-    assert Cycle(what="", stage=0, epochs=epochs, had=had).lr_scale == pytest.approx(wanted)
+    assert TrainingPhase(name="", index=0, epochs=epochs, previous_epochs=had).lr_scale == pytest.approx(wanted)

@@ -33,7 +33,7 @@ def open_run(run: Path | None, runs: Path) -> "RunFolder":
     return load_run(run, runs=runs).folder
 
 
-def pairs(words: list[str]) -> dict[str, str]:
+def parse_key_values(words: list[str]) -> dict[str, str]:
     """Settings NAME=VALUE by name.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.commands._errors import told
+from nas.cli.commands._errors import handle_errors
 from nas.cli.commands._options import RunPath, RunsPath, open_run
 from nas.errors import MissingPackageError
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: nas dashboard runs/synthetic-darts-jetson --port 8081")
-@told
+@handle_errors
 def dashboard(
     run: RunPath = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -27,11 +27,11 @@ def dashboard(
     from nas.cli.render import terminal
 
     folder = open_run(run, runs)
-    terminal.console().print(f"{folder.path} at http://{host}:{port}/dashboard/", soft_wrap=True)
-    serve(folder, host=host, port=port)
+    terminal.make_console().print(f"{folder.path} at http://{host}:{port}/dashboard/", soft_wrap=True)
+    serve_dashboard(folder, host=host, port=port)
 
 
-def serve(folder: "RunFolder", *, host: str = "127.0.0.1", port: int = 8080) -> None:
+def serve_dashboard(folder: "RunFolder", *, host: str = "127.0.0.1", port: int = 8080) -> None:
     """Serve the dashboard until interrupted; it also follows a search that goes on.
 
     Raises:
@@ -46,4 +46,4 @@ def serve(folder: "RunFolder", *, host: str = "127.0.0.1", port: int = 8080) -> 
         raise MissingPackageError(
             "the dashboard needs optuna-dashboard, which is not installed; type: pip install 'fer-nas[dashboard]'"
         ) from None
-    run_server(open_storage(folder.path, folder.config.storage), host=host, port=port)
+    run_server(open_storage(folder.path, folder.config.run.storage), host=host, port=port)

@@ -2,19 +2,19 @@
 
 import typer
 
-from nas.cli.commands._errors import told
+from nas.cli.commands._errors import handle_errors
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: nas doctor")
-@told
+@handle_errors
 def doctor() -> None:
     """Look at versions, devices and what is missing. Exit status 1 where a search could not go on."""
     from nas.cli.render import terminal
-    from nas.targets.environment import doctor as examine
+    from nas.targets.environment import check_environment
 
-    findings = examine()
-    terminal.console().print(terminal.findings_table(findings))
-    if not all(f.ok for f in findings):
+    findings = check_environment()
+    terminal.make_console().print(terminal.environment_table(findings))
+    if not all(f.is_ok for f in findings):
         raise typer.Exit(1)

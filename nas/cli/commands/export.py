@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.commands._errors import told
+from nas.cli.commands._errors import handle_errors
 from nas.cli.commands._options import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
 from nas.errors import ConfigError
 
@@ -13,7 +13,7 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: nas export runs/synthetic-darts-jetson --trial 37 --out my_model")
-@told
+@handle_errors
 def export(
     run: RunPath = None,
     trial: Annotated[str | None, typer.Option(help="Number of a trial, or first digits of a key.")] = None,
@@ -34,8 +34,8 @@ def export(
     limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
     if trial is not None and (knee or limits != NO_LIMITS):
         raise ConfigError("give --trial, or --knee and limits, but not both: a trial is chosen already")
-    which = trial or choose(folder.records(), folder.config.objectives, limits=limits, knee=knee).record
+    which = trial or choose(folder.records(), folder.config.search.objectives, limits=limits, knee=knee).record
     model = write(folder, which, out=out)
-    console = terminal.console()
+    console = terminal.make_console()
     for file in sorted(model.parent.iterdir()):
         console.print(f"{file}  {file.stat().st_size:,} bytes", soft_wrap=True)

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.commands._errors import told
+from nas.cli.commands._errors import handle_errors
 from nas.errors import ConfigError
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: nas measure my_model/model.onnx --target cpu")
-@told
+@handle_errors
 def measure(
     model: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx", help="The file, or several to compare.")],
     target: Annotated[str, typer.Option(help="Device; see `nas targets`.")] = "cpu",
@@ -27,20 +27,20 @@ def measure(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands for a board; run none.")] = False,
 ) -> None:
     """State the latency of ONNX files on a target: measured on this machine or a board over ssh, else predicted."""
-    from nas.api import commands, compare
+    from nas.api import dry_run_commands, measure_all
     from nas.cli.render import terminal
 
-    console = terminal.console()
+    console = terminal.make_console()
     if dry_run:
-        for command in commands(model, target=target, layers=layers, energy=energy):
+        for command in dry_run_commands(model, target=target, layers=layers, energy=energy):
             console.print(command, soft_wrap=True, markup=False)
         return
-    cores = _cores(pin) if pin else ()
-    found = compare(
+    cores = _parse_cores(pin) if pin else ()
+    found = measure_all(
         model, target=target, runs=measured_runs, threads=sorted({1, threads or len(cores) or _usable_cores()}),
-        layers=layers, energy=energy, pin=cores, say=terminal.say,
+        layers=layers, energy=energy, pin=cores, log=terminal.log,
     )  # fmt: skip
-    if not terminal.show_measurements(console, dict(zip(map(str, model), found, strict=True))):
+    if not terminal.show_latencies(console, dict(zip(map(str, model), found, strict=True))):
         raise typer.Exit(2)
 
 
@@ -49,7 +49,7 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cores(words: str) -> tuple[int, ...]:
+def _parse_cores(words: str) -> tuple[int, ...]:
     if not all(word.isascii() and word.isdigit() for word in words.split(",")):
         raise ConfigError(f"--pin must be numbers of cores with commas between, but got {words!r}; try 1")
     return tuple(int(word) for word in words.split(","))

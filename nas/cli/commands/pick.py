@@ -4,14 +4,14 @@ from pathlib import Path
 
 import typer
 
-from nas.cli.commands._errors import told
+from nas.cli.commands._errors import handle_errors
 from nas.cli.commands._options import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: nas pick runs/synthetic-darts-jetson --max-latency 2ms")
-@told
+@handle_errors
 def pick(
     run: RunPath = None,
     knee: Knee = False,
@@ -27,7 +27,7 @@ def pick(
 
     folder = open_run(run, runs)
     limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
-    picked = choose(folder.records(), folder.config.objectives, limits=limits, knee=knee)
-    console = terminal.console()
-    terminal.show_pick(console, picked)
+    picked = choose(folder.records(), folder.config.search.objectives, limits=limits, knee=knee)
+    console = terminal.make_console()
+    terminal.show_selection(console, picked)
     console.print(f"\nexport   nas export {folder.path} --trial {picked.record.trial}", soft_wrap=True)

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.commands._errors import told
+from nas.cli.commands._errors import handle_errors
 from nas.cli.commands._options import RunsPath, open_run
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: nas report runs/synthetic-darts-jetson runs/synthetic-plain-jetson")
-@told
+@handle_errors
 def report(
     run: Annotated[
         list[Path] | None,
@@ -28,7 +28,7 @@ def report(
     folders = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]
     path = out or (folders[0].path / "report.html" if len(folders) == 1 else Path("comparison.html"))
     written = write_report(folders, path)
-    console = terminal.console()
+    console = terminal.make_console()
     for folder in folders:
         console.print(f"{folder.path}", style="bold", soft_wrap=True)
         terminal.show_front(console, folder)

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.commands._errors import told
+from nas.cli.commands._errors import handle_errors
 from nas.cli.commands._options import RunsPath, open_run
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: nas table runs/teacher runs/student-a runs/student-b")
-@told
+@handle_errors
 def table(
     run: Annotated[
         list[Path] | None, typer.Argument(metavar="RUN", help="Folders of runs; the newest if left out.")
@@ -23,4 +23,4 @@ def table(
     from nas.cli.render import terminal
 
     folders = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]
-    terminal.show_costs(terminal.console(), folders)
+    terminal.show_costs(terminal.make_console(), folders)

@@ -5,32 +5,32 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.commands._errors import told
+from nas.cli.commands._errors import handle_errors
 
 app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True, epilog="Example: nas targets")
-@told
+@handle_errors
 def targets(context: typer.Context) -> None:
     """List the devices that can be searched for, show one, or add and check one of your own."""
     from nas.api import calibrations
     from nas.cli.render import terminal
-    from nas.targets.catalog import targets as profiles
+    from nas.targets.catalog import load_targets
 
     if context.invoked_subcommand is None:
-        terminal.console().print(terminal.targets_table(profiles(), calibrations()))
+        terminal.make_console().print(terminal.targets_table(load_targets(), calibrations()))
 
 
 @app.command("show", epilog="Example: nas targets show jetson-agx-orin")
-@told
+@handle_errors
 def targets_show(name: Annotated[str, typer.Argument(help="The device.")]) -> None:
     """Show what is known of a device, where each figure was read, and its power modes."""
     from nas.cli.render import terminal
     from nas.cli.render.target_tables import facts_table, modes_table
-    from nas.targets.catalog import target
+    from nas.targets.catalog import load_target
 
-    profile, console = target(name), terminal.console()
+    profile, console = load_target(name), terminal.make_console()
     console.print(facts_table(profile))
     if profile.power_modes:
         console.print()
@@ -38,7 +38,7 @@ def targets_show(name: Annotated[str, typer.Argument(help="The device.")]) -> No
 
 
 @app.command("add", epilog="Example: nas targets add mynano --like jetson-orin-nano --ssh user@host")
-@told
+@handle_errors
 def targets_add(
     name: Annotated[str, typer.Argument(help="Word for the device.")],
     like: Annotated[str, typer.Option(help="The known target that it is one of.")],
@@ -63,25 +63,25 @@ def targets_add(
     }  # fmt: skip
     profile = add_target(name, fields)
     then = f"check   nas targets check {name}" if ssh or local else f"show    nas targets show {name}"
-    terminal.console().print(f"{name}: {profile.title}\n{then}", soft_wrap=True, markup=False)
+    terminal.make_console().print(f"{name}: {profile.title}\n{then}", soft_wrap=True, markup=False)
 
 
 @app.command("check", epilog="Example: nas targets check mynano")
-@told
+@handle_errors
 def targets_check(name: Annotated[str, typer.Argument(help="The device.")]) -> None:
     """Tell in a minute whether a device can be measured, and how it stands. Exit status 1 where it cannot."""
     from nas.api import check_target
     from nas.cli.render import terminal
 
     findings = check_target(name)
-    console = terminal.console()
-    console.print(terminal.checks_table(findings))
-    if not all(f.ok for f in findings):
+    console = terminal.make_console()
+    console.print(terminal.device_checks_table(findings))
+    if not all(f.is_ok for f in findings):
         raise typer.Exit(1)
 
 
 @app.command("calibrate", epilog="Example: nas targets calibrate mynano --nets 40 --space plain,darts")
-@told
+@handle_errors
 def targets_calibrate(
     name: Annotated[str, typer.Argument(help="The device: this machine, or a board of yours.")],
     nets: Annotated[
@@ -94,7 +94,7 @@ def targets_calibrate(
     from nas.api import calibrate
     from nas.cli.render import terminal
 
-    found = calibrate(name, nets=nets, spaces=tuple(space.split(",")), seed=seed, say=terminal.say)
-    console = terminal.console()
-    for line in found.lines():
+    found = calibrate(name, nets=nets, spaces=tuple(space.split(",")), seed=seed, log=terminal.log)
+    console = terminal.make_console()
+    for line in found.summary_lines():
         console.print(line, soft_wrap=True, markup=False)

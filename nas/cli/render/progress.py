@@ -11,22 +11,22 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.results.status import Status
-from nas.results.throughput import clock
+from nas.results.status import SearchStatus
+from nas.results.throughput import format_duration
 
-QUIET_EVERY_CANDIDATES = 10
-QUIET_EVERY_S = 60.0
+LOG_EVERY_CANDIDATES = 10
+LOG_EVERY_S = 60.0
 """Without a terminal there is one line after so many candidates, or when so much time has gone by."""
-PHASES = {
+STAGE_TITLES = {
     "base": "training the uncompressed net",
     "search": "searching",
     "verify": "training the front in full",
     "done": "done",
 }
-COUNTED = {"base": "candidates", "search": "candidates", "verify": "verified", "done": "verified"}
+PROGRESS_UNITS = {"base": "candidates", "search": "candidates", "verify": "verified", "done": "verified"}
 
 
-class Watcher:
+class ProgressDisplay:
     """Shows the status of a search: a live panel on a terminal, now and then one line elsewhere.
 
     Life: entered, called with each status, left; the panel is gone then.
@@ -35,7 +35,7 @@ class Watcher:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
-        self._said_at, self._said_done, self._said_phase = time.monotonic(), 0, "search"
+        self._logged_at, self._logged_done, self._logged_stage = time.monotonic(), 0, "search"
 
     def __enter__(self) -> Self:
         if self._live:
@@ -48,50 +48,50 @@ class Watcher:
         if self._live:
             self._live.__exit__(kind, error, trace)
 
-    def __call__(self, status: Status) -> None:
+    def __call__(self, status: SearchStatus) -> None:
         """Show where the search stands."""
         if self._live:
-            self._live.update(panel(status))
+            self._live.update(status_panel(status))
         elif self._is_due(status):
-            self._said_at, self._said_done, self._said_phase = time.monotonic(), status.done, status.phase
-            self._console.print(one_line(status), soft_wrap=True)
+            self._logged_at, self._logged_done, self._logged_stage = time.monotonic(), status.done, status.stage
+            self._console.print(format_status(status), soft_wrap=True)
 
-    def _is_due(self, status: Status) -> bool:
-        if status.phase != self._said_phase:
+    def _is_due(self, status: SearchStatus) -> bool:
+        if status.stage != self._logged_stage:
             return True
-        news = status.done >= self._said_done + QUIET_EVERY_CANDIDATES
-        return status.phase != "done" and (news or time.monotonic() - self._said_at >= QUIET_EVERY_S)
+        news = status.done >= self._logged_done + LOG_EVERY_CANDIDATES
+        return status.stage != "done" and (news or time.monotonic() - self._logged_at >= LOG_EVERY_S)
 
 
-def panel(status: Status) -> Panel:
+def status_panel(status: SearchStatus) -> Panel:
     """The status as a panel of a few lines."""
     figures = Table.grid(padding=(0, 3))
     for _ in range(4):
         figures.add_column()
     figures.add_row(
-        Text.assemble(f"{COUNTED[status.phase]} ", (_progress(status), "bold")),
-        Text.assemble("feasible ", (f"{status.feasible:.0%}", "bold")),
+        Text.assemble(f"{PROGRESS_UNITS[status.stage]} ", (_format_progress(status), "bold")),
+        Text.assemble("feasible ", (f"{status.feasible_share:.0%}", "bold")),
         Text.assemble("hypervolume ", (f"{status.hypervolume:.4g}", "bold")),
-        Text.assemble("time left ", (clock(status.left_s), "bold")),
+        Text.assemble("time left ", (format_duration(status.left_s), "bold")),
     )
     best = Text.assemble("best within the limits: ", (status.best, "bold green"))
     ahead = [Text(f"forecast: {status.forecast}", overflow="fold")] if status.forecast else []
     now = Text(status.activity or "...", style="dim", no_wrap=True, overflow="ellipsis")
     bar = [ProgressBar(total=status.total, completed=min(status.done, status.total))] if status.total else []
-    title = f"{status.run}: {PHASES[status.phase]}"
+    title = f"{status.run}: {STAGE_TITLES[status.stage]}"
     return Panel(Group(figures, best, *ahead, now, *bar), title=title, title_align="left", border_style="cyan")
 
 
-def one_line(status: Status) -> str:
+def format_status(status: SearchStatus) -> str:
     """The status as one plain line."""
-    left = f", {clock(status.left_s)} left" if status.left_s is not None else ""
+    left = f", {format_duration(status.left_s)} left" if status.left_s is not None else ""
     ahead = f"; {status.forecast}" if status.forecast else ""
-    what = COUNTED[status.phase]
+    what = PROGRESS_UNITS[status.stage]
     return (
-        f"{PHASES[status.phase]}: {_progress(status)} {what}, {status.feasible:.0%} feasible, "
+        f"{STAGE_TITLES[status.stage]}: {_format_progress(status)} {what}, {status.feasible_share:.0%} feasible, "
         f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}{ahead}"
     )
 
 
-def _progress(status: Status) -> str:
+def _format_progress(status: SearchStatus) -> str:
     return f"{status.done} of {status.total}" if status.total else str(status.done)

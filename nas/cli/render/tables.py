@@ -5,38 +5,38 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from nas.results.compression_effect import changes, compression_ratio, size_ratio
-from nas.results.formatting import bits_words
-from nas.results.front_table import host_measurement
+from nas.results.compression_effect import compression_ratio, recall_changes, size_ratio
+from nas.results.formatting import format_bits
+from nas.results.front_table import host_latency
 from nas.results.record import Record
 
-WIDE_ONLY = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "MMAC", "R kB"})
-SIZES = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes"})
-SPEEDS = frozenset({"MMAC", "accuracy", "test", "target ms", "kind", "frames/s"})
+WIDE_COLUMNS = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "MMAC", "R kB"})
+SIZE_COLUMNS = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes"})
+SPEED_COLUMNS = frozenset({"MMAC", "accuracy", "test", "target ms", "kind", "frames/s"})
 """The two halves of the table of costs."""
-KINDS = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
+KIND_MARKUP = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
 
 
 def front_table(
     members: Sequence[Record],
     *,
-    before: Mapping[str, Record],
+    search_records: Mapping[str, Record],
     title: str,
-    wide: bool = True,
-    base: Record | None = None,
+    is_wide: bool = True,
+    baseline: Record | None = None,
 ) -> Table:
     """Members of a front as a table.
 
     Args:
         members: one row each.
-        before: the search's record of each key, for comparison; empty where there is nothing to compare.
+        search_records: the search's record of each key, for comparison; empty where there is nothing to compare.
         title: of the table.
         wide: whether there is room for intervals, weights and bits too.
         base: the uncompressed net, for a first row.
     """
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
-    columns = [_columns(r, before) for r in ([base, *members] if base else members)]
-    names = [name for name in columns[-1] if wide or name not in WIDE_ONLY]  # a search front has no test figures
+    columns = [_front_cells(r, search_records) for r in ([baseline, *members] if baseline else members)]
+    names = [name for name in columns[-1] if is_wide or name not in WIDE_COLUMNS]  # a search front has no test figures
     for name in names:
         left = name in {"kind", "bits"} or name.startswith("[")
         table.add_column(name.replace("[", "\\["), justify="left" if left else "right", no_wrap=True)
@@ -46,7 +46,10 @@ def front_table(
 
 
 def costs_table(
-    rows: Sequence[tuple[str, Record | None, Record]], *, named: bool, without: frozenset[str] = frozenset()
+    rows: Sequence[tuple[str, Record | None, Record]],
+    *,
+    show_run_name: bool,
+    hidden_columns: frozenset[str] = frozenset(),
 ) -> Table:
     """What nets cost and give: weights, bytes, MACs, accuracy, latency and frames per second.
 
@@ -54,13 +57,13 @@ def costs_table(
 
     Args:
         rows: name of the run, its uncompressed net for ratios if there is one, and the record.
-        named: whether to show the names.
-        without: columns to leave out.
+        show_run_name: whether to show the names.
+        hidden_columns: columns to leave out.
     """
     title = "size and speed; frames/s of the classifier alone"
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
-    columns = [({"run": name} if named else {}) | _costs(r, base) for name, base, r in rows]
-    columns = [{head: cell for head, cell in row.items() if head not in without} for row in columns]
+    columns = [({"run": name} if show_run_name else {}) | _cost_cells(r, base) for name, base, r in rows]
+    columns = [{head: cell for head, cell in row.items() if head not in hidden_columns} for row in columns]
     for head in columns[0]:
         table.add_column(head, justify="left" if head in {"run", "kind"} else "right", no_wrap=True)
     for row in columns:
@@ -68,10 +71,13 @@ def costs_table(
     return table
 
 
-def recall_table(base: Record, members: Sequence[Record]) -> Table:
+def recall_table(baseline: Record, members: Sequence[Record]) -> Table:
     """Recall of the uncompressed net by class in percent, and the points that each member gained or lost."""
-    first = changes(base, members[0])
-    rows = [[_label(r), *(f"{change.points:+.1f}" for change in changes(base, r))] for r in members]
+    first = recall_changes(baseline, members[0])
+    rows = [
+        [_record_label(r), *(f"{change.percentage_points:+.1f}" for change in recall_changes(baseline, r))]
+        for r in members
+    ]
     return plain_table([["trial", *(c.name for c in first)], ["base", *(f"{c.before:.0%}" for c in first)], *rows])
 
 
@@ -85,35 +91,39 @@ def plain_table(rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def _columns(r: Record, before: Mapping[str, Record]) -> dict[str, str]:
+def _front_cells(r: Record, search_records: Mapping[str, Record]) -> dict[str, str]:
     """One row of the front's table: title to cell."""
-    score, latency, host = r.score, r.latency, host_measurement(r)
-    searched = before.get(r.key) if r.phase != "base" else None
-    compared = {"in search": f"{searched.score.accuracy:.1%}" if searched and searched.score else "-"} if before else {}
+    score, latency, host = r.score, r.latency, host_latency(r)
+    searched = search_records.get(r.key) if r.phase != "base" else None
+    compared = (
+        {"in search": f"{searched.score.accuracy:.1%}" if searched and searched.score else "-"}
+        if search_records
+        else {}
+    )
     return {
-        "trial": _label(r),
+        "trial": _record_label(r),
         "accuracy": f"[bold]{score.accuracy:.1%}[/]" if score else "-",
         "[95 %]": f"{100 * score.low:.1f} to {100 * score.high:.1f}" if score else "-",
         **compared,
         **({"test": f"{r.test.accuracy:.1%}"} if r.test else {}),
         "target ms": f"[bold]{latency.latency_ms:.3g}[/]" if latency else "-",
         "[interval]": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
-        "kind": KINDS[latency.kind] if latency else "-",
+        "kind": KIND_MARKUP[latency.kind] if latency else "-",
         "host ms": f"{host.p5_ms or host.latency_ms:.3g}" if host else "-",
         "kB": f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
         "weights": f"{r.params:,}" if r.params else "-",
         "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",
         "sparsity": f"{r.candidate.sparsity:.0%}",
-        "bits": bits_words(r.candidate.bits),
+        "bits": format_bits(r.candidate.bits),
         "epochs": f"{r.epochs:.1f}",
     }
 
 
-def _costs(r: Record, base: Record | None) -> dict[str, str]:
+def _cost_cells(r: Record, baseline: Record | None) -> dict[str, str]:
     """One row of the table of costs: title to cell."""
-    weights, size = (compression_ratio(base, r), size_ratio(base, r)) if base else (None, None)
+    weights, size = (compression_ratio(baseline, r), size_ratio(baseline, r)) if baseline else (None, None)
     return {
-        "trial": _label(r),
+        "trial": _record_label(r),
         "weights": f"{r.params:,}" if r.params else "-",
         "not zero": f"{r.nonzero_params:,}" if r.nonzero_params else "-",
         "R": f"{weights:.2f}" if weights else "-",
@@ -124,10 +134,10 @@ def _costs(r: Record, base: Record | None) -> dict[str, str]:
         "accuracy": f"{r.score.accuracy:.1%}" if r.score else "-",
         "test": f"{r.test.accuracy:.1%}" if r.test else "-",
         "target ms": f"{r.latency.latency_ms:.3g}" if r.latency else "-",
-        "kind": KINDS[r.latency.kind] if r.latency else "-",
+        "kind": KIND_MARKUP[r.latency.kind] if r.latency else "-",
         "frames/s": f"{1000 / r.latency.latency_ms:,.0f}" if r.latency else "-",
     }
 
 
-def _label(r: Record) -> str:
+def _record_label(r: Record) -> str:
     return "base" if r.phase == "base" else str(r.trial)

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hw_profiles._base import HardwareProfile, PowerMode
-from hw_profiles._power_modes import same_mode
+from hw_profiles._power_modes import is_same_mode
 
 UNPUBLISHED = "not published"
 
@@ -32,7 +32,7 @@ def modes_table(profile: HardwareProfile) -> Table:
     for head in ("GPU MHz", "multiprocessors", "memory MHz"):
         table.add_column(head, justify="right")
     for mode in profile.power_modes:
-        own = same_mode(mode.name, str(profile.facts["power_mode"]))
+        own = is_same_mode(mode.name, str(profile.facts["power_mode"]))
         whose = "this profile" if own else mode.fitted_as
         table.add_row(f"{mode.name} ({whose})" if whose else mode.name, *_clocks(mode))
     return table

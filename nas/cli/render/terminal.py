@@ -8,28 +8,35 @@ from rich.table import Table
 from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
-from nas.cli.render.tables import SIZES, SPEEDS, costs_table, front_table, plain_table, recall_table
+from nas.cli.render.tables import SIZE_COLUMNS, SPEED_COLUMNS, costs_table, front_table, plain_table, recall_table
 from nas.errors import MeasureError
-from nas.latency.estimate import Measurement
+from nas.latency.estimate import Latency
 from nas.latency.predicted.learned_roofline import LearnedRoofline
-from nas.reporting.model_card import statement
-from nas.results.compression_effect import LOSS, losses, uncompressed
-from nas.results.formatting import gain_words, settings_words, widths_words
-from nas.results.front import fallen, front, given_up, latest, search_front, verified_front
+from nas.reporting.model_card import describe_latency
+from nas.results.compression_effect import MAX_RECALL_LOSS, find_baseline, large_recall_losses
+from nas.results.formatting import format_int8_speedup, format_settings, format_widths
+from nas.results.front import (
+    count_without_int8_speedup,
+    dropped_members,
+    latest_by_key,
+    pareto_front,
+    search_front,
+    verified_front,
+)
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.seed_variance import seed_lines
-from nas.results.selection import Pick
-from nas.results.stopping import ending_lines
-from nas.results.warm_start_log import begun_with
+from nas.results.seed_variance import describe_seed_variance
+from nas.results.selection import Selection
+from nas.results.stopping import describe_search_end
+from nas.results.warm_start_log import warm_start_lines
 from nas.runtimes.base import Finding as DeviceFinding
 from nas.targets.environment import Finding
 
-WIDE_FROM = 156
+WIDE_MIN_COLUMNS = 156
 """Columns of a terminal from which tables show everything; what is not a terminal has room enough."""
 
 
-def console() -> Console:
+def make_console() -> Console:
     """Where everything is shown: standard output, wide enough for every table where it is no terminal."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=200)
@@ -37,54 +44,68 @@ def console() -> Console:
 
 def show_front(console: Console, folder: RunFolder) -> None:
     """The front of a run, the search front beside the verified one, and who fell off."""
-    records, objectives = folder.records(), folder.config.objectives
-    members, base = front(records, objectives), uncompressed(records)
+    records, objectives = folder.records(), folder.config.search.objectives
+    members, base = pareto_front(records, objectives), find_baseline(records)
     costs = [("", base, r) for r in (base, *members)] if base else []
     if not members:
         if costs:
-            _show_costs(console, costs, named=False)
+            _show_costs(console, costs, show_run_name=False)
         failed = [r for r in records if r.status != "complete"]
         why = f"; the last one: {failed[-1].reason}" if failed else ""
         console.print(f"No candidate is complete and within the limits yet ({len(records)} tried{why}).")
-        for line in ending_lines(folder, records):
+        for line in describe_search_end(folder, records):
             console.print(f"  {line}", soft_wrap=True, markup=False)
         return
     verified = bool(verified_front(records, objectives))
-    before = {r.key: r for r in latest(records, "search")} if verified else {}
+    before = {r.key: r for r in latest_by_key(records, "search")} if verified else {}
     title = f"{'verified' if verified else 'search'} front"
-    console.print(front_table(members, before=before, base=base, title=title, wide=console.width >= WIDE_FROM))
+    console.print(
+        front_table(
+            members, search_records=before, baseline=base, title=title, is_wide=console.width >= WIDE_MIN_COLUMNS
+        )
+    )
     if base:
-        _show_costs(console, costs, named=False)
+        _show_costs(console, costs, show_run_name=False)
         show_recall(console, base, members)
     for r in members:
-        channels = f"channels by stage {widths_words(r.candidate)}" if r.candidate.is_pruned else ""
-        told = [text for text in (channels, gain_words(r), settings_words(r.candidate), *r.notes, *_busy(r)) if text]
+        channels = f"channels by stage {format_widths(r.candidate)}" if r.candidate.is_pruned else ""
+        told = [
+            text
+            for text in (channels, format_int8_speedup(r), format_settings(r.candidate), *r.notes, *_host_load_notes(r))
+            if text
+        ]
         if told:
             console.print(f"  trial {r.trial}: {'; '.join(told)}", soft_wrap=True, highlight=False)
-    if lost := given_up(latest(records, "search")):
+    if lost := count_without_int8_speedup(latest_by_key(records, "search")):
         console.print(f"  not trained, as 8 bits gained nothing: {lost}; float twins were asked instead")
-    for fell in fallen(records, objectives):
+    for fell in dropped_members(records, objectives):
         console.print(f"  fell off: trial {fell.search.trial} ({fell.reason})", soft_wrap=True)
-    waiting = len({r.key for r in search_front(records, objectives)} - {r.key for r in latest(records, "verified")})
+    waiting = len(
+        {r.key for r in search_front(records, objectives)} - {r.key for r in latest_by_key(records, "verified")}
+    )
     if verified and waiting:
         console.print(f"  {waiting} further members of the search front were not trained in full")
-    for line in (*begun_with(folder.path), *seed_lines(records), *ending_lines(folder, records)):
+    for line in (
+        *warm_start_lines(folder.path),
+        *describe_seed_variance(records),
+        *describe_search_end(folder, records),
+    ):
         console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(
-        f"  accuracy on {members[0].accuracy_split or 'val'}, of {_faces(members[0])} faces; {_tested(members)}"
+        f"  accuracy on {members[0].accuracy_split or 'val'}, of {_format_image_count(members[0])} faces; {_describe_test(members)}"
     )
 
 
-def show_recall(console: Console, base: Record, members: Sequence[Record]) -> None:
+def show_recall(console: Console, baseline: Record, members: Sequence[Record]) -> None:
     """What compression did to each class, in points of recall, and a warning for each that lost too much."""
     console.print("  recall by class, and points gained or lost against the uncompressed net")
-    console.print(recall_table(base, members))
-    warned = [(r, lost) for r in members if (lost := losses(base, r))]
+    console.print(recall_table(baseline, members))
+    warned = [(r, lost) for r in members if (lost := large_recall_losses(baseline, r))]
     for r, lost in warned:
-        told = f"  [yellow]warning[/]: trial {r.trial} loses more than {100 * LOSS:.0f} points: "
+        told = f"  [yellow]warning[/]: trial {r.trial} loses more than {100 * MAX_RECALL_LOSS:.0f} points: "
         console.print(told + "; ".join(map(str, lost)), soft_wrap=True)
     if not warned:
-        console.print(f"  no class loses more than {100 * LOSS:.0f} points")
+        console.print(f"  no class loses more than {100 * MAX_RECALL_LOSS:.0f} points")
 
 
 def show_costs(console: Console, folders: Sequence[RunFolder]) -> None:
@@ -92,31 +113,33 @@ def show_costs(console: Console, folders: Sequence[RunFolder]) -> None:
     rows: list[tuple[str, Record | None, Record]] = []
     for folder in folders:
         records = folder.records()
-        base = uncompressed(records)
-        shown = [*([base] if base else []), *front(records, folder.config.objectives)]
+        base = find_baseline(records)
+        shown = [*([base] if base else []), *pareto_front(records, folder.config.search.objectives)]
         rows += [(folder.path.name, base, r) for r in shown]
     if rows:
-        _show_costs(console, rows, named=len(folders) > 1)
+        _show_costs(console, rows, show_run_name=len(folders) > 1)
     else:
         console.print("No candidate is complete and within the limits yet.")
 
 
-def _show_costs(console: Console, rows: Sequence[tuple[str, Record | None, Record]], *, named: bool) -> None:
+def _show_costs(console: Console, rows: Sequence[tuple[str, Record | None, Record]], *, show_run_name: bool) -> None:
     """The table of costs, in two halves where it does not fit."""
-    whole = costs_table(rows, named=named)
+    whole = costs_table(rows, show_run_name=show_run_name)
     if console.measure(whole, options=console.options.update(width=1000)).maximum <= console.width:
         console.print(whole)
         return
-    for without in (SPEEDS, SIZES):
-        console.print(costs_table(rows, named=named, without=without))
+    for without in (SPEED_COLUMNS, SIZE_COLUMNS):
+        console.print(costs_table(rows, show_run_name=show_run_name, hidden_columns=without))
 
 
-def show_pick(console: Console, picked: Pick) -> None:
+def show_selection(console: Console, selection: Selection) -> None:
     """A pick, why it was chosen, and what its neighbours would give."""
-    wide = console.width >= WIDE_FROM
-    console.print(front_table([picked.record], before={}, title=f"trial {picked.record.trial}", wide=wide))
-    console.print(f"  why: {picked.why}", soft_wrap=True)
-    for line in picked.trade():
+    wide = console.width >= WIDE_MIN_COLUMNS
+    console.print(
+        front_table([selection.record], search_records={}, title=f"trial {selection.record.trial}", is_wide=wide)
+    )
+    console.print(f"  why: {selection.reason}", soft_wrap=True)
+    for line in selection.describe_trade_offs():
         console.print(f"  {line}", soft_wrap=True)
 
 
@@ -140,13 +163,13 @@ def targets_table(profiles: Mapping[str, HardwareProfile], calibrations: Mapping
     return table
 
 
-def show_measurements(console: Console, found: Mapping[str, list[Measurement] | MeasureError]) -> bool:
+def show_latencies(console: Console, found: Mapping[str, list[Latency] | MeasureError]) -> bool:
     """The full statement of each file, its layers where they were timed, and how the files compare.
 
     Returns:
         Whether every file has a figure.
     """
-    first: tuple[str, Measurement] | None = None
+    first: tuple[str, Latency] | None = None
     for name, measured in found.items():
         if len(found) > 1:
             console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
@@ -156,7 +179,7 @@ def show_measurements(console: Console, found: Mapping[str, list[Measurement] | 
                 console.print(f"  {line}", soft_wrap=True, markup=False, style="dim")
             continue
         for m in measured:
-            console.print(statement(m.to_dict()), soft_wrap=True, markup=False)
+            console.print(describe_latency(m.to_dict()), soft_wrap=True, markup=False)
         if measured[0].layers:
             console.print(layers_table(measured[0]))
         if first is None:
@@ -167,40 +190,40 @@ def show_measurements(console: Console, found: Mapping[str, list[Measurement] | 
     return not any(isinstance(measured, MeasureError) for measured in found.values())
 
 
-def layers_table(measured: Measurement) -> Table:
+def layers_table(latency: Latency) -> Table:
     """Layers in order of execution, with their share of the sum of all layers."""
-    total = sum(ms for _, ms in measured.layers) or 1.0
-    rows = [(name, f"{1e3 * ms:.1f}", f"{ms / total:.1%}") for name, ms in measured.layers]
+    total = sum(ms for _, ms in latency.layers) or 1.0
+    rows = [(name, f"{1e3 * ms:.1f}", f"{ms / total:.1%}") for name, ms in latency.layers]
     summed = f"{len(rows)} layers, timed one by one: {total:.3f} ms"
     return plain_table([("layer", "us", "share"), *rows, (summed, f"{1e3 * total:.1f}", "")])
 
 
-def checks_table(findings: Iterable[DeviceFinding]) -> Table:
+def device_checks_table(findings: Iterable[DeviceFinding]) -> Table:
     """What was found of a device."""
     table = Table(header_style="dim", box=None, pad_edge=False)
     for head in ("", "what", "found"):
         table.add_column(head, overflow="fold")
     for f in findings:
-        table.add_row("[green]ok[/]" if f.ok else "[red]no[/]", f.name, Text(f.value))
+        table.add_row("[green]ok[/]" if f.is_ok else "[red]no[/]", f.name, Text(f.value))
     return table
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Something that is being done, on standard error, so that the output stays clean."""
     Console(stderr=True, highlight=False).print(line, style="dim", soft_wrap=True, markup=False)
 
 
-def findings_table(findings: Iterable[Finding]) -> Table:
+def environment_table(findings: Iterable[Finding]) -> Table:
     """What the doctor found."""
     table = Table(header_style="dim", box=None, pad_edge=False)
     for head in ("", "what", "found", "advice"):
         table.add_column(head, overflow="fold")
     for f in findings:
-        table.add_row("[green]ok[/]" if f.ok else "[red]no[/]", f.name, Text(f.value), Text(f.advice))
+        table.add_row("[green]ok[/]" if f.is_ok else "[red]no[/]", f.name, Text(f.value), Text(f.advice))
     return table
 
 
-def _tested(members: Sequence[Record]) -> str:
+def _describe_test(members: Sequence[Record]) -> str:
     """What the test split says, or why it says nothing."""
     if first := members[0].test:
         return f"test taken once, of {first.n:,} faces, interval +-{50 * (first.high - first.low):.1f} points"
@@ -209,10 +232,10 @@ def _tested(members: Sequence[Record]) -> str:
     return "no test figure: the data has no test split here"
 
 
-def _busy(record: Record) -> list[str]:
+def _host_load_notes(record: Record) -> list[str]:
     """What the record's latency says of a machine that was busy."""
     return [note for note in record.latency.notes if note.startswith("busy")] if record.latency else []
 
 
-def _faces(record: Record) -> str:
+def _format_image_count(record: Record) -> str:
     return f"{record.score.n:,}" if record.score else "no"

@@ -14,23 +14,23 @@ from torch.nn.utils import parametrize
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression.base import Compressor, Context
+from nas.compression.base import CompressionContext, Compressor
 from nas.compression.quantization.low_bit import (
     BINARY,
-    FOUR,
+    INT4,
     PACKED_BITS,
     TERNARY,
-    FewBitLayer,
-    Rounding,
-    Weighted,
-    rounded,
+    LowBitLayer,
+    StraightThroughRounding,
+    WeightedLayer,
+    round_low_bit,
 )
 from nas.onnx_export.folding import module_nodes, module_of
 from search_spaces._base import Choice, Value
 
-FULL = 32
-OPTIONS = (BINARY, TERNARY, FOUR, FULL)
-STORES_INT4 = "onnxruntime"
+FULL_BITS = 32
+WEIGHT_BITS_OPTIONS = (BINARY, TERNARY, INT4, FULL_BITS)
+INT4_RUNTIME = "onnxruntime"
 _FULL_WEIGHT = "full_weight"
 
 
@@ -44,14 +44,14 @@ class FewBits(Compressor):
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """One gene per stage."""
-        return tuple(Choice(name=f"weight_bits.{stage}", options=OPTIONS) for stage in stages)
+        return tuple(Choice(name=f"weight_bits.{stage}", options=WEIGHT_BITS_OPTIONS) for stage in stages)
 
-    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+    def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """All weights in full; and all in 4 bits."""
-        full: dict[str, Value] = {f"weight_bits.{stage}": FULL for stage in stages}
-        return full, dict.fromkeys(full, FOUR)
+        full: dict[str, Value] = {f"weight_bits.{stage}": FULL_BITS for stage in stages}
+        return full, dict.fromkeys(full, INT4)
 
-    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+    def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
         """Stages with few-bit weights.
 
         A stage whose activations are in 8 bits has 8-bit weights, and one with pruned single weights keeps those it has
@@ -60,28 +60,28 @@ class FewBits(Compressor):
         return {
             f"weight_bits.{stage}": bits
             for stage in candidate.widths
-            if (bits := picked.get(f"weight_bits.{stage}", FULL)) != FULL
-            and candidate.bits.get(stage, FULL) != 8
-            and not picked.get(f"zeros.{stage}")
+            if (bits := configuration.get(f"weight_bits.{stage}", FULL_BITS)) != FULL_BITS
+            and candidate.bits.get(stage, FULL_BITS) != 8
+            and not configuration.get(f"zeros.{stage}")
         }
 
-    def restructure(self, net: nn.Module, context: Context) -> nn.Module:
+    def restructure(self, net: nn.Module, context: CompressionContext) -> nn.Module:
         """The net with room for the full weights beside the rounded ones."""
-        for layer, _ in _layers(net, context):
+        for layer, _ in _low_bit_layers(net, context):
             layer.register_buffer(_FULL_WEIGHT, layer.weight.detach().clone())
         return net
 
     @contextmanager
-    def training(self, net: nn.Module, context: Context) -> Iterator[Callable[[float], None]]:
+    def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
         """Layers compute with rounded weights, and full ones learn."""
-        layers = list(_layers(net, context))
+        layers = list(_low_bit_layers(net, context))
         # A folded graph has other weights than the net whose full ones it carries.
         keeps = not isinstance(net, fx.GraphModule)
         for layer, bits in layers:
             full = getattr(layer, _FULL_WEIGHT, None)
             if full is not None and keeps:
                 layer.weight.data.copy_(full)
-            parametrize.register_parametrization(layer, "weight", Rounding(bits))
+            parametrize.register_parametrization(layer, "weight", StraightThroughRounding(bits))
         try:
             yield lambda progress: None
         finally:
@@ -91,19 +91,19 @@ class FewBits(Compressor):
                     full.copy_(layer.get_parameter("parametrizations.weight.original").detach())
                 parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
-    def on_graph(self, graph: fx.GraphModule, context: Context) -> fx.GraphModule:
+    def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
         """The graph with few-bit layers, or with rounded weights where the runtime reads no int4."""
-        packs = context.profile.runtime == STORES_INT4
-        chosen = dict(_layers(graph, context))
+        packs = context.profile.runtime == INT4_RUNTIME
+        chosen = dict(_low_bit_layers(graph, context))
         for node in module_nodes(graph):
             layer = module_of(graph, node)
-            if not isinstance(layer, Weighted) or layer not in chosen:
+            if not isinstance(layer, WeightedLayer) or layer not in chosen:
                 continue
-            half = context.candidate.bits.get(str(node.target).split(".")[0], FULL) == 16
+            half = context.candidate.bits.get(str(node.target).split(".")[0], FULL_BITS) == 16
             if packs:
-                graph.set_submodule(str(node.target), FewBitLayer(layer, bits=chosen[layer], half=half))
+                graph.set_submodule(str(node.target), LowBitLayer(layer, bits=chosen[layer], is_float16=half))
             else:
-                layer.weight = nn.Parameter(rounded(layer.weight.detach(), chosen[layer]))
+                layer.weight = nn.Parameter(round_low_bit(layer.weight.detach(), chosen[layer]))
                 if half:
                     layer.half().float()
         graph.recompile()
@@ -117,7 +117,7 @@ class FewBits(Compressor):
             if kind != "weight_bits":
                 continue
             unit = graph.get_submodule(stage)
-            layers = [m for m in unit.modules() if isinstance(m, Weighted)]
+            layers = [m for m in unit.modules() if isinstance(m, WeightedLayer)]
             weights = sum(layer.weight.numel() for layer in layers)
             packed = PACKED_BITS[int(bits)] * weights / 8 + 4 * sum(len(layer.weight) for layer in layers)
             found.append(
@@ -127,12 +127,12 @@ class FewBits(Compressor):
         return tuple(found)
 
 
-def _layers(net: nn.Module, context: Context) -> Iterator[tuple[Weighted, int]]:
+def _low_bit_layers(net: nn.Module, context: CompressionContext) -> Iterator[tuple[WeightedLayer, int]]:
     """Layers with few-bit weights, and how few."""
     found = context.candidate.settings
     for name, module in net.named_modules():
-        bits = found.get(f"weight_bits.{name.split('.')[0]}", FULL)
-        if isinstance(module, Weighted) and bits != FULL:
+        bits = found.get(f"weight_bits.{name.split('.')[0]}", FULL_BITS)
+        if isinstance(module, WeightedLayer) and bits != FULL_BITS:
             yield module, int(bits)
 
 

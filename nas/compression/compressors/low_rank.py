@@ -12,12 +12,12 @@ from torch import nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression.base import Compressor, Context
-from nas.compression.low_rank.cost_check import map_sizes, pays
-from nas.compression.low_rank.factorization import CP, TUCKER, blank, fill, require_tensorly
+from nas.compression.base import CompressionContext, Compressor
+from nas.compression.low_rank.cost_check import input_map_sizes, is_faster_factorized
+from nas.compression.low_rank.factorization import CP, TUCKER, build_factorized, factorize_weights, require_tensorly
 from search_spaces._base import Choice, Value
 
-SHARES = (0.25, 0.5, 1.0)
+RANK_RATIOS = (0.25, 0.5, 1.0)
 
 
 class LowRank(Compressor):
@@ -27,26 +27,26 @@ class LowRank(Compressor):
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """One gene per stage, and how windows larger than 1x1 are decomposed, on every target."""
-        ranks = [Choice(name=f"rank.{stage}", options=SHARES) for stage in stages]
+        ranks = [Choice(name=f"rank.{stage}", options=RANK_RATIOS) for stage in stages]
         return (*ranks, Choice(name="decomposition", options=(CP, TUCKER)))
 
-    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+    def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """Full rank."""
         return ({**{f"rank.{stage}": 1.0 for stage in stages}, "decomposition": TUCKER},)
 
-    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+    def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
         """Shares below 1 of stages in use; with any of them the decomposition unless it is Tucker-2."""
-        shares = {f"rank.{stage}": picked.get(f"rank.{stage}", 1.0) for stage in candidate.widths}
+        shares = {f"rank.{stage}": configuration.get(f"rank.{stage}", 1.0) for stage in candidate.widths}
         kept: dict[str, Value] = {gene: share for gene, share in shares.items() if float(share) < 1}
-        if kept and picked.get("decomposition") == CP:
+        if kept and configuration.get("decomposition") == CP:
             kept["decomposition"] = CP
         return kept
 
-    def reshapes(self, candidate: Candidate) -> bool:
+    def changes_shape(self, candidate: Candidate) -> bool:
         """Whether any stage loses rank."""
-        return bool(_shares(candidate))
+        return bool(_rank_ratios(candidate))
 
-    def restructure(self, net: nn.Module, context: Context) -> nn.Module:
+    def restructure(self, net: nn.Module, context: CompressionContext) -> nn.Module:
         """Each dense layer of a stage that shall lose rank becomes a chain under its name, where that pays.
 
         Which layers do depends on shapes and the target alone, not on weights or bits.
@@ -54,28 +54,30 @@ class LowRank(Compressor):
         Raises:
             MissingPackageError: tensorly is not installed, and a window larger than 1x1 needs it.
         """
-        shares = _shares(context.candidate)
+        shares = _rank_ratios(context.candidate)
         if not shares:
             return net
         word = str(context.candidate.settings.get("decomposition", TUCKER))
         profile = context.profile
-        sizes = map_sizes(net, context.input_shape)
+        sizes = input_map_sizes(net, context.input_shape)
         for name, layer in [*net.named_modules()]:
             share = shares.get(name.partition(".")[0])
             if share is None or name not in sizes:
                 continue
-            parts = blank(layer, share=share, decomposition=word, multiple=profile.channel_multiple)
-            if parts is None or not pays(layer, parts, sizes[name], profile):
+            parts = build_factorized(
+                layer, rank_ratio=share, decomposition=word, channel_multiple=profile.channel_multiple
+            )
+            if parts is None or not is_faster_factorized(layer, parts, sizes[name], profile):
                 continue
             if "core" in dict(parts.named_children()):
                 require_tensorly()
             if not context.shapes_only:
-                fill(parts, layer, decomposition=word, seed=context.seed)
+                factorize_weights(parts, layer, decomposition=word, seed=context.seed)
             net.set_submodule(name, parts.train(layer.training))
         return net
 
 
-def _shares(candidate: Candidate) -> dict[str, float]:
+def _rank_ratios(candidate: Candidate) -> dict[str, float]:
     settings = candidate.settings.items()
     return {gene.partition(".")[2]: float(share) for gene, share in settings if gene.startswith("rank.")}
 

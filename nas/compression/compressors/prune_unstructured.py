@@ -14,16 +14,16 @@ from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression.base import Compressor, Context
-from nas.compression.pruning.masks import Pool, Zeros, is_ranked, takes_groups
+from nas.compression.base import CompressionContext, Compressor
+from nas.compression.pruning.masks import MagnitudePruner, ParameterGroup, is_prunable, supports_2_4_sparsity
 from search_spaces._base import Choice, Value
 
-SHARES = (0.0, 0.5, 0.75, 0.9)
-LAYER, GLOBAL = "layer", "global"
-FREE, TWO_OF_FOUR = "free", "2:4"
-SPARSE_CAPABILITY = 8.0
+SPARSITY_OPTIONS = (0.0, 0.5, 0.75, 0.9)
+LAYER_SCOPE, GLOBAL_SCOPE = "layer", "global"
+ANY_PATTERN, TWO_OF_FOUR = "free", "2:4"
+MIN_SPARSE_COMPUTE_CAPABILITY = 8.0
 """CUDA compute capability from which tensor cores skip 2:4 zeros."""
-SPARSE_CHANNELS = 256
+MIN_SPARSE_CHANNELS = 256
 
 
 class PruneUnstructured(Compressor):
@@ -37,62 +37,66 @@ class PruneUnstructured(Compressor):
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """One gene per stage and the scope; the pattern where the device skips it."""
-        genes = [Choice(name=f"zeros.{stage}", options=SHARES) for stage in stages]
-        genes.append(Choice(name="zeros_scope", options=(GLOBAL, LAYER)))
-        if skips_zeros(profile):
-            genes.append(Choice(name="zeros_pattern", options=(TWO_OF_FOUR, FREE)))
+        genes = [Choice(name=f"zeros.{stage}", options=SPARSITY_OPTIONS) for stage in stages]
+        genes.append(Choice(name="zeros_scope", options=(GLOBAL_SCOPE, LAYER_SCOPE)))
+        if has_sparse_tensor_cores(profile):
+            genes.append(Choice(name="zeros_pattern", options=(TWO_OF_FOUR, ANY_PATTERN)))
         return tuple(genes)
 
-    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+    def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """No zeros."""
-        pattern = {"zeros_pattern": FREE} if skips_zeros(profile) else {}
-        return ({**{f"zeros.{stage}": 0.0 for stage in stages}, "zeros_scope": LAYER, **pattern},)
+        pattern = {"zeros_pattern": ANY_PATTERN} if has_sparse_tensor_cores(profile) else {}
+        return ({**{f"zeros.{stage}": 0.0 for stage in stages}, "zeros_scope": LAYER_SCOPE, **pattern},)
 
-    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+    def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
         """Shares above 0 of stages in use; the scope or the pattern where it changes what they do."""
-        shares = {stage: float(picked.get(f"zeros.{stage}", 0.0)) for stage in candidate.widths}
+        shares = {stage: float(configuration.get(f"zeros.{stage}", 0.0)) for stage in candidate.widths}
         wanted = [stage for stage, share in shares.items() if share > 0]
-        if picked.get("zeros_pattern") == TWO_OF_FOUR:
-            wide = [stage for stage in wanted if candidate.pruned[stage] >= SPARSE_CHANNELS]
+        if configuration.get("zeros_pattern") == TWO_OF_FOUR:
+            wide = [stage for stage in wanted if candidate.pruned[stage] >= MIN_SPARSE_CHANNELS]
             return {**{f"zeros.{stage}": 0.5 for stage in wide}, "zeros_pattern": TWO_OF_FOUR} if wide else {}
         kept: dict[str, Value] = {f"zeros.{stage}": shares[stage] for stage in wanted}
-        if kept and picked.get("zeros_scope") == GLOBAL:
-            kept["zeros_scope"] = GLOBAL
+        if kept and configuration.get("zeros_scope") == GLOBAL_SCOPE:
+            kept["zeros_scope"] = GLOBAL_SCOPE
         return kept
 
     @contextmanager
-    def training(self, net: nn.Module, context: Context) -> Iterator[Callable[[float], None]]:
+    def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
         """From the zeros that the net has to those that it shall have; afterwards they are exact."""
-        zeros = Zeros(pools(net, context.candidate.settings))
+        zeros = MagnitudePruner(parameter_groups(net, context.candidate.settings))
         yield zeros.before_step
         zeros.finish()
 
-    def on_graph(self, graph: fx.GraphModule, context: Context) -> fx.GraphModule:
+    def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
         """At once what no training did, as in a file that is exported untrained."""
-        Zeros(pools(graph, context.candidate.settings)).finish()
+        MagnitudePruner(parameter_groups(graph, context.candidate.settings)).finish()
         return graph
 
 
-def skips_zeros(profile: HardwareProfile) -> bool:
+def has_sparse_tensor_cores(profile: HardwareProfile) -> bool:
     """Whether the device has sparse tensor cores."""
-    return float(profile.facts.get("compute_capability", 0)) >= SPARSE_CAPABILITY
+    return float(profile.facts.get("compute_capability", 0)) >= MIN_SPARSE_COMPUTE_CAPABILITY
 
 
-def pools(net: nn.Module, settings: Mapping[str, Value]) -> list[Pool]:
+def parameter_groups(net: nn.Module, settings: Mapping[str, Value]) -> list[ParameterGroup]:
     """The weights that these settings want zeros in, as they are ranked together."""
     shares = {gene.partition(".")[2]: float(share) for gene, share in settings.items() if gene.startswith("zeros.")}
     ranked = [
         (shares[unit], parameter)
         for name, parameter in net.named_parameters()
-        if (unit := name.partition(".")[0]) in shares and is_ranked(parameter)
+        if (unit := name.partition(".")[0]) in shares and is_prunable(parameter)
     ]
     if settings.get("zeros_pattern") == TWO_OF_FOUR:
-        fit = [(share, weight) for share, weight in ranked if takes_groups(weight, channels=SPARSE_CHANNELS)]
-        return [Pool(weights=(weight,), share=share, in_groups=True) for share, weight in fit]
-    if settings.get("zeros_scope") == GLOBAL:
+        fit = [
+            (share, weight)
+            for share, weight in ranked
+            if supports_2_4_sparsity(weight, min_channels=MIN_SPARSE_CHANNELS)
+        ]
+        return [ParameterGroup(weights=(weight,), sparsity=share, is_2_4=True) for share, weight in fit]
+    if settings.get("zeros_scope") == GLOBAL_SCOPE:
         found = sorted({share for share, _ in ranked})
-        return [Pool(weights=tuple(w for s, w in ranked if s == share), share=share) for share in found]
-    return [Pool(weights=(weight,), share=share) for share, weight in ranked]
+        return [ParameterGroup(weights=tuple(w for s, w in ranked if s == share), sparsity=share) for share in found]
+    return [ParameterGroup(weights=(weight,), sparsity=share) for share, weight in ranked]
 
 
 COMPRESSOR = PruneUnstructured()

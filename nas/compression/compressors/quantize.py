@@ -19,22 +19,34 @@ from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression.base import Compressor, Context, Fit
-from nas.compression.quantization.calibration import CUTS
-from nas.compression.quantization.calibration_images import check_pictures
-from nas.compression.quantization.fake_quantize import FakeQuant, QuantLayer
-from nas.compression.quantization.float16 import check_range, enter, leave, round_moved, round_weights
-from nas.compression.quantization.learned_scales import freeze, learn
-from nas.compression.quantization.ranges import METHODS, Images, Range, count, watch
+from nas.compression.base import CompressionContext, Compressor, FineTuneFunction
+from nas.compression.quantization.calibration import CLIPPING_METHODS
+from nas.compression.quantization.calibration_images import check_calibration_images
+from nas.compression.quantization.fake_quantize import FakeQuantize, QuantizedLayer
+from nas.compression.quantization.float16 import (
+    check_float16_range,
+    insert_entry_casts,
+    insert_exit_casts,
+    round_data_movement,
+    round_weights_to_float16,
+)
+from nas.compression.quantization.learned_scales import convert_qat, prepare_qat
+from nas.compression.quantization.ranges import (
+    CALIBRATION_METHODS,
+    Images,
+    RangeObserver,
+    observe_histograms,
+    observe_ranges,
+)
 from nas.errors import ExportError
 from nas.onnx_export.folding import insert_after, module_nodes, module_of
 from search_spaces._base import HEAD, STEM, Choice, Value
 from search_spaces._leaf import Add, Concat, SwapAxes
 
-CALIBRATION, CLOSEST = "calibration", "mse"
-KEEPS_GRID = (nn.MaxPool2d, nn.Flatten, SwapAxes)
-FUSES_RELU = (nn.Conv2d, nn.Linear, Add)
-RELUS = (nn.ReLU, nn.ReLU6)
+CALIBRATION_GENE, DEFAULT_CALIBRATION = "calibration", "mse"
+GRID_PRESERVING_LAYERS = (nn.MaxPool2d, nn.Flatten, SwapAxes)
+RELU_FUSING_LAYERS = (nn.Conv2d, nn.Linear, Add)
+RELU_LAYERS = (nn.ReLU, nn.ReLU6)
 """ReLU6 too: no level of a grid calibrated behind it lies above 6, so the clipping is the rounding's own."""
 
 
@@ -45,27 +57,27 @@ class Quantize(Compressor):
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """One gene per unit over the device's precisions, none where it has but one; and how 8 bits are calibrated."""
-        options = _options(profile)
+        options = _bit_options(profile)
         if len(options) < 2:
             return ()
         genes = [Choice(name=f"bits.{unit}", options=options) for unit in (STEM, *stages, HEAD)]
-        return (*genes, Choice(name=CALIBRATION, options=METHODS)) if 8 in options else tuple(genes)
+        return (*genes, Choice(name=CALIBRATION_GENE, options=CALIBRATION_METHODS)) if 8 in options else tuple(genes)
 
-    def seeds(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
+    def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """All in the widest form; and the body in the narrowest, with the thin stem and the head left wide."""
-        low, high = min(_options(profile)), max(_options(profile))
+        low, high = min(_bit_options(profile)), max(_bit_options(profile))
         if low == high:
             return ({},)
         wide: dict[str, Value] = {f"bits.{unit}": high for unit in (STEM, *stages, HEAD)}
-        wide |= {CALIBRATION: CLOSEST} if low == 8 else {}
+        wide |= {CALIBRATION_GENE: DEFAULT_CALIBRATION} if low == 8 else {}
         return wide, {**wide, **{f"bits.{stage}": low for stage in stages}}
 
-    def settle(self, picked: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
+    def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
         """The calibration, where it is another than `mse` and there is something to calibrate."""
-        method = picked.get(CALIBRATION, CLOSEST)
-        return {CALIBRATION: method} if method != CLOSEST and 8 in candidate.bits.values() else {}
+        method = configuration.get(CALIBRATION_GENE, DEFAULT_CALIBRATION)
+        return {CALIBRATION_GENE: method} if method != DEFAULT_CALIBRATION and 8 in candidate.bits.values() else {}
 
-    def on_graph(self, graph: fx.GraphModule, context: Context) -> fx.GraphModule:
+    def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
         """The graph with fake-quantisers and casts.
 
         Raises:
@@ -73,41 +85,41 @@ class Quantize(Compressor):
                 cannot hold a unit's values.
         """
         bits = context.candidate.bits
-        _check(graph, bits, context.images)
+        _check_bits(graph, bits, context.images)
         widths = {node: bits.get(str(node.target).split(".")[0], 32) for node in module_nodes(graph)}
         if not context.shapes_only:
-            check_range(graph, widths, context.images)
-        round_weights(graph, bits)
-        leave(graph, widths)
-        _quantize(graph, widths, context)
-        enter(graph, widths)
-        round_moved(graph, widths)
+            check_float16_range(graph, widths, context.images)
+        round_weights_to_float16(graph, bits)
+        insert_exit_casts(graph, widths)
+        _insert_fake_quantizers(graph, widths, context)
+        insert_entry_casts(graph, widths)
+        round_data_movement(graph, widths)
         graph.recompile()
         return graph
 
-    def fine_tune(self, graph: fx.GraphModule, context: Context, fit: Fit) -> fx.GraphModule:
+    def fine_tune(self, graph: fx.GraphModule, context: CompressionContext, fit: FineTuneFunction) -> fx.GraphModule:
         """The same modules as from `on_graph`, with weights that were trained through their rounding.
 
         Raises:
             ExportError: as in `on_graph`.
         """
-        graph = self.on_graph(graph, context)
+        graph = self.rewrite_graph(graph, context)
         if 8 not in context.candidate.bits.values() or context.candidate.settings.get("nni_quantizer"):  # NNI trains it
             return graph
-        learn(graph, steps=context.learned_steps)
+        prepare_qat(graph, learn_scales=context.learn_scales)
         fit(graph)
-        freeze(graph)
-        round_weights(graph, context.candidate.bits)
+        convert_qat(graph)
+        round_weights_to_float16(graph, context.candidate.bits)
         return graph
 
 
-def _options(profile: HardwareProfile) -> tuple[int, ...]:
+def _bit_options(profile: HardwareProfile) -> tuple[int, ...]:
     """The bit-widths to choose from. With both 8 and 16 there is no 32, or half a net of Q/DQ would stay in float32."""
     have = tuple(sorted(profile.precisions))
     return tuple(bits for bits in have if bits < 32) if {8, 16} <= set(have) else have
 
 
-def _check(graph: fx.GraphModule, bits: Mapping[str, int], images: Images) -> None:
+def _check_bits(graph: fx.GraphModule, bits: Mapping[str, int], images: Images) -> None:
     wrong = {unit: width for unit, width in bits.items() if width not in (8, 16, 32)}
     if wrong:
         raise ExportError(f"bits must be 8, 16 or 32, but got {wrong}")
@@ -115,66 +127,77 @@ def _check(graph: fx.GraphModule, bits: Mapping[str, int], images: Images) -> No
     if set(bits) - units:
         raise ExportError(f"bits must name units of the net ({', '.join(sorted(units))}), but got {sorted(bits)}")
     if 8 in bits.values():
-        check_pictures(images)
+        check_calibration_images(images)
 
 
-def _quantize(graph: fx.GraphModule, widths: Mapping[fx.Node, int], context: Context) -> None:
-    integer = [node for node, width in widths.items() if width == 8]
-    tensors = _tensors_on_grids(graph, integer)
+def _insert_fake_quantizers(
+    graph: fx.GraphModule, node_bits: Mapping[fx.Node, int], context: CompressionContext
+) -> None:
+    integer = [node for node, width in node_bits.items() if width == 8]
+    tensors = _quantized_tensors(graph, integer)
     if not tensors:
         return
-    for node, grid in _grids(graph, tensors, context).items():
+    for node, grid in _calibrated_quantizers(graph, tensors, context).items():
         readers = [user for user in node.users if node in integer or user in integer]
-        fake = insert_after(graph, node, grid, f"{_path(node)}_q")
-        _redirect(node, fake, readers)
+        fake = insert_after(graph, node, grid, f"{_node_path(node)}_q")
+        _replace_inputs(node, fake, readers)
     for node in integer:
         layer = module_of(graph, node)
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            scale = _grid_read_by(graph, node).scale
-            graph.set_submodule(str(node.target), QuantLayer(layer, input_scale=scale))
+            scale = _input_fake_quantize(graph, node).scale
+            graph.set_submodule(str(node.target), QuantizedLayer(layer, input_scale=scale))
 
 
-def _tensors_on_grids(graph: fx.GraphModule, integer: list[fx.Node]) -> list[fx.Node]:
-    inside = set(integer)
+def _quantized_tensors(graph: fx.GraphModule, int8_nodes: list[fx.Node]) -> list[fx.Node]:
+    inside = set(int8_nodes)
     found: dict[fx.Node, None] = {}
-    for node in integer:
+    for node in int8_nodes:
         candidates = [*node.all_input_nodes, *([] if _is_logits(node) else [node])]
-        found.update(dict.fromkeys(t for t in candidates if t not in inside or not _vanishes(graph, t, inside)))
+        found.update(
+            dict.fromkeys(t for t in candidates if t not in inside or not _is_fused_into_relu(graph, t, inside))
+        )
     return list(found)
 
 
-def _vanishes(graph: fx.GraphModule, node: fx.Node, inside: set[fx.Node]) -> bool:
+def _is_fused_into_relu(graph: fx.GraphModule, node: fx.Node, int8_nodes: set[fx.Node]) -> bool:
     """Whether a runtime fuses the node with the ReLU that alone reads it, so that its output never exists."""
-    if not isinstance(module_of(graph, node), FUSES_RELU) or len(node.users) != 1:
+    if not isinstance(module_of(graph, node), RELU_FUSING_LAYERS) or len(node.users) != 1:
         return False
     reader = next(iter(node.users))
-    return reader in inside and isinstance(module_of(graph, reader), RELUS)
+    return reader in int8_nodes and isinstance(module_of(graph, reader), RELU_LAYERS)
 
 
 def _is_logits(node: fx.Node) -> bool:
     return all(user.op == "output" for user in node.users)
 
 
-def _grids(graph: fx.GraphModule, tensors: list[fx.Node], context: Context) -> dict[fx.Node, FakeQuant]:
+def _calibrated_quantizers(
+    graph: fx.GraphModule, tensors: list[fx.Node], context: CompressionContext
+) -> dict[fx.Node, FakeQuantize]:
     """One grid for each tensor, calibrated; tensors that must share one have equal grids of one group."""
-    signed, method = context.profile.activation_signed, str(context.candidate.settings.get(CALIBRATION, CLOSEST))
+    signed, method = (
+        context.profile.activation_signed,
+        str(context.candidate.settings.get(CALIBRATION_GENE, DEFAULT_CALIBRATION)),
+    )
     method = "minmax" if context.shapes_only else method  # the quickest: no grid changes what a file weighs or takes
-    ranges = watch(graph, tensors, context.images)
-    groups = _groups(graph, ranges, signed=signed)
+    ranges = observe_ranges(graph, tensors, context.images)
+    groups = _shared_grid_groups(graph, ranges, signed=signed)
     for members in groups:
-        joined = reduce(Range.join, [ranges[node] for node in members])
+        joined = reduce(RangeObserver.merge, [ranges[node] for node in members])
         ranges.update(dict.fromkeys(members, joined))
-    if method in CUTS:
-        count(graph, ranges, context.images)
-    found: dict[fx.Node, FakeQuant] = {}
+    if method in CLIPPING_METHODS:
+        observe_histograms(graph, ranges, context.images)
+    found: dict[fx.Node, FakeQuantize] = {}
     for members in groups:
-        grid = ranges[members[0]].grid(signed=signed, method=method)
+        grid = ranges[members[0]].fake_quantize(signed=signed, method=method)
         for node in members:
-            found[node] = _copy(grid, group=_path(members[0]))
+            found[node] = _copy_fake_quantize(grid, grid_group=_node_path(members[0]))
     return {node: found[node] for node in tensors}
 
 
-def _groups(graph: fx.GraphModule, ranges: Mapping[fx.Node, Range], *, signed: bool) -> list[list[fx.Node]]:
+def _shared_grid_groups(
+    graph: fx.GraphModule, ranges: Mapping[fx.Node, RangeObserver], *, signed: bool
+) -> list[list[fx.Node]]:
     """Tensors that must share a grid stand together."""
     group = {node: [node] for node in ranges}
     for node in ranges:
@@ -182,37 +205,42 @@ def _groups(graph: fx.GraphModule, ranges: Mapping[fx.Node, Range], *, signed: b
         for source in node.all_input_nodes:
             if source not in group:
                 continue
-            same_sign = (ranges[source].low < 0) == (ranges[node].low < 0)
-            if isinstance(module, KEEPS_GRID) or (isinstance(module, Concat) and (signed or same_sign)):
-                _unite(group, source, node)
+            same_sign = (ranges[source].min_value < 0) == (ranges[node].min_value < 0)
+            if isinstance(module, GRID_PRESERVING_LAYERS) or (isinstance(module, Concat) and (signed or same_sign)):
+                _merge_groups(group, source, node)
     return list({id(members): members for members in group.values()}.values())
 
 
-def _unite(group: dict[fx.Node, list[fx.Node]], a: fx.Node, b: fx.Node) -> None:
+def _merge_groups(group: dict[fx.Node, list[fx.Node]], a: fx.Node, b: fx.Node) -> None:
     if group[a] is not group[b]:
         joined = group[a] + group[b]
         for node in joined:
             group[node] = joined
 
 
-def _copy(grid: FakeQuant, *, group: str) -> FakeQuant:
-    return FakeQuant(scale=grid.scale, zero_point=grid.zero_point, signed=grid.signed, group=group)
+def _copy_fake_quantize(fake_quantize: FakeQuantize, *, grid_group: str) -> FakeQuantize:
+    return FakeQuantize(
+        scale=fake_quantize.scale,
+        zero_point=fake_quantize.zero_point,
+        signed=fake_quantize.signed,
+        grid_group=grid_group,
+    )
 
 
-def _grid_read_by(graph: fx.GraphModule, node: fx.Node) -> FakeQuant:
+def _input_fake_quantize(graph: fx.GraphModule, node: fx.Node) -> FakeQuantize:
     source = node.all_input_nodes[0]
     grid = module_of(graph, source) if source.op == "call_module" else None
-    if not isinstance(grid, FakeQuant):
+    if not isinstance(grid, FakeQuantize):
         raise ExportError(f"an 8-bit layer must read a quantised tensor, but {node.target!r} reads {source.name!r}")
     return grid
 
 
-def _redirect(node: fx.Node, replacement: fx.Node, readers: list[fx.Node]) -> None:
+def _replace_inputs(node: fx.Node, replacement: fx.Node, readers: list[fx.Node]) -> None:
     for reader in readers:
         reader.replace_input_with(node, replacement)
 
 
-def _path(node: fx.Node) -> str:
+def _node_path(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else node.name
 
 

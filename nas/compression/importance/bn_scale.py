@@ -8,21 +8,21 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from nas.compression.base import Context
-from nas.compression.pruning.criterion import Importance, Scores, numbers
+from nas.compression.base import CompressionContext
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, as_float64
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
 
 
-class BatchNormScale(Importance):
+class BatchNormScale(ChannelCriterion):
     """|gamma| of each channel of each norm; other layers say nothing."""
 
     name = "bn_scale"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """The scales of the norms that have some."""
-        scales = {name: layer.weight for name, layer in layers.items() if isinstance(layer, NORMS)}
-        return {name: numbers(scale.abs()) for name, scale in scales.items() if scale is not None}
+        scales = {name: layer.weight for name, layer in layers.items() if isinstance(layer, NORM_LAYERS)}
+        return {name: as_float64(scale.abs()) for name, scale in scales.items() if scale is not None}
 
 
 IMPORTANCE = BatchNormScale()

@@ -7,23 +7,25 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from nas.compression.base import Context
-from nas.compression.pruning.criterion import Importance, Scores
-from nas.compression.pruning.weight_norms import read, written
+from nas.compression.base import CompressionContext
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores
+from nas.compression.pruning.weight_norms import input_channel_norms, output_channel_norms
 
 
-class L2(Importance):
+class L2(ChannelCriterion):
     """L2 norm of the weights that write a channel, and of those that read it."""
 
     name = "l2"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Of all layers with weights."""
-        return written(layers, order=2)
+        return output_channel_norms(layers, order=2)
 
-    def score_inputs(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score_inputs(
+        self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext
+    ) -> ChannelScores:
         """Of convolutions and linear layers."""
-        return read(layers, order=2)
+        return input_channel_norms(layers, order=2)
 
 
 IMPORTANCE = L2()

@@ -7,24 +7,24 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.nni.pruners import agp_scores
-from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, has_filters
 
 
-class NniAgp(Importance):
+class NniAgp(ChannelCriterion):
     """How many of the masks a channel survives, then its L1 norm."""
 
     name = "nni_agp"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Of convolutions and linear layers.
 
         Raises:
             BuildError: the context has no images.
             MissingPackageError: nni is not installed.
         """
-        return agp_scores(net, [name for name, layer in layers.items() if is_filter_bank(layer)], context)
+        return agp_scores(net, [name for name, layer in layers.items() if has_filters(layer)], context)
 
 
 IMPORTANCE = NniAgp()

@@ -7,23 +7,23 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.nni.pruners import norm_scores
-from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, has_filters
 
 
-class NniFpgm(Importance):
+class NniFpgm(ChannelCriterion):
     """Sum of the Euclidean distances of a channel's weights to those of the layer's other channels."""
 
     name = "nni_fpgm"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Of convolutions and linear layers.
 
         Raises:
             MissingPackageError: nni is not installed.
         """
-        return norm_scores(net, [name for name, layer in layers.items() if is_filter_bank(layer)], pruner="FPGMPruner")
+        return norm_scores(net, [name for name, layer in layers.items() if has_filters(layer)], pruner="FPGMPruner")
 
 
 IMPORTANCE = NniFpgm()

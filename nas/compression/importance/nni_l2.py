@@ -7,25 +7,23 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.nni.pruners import norm_scores
-from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, has_filters
 
 
-class NniL2(Importance):
+class NniL2(ChannelCriterion):
     """L2 norm of the weights that write a channel; unlike `l2`, those that read it do not count."""
 
     name = "nni_l2"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Of convolutions and linear layers.
 
         Raises:
             MissingPackageError: nni is not installed.
         """
-        return norm_scores(
-            net, [name for name, layer in layers.items() if is_filter_bank(layer)], pruner="L2NormPruner"
-        )
+        return norm_scores(net, [name for name, layer in layers.items() if has_filters(layer)], pruner="L2NormPruner")
 
 
 IMPORTANCE = NniL2()

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.nni.pruners import slim_factors
-from nas.compression.pruning.criterion import Importance, Scores, numbers
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, as_float64
 
 
-class NniSlim(Importance):
+class NniSlim(ChannelCriterion):
     """Size of a batch norm's scale after a short training of NNI's factor on it; other layers say nothing."""
 
     name = "nni_slim"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Of batch norms that have scales.
 
         Raises:
@@ -28,7 +28,7 @@ class NniSlim(Importance):
             name: layer.weight for name, layer in layers.items() if isinstance(layer, nn.BatchNorm2d) and layer.affine
         }
         factors = slim_factors(net, list(scales), context)
-        return {name: factor * numbers(scales[name].abs()) for name, factor in factors.items()}
+        return {name: factor * as_float64(scales[name].abs()) for name, factor in factors.items()}
 
 
 IMPORTANCE = NniSlim()

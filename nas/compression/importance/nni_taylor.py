@@ -7,24 +7,24 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.nni.pruners import taylor_scores
-from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, has_filters
 
 
-class NniTaylor(Importance):
+class NniTaylor(ChannelCriterion):
     """Sum over a channel's weights of the mean square of weight times gradient; `taylor` squares the sum."""
 
     name = "nni_taylor"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Of convolutions and linear layers.
 
         Raises:
             BuildError: the context has no images.
             MissingPackageError: nni is not installed.
         """
-        return taylor_scores(net, [name for name, layer in layers.items() if is_filter_bank(layer)], context)
+        return taylor_scores(net, [name for name, layer in layers.items() if has_filters(layer)], context)
 
 
 IMPORTANCE = NniTaylor()

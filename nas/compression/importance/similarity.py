@@ -9,19 +9,25 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from nas.compression.base import Context
-from nas.compression.pruning.criterion import Importance, Scores, is_filter_bank, numbers, outgoing
+from nas.compression.base import CompressionContext
+from nas.compression.pruning.criterion import (
+    ChannelCriterion,
+    ChannelScores,
+    as_float64,
+    has_filters,
+    output_channel_weights,
+)
 
 
-class Similarity(Importance):
+class Similarity(ChannelCriterion):
     """Sum of the Euclidean distances of a channel's weights to those of the layer's other channels."""
 
     name = "similarity"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Of convolutions and linear layers; norms say nothing."""
-        banks = {name: outgoing(layer) for name, layer in layers.items() if is_filter_bank(layer)}
-        return {name: numbers(torch.cdist(rows, rows).sum(1)) for name, rows in banks.items() if rows is not None}
+        banks = {name: output_channel_weights(layer) for name, layer in layers.items() if has_filters(layer)}
+        return {name: as_float64(torch.cdist(rows, rows).sum(1)) for name, rows in banks.items() if rows is not None}
 
 
 IMPORTANCE = Similarity()

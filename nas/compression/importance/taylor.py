@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.compression.base import Context
-from nas.compression.pruning.criterion import Importance, Scores, numbers
+from nas.compression.base import CompressionContext
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, as_float64
 from nas.errors import BuildError
 
-BATCH = 32
+BATCH_SIZE = 32
 
 
-class Taylor(Importance):
+class Taylor(ChannelCriterion):
     """Mean over batches of (sum of weight * gradient) ** 2, of all layers with weights."""
 
     name = "taylor"
 
-    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> Scores:
+    def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Needs labelled images.
 
         Raises:
@@ -34,27 +34,27 @@ class Taylor(Importance):
         if not len(context.images):
             raise BuildError("importance 'taylor' needs labelled training images, but got none; use 'l1'")
         probe = copy.deepcopy(net).eval().requires_grad_(True)
-        weights = {name: _weights(probe.get_submodule(name)) for name in layers}
+        weights = {name: _layer_tensors(probe.get_submodule(name)) for name in layers}
         weights = {name: found for name, found in weights.items() if found}
         images, labels = torch.from_numpy(context.images.copy()).float(), torch.from_numpy(context.labels.copy())
         total = {name: torch.zeros(len(found[0]), dtype=torch.float64) for name, found in weights.items()}
         flat = [tensor for found in weights.values() for tensor in found]
-        for pixels, classes in zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True):
+        for pixels, classes in zip(torch.split(images, BATCH_SIZE), torch.split(labels, BATCH_SIZE), strict=True):
             loss = functional.cross_entropy(probe(pixels), classes)
             slopes = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))
             for name, found in weights.items():
-                gates = sum(_gate(tensor, slopes[id(tensor)]) for tensor in found)
+                gates = sum(_gate_gradient(tensor, slopes[id(tensor)]) for tensor in found)
                 total[name] += torch.as_tensor(gates) ** 2 / len(images) * len(pixels)
-        return {name: numbers(scores) for name, scores in total.items()}
+        return {name: as_float64(scores) for name, scores in total.items()}
 
 
-def _weights(layer: nn.Module) -> list[Tensor]:
+def _layer_tensors(layer: nn.Module) -> list[Tensor]:
     return [tensor for key in ("weight", "bias") if (tensor := getattr(layer, key, None)) is not None]
 
 
-def _gate(weight: Tensor, slope: Tensor | None) -> Tensor:
+def _gate_gradient(weight: Tensor, gradient: Tensor | None) -> Tensor:
     """The slope of the loss along each channel's gate [channels]."""
-    products = torch.zeros_like(weight) if slope is None else weight.detach() * slope
+    products = torch.zeros_like(weight) if gradient is None else weight.detach() * gradient
     return products.double().reshape(len(weight), -1).sum(1)
 
 

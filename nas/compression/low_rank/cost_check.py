@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.latency.costs import Kernel
-from nas.latency.predicted.roofline import kernel_us
+from nas.latency.predicted.roofline import predict_kernel_us
 
-Map = tuple[int, int]
+MapSize = tuple[int, int]
 """Height and width; (1, 1) for the vector that a linear layer reads."""
 
-ASSUMED = LatencyModel(
+DEFAULT_LATENCY_MODEL = LatencyModel(
     fixed_us=0,
     floor_us=2.0,
     efficiency={"conv": 0.5, "pointwise": 0.55, "depthwise": 0.15, "linear": 0.2},
@@ -24,39 +24,43 @@ ASSUMED = LatencyModel(
 """For devices without constants of their own."""
 
 
-def pays(layer: nn.Module, parts: Iterable[nn.Module], size: Map, profile: HardwareProfile) -> bool:
+def is_faster_factorized(
+    layer: nn.Module, factor_layers: Iterable[nn.Module], map_size: MapSize, profile: HardwareProfile
+) -> bool:
     """Whether the parts, run one after the other, take fewer multiply-accumulates than the layer, and less time.
 
     Both are predicted at the device's widest precision, so that a net and its twin in other bits keep the same layers.
 
     Args:
         layer: a convolution or a linear layer.
-        parts: such layers.
-        size: of the map that the layer reads.
-        profile: of the target; without a latency model `ASSUMED` stands in.
+        factor_layers: such layers.
+        map_size: of the map that the layer reads.
+        profile: of the target; without a latency model `DEFAULT_LATENCY_MODEL` stands in.
     """
     if profile.latency is None:
-        profile = replace(profile, latency=ASSUMED)
-    before, after = kernels([layer], size, profile), kernels(parts, size, profile)
+        profile = replace(profile, latency=DEFAULT_LATENCY_MODEL)
+    before, after = layer_kernels([layer], map_size, profile), layer_kernels(factor_layers, map_size, profile)
     is_less = sum(kernel.macs for kernel in after) < sum(kernel.macs for kernel in before)
-    return is_less and sum(kernel_us(k, profile) for k in after) < sum(kernel_us(k, profile) for k in before)
+    return is_less and sum(predict_kernel_us(k, profile) for k in after) < sum(
+        predict_kernel_us(k, profile) for k in before
+    )
 
 
-def kernels(layers: Iterable[nn.Module], size: Map, profile: HardwareProfile) -> list[Kernel]:
-    """One kernel for each of the convolutions and linear layers in a row, the first of which reads a map of `size`."""
+def layer_kernels(layers: Iterable[nn.Module], map_size: MapSize, profile: HardwareProfile) -> list[Kernel]:
+    """One kernel for each of the convolutions and linear layers in a row, the first of which reads a map of `map_size`."""
     found: list[Kernel] = []
     for layer in layers:
-        kernel, size = _kernel(layer, size, bits=max(profile.precisions))
+        kernel, map_size = _layer_kernel(layer, map_size, bits=max(profile.precisions))
         found.append(kernel)
     return found
 
 
-def map_sizes(net: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Map]:
+def input_map_sizes(net: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, MapSize]:
     """The size of the map that each convolution and linear layer reads, by its name; the last one where it has several.
 
     The net is run once, in eval mode, on one image.
     """
-    found: dict[str, Map] = {}
+    found: dict[str, MapSize] = {}
 
     def note(name: str) -> object:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -78,21 +82,21 @@ def map_sizes(net: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Ma
     return found
 
 
-def _kernel(layer: nn.Module, size: Map, *, bits: int) -> tuple[Kernel, Map]:
+def _layer_kernel(layer: nn.Module, map_size: MapSize, *, bits: int) -> tuple[Kernel, MapSize]:
     """The layer's kernel on one map, and the size of the map that it writes."""
     weight = layer.get_parameter("weight")
     out, inner = weight.shape[:2]
     groups = 1
     if isinstance(layer, nn.Conv2d):
         inner, groups = layer.in_channels, layer.groups
-        written, kind = _written(layer, size), _kind(layer)
+        written, kind = _output_size(layer, map_size), _kernel_kind(layer)
     else:
-        written, kind = size, "linear"
+        written, kind = map_size, "linear"
     kernel = Kernel(
         name="",
         kind=kind,
         macs=weight.numel() * math.prod(written),
-        input_bytes=inner * math.prod(size) * bits // 8,
+        input_bytes=inner * math.prod(map_size) * bits // 8,
         output_bytes=out * math.prod(written) * bits // 8,
         weight_bytes=weight.numel() * bits // 8,
         bits=bits,
@@ -103,16 +107,16 @@ def _kernel(layer: nn.Module, size: Map, *, bits: int) -> tuple[Kernel, Map]:
     return kernel, written
 
 
-def _kind(layer: nn.Conv2d) -> str:
+def _kernel_kind(layer: nn.Conv2d) -> str:
     if layer.groups == 1:
         return "pointwise" if layer.kernel_size == (1, 1) else "conv"
     return "depthwise" if layer.groups == layer.in_channels else "grouped"
 
 
-def _written(layer: nn.Conv2d, size: Map) -> Map:
+def _output_size(layer: nn.Conv2d, map_size: MapSize) -> MapSize:
     with torch.device("meta"):
         probe = nn.Conv2d(
             1, 1, layer.kernel_size, layer.stride, layer.padding, layer.dilation  # type: ignore[arg-type]
         )  # fmt: skip
-        height, width = probe(torch.empty(1, 1, *size)).shape[2:]
+        height, width = probe(torch.empty(1, 1, *map_size)).shape[2:]
     return int(height), int(width)

@@ -26,67 +26,67 @@ from torch import nn
 
 from nas.errors import MissingPackageError
 
-INSTALL = "pip install 'fer-nas[nni]'"
+INSTALL_COMMAND = "pip install 'fer-nas[nni]'"
 
 
-def pruning() -> Any:
+def import_pruning() -> Any:
     """The package nni.compression.pruning.
 
     Raises:
         MissingPackageError: nni is not installed.
     """
-    _nni()
+    _import_nni()
     import nni.compression.pruning as package
 
     return package
 
 
-def quantization(*activations: type) -> Any:
+def import_quantization(*activation_types: type) -> Any:
     """The package nni.compression.quantization.
 
     Args:
-        activations: further classes of modules without weights whose outputs it shall quantise.
+        activation_types: further classes of modules without weights whose outputs it shall quantise.
 
     Raises:
         MissingPackageError: nni is not installed.
     """
-    _nni()
+    _import_nni()
     import nni.compression.quantization as package
     from nni.compression.base.setting import QuantizationSetting
 
-    for kind in activations:
+    for kind in activation_types:
         QuantizationSetting.register(kind.__name__, QuantizationSetting.activation_setting)
     return package
 
 
-def evaluator(net: nn.Module, training: Any, loss: Any, *, rate: float) -> Any:
+def make_evaluator(net: nn.Module, training_loop: Any, loss: Any, *, lr: float) -> Any:
     """NNI's handle on a training by plain gradient descent, which its pruners start and watch.
 
     Args:
         net: whose weights learn.
-        training: called with (net, optimizer, loss, scheduler, steps, epochs); the loop.
+        training_loop: called with (net, optimizer, loss, scheduler, steps, epochs); the loop.
         loss: called with (batch, net) by the loop.
-        rate: of learning.
+        lr: of learning.
 
     Raises:
         MissingPackageError: nni is not installed.
     """
-    nni = _nni()
+    nni = _import_nni()
     from nni.compression import TorchEvaluator
 
-    return TorchEvaluator(training, nni.trace(torch.optim.SGD)(net.parameters(), lr=rate), loss)
+    return TorchEvaluator(training_loop, nni.trace(torch.optim.SGD)(net.parameters(), lr=lr), loss)
 
 
-def speedup() -> Any:
+def import_speedup() -> Any:
     """The class nni.compression.speedup.ModelSpeedup, patched as the head of this file says.
 
     Raises:
         MissingPackageError: nni is not installed.
     """
-    _nni()
+    _import_nni()
     from nni.common.concrete_trace_utils import concrete_tracer
 
-    _patch(concrete_tracer)
+    _patch_tracer(concrete_tracer)
     with warnings.catch_warnings():  # it registers torch.fx's lists and dictionaries, which torch has done by now
         warnings.filterwarnings("ignore", message=r".*_register_pytree_node", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*is already registered as pytree node", category=UserWarning)
@@ -96,14 +96,14 @@ def speedup() -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_deprecation_warnings() -> Iterator[None]:
     """Without the deprecation that each backward pass of NNI's roundings tells of: `saved_variables`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*saved_variables.*", category=DeprecationWarning)
         yield
 
 
-def require() -> None:
+def require_nni() -> None:
     """Look whether nni is installed, without importing it, which takes seconds.
 
     Raises:
@@ -112,20 +112,20 @@ def require() -> None:
     try:
         found = version("nni")
     except PackageNotFoundError:
-        raise MissingPackageError(f"this needs NNI 3.0, which is not installed; type: {INSTALL}") from None
+        raise MissingPackageError(f"this needs NNI 3.0, which is not installed; type: {INSTALL_COMMAND}") from None
     if not found.startswith("3."):
-        raise MissingPackageError(f"this needs NNI 3.0, but got {found}; type: {INSTALL}")
+        raise MissingPackageError(f"this needs NNI 3.0, but got {found}; type: {INSTALL_COMMAND}")
 
 
-def _nni() -> Any:
-    require()
+def _import_nni() -> Any:
+    require_nni()
     import nni
 
     nni.silence_stdout()
     return nni
 
 
-def _patch(tracer: Any) -> None:
+def _patch_tracer(tracer: Any) -> None:
     if hasattr(tracer.node_is_impure_wrapper, "patched"):
         return
     wrapped = tracer.ConcreteTracer.default_autowrap_leaf_function

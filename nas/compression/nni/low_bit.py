@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from nas.compression.nni import adapter as _nni
-from nas.compression.quantization.low_bit import BINARY, FOUR, FewBitLayer
+from nas.compression.quantization.low_bit import BINARY, INT4, LowBitLayer
 from nas.onnx_export.folding import module_nodes, module_of, trace
 
-HIGHEST = {"dorefa": 7, "bnn": 1}
+MAX_LEVEL = {"dorefa": 7, "bnn": 1}
 """The highest level of each method."""
-EXACT = 1e-4
+LEVEL_TOLERANCE = 1e-4
 """How far from a level, in levels, a weight may lie through rounding in float32."""
-_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+_NNI_QUANTIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dorefa": ("DoReFaQuantizer", {"quant_dtype": "int4", "quant_scheme": "affine"}),
     "bnn": ("BNNQuantizer", {"quant_dtype": None}),
 }
 
 
-def normed_convolutions(net: nn.Module) -> tuple[str, ...]:
+def convs_before_batch_norm(net: nn.Module) -> tuple[str, ...]:
     """Names of the convolutions, other than grouped ones, that only a batch norm reads.
 
     Raises:
@@ -44,7 +44,7 @@ def normed_convolutions(net: nn.Module) -> tuple[str, ...]:
 
 
 @contextmanager
-def learned_levels(net: nn.Module, layers: Sequence[str], method: str) -> Iterator[Callable[[float], None]]:
+def nni_low_bit_training(net: nn.Module, layers: Sequence[str], method: str) -> Iterator[Callable[[float], None]]:
     """Have NNI round these layers' weights in each forward pass within the block; afterwards they are rounded for good.
 
     Args:
@@ -58,13 +58,13 @@ def learned_levels(net: nn.Module, layers: Sequence[str], method: str) -> Iterat
     Raises:
         MissingPackageError: nni is not installed.
     """
-    kind, setting = _KINDS[method]
+    kind, setting = _NNI_QUANTIZERS[method]
     with torch.no_grad():
         for name in layers:
             weight = net.get_submodule(name).get_parameter("weight")
-            weight.copy_(latent(weight, method))
+            weight.copy_(latent_weights(weight, method))
     config = [{"op_names": list(layers), "target_names": ["weight"], **setting}]
-    quantizer = getattr(_nni.quantization(), kind)(net, config, None)
+    quantizer = getattr(_nni.import_quantization(), kind)(net, config, None)
     spaces = [quantizer._target_spaces[name]["weight"] for name in layers]
 
     def before_step(progress: float) -> None:
@@ -73,7 +73,7 @@ def learned_levels(net: nn.Module, layers: Sequence[str], method: str) -> Iterat
                 space.target.data.clamp_(-1, 1)
 
     try:
-        with _nni.quiet():
+        with _nni.suppress_deprecation_warnings():
             yield before_step
     finally:
         with torch.no_grad():
@@ -84,47 +84,47 @@ def learned_levels(net: nn.Module, layers: Sequence[str], method: str) -> Iterat
                 net.get_submodule(name).get_parameter("weight").copy_(weight)
 
 
-def latent(weight: Tensor, method: str) -> Tensor:
+def latent_weights(weight: Tensor, method: str) -> Tensor:
     """Weights that round to these where these are rounded already, of a size that training can change; else these.
 
     A rounded weight has forgotten how close it was to its neighbour level. It gets the size of a fresh one.
     """
-    if not is_rounded(weight, method):
+    if not is_quantized(weight, method):
         return weight
     size = torch.tensor(weight[0].numel() ** -0.5)
     return weight * size if method == "bnn" else torch.atanh(weight * torch.tanh(size))
 
 
-def is_rounded(weight: Tensor, method: str) -> bool:
+def is_quantized(weight: Tensor, method: str) -> bool:
     """Whether the weights lie on the method's levels."""
     if method == "bnn":
         return bool((weight.abs() == 1).all())
-    levels = weight * HIGHEST[method]
-    return bool(((levels - levels.round()).abs() < 1e-5).all()) and float(levels.abs().max()) == HIGHEST[method]
+    levels = weight * MAX_LEVEL[method]
+    return bool(((levels - levels.round()).abs() < 1e-5).all()) and float(levels.abs().max()) == MAX_LEVEL[method]
 
 
-def stored(conv: nn.Conv2d, method: str) -> FewBitLayer | None:
+def to_low_bit_layer(conv: nn.Conv2d, method: str) -> LowBitLayer | None:
     """The convolution with its weights as int4 levels; None where they do not lie on the method's levels.
 
     Args:
         conv: with any scale on each output channel, as a folded batch norm leaves it.
         method: "dorefa" or "bnn".
     """
-    found = coarsest_grid(conv.weight, highest=HIGHEST[method])
+    found = coarsest_grid(conv.weight, max_level=MAX_LEVEL[method])
     if found is None:
         return None
-    layer = FewBitLayer(conv, bits=BINARY if method == "bnn" else FOUR, half=False)
+    layer = LowBitLayer(conv, bits=BINARY if method == "bnn" else INT4, is_float16=False)
     for key, values in zip(("levels", "step"), found, strict=True):
         layer.get_buffer(key).copy_(values)
     return layer
 
 
-def coarsest_grid(weight: Tensor, *, highest: int) -> tuple[Tensor, Tensor] | None:
+def coarsest_grid(weight: Tensor, *, max_level: int) -> tuple[Tensor, Tensor] | None:
     """The coarsest grid around 0 that holds all weights of each output channel, or None where there is none.
 
     Args:
         weight: [out, ...].
-        highest: largest level that a channel may need.
+        max_level: largest level that a channel may need.
 
     Returns:
         Levels (whole numbers in -highest..highest, in the weight's shape) and the value of one for each channel [out].
@@ -132,9 +132,9 @@ def coarsest_grid(weight: Tensor, *, highest: int) -> tuple[Tensor, Tensor] | No
     rows = weight.detach().double().flatten(1)  # [out, numbers]
     top = rows.abs().amax(1).clamp(min=1e-30)
     step = torch.zeros_like(top)
-    for count in range(highest, 0, -1):  # the coarsest that fits is written last
+    for count in range(max_level, 0, -1):  # the coarsest that fits is written last
         levels = rows / (top / count)[:, None]
-        fits = ((levels - levels.round()).abs() < EXACT).all(1)
+        fits = ((levels - levels.round()).abs() < LEVEL_TOLERANCE).all(1)
         step = torch.where(fits, top / count, step)
     if bool((step == 0).any()):
         return None

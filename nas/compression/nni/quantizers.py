@@ -1,6 +1,6 @@
 """A fake-quantised graph trained by NNI's QAT or LSQ quantiser, and read back into the modules that are exported.
 
-Where the graph has a `FakeQuant`, the training has an empty tap whose output NNI quantises; tensors that share
+Where the graph has a `FakeQuantize`, the training has an empty tap whose output NNI quantises; tensors that share
 a grid share a tap. Layers are quantised per output channel. Every grid starts from what calibration found.
 
 QAT (Jacob et al. 2018, https://arxiv.org/abs/1712.05877) follows the extremes by a moving average. LSQ (Esser et al.
@@ -19,16 +19,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from nas.compression.base import Fit
+from nas.compression.base import FineTuneFunction
 from nas.compression.nni import adapter as _nni
-from nas.compression.quantization.fake_quantize import Cast, FakeQuant, QuantLayer
+from nas.compression.quantization.fake_quantize import FakeQuantize, PrecisionCast, QuantizedLayer
 from nas.errors import TrainError
 from nas.onnx_export.folding import module_nodes, module_of
 
-METHODS = {"qat": "QATQuantizer", "lsq": "LsqQuantizer"}
+NNI_QUANTIZERS = {"qat": "QATQuantizer", "lsq": "LsqQuantizer"}
 
 
-class GridTap(nn.Module):
+class ActivationTap(nn.Module):
     """Passes a tensor on, of any shape, in float32 whatever autocast made of it; NNI quantises what comes out."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class GridTap(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Found:
+class _QuantizedModules:
     """The frozen modules of a graph in training, by name.
 
     Attributes:
@@ -48,18 +48,18 @@ class _Found:
         sources: layer to the grid that it reads.
     """
 
-    layers: dict[str, QuantLayer]
-    grids: dict[str, FakeQuant]
-    casts: dict[str, Cast]
+    layers: dict[str, QuantizedLayer]
+    fake_quantizers: dict[str, FakeQuantize]
+    casts: dict[str, PrecisionCast]
     taps: dict[str, str]
-    sources: dict[str, str]
+    input_quantizers: dict[str, str]
 
 
-def train_grids(graph: fx.GraphModule, method: str, fit: Fit) -> None:
+def train_quantized_graph(graph: fx.GraphModule, method: str, fit: FineTuneFunction) -> None:
     """Train a fake-quantised graph, in place; afterwards it holds the same kinds of modules as before.
 
     Args:
-        graph: with `FakeQuant`, `QuantLayer` and `Cast` modules, as the member quantize leaves it.
+        graph: with `FakeQuantize`, `QuantizedLayer` and `PrecisionCast` modules, as the member quantize leaves it.
         method: "qat" or "lsq".
         fit: trains the graph.
 
@@ -67,80 +67,80 @@ def train_grids(graph: fx.GraphModule, method: str, fit: Fit) -> None:
         TrainError: a grid's step is no longer a positive number.
         MissingPackageError: nni is not installed.
     """
-    kind = getattr(_nni.quantization(GridTap), METHODS[method])
-    found = _find(graph)
-    _thaw(graph, found)
-    quantizer = kind(graph, _config(found, method), None)
-    _start(quantizer, found, method)
-    _keep_zeros(graph)
-    with _nni.quiet():
+    kind = getattr(_nni.import_quantization(ActivationTap), NNI_QUANTIZERS[method])
+    found = _collect_modules(graph)
+    _make_trainable(graph, found)
+    quantizer = kind(graph, _nni_config(found, method), None)
+    _set_initial_scales(quantizer, found, method)
+    _freeze_zero_weights(graph)
+    with _nni.suppress_deprecation_warnings():
         fit(graph)
     learned = quantizer.get_calibration_config()
     quantizer.unwrap_model()
-    _freeze(graph, found, learned)
+    _convert(graph, found, learned)
 
 
-def _find(graph: fx.GraphModule) -> _Found:
+def _collect_modules(graph: fx.GraphModule) -> _QuantizedModules:
     modules = {str(node.target): module_of(graph, node) for node in module_nodes(graph)}
     first: dict[str, str] = {}
-    grids = {name: module for name, module in modules.items() if isinstance(module, FakeQuant)}
-    return _Found(
-        layers={name: module for name, module in modules.items() if isinstance(module, QuantLayer)},
-        grids=grids,
-        casts={name: module for name, module in modules.items() if isinstance(module, Cast)},
-        taps={name: first.setdefault(grid.group or name, name) for name, grid in grids.items()},
-        sources={str(node.target): str(node.all_input_nodes[0].target) for node in module_nodes(graph)},
+    grids = {name: module for name, module in modules.items() if isinstance(module, FakeQuantize)}
+    return _QuantizedModules(
+        layers={name: module for name, module in modules.items() if isinstance(module, QuantizedLayer)},
+        fake_quantizers=grids,
+        casts={name: module for name, module in modules.items() if isinstance(module, PrecisionCast)},
+        taps={name: first.setdefault(grid.grid_group or name, name) for name, grid in grids.items()},
+        input_quantizers={str(node.target): str(node.all_input_nodes[0].target) for node in module_nodes(graph)},
     )
 
 
-def _thaw(graph: fx.GraphModule, found: _Found) -> None:
+def _make_trainable(graph: fx.GraphModule, modules: _QuantizedModules) -> None:
     """Put what can learn where the frozen modules stand."""
-    taps = {name: GridTap() for name in found.taps.values()}
-    for name, first in found.taps.items():
+    taps = {name: ActivationTap() for name in modules.taps.values()}
+    for name, first in modules.taps.items():
         graph.set_submodule(name, taps[first])
-    for name, layer in found.layers.items():
+    for name, layer in modules.layers.items():
         graph.set_submodule(name, copy.deepcopy(layer.layer))
-    for name in found.casts:
+    for name in modules.casts:
         graph.set_submodule(name, nn.Identity())  # gradients would vanish in float16
     graph.recompile()
 
 
-def _config(found: _Found, method: str) -> list[dict[str, Any]]:
+def _nni_config(modules: _QuantizedModules, method: str) -> list[dict[str, Any]]:
     def entry(names: list[str], target: str, **setting: Any) -> list[dict[str, Any]]:
         return [{"op_names": names, "target_names": [target], **setting}] if names else []
 
     symmetric = {"quant_dtype": "int8", "quant_scheme": "symmetric"}
     kinds: dict[str, list[str]] = {"int8": [], "uint8": []}
-    for name in dict.fromkeys(found.taps.values()):
-        kinds[_tap_type(found.grids[name], method)].append(name)
+    for name in dict.fromkeys(modules.taps.values()):
+        kinds[_tap_type(modules.fake_quantizers[name], method)].append(name)
     scheme = "affine" if method == "qat" else "symmetric"
     return [
-        *entry(list(found.layers), "weight", **symmetric, granularity="out_channel"),
+        *entry(list(modules.layers), "weight", **symmetric, granularity="out_channel"),
         *entry(kinds["int8"], "_output_", **symmetric),
         *entry(kinds["uint8"], "_output_", quant_dtype="uint8", quant_scheme=scheme),
     ]
 
 
-def _tap_type(grid: FakeQuant, method: str) -> str:
-    return "int8" if grid.signed or (method == "lsq" and grid.zero_point != 0) else "uint8"
+def _tap_type(fake_quantize: FakeQuantize, method: str) -> str:
+    return "int8" if fake_quantize.signed or (method == "lsq" and fake_quantize.zero_point != 0) else "uint8"
 
 
-def _start(quantizer: Any, found: _Found, method: str) -> None:
+def _set_initial_scales(quantizer: Any, modules: _QuantizedModules, method: str) -> None:
     """Begin with the grids of the calibration."""
     spaces = quantizer._target_spaces
-    for name, layer in found.layers.items():
+    for name, layer in modules.layers.items():
         scale = layer.get_buffer("weight_scale").reshape(-1, *[1] * (layer.layer.weight.ndim - 1))
-        _begin(spaces[name]["weight"], scale, torch.zeros_like(scale), method)
-    for name in dict.fromkeys(found.taps.values()):
-        grid = found.grids[name]
+        _set_initial_scale(spaces[name]["weight"], scale, torch.zeros_like(scale), method)
+    for name in dict.fromkeys(modules.taps.values()):
+        grid = modules.fake_quantizers[name]
         step, zero = grid.scale, float(grid.zero_point)
         if _tap_type(grid, method) == "int8" and not grid.signed:
-            step, zero = grid.scale * max(zero, grid.high - zero) / 127, 0.0
-        _begin(spaces[name]["_output_0"], torch.tensor(step), torch.tensor(zero), method)
+            step, zero = grid.scale * max(zero, grid.quant_max - zero) / 127, 0.0
+        _set_initial_scale(spaces[name]["_output_0"], torch.tensor(step), torch.tensor(zero), method)
     quantizer.is_init = True  # of LSQ: no second start at 0.01
 
 
-def _begin(space: Any, scale: Tensor, zero: Tensor, method: str) -> None:
+def _set_initial_scale(space: Any, scale: Tensor, zero: Tensor, method: str) -> None:
     space.zero_point = zero.clone()
     if method == "qat":
         space.scale = scale.clone()
@@ -148,20 +148,20 @@ def _begin(space: Any, scale: Tensor, zero: Tensor, method: str) -> None:
         return
     wrapper, name = space._wrapper, space._scale_name
     setattr(wrapper, name, nn.Parameter(scale.flatten().log()))
-    parametrize.register_parametrization(wrapper, name, _Exp(tuple(scale.shape)), unsafe=True)
+    parametrize.register_parametrization(wrapper, name, _ExpParametrization(tuple(scale.shape)), unsafe=True)
 
 
-def _keep_zeros(graph: fx.GraphModule) -> None:
+def _freeze_zero_weights(graph: fx.GraphModule) -> None:
     """Weights that are exactly 0 stay so: whoever put them there wanted it."""
     for weight in [p for p in graph.parameters() if p.ndim > 1 and bool((p == 0).any())]:
-        weight.register_hook(partial(_masked, mask=weight.detach() != 0))  # type: ignore[no-untyped-call]
+        weight.register_hook(partial(_mask_gradient, mask=weight.detach() != 0))  # type: ignore[no-untyped-call]
 
 
-def _masked(gradient: Tensor, *, mask: Tensor) -> Tensor:
+def _mask_gradient(gradient: Tensor, *, mask: Tensor) -> Tensor:
     return gradient * mask.to(gradient.device)
 
 
-class _Exp(nn.Module):
+class _ExpParametrization(nn.Module):
     """A step from its logarithm [C], in the step's own shape."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -172,30 +172,33 @@ class _Exp(nn.Module):
         return logarithm.exp().reshape(self.shape)
 
 
-def _freeze(graph: fx.GraphModule, found: _Found, learned: Any) -> None:
+def _convert(graph: fx.GraphModule, modules: _QuantizedModules, learned: Any) -> None:
     """Put frozen modules back, with what was learned."""
-    grids = {name: _frozen_grid(found.grids[name], learned[name]["_output_0"], name) for name in found.taps.values()}
-    for name, first in found.taps.items():
+    grids = {
+        name: _converted_fake_quantize(modules.fake_quantizers[name], learned[name]["_output_0"], name)
+        for name in modules.taps.values()
+    }
+    for name, first in modules.taps.items():
         graph.set_submodule(name, copy.deepcopy(grids[first]))
-    for name in found.layers:
+    for name in modules.layers:
         layer, scale = graph.get_submodule(name), learned[name]["weight"]["scale"].detach().flatten()
-        input_scale = grids[found.taps[found.sources[name]]].scale
-        frozen = QuantLayer(layer, input_scale=input_scale, weight_scale=_positive(scale, name))  # type: ignore[arg-type]
+        input_scale = grids[modules.taps[modules.input_quantizers[name]]].scale
+        frozen = QuantizedLayer(layer, input_scale=input_scale, weight_scale=_check_positive(scale, name))  # type: ignore[arg-type]
         graph.set_submodule(name, frozen)
-    for name, cast in found.casts.items():
+    for name, cast in modules.casts.items():
         graph.set_submodule(name, cast)
     graph.recompile()
 
 
-def _frozen_grid(old: FakeQuant, learned: Any, name: str) -> FakeQuant:
-    scale = float(_positive(learned["scale"].detach(), name))
+def _converted_fake_quantize(old: FakeQuantize, learned: Any, name: str) -> FakeQuantize:
+    scale = float(_check_positive(learned["scale"].detach(), name))
     zero = round(float(learned["zero_point"]))
     if learned["quant_dtype"] == "int8" and not old.signed:
         zero = 128
-    return FakeQuant(scale=scale, zero_point=zero, signed=old.signed, group=old.group)
+    return FakeQuantize(scale=scale, zero_point=zero, signed=old.signed, grid_group=old.grid_group)
 
 
-def _positive(scale: Tensor, name: str) -> Tensor:
+def _check_positive(scale: Tensor, name: str) -> Tensor:
     if not bool(((scale > 0) & torch.isfinite(scale)).all()):
         raise TrainError(
             f"steps of grids must be positive, but {name!r} learned {float(scale.min()):g}; lower the rate"

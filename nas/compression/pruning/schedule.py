@@ -3,16 +3,16 @@
 from nas.candidate import Candidate
 
 
-def narrowing(candidate: Candidate, *, steps: int, channel_multiple: int) -> list[dict[str, int]]:
+def width_schedule(candidate: Candidate, *, n_steps: int, channel_multiple: int) -> list[dict[str, int]]:
     """The widths after each pruning step: each keeps the same share of channels, on the grid; the last are `pruned`.
 
     Steps in which nothing would leave are left out, but for the last.
     """
     found: list[dict[str, int]] = []
     before = candidate.widths
-    for step in range(1, steps):
+    for step in range(1, n_steps):
         widths = {
-            stage: _between(wide, candidate.pruned[stage], step / steps, channel_multiple)
+            stage: _interpolated_width(wide, candidate.pruned[stage], step / n_steps, channel_multiple)
             for stage, wide in candidate.widths.items()
         }
         if widths not in (before, candidate.pruned):
@@ -21,6 +21,6 @@ def narrowing(candidate: Candidate, *, steps: int, channel_multiple: int) -> lis
     return [*found, candidate.pruned]
 
 
-def _between(wide: int, slim: int, share: float, multiple: int) -> int:
-    """A width on the grid at `share` of the way from `wide` to `slim`, in equal ratios."""
-    return int(min(wide, max(slim, round(wide * (slim / wide) ** share / multiple) * multiple)))
+def _interpolated_width(wide: int, slim: int, fraction: float, channel_multiple: int) -> int:
+    """A width on the grid at `fraction` of the way from `wide` to `slim`, in equal ratios."""
+    return int(min(wide, max(slim, round(wide * (slim / wide) ** fraction / channel_multiple) * channel_multiple)))

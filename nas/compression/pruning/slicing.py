@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.compression.pruning.channel_groups import Coupling, Ids, Layer, couple
+from nas.compression.pruning.channel_groups import ChannelGroups, ChannelIds, CoupledLayer, trace_channel_groups
 
-Keep = Callable[[str, int], int]
+KeepFunction = Callable[[str, int], int]
 """(name of the first layer in order of execution that writes a group, its channels) to how many stay."""
 
-Signature = frozenset[tuple[str, int]]
+SegmentKey = frozenset[tuple[str, int]]
 """The layers that bring forth a class of channels, each with how many of its channels are in the class."""
 
 
-def narrowed(net: nn.Module, *, channels: int, keep: Keep) -> nn.Module:
+def slice_channels(net: nn.Module, *, input_channels: int, keep: KeepFunction) -> nn.Module:
     """A copy of a net with fewer channels; modules keep their names, and their first channels' weights.
 
     Args:
         net: from images to logits, traceable by torch.fx; it is not changed.
-        channels: of the image.
+        input_channels: of the image.
         keep: asked once for each group that may shrink, in order of execution; never for the image's channels or the
             logits. Where channels leave several at once (convolutions in groups, group norms), the nearest possible
             number stays, and never none.
@@ -37,50 +37,52 @@ def narrowed(net: nn.Module, *, channels: int, keep: Keep) -> nn.Module:
         ExportError: the net cannot be traced.
     """
     slim = copy.deepcopy(net)
-    coupling = couple(slim, channels=channels)
-    gone = _leaving(coupling, keep)
+    coupling = trace_channel_groups(slim, input_channels=input_channels)
+    gone = _removed_groups(coupling, keep)
     for layer in coupling.layers:
-        _resize(layer.module, kept(layer, coupling, gone), len(_indices(layer.writes, coupling, gone)))
+        _resize_layer(
+            layer.module, sliced_tensors(layer, coupling, gone), len(_kept_indices(layer.output_ids, coupling, gone))
+        )
     return slim
 
 
-def kept(layer: Layer, coupling: Coupling, gone: Set[int]) -> dict[str, Tensor]:
+def sliced_tensors(layer: CoupledLayer, channel_groups: ChannelGroups, removed: Set[int]) -> dict[str, Tensor]:
     """A layer's tensors without the classes of channels that leave, by name in the layer."""
-    rows = _indices(layer.writes, coupling, gone)
+    rows = _kept_indices(layer.output_ids, channel_groups, removed)
     parts: dict[str, Tensor] = {}
     for key, tensor in layer.module.state_dict().items():
         part = tensor.detach()
         if part.ndim > 0:
             part = part[rows]
-        if part.ndim > 1 and layer.reads is not None:
-            part = part[:, _indices(layer.reads, coupling, gone)]
+        if part.ndim > 1 and layer.input_ids is not None:
+            part = part[:, _kept_indices(layer.input_ids, channel_groups, removed)]
         parts[key] = part
     return parts
 
 
-def segments(coupling: Coupling) -> dict[Signature, list[int]]:
+def channel_segments(channel_groups: ChannelGroups) -> dict[SegmentKey, list[int]]:
     """Classes of channels that are alike to all layers, in order of execution; fixed ones are left out."""
     counts: dict[int, Counter[str]] = {}
-    for layer in _sources(coupling):
-        for root in coupling.classes(layer.writes):
+    for layer in _channel_producers(channel_groups):
+        for root in channel_groups.group_ids(layer.output_ids):
             counts.setdefault(int(root), Counter())[layer.name] += 1
-    fixed = {int(root) for root in coupling.classes(np.array(coupling.fixed, dtype=np.int64))}
-    found: dict[Signature, list[int]] = {}
+    fixed = {int(root) for root in channel_groups.group_ids(np.array(channel_groups.fixed_ids, dtype=np.int64))}
+    found: dict[SegmentKey, list[int]] = {}
     for root, count in counts.items():
         if root not in fixed:
             found.setdefault(frozenset(count.items()), []).append(root)
     return found
 
 
-def shares(coupling: Coupling, widths: Mapping[str, int]) -> dict[Signature, int]:
+def kept_per_segment(channel_groups: ChannelGroups, widths: Mapping[str, int]) -> dict[SegmentKey, int]:
     """How many classes of each segment stay, so that layers get these widths; whether they all can is not checked.
 
     Layers with one open segment decide first; where several are open, each keeps the same share.
     """
-    parts = segments(coupling)
-    losing = {layer.name: len(layer.writes) - widths[layer.name] for layer in _sources(coupling)}
+    parts = channel_segments(channel_groups)
+    losing = {layer.name: len(layer.output_ids) - widths[layer.name] for layer in _channel_producers(channel_groups)}
     open_ = {name: {part: dict(part)[name] for part in parts if name in dict(part)} for name in losing}
-    found: dict[Signature, int] = {}
+    found: dict[SegmentKey, int] = {}
     while len(found) < len(parts):
         name = min((name for name, rest in open_.items() if rest), key=lambda name: len(open_[name]))
         lost = losing[name] / sum(count * len(parts[part]) for part, count in open_[name].items())
@@ -92,16 +94,16 @@ def shares(coupling: Coupling, widths: Mapping[str, int]) -> dict[Signature, int
     return found
 
 
-def _sources(coupling: Coupling) -> list[Layer]:
+def _channel_producers(channel_groups: ChannelGroups) -> list[CoupledLayer]:
     """Layers whose channels are their own: norms and layers in groups hand on what they read."""
-    return [layer for layer in coupling.layers if layer.reads is not None]
+    return [layer for layer in channel_groups.layers if layer.input_ids is not None]
 
 
-def _leaving(coupling: Coupling, keep: Keep) -> set[int]:
-    widths = {layer.name: len(layer.writes) for layer in _sources(coupling)}
-    parts = segments(coupling)
+def _removed_groups(channel_groups: ChannelGroups, keep: KeepFunction) -> set[int]:
+    widths = {layer.name: len(layer.output_ids) for layer in _channel_producers(channel_groups)}
+    parts = channel_segments(channel_groups)
     gone: set[int] = set()
-    for names in _groups(parts, list(widths)):
+    for names in _linked_layers(parts, list(widths)):
         width = max(widths[name] for name in names)
         stay = min(width, keep(next(iter(names)), width))
         for signature, classes in parts.items():
@@ -111,7 +113,7 @@ def _leaving(coupling: Coupling, keep: Keep) -> set[int]:
     return gone
 
 
-def _groups(parts: Mapping[Signature, list[int]], order: list[str]) -> list[list[str]]:
+def _linked_layers(parts: Mapping[SegmentKey, list[int]], order: list[str]) -> list[list[str]]:
     """Layers linked by common classes, each group and all groups in order of execution."""
     group: dict[str, set[str]] = {}
     for signature in parts:
@@ -123,19 +125,19 @@ def _groups(parts: Mapping[Signature, list[int]], order: list[str]) -> list[list
     return [names for i, names in enumerate(found) if names not in found[:i]]
 
 
-def _indices(ids: Ids, coupling: Coupling, gone: Set[int]) -> Tensor:
-    return torch.tensor([i for i, root in enumerate(coupling.classes(ids)) if int(root) not in gone])
+def _kept_indices(ids: ChannelIds, channel_groups: ChannelGroups, removed: Set[int]) -> Tensor:
+    return torch.tensor([i for i, root in enumerate(channel_groups.group_ids(ids)) if int(root) not in removed])
 
 
-def width_of(module: nn.Module) -> int:
+def output_width(module: nn.Module) -> int:
     """How many channels a layer writes."""
     names = ("out_channels", "out_features", "num_features", "num_channels", "num_parameters")
     return next(int(getattr(module, name)) for name in names if hasattr(module, name))
 
 
-def _resize(module: nn.Module, tensors: Mapping[str, Tensor], width: int) -> None:
+def _resize_layer(module: nn.Module, tensors: Mapping[str, Tensor], width: int) -> None:
     """Give a layer these tensors and the numbers of channels that go with them."""
-    before = width_of(module)
+    before = output_width(module)
     for key, tensor in tensors.items():
         old = getattr(module, key)
         if isinstance(old, nn.Parameter):

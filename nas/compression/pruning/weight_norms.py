@@ -8,21 +8,21 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from nas.compression.pruning.criterion import Scores, incoming, numbers, outgoing
+from nas.compression.pruning.criterion import ChannelScores, as_float64, input_channel_weights, output_channel_weights
 
 
-def written(layers: Mapping[str, nn.Module], *, order: int) -> Scores:
+def output_channel_norms(layers: Mapping[str, nn.Module], *, order: int) -> ChannelScores:
     """The norm of each row of a layer's weights; norms' scales count as rows of one number.
 
     Args:
         layers: by name; those without weights are left out.
         order: 1 sums absolute values, 2 is Euclidean.
     """
-    rows = {name: outgoing(layer) for name, layer in layers.items()}
-    return {name: numbers(found.norm(p=order, dim=1)) for name, found in rows.items() if found is not None}
+    rows = {name: output_channel_weights(layer) for name, layer in layers.items()}
+    return {name: as_float64(found.norm(p=order, dim=1)) for name, found in rows.items() if found is not None}
 
 
-def read(layers: Mapping[str, nn.Module], *, order: int) -> Scores:
+def input_channel_norms(layers: Mapping[str, nn.Module], *, order: int) -> ChannelScores:
     """The norm of each column, of convolutions in one group and linear layers."""
-    columns = {name: incoming(layer) for name, layer in layers.items()}
-    return {name: numbers(found.norm(p=order, dim=1)) for name, found in columns.items() if found is not None}
+    columns = {name: input_channel_weights(layer) for name, layer in layers.items()}
+    return {name: as_float64(found.norm(p=order, dim=1)) for name, found in columns.items() if found is not None}

@@ -12,44 +12,44 @@ from torch import Tensor
 
 Number = TypeVar("Number", float, Tensor)
 
-LEAST = 1e-8
+MIN_RANGE = 1e-8
 """Range below which a tensor counts as constant 0: a step must stay positive."""
 
 
-def bounds(bits: int, *, signed: bool, narrow: bool = False) -> tuple[int, int]:
-    """The lowest and highest level of `bits` bits; `narrow` leaves the lowest signed one out, so that both ends agree.
+def quant_range(bits: int, *, signed: bool, narrow_range: bool = False) -> tuple[int, int]:
+    """The lowest and highest level of `bits` bits; `narrow_range` leaves the lowest signed one out, so that both ends agree.
 
     Raises:
-        ValueError: `bits` is less than 2, or `narrow` without a sign.
+        ValueError: `bits` is less than 2, or `narrow_range` without a sign.
     """
-    if bits < 2 or (narrow and not signed):
+    if bits < 2 or (narrow_range and not signed):
         raise ValueError(f"a grid must have 2 bits or more, and a sign if narrow, but got {bits} bits, {signed=}")
     if not signed:
         return 0, 2**bits - 1
-    return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
+    return -(2 ** (bits - 1)) + narrow_range, 2 ** (bits - 1) - 1
 
 
-def symmetric_step(peak: Number, *, bits: int) -> Number:
-    """The step 1 / s_b = 2 peak / (2^b - 1): all 2^b levels share -peak..peak; `peak` is half a step above the highest.
+def symmetric_scale(max_abs: Number, *, bits: int) -> Number:
+    """The step 1 / s_b = 2 peak / (2^b - 1): all 2^b levels share -peak..peak; `max_abs` is half a step above the highest.
 
     Args:
-        peak: largest magnitude, not negative; a tensor holds one for each channel.
+        max_abs: largest magnitude, not negative; a tensor holds one for each channel.
         bits: of the grid.
     """
-    return 2 * peak / (2**bits - 1)  # type: ignore[no-any-return]
+    return 2 * max_abs / (2**bits - 1)  # type: ignore[no-any-return]
 
 
-def narrow_step(peak: Number, *, bits: int) -> Number:
+def narrow_range_scale(max_abs: Number, *, bits: int) -> Number:
     """The step peak / (2^(b-1) - 1): -peak and peak are levels themselves. Runtimes' integer kernels expect it.
 
     Args:
-        peak: largest magnitude, not negative; a tensor holds one for each channel.
+        max_abs: largest magnitude, not negative; a tensor holds one for each channel.
         bits: of the grid.
     """
-    return peak / (2 ** (bits - 1) - 1)  # type: ignore[no-any-return]
+    return max_abs / (2 ** (bits - 1) - 1)  # type: ignore[no-any-return]
 
 
-def affine_grid(low: float, high: float, *, bits: int) -> tuple[float, int]:
+def affine_scale_zero_point(low: float, high: float, *, bits: int) -> tuple[float, int]:
     """Step and zero point of the unsigned grid over low..high, widened to hold 0, which is always a level.
 
     Raises:
@@ -58,23 +58,23 @@ def affine_grid(low: float, high: float, *, bits: int) -> tuple[float, int]:
     if not low <= high:
         raise ValueError(f"a range must ascend, but got {low}..{high}")
     low, high, top = min(low, 0.0), max(high, 0.0), 2**bits - 1
-    step = max(high - low, LEAST) / top
+    step = max(high - low, MIN_RANGE) / top
     return step, min(top, max(0, round(-low / step)))
 
 
-def quantise(x: Tensor, step: float | Tensor, *, zero_point: int = 0, low: int, high: int) -> Tensor:
+def quantize(x: Tensor, scale: float | Tensor, *, zero_point: int = 0, quant_min: int, quant_max: int) -> Tensor:
     """The nearest levels, ties to even as in ONNX, as floats; same shape.
 
     Args:
         x: any shape.
-        step: width of a level, positive; a tensor broadcasts.
+        scale: width of a level, positive; a tensor broadcasts.
         zero_point: level of 0.0.
-        low: lowest level.
-        high: highest level.
+        quant_min: lowest level.
+        quant_max: highest level.
     """
-    return (torch.round(x / step) + zero_point).clamp(low, high)
+    return (torch.round(x / scale) + zero_point).clamp(quant_min, quant_max)
 
 
-def dequantise(levels: Tensor, step: float | Tensor, *, zero_point: int = 0) -> Tensor:
+def dequantize(levels: Tensor, scale: float | Tensor, *, zero_point: int = 0) -> Tensor:
     """What levels stand for."""
-    return (levels - zero_point) * step
+    return (levels - zero_point) * scale

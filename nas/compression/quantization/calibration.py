@@ -11,19 +11,19 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-Counts = npt.NDArray[np.float64]
-Cut = Callable[[Counts, float, float, int], tuple[float, float]]
+Histogram = npt.NDArray[np.float64]
+ClippingMethod = Callable[[Histogram, float, float, int], tuple[float, float]]
 """(counts, low, high, levels) to the range that remains."""
 
-BINS = 2048
-OUTSIDE = 1e-4
-SHARES = 57
+HISTOGRAM_BINS = 2048
+TAIL_FRACTION = 1e-4
+ENTROPY_CANDIDATES = 57
 """How many shares of the range `entropy` tries; with the least, each bin has a level of its own."""
 _SMOOTHING = 1e-4
 
 
-def percentile(counts: Counts, low: float, high: float, levels: int) -> tuple[float, float]:
-    """The range with at most `OUTSIDE` of the values below it and as many above; it holds 0.
+def percentile_range(counts: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
+    """The range with at most `TAIL_FRACTION` of the values below it and as many above; it holds 0.
 
     Args:
         counts: [BINS] values in each of the equal parts of low..high.
@@ -32,28 +32,28 @@ def percentile(counts: Counts, low: float, high: float, levels: int) -> tuple[fl
         levels: how many levels low..high has, if nothing is cut off.
     """
     below = np.cumsum(counts) / max(1.0, counts.sum())
-    first = int(np.searchsorted(below, OUTSIDE, side="right"))
-    last = int(np.searchsorted(below, 1 - OUTSIDE, side="left"))
+    first = int(np.searchsorted(below, TAIL_FRACTION, side="right"))
+    last = int(np.searchsorted(below, 1 - TAIL_FRACTION, side="left"))
     width = (high - low) / len(counts)
     return min(0.0, low + first * width), max(0.0, low + (min(last, len(counts) - 1) + 1) * width)
 
 
-def entropy(counts: Counts, low: float, high: float, levels: int) -> tuple[float, float]:
+def entropy_range(counts: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
     """The range whose levels tell most about the values; ties take the wider one. Arguments as in `percentile`.
 
     Values that are exactly 0 should not be counted: every grid holds them, however many there are.
     """
     zero = -low / (high - low) * len(counts) if high > low else 0.0
-    shares = np.linspace(1, min(1.0, levels / len(counts)), SHARES)
-    share = float(min(shares, key=lambda s: _divergence(counts, *_window(zero, s, len(counts)), levels)))
+    shares = np.linspace(1, min(1.0, levels / len(counts)), ENTROPY_CANDIDATES)
+    share = float(min(shares, key=lambda s: _kl_divergence(counts, *_clipped_bins(zero, s, len(counts)), levels)))
     return low * share, high * share
 
 
-def _window(zero: float, share: float, bins: int) -> tuple[int, int]:
-    return int(np.floor(zero * (1 - share))), int(np.ceil(zero + (bins - zero) * share))
+def _clipped_bins(zero_bin: float, fraction: float, n_bins: int) -> tuple[int, int]:
+    return int(np.floor(zero_bin * (1 - fraction))), int(np.ceil(zero_bin + (n_bins - zero_bin) * fraction))
 
 
-def _divergence(counts: Counts, first: int, end: int, levels: int) -> float:
+def _kl_divergence(counts: Histogram, first: int, end: int, levels: int) -> float:
     """KL(values clipped to the bins first..end, the values in there after they share `levels` levels)."""
     inside = counts[first:end]
     clipped = inside.copy()
@@ -63,14 +63,14 @@ def _divergence(counts: Counts, first: int, end: int, levels: int) -> float:
     taken = inside > 0
     sums, bins = np.bincount(level, inside, levels), np.bincount(level, taken, levels)
     shared = np.where(taken, (sums / np.maximum(bins, 1))[level], 0.0)
-    p, q = _smoothed(clipped), _smoothed(shared)
+    p, q = _smoothed_probabilities(clipped), _smoothed_probabilities(shared)
     return float((p * np.log(p / q)).sum())
 
 
-def _smoothed(counts: Counts) -> Counts:
+def _smoothed_probabilities(counts: Histogram) -> Histogram:
     """Shares that sum to 1, none of them 0."""
     shares = counts / max(1.0, counts.sum()) + _SMOOTHING / len(counts)
     return np.asarray(shares / shares.sum(), dtype=np.float64)
 
 
-CUTS: dict[str, Cut] = {"percentile": percentile, "entropy": entropy}
+CLIPPING_METHODS: dict[str, ClippingMethod] = {"percentile": percentile_range, "entropy": entropy_range}

@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from nas.errors import ExportError
 
-LEAST_CORRELATION = 0.1
+MIN_NEIGHBOUR_CORRELATION = 0.1
 """Of neighbouring pixels. Independent pixels give 0 +- 0.02 for one image of 48x48; faces 0.9 and more."""
-LEAST_SPREAD = 1.0
+MIN_STD = 1.0
 """Standard deviation, in grey levels, below which an image shows nothing."""
 
 
-def check_pictures(images: npt.NDArray[np.uint8]) -> None:
+def check_calibration_images(images: npt.NDArray[np.uint8]) -> None:
     """Refuse images [N, C, H, W], 0..255, that are none, constant, or noise.
 
     Raises:
@@ -24,10 +24,10 @@ def check_pictures(images: npt.NDArray[np.uint8]) -> None:
     if not len(images):
         raise ExportError("8-bit units need calibration images, but got none; hand over some training images")
     spread = images.std(axis=(1, 2, 3))
-    if spread.max() < LEAST_SPREAD:
+    if spread.max() < MIN_STD:
         raise ExportError("calibration images must show something, but every one is constant; use training images")
-    alike = neighbour_correlation(images[spread >= LEAST_SPREAD])
-    if alike < LEAST_CORRELATION:
+    alike = neighbour_correlation(images[spread >= MIN_STD])
+    if alike < MIN_NEIGHBOUR_CORRELATION:
         raise ExportError(
             f"calibration images must be pictures, but these are noise: neighbouring pixels correlate by {alike:.2f}; "
             f"use training images"

@@ -13,17 +13,17 @@ from onnx import TensorProto
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.compression.quantization.affine import bounds, dequantise, narrow_step, quantise
-from nas.onnx_export.graph_builder import Writer
+from nas.compression.quantization.affine import dequantize, narrow_range_scale, quant_range, quantize
+from nas.onnx_export.graph_builder import GraphBuilder
 from nas.onnx_export.onnx_ops import conv_attributes, emit
 from search_spaces._leaf import Leaf
 
-WEIGHT_MAX = 127
-BIAS_MAX = 2**30
+WEIGHT_QMAX = 127
+BIAS_QMAX = 2**30
 """Half of what int32 holds, so that the sum over a kernel window cannot overflow."""
 
 
-class FakeQuant(Leaf):
+class FakeQuantize(Leaf):
     """Rounds a tensor to one of 256 levels: uint8 with a zero point, or int8 with zero point 0.
 
     Args:
@@ -33,23 +33,23 @@ class FakeQuant(Leaf):
         group: tensors whose grids must stay equal carry the same word.
     """
 
-    def __init__(self, *, scale: float, zero_point: int = 0, signed: bool = False, group: str = "") -> None:
+    def __init__(self, *, scale: float, zero_point: int = 0, signed: bool = False, grid_group: str = "") -> None:
         super().__init__()
         self.scale, self.zero_point, self.signed = float(np.float32(scale)), zero_point, signed
-        self.group = group
-        self.low, self.high = bounds(8, signed=signed)
+        self.grid_group = grid_group
+        self.quant_min, self.quant_max = quant_range(8, signed=signed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
-        levels = quantise(x, self.scale, zero_point=self.zero_point, low=self.low, high=self.high)
-        return dequantise(levels, self.scale, zero_point=self.zero_point)
+        levels = quantize(x, self.scale, zero_point=self.zero_point, quant_min=self.quant_min, quant_max=self.quant_max)
+        return dequantize(levels, self.scale, zero_point=self.zero_point)
 
     def extra_repr(self) -> str:
         """The grid, for `print(net)`."""
         return f"scale={self.scale:g}, zero_point={self.zero_point}, signed={self.signed}"
 
 
-class Cast(Leaf):
+class PrecisionCast(Leaf):
     """The border of a float16 unit, where the runtime goes on in `bits` bits. Nothing is rounded: see `_half`."""
 
     def __init__(self, bits: int) -> None:
@@ -61,7 +61,7 @@ class Cast(Leaf):
         return x
 
 
-class QuantLayer(Leaf):
+class QuantizedLayer(Leaf):
     """A convolution or linear layer in integers.
 
     Args:
@@ -75,12 +75,12 @@ class QuantLayer(Leaf):
         self.layer = layer
         weight = layer.weight.detach()
         bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach()
-        scale = channel_scale(weight, bias, input_scale=input_scale, weight_scale=weight_scale)
+        scale = weight_scales(weight, bias, input_scale=input_scale, weight_scale=weight_scale)
         bias_scale = (scale.double() * input_scale).float()
         self.register_buffer("weight_scale", scale)
         self.register_buffer("bias_scale", bias_scale)
         per_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
-        levels = quantise(weight, per_channel, low=-WEIGHT_MAX, high=WEIGHT_MAX)
+        levels = quantize(weight, per_channel, quant_min=-WEIGHT_QMAX, quant_max=WEIGHT_QMAX)
         self.register_buffer("weight_levels", levels.to(torch.int8))
         self.register_buffer("bias_levels", torch.round(bias.double() / bias_scale.double()).to(torch.int32))
         self.input_scale = input_scale
@@ -99,7 +99,7 @@ class QuantLayer(Leaf):
         return sums * scale[:, None, None]
 
 
-def channel_scale(weight: Tensor, bias: Tensor, *, input_scale: float, weight_scale: Tensor | None = None) -> Tensor:
+def weight_scales(weight: Tensor, bias: Tensor, *, input_scale: float, weight_scale: Tensor | None = None) -> Tensor:
     """Width of a weight level for each output channel [C], float32, positive.
 
     A channel of tiny weights with a large bias gets coarser weights, or its bias would not fit into int32.
@@ -111,38 +111,38 @@ def channel_scale(weight: Tensor, bias: Tensor, *, input_scale: float, weight_sc
         weight_scale: wished for [C]; None takes the largest weight for the highest level.
     """
     peak = weight.flatten(1).abs().amax(1).double()
-    scale = narrow_step(peak, bits=8) if weight_scale is None else weight_scale.double()
-    return torch.maximum(scale.clamp(min=1e-14), bias.abs().double() / (input_scale * BIAS_MAX)).float()
+    scale = narrow_range_scale(peak, bits=8) if weight_scale is None else weight_scale.double()
+    return torch.maximum(scale.clamp(min=1e-14), bias.abs().double() / (input_scale * BIAS_QMAX)).float()
 
 
 @emit.register
-def _fake_quant(module: FakeQuant, writer: Writer, name: str, inputs: list[str]) -> str:
+def _fake_quantize(module: FakeQuantize, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     kind: Any = np.int8 if module.signed else np.uint8
-    scale = writer.constant(f"{name}.scale", np.array(module.scale, np.float32))
-    zero = writer.constant(f"{name}.zero_point", np.array(module.zero_point, kind))
-    levels = writer.node("QuantizeLinear", [*inputs, scale, zero], f"{name}/quantize")
-    return writer.node("DequantizeLinear", [levels, scale, zero], name)
+    scale = builder.add_constant(f"{name}.scale", np.array(module.scale, np.float32))
+    zero = builder.add_constant(f"{name}.zero_point", np.array(module.zero_point, kind))
+    levels = builder.add_node("QuantizeLinear", [*inputs, scale, zero], f"{name}/quantize")
+    return builder.add_node("DequantizeLinear", [levels, scale, zero], name)
 
 
 @emit.register
-def _cast(module: Cast, writer: Writer, name: str, inputs: list[str]) -> str:
-    value = writer.node("Cast", inputs, name, to=TensorProto.FLOAT16 if module.bits == 16 else TensorProto.FLOAT)
+def _precision_cast(module: PrecisionCast, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    value = builder.add_node("Cast", inputs, name, to=TensorProto.FLOAT16 if module.bits == 16 else TensorProto.FLOAT)
     if module.bits == 16:
-        writer.half.add(value)
+        builder.float16_values.add(value)
     return value
 
 
 @emit.register
-def _quant_layer(module: QuantLayer, writer: Writer, name: str, inputs: list[str]) -> str:
-    values = [_dequantized(module, key, writer, name) for key in ("weight", "bias")]
+def _quantized_layer(module: QuantizedLayer, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    values = [_dequantized(module, key, builder, name) for key in ("weight", "bias")]
     if isinstance(module.layer, nn.Linear):
-        return writer.node("Gemm", [*inputs, *values], name, transB=1)
-    return writer.node("Conv", [*inputs, *values], name, **conv_attributes(module.layer, name))
+        return builder.add_node("Gemm", [*inputs, *values], name, transB=1)
+    return builder.add_node("Conv", [*inputs, *values], name, **conv_attributes(module.layer, name))
 
 
-def _dequantized(module: QuantLayer, key: str, writer: Writer, name: str) -> str:
-    levels = module.get_buffer(f"{key}_levels").numpy()
-    scale = writer.constant(f"{name}.{key}_scale", module.get_buffer(f"{key}_scale").numpy())
-    zero = writer.constant(f"{name}.{key}_zero_point", np.zeros(len(levels), levels.dtype))
-    stored = writer.constant(f"{name}.{key}", levels)
-    return writer.node("DequantizeLinear", [stored, scale, zero], f"{name}.{key}/dequantize", axis=0)
+def _dequantized(module: QuantizedLayer, tensor_name: str, builder: GraphBuilder, name: str) -> str:
+    levels = module.get_buffer(f"{tensor_name}_levels").numpy()
+    scale = builder.add_constant(f"{name}.{tensor_name}_scale", module.get_buffer(f"{tensor_name}_scale").numpy())
+    zero = builder.add_constant(f"{name}.{tensor_name}_zero_point", np.zeros(len(levels), levels.dtype))
+    stored = builder.add_constant(f"{name}.{tensor_name}", levels)
+    return builder.add_node("DequantizeLinear", [stored, scale, zero], f"{name}.{tensor_name}/dequantize", axis=0)

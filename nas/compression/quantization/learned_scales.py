@@ -14,13 +14,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from nas.compression.quantization.fake_quantize import WEIGHT_MAX, Cast, FakeQuant, QuantLayer, channel_scale
+from nas.compression.quantization.fake_quantize import (
+    WEIGHT_QMAX,
+    FakeQuantize,
+    PrecisionCast,
+    QuantizedLayer,
+    weight_scales,
+)
 from nas.onnx_export.folding import module_nodes, module_of
 from search_spaces._leaf import Leaf
 
 
-class LearnedGrid(Leaf):
-    """A `FakeQuant` that lets gradients through.
+class TrainableFakeQuantize(Leaf):
+    """A `FakeQuantize` that lets gradients through.
 
     Args:
         grid: where it starts from; its zero point stays.
@@ -28,29 +34,42 @@ class LearnedGrid(Leaf):
         may_widen: whether a learned step may grow beyond the calibrated one.
     """
 
-    def __init__(self, grid: FakeQuant, *, log_step: nn.Parameter | None = None, may_widen: bool = True) -> None:
+    def __init__(
+        self, fake_quantize: FakeQuantize, *, log_scale: nn.Parameter | None = None, can_widen: bool = True
+    ) -> None:
         super().__init__()
-        self.grid, self.log_step, self.widest = grid, log_step, math.inf if may_widen else grid.scale
-        self.low, self.high = grid.low - grid.zero_point, grid.high - grid.zero_point
+        self.fake_quantize, self.log_scale, self.max_scale = (
+            fake_quantize,
+            log_scale,
+            math.inf if can_widen else fake_quantize.scale,
+        )
+        self.low, self.high = (
+            fake_quantize.quant_min - fake_quantize.zero_point,
+            fake_quantize.quant_max - fake_quantize.zero_point,
+        )
 
     @property
     def scale(self) -> float:
         """Width of one level now."""
-        return self.grid.scale if self.log_step is None else min(math.exp(float(self.log_step.detach())), self.widest)
+        return (
+            self.fake_quantize.scale
+            if self.log_scale is None
+            else min(math.exp(float(self.log_scale.detach())), self.max_scale)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; float32 whatever comes in, so that autocast does not round twice."""
-        found: Tensor = _Round.apply(x.float(), self.log_step, self.scale, self.low, self.high)  # type: ignore[no-untyped-call]
+        found: Tensor = _FakeQuantizeFunction.apply(x.float(), self.log_scale, self.scale, self.low, self.high)  # type: ignore[no-untyped-call]
         return found
 
-    def frozen(self) -> FakeQuant:
+    def converted(self) -> FakeQuantize:
         """The grid as it is exported."""
-        old = self.grid
-        return FakeQuant(scale=self.scale, zero_point=old.zero_point, signed=old.signed, group=old.group)
+        old = self.fake_quantize
+        return FakeQuantize(scale=self.scale, zero_point=old.zero_point, signed=old.signed, grid_group=old.grid_group)
 
 
-class LearnedLayer(Leaf):
-    """A `QuantLayer` whose weights and biases learn through their rounding.
+class TrainableQuantizedLayer(Leaf):
+    """A `QuantizedLayer` whose weights and biases learn through their rounding.
 
     Args:
         layer: the float layer that learns.
@@ -58,39 +77,41 @@ class LearnedLayer(Leaf):
         steps: learn the weights' steps too.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, source: LearnedGrid, *, steps: bool) -> None:
+    def __init__(
+        self, layer: nn.Conv2d | nn.Linear, input_quantize: TrainableFakeQuantize, *, learn_scales: bool
+    ) -> None:
         super().__init__()
-        self.layer, self.source = layer, source
-        self.log_steps = nn.Parameter(self._widest().log()) if steps else None  # [C]
+        self.layer, self.input_quantize = layer, input_quantize
+        self.log_scales = nn.Parameter(self._max_abs_scale().log()) if learn_scales else None  # [C]
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W], or [N, C] where the layer is linear."""
         layer = self.layer
-        scale = self._widest() if self.log_steps is None else self.log_steps.exp()
+        scale = self._max_abs_scale() if self.log_scales is None else self.log_scales.exp()
         per_channel = scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
-        weight, bias = _on_grid(layer.weight, per_channel, learned=self.log_steps is not None), layer.bias
+        weight, bias = _round_to_scale(layer.weight, per_channel, learn_scale=self.log_scales is not None), layer.bias
         if bias is not None:
-            grid = scale.detach() * self.source.scale
+            grid = scale.detach() * self.input_quantize.scale
             bias = bias + (torch.round(bias / grid) * grid - bias).detach()
         tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
         found: Tensor = functional_call(layer, tensors, x)  # whatever form of forward pass the layer was given
         return found
 
-    def frozen(self) -> QuantLayer:
+    def converted(self) -> QuantizedLayer:
         """The layer as it is exported."""
-        scale = None if self.log_steps is None else self.log_steps.detach().exp()
-        return QuantLayer(self.layer, input_scale=self.source.frozen().scale, weight_scale=scale)
+        scale = None if self.log_scales is None else self.log_scales.detach().exp()
+        return QuantizedLayer(self.layer, input_scale=self.input_quantize.converted().scale, weight_scale=scale)
 
-    def _widest(self) -> Tensor:
+    def _max_abs_scale(self) -> Tensor:
         weight, bias = self.layer.weight.detach(), self.layer.bias
         bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
-        return channel_scale(weight, bias, input_scale=self.source.scale)
+        return weight_scales(weight, bias, input_scale=self.input_quantize.scale)
 
 
-class LearnedCast(Leaf):
-    """A `Cast` in training: float32, for gradients would vanish in float16."""
+class TrainableCast(Leaf):
+    """A `PrecisionCast` in training: float32, for gradients would vanish in float16."""
 
-    def __init__(self, cast: Cast) -> None:
+    def __init__(self, cast: PrecisionCast) -> None:
         super().__init__()
         self.cast = cast
 
@@ -98,12 +119,12 @@ class LearnedCast(Leaf):
         """Any shape."""
         return x
 
-    def frozen(self) -> Cast:
+    def converted(self) -> PrecisionCast:
         """The cast as it is exported."""
         return self.cast
 
 
-def learn(graph: fx.GraphModule, *, steps: bool) -> None:
+def prepare_qat(graph: fx.GraphModule, *, learn_scales: bool) -> None:
     """Make a fake-quantised graph trainable, in place.
 
     Weights that are exactly 0 stay so: whoever put them there wanted it. Grids behind a ReLU6 do not widen, or runtimes
@@ -111,48 +132,50 @@ def learn(graph: fx.GraphModule, *, steps: bool) -> None:
 
     Args:
         graph: from `Quantize.on_graph`.
-        steps: learn the grids too.
+        learn_scales: learn the grids too.
     """
     logs: dict[str, nn.Parameter] = {}
-    capped = {module.group for node, module in _grids(graph) if _reads(graph, node, nn.ReLU6)}
+    capped = {module.grid_group for node, module in _fake_quantizers(graph) if _is_fed_by(graph, node, nn.ReLU6)}
     for node in module_nodes(graph):
         name, module = str(node.target), module_of(graph, node)
-        if isinstance(module, FakeQuant):
-            if steps and module.group not in logs:
-                logs[module.group] = nn.Parameter(torch.tensor(module.scale).log())
-            may_widen = module.group not in capped
-            graph.set_submodule(name, LearnedGrid(module, log_step=logs.get(module.group), may_widen=may_widen))
-        elif isinstance(module, QuantLayer):
-            source = cast(LearnedGrid, module_of(graph, node.all_input_nodes[0]))
-            graph.set_submodule(name, LearnedLayer(module.layer, source, steps=steps))
-        elif isinstance(module, Cast):
-            graph.set_submodule(name, LearnedCast(module))
+        if isinstance(module, FakeQuantize):
+            if learn_scales and module.grid_group not in logs:
+                logs[module.grid_group] = nn.Parameter(torch.tensor(module.scale).log())
+            may_widen = module.grid_group not in capped
+            graph.set_submodule(
+                name, TrainableFakeQuantize(module, log_scale=logs.get(module.grid_group), can_widen=may_widen)
+            )
+        elif isinstance(module, QuantizedLayer):
+            source = cast(TrainableFakeQuantize, module_of(graph, node.all_input_nodes[0]))
+            graph.set_submodule(name, TrainableQuantizedLayer(module.layer, source, learn_scales=learn_scales))
+        elif isinstance(module, PrecisionCast):
+            graph.set_submodule(name, TrainableCast(module))
     for parameter in graph.parameters():
         if parameter.ndim > 1 and bool((parameter == 0).any()):
-            parameter.register_hook(_Keep(parameter.detach() != 0))  # type: ignore[no-untyped-call]
+            parameter.register_hook(_GradientMask(parameter.detach() != 0))  # type: ignore[no-untyped-call]
     graph.recompile()
 
 
-def freeze(graph: fx.GraphModule) -> None:
+def convert_qat(graph: fx.GraphModule) -> None:
     """Undo `learn`, in place: the modules that are exported, with what was learned."""
     for node in module_nodes(graph):
         module = module_of(graph, node)
-        if isinstance(module, LearnedGrid | LearnedLayer | LearnedCast):
-            graph.set_submodule(str(node.target), module.frozen())
+        if isinstance(module, TrainableFakeQuantize | TrainableQuantizedLayer | TrainableCast):
+            graph.set_submodule(str(node.target), module.converted())
     graph.recompile()
 
 
-def _grids(graph: fx.GraphModule) -> list[tuple[fx.Node, FakeQuant]]:
+def _fake_quantizers(graph: fx.GraphModule) -> list[tuple[fx.Node, FakeQuantize]]:
     found = [(node, module_of(graph, node)) for node in module_nodes(graph)]
-    return [(node, module) for node, module in found if isinstance(module, FakeQuant)]
+    return [(node, module) for node, module in found if isinstance(module, FakeQuantize)]
 
 
-def _reads(graph: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
+def _is_fed_by(graph: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
     source = node.all_input_nodes[0]
     return source.op == "call_module" and isinstance(module_of(graph, source), kind)
 
 
-class _Keep:
+class _GradientMask:
     """A gradient hook that lets only some elements learn."""
 
     def __init__(self, mask: Tensor) -> None:
@@ -162,26 +185,26 @@ class _Keep:
         return gradient * self.mask.to(gradient.device)
 
 
-def _on_grid(weight: Tensor, scale: Tensor, *, learned: bool) -> Tensor:
-    """Rounded weights; with `learned` the gradient also reaches the scale (LSQ, equation 3)."""
-    if not learned:
+def _round_to_scale(weight: Tensor, scale: Tensor, *, learn_scale: bool) -> Tensor:
+    """Rounded weights; with `learn_scale` the gradient also reaches the scale (LSQ, equation 3)."""
+    if not learn_scale:
         return weight + (torch.round(weight / scale) * scale - weight).detach()
-    share = 1 / math.sqrt(weight[0].numel() * WEIGHT_MAX)
+    share = 1 / math.sqrt(weight[0].numel() * WEIGHT_QMAX)
     scale = scale * share + (scale * (1 - share)).detach()
-    levels = (weight / scale).clamp(-WEIGHT_MAX, WEIGHT_MAX)
+    levels = (weight / scale).clamp(-WEIGHT_QMAX, WEIGHT_QMAX)
     return (levels + (torch.round(levels) - levels).detach()) * scale
 
 
-class _Round(torch.autograd.Function):
+class _FakeQuantizeFunction(torch.autograd.Function):
     """clamp(round(x / scale), low, high) * scale in one pass, as quick as a ReLU; torch's own takes ten times that.
 
     The gradient of the step's logarithm is scaled by 1 / sqrt(count of values x highest level), as in LSQ.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, log_step: Tensor | None, scale: float, low: int, high: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, log_scale: Tensor | None, scale: float, low: int, high: int) -> Tensor:
         y = x.div(scale).round_().clamp_(low, high).mul_(scale)
-        ctx.save_for_backward(x, *([] if log_step is None else [y]))
+        ctx.save_for_backward(x, *([] if log_scale is None else [y]))
         ctx.bounds = low * scale, high * scale
         return y
 

@@ -20,22 +20,22 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.compression.quantization.affine import bounds, narrow_step, quantise
-from nas.onnx_export.graph_builder import Writer
+from nas.compression.quantization.affine import narrow_range_scale, quant_range, quantize
+from nas.onnx_export.graph_builder import GraphBuilder
 from nas.onnx_export.onnx_ops import conv_attributes, emit
 from search_spaces._leaf import Leaf
 
-BINARY, TERNARY, FOUR = 1, 2, 4
-PACKED_BITS = {BINARY: 1.0, TERNARY: log2(3), FOUR: 4.0}
+BINARY, TERNARY, INT4 = 1, 2, 4
+PACKED_BITS = {BINARY: 1.0, TERNARY: log2(3), INT4: 4.0}
 """Bits of one weight where they are packed as densely as their levels allow."""
-OPSET = 21
+INT4_OPSET = 21
 """The first with int4."""
-THRESHOLD = 0.7
+TERNARY_THRESHOLD = 0.7
 
-Weighted = nn.Conv2d | nn.Linear
+WeightedLayer = nn.Conv2d | nn.Linear
 
 
-def levels_of(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def quantize_low_bit(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Whole levels, shaped like the weight, and the value of one level for each output channel [C].
 
     Args:
@@ -43,24 +43,29 @@ def levels_of(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         bits: 1, 2 or 4.
     """
     size = weight.abs().flatten(1)  # [C, weights of one channel]
-    if bits == FOUR:
-        step = narrow_step(size.amax(1), bits=FOUR)
-        low, high = bounds(FOUR, signed=True, narrow=True)
-        return quantise(weight, _like(step.clamp(min=torch.finfo(step.dtype).tiny), weight), low=low, high=high), step
+    if bits == INT4:
+        step = narrow_range_scale(size.amax(1), bits=INT4)
+        low, high = quant_range(INT4, signed=True, narrow_range=True)
+        return quantize(
+            weight,
+            _broadcast_channels(step.clamp(min=torch.finfo(step.dtype).tiny), weight),
+            quant_min=low,
+            quant_max=high,
+        ), step
     if bits == BINARY:
         return torch.where(weight < 0, -1.0, 1.0), size.mean(1)
-    kept = size > THRESHOLD * size.mean(1, keepdim=True)
+    kept = size > TERNARY_THRESHOLD * size.mean(1, keepdim=True)
     step = (size * kept).sum(1) / kept.sum(1).clamp(min=1)
     return weight.sign() * kept.reshape(weight.shape), step
 
 
-def rounded(weight: Tensor, bits: int) -> Tensor:
+def round_low_bit(weight: Tensor, bits: int) -> Tensor:
     """The weight that its levels stand for."""
-    levels, step = levels_of(weight, bits)
-    return levels * _like(step, weight)
+    levels, step = quantize_low_bit(weight, bits)
+    return levels * _broadcast_channels(step, weight)
 
 
-class Rounding(nn.Module):
+class StraightThroughRounding(nn.Module):
     """A parametrisation: the layer sees rounded weights, the gradient passes to the full ones as if they were not."""
 
     def __init__(self, bits: int) -> None:
@@ -69,10 +74,10 @@ class Rounding(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Same shape."""
-        return weight + (rounded(weight, self.bits) - weight).detach()
+        return weight + (round_low_bit(weight, self.bits) - weight).detach()
 
 
-class FewBitLayer(Leaf):
+class LowBitLayer(Leaf):
     """A convolution or linear layer whose weights are stored as int4 levels; it computes in float.
 
     Args:
@@ -81,18 +86,18 @@ class FewBitLayer(Leaf):
         half: whether it computes in float16.
     """
 
-    def __init__(self, layer: Weighted, *, bits: int, half: bool) -> None:
+    def __init__(self, layer: WeightedLayer, *, bits: int, is_float16: bool) -> None:
         super().__init__()
-        self.layer, self.in_half = layer, half
-        levels, step = levels_of(layer.weight.detach(), bits)
+        self.layer, self.is_float16 = layer, is_float16
+        levels, step = quantize_low_bit(layer.weight.detach(), bits)
         self.register_buffer("levels", levels.to(torch.int8))
         self.register_buffer("step", step)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W], or [N, C] where the layer is linear."""
         levels, layer = self.get_buffer("levels").float(), self.layer
-        weight = levels * _like(self.get_buffer("step"), levels)
-        if self.in_half:
+        weight = levels * _broadcast_channels(self.get_buffer("step"), levels)
+        if self.is_float16:
             weight = weight.half().float()
         if isinstance(layer, nn.Linear):
             return F.linear(x, weight, layer.bias)
@@ -100,24 +105,24 @@ class FewBitLayer(Leaf):
 
 
 @emit.register
-def _few_bit_layer(module: FewBitLayer, writer: Writer, name: str, inputs: list[str]) -> str:
+def _low_bit_layer(module: LowBitLayer, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     levels = module.get_buffer("levels")
-    writer.opset = max(writer.opset, OPSET)
+    builder.opset = max(builder.opset, INT4_OPSET)
     stored = f"{name}.weight_levels"
-    writer.initializers[stored] = int4(stored, levels.numpy())
-    step = writer.constant(f"{name}.weight_step", _like(module.get_buffer("step"), levels).numpy())
-    value = writer.node("Cast", [stored], f"{name}.weight/cast", to=TensorProto.FLOAT)
-    weights = [writer.node("Mul", [value, step], f"{name}.weight")]
-    if inputs[0] in writer.half:
-        weights = [writer.node("Cast", weights, f"{name}.weight/half", to=TensorProto.FLOAT16)]
+    builder.initializers[stored] = int4_initializer(stored, levels.numpy())
+    step = builder.add_constant(f"{name}.weight_step", _broadcast_channels(module.get_buffer("step"), levels).numpy())
+    value = builder.add_node("Cast", [stored], f"{name}.weight/cast", to=TensorProto.FLOAT)
+    weights = [builder.add_node("Mul", [value, step], f"{name}.weight")]
+    if inputs[0] in builder.float16_values:
+        weights = [builder.add_node("Cast", weights, f"{name}.weight/half", to=TensorProto.FLOAT16)]
     if module.layer.bias is not None:
-        weights.append(writer.parameter(f"{name}.bias", module.layer.bias, like=inputs[0]))
+        weights.append(builder.add_parameter(f"{name}.bias", module.layer.bias, dtype_like=inputs[0]))
     if isinstance(module.layer, nn.Linear):
-        return writer.node("Gemm", [*inputs, *weights], name, transB=1)
-    return writer.node("Conv", [*inputs, *weights], name, **conv_attributes(module.layer, name))
+        return builder.add_node("Gemm", [*inputs, *weights], name, transB=1)
+    return builder.add_node("Conv", [*inputs, *weights], name, **conv_attributes(module.layer, name))
 
 
-def int4(name: str, levels: npt.NDArray[np.int8]) -> TensorProto:
+def int4_initializer(name: str, levels: npt.NDArray[np.int8]) -> TensorProto:
     """An initialiser of levels -8..7, two in a byte, the first in its lower half."""
     flat = np.append(levels.ravel(), np.zeros(levels.size % 2, np.int8)) & 15
     packed = (flat[0::2] | flat[1::2] << 4).astype(np.uint8)
@@ -125,5 +130,5 @@ def int4(name: str, levels: npt.NDArray[np.int8]) -> TensorProto:
     return made
 
 
-def _like(step: Tensor, weight: Tensor) -> Tensor:
-    return step.reshape(-1, *[1] * (weight.ndim - 1))  # [C, 1, ...]
+def _broadcast_channels(scale: Tensor, weight: Tensor) -> Tensor:
+    return scale.reshape(-1, *[1] * (weight.ndim - 1))  # [C, 1, ...]

@@ -9,57 +9,58 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nas.data.base import Dataset, FaceData
-from nas.data.csv_table import Row, rows
-from nas.data.image_files import FileOptions, load_files
-from nas.data.items import SPLIT_WORDS, Item
-from nas.data.options import parse
+from nas.data.csv_table import Row, read_rows
+from nas.data.image_files import ImageFileOptions, load_image_files
+from nas.data.items import SPLIT_ALIASES, Item
+from nas.data.options import parse_options
 from nas.errors import DataError
 
 
-class Csv(Dataset):
+class CsvDataset(Dataset):
     """Options: `size` (pixels; the files' own if left out), `channels` (1 or 3; as the first file), `val_share`."""
 
     name = "csv"
 
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
         """Read the faces; see `Dataset.load`."""
-        checked = parse(FileOptions, options, dataset=self.name)
+        checked = parse_options(ImageFileOptions, options, dataset=self.name)
         if path is None or not path.is_file():
             raise DataError(f"csv needs the path of a CSV file with columns path and label, but got {path}")
-        return load_files(_items(path), checked, name=self.name, source=path, cache=cache, lists=[path])
+        return load_image_files(_items(path), checked, name=self.name, source=path, cache_dir=cache, index_files=[path])
 
 
 def _items(source: Path) -> list[Item]:
     with source.open(encoding="utf-8-sig", newline="") as file:
         return [
-            _item(row, source, f"{source}, row {n}") for n, row in rows(file, source=source, required=("path", "label"))
+            _item(row, source, f"{source}, row {n}")
+            for n, row in read_rows(file, source=source, required=("path", "label"))
         ]
 
 
-def _item(row: Row, source: Path, where: str) -> Item:
+def _item(row: Row, source: Path, location: str) -> Item:
     path = source.parent / row["path"]
     if not row["path"] or not path.is_file():
-        raise DataError(f"{where}: image {path} does not exist; paths are relative to the folder of {source.name}")
+        raise DataError(f"{location}: image {path} does not exist; paths are relative to the folder of {source.name}")
     if not row["label"]:
-        raise DataError(f"{where}: label is empty; name the class or leave the row out")
+        raise DataError(f"{location}: label is empty; name the class or leave the row out")
     return Item(
         path=path,
-        where=where,
+        location=location,
         label=row["label"],
-        split=_split(row.get("split", ""), where),
+        split=_split(row.get("split", ""), location),
         subject=row.get("subject") or None,
         group=row.get("group") or None,
-        affect=_affect(row, where),
+        affect=_affect(row, location),
     )
 
 
-def _split(word: str, where: str) -> str | None:
-    if word and word.lower() not in SPLIT_WORDS:
-        raise DataError(f"{where}: split must be train, val or test, but got {word!r}")
-    return SPLIT_WORDS[word.lower()] if word else None
+def _split(word: str, location: str) -> str | None:
+    if word and word.lower() not in SPLIT_ALIASES:
+        raise DataError(f"{location}: split must be train, val or test, but got {word!r}")
+    return SPLIT_ALIASES[word.lower()] if word else None
 
 
-def _affect(row: Row, where: str) -> tuple[float, float] | None:
+def _affect(row: Row, location: str) -> tuple[float, float] | None:
     """Valence and arousal, None where both are left empty."""
     words = {name: row.get(name, "") for name in ("valence", "arousal")}
     if not any(words.values()):
@@ -67,10 +68,12 @@ def _affect(row: Row, where: str) -> tuple[float, float] | None:
     try:
         valence, arousal = (float(word) for word in words.values())
     except ValueError:
-        raise DataError(f"{where}: valence and arousal must be numbers, but got {words}") from None
+        raise DataError(f"{location}: valence and arousal must be numbers, but got {words}") from None
     if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
-        raise DataError(f"{where}: valence and arousal must lie in -1..1, but got {words}; drop rows marked as unknown")
+        raise DataError(
+            f"{location}: valence and arousal must lie in -1..1, but got {words}; drop rows marked as unknown"
+        )
     return valence, arousal
 
 
-DATASET = Csv()
+DATASET = CsvDataset()

@@ -10,43 +10,45 @@ from pathlib import Path
 from typing import Literal
 
 from nas.data.base import Dataset, FaceData
-from nas.data.cache import cached
-from nas.data.fer2013_csv import find_votes, read_csv
-from nas.data.fer2013_folder import image_files, read_folder
-from nas.data.options import Options, parse
+from nas.data.cache import load_cached
+from nas.data.fer2013_csv import find_ferplus_votes, read_fer2013_csv
+from nas.data.fer2013_folder import list_images, read_fer2013_folder
+from nas.data.options import DatasetOptions, parse_options
 from nas.errors import DataError
 
 
-class _Options(Options):
+class _Options(DatasetOptions):
     labels: Literal["fer2013", "ferplus"] = "fer2013"
     ferplus: Path | None = None
 
 
-class Fer2013(Dataset):
+class Fer2013Dataset(Dataset):
     """Options: `labels=fer2013` (default) or `labels=ferplus`; `ferplus=PATH` of `fer2013new.csv`."""
 
     name = "fer2013"
 
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
         """Read the faces; see `Dataset.load`."""
-        checked = parse(_Options, options, dataset=self.name)
-        source = _source(path)
+        checked = parse_options(_Options, options, dataset=self.name)
+        source = _find_source(path)
         settings = {"labels": checked.labels, "release": "folder" if source.is_dir() else "csv"}
         if source.is_dir():
             if checked.labels == "ferplus":
                 raise DataError(
                     f"FER+ needs the rows of fer2013.csv in their order, but {source} is a folder of images"
                 )
-            files = image_files(source)
-            return cached(
-                cache, lambda: read_folder(source, files), dataset=self.name, settings=settings, sources=files
+            files = list_images(source)
+            return load_cached(
+                cache, lambda: read_fer2013_folder(source, files), dataset=self.name, settings=settings, sources=files
             )
-        votes = find_votes(source, checked.ferplus) if checked.labels == "ferplus" else None
+        votes = find_ferplus_votes(source, checked.ferplus) if checked.labels == "ferplus" else None
         sources = (source,) if votes is None else (source, votes)
-        return cached(cache, lambda: read_csv(source, votes), dataset=self.name, settings=settings, sources=sources)
+        return load_cached(
+            cache, lambda: read_fer2013_csv(source, votes), dataset=self.name, settings=settings, sources=sources
+        )
 
 
-def _source(path: Path | None) -> Path:
+def _find_source(path: Path | None) -> Path:
     """The CSV file, or the folder with train/ and test/."""
     if path is None:
         raise DataError(
@@ -64,4 +66,4 @@ def _source(path: Path | None) -> Path:
     return found or path
 
 
-DATASET = Fer2013()
+DATASET = Fer2013Dataset()

@@ -9,24 +9,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nas.data.base import Dataset, FaceData
-from nas.data.image_files import FileOptions, load_files
+from nas.data.image_files import ImageFileOptions, load_image_files
 from nas.data.images import IMAGE_SUFFIXES
-from nas.data.items import SPLIT_WORDS, Item
-from nas.data.options import parse
+from nas.data.items import SPLIT_ALIASES, Item
+from nas.data.options import parse_options
 from nas.errors import DataError
 
 
-class Folder(Dataset):
+class FolderDataset(Dataset):
     """Options: `size` (pixels; the files' own if left out), `channels` (1 or 3; as the first file), `val_share`."""
 
     name = "folder"
 
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
         """Read the faces; see `Dataset.load`."""
-        checked = parse(FileOptions, options, dataset=self.name)
+        checked = parse_options(ImageFileOptions, options, dataset=self.name)
         if path is None or not path.is_dir():
             raise DataError(f"folder needs the path of a folder with one folder per class, but got {path}")
-        return load_files(_items(path), checked, name=self.name, source=path, cache=cache)
+        return load_image_files(_items(path), checked, name=self.name, source=path, cache_dir=cache)
 
 
 def _items(root: Path) -> list[Item]:
@@ -36,23 +36,25 @@ def _items(root: Path) -> list[Item]:
         DataError: there are none, or class folders stand beside split folders.
     """
     tops = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    splits = {top: SPLIT_WORDS[top.name.lower()] for top in tops if top.name.lower() in SPLIT_WORDS}
+    splits = {top: SPLIT_ALIASES[top.name.lower()] for top in tops if top.name.lower() in SPLIT_ALIASES}
     if splits and len(splits) != len(tops):
         odd = next(top.name for top in tops if top not in splits)
         raise DataError(f"{root} must hold either split folders or class folders, but {odd} stands beside both kinds")
-    found = [item for top in tops for item in (_below(top, splits[top]) if splits else _of_class(top, None))]
+    found = [
+        item for top in tops for item in (_items_of_split(top, splits[top]) if splits else _items_of_class(top, None))
+    ]
     if not found:
         raise DataError(f"{root} holds no images in class folders; expected is {root}/<class>/*.png or .jpg")
     return found
 
 
-def _below(top: Path, split: str) -> list[Item]:
-    return [item for folder in sorted(top.iterdir()) if folder.is_dir() for item in _of_class(folder, split)]
+def _items_of_split(top: Path, split: str) -> list[Item]:
+    return [item for folder in sorted(top.iterdir()) if folder.is_dir() for item in _items_of_class(folder, split)]
 
 
-def _of_class(folder: Path, split: str | None) -> list[Item]:
+def _items_of_class(folder: Path, split: str | None) -> list[Item]:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return [Item(path=path, where=str(path), label=folder.name, split=split) for path in files]
+    return [Item(path=path, location=str(path), label=folder.name, split=split) for path in files]
 
 
-DATASET = Folder()
+DATASET = FolderDataset()

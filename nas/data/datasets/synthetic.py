@@ -13,30 +13,30 @@ import numpy.typing as npt
 from pydantic import Field
 
 from nas.data.base import Dataset, FaceData, Images, Split
-from nas.data.cache import cached
+from nas.data.cache import load_cached
 from nas.data.classes import EXPRESSIONS
-from nas.data.face_drawing import Array, draw
-from nas.data.options import Options, parse
-from nas.data.synthetic_subjects import faces, identities
+from nas.data.face_drawing import Array, render_faces
+from nas.data.options import DatasetOptions, parse_options
+from nas.data.synthetic_subjects import draw_face_parameters, draw_subjects
 from nas.errors import DataError
 
 CLASSES = EXPRESSIONS[:7]
 LABEL_NOISE = 0.05
 """Share of training labels replaced by another class. Labels of val and test are true."""
 
-_FREQUENCIES = np.array([0.16, 0.10, 0.14, 0.19, 0.14, 0.12, 0.15])
+_CLASS_FREQUENCIES = np.array([0.16, 0.10, 0.14, 0.19, 0.14, 0.12, 0.15])
 _FACES_PER_SUBJECT = 40
 _CHUNK = 128
 
 
-class _Options(Options):
+class _Options(DatasetOptions):
     size: int = Field(default=48, ge=32, le=112)
     n: int = Field(default=7000, ge=200, le=100_000)
     seed: int = Field(default=0, ge=0)
     channels: Literal["1", "3"] = "1"
 
 
-class Synthetic(Dataset):
+class SyntheticDataset(Dataset):
     """Options: `size` (pixels, 48), `n` (faces in all, 7000), `seed` (0), `channels` (1 or 3)."""
 
     name = "synthetic"
@@ -49,21 +49,21 @@ class Synthetic(Dataset):
         """
         if path is not None:
             raise DataError(f"synthetic faces are drawn by code and need no path, but got {path}; leave it out")
-        checked = parse(_Options, options, dataset=self.name)
-        return cached(cache, lambda: _make(checked), dataset=self.name, settings=checked.model_dump())
+        checked = parse_options(_Options, options, dataset=self.name)
+        return load_cached(cache, lambda: _generate(checked), dataset=self.name, settings=checked.model_dump())
 
 
-def _make(options: _Options) -> FaceData:
+def _generate(options: _Options) -> FaceData:
     """About 70 % of the subjects to train, 15 % to val and to test."""
     rng = np.random.default_rng(options.seed)
     count = max(10, options.n // _FACES_PER_SUBJECT)
-    people = identities(count, rng)
+    people = draw_subjects(count, rng)
     who = rng.integers(count, size=options.n)
-    labels = rng.choice(len(CLASSES), size=options.n, p=_FREQUENCIES)
-    images, affect = _pictures(people, who, labels, options, rng)
+    labels = rng.choice(len(CLASSES), size=options.n, p=_CLASS_FREQUENCIES)
+    images, affect = _render_images(people, who, labels, options, rng)
     val, test = who % 20 < 3, (who % 20 >= 3) & (who % 20 < 6)  # subjects are in no order, so any rule does
     train = ~(val | test)
-    labels = np.where(train, _noisy(labels, rng), labels)
+    labels = np.where(train, _with_label_noise(labels, rng), labels)
 
     def split(chosen: npt.NDArray[np.bool_]) -> Split:
         return Split(images=images[chosen], labels=labels[chosen], subjects=who[chosen], affect=affect[chosen])
@@ -79,44 +79,44 @@ def _make(options: _Options) -> FaceData:
     )
 
 
-def _noisy(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _with_label_noise(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     wrong = (labels + rng.integers(1, len(CLASSES), size=len(labels))) % len(CLASSES)
     return np.where(rng.random(len(labels)) < LABEL_NOISE, wrong, labels)
 
 
-def _pictures(
-    people: dict[str, Array],
-    who: npt.NDArray[np.int64],
+def _render_images(
+    subjects: dict[str, Array],
+    subject_ids: npt.NDArray[np.int64],
     labels: npt.NDArray[np.int64],
     options: _Options,
     rng: np.random.Generator,
 ) -> tuple[Images, Array]:
-    face, affect = faces(people, who, labels, rng)
-    images = np.empty((len(who), int(options.channels), options.size, options.size), np.uint8)
-    for start in range(0, len(who), _CHUNK):
+    face, affect = draw_face_parameters(subjects, subject_ids, labels, rng)
+    images = np.empty((len(subject_ids), int(options.channels), options.size, options.size), np.uint8)
+    for start in range(0, len(subject_ids), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        luminance, skin = draw({name: values[chunk] for name, values in face.items()}, side=options.size)
-        images[chunk] = _camera(_occluded(luminance, rng), skin, int(options.channels), rng)
+        luminance, skin = render_faces({name: values[chunk] for name, values in face.items()}, size=options.size)
+        images[chunk] = _simulate_camera(_occlude(luminance, rng), skin, int(options.channels), rng)
     return images, affect
 
 
-def _occluded(picture: Array, rng: np.random.Generator) -> Array:
+def _occlude(image: Array, rng: np.random.Generator) -> Array:
     """A flat block over a part of every fifth picture: a hand, a scarf, the edge of something."""
-    n, side, _ = picture.shape
+    n, side, _ = image.shape
     line = (np.arange(side, dtype=np.float32) + 0.5) / side
     centre, half = rng.uniform(0, 1, (2, n, 1)), rng.uniform(0.06, 0.2, (2, n, 1))
     inside = np.abs(line - centre) < half  # [2, N, S]
     block = inside[0][:, :, None] & inside[1][:, None, :] & (rng.random((n, 1, 1)) < 0.2)
-    return np.where(block, rng.uniform(0.1, 0.9, (n, 1, 1)).astype(np.float32), picture)
+    return np.where(block, rng.uniform(0.1, 0.9, (n, 1, 1)).astype(np.float32), image)
 
 
-def _camera(picture: Array, skin: Array, channels: int, rng: np.random.Generator) -> Images:
+def _simulate_camera(image: Array, skin: Array, channels: int, rng: np.random.Generator) -> Images:
     """Contrast, exposure, tint and noise; [N, S, S] luminance to [N, C, S, S] bytes."""
-    n, side, _ = picture.shape
+    n, side, _ = image.shape
     contrast = rng.uniform(0.7, 1.2, (n, 1, 1)).astype(np.float32)
     exposure = rng.normal(0, 0.08, (n, 1, 1)).astype(np.float32)
     noise = rng.uniform(0.005, 0.025, (n, 1, 1, 1)).astype(np.float32)
-    exposed = ((picture - 0.45) * contrast + 0.45 + exposure)[:, None]  # [N, 1, S, S]
+    exposed = ((image - 0.45) * contrast + 0.45 + exposure)[:, None]  # [N, 1, S, S]
     if channels == 3:
         tint = np.array([0.12, 0.0, -0.1], np.float32)[None, :, None, None]
         exposed = exposed * (1 + tint * skin[:, None])
@@ -124,4 +124,4 @@ def _camera(picture: Array, skin: Array, channels: int, rng: np.random.Generator
     return np.clip((exposed + grain) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-DATASET = Synthetic()
+DATASET = SyntheticDataset()

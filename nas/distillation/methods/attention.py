@@ -11,41 +11,45 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.distillation.base import Lesson, Pupil, Teaching
-from nas.distillation.feature_maps import MapPupil, Pair, by_teacher, nearest
-from nas.distillation.losses import attention, mirrored, unit
+from nas.distillation.base import DistillationLoss, DistillationMethod, TeacherEnsemble
+from nas.distillation.feature_maps import FeatureMapLoss, FeatureMapPair, nearest_index, weighted_feature_maps
+from nas.distillation.losses import attention_map, average_with_mirror, l2_normalise
 
 
-class AttentionPupil(MapPupil):
+class AttentionLoss(FeatureMapLoss):
     """Every map of the net has a partner in every teacher: the level nearest in size."""
 
-    strength = 20.0
+    feature_weight = 20.0
 
-    def paired(self, teaching: Teaching, scales: Sequence[float]) -> list[Pair]:
-        """See `MapPupil.paired`."""
+    def match_maps(self, ensemble: TeacherEnsemble, relative_sides: Sequence[float]) -> list[FeatureMapPair]:
+        """See `FeatureMapLoss.match_maps`."""
         return [
-            Pair(place, levels[nearest(scale, [level.scale for level in levels])], weight / len(scales))
-            for weight, levels in by_teacher(teaching)
-            for place, scale in enumerate(scales)
+            FeatureMapPair(
+                place,
+                levels[nearest_index(scale, [level.relative_side for level in levels])],
+                weight / len(relative_sides),
+            )
+            for weight, levels in weighted_feature_maps(ensemble)
+            for place, scale in enumerate(relative_sides)
         ]
 
-    def difference(self, pair: int, mine: Tensor, theirs: Tensor) -> Tensor:
+    def map_distance(self, pair_index: int, student_map: Tensor, teacher_map: Tensor) -> Tensor:
         """Mean squared distance of the two maps of length 1, at the smaller of their sizes; 0..2."""
-        side = min(*mine.shape[2:], *theirs.shape[2:])
-        here = unit(mirrored(functional.adaptive_avg_pool2d(attention(mine), side)))
-        there = unit(functional.adaptive_avg_pool2d(theirs, side))
+        side = min(*student_map.shape[2:], *teacher_map.shape[2:])
+        here = l2_normalise(average_with_mirror(functional.adaptive_avg_pool2d(attention_map(student_map), side)))
+        there = l2_normalise(functional.adaptive_avg_pool2d(teacher_map, side))
         return (here - there).square().sum(1).mean()
 
 
-class Attention(Lesson):
+class AttentionTransfer(DistillationMethod):
     """Look where the teacher looks."""
 
     name = "attention"
-    wants = "attention"
+    required_outputs = "attention"
 
-    def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
-        """See `Lesson.pupil`."""
-        return AttentionPupil(teaching, net, images)
+    def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
+        """See `DistillationMethod.make_loss`."""
+        return AttentionLoss(ensemble, net, images)
 
 
-LESSON = Attention()
+METHOD = AttentionTransfer()

@@ -8,32 +8,32 @@ errors, those of regression targets too.
 
 from torch import Tensor, nn
 
-from nas.distillation.base import Lesson, Pupil, Teaching
-from nas.distillation.losses import cross_entropy, pushed
-from nas.distillation.soft_targets import SoftPupil
+from nas.distillation.base import DistillationLoss, DistillationMethod, TeacherEnsemble
+from nas.distillation.losses import cross_entropy, teacher_bounded_error
+from nas.distillation.soft_targets import SoftTargetLoss
 
-MARGIN = 0.1
+MARGIN_NATS = 0.1
 """Nats by which the student may be worse than the teacher without being pushed."""
-_FLOOR = 1e-8
+_MIN_PROBABILITY = 1e-8
 
 
-class BoundedPupil(SoftPupil):
+class TeacherBoundedLoss(SoftTargetLoss):
     """Learns the labels, and those harder that the teachers know better."""
 
-    def taught_loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+    def teacher_loss(self, logits: Tensor, targets: Tensor, teacher_probabilities: Tensor) -> Tensor:
         """Mean of the student's errors beyond the bound."""
-        teacher_error = -(targets * shares.clamp_min(_FLOOR).log()).sum(1)
-        return pushed(cross_entropy(logits, targets), teacher_error, MARGIN).mean()
+        teacher_error = -(targets * teacher_probabilities.clamp_min(_MIN_PROBABILITY).log()).sum(1)
+        return teacher_bounded_error(cross_entropy(logits, targets), teacher_error, MARGIN_NATS).mean()
 
 
-class Bounded(Lesson):
+class TeacherBoundedDistillation(DistillationMethod):
     """Distillation that stops where the student has reached the teacher."""
 
     name = "bounded"
 
-    def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
-        """See `Lesson.pupil`; any net will do."""
-        return BoundedPupil(teaching, temperature=1.0)
+    def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
+        """See `DistillationMethod.make_loss`; any net will do."""
+        return TeacherBoundedLoss(ensemble, temperature=1.0)
 
 
-LESSON = Bounded()
+METHOD = TeacherBoundedDistillation()

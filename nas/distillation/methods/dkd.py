@@ -7,31 +7,31 @@ constant. The label of mixed images is that of the larger share.
 
 from torch import Tensor, nn
 
-from nas.distillation.base import Lesson, Pupil, Teaching
-from nas.distillation.losses import decoupled
-from nas.distillation.soft_targets import SoftPupil
+from nas.distillation.base import DistillationLoss, DistillationMethod, TeacherEnsemble
+from nas.distillation.losses import decoupled_kl_divergence
+from nas.distillation.soft_targets import SoftTargetLoss
 
-REST = 2.0
+NON_TARGET_WEIGHT = 2.0
 """Weight of the part among the rest. The paper takes 1 to 8, more for surer teachers; those of faces are not sure."""
 
 
-class DecoupledPupil(SoftPupil):
+class DecoupledLoss(SoftTargetLoss):
     """Learns the two parts with weights of their own."""
 
-    def taught_loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+    def teacher_loss(self, logits: Tensor, targets: Tensor, teacher_probabilities: Tensor) -> Tensor:
         """T^2 times the mean of the weighted parts."""
-        label, rest = decoupled(logits, shares, targets.argmax(1), self.temperature)
-        return self.temperature**2 * (label + REST * rest).mean()
+        label, rest = decoupled_kl_divergence(logits, teacher_probabilities, targets.argmax(1), self.temperature)
+        return self.temperature**2 * (label + NON_TARGET_WEIGHT * rest).mean()
 
 
-class Decoupled(Lesson):
+class DecoupledDistillation(DistillationMethod):
     """Knowledge distillation that a sure teacher cannot drown."""
 
     name = "dkd"
 
-    def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
-        """See `Lesson.pupil`; any net will do."""
-        return DecoupledPupil(teaching)
+    def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
+        """See `DistillationMethod.make_loss`; any net will do."""
+        return DecoupledLoss(ensemble)
 
 
-LESSON = Decoupled()
+METHOD = DecoupledDistillation()

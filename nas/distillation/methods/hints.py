@@ -10,46 +10,47 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.distillation.base import Lesson, Pupil, Teaching
-from nas.distillation.feature_maps import MapPupil, Pair, by_teacher, nearest
-from nas.distillation.losses import mirrored
+from nas.distillation.base import DistillationLoss, DistillationMethod, TeacherEnsemble
+from nas.distillation.feature_maps import FeatureMapLoss, FeatureMapPair, nearest_index, weighted_feature_maps
+from nas.distillation.losses import average_with_mirror
 
 
-class HintPupil(MapPupil):
+class HintLoss(FeatureMapLoss):
     """One map of the net, the nearest in size to the teacher's, is projected onto each teacher's level."""
 
-    strength = 1.0
+    feature_weight = 1.0
 
-    def __init__(self, teaching: Teaching, net: nn.Module, images: Tensor) -> None:
-        super().__init__(teaching, net, images)
+    def __init__(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> None:
+        super().__init__(ensemble, net, images)
         self.projections = nn.ModuleList(
-            nn.Conv2d(self.watched.channels[pair.place], pair.level.values.shape[1], 1) for pair in self.pairs
+            nn.Conv2d(self.recorder.channels[pair.student_index], pair.teacher_map.values.shape[1], 1)
+            for pair in self.pairs
         )
 
-    def paired(self, teaching: Teaching, scales: Sequence[float]) -> list[Pair]:
-        """See `MapPupil.paired`."""
+    def match_maps(self, ensemble: TeacherEnsemble, relative_sides: Sequence[float]) -> list[FeatureMapPair]:
+        """See `FeatureMapLoss.match_maps`."""
         return [
-            Pair(nearest(level.scale, scales), level, weight / len(levels))
-            for weight, levels in by_teacher(teaching)
+            FeatureMapPair(nearest_index(level.relative_side, relative_sides), level, weight / len(levels))
+            for weight, levels in weighted_feature_maps(ensemble)
             for level in levels
         ]
 
-    def difference(self, pair: int, mine: Tensor, theirs: Tensor) -> Tensor:
+    def map_distance(self, pair_index: int, student_map: Tensor, teacher_map: Tensor) -> Tensor:
         """Mean squared difference of the projected and the teacher's features, at the teacher's size or below."""
-        side = min(*mine.shape[2:], *theirs.shape[2:])
-        here = self.projections[pair](mirrored(functional.adaptive_avg_pool2d(mine, side)))
-        return functional.mse_loss(here, functional.adaptive_avg_pool2d(theirs, side))
+        side = min(*student_map.shape[2:], *teacher_map.shape[2:])
+        here = self.projections[pair_index](average_with_mirror(functional.adaptive_avg_pool2d(student_map, side)))
+        return functional.mse_loss(here, functional.adaptive_avg_pool2d(teacher_map, side))
 
 
-class Hints(Lesson):
+class HintDistillation(DistillationMethod):
     """Know in the middle what the teacher knows there."""
 
     name = "hints"
-    wants = "features"
+    required_outputs = "features"
 
-    def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
-        """See `Lesson.pupil`."""
-        return HintPupil(teaching, net, images)
+    def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
+        """See `DistillationMethod.make_loss`."""
+        return HintLoss(ensemble, net, images)
 
 
-LESSON = Hints()
+METHOD = HintDistillation()

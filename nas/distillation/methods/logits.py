@@ -6,18 +6,18 @@ softened by T in the second term; T^2 keeps the size of its gradient.
 
 from torch import Tensor, nn
 
-from nas.distillation.base import Lesson, Pupil, Teaching
-from nas.distillation.soft_targets import SoftPupil
+from nas.distillation.base import DistillationLoss, DistillationMethod, TeacherEnsemble
+from nas.distillation.soft_targets import SoftTargetLoss
 
 
-class Logits(Lesson):
+class LogitDistillation(DistillationMethod):
     """Knowledge distillation from softened answers."""
 
     name = "logits"
 
-    def pupil(self, teaching: Teaching, net: nn.Module, images: Tensor) -> Pupil:
-        """See `Lesson.pupil`; any net will do."""
-        return SoftPupil(teaching)
+    def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
+        """See `DistillationMethod.make_loss`; any net will do."""
+        return SoftTargetLoss(ensemble)
 
 
-LESSON = Logits()
+METHOD = LogitDistillation()

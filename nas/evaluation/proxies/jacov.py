@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nas.evaluation.proxy import Proxy, copied
+from nas.evaluation.proxy import Proxy, scratch_copy
 
-SMALL = 1e-5
+EPSILON = 1e-5
 
 
 class Jacov(Proxy):
@@ -20,9 +20,9 @@ class Jacov(Proxy):
 
     name = "jacov"
 
-    def score(self, net: nn.Module, images: Tensor) -> float:
+    def score(self, model: nn.Module, images: Tensor) -> float:
         """See the module; -inf where an image has no influence on the outputs, or the same on each pixel."""
-        with copied(net, training=True) as twin:
+        with scratch_copy(model, training=True) as twin:
             asked = images.clone().requires_grad_(True)
             (slopes,) = torch.autograd.grad(twin(asked).sum(), asked)
         rows = slopes.reshape(len(images), -1).double()
@@ -31,7 +31,7 @@ class Jacov(Proxy):
         if not bool((sizes > 0).all()):
             return -math.inf
         values = torch.linalg.eigvalsh((rows / sizes) @ (rows / sizes).T).clamp_min(0.0)
-        return float(-(torch.log(values + SMALL) + 1 / (values + SMALL)).sum())
+        return float(-(torch.log(values + EPSILON) + 1 / (values + EPSILON)).sum())
 
 
 PROXY = Jacov()

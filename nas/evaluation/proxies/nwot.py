@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nas.evaluation.proxy import Proxy, copied
+from nas.evaluation.proxy import Proxy, scratch_copy
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.PReLU)
 
@@ -20,7 +20,7 @@ class Nwot(Proxy):
 
     name = "nwot"
 
-    def score(self, net: nn.Module, images: Tensor) -> float:
+    def score(self, model: nn.Module, images: Tensor) -> float:
         """See the module; -inf where two images share a code in everything, or the net has no activation."""
         n = len(images)
         kernel = torch.zeros(n, n, dtype=torch.float64)
@@ -29,7 +29,7 @@ class Nwot(Proxy):
             on = (inputs[0].reshape(n, -1) > 0).double()
             kernel.add_(on @ on.T + (1 - on) @ (1 - on).T)
 
-        with copied(net, training=True) as twin, torch.no_grad():
+        with scratch_copy(model, training=True) as twin, torch.no_grad():
             for module in twin.modules():
                 if isinstance(module, ACTIVATIONS):
                     module.register_forward_hook(seen)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nas.evaluation.proxy import PREPARE, Proxy, copied
+from nas.evaluation.proxy import PREPROCESSING, Proxy, scratch_copy
 
 
 class Synflow(Proxy):
@@ -19,13 +19,13 @@ class Synflow(Proxy):
 
     name = "synflow"
 
-    def score(self, net: nn.Module, images: Tensor) -> float:
+    def score(self, model: nn.Module, images: Tensor) -> float:
         """See the module; `images` only give the shape."""
-        with copied(net, training=False) as twin:
-            prepare = dict(twin.named_children()).get(PREPARE)
+        with scratch_copy(model, training=False) as twin:
+            prepare = dict(twin.named_children()).get(PREPROCESSING)
             shape = images[:1] if prepare is None else prepare(images[:1])
             if prepare is not None:  # pixels would be centred, and so have signs
-                twin.add_module(PREPARE, nn.Identity())
+                twin.add_module(PREPROCESSING, nn.Identity())
             twin.double()
             for tensor in (*twin.parameters(), *twin.buffers()):
                 if tensor.is_floating_point():

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Keep the garbage collector off, where it was on: its passes come at moments of its own choice."""
     was_on = gc.isenabled()
     gc.disable()
@@ -18,7 +18,7 @@ def uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def settled() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """Leave all that exists already out of the collector's passes meanwhile.
 
     Those are the objects of imported packages, 200,000 of them, which no pass will ever free.

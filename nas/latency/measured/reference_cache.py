@@ -20,20 +20,20 @@ from nas.registry import load
 
 logger = logging.getLogger(__name__)
 
-REACHED = 0.01
+MATCH_TOLERANCE = 0.01
 """A median this much above the best, as a share, reaches it again."""
-KEPT = timedelta(days=30)
-_RENEWED = timedelta(days=1)
+MAX_AGE = timedelta(days=30)
+_RENEWAL_INTERVAL = timedelta(days=1)
 """A time that is reached again and again is not written each time."""
 
 
-def memory_path() -> Path:
+def reference_cache_path() -> Path:
     """Where the best times are kept: in $XDG_CACHE_HOME or ~/.cache."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root).expanduser() / "fer-nas" / "reference.json"
 
 
-def place() -> str:
+def machine_id() -> str:
     """The host, its processor, and the cores this process may use where they are not all."""
     title, cores = load("target", "cpu")["cpu"].title, ""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
@@ -42,51 +42,56 @@ def place() -> str:
     return f"{platform.node()}, {title}{cores}"
 
 
-def recall_ms(memory: Path | None, key: str, *, now: datetime | None = None) -> float | None:
+def load_best_ms(reference_cache: Path | None, key: str, *, now: datetime | None = None) -> float | None:
     """The reference network's best median in milliseconds, or None where none is known or it is out of date."""
-    entry = _entries(memory).get(key)
+    entry = _read_entries(reference_cache).get(key)
     return float(entry["ms"]) if entry and _is_fresh(entry, now or datetime.now(UTC)) else None
 
 
-def remember(memory: Path | None, key: str, ms: float, *, now: datetime | None = None) -> None:
+def store_best_ms(reference_cache: Path | None, key: str, median_ms: float, *, now: datetime | None = None) -> None:
     """Keep a median that was measured just now, where it is the best so far or reaches the best again.
 
     Two processes may do so at once; the file is always whole.
     """
-    now, entries = now or datetime.now(UTC), _entries(memory)
+    now, entries = now or datetime.now(UTC), _read_entries(reference_cache)
     known = entries[key] if key in entries and _is_fresh(entries[key], now) else None
-    if memory is None or (known is not None and known["ms"] <= ms and not _renews(known, ms, now)):
+    if reference_cache is None or (
+        known is not None and known["ms"] <= median_ms and not _should_renew(known, median_ms, now)
+    ):
         return
-    entries[key] = {"ms": min(ms, known["ms"]) if known else ms, "when": now.isoformat(timespec="seconds")}
+    entries[key] = {
+        "ms": min(median_ms, known["ms"]) if known else median_ms,
+        "when": now.isoformat(timespec="seconds"),
+    }
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(memory, json.dumps(entries, indent=1) + "\n")
+        reference_cache.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(reference_cache, json.dumps(entries, indent=1) + "\n")
     except OSError as error:
-        logger.info("the reference network's best time cannot be kept in %s: %s", memory, error)
+        logger.info("the reference network's best time cannot be kept in %s: %s", reference_cache, error)
 
 
-def _renews(entry: dict[str, Any], ms: float, now: datetime) -> bool:
-    return ms <= entry["ms"] * (1 + REACHED) and _age(entry, now) >= _RENEWED
+def _should_renew(entry: dict[str, Any], median_ms: float, now: datetime) -> bool:
+    return median_ms <= entry["ms"] * (1 + MATCH_TOLERANCE) and _age(entry, now) >= _RENEWAL_INTERVAL
 
 
 def _is_fresh(entry: dict[str, Any], now: datetime) -> bool:
-    return _age(entry, now) <= KEPT
+    return _age(entry, now) <= MAX_AGE
 
 
 def _age(entry: dict[str, Any], now: datetime) -> timedelta:
     return now - datetime.fromisoformat(entry["when"])
 
 
-def _entries(memory: Path | None) -> dict[str, dict[str, Any]]:
+def _read_entries(reference_cache: Path | None) -> dict[str, dict[str, Any]]:
     """What the file holds; nothing where it is missing or damaged, as it only ever saves time."""
     try:
-        found = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
+        found = json.loads(reference_cache.read_text(encoding="utf-8")) if reference_cache else {}
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and all(map(_is_ours, found.values())) else {}
+    return found if isinstance(found, dict) and all(map(_is_valid_entry, found.values())) else {}
 
 
-def _is_ours(entry: object) -> bool:
+def _is_valid_entry(entry: object) -> bool:
     if not isinstance(entry, dict):
         return False
     ms, when = entry.get("ms"), entry.get("when")

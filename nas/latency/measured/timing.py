@@ -16,19 +16,25 @@ import numpy.typing as npt
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
-from nas.intervals import Times, bootstrap_interval
-from nas.latency.estimate import CALM, Measurement
+from nas.intervals import TimesMs, bootstrap_median_interval
+from nas.latency.estimate import MAX_REFERENCE_SLOWDOWN, Latency
 from nas.latency.measured import host_load
-from nas.latency.measured.reference_cache import place, recall_ms, remember
-from nas.latency.measured.timing_loop import Clock, Plan, Rounds, best_of, timed_rounds
+from nas.latency.measured.reference_cache import load_best_ms, machine_id, store_best_ms
+from nas.latency.measured.timing_loop import (
+    NanosecondClock,
+    TimingPlan,
+    TimingResult,
+    measure_best_reference_ms,
+    run_timing_loop,
+)
 from nas.runtimes import reference_network as _reference
-from nas.runtimes.base import Runtime, Timing
+from nas.runtimes.base import DeviceTiming, Runtime
 
 Shape = tuple[int, int, int]
 
-PATIENCE_S = 6.0
+IDLE_WAIT_S = 6.0
 """How long a measurement waits for a calm machine, where nothing else is asked for: bursts last for seconds."""
-DRIFT_LIMIT = CALM
+DRIFT_LIMIT = MAX_REFERENCE_SLOWDOWN
 
 
 def measure(
@@ -39,10 +45,10 @@ def measure(
     input_shape: Shape,
     runs: int = 300,
     threads: int = 1,
-    plan: Plan | None = None,
-    memory: Path | None = None,
-    clock: Clock = time.perf_counter_ns,
-) -> Measurement:
+    plan: TimingPlan | None = None,
+    reference_cache: Path | None = None,
+    clock_ns: NanosecondClock = time.perf_counter_ns,
+) -> Latency:
     """Time one file on one image of random pixels, in rounds with the reference network before and after each.
 
     Args:
@@ -65,8 +71,8 @@ def measure(
         MeasureError: the runtime refuses the file or the image.
         ValueError: `runs` is below 2.
     """
-    plan = plan or Plan(runs=runs, patience_s=PATIENCE_S)
-    (found,) = _measured([(model, input_shape)], runtime, device, threads, plan, memory, clock, ())
+    plan = plan or TimingPlan(runs=runs, idle_wait_s=IDLE_WAIT_S)
+    (found,) = _time_interleaved([(model, input_shape)], runtime, device, threads, plan, reference_cache, clock_ns, ())
     return found
 
 
@@ -78,10 +84,10 @@ def measure_interleaved(
     input_shape: Shape | Sequence[Shape],
     runs: int = 300,
     threads: int = 1,
-    plan: Plan | None = None,
-    memory: Path | None = None,
-    clock: Clock = time.perf_counter_ns,
-) -> list[Measurement]:
+    plan: TimingPlan | None = None,
+    reference_cache: Path | None = None,
+    clock_ns: NanosecondClock = time.perf_counter_ns,
+) -> list[Latency]:
     """Time files side by side: in each round a block of runs of every file, and of the reference network around them.
 
     So whatever the machine does meets all files alike, which is what a comparison needs.
@@ -105,21 +111,23 @@ def measure_interleaved(
         MeasureError: the runtime refuses a file or an image.
         ValueError: `runs` is below 2, or there are not as many shapes as files.
     """
-    plan = plan or Plan(runs=runs, patience_s=PATIENCE_S)
-    shapes = _shapes(input_shape, len(models))
+    plan = plan or TimingPlan(runs=runs, idle_wait_s=IDLE_WAIT_S)
+    shapes = _shape_per_model(input_shape, len(models))
     notes = (f"{len(models)} files interleaved", *(("several sessions spin side by side",) if threads > 1 else ()))
-    return _measured([*zip(models, shapes, strict=True)], runtime, device, threads, plan, memory, clock, notes)
+    return _time_interleaved(
+        [*zip(models, shapes, strict=True)], runtime, device, threads, plan, reference_cache, clock_ns, notes
+    )
 
 
-def measure_there(
+def measure_on_device(
     models: Sequence[Path],
     runtime: Runtime,
     profile: HardwareProfile,
     *,
-    layers: bool = False,
-    energy: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> list[Measurement | MeasureError]:
+    with_layers: bool = False,
+    with_energy: bool = False,
+    log: Callable[[str], None] = lambda _: None,
+) -> list[Latency | MeasureError]:
     """Measure files on a device that times them itself: a board over ssh, or a GPU by its own clock.
 
     Args:
@@ -136,61 +144,61 @@ def measure_there(
     Raises:
         MeasureError: there is no way to the device, or nothing runs on it.
     """
-    timings = runtime.timings(models, profile, layers=layers, energy=energy, say=say)
-    return [t if isinstance(t, MeasureError) else _reported(t, runtime) for t in timings]
+    timings = runtime.time_models(models, profile, with_layers=with_layers, with_energy=with_energy, log=log)
+    return [t if isinstance(t, MeasureError) else _to_latency(t, runtime) for t in timings]
 
 
-def _measured(
-    files: Sequence[tuple[Path, Shape]], runtime: Runtime, device: str, threads: int, plan: Plan,
-    memory: Path | None, clock: Clock, notes: tuple[str, ...],
-) -> list[Measurement]:  # fmt: skip
+def _time_interleaved(
+    files: Sequence[tuple[Path, Shape]], runtime: Runtime, device: str, threads: int, plan: TimingPlan,
+    reference_cache: Path | None, clock_ns: NanosecondClock, notes: tuple[str, ...],
+) -> list[Latency]:  # fmt: skip
     """The statements of files that are timed side by side."""
-    key = f"{place()}, {runtime.name} {runtime.versions()}, {threads} threads, reference {_reference.VERSION}"
-    before = host_load.moment()
-    best_ms = recall_ms(memory, key)
+    key = f"{machine_id()}, {runtime.name} {runtime.versions()}, {threads} threads, reference {_reference.REFERENCE_VERSION}"
+    before = host_load.snapshot()
+    best_ms = load_best_ms(reference_cache, key)
     entries = [(_reference.reference_path(), _reference.INPUT_SHAPE), *files]
     sessions = []
     try:
         for path, _ in entries:
             sessions.append(runtime.load(path, threads=threads))
-        calls = [session.bound_run(_image(shape)) for session, (_, shape) in zip(sessions, entries, strict=True)]
+        calls = [session.bound_run(_random_image(shape)) for session, (_, shape) in zip(sessions, entries, strict=True)]
         first_ms = float("inf")
-        if memory is not None and best_ms is None:
-            best_ms = first_ms = best_of(calls[0], clock)
-        found = timed_rounds(calls[1:], calls[0], plan, clock=clock, best_ms=best_ms or float("inf"))
+        if reference_cache is not None and best_ms is None:
+            best_ms = first_ms = measure_best_reference_ms(calls[0], clock_ns)
+        found = run_timing_loop(calls[1:], calls[0], plan, clock_ns=clock_ns, best_reference_ms=best_ms or float("inf"))
     finally:
         for session in sessions:
             session.close()
-    remember(memory, key, min(first_ms, found.here_ms))
-    notes = (*notes, *_remarks(found, host_load.words(before)))
+    store_best_ms(reference_cache, key, min(first_ms, found.session_best_reference_ms))
+    notes = (*notes, *_timing_notes(found, host_load.describe_since(before)))
     return [
-        _statement(
+        _summarize_times(
             times, runtime=runtime.name, device=device, threads=threads, drift=found.drift, notes=notes,
-            slowdown=found.slowdown, versions={**runtime.versions(), "reference": str(_reference.VERSION)},
-            rounds=found.kept,
+            slowdown=found.slowdown, versions={**runtime.versions(), "reference": str(_reference.REFERENCE_VERSION)},
+            n_rounds=found.rounds_kept,
         )
         for times in found.times_ms
     ]  # fmt: skip
 
 
-def _remarks(found: Rounds, load: str) -> list[str]:
+def _timing_notes(result: TimingResult, load: str) -> list[str]:
     """What a reader has to know of the rounds."""
-    told = [found.ended] if found.ended else []
-    if found.slowdown > CALM:
-        against = f"{found.yardstick_ms:.4f} against {found.best_ms:.4f} ms"
-        slower = f"the reference network takes {found.slowdown:.0%} longer than at its best"
+    told = [result.stop_reason] if result.stop_reason else []
+    if result.slowdown > MAX_REFERENCE_SLOWDOWN:
+        against = f"{result.reference_ms:.4f} against {result.best_reference_ms:.4f} ms"
+        slower = f"the reference network takes {result.slowdown:.0%} longer than at its best"
         told.append(f"busy machine: {slower} ({against}), {load}")
-    elif found.kept < found.made:
+    elif result.rounds_kept < result.rounds_made:
         told.append(
-            f"{found.made - found.kept} of {found.made} rounds left out: the reference network was slower beside them"
+            f"{result.rounds_made - result.rounds_kept} of {result.rounds_made} rounds left out: the reference network was slower beside them"
         )
-    if abs(found.drift) > DRIFT_LIMIT:
-        told.append(f"busy machine: the reference network drifted by {found.drift:+.1%}")
+    if abs(result.drift) > DRIFT_LIMIT:
+        told.append(f"busy machine: the reference network drifted by {result.drift:+.1%}")
     return told
 
 
-def _statement(
-    times: Times,
+def _summarize_times(
+    times_ms: TimesMs,
     *,
     runtime: str,
     device: str,
@@ -199,11 +207,11 @@ def _statement(
     notes: tuple[str, ...],
     versions: dict[str, str],
     slowdown: float | None = None,
-    rounds: int | None = None,
-) -> Measurement:
-    low, high = bootstrap_interval(times, rounds)
-    p5, median, p99 = (float(v) for v in np.percentile(times, [5, 50, 99]))
-    return Measurement(
+    n_rounds: int | None = None,
+) -> Latency:
+    low, high = bootstrap_median_interval(times_ms, n_rounds)
+    p5, median, p99 = (float(v) for v in np.percentile(times_ms, [5, 50, 99]))
+    return Latency(
         kind="measured",
         device=device,
         runtime=runtime,
@@ -212,7 +220,7 @@ def _statement(
         high_ms=high,
         p5_ms=p5,
         p99_ms=p99,
-        runs=len(times),
+        runs=len(times_ms),
         threads=threads,
         drift=drift,
         notes=notes,
@@ -221,20 +229,20 @@ def _statement(
     )
 
 
-def _reported(timing: Timing, runtime: Runtime) -> Measurement:
-    found = _statement(
+def _to_latency(timing: DeviceTiming, runtime: Runtime) -> Latency:
+    found = _summarize_times(
         timing.times_ms, runtime=runtime.name, device=timing.device, threads=1, drift=timing.drift, notes=timing.notes,
-        versions={**timing.versions, "reference": str(_reference.VERSION)},
+        versions={**timing.versions, "reference": str(_reference.REFERENCE_VERSION)},
     )  # fmt: skip
     layers = tuple((layer.name, layer.ms) for layer in timing.layers)
     return replace(found, energy_mj=timing.energy_mj, layers=layers)
 
 
-def _image(shape: Shape) -> npt.NDArray[np.uint8]:
+def _random_image(shape: Shape) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
 
 
-def _shapes(shape: Shape | Sequence[Shape], count: int) -> list[Shape]:
+def _shape_per_model(shape: Shape | Sequence[Shape], count: int) -> list[Shape]:
     if isinstance(shape[0], int):
         return [cast(Shape, tuple(shape))] * count
     shapes = list(cast(Sequence[Shape], shape))

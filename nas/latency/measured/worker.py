@@ -16,36 +16,36 @@ from typing import Any, Self
 
 from nas import registry
 from nas.errors import ConfigError, MeasureError, NasError
-from nas.latency.estimate import Measurement
+from nas.latency.estimate import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
-from nas.latency.measured.timing_loop import Plan
+from nas.latency.measured.timing_loop import TimingPlan
 
 
-class Timer:
+class TimingWorker:
     """Times files in a process of its own. Life: made, `measure` any number of times, closed or left as a context."""
 
-    def __init__(self, *, memory: Path | None = None, pin: Sequence[int] = ()) -> None:
+    def __init__(self, *, reference_cache: Path | None = None, cpu_cores: Sequence[int] = ()) -> None:
         """No process is started yet.
 
         Args:
-            memory: file of the reference network's best times, see `nas.latency.measured.reference_cache`.
-            pin: cores that it may run on; none leaves that to the system.
+            reference_cache: file of the reference network's best times, see `nas.latency.measured.reference_cache`.
+            cpu_cores: cores that it may run on; none leaves that to the system.
 
         Raises:
             ConfigError: a core is not one that this process may use, or the system cannot pin.
         """
-        self._memory, self._pin = memory, tuple(pin)
+        self._reference_cache, self._cpu_cores = reference_cache, tuple(cpu_cores)
         self._process: subprocess.Popen[str] | None = None
-        if pin:
+        if cpu_cores:
             allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-            if not allowed.issuperset(pin):
+            if not allowed.issuperset(cpu_cores):
                 there = ", ".join(map(str, sorted(allowed))) or "none, as this system cannot pin"
-                raise ConfigError(f"cores to pin to must be among {there}, but got {', '.join(map(str, pin))}")
+                raise ConfigError(f"cores to pin to must be among {there}, but got {', '.join(map(str, cpu_cores))}")
 
     def measure(
-        self, models: Sequence[Path], *, runtime: str, device: str, input_shape: Sequence[Shape], plan: Plan,
+        self, models: Sequence[Path], *, runtime: str, device: str, input_shape: Sequence[Shape], plan: TimingPlan,
         threads: int = 1,
-    ) -> list[Measurement]:  # fmt: skip
+    ) -> list[Latency]:  # fmt: skip
         """Time files side by side, as `nas.latency.measured.timing.measure_interleaved` does; one file alone as `measure` does.
 
         Args:
@@ -62,17 +62,17 @@ class Timer:
         task = {
             "models": [str(path.resolve()) for path in models], "runtime": runtime, "device": device,
             "input_shape": [list(shape) for shape in input_shape], "plan": asdict(plan), "threads": threads,
-            "memory": str(self._memory.resolve()) if self._memory else None,
+            "memory": str(self._reference_cache.resolve()) if self._reference_cache else None,
         }  # fmt: skip
-        answer = self._ask(json.dumps(task))
+        answer = self._send_task(json.dumps(task))
         if answer is None:
             status = self._stop()
             names = ", ".join(repr(path.name) for path in models)
             raise MeasureError(f"the process that timed {names} must live, but it ended with status {status}")
         if "failed" in answer:
             raise MeasureError(answer["failed"])
-        pinned = {"pinned": f"to core {', '.join(map(str, self._pin))}"} if self._pin else {}
-        found = [Measurement.from_dict(fields) for fields in answer["found"]]
+        pinned = {"pinned": f"to core {', '.join(map(str, self._cpu_cores))}"} if self._cpu_cores else {}
+        found = [Latency.from_dict(fields) for fields in answer["found"]]
         return [replace(m, versions={**m.versions, **pinned}) for m in found]
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Timer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, line: str) -> dict[str, Any] | None:
+    def _send_task(self, line: str) -> dict[str, Any] | None:
         """The answer of the process, or None where it died."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101
@@ -104,7 +104,7 @@ class Timer:
         return found
 
     def _start(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-P", "-m", "nas.latency.measured.worker", *map(str, self._pin)]
+        command = [sys.executable, "-P", "-m", "nas.latency.measured.worker", *map(str, self._cpu_cores)]
         # In a session of its own, an interrupt from the keyboard reaches only us, who then close the pipe.
         return subprocess.Popen(
             command,
@@ -112,7 +112,7 @@ class Timer:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=_environment(),
+            env=_worker_environment(),
         )
 
     def _stop(self) -> int | None:
@@ -133,16 +133,16 @@ class Timer:
             return process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _worker_environment() -> dict[str, str]:
     """Ours, with the place of this package first, so that the process runs the same code from any folder."""
     root = str(Path(__file__).resolve().parents[3])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
 
 
-def answered(task: dict[str, Any]) -> dict[str, Any]:
+def handle_task(task: dict[str, Any]) -> dict[str, Any]:
     """What the process does with one line: the measurements, or why there are none."""
     paths, shapes = [Path(model) for model in task["models"]], [tuple(shape) for shape in task["input_shape"]]
-    more = {"device": task["device"], "threads": task["threads"], "plan": Plan(**task["plan"])}
+    more = {"device": task["device"], "threads": task["threads"], "plan": TimingPlan(**task["plan"])}
     more["memory"] = Path(task["memory"]) if task["memory"] else None
     try:
         runtime = registry.load("runtime", task["runtime"])
@@ -163,7 +163,7 @@ def serve() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
         try:
-            answers.write(json.dumps(answered(json.loads(line))) + "\n")
+            answers.write(json.dumps(handle_task(json.loads(line))) + "\n")
             answers.flush()
         except BrokenPipeError:  # whoever asked is gone
             os._exit(0)

@@ -6,15 +6,15 @@ from hw_profiles._base import HardwareProfile
 from nas.latency.costs import Kernel
 
 
-def padded_macs(kernel: Kernel, multiple: int) -> float:
-    """Multiply-accumulates with the channels of each group rounded up to `multiple`.
+def padded_macs(kernel: Kernel, channel_multiple: int) -> float:
+    """Multiply-accumulates with the channels of each group rounded up to `channel_multiple`.
 
     Depthwise convolutions are not padded, nor is what has no channels (a product of two activations).
     """
     if kernel.kind == "depthwise" or not (kernel.macs and kernel.in_channels and kernel.out_channels):
         return kernel.macs
     sides = (kernel.in_channels / kernel.groups, kernel.out_channels / kernel.groups)
-    return kernel.macs * math.prod(math.ceil(side / multiple) * multiple / side for side in sides)
+    return kernel.macs * math.prod(math.ceil(side / channel_multiple) * channel_multiple / side for side in sides)
 
 
 def peak_gops(profile: HardwareProfile, bits: int) -> float:

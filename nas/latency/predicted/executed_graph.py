@@ -11,9 +11,9 @@ from pathlib import Path
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.latency.costs import Costs, Kernel
-from nas.runtimes.base import Runtime, Step
+from nas.runtimes.base import ExecutedNode, Runtime
 
-_KINDS = {
+_KIND_BY_OP = {
     **dict.fromkeys(("nchwc.ReorderInput", "nchwc.ReorderOutput", "Transpose"), "reorder"),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"), "view"),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "Cast"), "convert"),
@@ -26,12 +26,14 @@ _KINDS = {
 }
 
 
-def costs_on(path: Path, counted: Costs, profile: HardwareProfile, *, input_shape: tuple[int, int, int]) -> Costs:
+def executed_costs(
+    path: Path, file_costs: Costs, profile: HardwareProfile, *, input_shape: tuple[int, int, int]
+) -> Costs:
     """What a file costs on a target.
 
     Args:
         path: the file.
-        counted: its costs by `nas.latency.costs`.
+        file_costs: its costs by `nas.latency.costs`.
         profile: the target.
         input_shape: (C, H, W) of the file's input.
 
@@ -39,45 +41,45 @@ def costs_on(path: Path, counted: Costs, profile: HardwareProfile, *, input_shap
         MeasureError: the runtime refuses the file.
     """
     if not profile.local:
-        return counted
+        return file_costs
     runtime: Runtime = registry.load("runtime", profile.runtime)
-    steps = runtime.executed(path, input_shape=input_shape)
-    return counted if steps is None else replace(counted, kernels=tuple(map(kernel_of, steps)))
+    steps = runtime.executed_nodes(path, input_shape=input_shape)
+    return file_costs if steps is None else replace(file_costs, kernels=tuple(map(kernel_from_node, steps)))
 
 
-def kernel_of(step: Step) -> Kernel:
+def kernel_from_node(node: ExecutedNode) -> Kernel:
     """An executed node as a kernel. A convolution that is not in the blocked layout has "unblocked" for its kind."""
-    kind, macs, channels = _arithmetic(step) if step.weight_shape else ("", 0, (0, 0, 1))
+    kind, macs, channels = _kind_macs_channels(node) if node.weight_shape else ("", 0, (0, 0, 1))
     if not kind:
-        kind = _KINDS.get(step.operator, "elementwise")
-    is_integer = step.operator.startswith("Q")
+        kind = _KIND_BY_OP.get(node.op_type, "elementwise")
+    is_integer = node.op_type.startswith("Q")
     return Kernel(
-        name=step.name,
+        name=node.name,
         kind=kind,
         macs=macs,
-        input_bytes=step.input_bytes,
-        output_bytes=step.output_bytes,
-        weight_bytes=step.weight_bytes,
-        bits=8 if is_integer and macs else step.output_bits if step.output_bits in (8, 16) else 32,
+        input_bytes=node.input_bytes,
+        output_bytes=node.output_bytes,
+        weight_bytes=node.weight_bytes,
+        bits=8 if is_integer and macs else node.output_bits if node.output_bits in (8, 16) else 32,
         in_channels=channels[0],
         out_channels=channels[1],
         groups=channels[2],
-        operators=tuple(filter(None, (step.operator, step.activation))),
-        profiled_us=step.us,
+        operators=tuple(filter(None, (node.op_type, node.fused_activation))),
+        profiled_us=node.profiled_us,
     )
 
 
-def _arithmetic(step: Step) -> tuple[str, int, tuple[int, int, int]]:
+def _kind_macs_channels(node: ExecutedNode) -> tuple[str, int, tuple[int, int, int]]:
     """Kind, multiply-accumulates, and (input channels, output channels, groups), all as they are executed."""
-    outputs = math.prod(step.output_shape)
-    if len(step.weight_shape) == 2:
-        inner = step.input_shape[-1]
-        return "linear", outputs * inner, (inner, step.output_shape[-1], 1)
-    target, each, *window = step.weight_shape
-    source = step.input_shape[-1 if step.has_channels_last else 1]
+    outputs = math.prod(node.output_shape)
+    if len(node.weight_shape) == 2:
+        inner = node.input_shape[-1]
+        return "linear", outputs * inner, (inner, node.output_shape[-1], 1)
+    target, each, *window = node.weight_shape
+    source = node.input_shape[-1 if node.is_channels_last else 1]
     groups = max(1, source // each)
     macs = outputs * each * math.prod(window)
-    if step.operator in {"Conv", "FusedConv", "ConvTranspose"}:
+    if node.op_type in {"Conv", "FusedConv", "ConvTranspose"}:
         return "unblocked", macs, (source, target, groups)
     if groups > 1:
         return "depthwise" if each == 1 else "grouped", macs, (source, target, groups)

@@ -21,15 +21,23 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas.errors import ConfigError
 from nas.latency.costs import Costs
-from nas.latency.estimate import Measurement
+from nas.latency.estimate import Latency
 from nas.latency.predicted import kernel_fit as _profiled
-from nas.latency.predicted.additive_fit import Fit, fit
-from nas.latency.predicted.cost_columns import FIXED, Columns, by_launch_and_sort, columns_for, prices_by, tie, ties
+from nas.latency.predicted.additive_fit import fit_additive
+from nas.latency.predicted.cost_columns import (
+    FIXED,
+    CostColumns,
+    by_launch_and_kernel_group,
+    columns_for,
+    profile_coefficients_us,
+    tie_matrices,
+    tie_matrix,
+)
 
 Floats = npt.NDArray[np.float64]
 
 VERSION = "learned roofline 2"
-LEAST_SAMPLES = 5
+MIN_SAMPLES = 5
 COVERAGE = 0.95
 _PRIOR_SAMPLES = 2.0  # what a profile's own constants are worth, in samples
 
@@ -62,11 +70,11 @@ class LearnedRoofline:
     usual_spread: float
     samples: int
 
-    def predict(self, costs: Costs) -> Measurement:
+    def predict(self, costs: Costs) -> Latency:
         """The latency of a file: predicted, with its 95 % interval."""
         value = float(self.predict_ms([costs])[0])
-        half = float(self.half_widths([costs])[0])
-        return Measurement(
+        half = float(self.relative_half_widths([costs])[0])
+        return Latency(
             kind="predicted",
             device=self.device,
             runtime=self.runtime,
@@ -77,24 +85,24 @@ class LearnedRoofline:
             versions={"predictor": VERSION},
         )
 
-    def predict_ms(self, nets: Sequence[Costs]) -> Floats:
+    def predict_ms(self, model_costs: Sequence[Costs]) -> Floats:
         """[n] Milliseconds of several nets."""
-        found: Floats = self._matrix(nets) @ self._prices / 1e3
+        found: Floats = self._design_matrix(model_costs) @ self._coefficients_us / 1e3
         return found
 
-    def half_widths(self, nets: Sequence[Costs]) -> Floats:
+    def relative_half_widths(self, model_costs: Sequence[Costs]) -> Floats:
         """[n] Half-widths of the 95 % intervals, as shares of the predictions.
 
         A net on which the resamples disagree more than on the measured ones has a wider interval in proportion.
         """
-        spread = _spread(self._matrix(nets), self._prices, np.array(self.resampled_us))
+        spread = _relative_std(self._design_matrix(model_costs), self._coefficients_us, np.array(self.resampled_us))
         found: Floats = self.half_width * np.maximum(1.0, spread / max(self.usual_spread, 1e-9))
         return np.minimum(found, 1.0)
 
     def layers_us(self, costs: Costs) -> list[tuple[str, float]]:
         """Microseconds of each kernel by name, in order, and at the end of what belongs to none (`fixed`)."""
-        found = [(k.name, float(self._columns.row([k]) @ self._prices)) for k in costs.kernels]
-        return [*found, (FIXED, float(self._prices[0]))]
+        found = [(k.name, float(self._columns.cost_vector([k]) @ self._coefficients_us)) for k in costs.kernels]
+        return [*found, (FIXED, float(self._coefficients_us[0]))]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -126,20 +134,20 @@ class LearnedRoofline:
         behind = f"calibrated on {self.samples} nets, median error {self.median_error:.1%} where held out"
         return f"predicted, not measured: {behind}, within {self.half_width:.0%} in 19 of 20 cases"
 
-    def _matrix(self, nets: Sequence[Costs]) -> Floats:
-        return self._columns.matrix([net.kernels for net in nets])
+    def _design_matrix(self, model_costs: Sequence[Costs]) -> Floats:
+        return self._columns.design_matrix([net.kernels for net in model_costs])
 
     @cached_property
-    def _columns(self) -> Columns:
-        return Columns(bits=self.bits, block=self.block)
+    def _columns(self) -> CostColumns:
+        return CostColumns(bits=self.bits, block=self.block)
 
     @cached_property
-    def _prices(self) -> Floats:
+    def _coefficients_us(self) -> Floats:
         return np.array(self.prices_us)
 
 
-def learn(
-    nets: Sequence[Costs], latencies_ms: Sequence[float] | Floats, profile: HardwareProfile, *, seed: int = 0
+def fit_learned_roofline(
+    model_costs: Sequence[Costs], latencies_ms: Sequence[float] | Floats, profile: HardwareProfile, *, seed: int = 0
 ) -> LearnedRoofline:
     """Fit the prices of a device to measured nets, starting from those of its profile.
 
@@ -152,33 +160,40 @@ def learn(
     Raises:
         ConfigError: there are fewer than five nets, or not one latency for each of them.
     """
-    if len(nets) < LEAST_SAMPLES or len(nets) != len(latencies_ms):
+    if len(model_costs) < MIN_SAMPLES or len(model_costs) != len(latencies_ms):
         raise ConfigError(
-            f"a model needs {LEAST_SAMPLES} measured nets or more and one latency for each, but got {len(nets)} nets "
+            f"a model needs {MIN_SAMPLES} measured nets or more and one latency for each, but got {len(model_costs)} nets "
             f"and {len(latencies_ms)} latencies; measure more"
         )
     columns = columns_for(profile)
-    matrix, values = columns.matrix([net.kernels for net in nets]), np.asarray(latencies_ms, dtype=np.float64) * 1e3
-    structures = ties(profile, columns)
-    single = _profiled.prices((k for net in nets for k in net.kernels), columns, prices_by(profile, columns))
+    matrix, values = (
+        columns.design_matrix([net.kernels for net in model_costs]),
+        np.asarray(latencies_ms, dtype=np.float64) * 1e3,
+    )
+    structures = tie_matrices(profile, columns)
+    single = _profiled.fit_kernel_coefficients(
+        (k for net in model_costs for k in net.kernels), columns, profile_coefficients_us(profile, columns)
+    )
     if single is not None:
-        structures.append(tie(single, columns.names, by_launch_and_sort))
-    found = fit(matrix, values, structures, seed=seed, weight_of_prior=_PRIOR_SAMPLES if profile.latency else 0.0)
+        structures.append(tie_matrix(single, columns.names, by_launch_and_kernel_group))
+    found = fit_additive(
+        matrix, values, structures, seed=seed, prior_samples=_PRIOR_SAMPLES if profile.latency else 0.0
+    )
     return LearnedRoofline(
         device=profile.title,
         runtime=profile.runtime,
         bits=columns.bits,
         block=columns.block,
         prices_us=tuple(found.coefficients.tolist()),
-        resampled_us=tuple(tuple(row) for row in found.resampled.tolist()),
-        half_width=half_width(found.errors),
-        median_error=float(np.median(np.abs(found.errors))),
-        usual_spread=float(np.median(_spread(matrix, found.coefficients, found.resampled))),
-        samples=len(nets),
+        resampled_us=tuple(tuple(row) for row in found.bootstrap_coefficients.tolist()),
+        half_width=conformal_half_width(found.held_out_errors),
+        median_error=float(np.median(np.abs(found.held_out_errors))),
+        usual_spread=float(np.median(_relative_std(matrix, found.coefficients, found.bootstrap_coefficients))),
+        samples=len(model_costs),
     )
 
 
-def half_width(errors: Floats) -> float:
+def conformal_half_width(errors: Floats) -> float:
     """The share of a prediction within which 95 % of the held-out values lay, by rank (conformal), at most 1.
 
     Args:
@@ -189,10 +204,7 @@ def half_width(errors: Floats) -> float:
     return float(min(off[rank - 1], 1.0))
 
 
-def _spread(matrix: Floats, prices: Floats, resampled: Floats) -> Floats:
+def _relative_std(matrix: Floats, coefficients_us: Floats, bootstrap_coefficients_us: Floats) -> Floats:
     """[n] Standard deviation of the resamples' predictions, as a share of the prediction."""
-    found: Floats = (matrix @ resampled.T).std(axis=1) / np.maximum(matrix @ prices, 1e-12)
+    found: Floats = (matrix @ bootstrap_coefficients_us.T).std(axis=1) / np.maximum(matrix @ coefficients_us, 1e-12)
     return found
-
-
-__all__ = ["VERSION", "Fit", "LearnedRoofline", "half_width", "learn"]

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_TINY = 1e-10
+_EPSILON = 1e-10
 
 
-def nonnegative(matrix: Floats, values: Floats) -> Floats:
+def nnls(matrix: Floats, values: Floats) -> Floats:
     """The x >= 0 [k] with the least |matrix x - values|, for a matrix [n, k] and values [n].
 
     Columns of zeros get 0. Where columns depend on each other, one of the best x is returned.
@@ -21,22 +21,22 @@ def nonnegative(matrix: Floats, values: Floats) -> Floats:
     scale = np.where(norms > 0, norms, 1.0)
     unit = matrix / scale
     gram, aim = unit.T @ unit, unit.T @ values
-    gram[np.diag_indices_from(gram)] += _TINY  # dependent columns stay solvable
+    gram[np.diag_indices_from(gram)] += _EPSILON  # dependent columns stay solvable
     x = np.zeros(matrix.shape[1])
     passive = np.zeros(len(x), dtype=bool)
-    limit = _TINY * max(1.0, float(np.abs(aim).max(initial=0.0)))
+    limit = _EPSILON * max(1.0, float(np.abs(aim).max(initial=0.0)))
     for _ in range(3 * len(x)):
         slope = np.where(passive, -np.inf, aim - gram @ x)
         entering = int(np.argmax(slope))
         if slope[entering] <= limit:
             break
         passive[entering] = True
-        x = _feasible(gram, aim, x, passive)
+        x = _solve_passive_set(gram, aim, x, passive)
     found: Floats = x / scale
     return found
 
 
-def _feasible(gram: Floats, aim: Floats, x: Floats, passive: npt.NDArray[np.bool_]) -> Floats:
+def _solve_passive_set(gram: Floats, aim: Floats, x: Floats, passive: npt.NDArray[np.bool_]) -> Floats:
     """The solution over the passive columns, which are given up one after the other until none is negative."""
     while True:
         free = np.flatnonzero(passive)

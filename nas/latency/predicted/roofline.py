@@ -13,21 +13,21 @@ times the efficiency of the kernel's kind. Nothing is learned here.
 from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.errors import ConfigError
 from nas.latency.costs import Costs, Kernel
-from nas.latency.estimate import Measurement
+from nas.latency.estimate import Latency
 from nas.latency.predicted.arithmetic import padded_macs, peak_gops
 
 VERSION = "roofline 2"
 
 
-def predict(costs: Costs, profile: HardwareProfile) -> Measurement:
+def predict_roofline(costs: Costs, profile: HardwareProfile) -> Latency:
     """The latency of a file on a device: predicted, with the interval that the profile's `relative_error` gives.
 
     Raises:
         ConfigError: the profile has no latency model.
     """
-    model = _model(profile)
-    value = (model.fixed_us + sum(kernel_us(kernel, profile) for kernel in costs.kernels)) / 1e3
-    return Measurement(
+    model = _latency_model(profile)
+    value = (model.fixed_us + sum(predict_kernel_us(kernel, profile) for kernel in costs.kernels)) / 1e3
+    return Latency(
         kind="predicted",
         device=profile.title,
         runtime=profile.runtime,
@@ -39,13 +39,13 @@ def predict(costs: Costs, profile: HardwareProfile) -> Measurement:
     )
 
 
-def kernel_us(kernel: Kernel, profile: HardwareProfile) -> float:
+def predict_kernel_us(kernel: Kernel, profile: HardwareProfile) -> float:
     """Microseconds of one fused kernel: the sum of floor, arithmetic and traffic.
 
     Raises:
         ConfigError: the profile has no latency model.
     """
-    model = _model(profile)
+    model = _latency_model(profile)
     rate = peak_gops(profile, kernel.bits) * model.efficiency.get(kernel.kind, 1.0)
     arithmetic = 2 * padded_macs(kernel, profile.channel_multiple) / (rate * 1e3)
     traffic = (kernel.input_bytes + kernel.output_bytes + kernel.weight_bytes) / (
@@ -54,7 +54,7 @@ def kernel_us(kernel: Kernel, profile: HardwareProfile) -> float:
     return model.floor_us + arithmetic + traffic
 
 
-def _model(profile: HardwareProfile) -> LatencyModel:
+def _latency_model(profile: HardwareProfile) -> LatencyModel:
     if profile.latency is None:
         raise ConfigError(f"a prediction needs a latency model, but {profile.name!r} has none; measure it")
     return profile.latency

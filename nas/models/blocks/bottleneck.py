@@ -2,25 +2,25 @@
 
 from torch import nn
 
-from search_spaces._ops import Residual, conv_bn_act, named
+from search_spaces._ops import Residual, conv_bn_act, named_sequential
 
 
-def bottleneck(
+def inverted_residual(
     width_in: int,
     width: int,
     *,
-    inner: int,
+    expanded_width: int,
     stride: int,
     kernel: int = 3,
     activation: type[nn.Module] = nn.ReLU6,
-    gates: nn.Module | None = None,
+    squeeze_excite: nn.Module | None = None,
 ) -> nn.Module:
-    """[N, width_in, H, W] to [N, width, ceil(H/stride), ceil(W/stride)]; no 1x1 up where `inner` is `width_in`."""
-    body = named(
-        up=None if inner == width_in else conv_bn(width_in, inner, 1, activation=activation),
-        dw=conv_bn(inner, inner, kernel, stride=stride, groups=inner, activation=activation),
-        gates=gates,
-        down=conv_bn_act(inner, width, 1, activation=None),
+    """[N, width_in, H, W] to [N, width, ceil(H/stride), ceil(W/stride)]; no 1x1 up where `expanded_width` is `width_in`."""
+    body = named_sequential(
+        up=None if expanded_width == width_in else conv_bn(width_in, expanded_width, 1, activation=activation),
+        dw=conv_bn(expanded_width, expanded_width, kernel, stride=stride, groups=expanded_width, activation=activation),
+        gates=squeeze_excite,
+        down=conv_bn_act(expanded_width, width, 1, activation=None),
     )
     return Residual(body) if stride == 1 and width_in == width else body
 

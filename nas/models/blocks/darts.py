@@ -4,13 +4,13 @@ from collections import defaultdict
 
 from torch import nn
 
-from nas.models.base import pixels
+from nas.models.base import image_preprocessing
 from search_spaces._cells import Cell, CellNet, CellStage
-from search_spaces._ends import head, stem
-from search_spaces._genotype import Genotype, places
+from search_spaces._ends import make_head, make_stem
+from search_spaces._genotype import Genotype, place_cells
 
 STAGES = ("stage1", "stage2", "stage3")
-STEM = 3
+STEM_MULTIPLIER = 3
 """The stem's width as a multiple of the cells', as in the papers' nets for CIFAR."""
 NOTES = (
     "Each convolution is followed by batch norm and activation, where the paper activates first; a skip with stride 2 "
@@ -41,17 +41,19 @@ def cell_net(
         stem_stride: 1 as in the papers, 2 quarters the multiply-accumulates.
     """
     genotypes = {"normal": normal, "reduce": reduce}
-    maps = [STEM * width]
+    maps = [STEM_MULTIPLIER * width]
     stages: dict[str, list[Cell]] = defaultdict(list)
-    for place in places(cells, genotypes=genotypes, stages=STAGES):
+    for place in place_cells(cells, genotypes=genotypes, stages=STAGES):
         genotype, nodes = genotypes[place.kind], width << STAGES.index(place.stage)
         reduces = place.kind == "reduce"
-        cell = Cell(genotype, place.plugs, widths_in=tuple(maps), width=nodes, reduces=reduces, activation="relu")
+        cell = Cell(
+            genotype, place.inputs, in_channels=tuple(maps), width=nodes, is_reduction=reduces, activation="relu"
+        )
         stages[place.stage].append(cell)
         maps.append(len(genotype) * nodes)
     return CellNet(
-        prepare=pixels(input_shape),
-        stem=stem(input_shape[0], STEM * width, stride=stem_stride, activation="relu"),
+        prepare=image_preprocessing(input_shape),
+        stem=make_stem(input_shape[0], STEM_MULTIPLIER * width, stride=stem_stride, activation="relu"),
         stages={name: CellStage(members) for name, members in stages.items()},
-        head=head(maps[-1], classes),
+        head=make_head(maps[-1], classes),
     )

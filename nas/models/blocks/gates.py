@@ -5,16 +5,16 @@ from torch import Tensor, nn
 from search_spaces._leaf import Scale
 
 
-class Gates(nn.Module):
+class SqueezeExcite(nn.Module):
     """Each channel times a gate computed from the channel means: 1x1 to `inner`, ReLU, 1x1 back, `gate`."""
 
-    def __init__(self, width: int, inner: int, *, bias: bool, gate: type[nn.Module]) -> None:
+    def __init__(self, width: int, squeezed_width: int, *, bias: bool, gate_layer: type[nn.Module]) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.down = nn.Conv2d(width, inner, 1, bias=bias)
+        self.down = nn.Conv2d(width, squeezed_width, 1, bias=bias)
         self.act = nn.ReLU()
-        self.up = nn.Conv2d(inner, width, 1, bias=bias)
-        self.gate = gate()
+        self.up = nn.Conv2d(squeezed_width, width, 1, bias=bias)
+        self.gate = gate_layer()
         self.scale = Scale()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from nas.models.base import chain
-from search_spaces._ends import head
-from search_spaces._ops import Residual, conv_bn_act, named, shortcut_of
+from nas.models.base import assemble_stages
+from search_spaces._ends import make_head
+from search_spaces._ops import Residual, conv_bn_act, make_shortcut, named_sequential
 
 SOURCE = "https://arxiv.org/abs/1512.03385"
 NOTES = (
@@ -40,13 +40,13 @@ def resnet(
         for i in range(blocks):
             parts[f"block{i}"] = _block(channels, out, stride=2 if stage and i == 0 else 1)
             channels = out
-        body.append(named(**parts))
-    return chain(input_shape, stem=stem, stages=body, head=head(channels, classes))
+        body.append(named_sequential(**parts))
+    return assemble_stages(input_shape, stem=stem, stages=body, head=make_head(channels, classes))
 
 
 def _block(width_in: int, width: int, *, stride: int) -> nn.Module:
-    body = named(
+    body = named_sequential(
         first=conv_bn_act(width_in, width, 3, stride=stride, activation="relu"),
         second=conv_bn_act(width, width, 3, activation=None),
     )
-    return Residual(body, shortcut=shortcut_of(width_in, width, stride), activation="relu")
+    return Residual(body, shortcut=make_shortcut(width_in, width, stride), activation="relu")

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from nas.models.base import chain
-from search_spaces._ops import Residual, conv, conv_bn_act, named
+from nas.models.base import assemble_stages
+from search_spaces._ops import Residual, conv, conv_bn_act, named_sequential
 
 SOURCE = "https://arxiv.org/abs/1710.07557"
 NOTES = (
@@ -23,20 +23,20 @@ def xception(
         stem: channels of the two first convolutions.
         widths: channels of each module.
     """
-    first = named(first=_valid(input_shape[0], stem[0]), second=_valid(stem[0], stem[1]))
-    stages = [_module(before, width) for before, width in zip((stem[1], *widths), widths, strict=False)]
+    first = named_sequential(first=_conv_valid(input_shape[0], stem[0]), second=_conv_valid(stem[0], stem[1]))
+    stages = [_separable_block(before, width) for before, width in zip((stem[1], *widths), widths, strict=False)]
     last = nn.Conv2d(widths[-1], classes, 3, padding=1)
-    head = named(conv=last, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
-    return chain(input_shape, stem=first, stages=stages, head=head)
+    head = named_sequential(conv=last, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+    return assemble_stages(input_shape, stem=first, stages=stages, head=head)
 
 
-def _valid(width_in: int, width: int) -> nn.Module:
+def _conv_valid(width_in: int, width: int) -> nn.Module:
     convolution = nn.Conv2d(width_in, width, 3, bias=False)
-    return named(conv=convolution, bn=nn.BatchNorm2d(width), act=nn.ReLU())
+    return named_sequential(conv=convolution, bn=nn.BatchNorm2d(width), act=nn.ReLU())
 
 
-def _module(width_in: int, width: int) -> nn.Module:
-    body = named(
+def _separable_block(width_in: int, width: int) -> nn.Module:
+    body = named_sequential(
         dw1=conv(width_in, width_in, 3, groups=width_in),
         pw1=conv_bn_act(width_in, width, 1, activation="relu"),
         dw2=conv(width, width, 3, groups=width),

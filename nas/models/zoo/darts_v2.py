@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from nas.models.base import Published, ZooModel
+from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.darts import NOTES, cell_net
 from search_spaces._genotype import Genotype
 
@@ -26,11 +26,11 @@ MODEL = ZooModel(
     source="https://arxiv.org/abs/1806.09055",
     notes=f"{NOTES} By default 8 cells of width 16 after a stem with stride 2, for 48x48; the paper has 20 of 36.",
     published_params=(
-        Published(
+        PublishedSize(
             params=3_350_000, input_shape=(3, 32, 32), classes=10, tolerance=0.01,
             options={"cells": 20, "width": 36, "stem_stride": 1},
         ),
-        Published(params=244_000, input_shape=(1, 48, 48), classes=7, tolerance=0.02),
-        Published(params=36_000, input_shape=(1, 48, 48), classes=7, options={"cells": 5, "width": 8}, tolerance=0.02),
+        PublishedSize(params=244_000, input_shape=(1, 48, 48), classes=7, tolerance=0.02),
+        PublishedSize(params=36_000, input_shape=(1, 48, 48), classes=7, options={"cells": 5, "width": 8}, tolerance=0.02),
     ),
 )  # fmt: skip

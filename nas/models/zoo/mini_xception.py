@@ -5,7 +5,7 @@ Keras counts its batch-norm statistics too and gives 58,423; the weights that ar
 
 from functools import partial
 
-from nas.models.base import Published, ZooModel
+from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.xception import NOTES, SOURCE, xception
 
 MODEL = ZooModel(
@@ -13,5 +13,5 @@ MODEL = ZooModel(
     make=partial(xception, stem=(8, 8), widths=(16, 32, 64, 128)),
     source=SOURCE,
     notes=NOTES,
-    published_params=(Published(params=56_951, input_shape=(1, 64, 64), classes=7),),
+    published_params=(PublishedSize(params=56_951, input_shape=(1, 64, 64), classes=7),),
 )

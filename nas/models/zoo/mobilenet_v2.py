@@ -5,11 +5,19 @@ The stem and the second stage keep the map's size, so that 48x48 ends at 6x6 ins
 
 from torch import nn
 
-from nas.models.base import Published, ZooModel, chain, divisible
-from nas.models.blocks.bottleneck import bottleneck, conv_bn
-from search_spaces._ops import named
+from nas.models.base import PublishedSize, ZooModel, assemble_stages, make_divisible
+from nas.models.blocks.bottleneck import conv_bn, inverted_residual
+from search_spaces._ops import named_sequential
 
-TABLE = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 2), (6, 160, 3, 1), (6, 320, 1, 1))
+STAGE_TABLE = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 2),
+    (6, 160, 3, 1),
+    (6, 320, 1, 1),
+)
 """Expansion, width, blocks and first stride of each stage."""
 
 
@@ -30,22 +38,22 @@ def mobilenet_v2(
         stem_stride: 2 quarters the multiply-accumulates.
         head_width: channels of the last 1x1 convolution; None for 1280, or more when `width` is above 1.
     """
-    channels = divisible(32 * width)
+    channels = make_divisible(32 * width)
     stem = conv_bn(input_shape[0], channels, 3, stride=stem_stride, activation=nn.ReLU6)
     stages: list[nn.Module] = []
-    for expansion, base, blocks, first in TABLE:
-        out, parts = divisible(base * width), {}
+    for expansion, base, blocks, first in STAGE_TABLE:
+        out, parts = make_divisible(base * width), {}
         for i in range(blocks):
             stride = first if i == 0 else 1
-            parts[f"block{i}"] = bottleneck(channels, out, inner=channels * expansion, stride=stride)
+            parts[f"block{i}"] = inverted_residual(channels, out, expanded_width=channels * expansion, stride=stride)
             channels = out
-        stages.append(named(**parts))
-    last = divisible(1280 * max(1.0, width)) if head_width is None else head_width
-    head = named(
+        stages.append(named_sequential(**parts))
+    last = make_divisible(1280 * max(1.0, width)) if head_width is None else head_width
+    head = named_sequential(
         conv=conv_bn(channels, last, 1, activation=nn.ReLU6), pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(),
         dropout=nn.Dropout(0.2), linear=nn.Linear(last, classes),
     )  # fmt: skip
-    return chain(input_shape, stem=stem, stages=stages, head=head)
+    return assemble_stages(input_shape, stem=stem, stages=stages, head=head)
 
 
 MODEL = ZooModel(
@@ -57,8 +65,10 @@ MODEL = ZooModel(
         "for 224x224; the weights have the same shapes. Reads as many channels as the images have."
     ),
     published_params=(
-        Published(params=3_504_872, input_shape=(3, 48, 48), classes=1000),
-        Published(params=696_000, input_shape=(1, 48, 48), classes=7, options={"width": 0.5}, tolerance=0.005),
-        Published(params=1_680_000, input_shape=(3, 48, 48), classes=1000, options={"width": 0.35}, tolerance=0.005),
+        PublishedSize(params=3_504_872, input_shape=(3, 48, 48), classes=1000),
+        PublishedSize(params=696_000, input_shape=(1, 48, 48), classes=7, options={"width": 0.5}, tolerance=0.005),
+        PublishedSize(
+            params=1_680_000, input_shape=(3, 48, 48), classes=1000, options={"width": 0.35}, tolerance=0.005
+        ),
     ),
 )

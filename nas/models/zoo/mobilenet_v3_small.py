@@ -2,12 +2,12 @@
 
 from torch import nn
 
-from nas.models.base import Published, ZooModel, chain, divisible
-from nas.models.blocks.bottleneck import bottleneck, conv_bn
-from nas.models.blocks.gates import Gates
-from search_spaces._ops import named
+from nas.models.base import PublishedSize, ZooModel, assemble_stages, make_divisible
+from nas.models.blocks.bottleneck import conv_bn, inverted_residual
+from nas.models.blocks.gates import SqueezeExcite
+from search_spaces._ops import named_sequential
 
-TABLE = (
+STAGE_TABLE = (
     ((3, 16, 16, True, False, 2),),
     ((3, 72, 24, False, False, 1), (3, 88, 24, False, False, 1)),
     ((5, 96, 40, True, True, 2), (5, 240, 40, True, True, 1), (5, 240, 40, True, True, 1)),
@@ -40,22 +40,32 @@ def mobilenet_v3_small(
     channels = 16
     stem = conv_bn(input_shape[0], channels, 3, stride=stem_stride, activation=swish)
     stages: list[nn.Module] = []
-    for blocks in TABLE:
+    for blocks in STAGE_TABLE:
         parts = {}
         for i, (kernel, inner, out, gated, swished, stride) in enumerate(blocks):
-            gate = Gates(inner, divisible(inner / 4), bias=True, gate=nn.Hardsigmoid) if gated and gates else None
+            gate = (
+                SqueezeExcite(inner, make_divisible(inner / 4), bias=True, gate_layer=nn.Hardsigmoid)
+                if gated and gates
+                else None
+            )
             activation = swish if swished else nn.ReLU
-            parts[f"block{i}"] = bottleneck(
-                channels, out, inner=inner, stride=stride, kernel=kernel, activation=activation, gates=gate
+            parts[f"block{i}"] = inverted_residual(
+                channels,
+                out,
+                expanded_width=inner,
+                stride=stride,
+                kernel=kernel,
+                activation=activation,
+                squeeze_excite=gate,
             )
             channels = out
-        stages.append(named(**parts))
-    head = named(
+        stages.append(named_sequential(**parts))
+    head = named_sequential(
         conv=conv_bn(channels, 6 * channels, 1, activation=swish), pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(),
         hidden=nn.Linear(6 * channels, head_width), act=swish(), dropout=nn.Dropout(0.2),
         linear=nn.Linear(head_width, classes),
     )  # fmt: skip
-    return chain(input_shape, stem=stem, stages=stages, head=head)
+    return assemble_stages(input_shape, stem=stem, stages=stages, head=head)
 
 
 MODEL = ZooModel(
@@ -67,8 +77,8 @@ MODEL = ZooModel(
         "and in the second block too; the weights have the same shapes. Reads as many channels as the images have."
     ),
     published_params=(
-        Published(params=2_542_856, input_shape=(3, 48, 48), classes=1000),
-        Published(
+        PublishedSize(params=2_542_856, input_shape=(3, 48, 48), classes=1000),
+        PublishedSize(
             params=1_063_000, input_shape=(3, 48, 48), classes=7, options={"gates": False, "hard_swish": False},
             tolerance=0.005,
         ),

@@ -6,7 +6,7 @@ has no fast kernel for it. So this net shows why latency is measured and not cou
 
 from functools import partial
 
-from nas.models.base import Published, ZooModel
+from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.darts import NOTES, cell_net
 from search_spaces._genotype import Genotype
 
@@ -30,14 +30,14 @@ MODEL = ZooModel(
     source="https://arxiv.org/abs/2301.01286",
     notes=f"{NOTES} By default 5 cells of width 16 after a stem with stride 2, for 48x48.",
     published_params=(
-        Published(
+        PublishedSize(
             params=3_020_000, input_shape=(3, 32, 32), classes=10, tolerance=0.02,
             options={"cells": 10, "width": 36, "stem_stride": 1},
         ),
-        Published(
+        PublishedSize(
             params=1_300_000, input_shape=(3, 32, 32), classes=10, tolerance=0.02,
             options={"cells": 5, "width": 36, "stem_stride": 1},
         ),
-        Published(params=283_000, input_shape=(1, 48, 48), classes=7, tolerance=0.02),
+        PublishedSize(params=283_000, input_shape=(1, 48, 48), classes=7, tolerance=0.02),
     ),
 )  # fmt: skip

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 from torch import nn
 
-from nas.models.base import Published, ZooModel, chain
-from search_spaces._ends import head
-from search_spaces._ops import conv_bn_act, named
+from nas.models.base import PublishedSize, ZooModel, assemble_stages
+from search_spaces._ends import make_head
+from search_spaces._ops import conv_bn_act, named_sequential
 
 
 def plain_cnn(
@@ -20,10 +20,10 @@ def plain_cnn(
         widths: channels of each stage; the first convolution of all is the stem.
     """
     stem = _conv(input_shape[0], widths[0])
-    stages = [named(conv2=_conv(widths[0], widths[0]), pool=nn.MaxPool2d(2))]
+    stages = [named_sequential(conv2=_conv(widths[0], widths[0]), pool=nn.MaxPool2d(2))]
     for before, width in pairwise(widths):
-        stages.append(named(conv1=_conv(before, width), conv2=_conv(width, width), pool=nn.MaxPool2d(2)))
-    return chain(input_shape, stem=stem, stages=[*stages], head=head(widths[-1], classes))
+        stages.append(named_sequential(conv1=_conv(before, width), conv2=_conv(width, width), pool=nn.MaxPool2d(2)))
+    return assemble_stages(input_shape, stem=stem, stages=[*stages], head=make_head(widths[-1], classes))
 
 
 def _conv(width_in: int, width: int) -> nn.Module:
@@ -39,8 +39,8 @@ MODEL = ZooModel(
         "works on FER2013 use it. Reads as many channels as the images have."
     ),
     published_params=(
-        Published(params=1_174_439, input_shape=(1, 48, 48), classes=7, tolerance=0.005),
-        Published(
+        PublishedSize(params=1_174_439, input_shape=(1, 48, 48), classes=7, tolerance=0.005),
+        PublishedSize(
             params=295_000, input_shape=(1, 48, 48), classes=7, options={"widths": (16, 32, 64, 128)}, tolerance=0.01
         ),
     ),

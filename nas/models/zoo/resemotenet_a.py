@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from nas.models.base import Published, ZooModel
+from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.resemotenet import NOTES, SOURCE, resemotenet
 
 MODEL = ZooModel(
@@ -10,5 +10,5 @@ MODEL = ZooModel(
     make=partial(resemotenet, width=0.5),
     source=SOURCE,
     notes=f"{NOTES} The inner linear layers are scaled like the convolutions.",
-    published_params=(Published(params=20_070_000, input_shape=(3, 64, 64), classes=7, tolerance=0.005),),
+    published_params=(PublishedSize(params=20_070_000, input_shape=(3, 64, 64), classes=7, tolerance=0.005),),
 )

@@ -1,6 +1,6 @@
 """ResNet-10: four stages of one block, 16 to 128 channels (https://arxiv.org/abs/1512.03385)."""
 
-from nas.models.base import Published, ZooModel
+from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.resnet import NOTES, SOURCE, resnet
 
 MODEL = ZooModel(
@@ -9,7 +9,7 @@ MODEL = ZooModel(
     source=SOURCE,
     notes=NOTES,
     published_params=(
-        Published(params=308_000, input_shape=(1, 48, 48), classes=7, tolerance=0.005),
-        Published(params=1_230_000, input_shape=(1, 48, 48), classes=7, options={"width": 32}, tolerance=0.005),
+        PublishedSize(params=308_000, input_shape=(1, 48, 48), classes=7, tolerance=0.005),
+        PublishedSize(params=1_230_000, input_shape=(1, 48, 48), classes=7, options={"width": 32}, tolerance=0.005),
     ),
 )

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from nas.models.base import Published, ZooModel
+from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.resnet import NOTES, SOURCE, resnet
 
 STEM_SAVING = 64 * 3 * (7 * 7 - 3 * 3)
@@ -14,7 +14,7 @@ MODEL = ZooModel(
     source=SOURCE,
     notes=f"{NOTES} `width=64` gives the paper's widths.",
     published_params=(
-        Published(params=11_689_512 - STEM_SAVING, input_shape=(3, 48, 48), classes=1000, options={"width": 64}),
-        Published(params=701_000, input_shape=(1, 48, 48), classes=7, tolerance=0.005),
+        PublishedSize(params=11_689_512 - STEM_SAVING, input_shape=(3, 48, 48), classes=1000, options={"width": 64}),
+        PublishedSize(params=701_000, input_shape=(1, 48, 48), classes=7, tolerance=0.005),
     ),
 )

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from nas.models.base import Published, ZooModel
+from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.resnet import NOTES, SOURCE, resnet
 
 MODEL = ZooModel(
@@ -10,5 +10,5 @@ MODEL = ZooModel(
     make=partial(resnet, stages=3),
     source=SOURCE,
     notes=NOTES,
-    published_params=(Published(params=78_000, input_shape=(1, 48, 48), classes=7, tolerance=0.01),),
+    published_params=(PublishedSize(params=78_000, input_shape=(1, 48, 48), classes=7, tolerance=0.01),),
 )

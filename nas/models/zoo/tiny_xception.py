@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from nas.models.base import Published, ZooModel
+from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.xception import NOTES, SOURCE, xception
 
 MODEL = ZooModel(
@@ -10,5 +10,5 @@ MODEL = ZooModel(
     make=partial(xception, stem=(5, 5), widths=(8, 16, 32, 64)),
     source=SOURCE,
     notes=f"{NOTES} The published code alone has it, the paper does not.",
-    published_params=(Published(params=17_574, input_shape=(1, 64, 64), classes=7),),
+    published_params=(PublishedSize(params=17_574, input_shape=(1, 64, 64), classes=7),),
 )

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from nas.runtimes.base import Layer, Runtime, Step
+from nas.runtimes.base import ExecutedNode, LayerTiming, Runtime
 from nas.runtimes.ort import profiling as _ort_steps
 from nas.runtimes.ort import session as _ort_session
-from nas.runtimes.ort.session import CPU, OrtSession, cpu_options
+from nas.runtimes.ort.session import CPU_PROVIDER, OrtSession, session_options
 
 
-class OnnxRuntime(Runtime):
+class OrtCpuRuntime(Runtime):
     """Runs a file on this machine's CPU. Never falls back to another provider in silence."""
 
     name = "onnxruntime"
 
-    def missing(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """None: the package is a dependency and its CPU provider is always there."""
         return None
 
@@ -34,23 +34,23 @@ class OnnxRuntime(Runtime):
         Raises:
             MeasureError: the file is refused, or another provider than the CPU would run it.
         """
-        return OrtSession(_ort_session.load(model, cpu_options(threads), CPU))
+        return OrtSession(_ort_session.create_session(model, session_options(threads), CPU_PROVIDER))
 
-    def layer_times(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[Layer, ...]:
+    def layer_times(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[LayerTiming, ...]:
         """Milliseconds of each node that is executed, by ONNX Runtime's own profiler on one thread.
 
         Raises:
             MeasureError: the file is refused.
         """
-        return _ort_session.layers(_ort_session.profiled(model, cpu_options(1), CPU, input_shape))
+        return _ort_session.layer_times(_ort_session.run_profiled(model, session_options(1), CPU_PROVIDER, input_shape))
 
-    def executed(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[Step, ...] | None:
+    def executed_nodes(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[ExecutedNode, ...] | None:
         """What ONNX Runtime makes of a file on this machine's processor: blocked layouts, reorders, integer kernels.
 
         Raises:
             MeasureError: the file is refused.
         """
-        return _ort_steps.executed(model, input_shape)
+        return _ort_steps.executed_nodes(model, input_shape)
 
 
-RUNTIME = OnnxRuntime()
+RUNTIME = OrtCpuRuntime()

@@ -8,6 +8,6 @@ from nas.runtimes.ort.gpu import OrtGpuRuntime
 RUNTIME = OrtGpuRuntime(
     name="onnxruntime_cuda",
     provider="CUDAExecutionProvider",
-    settings={"device_id": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"},
-    needs="a CUDA device",
+    provider_options={"device_id": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"},
+    requirement="a CUDA device",
 )

@@ -9,6 +9,6 @@ from nas.runtimes.ort.gpu import OrtGpuRuntime
 RUNTIME = OrtGpuRuntime(
     name="onnxruntime_tensorrt",
     provider="TensorrtExecutionProvider",
-    settings={"device_id": "0", "trt_builder_optimization_level": "3", "trt_engine_cache_enable": "0"},
-    needs="a CUDA device with TensorRT",
+    provider_options={"device_id": "0", "trt_builder_optimization_level": "3", "trt_engine_cache_enable": "0"},
+    requirement="a CUDA device with TensorRT",
 )

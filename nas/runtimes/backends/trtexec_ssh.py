@@ -16,23 +16,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
-from hw_profiles._power_modes import same_mode
+from hw_profiles._power_modes import is_same_mode
 from nas.errors import MeasureError, UnreachableError
-from nas.runtimes.base import NO_MONITOR, Finding, Runtime, Say, Session, Timing
+from nas.runtimes.base import NO_POWER_MONITOR, DeviceTiming, Finding, Log, Runtime, Session
 from nas.runtimes.board import power as _power
-from nas.runtimes.board.benchmark import Bench, enough, heat, identified, megabytes, probed
-from nas.runtimes.board.ssh import Connection
+from nas.runtimes.board.benchmark import (
+    RemoteBenchmark,
+    format_megabytes,
+    format_temperature,
+    has_enough_disk,
+    identify_board,
+    probe_trtexec,
+)
+from nas.runtimes.board.ssh import SshConnection
 
 
-class TrtexecSsh(Runtime):
+class TrtexecSshRuntime(Runtime):
     """Times files on a board. Keeps the boards' timing caches in memory, so that later engines build faster."""
 
     name = "trtexec_ssh"
 
     def __init__(self) -> None:
-        self._caches: dict[tuple[str, str], bytes] = {}
+        self._timing_caches: dict[tuple[str, str], bytes] = {}
 
-    def missing(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Always a line: a board times whole files, it loads none for this process."""
         return (
             "times files on a board and loads none here; for a board of yours: "
@@ -49,78 +56,88 @@ class TrtexecSsh(Runtime):
         Raises:
             MeasureError: always.
         """
-        raise MeasureError(f"{model.name!r} cannot be loaded by {self.name}: it {self.missing()}")
+        raise MeasureError(f"{model.name!r} cannot be loaded by {self.name}: it {self.unavailable_reason()}")
 
-    def times(self, profile: HardwareProfile) -> bool:
+    def can_time_on_device(self, profile: HardwareProfile) -> bool:
         """Whether the profile names a board."""
         return "ssh" in profile.facts
 
-    def reach(self, profile: HardwareProfile) -> list[Finding]:
+    def probe_device(self, profile: HardwareProfile) -> list[Finding]:
         """Connect, and ask the board who it is and how it stands.
 
         Raises:
             ConfigError: the address has a form that is refused.
             MeasureError: there is no way to it, or no trtexec on it.
         """
-        with _connection(profile, None) as link:
-            board, tool = identified(link), probed(link, profile)
-            rails = _power.parse_rails(link.run(_power.RAILS).text)
+        with _connect(profile, None) as link:
+            board, tool = identify_board(link), probe_trtexec(link, profile)
+            rails = _power.parse_rails(link.run(_power.RAILS_SCRIPT).stdout_text)
         return [
             Finding(name="connection", value=str(profile.facts["ssh"])),
             Finding(name="module", value=board.model),
             Finding(name="JetPack", value=f"{board.jetpack} (L4T {board.l4t or 'unknown'})"),
             Finding(name="TensorRT", value=f"{tool.version_text} ({tool.path})"),
-            Finding(name="power mode", value=board.mode or "unknown"),
+            Finding(name="power mode", value=board.power_mode or "unknown"),
             Finding(
-                name="clocks", value=board.clocks + ("" if board.is_locked else "; steady them: sudo jetson_clocks")
+                name="clocks",
+                value=board.clocks_text + ("" if board.has_locked_clocks else "; steady them: sudo jetson_clocks"),
             ),
-            Finding(name="temperature", value=heat(board.state)),
-            Finding(name="free disk", value=megabytes(board.free_mb), ok=enough(board.free_mb)),
-            Finding(name="free memory", value=megabytes(board.memory_mb)),
-            Finding(name="energy", value=", ".join(r.name for r in rails) or NO_MONITOR),
+            Finding(name="temperature", value=format_temperature(board.state)),
+            Finding(
+                name="free disk", value=format_megabytes(board.free_disk_mb), is_ok=has_enough_disk(board.free_disk_mb)
+            ),
+            Finding(name="free memory", value=format_megabytes(board.free_memory_mb)),
+            Finding(name="energy", value=", ".join(r.name for r in rails) or NO_POWER_MONITOR),
         ]
 
-    def timings(
-        self, models: Sequence[Path], profile: HardwareProfile, *, layers: bool = False, energy: bool = False,
-        dry: list[str] | None = None, say: Say = lambda _: None,
-    ) -> list[Timing | MeasureError]:  # fmt: skip
+    def time_models(
+        self, models: Sequence[Path], profile: HardwareProfile, *, with_layers: bool = False, with_energy: bool = False,
+        dry_run_commands: list[str] | None = None, log: Log = lambda _: None,
+    ) -> list[DeviceTiming | MeasureError]:  # fmt: skip
         """Time files on the board. A file's fault costs that file; a lost connection is made once more.
 
         Raises:
             ConfigError: the address has a form that is refused.
             MeasureError: there is no way to the board, no trtexec on it, or not even the reference network runs.
         """
-        results: list[Timing | MeasureError] = []
+        results: list[DeviceTiming | MeasureError] = []
         losses = 0
         while len(results) < len(models):
             reached = False
             try:
-                with _connection(profile, dry, say) as link:
+                with _connect(profile, dry_run_commands, log) as link:
                     reached = True
-                    bench = Bench(link, profile, layers=layers, energy=energy, cache=self._caches, say=say)
+                    bench = RemoteBenchmark(
+                        link,
+                        profile,
+                        with_layers=with_layers,
+                        with_energy=with_energy,
+                        timing_caches=self._timing_caches,
+                        log=log,
+                    )
                     for model in models[len(results) :]:
-                        results.append(_compared(bench.measured(model), profile))
+                        results.append(_with_power_mode_note(bench.time_model(model), profile))
                         losses = 0
-                    bench.keep_cache()
+                    bench.save_timing_cache()
             except UnreachableError as error:
                 if not reached:
                     if not results and not losses:
                         raise
                     return [*results, *([error] * (len(models) - len(results)))]
                 losses += 1
-                say(f"{error}; trying again" if losses == 1 else f"{error}; given up")
+                log(f"{error}; trying again" if losses == 1 else f"{error}; given up")
                 if losses == 2:
                     results.append(error)
                     losses = 0
-        return [] if dry is not None else results
+        return [] if dry_run_commands is not None else results
 
 
-def _compared(timing: Timing | MeasureError, profile: HardwareProfile) -> Timing | MeasureError:
+def _with_power_mode_note(timing: DeviceTiming | MeasureError, profile: HardwareProfile) -> DeviceTiming | MeasureError:
     """The timing, with a note where the board was in another power mode than the profile is of."""
     if isinstance(timing, MeasureError):
         return timing
     expected, found = str(profile.facts.get("power_mode", "")), timing.versions["power_mode"]
-    if not expected or found == "unknown" or same_mode(expected, found):
+    if not expected or found == "unknown" or is_same_mode(expected, found):
         return timing
     note = (
         f"measured in power mode {found}, clocks {timing.versions['clocks']}; the profile, and what is predicted "
@@ -129,9 +146,14 @@ def _compared(timing: Timing | MeasureError, profile: HardwareProfile) -> Timing
     return replace(timing, notes=(*timing.notes, note))
 
 
-def _connection(profile: HardwareProfile, dry: list[str] | None, say: Say = lambda _: None) -> Connection:
+def _connect(profile: HardwareProfile, dry_run_commands: list[str] | None, log: Log = lambda _: None) -> SshConnection:
     config = profile.facts.get("ssh_config")
-    return Connection(str(profile.facts["ssh"]), config=Path(str(config)) if config else None, dry=dry, say=say)
+    return SshConnection(
+        str(profile.facts["ssh"]),
+        ssh_config=Path(str(config)) if config else None,
+        dry_run_commands=dry_run_commands,
+        log=log,
+    )
 
 
-RUNTIME = TrtexecSsh()
+RUNTIME = TrtexecSshRuntime()

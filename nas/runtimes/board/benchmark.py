@@ -15,31 +15,31 @@ import numpy as np
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError, UnreachableError
 from nas.runtimes import reference_network as _reference
-from nas.runtimes.base import Layer, Say, Timing
+from nas.runtimes.base import DeviceTiming, LayerTiming, Log
 from nas.runtimes.board import power as _power
 from nas.runtimes.board import state as _board
-from nas.runtimes.board.ssh import Connection, Finished
-from nas.runtimes.board.state import Board, State
+from nas.runtimes.board.ssh import CompletedCommand, SshConnection
+from nas.runtimes.board.state import Board, BoardState
 from nas.runtimes.tensorrt import trtexec as _trtexec
-from nas.runtimes.tensorrt.trtexec import Form, Times, Tool
+from nas.runtimes.tensorrt.trtexec import ModelFormat, TimesMs, TrtexecInfo
 
-TRTEXECS = (
+TRTEXEC_PATHS = (
     "/usr/src/tensorrt/bin/trtexec",
     "/usr/local/tensorrt/bin/trtexec",
     "/opt/tensorrt/bin/trtexec",
     "/usr/bin/trtexec",
 )
 """Where JetPack and NVIDIA's packages put it; nothing else is executed unless nas.toml names it."""
-BUILD_LIMIT_S = 300
-DURATION_S = 2.0
-REFERENCE_S = 1.0
-ATTEMPTS = 3
+BUILD_TIMEOUT_S = 300
+TIMING_DURATION_S = 2.0
+REFERENCE_DURATION_S = 1.0
+MAX_ATTEMPTS = 3
 DRIFT_LIMIT = 0.03
-UNSTEADY = 0.025
-FREE_MB = 100
-LARGEST_BYTES = 200_000_000
+MAX_VARIATION = 0.025
+MIN_FREE_MB = 100
+MAX_FETCHED_BYTES = 200_000_000
 
-_PROBE = """
+_PROBE_SCRIPT = """
 for t in @PATHS@; do
   [ -x "$t" ] || continue
   echo "path=$t"
@@ -51,254 +51,284 @@ done
 exit 44
 """
 
-HOW = "GPU time of one image in a CUDA graph, copies not included"
+METHOD_NOTE = "GPU time of one image in a CUDA graph, copies not included"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Attempt:
+class _TimingAttempt:
     """One timing of a file, and what speaks against it."""
 
-    times: Times
+    times_ms: TimesMs
     drift: float
-    trouble: str
+    disturbance: str
     board: Board
 
     @property
-    def is_good(self) -> bool:
-        return not self.trouble and abs(self.drift) <= DRIFT_LIMIT
+    def is_undisturbed(self) -> bool:
+        return not self.disturbance and abs(self.drift) <= DRIFT_LIMIT
 
 
-class Bench:
+class RemoteBenchmark:
     """One session on a board. Life: made on an open connection, `measured` for each file."""
 
     def __init__(
-        self, link: Connection, profile: HardwareProfile, *, layers: bool, energy: bool,
-        cache: dict[tuple[str, str], bytes], say: Say,
+        self, connection: SshConnection, profile: HardwareProfile, *, with_layers: bool, with_energy: bool,
+        timing_caches: dict[tuple[str, str], bytes], log: Log,
     ) -> None:  # fmt: skip
-        self._link, self._layers, self._say, self._caches = link, layers, say, cache
-        self._limit_s = float(profile.facts.get("build_limit_s", BUILD_LIMIT_S))
-        self._board = identified(link)
-        self._tool = probed(link, profile)
-        if not enough(self._board.free_mb):
+        self._connection, self._with_layers, self._log, self._timing_caches = (
+            connection,
+            with_layers,
+            log,
+            timing_caches,
+        )
+        self._build_timeout_s = float(profile.facts.get("build_limit_s", BUILD_TIMEOUT_S))
+        self._board = identify_board(connection)
+        self._trtexec_info = probe_trtexec(connection, profile)
+        if not has_enough_disk(self._board.free_disk_mb):
             raise MeasureError(
-                f"{link.address} must have {FREE_MB} MB free for temporary files, but has {self._board.free_mb}; "
+                f"{connection.address} must have {MIN_FREE_MB} MB free for temporary files, but has {self._board.free_disk_mb}; "
                 "free some, or set TMPDIR for that account"
             )
-        self._rails = _power.parse_rails(link.run(_power.RAILS).text) if energy else ()
-        self._cache_key = (link.address, self._tool.version_text)
-        self._count = 0
-        self._send_cache()
+        self._rails = _power.parse_rails(connection.run(_power.RAILS_SCRIPT).stdout_text) if with_energy else ()
+        self._timing_cache_key = (connection.address, self._trtexec_info.version_text)
+        self._n_models = 0
+        self._send_timing_cache()
         self._reference_ms = self._build_reference()
 
-    def measured(self, model: Path) -> Timing | MeasureError:
+    def time_model(self, model: Path) -> DeviceTiming | MeasureError:
         """A file's timing, or why there is none.
 
         Raises:
             UnreachableError: the connection broke.
         """
-        self._count += 1
-        self._say(f"{model.name!r}: build the engine and time it")
+        self._n_models += 1
+        self._log(f"{model.name!r}: build the engine and time it")
         try:
-            return self._measured(model, f"candidate-{self._count}")
+            return self._time_model(model, f"candidate-{self._n_models}")
         except UnreachableError:
             raise
         except MeasureError as error:
             return error
         finally:
-            if self._link.dry is not None or self._link.is_alive:
-                self._link.run(f"rm -f {self._remote(f'candidate-{self._count}')}*")
+            if self._connection.dry_run_commands is not None or self._connection.is_alive:
+                self._connection.run(f"rm -f {self._remote_path(f'candidate-{self._n_models}')}*")
 
-    def keep_cache(self) -> None:
+    def save_timing_cache(self) -> None:
         """Take the board's timing cache along, for the next session of this process."""
         if found := self._fetch("timing.cache"):
-            self._caches[self._cache_key] = found
+            self._timing_caches[self._timing_cache_key] = found
 
-    def _measured(self, model: Path, name: str) -> Timing:
-        form = _trtexec.form_of(model)
-        self._link.send([(model, f"{name}.onnx")])
-        engine, runs = f"{name}.plan", f"{name}.json"
-        command = _trtexec.build_and_time(
-            self._tool, form, model=f"{name}.onnx", engine=engine, times=runs, cache="timing.cache",
-            duration_s=DURATION_S,
+    def _time_model(self, model: Path, remote_name: str) -> DeviceTiming:
+        form = _trtexec.read_model_format(model)
+        self._connection.upload([(model, f"{remote_name}.onnx")])
+        engine, runs = f"{remote_name}.plan", f"{remote_name}.json"
+        command = _trtexec.build_and_time_command(
+            self._trtexec_info, form, model_file=f"{remote_name}.onnx", engine_file=engine, times_file=runs, timing_cache_file="timing.cache",
+            duration_s=TIMING_DURATION_S,
         )  # fmt: skip
-        attempts = [self._attempt(command, runs, model.name)]
-        again = _trtexec.time_again(self._tool, form, engine=engine, times=runs, duration_s=DURATION_S)
-        while not attempts[-1].is_good and len(attempts) < ATTEMPTS:
-            self._say(f"{model.name!r}: {attempts[-1].trouble or _drifted(attempts[-1].drift, 1)}; timing it again")
-            attempts.append(self._attempt(again, runs, model.name))
-        best = min(attempts, key=lambda a: (bool(a.trouble), abs(a.drift)))
-        return Timing(
-            times_ms=best.times, device=self._device(best.board), drift=best.drift,
+        attempts = [self._run_attempt(command, runs, model.name)]
+        again = _trtexec.time_engine_command(
+            self._trtexec_info, form, engine_file=engine, times_file=runs, duration_s=TIMING_DURATION_S
+        )
+        while not attempts[-1].is_undisturbed and len(attempts) < MAX_ATTEMPTS:
+            self._log(
+                f"{model.name!r}: {attempts[-1].disturbance or _format_drift(attempts[-1].drift, 1)}; timing it again"
+            )
+            attempts.append(self._run_attempt(again, runs, model.name))
+        best = min(attempts, key=lambda a: (bool(a.disturbance), abs(a.drift)))
+        return DeviceTiming(
+            times_ms=best.times_ms, device=self._device(best.board), drift=best.drift,
             versions=self._versions(best), notes=self._notes(best, form, len(attempts)),
-            layers=self._layer_times(form, name) if self._layers else (),
-            energy_mj=self._energy(form, name) if self._rails else None,
+            layers=self._layer_times(form, remote_name) if self._with_layers else (),
+            energy_mj=self._measure_energy_mj(form, remote_name) if self._rails else None,
         )  # fmt: skip
 
-    def _attempt(self, command: list[str], runs: str, what: str) -> _Attempt:
+    def _run_attempt(self, command: list[str], times_file: str, what: str) -> _TimingAttempt:
         before = self._board
-        times, states = self._timed(command, runs, what)
+        times, states = self._run_timing(command, times_file, what)
         reference_ms = self._time_reference()
         drift, self._reference_ms = reference_ms / self._reference_ms - 1, reference_ms
-        self._board = identified(self._link)
-        trouble = _board.throttling(before, states, self._board)
-        return _Attempt(times=times, drift=drift, trouble=trouble, board=self._board)
+        self._board = identify_board(self._connection)
+        trouble = _board.throttling_reason(before, states, self._board)
+        return _TimingAttempt(times_ms=times, drift=drift, disturbance=trouble, board=self._board)
 
-    def _timed(self, command: list[str], runs: str, what: str) -> tuple[Times, list[State]]:
-        log = self._job(command, what, watch=_board.watch("states"))
-        if self._link.dry is not None:
-            self._fetch(runs), self._fetch("states")
+    def _run_timing(self, command: list[str], times_file: str, what: str) -> tuple[TimesMs, list[BoardState]]:
+        log = self._run_trtexec(command, what, watch_script=_board.watch_script("states"))
+        if self._connection.dry_run_commands is not None:
+            self._fetch(times_file), self._fetch("states")
             return np.ones(2), []
         states = _board.parse_states(self._fetch("states").decode(errors="replace"))
         try:
-            return _trtexec.parse_times(self._fetch(runs).decode(errors="replace")), states
+            return _trtexec.parse_times(self._fetch(times_file).decode(errors="replace")), states
         except MeasureError as error:
-            raise MeasureError(f"{_short(what)}: {error}", log=_trtexec.tail(log)) from None
+            raise MeasureError(f"{_shorten_name(what)}: {error}", log=_trtexec.log_tail(log)) from None
 
-    def _job(self, command: list[str], what: str, *, watch: str = ":") -> str:
+    def _run_trtexec(self, command: list[str], what: str, *, watch_script: str = ":") -> str:
         """Run trtexec; its log.
 
         Raises:
             MeasureError: it failed, or took too long; with the last lines of its log.
         """
         begin = time.monotonic()
-        done = self._link.job(command, log="log", limit_s=self._limit_s, watch=watch)
-        if done.status == 0:
-            return done.text
+        done = self._connection.run_job(
+            command, log_file="log", timeout_s=self._build_timeout_s, watch_script=watch_script
+        )
+        if done.exit_code == 0:
+            return done.stdout_text
         took_s = time.monotonic() - begin
-        raise MeasureError(f"{_short(what)}: {self._reason(done, took_s)}", log=_trtexec.tail(done.text or done.err))
+        raise MeasureError(
+            f"{_shorten_name(what)}: {self._failure_reason(done, took_s)}",
+            log=_trtexec.log_tail(done.stdout_text or done.stderr),
+        )
 
-    def _reason(self, done: Finished, took_s: float) -> str:
-        if done.status in {124, 137} and took_s >= self._limit_s:
-            return f"the engine must be built and timed within {self._limit_s:.0f} s, but trtexec was stopped then"
-        if done.status == 137:
+    def _failure_reason(self, completed: CompletedCommand, took_s: float) -> str:
+        if completed.exit_code in {124, 137} and took_s >= self._build_timeout_s:
+            return (
+                f"the engine must be built and timed within {self._build_timeout_s:.0f} s, but trtexec was stopped then"
+            )
+        if completed.exit_code == 137:
             return f"trtexec was killed after {took_s:.0f} s; has the board memory left?"
-        if "No space left on device" in done.text + done.err:
+        if "No space left on device" in completed.stdout_text + completed.stderr:
             return "the board's disk must have room for the engine, but it is full; free some"
-        return f"trtexec failed with status {done.status}: {_trtexec.failure(done.text or done.err)}"
+        return f"trtexec failed with status {completed.exit_code}: {_trtexec.first_error(completed.stdout_text or completed.stderr)}"
 
     def _build_reference(self) -> float:
-        path, form = _reference.reference_path(), _trtexec.form_of(_reference.reference_path())
-        self._say("build the reference network")
-        self._link.send([(path, "reference.onnx")])
-        command = _trtexec.build_and_time(
-            self._tool, form, model="reference.onnx", engine="reference.plan", times="reference.json",
-            cache="timing.cache", duration_s=REFERENCE_S,
+        path, form = _reference.reference_path(), _trtexec.read_model_format(_reference.reference_path())
+        self._log("build the reference network")
+        self._connection.upload([(path, "reference.onnx")])
+        command = _trtexec.build_and_time_command(
+            self._trtexec_info, form, model_file="reference.onnx", engine_file="reference.plan", times_file="reference.json",
+            timing_cache_file="timing.cache", duration_s=REFERENCE_DURATION_S,
         )  # fmt: skip
-        self._timed(command, "reference.json", "the reference network")
+        self._run_timing(command, "reference.json", "the reference network")
         return self._time_reference()  # not the time after the build: all of them are taken alike
 
     def _time_reference(self) -> float:
-        form = _trtexec.form_of(_reference.reference_path())
-        command = _trtexec.time_again(
-            self._tool, form, engine="reference.plan", times="reference.json", duration_s=REFERENCE_S
+        form = _trtexec.read_model_format(_reference.reference_path())
+        command = _trtexec.time_engine_command(
+            self._trtexec_info,
+            form,
+            engine_file="reference.plan",
+            times_file="reference.json",
+            duration_s=REFERENCE_DURATION_S,
         )
-        times, _ = self._timed(command, "reference.json", "the reference network")
+        times, _ = self._run_timing(command, "reference.json", "the reference network")
         return float(np.median(times))
 
-    def _layer_times(self, form: Form, name: str) -> tuple[Layer, ...]:
-        command = _trtexec.time_layers(self._tool, form, engine=f"{name}.plan", profile=f"{name}.layers")
-        self._job(command, "the layers")
-        found = self._fetch(f"{name}.layers")
-        return _trtexec.parse_layers(found.decode(errors="replace")) if self._link.dry is None else ()
-
-    def _energy(self, form: Form, name: str) -> float | None:
-        steps = round(_power.REST_S / _power.STEP_S)
-        rest = self._link.run(f"k=0; {_power.sampling(self._rails, until=f'[ $((k=k+1)) -le {steps} ]')}")
-        command = _trtexec.time_again(
-            self._tool, form, engine=f"{name}.plan", times=f"{name}.energy", duration_s=_power.LOOP_S
+    def _layer_times(self, model_format: ModelFormat, name: str) -> tuple[LayerTiming, ...]:
+        command = _trtexec.time_layers_command(
+            self._trtexec_info, model_format, engine_file=f"{name}.plan", profile_file=f"{name}.layers"
         )
-        watch = f"{{ {_power.sampling(self._rails, until='kill -0 $p 2>/dev/null')}; }} >power"
-        log = self._job(command, "the energy", watch=watch)
-        loop = _power.parse_power(self._fetch("power").decode(errors="replace"))
-        return _power.energy_mj(_power.parse_power(rest.text), loop, _trtexec.throughput(log))
+        self._run_trtexec(command, "the layers")
+        found = self._fetch(f"{name}.layers")
+        return (
+            _trtexec.parse_layers(found.decode(errors="replace")) if self._connection.dry_run_commands is None else ()
+        )
 
-    def _send_cache(self) -> None:
-        if found := self._caches.get(self._cache_key):
+    def _measure_energy_mj(self, model_format: ModelFormat, name: str) -> float | None:
+        steps = round(_power.IDLE_DURATION_S / _power.SAMPLE_INTERVAL_S)
+        rest = self._connection.run(f"k=0; {_power.sampling_script(self._rails, until=f'[ $((k=k+1)) -le {steps} ]')}")
+        command = _trtexec.time_engine_command(
+            self._trtexec_info,
+            model_format,
+            engine_file=f"{name}.plan",
+            times_file=f"{name}.energy",
+            duration_s=_power.LOAD_DURATION_S,
+        )
+        watch = f"{{ {_power.sampling_script(self._rails, until='kill -0 $p 2>/dev/null')}; }} >power"
+        log = self._run_trtexec(command, "the energy", watch_script=watch)
+        loop = _power.parse_power_mw(self._fetch("power").decode(errors="replace"))
+        return _power.energy_mj(_power.parse_power_mw(rest.stdout_text), loop, _trtexec.parse_throughput(log))
+
+    def _send_timing_cache(self) -> None:
+        if found := self._timing_caches.get(self._timing_cache_key):
             path = _reference.reference_path().with_name("timing.cache")
             path.write_bytes(found)
-            self._link.send([(path, "timing.cache")])
+            self._connection.upload([(path, "timing.cache")])
             path.unlink()
 
     def _fetch(self, name: str) -> bytes:
         """A file of the session's folder; empty when there is none."""
-        done = self._link.run(f"gzip -1c {self._remote(name)}")
-        if done.status or not done.out:
+        done = self._connection.run(f"gzip -1c {self._remote_path(name)}")
+        if done.exit_code or not done.stdout:
             return b""
         try:
-            return zlib.decompressobj(31).decompress(done.out, LARGEST_BYTES)
+            return zlib.decompressobj(31).decompress(done.stdout, MAX_FETCHED_BYTES)
         except zlib.error:
             return b""
 
-    def _remote(self, name: str) -> str:
-        return shlex.quote(f"{self._link.folder}/{name}")
+    def _remote_path(self, name: str) -> str:
+        return shlex.quote(f"{self._connection.remote_folder}/{name}")
 
     def _device(self, board: Board) -> str:
-        return f"{board.model} ({board.mode or 'power mode unknown'}, clocks {board.clocks})"
+        return f"{board.model} ({board.power_mode or 'power mode unknown'}, clocks {board.clocks_text})"
 
-    def _versions(self, attempt: _Attempt) -> dict[str, str]:
+    def _versions(self, attempt: _TimingAttempt) -> dict[str, str]:
         return {
-            "tensorrt": self._tool.version_text, **attempt.board.versions(),
-            "temperature": heat(attempt.board.state), "throttled": attempt.trouble or "no",
+            "tensorrt": self._trtexec_info.version_text, **attempt.board.versions(),
+            "temperature": format_temperature(attempt.board.state), "throttled": attempt.disturbance or "no",
         }  # fmt: skip
 
-    def _notes(self, best: _Attempt, form: Form, attempts: int) -> tuple[str, ...]:
-        notes = [HOW, *_trtexec.notes_of(self._tool, form)]
-        if not best.board.is_locked:
+    def _notes(self, best: _TimingAttempt, model_format: ModelFormat, attempts: int) -> tuple[str, ...]:
+        notes = [METHOD_NOTE, *_trtexec.typing_notes(self._trtexec_info, model_format)]
+        if not best.board.has_locked_clocks:
             notes.append("clocks not locked: expect a spread of several percent; sudo jetson_clocks steadies them")
-        if best.trouble:
-            notes.append(best.trouble)
+        if best.disturbance:
+            notes.append(best.disturbance)
         if abs(best.drift) > DRIFT_LIMIT:
-            notes.append(_drifted(best.drift, attempts))
-        spread = float(np.std(best.times) / np.mean(best.times))
-        if spread > UNSTEADY:
+            notes.append(_format_drift(best.drift, attempts))
+        spread = float(np.std(best.times_ms) / np.mean(best.times_ms))
+        if spread > MAX_VARIATION:
             notes.append(f"unsteady: coefficient of variation {spread:.1%}")
         return tuple(notes)
 
 
-def identified(link: Connection) -> Board:
-    return _board.parse_board(link.run(f"cd {shlex.quote(link.folder)} || exit 73\n{_board.IDENTIFY}").text)
+def identify_board(connection: SshConnection) -> Board:
+    return _board.parse_board(
+        connection.run(f"cd {shlex.quote(connection.remote_folder)} || exit 73\n{_board.IDENTIFY_SCRIPT}").stdout_text
+    )
 
 
-def probed(link: Connection, profile: HardwareProfile) -> Tool:
+def probe_trtexec(connection: SshConnection, profile: HardwareProfile) -> TrtexecInfo:
     """The board's trtexec, asked for its version and flags.
 
     Raises:
         MeasureError: there is none, or it does not say its version.
     """
     named = profile.facts.get("trtexec")
-    paths = (str(named),) if named else TRTEXECS
-    done = link.run(_PROBE.replace("@PATHS@", shlex.join(paths)).strip(), limit_s=180)
-    if link.dry is not None:
+    paths = (str(named),) if named else TRTEXEC_PATHS
+    done = connection.run(_PROBE_SCRIPT.replace("@PATHS@", shlex.join(paths)).strip(), timeout_s=180)
+    if connection.dry_run_commands is not None:
         assumed = str(profile.facts.get("tensorrt", "10.3")).split(".")
-        link.dry.append(
+        connection.dry_run_commands.append(
             f"# the flags below are for TensorRT {'.'.join(assumed)}; the board's trtexec names its version"
         )
-        return Tool(path=paths[0], version=(int(assumed[0]), int(assumed[1]), 0))
-    first, _, rest = done.text.partition("\n")
-    if done.status or not first.startswith("path="):
+        return TrtexecInfo(path=paths[0], version=(int(assumed[0]), int(assumed[1]), 0))
+    first, _, rest = done.stdout_text.partition("\n")
+    if done.exit_code or not first.startswith("path="):
         raise MeasureError(
-            f"{link.address} must have trtexec at {' or '.join(paths)}, but has none; install TensorRT's samples with "
+            f"{connection.address} must have trtexec at {' or '.join(paths)}, but has none; install TensorRT's samples with "
             'JetPack, or name its path in nas.toml: trtexec = "/..."'
         )
-    return Tool(path=first.removeprefix("path="), version=_trtexec.version_of(rest), help=rest)
+    return TrtexecInfo(path=first.removeprefix("path="), version=_trtexec.parse_version(rest), help_text=rest)
 
 
-def _drifted(drift: float, attempts: int) -> str:
+def _format_drift(drift: float, attempts: int) -> str:
     tried = f" in the least disturbed of {attempts} attempts" if attempts > 1 else ""
     return f"busy board: the reference network drifted by {drift:+.1%}{tried}"
 
 
-def _short(what: str) -> str:
-    return repr(what if len(what) <= 80 else f"{what[:77]}...") if what.endswith(".onnx") else what
+def _shorten_name(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:77]}...") if name.endswith(".onnx") else name
 
 
-def heat(state: State) -> str:
+def format_temperature(state: BoardState) -> str:
     return "unknown" if state.hottest_c is None else f"{state.hottest_c:.0f} C"
 
 
-def megabytes(count: int | None) -> str:
+def format_megabytes(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,} MB"
 
 
-def enough(free_mb: int | None) -> bool:
-    return free_mb is None or free_mb >= FREE_MB
+def has_enough_disk(free_disk_mb: int | None) -> bool:
+    return free_disk_mb is None or free_disk_mb >= MIN_FREE_MB

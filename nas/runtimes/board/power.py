@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-REST_S = 3
-LOOP_S = 6
-STEP_S = 0.05
+IDLE_DURATION_S = 3
+LOAD_DURATION_S = 6
+SAMPLE_INTERVAL_S = 0.05
 
-WHOLE = ("VDD_IN", "POM_5V_IN", "VIN", "SYS_VIN_TOTAL")
+MODULE_RAILS = ("VDD_IN", "POM_5V_IN", "VIN", "SYS_VIN_TOTAL")
 """Rails that feed the whole module."""
 
-RAILS = """
+RAILS_SCRIPT = """
 root=${NAS_ROOT:-}
 for l in "$root"/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[1-3]_label; do
   [ -r "$l" ] || continue
@@ -34,54 +34,58 @@ for l in "$root"/sys/bus/i2c/devices/*/iio:device*/rail_name_[0-2]; do
 done
 """
 
-_PATH = re.compile(r"/[A-Za-z0-9_./:-]+")
+_PATH_PATTERN = re.compile(r"/[A-Za-z0-9_./:-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rail:
+class PowerRail:
     """One supply: files with mV and mA, or one with mW where `amperes` is empty."""
 
     name: str
-    volts: str
-    amperes: str = ""
+    voltage_path: str
+    current_path: str = ""
 
 
-def parse_rails(text: str) -> tuple[Rail, ...]:
+def parse_rails(text: str) -> tuple[PowerRail, ...]:
     """The rails to add up: the one that feeds all, else all that are connected; empty where there is no monitor."""
     rails = []
     for name, volts, amperes in re.findall(r"^rail (\S+) (\S+) (\S+)$", text, re.MULTILINE):
         paths = [volts] if amperes == "-" else [volts, amperes]
-        if name != "NC" and all(_PATH.fullmatch(path) for path in paths):
-            rails.append(Rail(name=name, volts=volts, amperes="" if amperes == "-" else amperes))
-    return tuple(rail for rail in rails if rail.name in WHOLE)[:1] or tuple(rails)
+        if name != "NC" and all(_PATH_PATTERN.fullmatch(path) for path in paths):
+            rails.append(PowerRail(name=name, voltage_path=volts, current_path="" if amperes == "-" else amperes))
+    return tuple(rail for rail in rails if rail.name in MODULE_RAILS)[:1] or tuple(rails)
 
 
-def sampling(rails: tuple[Rail, ...], *, until: str) -> str:
+def sampling_script(rails: tuple[PowerRail, ...], *, until: str) -> str:
     """A shell script that prints the power in mW about every 50 ms, as long as the command `until` succeeds."""
     reads = "".join(
-        f"read -r v <{shlex.quote(r.volts)} && "
-        + (f"read -r i <{shlex.quote(r.amperes)} && mw=$((mw + v * i / 1000)); " if r.amperes else "mw=$((mw + v)); ")
+        f"read -r v <{shlex.quote(r.voltage_path)} && "
+        + (
+            f"read -r i <{shlex.quote(r.current_path)} && mw=$((mw + v * i / 1000)); "
+            if r.current_path
+            else "mw=$((mw + v)); "
+        )
         for r in rails
     )
-    return f"while {until}; do mw=0; {reads}echo power $mw; sleep {STEP_S}; done"
+    return f"while {until}; do mw=0; {reads}echo power $mw; sleep {SAMPLE_INTERVAL_S}; done"
 
 
-def parse_power(text: str) -> list[int]:
+def parse_power_mw(text: str) -> list[int]:
     """What `sampling` printed, mW, oldest first."""
     return [int(mw) for mw in re.findall(r"^power (\d+)$", text, re.MULTILINE)]
 
 
-def energy_mj(rest: list[int], loop: list[int], per_second: float | None) -> float | None:
+def energy_mj(idle_mw: list[int], load_mw: list[int], inferences_per_s: float | None) -> float | None:
     """Millijoules of one inference above rest; None where samples or throughput are missing, or the load is hidden.
 
     Args:
-        rest: mW at rest.
-        loop: mW from the start of the loop's process to its end; both ends are cut off.
-        per_second: inferences a second within the loop.
+        idle_mw: mW at rest.
+        load_mw: mW from the start of the loop's process to its end; both ends are cut off.
+        inferences_per_s: inferences a second within the loop.
     """
-    cut = len(loop) // 4
-    steady = loop[cut : len(loop) - cut]
-    if len(rest) < 5 or len(steady) < 5 or not per_second:
+    cut = len(load_mw) // 4
+    steady = load_mw[cut : len(load_mw) - cut]
+    if len(idle_mw) < 5 or len(steady) < 5 or not inferences_per_s:
         return None
-    above = float(np.mean(steady) - np.mean(rest))
-    return above / per_second if above > 0 else None
+    above = float(np.mean(steady) - np.mean(idle_mw))
+    return above / inferences_per_s if above > 0 else None

@@ -28,19 +28,19 @@ from typing import Self
 
 from nas.errors import ConfigError, MissingPackageError, UnreachableError
 
-CONNECT_S = 8
-HEARTBEAT_S = 15
-SILENCE_S = 60
+CONNECT_TIMEOUT_S = 8
+HEARTBEAT_INTERVAL_S = 15
+HEARTBEAT_TIMEOUT_S = 60
 """Seconds without a heartbeat after which the keeper takes this side for dead."""
-LOCK_WAIT_S = 600
-ANSWER_S = 60
+LOCK_TIMEOUT_S = 600
+COMMAND_TIMEOUT_S = 60
 """Seconds that a short command may take."""
-LONGEST_SOCKET_PATH = 80
+MAX_SOCKET_PATH = 80
 """Of the 104 to 108 characters that a socket's path may have, ssh needs some for itself."""
 
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[0-9]{1,5})?")
+_ADDRESS_PATTERN = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[0-9]{1,5})?")
 
-_KEEPER = """
+_KEEPER_SCRIPT = """
 umask 077
 tmp=${TMPDIR:-/tmp}
 exec 9<"$tmp" || exit 73
@@ -62,7 +62,7 @@ echo "dir $dir"
 while timeout @SILENCE@ sh -c "IFS= read -r beat"; do :; done 9<&-
 """
 
-_JOB = """
+_JOB_SCRIPT = """
 cd @DIR@ || exit 73
 timeout -k 5 @LIMIT@ @COMMAND@ >@LOG@ 2>&1 </dev/null &
 p=$!
@@ -75,7 +75,7 @@ tail -c 200000 @LOG@
 exit $r
 """
 
-_REFUSALS: dict[str, str] = {
+_REASON_BY_ERROR: dict[str, str] = {
     "IDENTIFICATION HAS CHANGED": "must show the host key that is known of it, but showed another; find out whether "
     "the board was set up anew, and only then type: ssh-keygen -R {host}",
     "Host key verification failed": "must be a host whose key is known, but this one's is not; type once: ssh {host}, "
@@ -92,26 +92,26 @@ _REFUSALS: dict[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class CompletedCommand:
     """A command that ended on the board: exit status, output, and what it said on the error stream."""
 
-    status: int
-    out: bytes
-    err: str
+    exit_code: int
+    stdout: bytes
+    stderr: str
 
     @property
-    def text(self) -> str:
+    def stdout_text(self) -> str:
         """The output as text; bytes that are none are replaced."""
-        return self.out.decode(errors="replace")
+        return self.stdout.decode(errors="replace")
 
 
-def check_address(address: str) -> tuple[str, int | None]:
+def parse_address(address: str) -> tuple[str, int | None]:
     """An address `[user@]host[:port]` as host with user, and port.
 
     Raises:
         ConfigError: it has another form, for example begins with a dash, which ssh would take for an option.
     """
-    if not _ADDRESS.fullmatch(address):
+    if not _ADDRESS_PATTERN.fullmatch(address):
         raise ConfigError(
             f"an ssh address must be user@host or user@host:port of letters, digits, '.', '_' and '-', not beginning "
             f"with '-', but got {address!r}; put anything else into ~/.ssh/config under a short name"
@@ -120,7 +120,7 @@ def check_address(address: str) -> tuple[str, int | None]:
     return host, int(port) if port else None
 
 
-class Connection:
+class SshConnection:
     """A connection with a private folder on the board. Life: entered, used, left; nothing of it remains.
 
     Attributes:
@@ -129,14 +129,14 @@ class Connection:
     """
 
     def __init__(
-        self, address: str, *, config: Path | None = None, dry: list[str] | None = None,
-        say: Callable[[str], None] = lambda _: None,
+        self, address: str, *, ssh_config: Path | None = None, dry_run_commands: list[str] | None = None,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self.address = address
-        self._host, self._port = check_address(address)
-        self._config, self.dry, self._say = config, dry, say
-        self.folder = "/tmp/nas-XXXXXX"  # noqa: S108  what the board makes, as a dry run writes it
-        self._here = Path()
+        self._host, self._port = parse_address(address)
+        self._ssh_config, self.dry_run_commands, self._log = ssh_config, dry_run_commands, log
+        self.remote_folder = "/tmp/nas-XXXXXX"  # noqa: S108  what the board makes, as a dry run writes it
+        self._local_folder = Path()
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -148,57 +148,64 @@ class Connection:
         """
         if not shutil.which("ssh") or not shutil.which("scp"):
             raise MissingPackageError("a board over ssh needs ssh and scp, which are missing; install openssh-client")
-        self._here = Path(tempfile.mkdtemp(prefix="nas-"))  # mode 0700
-        if len(str(self._here)) > LONGEST_SOCKET_PATH:
-            self._here.rmdir()
-            self._here = Path(tempfile.mkdtemp(prefix="nas-", dir="/tmp"))
-        script = _filled(_KEEPER, LOCK=LOCK_WAIT_S, SILENCE=SILENCE_S)
-        command = self._ssh("ControlMaster=yes", script)
-        if self._is_dry(command):
+        self._local_folder = Path(tempfile.mkdtemp(prefix="nas-"))  # mode 0700
+        if len(str(self._local_folder)) > MAX_SOCKET_PATH:
+            self._local_folder.rmdir()
+            self._local_folder = Path(tempfile.mkdtemp(prefix="nas-", dir="/tmp"))
+        script = _fill_template(_KEEPER_SCRIPT, LOCK=LOCK_TIMEOUT_S, SILENCE=HEARTBEAT_TIMEOUT_S)
+        command = self._ssh_command("ControlMaster=yes", script)
+        if self._record_dry_run(command):
             return self
         try:
             self._keeper = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
             )
-            self.folder = self._greeting()
+            self.remote_folder = self._read_remote_folder()
         except BaseException:
-            self._end()
+            self._close()
             raise
-        threading.Thread(target=self._beat, args=(self._keeper,), daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, args=(self._keeper,), daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self._close()
 
-    def run(self, script: str, *, limit_s: float = ANSWER_S) -> Finished:
+    def run(self, script: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> CompletedCommand:
         """Run a script of the POSIX shell on the board.
 
         Raises:
-            UnreachableError: the connection broke, or there was no answer within `limit_s`.
+            UnreachableError: the connection broke, or there was no answer within `timeout_s`.
         """
-        return self._finished(self._ssh("ControlMaster=no", script), limit_s)
+        return self._run_local(self._ssh_command("ControlMaster=no", script), timeout_s)
 
-    def job(self, command: Sequence[str], *, log: str, limit_s: float, watch: str = ":") -> Finished:
-        """Run a long command in the folder, killed after `limit_s`; its output is the end of both its streams.
+    def run_job(
+        self, command: Sequence[str], *, log_file: str, timeout_s: float, watch_script: str = ":"
+    ) -> CompletedCommand:
+        """Run a long command in the folder, killed after `timeout_s`; its output is the end of both its streams.
 
         Args:
             command: program and arguments.
-            log: file in the folder that takes the output.
-            limit_s: seconds after which the board itself kills it; the status is then 124 or 137.
-            watch: a shell script that runs beside it, with the process in `$p`.
+            log_file: file in the folder that takes the output.
+            timeout_s: seconds after which the board itself kills it; the status is then 124 or 137.
+            watch_script: a shell script that runs beside it, with the process in `$p`.
 
         Raises:
             UnreachableError: the connection broke.
         """
         words = shlex.join(command)
-        script = _filled(
-            _JOB, DIR=shlex.quote(self.folder), LIMIT=f"{limit_s:g}", COMMAND=words, LOG=shlex.quote(log), WATCH=watch
+        script = _fill_template(
+            _JOB_SCRIPT,
+            DIR=shlex.quote(self.remote_folder),
+            LIMIT=f"{timeout_s:g}",
+            COMMAND=words,
+            LOG=shlex.quote(log_file),
+            WATCH=watch_script,
         )
-        return self.run(script, limit_s=limit_s + ANSWER_S)
+        return self.run(script, timeout_s=timeout_s + COMMAND_TIMEOUT_S)
 
-    def send(self, files: Sequence[tuple[Path, str]]) -> None:
+    def upload(self, files: Sequence[tuple[Path, str]]) -> None:
         """Copy files of this machine into the folder, under names of our own choice.
 
         Raises:
@@ -206,72 +213,83 @@ class Connection:
         """
         staged = []
         for path, name in files:
-            staged.append(str(self._here / name))
+            staged.append(str(self._local_folder / name))
             shutil.copyfile(path, staged[-1])
-        target = f"{self._host}:{self.folder}/"
-        command = ["scp", "-q", *self._options("ControlMaster=no"), "--", *staged, target]
-        done = self._finished(command, ANSWER_S + 10 * len(files))
+        target = f"{self._host}:{self.remote_folder}/"
+        command = ["scp", "-q", *self._ssh_options("ControlMaster=no"), "--", *staged, target]
+        done = self._run_local(command, COMMAND_TIMEOUT_S + 10 * len(files))
         for file in staged:
             Path(file).unlink()
-        if done.status:
-            raise UnreachableError(f"{self.address} must take the files, but did not: {self._reason(done.err)}")
+        if done.exit_code:
+            raise UnreachableError(
+                f"{self.address} must take the files, but did not: {self._explain_error(done.stderr)}"
+            )
 
     @property
     def is_alive(self) -> bool:
         """Whether the master still runs."""
         return self._keeper is not None and self._keeper.poll() is None
 
-    def _finished(self, command: list[str], limit_s: float) -> Finished:
-        if self._is_dry(command):
-            return Finished(status=0, out=b"", err="")
+    def _run_local(self, command: list[str], timeout_s: float) -> CompletedCommand:
+        if self._record_dry_run(command):
+            return CompletedCommand(exit_code=0, stdout=b"", stderr="")
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            raise UnreachableError(f"{self.address} must answer within {limit_s:.0f} s, but was silent") from None
+            raise UnreachableError(f"{self.address} must answer within {timeout_s:.0f} s, but was silent") from None
         if done.returncode == 255:
             time.sleep(0.2)  # the master's end follows that of its sessions
             if not self.is_alive:
                 raise UnreachableError(f"the connection to {self.address} broke in the middle of a measurement")
-        return Finished(status=done.returncode, out=done.stdout, err=done.stderr.decode(errors="replace"))
+        return CompletedCommand(
+            exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr.decode(errors="replace")
+        )
 
-    def _ssh(self, role: str, script: str) -> list[str]:
-        return ["ssh", "-T", *self._options(role), "--", self._host, f"exec /bin/sh -c {shlex.quote(script)}"]
+    def _ssh_command(self, control_master: str, script: str) -> list[str]:
+        return [
+            "ssh",
+            "-T",
+            *self._ssh_options(control_master),
+            "--",
+            self._host,
+            f"exec /bin/sh -c {shlex.quote(script)}",
+        ]
 
-    def _options(self, role: str) -> list[str]:
+    def _ssh_options(self, control_master: str) -> list[str]:
         settings = [
-            "BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval=5",
-            "ServerAliveCountMax=3", "ClearAllForwardings=yes", "ForwardAgent=no", "PermitLocalCommand=no", role,
-            "ControlPersist=no", f"ControlPath={self._here}/master",
+            "BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={CONNECT_TIMEOUT_S}", "ServerAliveInterval=5",
+            "ServerAliveCountMax=3", "ClearAllForwardings=yes", "ForwardAgent=no", "PermitLocalCommand=no", control_master,
+            "ControlPersist=no", f"ControlPath={self._local_folder}/master",
         ]  # fmt: skip
-        if role == "ControlMaster=no":
+        if control_master == "ControlMaster=no":
             settings.append("ProxyCommand=false")  # through the master or not at all: a second connection has no keeper
         if self._port:
             settings.append(f"Port={self._port}")
-        options = ["-F", str(self._config.absolute())] if self._config else []
+        options = ["-F", str(self._ssh_config.absolute())] if self._ssh_config else []
         return [*options, *(word for setting in settings for word in ("-o", setting))]
 
-    def _is_dry(self, command: list[str]) -> bool:
-        if self.dry is not None:
-            self.dry.append(shlex.join(command))
-        return self.dry is not None
+    def _record_dry_run(self, command: list[str]) -> bool:
+        if self.dry_run_commands is not None:
+            self.dry_run_commands.append(shlex.join(command))
+        return self.dry_run_commands is not None
 
-    def _greeting(self) -> str:
+    def _read_remote_folder(self) -> str:
         """The folder's name, as the keeper tells it."""
-        seen, deadline = b"", time.monotonic() + ANSWER_S
+        seen, deadline = b"", time.monotonic() + COMMAND_TIMEOUT_S
         while True:
-            line = self._line(deadline)
+            line = self._read_keeper_line(deadline)
             if line == b"busy":
-                self._say(f"another search is measuring on {self.address}; waiting for it")
-                deadline = time.monotonic() + LOCK_WAIT_S + ANSWER_S
+                self._log(f"another search is measuring on {self.address}; waiting for it")
+                deadline = time.monotonic() + LOCK_TIMEOUT_S + COMMAND_TIMEOUT_S
             elif line.startswith(b"dir /"):
                 return line.removeprefix(b"dir ").decode()
             elif not line:
-                raise UnreachableError(f"{self.address} {self._reason(self._last_words())}")
+                raise UnreachableError(f"{self.address} {self._explain_error(self._keeper_stderr())}")
             seen += line  # a greeting of the login shell: skipped, up to a limit
             if len(seen) > 100_000:
                 raise UnreachableError(f"{self.address} must give a plain POSIX shell, but talks without end")
 
-    def _line(self, deadline: float) -> bytes:
+    def _read_keeper_line(self, deadline: float) -> bytes:
         """One line of the keeper; empty when it ended or the time is over."""
         assert self._keeper is not None  # noqa: S101
         assert self._keeper.stdout is not None  # noqa: S101
@@ -285,7 +303,7 @@ class Connection:
             line += byte
         return line[:-1] or b" "
 
-    def _last_words(self) -> str:
+    def _keeper_stderr(self) -> str:
         assert self._keeper is not None  # noqa: S101
         try:
             _, err = self._keeper.communicate(timeout=5)
@@ -293,14 +311,14 @@ class Connection:
             return "timed out"
         return err.decode(errors="replace")
 
-    def _reason(self, err: str) -> str:
-        for sign, reason in _REFUSALS.items():
-            if sign in err:
+    def _explain_error(self, stderr: str) -> str:
+        for sign, reason in _REASON_BY_ERROR.items():
+            if sign in stderr:
                 return reason.format(host=self._host)
-        lines = [line.strip() for line in err.splitlines() if line.strip()]
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
         return f"must answer, but ssh says: {lines[-1] if lines else 'nothing'}"
 
-    def _beat(self, keeper: "subprocess.Popen[bytes]") -> None:
+    def _send_heartbeats(self, keeper: "subprocess.Popen[bytes]") -> None:
         assert keeper.stdin is not None  # noqa: S101
         while keeper.poll() is None:
             try:
@@ -308,9 +326,9 @@ class Connection:
                 keeper.stdin.flush()
             except (OSError, ValueError):
                 return
-            time.sleep(HEARTBEAT_S)
+            time.sleep(HEARTBEAT_INTERVAL_S)
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         """Let the keeper go, which cleans up on the board, and remove what is here."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
@@ -322,11 +340,11 @@ class Connection:
             for stream in (keeper.stdin, keeper.stdout, keeper.stderr):
                 if stream is not None:
                     stream.close()
-        if self._here != Path():
-            shutil.rmtree(self._here, ignore_errors=True)
+        if self._local_folder != Path():
+            shutil.rmtree(self._local_folder, ignore_errors=True)
 
 
-def _filled(script: str, **values: object) -> str:
+def _fill_template(script: str, **values: object) -> str:
     for name, value in values.items():
         script = script.replace(f"@{name}@", str(value))
     return script.strip()

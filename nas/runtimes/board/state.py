@@ -10,19 +10,19 @@ The board's account may set `NAS_ROOT`, which is put before each path; the tests
 import re
 from dataclasses import dataclass
 
-HOT_C = 80.0
+MAX_TEMPERATURE_C = 80.0
 """Temperature from which a figure is not trusted: Orin begins to throttle softly between 87 and 97."""
-SLOW = 0.98
+MIN_CLOCK_FRACTION = 0.98
 """Share of the locked clock below which the GPU counts as throttled."""
 
-_JETPACK = {
+_JETPACK_BY_L4T = {
     "32.7": "4.6", "34.1": "5.0", "35.1": "5.0.2", "35.2": "5.1", "35.3": "5.1.1", "35.4": "5.1.2", "35.5": "5.1.3",
     "35.6": "5.1.4 or later", "36.2": "6.0 DP", "36.3": "6.0", "36.4": "6.1", "36.4.3": "6.2", "36.4.4": "6.2.1",
     "36.4.7": "6.2.1", "36.5": "6.2.2", "38.2": "7.0", "38.4": "7.1", "39.0": "7.2", "39.2": "7.2",
 }  # fmt: skip
 """L4T to JetPack; the longest prefix decides. NVIDIA's JetPack archive, as in jetson_stats."""
 
-PLACES = """
+STATE_SCRIPT = """
 root=${NAS_ROOT:-}
 gpu=
 for d in "$root"/sys/class/devfreq/*; do
@@ -40,8 +40,8 @@ state() {
 """
 """Finds the GPU's clock; `state WORD` then prints the word, the clock in Hz and the hottest zone in mC."""
 
-IDENTIFY = (
-    PLACES
+IDENTIFY_SCRIPT = (
+    STATE_SCRIPT
     + """
 say() { printf "%s=%s\\n" "$1" "$2"; }
 say model "$(tr -d "\\000" <"$root/proc/device-tree/model" 2>/dev/null)"
@@ -60,16 +60,16 @@ state state
 """
 )
 
-WATCH_STEP_S = 0.5
+WATCH_INTERVAL_S = 0.5
 
 
-def watch(file: str) -> str:
+def watch_script(file: str) -> str:
     """A script that writes clock and heat into a file of our own naming for as long as process `$p` lives."""
-    return f"{PLACES}while kill -0 $p 2>/dev/null; do state state; sleep {WATCH_STEP_S}; done >{file}"
+    return f"{STATE_SCRIPT}while kill -0 $p 2>/dev/null; do state state; sleep {WATCH_INTERVAL_S}; done >{file}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class BoardState:
     """Clock and heat at one moment; None where the board does not tell."""
 
     gpu_hz: int | None
@@ -95,46 +95,46 @@ class Board:
 
     model: str
     l4t: str
-    mode: str
-    machine: str
-    min_hz: int | None
-    max_hz: int | None
-    over_current: int
-    free_mb: int | None
-    memory_mb: int | None
-    state: State
+    power_mode: str
+    architecture: str
+    min_gpu_hz: int | None
+    max_gpu_hz: int | None
+    over_current_events: int
+    free_disk_mb: int | None
+    free_memory_mb: int | None
+    state: BoardState
 
     @property
     def jetpack(self) -> str:
         """The JetPack that this L4T came with."""
-        fitting = [known for known in _JETPACK if f"{self.l4t}.".startswith(f"{known}.")]
-        return _JETPACK[max(fitting, key=len)] if fitting else "unknown"
+        fitting = [known for known in _JETPACK_BY_L4T if f"{self.l4t}.".startswith(f"{known}.")]
+        return _JETPACK_BY_L4T[max(fitting, key=len)] if fitting else "unknown"
 
     @property
-    def is_locked(self) -> bool:
+    def has_locked_clocks(self) -> bool:
         """Whether the GPU's clock is fixed, as `sudo jetson_clocks` does."""
-        return self.min_hz is not None and self.min_hz == self.max_hz
+        return self.min_gpu_hz is not None and self.min_gpu_hz == self.max_gpu_hz
 
     @property
-    def clocks(self) -> str:
+    def clocks_text(self) -> str:
         """The clocks in words."""
-        if self.max_hz is None:
+        if self.max_gpu_hz is None:
             return "unknown"
-        return f"{'locked at' if self.is_locked else 'not locked, up to'} {self.max_hz / 1e6:.0f} MHz"
+        return f"{'locked at' if self.has_locked_clocks else 'not locked, up to'} {self.max_gpu_hz / 1e6:.0f} MHz"
 
     def versions(self) -> dict[str, str]:
         """What a figure of this board must carry."""
-        known = {"l4t": self.l4t, "jetpack": self.jetpack, "power_mode": self.mode, "clocks": self.clocks}
+        known = {"l4t": self.l4t, "jetpack": self.jetpack, "power_mode": self.power_mode, "clocks": self.clocks_text}
         return {name: value or "unknown" for name, value in known.items()}
 
 
 def parse_board(text: str) -> Board:
-    """What `IDENTIFY` printed; whatever is missing or garbled is unknown."""
+    """What `IDENTIFY_SCRIPT` printed; whatever is missing or garbled is unknown."""
     fields: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, equals, value = line.partition("=")
         if equals:
-            fields.setdefault(name.strip(), []).append(_words(value))
+            fields.setdefault(name.strip(), []).append(_printable(value))
 
     def one(name: str) -> str:
         return fields.get(name, [""])[0]
@@ -144,46 +144,46 @@ def parse_board(text: str) -> Board:
     return Board(
         model=one("model") or "unknown board",
         l4t=f"{release[1]}.{release[2].rstrip('.')}" if release else "",
-        mode=one("mode"),
-        machine=one("machine"),
-        min_hz=_number(one("min_hz")),
-        max_hz=_number(one("max_hz")),
-        over_current=sum(_number(n) or 0 for n in fields.get("over_current", [])),
-        free_mb=_thousandth(one("free_kb")),
-        memory_mb=_thousandth(one("memory_kb")),
-        state=states[-1] if states else State(gpu_hz=None, hottest_c=None),
+        power_mode=one("mode"),
+        architecture=one("machine"),
+        min_gpu_hz=_parse_int(one("min_hz")),
+        max_gpu_hz=_parse_int(one("max_hz")),
+        over_current_events=sum(_parse_int(n) or 0 for n in fields.get("over_current", [])),
+        free_disk_mb=_parse_thousandth(one("free_kb")),
+        free_memory_mb=_parse_thousandth(one("memory_kb")),
+        state=states[-1] if states else BoardState(gpu_hz=None, hottest_c=None),
     )
 
 
-def parse_states(text: str) -> list[State]:
+def parse_states(text: str) -> list[BoardState]:
     """What `state` printed, oldest first."""
     found = re.findall(r"^state (\d*) (\d+)$", text, re.MULTILINE)
-    return [State(gpu_hz=_number(hz), hottest_c=int(mc) / 1e3 if int(mc) else None) for hz, mc in found]
+    return [BoardState(gpu_hz=_parse_int(hz), hottest_c=int(mc) / 1e3 if int(mc) else None) for hz, mc in found]
 
 
-def throttling(before: Board, during: list[State], after: Board) -> str:
+def throttling_reason(before: Board, during: list[BoardState], after: Board) -> str:
     """Why a figure taken between these moments is too slow; empty when nothing speaks for that."""
     hottest = max((s.hottest_c for s in (*during, after.state) if s.hottest_c is not None), default=0.0)
-    if hottest >= HOT_C:
-        return f"throttled or about to: {hottest:.0f} C, which should stay below {HOT_C:.0f}"
-    if after.over_current > before.over_current:
+    if hottest >= MAX_TEMPERATURE_C:
+        return f"throttled or about to: {hottest:.0f} C, which should stay below {MAX_TEMPERATURE_C:.0f}"
+    if after.over_current_events > before.over_current_events:
         return "throttled: the board counted an over-current event"
     slowest = min((s.gpu_hz for s in during if s.gpu_hz), default=None)
-    if before.is_locked and before.max_hz and slowest and slowest < SLOW * before.max_hz:
-        return f"throttled: the GPU fell to {slowest / 1e6:.0f} MHz, though it was {before.clocks}"
-    if after.max_hz != before.max_hz or after.mode != before.mode:
-        return f"the board changed from {before.mode}, {before.clocks} to {after.mode}, {after.clocks}"
+    if before.has_locked_clocks and before.max_gpu_hz and slowest and slowest < MIN_CLOCK_FRACTION * before.max_gpu_hz:
+        return f"throttled: the GPU fell to {slowest / 1e6:.0f} MHz, though it was {before.clocks_text}"
+    if after.max_gpu_hz != before.max_gpu_hz or after.power_mode != before.power_mode:
+        return f"the board changed from {before.power_mode}, {before.clocks_text} to {after.power_mode}, {after.clocks_text}"
     return ""
 
 
-def _words(text: str) -> str:
+def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text.strip())[:120]
 
 
-def _number(text: str) -> int | None:
+def _parse_int(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _thousandth(text: str) -> int | None:
-    number = _number(text)
+def _parse_thousandth(text: str) -> int | None:
+    number = _parse_int(text)
     return None if number is None else number // 1000

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from nas.errors import MeasureError
-from nas.runtimes.base import Floats, Layer, Session
+from nas.runtimes.base import Floats, LayerTiming, Session
 
-CPU = "CPUExecutionProvider"
-BATCH = 256
+CPU_PROVIDER = "CPUExecutionProvider"
+BATCH_SIZE = 256
 PROFILED_RUNS = 20
 
 
@@ -32,9 +32,9 @@ class OrtSession(Session):
 
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
         """Class probabilities [N, K] of images [N, C, H, W], run in batches as large as the file allows."""
-        session = self._open()
+        session = self._open_session()
         entry = session.get_inputs()[0]
-        batch = entry.shape[0] if isinstance(entry.shape[0], int) else BATCH
+        batch = entry.shape[0] if isinstance(entry.shape[0], int) else BATCH_SIZE
         parts = [
             session.run(None, {entry.name: images[i : i + batch].astype(np.float32)})[0]
             for i in range(0, len(images), batch)
@@ -47,14 +47,14 @@ class OrtSession(Session):
         Raises:
             MeasureError: the images do not fit the file's input.
         """
-        session = self._open()
+        session = self._open_session()
         entry, output = session.get_inputs()[0], session.get_outputs()[0]
         value = np.ascontiguousarray(images, dtype=np.float32)
         try:
             result = session.run([output.name], {entry.name: value})[0]
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise MeasureError(
-                f"images must fit the input {entry.shape} of the file, but got {list(images.shape)}: {line(error)}"
+                f"images must fit the input {entry.shape} of the file, but got {list(images.shape)}: {one_line(error)}"
             ) from error
         binding = session.io_binding()
         binding.bind_ortvalue_input(entry.name, ort.OrtValue.ortvalue_from_numpy(value, self._device, 0))
@@ -72,29 +72,29 @@ class OrtSession(Session):
         """Release the file and its threads. Calls handed out by `bound_run` must be dropped too."""
         self._session = None
 
-    def _open(self) -> ort.InferenceSession:
+    def _open_session(self) -> ort.InferenceSession:
         if self._session is None:
             raise MeasureError("a session must be open, but this one was closed; load the file again")
         return self._session
 
 
-def load(
-    model: Path, options: ort.SessionOptions, provider: str, settings: Mapping[str, str] | None = None
+def create_session(
+    model: Path, options: ort.SessionOptions, provider: str, provider_options: Mapping[str, str] | None = None
 ) -> ort.InferenceSession:
     """A session of a file on one provider, and on no other.
 
     Raises:
         MeasureError: the file is refused, or another provider would run it.
     """
-    asked = [(provider, dict(settings))] if settings else [provider]
-    if provider != CPU:
+    asked = [(provider, dict(provider_options))] if provider_options else [provider]
+    if provider != CPU_PROVIDER:
         if provider not in ort.get_available_providers():
             raise MeasureError(f"{model.name!r} must run on {provider}, but this onnxruntime has none")
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = ort.InferenceSession(str(model), sess_options=options, providers=asked)
     except Exception as error:  # onnxruntime's exceptions share no base but Exception
-        raise MeasureError(f"{model} must be an ONNX file that ONNX Runtime loads: {line(error)}") from error
+        raise MeasureError(f"{model} must be an ONNX file that ONNX Runtime loads: {one_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise MeasureError(
             f"{model.name!r} must run on {provider}, but ONNX Runtime chose {session.get_providers()[0]}"
@@ -102,7 +102,7 @@ def load(
     return session
 
 
-def cpu_options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int) -> ort.SessionOptions:
     """One operator at a time, `threads` inside it. They spin only where one has others to wait for."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -127,9 +127,9 @@ def check_placement(events: list[dict[str, Any]], provider: str, model: Path) ->
         raise MeasureError(f"each node of {model.name!r} must run on {provider}, but {what}")
 
 
-def profiled(
-    model: Path, options: ort.SessionOptions, provider: str, shape: tuple[int, ...],
-    settings: Mapping[str, str] | None = None, runs: int = PROFILED_RUNS,
+def run_profiled(
+    model: Path, options: ort.SessionOptions, provider: str, input_shape: tuple[int, ...],
+    provider_options: Mapping[str, str] | None = None, runs: int = PROFILED_RUNS,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The events of some runs under ONNX Runtime's profiler, on one image of zeros [1, *shape].
 
@@ -139,23 +139,23 @@ def profiled(
     with tempfile.TemporaryDirectory(prefix="fer-nas-") as folder:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = load(model, options, provider, settings)
-        feed = {session.get_inputs()[0].name: np.zeros((1, *shape), np.float32)}
+        session = create_session(model, options, provider, provider_options)
+        feed = {session.get_inputs()[0].name: np.zeros((1, *input_shape), np.float32)}
         for _ in range(runs):
             session.run(None, feed)
         events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
         return events
 
 
-def layers(events: list[dict[str, Any]]) -> tuple[Layer, ...]:
+def layer_times(events: list[dict[str, Any]]) -> tuple[LayerTiming, ...]:
     """Median milliseconds of each node of a profiled run, in order; the profiler itself adds to small ones."""
     times: dict[str, list[float]] = {}
     for name, args, us in node_events(events):
         times.setdefault(f"{name} ({args.get('op_name', 'unknown')})", []).append(us)
-    return tuple(Layer(name=name, ms=float(np.median(us)) / 1e3) for name, us in times.items())
+    return tuple(LayerTiming(name=name, ms=float(np.median(us)) / 1e3) for name, us in times.items())
 
 
-def line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An exception of ONNX Runtime as one line."""
     return " ".join(str(error).split())[:300]
 

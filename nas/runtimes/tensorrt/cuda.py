@@ -17,10 +17,10 @@ from nas.errors import MeasureError
 
 Array = npt.NDArray[Any]
 
-INSTALL = "for pycuda: pip install pycuda (it needs nvcc); without nvcc: pip install cuda-python"
+INSTALL_HINT = "for pycuda: pip install pycuda (it needs nvcc); without nvcc: pip install cuda-python"
 
 
-class Cuda(ABC):
+class CudaDevice(ABC):
     """One stream on the first device. Life: made, used from one thread, closed; pointers and events die with it."""
 
     name: str
@@ -40,18 +40,18 @@ class Cuda(ABC):
         """Copy from the device into an array, contiguous, and wait for it."""
 
     @abstractmethod
-    def timed(self, call: Callable[[], None]) -> float:
+    def time_ms(self, call: Callable[[], None]) -> float:
         """Milliseconds between an event before and one after what `call` puts onto the stream; waits for its end."""
 
     @abstractmethod
-    def wait(self) -> None:
+    def synchronize(self) -> None:
         """Wait until the stream is empty."""
 
     @abstractmethod
     def close(self) -> None:
         """Free all memory."""
 
-    def captured(self, call: Callable[[], None]) -> Callable[[], None]:
+    def capture_graph(self, call: Callable[[], None]) -> Callable[[], None]:
         """What `call` puts onto the stream as one CUDA graph, which the returned call launches.
 
         Raises:
@@ -59,17 +59,19 @@ class Cuda(ABC):
         """
         driver = ctypes.CDLL("libcuda.so.1")
         stream, graph, ready = ctypes.c_void_p(self.stream), ctypes.c_void_p(), ctypes.c_void_p()
-        _succeed(driver.cuStreamBeginCapture_v2(stream, 2), "begin")  # 2: relaxed, other threads do as they like
+        _check_status(driver.cuStreamBeginCapture_v2(stream, 2), "begin")  # 2: relaxed, other threads do as they like
         try:
             call()
         finally:
             status = driver.cuStreamEndCapture(stream, ctypes.byref(graph))
-        _succeed(status, "end")
-        _succeed(driver.cuGraphInstantiateWithFlags(ctypes.byref(ready), graph, ctypes.c_ulonglong(0)), "instantiate")
-        return lambda: _succeed(driver.cuGraphLaunch(ready, stream), "launch")
+        _check_status(status, "end")
+        _check_status(
+            driver.cuGraphInstantiateWithFlags(ctypes.byref(ready), graph, ctypes.c_ulonglong(0)), "instantiate"
+        )
+        return lambda: _check_status(driver.cuGraphLaunch(ready, stream), "launch")
 
 
-def cuda() -> Cuda:
+def open_cuda_device() -> CudaDevice:
     """The first device, by whichever package is here.
 
     Raises:
@@ -83,10 +85,10 @@ def cuda() -> Cuda:
             failures.append(str(error))
         except Exception as error:  # the two packages share no exception
             raise MeasureError(f"a CUDA device must be there, but {make.__name__[1:]} says: {error}") from None
-    raise MeasureError(f"pycuda or cuda-python must be installed ({'; '.join(failures)}); {INSTALL}")
+    raise MeasureError(f"pycuda or cuda-python must be installed ({'; '.join(failures)}); {INSTALL_HINT}")
 
 
-class _PyCuda(Cuda):
+class _PyCuda(CudaDevice):
     def __init__(self) -> None:
         import pycuda.driver as driver  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
@@ -112,14 +114,14 @@ class _PyCuda(Cuda):
         self._driver.memcpy_dtoh_async(array, address, self._stream)
         self._stream.synchronize()
 
-    def timed(self, call: Callable[[], None]) -> float:
+    def time_ms(self, call: Callable[[], None]) -> float:
         self._start.record(self._stream)
         call()
         self._end.record(self._stream)
         self._end.synchronize()
         return float(self._start.time_till(self._end))
 
-    def wait(self) -> None:
+    def synchronize(self) -> None:
         self._stream.synchronize()
 
     def close(self) -> None:
@@ -129,7 +131,7 @@ class _PyCuda(Cuda):
         self._context.pop()
 
 
-class _CudaPython(Cuda):
+class _CudaPython(CudaDevice):
     def __init__(self) -> None:
         try:
             from cuda.bindings import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -153,21 +155,21 @@ class _CudaPython(Cuda):
     def upload(self, address: int, array: Array) -> None:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call(self._runtime.cudaMemcpyAsync, address, array.ctypes.data, array.nbytes, kind, self._stream)
-        self.wait()
+        self.synchronize()
 
     def download(self, array: Array, address: int) -> None:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call(self._runtime.cudaMemcpyAsync, array.ctypes.data, address, array.nbytes, kind, self._stream)
-        self.wait()
+        self.synchronize()
 
-    def timed(self, call: Callable[[], None]) -> float:
+    def time_ms(self, call: Callable[[], None]) -> float:
         self._call(self._runtime.cudaEventRecord, self._start, self._stream)
         call()
         self._call(self._runtime.cudaEventRecord, self._end, self._stream)
         self._call(self._runtime.cudaEventSynchronize, self._end)
         return float(self._call(self._runtime.cudaEventElapsedTime, self._start, self._end))
 
-    def wait(self) -> None:
+    def synchronize(self) -> None:
         self._call(self._runtime.cudaStreamSynchronize, self._stream)
 
     def close(self) -> None:
@@ -188,6 +190,6 @@ def nbytes(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
     return int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 
-def _succeed(status: int, what: str) -> None:
+def _check_status(status: int, what: str) -> None:
     if status:
         raise MeasureError(f"CUDA must {what} the graph, but gave error {status}")

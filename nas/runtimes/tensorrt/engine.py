@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import MeasureError
-from nas.runtimes.base import Floats, Layer, Session
-from nas.runtimes.tensorrt.cuda import Cuda, nbytes
-from nas.runtimes.tensorrt.trtexec import Form, form_of
+from nas.runtimes.base import Floats, LayerTiming, Session
+from nas.runtimes.tensorrt.cuda import CudaDevice, nbytes
+from nas.runtimes.tensorrt.trtexec import ModelFormat, read_model_format
 
 WORKSPACE_BYTES = 1 << 28
-LEVEL = 3
+OPTIMIZATION_LEVEL = 3
 LAYER_RUNS = 20
 
 
@@ -33,37 +33,37 @@ class TimingCache:
         self.content = b""
 
 
-def build(trt: Any, model: Path, cache: TimingCache) -> Any:
+def build_engine(trt: Any, model: Path, timing_cache: TimingCache) -> Any:
     """An engine of a file for one image.
 
     Args:
         trt: the package tensorrt.
         model: the ONNX file.
-        cache: read and extended.
+        timing_cache: read and extended.
 
     Raises:
         MeasureError: TensorRT cannot parse the file or build an engine of it.
     """
-    form = form_of(model)
+    form = read_model_format(model)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
-    network = builder.create_network(_typing(trt))
+    network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
         reasons = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
         raise MeasureError(f"{model.name!r} must be a file that TensorRT parses: {' '.join(reasons.split())[:300]}")
-    config = _config(trt, builder, form)
-    if form.shapes:
-        profile, (name, _, shape) = builder.create_optimization_profile(), form.shapes.partition(":")
+    config = _builder_config(trt, builder, form)
+    if form.dynamic_shape:
+        profile, (name, _, shape) = builder.create_optimization_profile(), form.dynamic_shape.partition(":")
         dims = tuple(int(size) for size in shape.split("x"))
         profile.set_shape(name, dims, dims, dims)
         config.add_optimization_profile(profile)
-    learned = config.create_timing_cache(cache.content)
+    learned = config.create_timing_cache(timing_cache.content)
     config.set_timing_cache(learned, False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise MeasureError(f"{model.name!r} must be a file that TensorRT {trt.__version__} builds an engine of")
-    cache.content = bytes(config.get_timing_cache().serialize())
+    timing_cache.content = bytes(config.get_timing_cache().serialize())
     runtime = trt.Runtime(logger)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
@@ -74,16 +74,16 @@ def build(trt: Any, model: Path, cache: TimingCache) -> Any:
 class EngineSession(Session):
     """One engine with its buffers, for one image at a time: `shape` is its input's, [1, C, H, W], `device` the GPU."""
 
-    def __init__(self, trt: Any, engine: Any, device: Cuda) -> None:
+    def __init__(self, trt: Any, engine: Any, device: CudaDevice) -> None:
         self._trt, self._engine, self._device = trt, engine, device
-        self.device = device.name
+        self.device_name = device.name
         self._context: Any = engine.create_execution_context()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         modes = {name: engine.get_tensor_mode(name) for name in names}
         self._input = next(name for name in names if modes[name] == trt.TensorIOMode.INPUT)
         self._output = next(name for name in names if modes[name] == trt.TensorIOMode.OUTPUT)
-        self.shape = (1, *tuple(engine.get_tensor_shape(self._input))[1:])
-        self._context.set_input_shape(self._input, self.shape)
+        self.input_shape = (1, *tuple(engine.get_tensor_shape(self._input))[1:])
+        self._context.set_input_shape(self._input, self.input_shape)
         self._addresses = {}
         for name in (self._input, self._output):
             shape = tuple(self._context.get_tensor_shape(name))
@@ -92,7 +92,7 @@ class EngineSession(Session):
 
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
         """Class probabilities [N, K] of images [N, C, H, W], one after the other."""
-        shape = tuple(self._open().get_tensor_shape(self._output))
+        shape = tuple(self._open_context().get_tensor_shape(self._output))
         result = np.empty((len(images), *shape[1:]), np.float32)
         for image, row in zip(images, result, strict=True):
             self._upload(image[None])
@@ -112,22 +112,22 @@ class EngineSession(Session):
 
         def run() -> None:
             self.enqueue()
-            self._device.wait()
+            self._device.synchronize()
 
         return run
 
-    def times(self, images: npt.NDArray[np.uint8], *, runs: int, warm_up: int) -> npt.NDArray[np.float64]:
+    def time_runs_ms(self, images: npt.NDArray[np.uint8], *, runs: int, warm_up_runs: int) -> npt.NDArray[np.float64]:
         """Milliseconds of the GPU for each run [runs], replayed as a CUDA graph, copies not included."""
         self._upload(images)
         for _ in range(3):
             self.enqueue()  # what an engine sets up at its first run must not be captured
-        self._device.wait()
-        replay = self._device.captured(self.enqueue)
-        for _ in range(warm_up):
+        self._device.synchronize()
+        replay = self._device.capture_graph(self.enqueue)
+        for _ in range(warm_up_runs):
             replay()
-        return np.array([self._device.timed(replay) for _ in range(runs)])
+        return np.array([self._device.time_ms(replay) for _ in range(runs)])
 
-    def layers(self) -> tuple[Layer, ...]:
+    def layer_times(self) -> tuple[LayerTiming, ...]:
         """Mean milliseconds of each layer with the type it really computes, in order; without a graph."""
         sums: dict[str, float] = {}
 
@@ -138,17 +138,19 @@ class EngineSession(Session):
             def report_layer_time(self, name: str, ms: float) -> None:
                 sums[name] = sums.get(name, 0.0) + ms
 
-        context = self._open()
+        context = self._open_context()
         context.profiler = Profiler()
         for _ in range(LAYER_RUNS):
             self.enqueue()
-            self._device.wait()
-        types = _types(self._trt, self._engine)
-        return tuple(Layer(name=f"{n} [{types.get(n, 'type unknown')}]", ms=s / LAYER_RUNS) for n, s in sums.items())
+            self._device.synchronize()
+        types = _layer_types(self._trt, self._engine)
+        return tuple(
+            LayerTiming(name=f"{n} [{types.get(n, 'type unknown')}]", ms=s / LAYER_RUNS) for n, s in sums.items()
+        )
 
     def enqueue(self) -> None:
         """Put one run onto the stream."""
-        if not self._open().execute_async_v3(self._device.stream):
+        if not self._open_context().execute_async_v3(self._device.stream):
             raise MeasureError("TensorRT must accept a run, but refused it")
 
     def close(self) -> None:
@@ -156,35 +158,35 @@ class EngineSession(Session):
         self._context = self._engine = None
         self._device.close()
 
-    def _open(self) -> Any:
+    def _open_context(self) -> Any:
         if self._context is None:
             raise MeasureError("a session must be open, but this one was closed; load the file again")
         return self._context
 
     def _upload(self, images: npt.NDArray[np.uint8]) -> None:
-        self._open()
-        if images.shape != self.shape:
-            raise MeasureError(f"images must fit the input {list(self.shape)}, but got {list(images.shape)}")
+        self._open_context()
+        if images.shape != self.input_shape:
+            raise MeasureError(f"images must fit the input {list(self.input_shape)}, but got {list(images.shape)}")
         self._device.upload(self._addresses[self._input], np.ascontiguousarray(images, dtype=np.float32))
 
 
-def _typing(trt: Any) -> int:
+def _network_flags(trt: Any) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     return 1 << int(flags.STRONGLY_TYPED if hasattr(flags, "STRONGLY_TYPED") else flags.EXPLICIT_BATCH)
 
 
-def _config(trt: Any, builder: Any, form: Form) -> Any:
+def _builder_config(trt: Any, builder: Any, model_format: ModelFormat) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-    config.builder_optimization_level = LEVEL
+    config.builder_optimization_level = OPTIMIZATION_LEVEL
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        for flag in [*(["FP16"] if form.half else []), *(["INT8"] if form.quantised else [])]:
+        for flag in [*(["FP16"] if model_format.has_float16 else []), *(["INT8"] if model_format.has_qdq else [])]:
             config.set_flag(getattr(trt.BuilderFlag, flag))
     return config
 
 
-def _types(trt: Any, engine: Any) -> dict[str, str]:
+def _layer_types(trt: Any, engine: Any) -> dict[str, str]:
     """Layer to the type of its first output, as the engine tells it; the keys changed between versions."""
     inspector = engine.create_engine_inspector()
     told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))

@@ -11,23 +11,23 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution
 
-from nas.searcher.acquisition.cache import Memory
+from nas.searcher.acquisition.cache import SamplerCache
 
 Floats = npt.NDArray[np.float64]
 Picks = Sequence[Mapping[str, Any]]
-Told = tuple[Picks, npt.ArrayLike] | tuple[Picks, npt.ArrayLike, npt.ArrayLike]
+PriorTrials = tuple[Picks, npt.ArrayLike] | tuple[Picks, npt.ArrayLike, npt.ArrayLike]
 """Picks and their values, and if wanted their first looks."""
 
 EXHAUSTED = "nas:exhausted"
 """System attribute of a trial that repeats a pick, as the sampler has found no other."""
-LOOK = "look"
+LOW_FIDELITY = "look"
 """User attribute of a trial: its objective values [m] at a first look, None where there was nothing to see."""
-LOOK_ONLY = "look_only"
+LOW_FIDELITY_ONLY = "look_only"
 """User attribute of a trial: True where training stopped early; its look is learned then, and not what it is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class SamplerContext:
     """Knowledge of picks. Every function takes a list of picks (mappings from gene to value), and may be None.
 
     Attributes:
@@ -45,15 +45,15 @@ class Known:
     """
 
     space: Mapping[str, BaseDistribution] = field(default_factory=dict)
-    cheap: Callable[[Picks], npt.ArrayLike] | None = None
-    doubt: Callable[[Picks], npt.ArrayLike] | None = None
-    chance: Callable[[Picks], npt.ArrayLike] | None = None
+    known_objectives: Callable[[Picks], npt.ArrayLike] | None = None
+    log_std: Callable[[Picks], npt.ArrayLike] | None = None
+    feasibility: Callable[[Picks], npt.ArrayLike] | None = None
     features: Callable[[Picks], npt.ArrayLike] | None = None
     allowed: Callable[[Picks], npt.ArrayLike] | None = None
     identity: Callable[[Picks], Sequence[Any]] | None = None
-    earlier: Callable[[], Told] | None = None
-    effort: float = 1.0
-    memory: Memory | None = None
+    prior_trials: Callable[[], PriorTrials] | None = None
+    pool_scale: float = 1.0
+    cache: SamplerCache | None = None
 
 
-NOTHING = Known()
+EMPTY_CONTEXT = SamplerContext()

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from nas.searcher.acquisition.encoding import Genes
+from nas.searcher.acquisition.encoding import GeneEncoding
 
 
-class Row(NamedTuple):
+class TrialRow(NamedTuple):
     """What one trial has told.
 
     Attributes:
@@ -25,12 +25,12 @@ class Row(NamedTuple):
 
     codes: bytes | None
     values: Sequence[float]
-    look: Sequence[float | None]
-    stopped: bool
-    running: bool
+    low_fidelity_values: Sequence[float | None]
+    is_low_fidelity_only: bool
+    is_running: bool
 
 
-class Rows:
+class TrialTable:
     """The trials of one study in one space.
 
     Attributes:
@@ -39,33 +39,33 @@ class Rows:
     """
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
-        self.space, self.genes = dict(space), Genes(space)
-        self.names: dict[bytes, Any] = {}
-        self._known: dict[int, tuple[FrozenTrial, Row]] = {}
+        self.space, self.encoding = dict(space), GeneEncoding(space)
+        self.identities: dict[bytes, Any] = {}
+        self._row_by_number: dict[int, tuple[FrozenTrial, TrialRow]] = {}
 
-    def read(
-        self, trials: Sequence[FrozenTrial], look_up: Callable[[Sequence[FrozenTrial]], Sequence[Row]]
-    ) -> list[Row]:
-        """The rows of trials; `look_up` is asked for those that are not known. Finished ones never change again."""
-        found = [self._known.get(trial.number, (None, None)) for trial in trials]
+    def rows_of(
+        self, trials: Sequence[FrozenTrial], make_rows: Callable[[Sequence[FrozenTrial]], Sequence[TrialRow]]
+    ) -> list[TrialRow]:
+        """The rows of trials; `make_rows` is asked for those that are not known. Finished ones never change again."""
+        found = [self._row_by_number.get(trial.number, (None, None)) for trial in trials]
         rows = [row if known is trial else None for trial, (known, row) in zip(trials, found, strict=True)]
         new = [i for i, row in enumerate(rows) if row is None]
-        for i, row in zip(new, look_up([trials[i] for i in new]), strict=True):
+        for i, row in zip(new, make_rows([trials[i] for i in new]), strict=True):
             rows[i] = row
-            if not row.running:
-                self._known[trials[i].number] = (trials[i], row)
+            if not row.is_running:
+                self._row_by_number[trials[i].number] = (trials[i], row)
         return [row for row in rows if row is not None]
 
 
-class Memory:
+class SamplerCache:
     """For the samplers of one study, in one process."""
 
     def __init__(self) -> None:
-        self._rows: Rows | None = None
+        self._table: TrialTable | None = None
 
-    def of(self, space: Mapping[str, BaseDistribution]) -> Rows:
+    def table_of(self, space: Mapping[str, BaseDistribution]) -> TrialTable:
         """What is remembered of this space; the last one is kept."""
-        rows = self._rows
+        rows = self._table
         if rows is None or rows.space != space:
-            rows = self._rows = Rows(space)
+            rows = self._table = TrialTable(space)
         return rows

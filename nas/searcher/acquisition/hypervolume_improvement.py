@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-CHUNK = 2_000_000
+MAX_CHUNK_FLOATS = 2_000_000
 """Floats held at a time."""
 
 
-def free_boxes(front: Floats, reference: Floats) -> tuple[Floats, Floats]:
+def non_dominated_boxes(front: Floats, reference: Floats) -> tuple[Floats, Floats]:
     """Disjoint boxes that cover what dominates the reference and is dominated by no point of the front.
 
     Args:
@@ -32,7 +32,7 @@ def free_boxes(front: Floats, reference: Floats) -> tuple[Floats, Floats]:
     return np.array([low for low, _ in boxes]), np.array([high for _, high in boxes])
 
 
-def gains(points: Floats, boxes: tuple[Floats, Floats]) -> Floats:
+def hypervolume_improvement(points: Floats, boxes: tuple[Floats, Floats]) -> Floats:
     """Hypervolume that each point alone would add to the front.
 
     Args:
@@ -44,12 +44,12 @@ def gains(points: Floats, boxes: tuple[Floats, Floats]) -> Floats:
     """
     lower, upper = boxes
     flat = np.nan_to_num(points.reshape(-1, points.shape[-1]), nan=-np.inf)
-    rows = max(1, CHUNK // max(1, lower.size))
-    parts = [_gains(flat[i : i + rows], lower, upper) for i in range(0, len(flat), rows)]
+    rows = max(1, MAX_CHUNK_FLOATS // max(1, lower.size))
+    parts = [_chunk_improvement(flat[i : i + rows], lower, upper) for i in range(0, len(flat), rows)]
     return np.concatenate(parts or [np.zeros(0)]).reshape(points.shape[:-1])
 
 
-def _gains(points: Floats, lower: Floats, upper: Floats) -> Floats:
+def _chunk_improvement(points: Floats, lower: Floats, upper: Floats) -> Floats:
     volume = np.ones((len(points), len(lower)))
     for j in range(points.shape[1]):
         volume *= np.maximum(np.minimum(points[:, j, None], upper[None, :, j]) - lower[None, :, j], 0.0)

@@ -10,18 +10,18 @@ was looked at, the mean is that of a process which does not know its look, so th
 import numpy as np
 import numpy.typing as npt
 
-from nas.searcher.acquisition.gaussian_process import Learned, learn
-from nas.searcher.acquisition.subsample import some
+from nas.searcher.acquisition.gaussian_process import GaussianProcess, fit
+from nas.searcher.acquisition.subsample import newest_and_spread
 
 Floats = npt.NDArray[np.float64]
 
-LEAST = 5
+MIN_OBSERVATIONS = 5
 """Looks from which on there is something to learn."""
-MOST = 200
+MAX_OBSERVATIONS = 200
 """Looks that are learned from."""
 
 
-class Looks:
+class LowFidelityFeatures:
     """What first looks say of candidates.
 
     Args:
@@ -32,31 +32,31 @@ class Looks:
         seen: [n, e] the new features of the candidates so far, one for each objective that was looked at.
     """
 
-    def __init__(self, inputs: Floats, looks: Floats) -> None:
-        self._guessers: list[tuple[Learned, float, float]] = []
+    def __init__(self, inputs: Floats, low_fidelity_values: Floats) -> None:
+        self._models: list[tuple[GaussianProcess, float, float]] = []
         columns = []
-        for look in looks.T:
-            looked = some(np.flatnonzero(np.isfinite(look)), MOST)
+        for look in low_fidelity_values.T:
+            looked = newest_and_spread(np.flatnonzero(np.isfinite(look)), MAX_OBSERVATIONS)
             others = np.setdiff1d(np.arange(len(look)), looked)
-            if len(looked) < LEAST:
+            if len(looked) < MIN_OBSERVATIONS:
                 continue
-            values, _ = stretched(look[looked])
+            values, _ = log_from_best(look[looked])
             centre, scale = float(values.mean()), max(float(values.std()), 1e-9)
-            guess = learn(inputs[looked], values)
+            guess = fit(inputs[looked], values)
             column = np.empty(len(inputs))
-            column[looked] = guess.left_out
-            column[others] = guess.mean(inputs[others])
+            column[looked] = guess.loo_mean
+            column[others] = guess.predict_mean(inputs[others])
             columns.append((column - centre) / scale)
-            self._guessers.append((guess, centre, scale))
-        self.seen: Floats = np.stack(columns, axis=1) if columns else np.empty((len(inputs), 0))
+            self._models.append((guess, centre, scale))
+        self.train_features: Floats = np.stack(columns, axis=1) if columns else np.empty((len(inputs), 0))
 
     def __call__(self, inputs: Floats) -> Floats:
         """The new features [k, e] of candidates [k, d]."""
-        columns = [(guess.mean(inputs) - centre) / scale for guess, centre, scale in self._guessers]
+        columns = [(guess.predict_mean(inputs) - centre) / scale for guess, centre, scale in self._models]
         return np.stack(columns, axis=1) if columns else np.empty((len(inputs), 0))
 
 
-def stretched(values: Floats) -> tuple[Floats, float]:
+def log_from_best(values: Floats) -> tuple[Floats, float]:
     """Values [n] on a logarithmic scale that stretches the good end, where the front is decided, and its top.
 
     What comes back is -log(top - value); the top lies as far above the best value as that above the median. So a few

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def some(rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+def newest_and_spread(rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
     """At most n of the rows, oldest first: half the newest, half spread over the others."""
     if len(rows) <= n:
         return rows

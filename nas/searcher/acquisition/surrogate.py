@@ -13,30 +13,36 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.candidate import Candidate
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.intervals import normal_cdf
-from nas.latency.estimate import at_best
+from nas.latency.estimate import corrected_for_load
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.searcher.acquisition.base import Known, Picks, Told
-from nas.searcher.acquisition.candidate_features import COLUMNS, Describer, Description
-from nas.searcher.acquisition.cost_model import MOST, Guesser, latency_prices, learn_costs, size_prices
-from nas.searcher.acquisition.subsample import some
+from nas.searcher.acquisition.base import Picks, PriorTrials, SamplerContext
+from nas.searcher.acquisition.candidate_features import COST_COLUMNS, CandidateFeatures, FeatureExtractor
+from nas.searcher.acquisition.cost_model import (
+    MAX_EXAMPLES,
+    CostModel,
+    fit_cost_model,
+    initial_latency_coefficients,
+    initial_size_coefficients,
+)
+from nas.searcher.acquisition.subsample import newest_and_spread
 from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 Floats = npt.NDArray[np.float64]
 
-LIMITS = {"latency": "max_latency", "size": "max_size"}
+COST_LIMITS = {"latency": "max_latency", "size": "max_size"}
 """Costs that are guessed, and the limits on them."""
-EFFORT = 0.3
+POOL_SCALE = 0.3
 """Reading a pick takes a fifth of a millisecond; so many fewer are looked at for each trial."""
-REMEMBERED = 50_000
+MAX_CACHED_PICKS = 50_000
 """Picks that are kept for their next time, twice as many at most, so that a long search does not fill the memory."""
 
 
 @dataclass(kw_only=True, slots=True)
-class Seen:
+class DecodedPick:
     """A pick, read: key and description of its candidate, None where it has no path.
 
     Most picks are known from their key already, so they are described when that is asked for; until then the candidate
@@ -45,10 +51,10 @@ class Seen:
 
     key: str | None
     candidate: Candidate | None
-    description: Description | None = None
+    features: CandidateFeatures | None = None
 
 
-class Foresight:
+class SearchSurrogate:
     """Answers for the sampler of one run.
 
     Life: made once per process; `known` hands out what a sampler asks. Each question first reads what other processes
@@ -73,172 +79,183 @@ class Foresight:
         config: SearchConfig,
         *,
         space: SearchSpace,
-        compression: Compression,
+        compression: CompressionPipeline,
         genes: Sequence[Choice],
         input_shape: tuple[int, int, int],
         classes: int,
-        earlier: Sequence[Record] = (),
-        told: Callable[[Sequence[Record]], Told] | None = None,
+        prior_records: Sequence[Record] = (),
+        prior_trials: Callable[[Sequence[Record]], PriorTrials] | None = None,
     ) -> None:
         self._folder, self._config, self._space, self._compression = folder, config, space, compression
-        self._single = {g.name: g.options[0] for g in genes if len(g.options) == 1}
-        self._exact: dict[str, dict[Value, Value]] = {
+        self._constant_genes = {g.name: g.options[0] for g in genes if len(g.options) == 1}
+        self._float_options: dict[str, dict[Value, Value]] = {
             g.name: {round(float(o), 9): o for o in g.options} for g in genes if _are_floats(g)
         }
-        self._describe = Describer(
-            space, genes, neutral=compression.neutral(space.stages), input_shape=input_shape, classes=classes
+        self._extractor = FeatureExtractor(
+            space, genes, neutral=compression.neutral_settings(space.stages), input_shape=input_shape, classes=classes
         )
-        self._prices = {"latency": latency_prices(compression.profile), "size": size_prices()}
-        self._told, self._offset = told, 0
+        self._initial_coefficients = {
+            "latency": initial_latency_coefficients(compression.profile),
+            "size": initial_size_coefficients(),
+        }
+        self._prior_trials, self._offset = prior_trials, 0
         self._records: dict[str, Record] = {}
-        self._own: list[Record] = []
-        self._described: dict[str, Description] = {}
-        self._picks: dict[Any, Seen] = {}
-        self._older: dict[Any, Seen] = {}
-        self._costed: tuple[Any, ...] = ()
-        self._guessers: dict[str, Guesser] = {}
-        self._note(earlier)
+        self._own_records: list[Record] = []
+        self._features_by_key: dict[str, CandidateFeatures] = {}
+        self._recent_picks: dict[Any, DecodedPick] = {}
+        self._older_picks: dict[Any, DecodedPick] = {}
+        self._last_estimates: tuple[Any, ...] = ()
+        self._cost_models: dict[str, CostModel] = {}
+        self._add_records(prior_records)
 
-    def known(self) -> Known:
+    def sampler_context(self) -> SamplerContext:
         """What a sampler asks."""
-        return Known(
-            cheap=lambda picks: self._costs(picks)[0],
-            doubt=lambda picks: self._costs(picks)[1],
-            chance=self.chance,
-            features=self.traits,
+        return SamplerContext(
+            known_objectives=lambda picks: self._known_objectives(picks)[0],
+            log_std=lambda picks: self._known_objectives(picks)[1],
+            feasibility=self.feasibility,
+            features=self.features,
             allowed=self.allowed,
-            identity=self.names,
-            earlier=None if self._told is None else self._earlier,
-            effort=EFFORT,
+            identity=self.identities,
+            prior_trials=None if self._prior_trials is None else self._read_prior_trials,
+            pool_scale=POOL_SCALE,
         )
 
-    def look(self, picks: Picks) -> list[Seen]:
+    def decode_all(self, picks: Picks) -> list[DecodedPick]:
         """What the picks stand for, described."""
-        found = self._look(picks)
+        found = self._decode_cached(picks)
         new = {str(seen.key): seen.candidate for seen in found if seen.candidate is not None}
-        described = dict(zip(new, self._describe_all(new), strict=True))
+        described = dict(zip(new, self._extract_all(new), strict=True))
         for seen in found:
             if seen.candidate is not None:
-                seen.description, seen.candidate = described[str(seen.key)], None
+                seen.features, seen.candidate = described[str(seen.key)], None
         return found
 
     def allowed(self, picks: Picks) -> list[bool]:
         """Whether each has a path."""
-        return [seen.key is not None for seen in self._look(picks)]
+        return [seen.key is not None for seen in self._decode_cached(picks)]
 
-    def names(self, picks: Picks) -> list[Any]:
+    def identities(self, picks: Picks) -> list[Any]:
         """Keys; a pick without a path has a name of its own."""
-        found = zip(picks, self._look(picks), strict=True)
+        found = zip(picks, self._decode_cached(picks), strict=True)
         return [seen.key or tuple(sorted(picked.items())) for picked, seen in found]
 
-    def traits(self, picks: Picks) -> Floats:
+    def features(self, picks: Picks) -> Floats:
         """[n, d] What tells the picks apart; zeros where there is no path."""
-        found = [seen.description for seen in self.look(picks)]
-        _, traits = _tables([description for description in found if description is not None])
+        found = [seen.features for seen in self.decode_all(picks)]
+        _, traits = _stack_features([description for description in found if description is not None])
         rows = np.zeros((len(picks), traits.shape[1]))
         rows[[i for i, description in enumerate(found) if description is not None]] = traits
         return rows
 
-    def chance(self, picks: Picks) -> Floats:
+    def feasibility(self, picks: Picks) -> Floats:
         """[n] Probability that limits on latency and size are kept; 0 or 1 where the candidate was drafted."""
-        limits = {word: most for word, name in LIMITS.items() if (most := getattr(self._config, name)) is not None}
+        limits = {word: most for word, name in COST_LIMITS.items() if (most := getattr(self._config, name)) is not None}
         found = np.ones(len(picks))
         for word, most in limits.items():
-            cheap, doubt = (column[word] for column in self._costs_of(picks))
+            cheap, doubt = (column[word] for column in self._cost_estimates(picks))
             room = np.log(most / np.nan_to_num(cheap, nan=most))
             sure = (room >= 0).astype(np.float64)
             guessed = normal_cdf(room / np.where(doubt > 0, doubt, 1.0))
             found *= np.where(doubt > 0, guessed, sure)
         return found
 
-    def _costs(self, picks: Picks) -> tuple[Floats, Floats]:
+    def _known_objectives(self, picks: Picks) -> tuple[Floats, Floats]:
         """[n, m] The objectives that are costs, and standard deviations of their logarithms; NaN for what is none."""
-        values, doubt = self._costs_of(picks)
+        values, doubt = self._cost_estimates(picks)
         unknown, sure = np.full(len(picks), np.nan), np.zeros(len(picks))
-        words = self._config.objectives
+        words = self._config.search.objectives
         return (
             np.stack([values.get(word, unknown) for word in words], axis=1),
             np.stack([doubt.get(word, sure) for word in words], axis=1),
         )
 
-    def _costs_of(self, picks: Picks) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def _cost_estimates(self, picks: Picks) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """[n] Each cost that is an objective or limited, and the standard deviation of its logarithm, by word.
 
         A sampler asks several things of one list in turn, so the answer to the last is kept.
         """
-        self._read()
-        if not (self._costed and self._costed[0] is picks and self._costed[1] == (len(picks), self._offset)):
-            self._costed = (picks, (len(picks), self._offset), self._guessed(self.look(picks)))
-        found: tuple[dict[str, Floats], dict[str, Floats]] = self._costed[2]
+        self._read_new_records()
+        if not (
+            self._last_estimates
+            and self._last_estimates[0] is picks
+            and self._last_estimates[1] == (len(picks), self._offset)
+        ):
+            self._last_estimates = (picks, (len(picks), self._offset), self._estimate_costs(self.decode_all(picks)))
+        found: tuple[dict[str, Floats], dict[str, Floats]] = self._last_estimates[2]
         return found
 
-    def _guessed(self, seen: Sequence[Seen]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def _estimate_costs(self, decoded: Sequence[DecodedPick]) -> tuple[dict[str, Floats], dict[str, Floats]]:
         config = self._config
-        words = [w for w, most in LIMITS.items() if w in config.objectives or getattr(config, most) is not None]
-        values = {word: np.full(len(seen), np.nan) for word in words}
-        doubt = {word: np.zeros(len(seen)) for word in words}
-        rows = [i for i, each in enumerate(seen) if each.key is not None]
+        words = [
+            w for w, most in COST_LIMITS.items() if w in config.search.objectives or getattr(config, most) is not None
+        ]
+        values = {word: np.full(len(decoded), np.nan) for word in words}
+        doubt = {word: np.zeros(len(decoded)) for word in words}
+        rows = [i for i, each in enumerate(decoded) if each.key is not None]
         if not rows:
             return values, doubt
-        columns, traits = _tables([each.description for each in seen if each.description is not None])
-        drafted = [self._records.get(str(seen[i].key)) for i in rows]
+        columns, traits = _stack_features([each.features for each in decoded if each.features is not None])
+        drafted = [self._records.get(str(decoded[i].key)) for i in rows]
         for word in words:
-            guess = self._guesser(word)(columns, traits)
-            facts = [None if record is None else cost_of(record, word) for record in drafted]
+            guess = self._cost_model(word)(columns, traits)
+            facts = [None if record is None else observed_cost(record, word) for record in drafted]
             exact = np.array(facts, dtype=np.float64)
-            values[word][rows] = np.where(np.isnan(exact), np.exp(guess.mean), exact)
-            doubt[word][rows] = np.where(np.isnan(exact), guess.deviation, 0.0)
+            values[word][rows] = np.where(np.isnan(exact), np.exp(guess.log_mean), exact)
+            doubt[word][rows] = np.where(np.isnan(exact), guess.log_std, 0.0)
         return values, doubt
 
-    def _guesser(self, word: str) -> Guesser:
-        if word not in self._guessers:
-            known = [(r, v) for r in self._records.values() if (v := cost_of(r, word)) is not None and v > 0]
-            known = [known[i] for i in some(np.arange(len(known)), MOST)]
-            columns, traits = _tables(self._describe_all({record.key: record.candidate for record, _ in known}))
+    def _cost_model(self, objective: str) -> CostModel:
+        if objective not in self._cost_models:
+            known = [(r, v) for r in self._records.values() if (v := observed_cost(r, objective)) is not None and v > 0]
+            known = [known[i] for i in newest_and_spread(np.arange(len(known)), MAX_EXAMPLES)]
+            columns, traits = _stack_features(self._extract_all({record.key: record.candidate for record, _ in known}))
             values = np.array([v for _, v in known])
-            self._guessers[word] = learn_costs(columns, traits, values, prices=self._prices[word])
-        return self._guessers[word]
+            self._cost_models[objective] = fit_cost_model(
+                columns, traits, values, initial_coefficients=self._initial_coefficients[objective]
+            )
+        return self._cost_models[objective]
 
-    def _describe_all(self, candidates: Mapping[str, Candidate]) -> list[Description]:
+    def _extract_all(self, candidates: Mapping[str, Candidate]) -> list[CandidateFeatures]:
         """Of candidates by key, in their order; those of records are kept."""
-        new = {key: candidate for key, candidate in candidates.items() if key not in self._described}
-        found = dict(zip(new, self._describe.all([*new.values()]), strict=True))
-        self._described |= {key: each for key, each in found.items() if key in self._records}
-        return [found.get(key) or self._described[key] for key in candidates]
+        new = {key: candidate for key, candidate in candidates.items() if key not in self._features_by_key}
+        found = dict(zip(new, self._extractor.extract_all([*new.values()]), strict=True))
+        self._features_by_key |= {key: each for key, each in found.items() if key in self._records}
+        return [found.get(key) or self._features_by_key[key] for key in candidates]
 
-    def _earlier(self) -> Told:
-        self._read()
-        return self._told(self._own) if self._told is not None else ((), ())
+    def _read_prior_trials(self) -> PriorTrials:
+        self._read_new_records()
+        return self._prior_trials(self._own_records) if self._prior_trials is not None else ((), ())
 
-    def _read(self) -> None:
+    def _read_new_records(self) -> None:
         """Take in the records that were added since the last time."""
-        lines, self._offset = self._folder.tail("records.jsonl", self._offset)
+        lines, self._offset = self._folder.read_lines_from("records.jsonl", self._offset)
         added = [record for record in map(Record.from_json, lines) if record.phase != "verified"]
-        self._own += [record for record in added if record.phase == "search"]
-        self._note(added)
+        self._own_records += [record for record in added if record.phase == "search"]
+        self._add_records(added)
 
-    def _note(self, records: Sequence[Record]) -> None:
+    def _add_records(self, records: Sequence[Record]) -> None:
         for record in records:
             if record.latency is not None or record.size_bytes is not None:
                 self._records[record.key] = record
-                self._guessers = {}
+                self._cost_models = {}
 
-    def _look(self, picks: Picks) -> list[Seen]:
+    def _decode_cached(self, picks: Picks) -> list[DecodedPick]:
         """What the picks stand for; what was not described yet is left so."""
-        if len(self._picks) > REMEMBERED:  # what is asked again and again outlives this
-            self._picks, self._older = {}, self._picks
+        if len(self._recent_picks) > MAX_CACHED_PICKS:  # what is asked again and again outlives this
+            self._recent_picks, self._older_picks = {}, self._recent_picks
         found = []
         for picked in picks:
             name = (tuple(picked), tuple(picked.values()))
-            seen = self._picks.get(name)
+            seen = self._recent_picks.get(name)
             if seen is None:
-                seen = self._picks[name] = self._older.get(name) or self._decoded(picked)
+                seen = self._recent_picks[name] = self._older_picks.get(name) or self._decode(picked)
             found.append(seen)
         return found
 
-    def _decoded(self, picked: Mapping[str, Any]) -> Seen:
-        full: dict[str, Value] = {**self._single, **picked}
-        for gene, options in self._exact.items():  # a grid's steps add up to a little more or less
+    def _decode(self, picked: Mapping[str, Any]) -> DecodedPick:
+        full: dict[str, Value] = {**self._constant_genes, **picked}
+        for gene, options in self._float_options.items():  # a grid's steps add up to a little more or less
             value = full[gene]
             if value not in options:
                 options[value] = options.get(round(float(value), 9), value)
@@ -246,23 +263,26 @@ class Foresight:
         try:
             candidate = self._compression.decode(self._space, full)
         except DisconnectedError:
-            return Seen(key=None, candidate=None)
-        return Seen(key=candidate.key, candidate=candidate)
+            return DecodedPick(key=None, candidate=None)
+        return DecodedPick(key=candidate.key, candidate=candidate)
 
 
-def _tables(described: Sequence[Description]) -> tuple[Floats, Floats]:
+def _stack_features(candidates: Sequence[CandidateFeatures]) -> tuple[Floats, Floats]:
     """[n, c] Columns and [n, d] traits, one row for each description."""
-    if not described:
-        return np.empty((0, len(COLUMNS))), np.empty((0, 1))
-    columns, traits = np.concatenate([d.columns for d in described]), np.concatenate([d.traits for d in described])
-    return columns.reshape(len(described), -1), traits.reshape(len(described), -1)
+    if not candidates:
+        return np.empty((0, len(COST_COLUMNS))), np.empty((0, 1))
+    columns, traits = (
+        np.concatenate([d.cost_columns for d in candidates]),
+        np.concatenate([d.features for d in candidates]),
+    )
+    return columns.reshape(len(candidates), -1), traits.reshape(len(candidates), -1)
 
 
-def cost_of(record: Record, word: str) -> float | None:
+def observed_cost(record: Record, objective: str) -> float | None:
     """Latency or size that a record tells; the latency of a busy machine as that of the machine at its best."""
-    if word == "latency" and record.latency is not None:
-        return at_best(record.latency).latency_ms
-    return record.objective(word)
+    if objective == "latency" and record.latency is not None:
+        return corrected_for_load(record.latency).latency_ms
+    return record.objective(objective)
 
 
 def _are_floats(gene: Choice) -> bool:

@@ -5,9 +5,9 @@ The default of 50 spends the first fifty candidates on random ones, more than ma
 
 import optuna
 
-from nas.searcher.acquisition.base import NOTHING, Known
+from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
 
 
-def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
+def make(seed: int, context: SamplerContext = EMPTY_CONTEXT) -> optuna.samplers.BaseSampler:
     """A sampler; the same seed on the same history asks the same."""
     return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)

@@ -2,9 +2,9 @@
 
 import optuna
 
-from nas.searcher.acquisition.base import NOTHING, Known
+from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
 
 
-def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
+def make(seed: int, context: SamplerContext = EMPTY_CONTEXT) -> optuna.samplers.BaseSampler:
     """A sampler; the same seed asks the same."""
     return optuna.samplers.RandomSampler(seed=seed)

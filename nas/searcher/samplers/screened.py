@@ -26,15 +26,23 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.latency.measured.gc_control import uncollected
-from nas.searcher.acquisition.base import EXHAUSTED, LOOK, LOOK_ONLY, NOTHING, Known, Picks, Told
-from nas.searcher.acquisition.cache import Memory, Row, Rows
-from nas.searcher.acquisition.candidate_screen import Elsewhere, History, Knowledge, Screen
-from nas.searcher.acquisition.encoding import Codes, Genes, as_bytes
+from nas.latency.measured.gc_control import gc_paused
+from nas.searcher.acquisition.base import (
+    EMPTY_CONTEXT,
+    EXHAUSTED,
+    LOW_FIDELITY,
+    LOW_FIDELITY_ONLY,
+    Picks,
+    PriorTrials,
+    SamplerContext,
+)
+from nas.searcher.acquisition.cache import SamplerCache, TrialRow, TrialTable
+from nas.searcher.acquisition.candidate_screen import CandidateScreen, EncodedPriorTrials, ScreenContext, TrialHistory
+from nas.searcher.acquisition.encoding import Codes, GeneEncoding, as_bytes
 
 logger = logging.getLogger(__name__)
 
-START = 10
+N_STARTUP_TRIALS = 10
 """Trials that spread out before anything is learned."""
 
 PICKS = "screened:picks"
@@ -81,27 +89,36 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         self,
         *,
         seed: int | None = None,
-        cheap: Callable[[Picks], npt.ArrayLike] | None = None,
-        doubt: Callable[[Picks], npt.ArrayLike] | None = None,
-        chance: Callable[[Picks], npt.ArrayLike] | None = None,
+        known_objectives: Callable[[Picks], npt.ArrayLike] | None = None,
+        log_std: Callable[[Picks], npt.ArrayLike] | None = None,
+        feasibility: Callable[[Picks], npt.ArrayLike] | None = None,
         features: Callable[[Picks], npt.ArrayLike] | None = None,
         allowed: Callable[[Picks], npt.ArrayLike] | None = None,
         identity: Callable[[Picks], Sequence[Any]] | None = None,
-        earlier: Callable[[], Told] | None = None,
+        prior_trials: Callable[[], PriorTrials] | None = None,
         space: Mapping[str, BaseDistribution] | None = None,
-        start: int = START,
-        effort: float = 1.0,
-        memory: Memory | None = None,
+        n_startup_trials: int = N_STARTUP_TRIALS,
+        pool_scale: float = 1.0,
+        cache: SamplerCache | None = None,
     ) -> None:
-        if start < 2:
-            raise ValueError(f"start must be 2 or more, but got {start}; two trials are the least to learn from")
-        if effort <= 0:
-            raise ValueError(f"effort must be positive, but got {effort}; 1 looks at the usual number of candidates")
+        if n_startup_trials < 2:
+            raise ValueError(
+                f"start must be 2 or more, but got {n_startup_trials}; two trials are the least to learn from"
+            )
+        if pool_scale <= 0:
+            raise ValueError(
+                f"effort must be positive, but got {pool_scale}; 1 looks at the usual number of candidates"
+            )
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-        self._cheap, self._doubt, self._chance, self._features = cheap, doubt, chance, features
-        self._allowed, self._identity, self._earlier = allowed, identity, earlier
-        self._space, self._start, self._effort = space, start, effort
-        self._memory = memory or Memory()
+        self._known_objectives, self._log_std, self._feasibility, self._features = (
+            known_objectives,
+            log_std,
+            feasibility,
+            features,
+        )
+        self._allowed, self._identity, self._prior_trials = allowed, identity, prior_trials
+        self._space, self._n_startup_trials, self._pool_scale = space, n_startup_trials, pool_scale
+        self._cache = cache or SamplerCache()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The given space, or what all finished trials have in common; genes with one option are left out."""
@@ -114,34 +131,38 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         """All genes of the next trial; nothing if the space is not known yet or holds nothing new."""
         if not search_space:
             return {}
-        with uncollected():  # of the many objects that live for this call alone, none is garbage
-            return self._sampled(study, trial, search_space)
+        with gc_paused():  # of the many objects that live for this call alone, none is garbage
+            return self._sample_all(study, trial, search_space)
 
-    def _sampled(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def _sample_all(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         drawn: dict[str, Any] = trial.system_attrs.get(PICKS, {})
         if drawn.keys() >= search_space.keys():  # by a process that died
             return drawn
-        rows = self._memory.of(search_space)
-        genes = rows.genes
-        fixed = genes.fixed(trial.system_attrs.get("fixed_params", {}))
+        rows = self._cache.table_of(search_space)
+        genes = rows.encoding
+        fixed = genes.fixed_codes(trial.system_attrs.get("fixed_params", {}))
         if len(fixed) == len(genes.names):
             return {}  # nothing is free
-        codes = self._proposed(study, trial, rows, fixed)
+        codes = self._propose(study, trial, rows, fixed)
         if codes is None:
             known = any(EXHAUSTED in old.system_attrs for old in study.get_trials(deepcopy=False))
             told = "every point of the space was asked; trial %d repeats one at random"
             logger.log(logging.DEBUG if known else logging.WARNING, told, trial.number)
             study._storage.set_trial_system_attr(trial._trial_id, EXHAUSTED, True)
-            codes = genes.random(1, np.random.default_rng([self._seed, trial.number]))[0]
-        picked = genes.picks(codes[None])[0]
+            codes = genes.sample(1, np.random.default_rng([self._seed, trial.number]))[0]
+        picked = genes.decode(codes[None])[0]
         study._storage.set_trial_system_attr(trial._trial_id, PICKS, picked)
         return picked
 
-    def _proposed(self, study: Study, trial: FrozenTrial, rows: Rows, fixed: Mapping[int, int]) -> Codes | None:
-        return Screen(
-            rows.genes, self._knowledge(study), self._history(study, trial, rows),
-            earlier=self._told_before(study, rows.genes), names=rows.names, fixed=fixed, start=self._start,
-            effort=self._effort, rng=np.random.default_rng([self._seed, trial.number]),
+    def _propose(
+        self, study: Study, trial: FrozenTrial, table: TrialTable, fixed_codes: Mapping[int, int]
+    ) -> Codes | None:
+        return CandidateScreen(
+            table.encoding, self._screen_context(study), self._trial_history(study, trial, table),
+            prior_trials=self._encode_prior_trials(study, table.encoding), identities=table.identities, fixed_codes=fixed_codes, n_startup_trials=self._n_startup_trials,
+            pool_scale=self._pool_scale, rng=np.random.default_rng([self._seed, trial.number]),
         ).propose()  # fmt: skip
 
     def sample_independent(
@@ -152,91 +173,94 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         random = optuna.samplers.RandomSampler(seed=int(np.random.SeedSequence(numbers).generate_state(1)[0]))
         return random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _history(self, study: Study, trial: FrozenTrial, rows: Rows) -> History:
-        signs, genes = _signs(study), len(rows.genes.names)
+    def _trial_history(self, study: Study, trial: FrozenTrial, table: TrialTable) -> TrialHistory:
+        signs, genes = _signs(study), len(table.encoding.names)
         unknown = [np.nan] * len(signs)
 
-        def look_up(new: Sequence[FrozenTrial]) -> list[Row]:
-            found, places = rows.genes.table([_picked(old, genes) for old in new])
+        def look_up(new: Sequence[FrozenTrial]) -> list[TrialRow]:
+            found, places = table.encoding.encode_all([_pick_of(old, genes) for old in new])
             codes = dict(zip(places.tolist(), as_bytes(found), strict=True))
-            return [_row(old, codes.get(i), unknown) for i, old in enumerate(new)]
+            return [_trial_row(old, codes.get(i), unknown) for i, old in enumerate(new)]
 
         asked = [old for old in study.get_trials(deepcopy=False) if old.number != trial.number]
-        told = rows.read([old for old in asked if old.state != TrialState.WAITING], look_up)
+        told = table.rows_of([old for old in asked if old.state != TrialState.WAITING], look_up)
         told = [row for row in told if row.codes is not None]
         values, looks = (
             signs * np.array(each, dtype=np.float64).reshape(len(told), len(signs))
-            for each in ([row.values for row in told], [row.look for row in told])
+            for each in ([row.values for row in told], [row.low_fidelity_values for row in told])
         )
         stopped, running = (
-            np.array(each, dtype=bool) for each in ([row.stopped for row in told], [row.running for row in told])
+            np.array(each, dtype=bool)
+            for each in ([row.is_low_fidelity_only for row in told], [row.is_running for row in told])
         )
         done = np.asarray(np.isfinite(values).all(axis=1))
         codes = np.frombuffer(b"".join(row.codes or b"" for row in told), dtype=np.int64).reshape(len(told), genes)
-        return History(
-            codes=codes, values=np.where(done[:, None], values, np.nan), done=done,
-            broken=~(done | stopped | running), looks=looks, stopped=stopped,
+        return TrialHistory(
+            codes=codes, values=np.where(done[:, None], values, np.nan), is_feasible=done,
+            is_infeasible=~(done | stopped | running), low_fidelity_values=looks, is_low_fidelity_only=stopped,
         )  # fmt: skip
 
-    def _told_before(self, study: Study, genes: Genes) -> Elsewhere | None:
+    def _encode_prior_trials(self, study: Study, encoding: GeneEncoding) -> EncodedPriorTrials | None:
         """What was evaluated or looked at elsewhere and has a place in this space."""
-        if self._earlier is None:
+        if self._prior_trials is None:
             return None
-        picks, values, *rest = self._earlier()
+        picks, values, *rest = self._prior_trials()
         shape = (len(picks), len(study.directions))
-        told, looks = _shaped("earlier", values, shape), np.full(shape, np.nan)
+        told, looks = _check_shape("earlier", values, shape), np.full(shape, np.nan)
         if rest:
-            looks = _shaped("earlier looks", rest[0], shape)
-        codes, rows = genes.table(picks)
-        return Elsewhere(codes=codes, values=_signs(study) * told[rows], looks=_signs(study) * looks[rows])
+            looks = _check_shape("earlier looks", rest[0], shape)
+        codes, rows = encoding.encode_all(picks)
+        return EncodedPriorTrials(
+            codes=codes, values=_signs(study) * told[rows], low_fidelity_values=_signs(study) * looks[rows]
+        )
 
-    def _knowledge(self, study: Study) -> Knowledge:
+    def _screen_context(self, study: Study) -> ScreenContext:
         signs = _signs(study)
 
         def cheap(picks: Picks) -> npt.NDArray[np.float64]:
-            if self._cheap is None:
+            if self._known_objectives is None:
                 return np.full((len(picks), len(signs)), np.nan)
-            return signs * _shaped("cheap", self._cheap(picks), (len(picks), len(signs)))
+            return signs * _check_shape("cheap", self._known_objectives(picks), (len(picks), len(signs)))
 
-        return Knowledge(
-            cheap=cheap,
-            doubt=_checked("doubt", self._doubt),
-            chance=_checked("chance", self._chance),
-            features=_checked("features", self._features),
-            allowed=_checked("allowed", self._allowed),
+        return ScreenContext(
+            known_objectives=cheap,
+            log_std=_with_row_check("doubt", self._log_std),
+            feasibility=_with_row_check("chance", self._feasibility),
+            features=_with_row_check("features", self._features),
+            allowed=_with_row_check("allowed", self._allowed),
             identity=self._identity,
         )
 
 
-def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
+def make(seed: int, context: SamplerContext = EMPTY_CONTEXT) -> optuna.samplers.BaseSampler:
     """A sampler; the same seed on the same history and knowledge asks the same."""
     return ScreenedSampler(
-        seed=seed, space=known.space or None, cheap=known.cheap, doubt=known.doubt, chance=known.chance,
-        features=known.features, allowed=known.allowed, identity=known.identity, earlier=known.earlier,
-        effort=known.effort, memory=known.memory,
+        seed=seed, space=context.space or None, known_objectives=context.known_objectives, log_std=context.log_std, feasibility=context.feasibility,
+        features=context.features, allowed=context.allowed, identity=context.identity, prior_trials=context.prior_trials,
+        pool_scale=context.pool_scale, cache=context.cache,
     )  # fmt: skip
 
 
-def _picked(trial: FrozenTrial, genes: int) -> Mapping[str, Any]:
+def _pick_of(trial: FrozenTrial, n_genes: int) -> Mapping[str, Any]:
     """What a trial stands for: its genes; while not all of so many were suggested, what was drawn for the others."""
-    if len(trial.params) >= genes:
+    if len(trial.params) >= n_genes:
         return trial.params
     return {**trial.system_attrs.get(PICKS, {}), **trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
-def _row(trial: FrozenTrial, codes: bytes | None, unknown: Sequence[float]) -> Row:
+def _trial_row(trial: FrozenTrial, codes: bytes | None, unknown: Sequence[float]) -> TrialRow:
     feasible = trial.state == TrialState.COMPLETE and all(v <= 0 for v in trial.constraints.values())
-    stopped = feasible and bool(trial.user_attrs.get(LOOK_ONLY))
+    stopped = feasible and bool(trial.user_attrs.get(LOW_FIDELITY_ONLY))
     values = trial.values if feasible and not stopped else unknown
-    look = trial.user_attrs.get(LOOK, unknown)
-    return Row(codes, values, look, stopped, running=trial.state == TrialState.RUNNING)
+    look = trial.user_attrs.get(LOW_FIDELITY, unknown)
+    return TrialRow(codes, values, look, stopped, is_running=trial.state == TrialState.RUNNING)
 
 
 def _signs(study: Study) -> npt.NDArray[np.float64]:
     return np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
 
 
-def _checked(name: str, ask: Callable[[Picks], npt.ArrayLike] | None) -> Callable[[Picks], Any] | None:
+def _with_row_check(name: str, ask: Callable[[Picks], npt.ArrayLike] | None) -> Callable[[Picks], Any] | None:
     """The function with its answers' first dimension checked."""
     if ask is None:
         return None
@@ -250,7 +274,7 @@ def _checked(name: str, ask: Callable[[Picks], npt.ArrayLike] | None) -> Callabl
     return checked
 
 
-def _shaped(name: str, answer: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+def _check_shape(name: str, answer: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     array = np.asarray(answer, dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"{name} must give an array {shape}, one row a pick, but gave {array.shape}")

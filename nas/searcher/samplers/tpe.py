@@ -6,9 +6,9 @@ nearly half of its proposals in a discrete space.
 
 import optuna
 
-from nas.searcher.acquisition.base import NOTHING, Known
+from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
 
 
-def make(seed: int, known: Known = NOTHING) -> optuna.samplers.BaseSampler:
+def make(seed: int, context: SamplerContext = EMPTY_CONTEXT) -> optuna.samplers.BaseSampler:
     """A sampler; the same seed on the same history asks the same."""
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=12)

@@ -8,14 +8,14 @@ from typer.testing import CliRunner
 
 from nas import api
 from nas.cli.main import app
-from nas.latency.estimate import Measurement
+from nas.latency.estimate import Latency
 from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_model
 from tests.shown import plain
 
 
 def test_measure_states_kind_and_provenance(run: CliRunner, monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
-    monkeypatch.setattr(api, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(api, "IDLE_WAIT_S", 0.0)
     a_model(folder, "models/one.onnx")
     model = str(folder.path / "models/one.onnx")
     here = run.invoke(app, ["measure", model, "--runs", "50"])
@@ -42,18 +42,18 @@ def test_measure_states_one_thread_and_several_apart_and_pins(
         def __exit__(self, *_: object) -> None:
             return None
 
-        def measure(self, models: list[Path], *, threads: int = 1, **_: object) -> list[Measurement]:
+        def measure(self, models: list[Path], *, threads: int = 1, **_: object) -> list[Latency]:
             asked.append((len(models), threads))
             versions = {"pinned": str(self.pin)}
             return [
-                Measurement(
+                Latency(
                     kind="measured", device="d", runtime="r", latency_ms=1 / threads, low_ms=0, high_ms=1,
                     threads=threads, versions=versions,
                 )
                 for _ in models
             ]  # fmt: skip
 
-    monkeypatch.setattr(api, "Timer", Played)
+    monkeypatch.setattr(api, "TimingWorker", Played)
     found = plain(run.invoke(app, ["measure", *models, "--threads", "4", "--pin", "0,2"]).stdout)
     assert asked == [(2, 1), (1, 4), (1, 4)], "one thread side by side, several one after the other"
     assert found.count("1 thread (pinned (0, 2))") == found.count("4 threads (pinned (0, 2))") == 2

@@ -10,7 +10,7 @@ from nas.cli.main import app
 from nas.config import MODEL_FIELDS
 from nas.results.run import Run
 from nas.results.run_folder import RunFolder
-from nas.results.status import Status
+from nas.results.status import SearchStatus
 from tests.shown import plain
 
 
@@ -26,12 +26,12 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "--target", "cpu", "--space", "plain", "--dataset", "folder", "--data", "faces", "--data-option", "size=48",
         "--data-option", "gray=yes", "--objectives", "accuracy,latency,size", "--max-latency", "5ms", "--max-size",
         "500kB", "--min-accuracy", "0.6", "--trials", "7", "--budget", "30m", "--sampler", "random", "--epochs", "9",
-        "--search-share", "0.7", "--stop-when-flat", "40", "--verify-seeds", "3",
+        "--search-share", "0.7", "--patience", "40", "--verify-seeds", "3",
         "--rungs", "0.1,0.3,1", "--final-epochs", "4", "--verify", "2", "--seed", "3", "--threads", "1", "--device",
         "cpu", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
         "--teacher", "votes", "--teacher", "best.onnx=3", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
-        "--distill-from", "start", "--compressors", "quantize,low_rank", "--prune-steps", "3", "--qat", "0.5",
-        "--qat-steps", "learned", "--warm-start", "runs/a", "--warm-start", "runs/b", "--proxies", "nwot,jacov",
+        "--distill-during", "search", "--compressors", "quantize,low_rank", "--prune-steps", "3", "--qat", "0.5",
+        "--qat-scales", "learned", "--warm-start", "runs/a", "--warm-start", "runs/b", "--proxies", "nwot,jacov",
     ]  # fmt: skip
     found = run.invoke(app, ["search", *flags])
     assert found.exit_code == 0, found.output
@@ -42,8 +42,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "sampler": "random", "epochs": 9.0, "rungs": (0.1, 0.3, 1.0), "final_epochs": 4, "verify": 2, "seed": 3,
         "threads": 1, "device": "cpu", "storage": "sqlite:///x.db", "runs": Path("elsewhere"), "name": "mine",
         "teacher": ("votes", "best.onnx=3"), "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
-        "distill_from": "start", "compressors": ("quantize", "low_rank"), "prune_steps": 3, "qat": 0.5,
-        "qat_steps": "learned", "stop_when_flat": 40, "verify_seeds": 3,
+        "distill_during": "search", "compressors": ("quantize", "low_rank"), "prune_steps": 3, "qat": 0.5,
+        "qat_scales": "learned", "patience": 40, "verify_seeds": 3,
         "warm_start": (Path("runs/a"), Path("runs/b")), "proxies": ("nwot", "jacov"),
         **dict.fromkeys(("model", *MODEL_FIELDS)),  # of nas compress
     }  # fmt: skip
@@ -63,8 +63,8 @@ def test_a_search_shows_the_front_and_what_comes_next(run: CliRunner, monkeypatc
         status = {"run": "r", "activity": "", "total": None, "feasible": 1.0, "hypervolume": 0.1}
         status |= {"best": "b", "left_s": 75}
         for done in range(25):
-            watch(Status(phase="search", done=done, **status))
-        watch(Status(phase="verify", done=1, **status))
+            watch(SearchStatus(stage="search", done=done, **status))
+        watch(SearchStatus(stage="verify", done=1, **status))
         return Run(folder)
 
     monkeypatch.setattr(api, "search", search)

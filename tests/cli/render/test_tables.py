@@ -24,7 +24,7 @@ def cells(table: Table) -> list[dict[str, str]]:
 
 
 def test_costs_hold_ratios_and_frames_of_the_classifier_alone() -> None:
-    base, small = cells(costs_table([("a", BASE, BASE), ("a", BASE, SMALL)], named=False))
+    base, small = cells(costs_table([("a", BASE, BASE), ("a", BASE, SMALL)], show_run_name=False))
     assert (base["trial"], base["R"], base["R bytes"], base["frames/s"]) == ("base", "1.00", "1.00", "250")
     assert small["trial"] == "3"
     assert (small["weights"], small["not zero"], small["R"]) == ("500", "250", "4.00")
@@ -33,14 +33,14 @@ def test_costs_hold_ratios_and_frames_of_the_classifier_alone() -> None:
 
 
 def test_costs_of_several_runs_are_named_and_have_no_ratio_without_an_uncompressed_net() -> None:
-    table = costs_table([("teacher", None, SMALL), ("student", BASE, BASE)], named=True)
+    table = costs_table([("teacher", None, SMALL), ("student", BASE, BASE)], show_run_name=True)
     assert [(row["run"], row["R"]) for row in cells(table)] == [("teacher", "-"), ("student", "1.00")]
     assert "classifier alone" in str(table.title)
 
 
 def test_unknown_figures_are_dashes() -> None:
     blank = some_record(1, None, None, params=None, nonzero_params=None, size_bytes=None, packed_bytes=None, macs=None)
-    (row,) = cells(costs_table([("", None, blank)], named=False))
+    (row,) = cells(costs_table([("", None, blank)], show_run_name=False))
     assert set(row.values()) == {"1", "-"}
 
 
@@ -52,7 +52,7 @@ def test_recall_is_before_and_then_in_points() -> None:
 
 def test_the_uncompressed_net_is_the_first_row_of_a_front_and_fits_beside_rows_without_a_test_figure() -> None:
     tested = some_record(-1, 0.8, 4.0, phase="base", test=BASE.score)
-    table = front_table([SMALL], before={}, title="search front", base=tested)
+    table = front_table([SMALL], search_records={}, title="search front", baseline=tested)
     assert [row["trial"] for row in cells(table)] == ["base", "3"]
     assert "test" not in cells(table)[0]
 

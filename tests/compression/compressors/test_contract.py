@@ -11,20 +11,21 @@ from torch import fx
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.candidate import Candidate, kept_width
-from nas.compression.base import Compressor, Context
-from nas.compression.pipeline import Compression
+from nas.candidate import Candidate, pruned_width
+from nas.compression.base import CompressionContext, Compressor
+from nas.compression.pipeline import CompressionPipeline
 from nas.errors import MissingPackageError
 from nas.latency.costs import packed_bytes
-from nas.onnx_export.exporter import export, fold
-from nas.onnx_export.parity import check_parity, tolerance
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
+from nas.onnx_export.parity import check_parity, parity_tolerance
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets.catalog import targets
+from nas.targets.catalog import load_targets
 from search_spaces._base import Choice, Value
 from tests.random_nets import CLASSES, SHAPE, SPACES, RandomNet, context_of, pictures, random_net, trained_net
 
 COMPRESSORS = [registry.load("compressor", name) for name in registry.names("compressor")]
-PROFILES = tuple(targets().values())
+PROFILES = tuple(load_targets().values())
 MULTIPLE = 8
 STAGE_GENES = ("sparsity", "zeros", "rank")
 """Kinds of genes that stem and head do not have; further kinds may name any unit."""
@@ -58,7 +59,7 @@ pytestmark = pytest.mark.parametrize(
 
 def neutral(compressor: Compressor, choice: Choice) -> Value:
     """The setting that leaves the net as it is: as in the member's first seed."""
-    return compressor.seeds(("stage1", "stage2", "stage3", "stage4"), everything())[0][choice.name]
+    return compressor.initial_settings(("stage1", "stage2", "stage3", "stage4"), everything())[0][choice.name]
 
 
 def by_strength(compressor: Compressor, choice: Choice) -> list[Value]:
@@ -70,7 +71,7 @@ def by_strength(compressor: Compressor, choice: Choice) -> list[Value]:
     return options if options[0] == start else options[::-1]
 
 
-def context_for(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> Context:
+def context_for(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> CompressionContext:
     """The candidate that these genes make of a net, with pictures; genes that are not given are neutral."""
     widths = found.widths
     plain = context_of(
@@ -78,9 +79,9 @@ def context_for(compressor: Compressor, found: RandomNet, genes: dict[str, Value
         space=found.space.name,
         architecture=found.architecture,
         widths=widths,
-        pruned={s: kept_width(w, float(genes.get(f"sparsity.{s}", 0)), MULTIPLE) for s, w in widths.items()},
+        pruned={s: pruned_width(w, float(genes.get(f"sparsity.{s}", 0)), MULTIPLE) for s, w in widths.items()},
     )
-    candidate = replace(plain.candidate, settings=compressor.settle(genes, plain.candidate))
+    candidate = replace(plain.candidate, settings=compressor.effective_settings(genes, plain.candidate))
     return replace(plain, candidate=candidate)
 
 
@@ -89,17 +90,17 @@ def compressed(compressor: Compressor, found: RandomNet, genes: dict[str, Value]
     net = copy.deepcopy(found.net)
     if context.candidate.is_pruned:
         net = found.twin(context.candidate.pruned)
-        compressor.on_model(found.net, net, context)
+        compressor.prune(found.net, net, context)
     net = compressor.restructure(net, context).eval()
     with compressor.training(net, context) as before_step:
         for progress in (0.0, 0.5, 1.0):
             before_step(progress)
-    return compressor.on_graph(fold(net, input_shape=SHAPE), context), context.candidate
+    return compressor.rewrite_graph(fold(net, input_shape=SHAPE), context), context.candidate
 
 
 def size_of(graph: fx.GraphModule, folder: Path) -> tuple[int, int]:
     """Bytes of the file, and of the file packed."""
-    file = export(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    file = export_onnx(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
     return file.size_bytes, packed_bytes(file.path)
 
 
@@ -120,7 +121,7 @@ def test_genes_are_such_as_a_candidate_reads_and_fit_the_device(
     compressor: Compressor, profile: HardwareProfile
 ) -> None:
     stages = ("stage1", "stage2")
-    seeds = compressor.seeds(stages, profile)
+    seeds = compressor.initial_settings(stages, profile)
     for choice in compressor.choices(stages, profile):
         kind, dot, unit = choice.name.partition(".")
         units = stages if kind in STAGE_GENES else ("stem", *stages, "head")
@@ -141,7 +142,7 @@ def test_genes_are_such_as_a_candidate_reads_and_fit_the_device(
 def test_seeds_are_settings_of_its_own_genes(compressor: Compressor, profile: HardwareProfile) -> None:
     stages = ("stage1", "stage2")
     options = {choice.name: choice.options for choice in compressor.choices(stages, profile)}
-    for seed in compressor.seeds(stages, profile):
+    for seed in compressor.initial_settings(stages, profile):
         assert all(value in options[gene] for gene, value in seed.items())
 
 
@@ -173,8 +174,8 @@ def test_every_setting_exports_and_agrees_with_torch(
     for _ in range(3):
         genes = {choice.name: choice.options[rng.integers(len(choice.options))] for choice in choices}
         graph, candidate = compressed(compressor, found, genes)
-        file = export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
-        limit = tolerance(candidate.bits)
+        file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+        limit = parity_tolerance(candidate.bits)
         check_parity(graph, RUNTIME.load(file.path), pictures(200, seed=11), path=file.path, max_difference=limit)
 
 
@@ -201,12 +202,12 @@ def test_decoded_candidates_can_be_compressed(compressor: Compressor) -> None:
     picked |= {
         choice.name: max(choice.options, key=lambda option: option != neutral(compressor, choice)) for choice in own
     }
-    compression = Compression(members=[compressor], profile=profile)
+    compression = CompressionPipeline(compressors=[compressor], profile=profile)
     candidate = compression.decode(space, picked)
     net = space.build(candidate.architecture, input_shape=SHAPE, classes=4, widths=candidate.pruned).eval()
     wide = space.build(candidate.architecture, input_shape=SHAPE, classes=4).eval()
     context = replace(context_of(images=8), candidate=candidate, profile=profile)
     compression.prune(wide, net, context)
-    graph = compression.graph(compression.shape(net, context).eval(), context)
+    graph = compression.compress_graph(compression.restructure(net, context).eval(), context)
     with torch.no_grad():
         assert graph(torch.from_numpy(pictures(2, seed=1)).float()).shape == (2, 4)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from nas.compression.nni.low_bit import coarsest_grid, stored
+from nas.compression.nni.low_bit import coarsest_grid, to_low_bit_layer
 
 CHANNELS = st.lists(st.lists(st.integers(-7, 7), min_size=9, max_size=9), min_size=1, max_size=6)
 
@@ -19,7 +19,7 @@ def test_the_grid_is_that_of_the_greatest_common_divisor(levels: list[list[int]]
     whole = np.array(levels)
     scales = 10.0**exponent * (1 + np.arange(len(levels)))
     weight = torch.from_numpy((whole * scales[:, None]).astype(np.float32)).reshape(-1, 1, 3, 3)
-    found = coarsest_grid(weight, highest=7)
+    found = coarsest_grid(weight, max_level=7)
     assert found is not None
     divisors = np.maximum(np.gcd.reduce(whole, axis=1), 1)
     np.testing.assert_array_equal(found[0].flatten(1).numpy(), whole // divisors[:, None])
@@ -31,7 +31,7 @@ def test_the_grid_is_that_of_the_greatest_common_divisor(levels: list[list[int]]
 @settings(max_examples=50, deadline=None)
 def test_weights_on_no_grid_have_none(seed: int) -> None:
     weight = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(seed))
-    assert coarsest_grid(weight, highest=7) is None
+    assert coarsest_grid(weight, max_level=7) is None
 
 
 @pytest.mark.parametrize(("method", "levels"), [("dorefa", range(-7, 8)), ("bnn", (-1, 1))])
@@ -41,7 +41,7 @@ def test_a_stored_convolution_computes_the_same(method: str, levels: range | tup
     weight = rng.choice(np.array(levels), (5, 3, 3, 3)) * rng.uniform(0.01, 2, (5, 1, 1, 1))
     conv.weight.data.copy_(torch.from_numpy(weight))
     images = torch.rand(2, 3, 9, 9)
-    layer = stored(conv, method)
+    layer = to_low_bit_layer(conv, method)
     assert layer is not None
     with torch.no_grad():
         torch.testing.assert_close(layer(images), conv(images))
@@ -52,5 +52,5 @@ def test_a_stored_convolution_computes_the_same(method: str, levels: range | tup
 
 def test_a_float_convolution_is_not_stored() -> None:
     torch.manual_seed(0)
-    assert stored(nn.Conv2d(3, 5, 3), "dorefa") is None
-    assert stored(nn.Conv2d(3, 5, 3), "bnn") is None
+    assert to_low_bit_layer(nn.Conv2d(3, 5, 3), "dorefa") is None
+    assert to_low_bit_layer(nn.Conv2d(3, 5, 3), "bnn") is None

@@ -10,17 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.compressors.low_rank import COMPRESSOR
 from nas.compression.compressors.prune_structured import COMPRESSOR as PRUNE
-from nas.compression.pipeline import Compression
+from nas.compression.pipeline import CompressionPipeline
 from nas.data.base import Split
-from nas.latency.costs import costs
-from nas.onnx_export.exporter import export, fold
+from nas.latency.costs import compute_costs
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import check_parity
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets.catalog import target
-from nas.training.execution import Execution
+from nas.targets.catalog import load_target
+from nas.training.execution import ExecutionFormat
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces._base import Value
@@ -38,7 +39,7 @@ from tests.random_nets import (
 )
 
 
-def context_for(found: RandomNet, *, share: float = 0.25, word: str = "tucker", **fields: object) -> Context:
+def context_for(found: RandomNet, *, share: float = 0.25, word: str = "tucker", **fields: object) -> CompressionContext:
     """Every stage loses rank; fields are the candidate's."""
     settings: dict[str, Value] = {f"rank.{stage}": share for stage in found.widths}
     settings |= {"decomposition": word} if word == "cp" else {}
@@ -103,10 +104,10 @@ def test_the_file_has_fewer_weights_and_multiply_accumulates_and_agrees(
     net = COMPRESSOR.restructure(copy.deepcopy(found.net), context_for(found, word=decomposition)).eval()
     graphs = [fold(each, input_shape=SHAPE) for each in (found.net, net)]
     files = [
-        export(graph, tmp_path / f"{i}.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+        export_onnx(graph, tmp_path / f"{i}.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
         for i, graph in enumerate(graphs)
     ]
-    full, low = (costs(file.path) for file in files)
+    full, low = (compute_costs(file.path) for file in files)
     assert low.params < full.params
     assert low.macs < full.macs
     assert files[1].size_bytes < files[0].size_bytes
@@ -118,20 +119,20 @@ def test_channels_can_leave_first(word: str, tmp_path: Path) -> None:
     found = trained_net(word, seed=1)
     pruned = {stage: width // 2 // 8 * 8 for stage, width in found.widths.items()}
     context = context_for(found, pruned=pruned)
-    compression = Compression(members=[PRUNE, COMPRESSOR], profile=context.profile)
+    compression = CompressionPipeline(compressors=[PRUNE, COMPRESSOR], profile=context.profile)
     slim = found.space.build(found.architecture, input_shape=SHAPE, classes=len(CLASSES), widths=pruned)
     compression.prune(found.net, slim, context)
-    net = compression.shape(slim, context).eval()
-    graph = compression.graph(net, context)
-    file = export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    net = compression.restructure(slim, context).eval()
+    graph = compression.compress_graph(net, context)
+    file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
     check_parity(graph, RUNTIME.load(file.path), pictures(50, seed=5), path=file.path)
-    assert compression.reshapes(context.candidate)
+    assert compression.changes_shape(context.candidate)
 
 
 def test_without_pruned_channels_the_slim_net_takes_the_wide_one_over() -> None:
     found = trained_net("plain", seed=1)
     slim, context = fresh(found), context_for(found)
-    Compression(members=[COMPRESSOR], profile=context.profile).prune(found.net, slim, context)
+    CompressionPipeline(compressors=[COMPRESSOR], profile=context.profile).prune(found.net, slim, context)
     assert all(torch.equal(a, b) for a, b in zip(found.net.parameters(), slim.parameters(), strict=True))
 
 
@@ -153,7 +154,7 @@ def test_a_factorised_net_learns() -> None:
     images = pictures(128, seed=6)
     split = Split(images=images, labels=labels_of(images))
     curve = train(
-        net, split, classes=4, epochs=4, recipe=Recipe(batch_size=16, lr=2e-3), execution=Execution(), seed=0
+        net, split, classes=4, epochs=4, recipe=Recipe(batch_size=16, lr=2e-3), execution=ExecutionFormat(), seed=0
     )  # fmt: skip
     losses = [loss for _, loss, _ in curve.points]
     assert losses[-1] < losses[0]
@@ -171,13 +172,13 @@ def test_a_factorised_net_learns() -> None:
 )
 def test_genes_without_effect_are_left_out(picked: dict[str, Value], settings: dict[str, Value]) -> None:
     candidate = context_of(widths={"stage1": 16}, pruned={"stage1": 16}).candidate
-    assert COMPRESSOR.settle(picked, candidate) == settings
-    assert COMPRESSOR.reshapes(replace(candidate, settings=settings)) == bool(settings)
+    assert COMPRESSOR.effective_settings(picked, candidate) == settings
+    assert COMPRESSOR.changes_shape(replace(candidate, settings=settings)) == bool(settings)
 
 
 def test_layers_keep_their_full_form_where_a_launch_costs_more_than_it_saves() -> None:
     found = wide("plain")
-    context = replace(context_for(found), profile=target("jetson"))
+    context = replace(context_for(found), profile=load_target("jetson"))
     net = COMPRESSOR.restructure(copy.deepcopy(found.net), context)
     assert shapes(net) == shapes(found.net)
 

@@ -7,8 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from nas.compression.compressors.prune_structured import COMPRESSOR, _gone, _targets, scored_by, transfer, worth
-from nas.compression.pruning.channel_groups import Coupling, couple
+from nas.compression.compressors.prune_structured import (
+    COMPRESSOR,
+    _select_removed,
+    _target_widths,
+    bind_criterion,
+    group_importance,
+    transfer_channels,
+)
+from nas.compression.pruning.channel_groups import ChannelGroups, trace_channel_groups
 from nas.errors import BuildError
 from search_spaces._leaf import Add, Concat, Scale
 from tests.random_nets import SHAPE, SPACES, context_of, pictures, random_net
@@ -31,11 +38,13 @@ def chain(width: int, *, inner: int | None = None, classes: int = 3) -> nn.Seque
 
 
 def fill(wide: nn.Module, slim: nn.Module, word: str = "l1") -> None:
-    transfer(wide, slim, input_shape=SHAPE, score=scored_by(word, wide, context_of(images=32)))
+    transfer_channels(wide, slim, input_shape=SHAPE, score=bind_criterion(word, wide, context_of(images=32)))
 
 
-def by_size(net: nn.Module, coupling: Coupling) -> dict[int, float]:
-    return worth(coupling, *scored_by("l1", net, context_of(images=0))({x.name: x.module for x in coupling.layers}))
+def by_size(net: nn.Module, coupling: ChannelGroups) -> dict[int, float]:
+    return group_importance(
+        coupling, *bind_criterion("l1", net, context_of(images=0))({x.name: x.module for x in coupling.layers})
+    )
 
 
 def halved(widths: dict[str, int]) -> dict[str, int]:
@@ -51,12 +60,12 @@ def test_channels_that_are_zero_leave_without_a_trace(word: str, seed: int) -> N
     """
     found = random_net(word, seed=seed, attention="se" if seed % 2 else "none")
     wide, slim = copy.deepcopy(found.net), found.twin(halved(found.widths))
-    coupling = couple(wide, channels=SHAPE[0])
-    gone = _gone(coupling, _targets(coupling.layers, slim), by_size(wide, coupling))
+    coupling = trace_channel_groups(wide, input_channels=SHAPE[0])
+    gone = _select_removed(coupling, _target_widths(coupling.layers, slim), by_size(wide, coupling))
     assert gone
     with torch.no_grad():
         for layer in coupling.layers:
-            dead = torch.tensor([int(root) in gone for root in coupling.classes(layer.writes)])
+            dead = torch.tensor([int(root) in gone for root in coupling.group_ids(layer.output_ids)])
             for tensor in layer.module.state_dict().values():
                 if tensor.ndim:
                     tensor[dead] = 0
@@ -75,14 +84,14 @@ def test_the_same_channels_cut_by_torch_pruning_give_the_same_weights(seed: int)
     found = random_net("plain", seed=seed, attention="se" if seed % 2 else "none")
     wide, slim = copy.deepcopy(found.net), found.twin(halved(found.widths))
     fill(wide, slim)
-    coupling = couple(wide, channels=SHAPE[0])
-    gone = _gone(coupling, _targets(coupling.layers, slim), by_size(wide, coupling))
+    coupling = trace_channel_groups(wide, input_channels=SHAPE[0])
+    gone = _select_removed(coupling, _target_widths(coupling.layers, slim), by_size(wide, coupling))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(wide, torch.rand(1, *SHAPE))
         for layer in coupling.layers:
-            if isinstance(layer.module, nn.Conv2d) and layer.module.out_channels == len(layer.writes):
-                dead = [i for i, root in enumerate(coupling.classes(layer.writes)) if int(root) in gone]
+            if isinstance(layer.module, nn.Conv2d) and layer.module.out_channels == len(layer.output_ids):
+                dead = [i for i, root in enumerate(coupling.group_ids(layer.output_ids)) if int(root) in gone]
                 if dead:
                     graph.get_pruning_group(layer.module, tp.prune_conv_out_channels, dead).prune()
     for name, tensor in wide.state_dict().items():
@@ -121,10 +130,10 @@ def test_the_channels_with_the_largest_weights_stay_in_their_order() -> None:
 
 def test_importance_does_not_depend_on_the_size_of_a_layers_weights() -> None:
     wide = chain(6)
-    before = by_size(wide, couple(wide, channels=1))
+    before = by_size(wide, trace_channel_groups(wide, input_channels=1))
     with torch.no_grad():
         wide[3].weight.mul_(100)  # type: ignore[operator,union-attr]
-    assert by_size(wide, couple(wide, channels=1)) == pytest.approx(before, rel=1e-5)
+    assert by_size(wide, trace_channel_groups(wide, input_channels=1)) == pytest.approx(before, rel=1e-5)
 
 
 def test_channels_that_a_criterion_leaves_out_are_ranked_by_their_size() -> None:
@@ -148,15 +157,17 @@ def test_the_gene_decides_by_which_criterion_channels_stay() -> None:
         wide[3].weight.copy_(torch.ones(4, 4, 1, 1))  # type: ignore[operator,union-attr]
     for word, scales in (("l1", [1, 1]), ("bn_scale", [1.5, 1.5])):
         slim = chain(2, inner=4)
-        settled = COMPRESSOR.settle({"importance": word}, context_of(widths={"a": 4}, pruned={"a": 2}).candidate)
+        settled = COMPRESSOR.effective_settings(
+            {"importance": word}, context_of(widths={"a": 4}, pruned={"a": 2}).candidate
+        )
         assert settled == ({} if word == "l1" else {"importance": word})
-        COMPRESSOR.on_model(wide, slim, context_of(images=0, settings=settled))
+        COMPRESSOR.prune(wide, slim, context_of(images=0, settings=settled))
         assert slim[1].weight.tolist() == scales  # type: ignore[operator,union-attr]
 
 
 def test_without_pruning_the_criterion_is_no_difference() -> None:
     candidate = context_of(widths={"a": 4}, pruned={"a": 4}).candidate
-    assert COMPRESSOR.settle({"importance": "taylor"}, candidate) == {}
+    assert COMPRESSOR.effective_settings({"importance": "taylor"}, candidate) == {}
 
 
 class Spare(nn.Module):
@@ -181,9 +192,11 @@ def test_layers_that_never_run_keep_their_weights_and_names_may_be_shared() -> N
 
 
 def test_groups_of_two_channels_leave_together() -> None:
-    coupling = couple(nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 4, 3, groups=4)), channels=1)
+    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 4, 3, groups=4)), input_channels=1)
     first, second = coupling.layers
-    assert coupling.classes(first.writes).reshape(4, 2).tolist() == [[c, c] for c in coupling.classes(second.writes)]
+    assert coupling.group_ids(first.output_ids).reshape(4, 2).tolist() == [
+        [c, c] for c in coupling.group_ids(second.output_ids)
+    ]
 
 
 def test_a_net_that_grows_is_refused() -> None:
@@ -234,9 +247,9 @@ def test_coupled_layers_must_keep_equally_many() -> None:
 
 def test_maps_that_cannot_be_added_are_refused() -> None:
     with pytest.raises(BuildError, match="equally many channels, but got 4 and 3"):
-        couple(Joined(4, 3, Scale()), channels=1)
+        trace_channel_groups(Joined(4, 3, Scale()), input_channels=1)
 
 
 def test_a_layer_must_read_what_reaches_it() -> None:
     with pytest.raises(BuildError, match="layer '1' must read the 6 channels it was built for, but 7 reach it"):
-        couple(nn.Sequential(Joined(4, 3, Concat()), nn.Conv2d(6, 2, 1)), channels=1)
+        trace_channel_groups(nn.Sequential(Joined(4, 3, Concat()), nn.Conv2d(6, 2, 1)), input_channels=1)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from nas.compression.base import Context
-from nas.compression.compressors.prune_unstructured import COMPRESSOR, pools, skips_zeros
+from nas.compression.base import CompressionContext
+from nas.compression.compressors.prune_unstructured import COMPRESSOR, has_sparse_tensor_cores, parameter_groups
 from nas.data.base import Split
-from nas.latency.costs import costs, packed_bytes
-from nas.onnx_export.exporter import export, fold
-from nas.targets.catalog import target
-from nas.training.execution import Execution
+from nas.latency.costs import compute_costs, packed_bytes
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
+from nas.targets.catalog import load_target
+from nas.training.execution import ExecutionFormat
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces._base import Value
@@ -40,7 +41,7 @@ class Wide(nn.Module):
         return found
 
 
-def context_with(**settings: Value) -> Context:
+def context_with(**settings: Value) -> CompressionContext:
     named = {name.replace("__", "."): value for name, value in settings.items()}
     return context_of(widths={"stage1": 256, "stage2": 16}, pruned={"stage1": 256, "stage2": 16}, settings=named)
 
@@ -72,8 +73,8 @@ def test_scope_global_lets_all_layers_of_one_share_compete() -> None:
 
 def test_scope_global_keeps_different_shares_apart() -> None:
     net = Wide()
-    found = pools(net, {"zeros.stage1": 0.5, "zeros.stage2": 0.9, "zeros_scope": "global"})
-    assert [(len(pool.weights), pool.share) for pool in found] == [(3, 0.5), (1, 0.9)]
+    found = parameter_groups(net, {"zeros.stage1": 0.5, "zeros.stage2": 0.9, "zeros_scope": "global"})
+    assert [(len(pool.weights), pool.sparsity) for pool in found] == [(3, 0.5), (1, 0.9)]
 
 
 def test_two_of_four_where_it_is_wide_and_dense_elsewhere() -> None:
@@ -99,7 +100,7 @@ def test_two_of_four_where_it_is_wide_and_dense_elsewhere() -> None:
     ],
 )
 def test_genes_without_effect_are_left_out(picked: dict[str, Value], settings: dict[str, Value]) -> None:
-    assert COMPRESSOR.settle(picked, context_with().candidate) == settings
+    assert COMPRESSOR.effective_settings(picked, context_with().candidate) == settings
 
 
 @pytest.mark.parametrize(
@@ -107,15 +108,17 @@ def test_genes_without_effect_are_left_out(picked: dict[str, Value], settings: d
     [("cpu", False), ("jetson-nano", False), ("jetson-agx-xavier", False), ("jetson", True), ("cuda-blackwell", True)],
 )
 def test_the_pattern_is_a_gene_only_where_tensor_cores_skip_it(word: str, skips: bool) -> None:
-    profile = target(word)
-    assert skips_zeros(profile) == skips
+    profile = load_target(word)
+    assert has_sparse_tensor_cores(profile) == skips
     names = {choice.name for choice in COMPRESSOR.choices(STAGES, profile)}
     assert ("zeros_pattern" in names) == skips
     assert {"zeros.stage1", "zeros.stage2", "zeros_scope"} <= names
 
 
-@pytest.mark.parametrize("execution", [Execution(), Execution(memory_format="channels_last", precision="bf16")])
-def test_zeros_are_exact_after_a_training_with_moving_averages(execution: Execution) -> None:
+@pytest.mark.parametrize(
+    "execution", [ExecutionFormat(), ExecutionFormat(memory_format="channels_last", precision="bf16")]
+)
+def test_zeros_are_exact_after_a_training_with_moving_averages(execution: ExecutionFormat) -> None:
     found = random_net("plain", seed=1)
     stage = next(iter(found.widths))
     context = context_of(widths=found.widths, pruned=found.widths, settings={f"zeros.{stage}": 0.9})
@@ -125,16 +128,18 @@ def test_zeros_are_exact_after_a_training_with_moving_averages(execution: Execut
 
         def watched(progress: float) -> None:
             before_step(progress)
-            seen.append(sum(pool.zeros for pool in pools(net, context.candidate.settings)))
+            seen.append(sum(pool.current_sparsity for pool in parameter_groups(net, context.candidate.settings)))
 
         train(
             net, split, classes=4, epochs=5, recipe=Recipe(batch_size=16), execution=execution, seed=0,
             before_step=watched,
         )  # fmt: skip
-        averaged = pools(net, context.candidate.settings)
-        assert all(pool.zeros < 0.89 for pool in averaged)  # the average remembers; so zeroing once more is needed
+        averaged = parameter_groups(net, context.candidate.settings)
+        assert all(
+            pool.current_sparsity < 0.89 for pool in averaged
+        )  # the average remembers; so zeroing once more is needed
     assert seen == sorted(seen)
-    for pool in pools(net, context.candidate.settings):
+    for pool in parameter_groups(net, context.candidate.settings):
         (weight,) = pool.weights
         assert int((weight == 0).sum()) == int(0.9 * weight.numel())
 
@@ -146,13 +151,13 @@ def test_the_file_keeps_its_parameters_and_bytes_and_packs_smaller(tmp_path: Pat
     sparse = replace(context, candidate=replace(context.candidate, settings=settings))
     files = []
     for number, each in enumerate((context, sparse)):
-        graph = COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), each)
+        graph = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), each)
         path = tmp_path / f"{number}.onnx"
-        files.append(export(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={}))
-    dense, thin = (costs(file.path) for file in files)
+        files.append(export_onnx(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={}))
+    dense, thin = (compute_costs(file.path) for file in files)
     assert files[0].size_bytes == files[1].size_bytes
     assert (dense.params, dense.macs) == (thin.params, thin.macs)
-    ranked = sum(w.numel() for pool in pools(found.net, settings) for w in pool.weights)
+    ranked = sum(w.numel() for pool in parameter_groups(found.net, settings) for w in pool.weights)
     assert thin.nonzero_params == pytest.approx(dense.nonzero_params - 0.9 * ranked, abs=20)
     assert packed_bytes(files[1].path) < 0.5 * packed_bytes(files[0].path)
 
@@ -166,5 +171,5 @@ def test_what_training_reached_is_left_as_it_is_in_the_graph() -> None:
         pass
     graph = fold(net, input_shape=SHAPE)
     before = {name: weight.detach().clone() for name, weight in graph.named_parameters()}
-    COMPRESSOR.on_graph(graph, context)
+    COMPRESSOR.rewrite_graph(graph, context)
     assert all(torch.equal(before[name], weight) for name, weight in graph.named_parameters())

@@ -8,25 +8,25 @@ import torch
 from torch import fx, nn
 
 from nas.compression.compressors.quantize import COMPRESSOR
-from nas.compression.quantization.fake_quantize import FakeQuant, QuantLayer
-from nas.compression.quantization.learned_scales import LearnedGrid, freeze, learn
+from nas.compression.quantization.fake_quantize import FakeQuantize, QuantizedLayer
+from nas.compression.quantization.learned_scales import TrainableFakeQuantize, convert_qat, prepare_qat
 from nas.data.base import Split
-from nas.onnx_export.exporter import export, fold
-from nas.onnx_export.folding import module_nodes, module_of, trace
-from nas.onnx_export.parity import parity
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold, module_nodes, module_of, trace
+from nas.onnx_export.parity import compute_parity
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.training.execution import Execution, choose_execution
+from nas.training.execution import ExecutionFormat, choose_execution
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from tests.random_nets import CLASSES, SHAPE, context_of, labels_of, pictures, trained_net
 
-FORMS = [Execution(), Execution(memory_format="channels_last", precision="bf16")]
+FORMS = [ExecutionFormat(), ExecutionFormat(memory_format="channels_last", precision="bf16")]
 
 
 def quantised(word: str, **options: int) -> fx.GraphModule:
     found = trained_net(word, seed=1, attention="se")
     bits = dict.fromkeys(found.units, 8) | options
-    return COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context_of(bits))
+    return COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context_of(bits))
 
 
 def outputs(graph: nn.Module, *, count: int = 64) -> torch.Tensor:
@@ -34,7 +34,7 @@ def outputs(graph: nn.Module, *, count: int = 64) -> torch.Tensor:
         return graph(torch.from_numpy(pictures(count, seed=5)).float())
 
 
-def fit(net: nn.Module, *, execution: Execution = FORMS[0], lr: float = 1e-3) -> None:
+def fit(net: nn.Module, *, execution: ExecutionFormat = FORMS[0], lr: float = 1e-3) -> None:
     images = pictures(128, seed=1)
     recipe = Recipe(lr=lr, batch_size=32)
     train(
@@ -52,36 +52,38 @@ def fit(net: nn.Module, *, execution: Execution = FORMS[0], lr: float = 1e-3) ->
 def test_before_a_step_the_trainable_form_computes_what_the_frozen_one_does(word: str, steps: bool) -> None:
     graph = quantised(word)
     before = outputs(graph)
-    learn(graph, steps=steps)
+    prepare_qat(graph, learn_scales=steps)
     with torch.no_grad():
         assert torch.allclose(outputs(graph), before, atol=0.05)  # sums round otherwise: a value may change its level
         assert (outputs(graph).argmax(1) == before.argmax(1)).float().mean() >= 0.98
-    freeze(graph)
+    convert_qat(graph)
     assert torch.allclose(outputs(graph), before, atol=0.02)
 
 
 @pytest.mark.parametrize("word", ["plain", "darts"])
 @pytest.mark.parametrize(("form", "steps"), [(FORMS[0], False), (FORMS[1], True)], ids=["fp32", "bf16, learned"])
-def test_what_was_learned_is_what_the_file_computes(word: str, form: Execution, steps: bool, tmp_path: Path) -> None:
+def test_what_was_learned_is_what_the_file_computes(
+    word: str, form: ExecutionFormat, steps: bool, tmp_path: Path
+) -> None:
     graph = quantised(word)
-    learn(graph, steps=steps)
+    prepare_qat(graph, learn_scales=steps)
     weights = [p.detach().clone() for p in graph.parameters()]
     fit(graph, execution=form)
     assert all(not torch.equal(a, b) for a, b in zip(weights, graph.parameters(), strict=True) if a.ndim > 1)
-    freeze(graph)
+    convert_qat(graph)
     kinds = {type(module_of(graph, node)).__name__ for node in module_nodes(graph)}
     assert not [kind for kind in kinds if kind.startswith("Learned")]
-    file = export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
-    result = parity(graph, RUNTIME.load(file.path), pictures(200, seed=3), path=file.path)
-    assert result.clear_agreement >= 0.99
+    file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    result = compute_parity(graph, RUNTIME.load(file.path), pictures(200, seed=3), path=file.path)
+    assert result.non_tie_agreement >= 0.99
     assert result.max_difference <= 0.05
 
 
 def grids(graph: fx.GraphModule) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for module in graph.modules():
-        if isinstance(module, FakeQuant):
-            found.setdefault(module.group, []).append(module.scale)
+        if isinstance(module, FakeQuantize):
+            found.setdefault(module.grid_group, []).append(module.scale)
     return found
 
 
@@ -96,7 +98,7 @@ def test_fine_tuning_hands_a_trainable_net_over_and_returns_the_form_of_the_file
 
     context = context_of(bits)
     graph = COMPRESSOR.fine_tune(fold(found.net, input_shape=SHAPE), context, teach)
-    plain = COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context)
+    plain = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context)
     assert set(seen[0]) == {"LearnedGrid", "LearnedLayer", "LearnedCast"}
     assert [str(n.target) for n in module_nodes(graph)] == [str(n.target) for n in module_nodes(plain)]
     kinds = [[type(module_of(form, node)) for node in module_nodes(form)] for form in (graph, plain)]
@@ -117,8 +119,8 @@ def test_without_8_bits_nothing_is_trained() -> None:
 
 def test_learned_steps_move_and_tensors_of_one_group_keep_one_grid() -> None:
     found = trained_net("darts", seed=1, attention="se")
-    context = replace(context_of(dict.fromkeys(found.units, 8), signed=True), learned_steps=True)
-    before = grids(COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context))
+    context = replace(context_of(dict.fromkeys(found.units, 8), signed=True), learn_scales=True)
+    before = grids(COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context))
     after = grids(COMPRESSOR.fine_tune(fold(found.net, input_shape=SHAPE), context, fit))
     assert before.keys() == after.keys()
     assert all(len(set(scales)) == 1 for scales in after.values())
@@ -128,12 +130,12 @@ def test_learned_steps_move_and_tensors_of_one_group_keep_one_grid() -> None:
 
 def test_zeros_stay_zeros() -> None:
     graph = quantised("plain")
-    layers = [m.layer for m in graph.modules() if isinstance(m, QuantLayer)]
+    layers = [m.layer for m in graph.modules() if isinstance(m, QuantizedLayer)]
     masks = []
     for layer in layers:
         masks.append(torch.rand(layer.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
         layer.weight.data *= masks[-1]
-    learn(graph, steps=False)
+    prepare_qat(graph, learn_scales=False)
     fit(graph)
     for layer, mask in zip(layers, masks, strict=True):
         assert not layer.weight[~mask].any()
@@ -143,11 +145,11 @@ def test_zeros_stay_zeros() -> None:
 @pytest.mark.parametrize("signed", [False, True])
 def test_gradients_pass_the_rounding_stop_at_the_ends_and_reach_the_step_as_in_lsq(signed: bool) -> None:
     """Against autograd through clamp and a rounding that is skipped (LSQ, equations 3 and 5)."""
-    grid = FakeQuant(scale=0.1, zero_point=0 if signed else 100, signed=signed)
+    grid = FakeQuantize(scale=0.1, zero_point=0 if signed else 100, signed=signed)
     x = torch.linspace(-14.03, 17.01, 400).reshape(2, 200).requires_grad_()
     way = torch.randn(2, 200, generator=torch.Generator().manual_seed(0))
     log_step = nn.Parameter(torch.tensor(0.1).log())
-    learned = LearnedGrid(grid, log_step=log_step)
+    learned = TrainableFakeQuantize(grid, log_scale=log_step)
     y = learned(x)
     assert torch.allclose(y, grid(x), atol=1e-5)
     got = torch.autograd.grad((y * way).sum(), (x, log_step))
@@ -160,16 +162,18 @@ def test_gradients_pass_the_rounding_stop_at_the_ends_and_reach_the_step_as_in_l
 
 
 def test_grids_behind_a_relu6_do_not_widen() -> None:
-    grid = FakeQuant(scale=6 / 255)
-    free, capped = (LearnedGrid(grid, log_step=nn.Parameter(torch.tensor(-3.0)), may_widen=w) for w in (True, False))
-    assert free.frozen().scale == pytest.approx(float(torch.tensor(-3.0).exp()))
-    assert capped.frozen().scale == grid.scale
+    grid = FakeQuantize(scale=6 / 255)
+    free, capped = (
+        TrainableFakeQuantize(grid, log_scale=nn.Parameter(torch.tensor(-3.0)), can_widen=w) for w in (True, False)
+    )
+    assert free.converted().scale == pytest.approx(float(torch.tensor(-3.0).exp()))
+    assert capped.converted().scale == grid.scale
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU6(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 28))
     graph = trace(nn.Sequential(net, nn.Flatten()).eval())
     bits = {"0": 8, "1": 8}
-    graph = COMPRESSOR.on_graph(graph, context_of(bits))
-    learn(graph, steps=True)
-    learned = [m for m in graph.modules() if isinstance(m, LearnedGrid)]
+    graph = COMPRESSOR.rewrite_graph(graph, context_of(bits))
+    prepare_qat(graph, learn_scales=True)
+    learned = [m for m in graph.modules() if isinstance(m, TrainableFakeQuantize)]
     behind = {
         str(node.args[0].target): module_of(graph, node)
         for node in module_nodes(graph)
@@ -183,7 +187,7 @@ def test_grids_behind_a_relu6_do_not_widen() -> None:
 @pytest.mark.parametrize("steps", [False, True])
 def test_the_fastest_form_can_be_chosen_for_it(steps: bool) -> None:
     graph = quantised("plain")
-    learn(graph, steps=steps)
+    prepare_qat(graph, learn_scales=steps)
     before = [p.detach().clone() for p in graph.parameters()]
     choose_execution(graph, input_shape=SHAPE, batch_size=8, device="cpu", threads=1)
     assert all(torch.equal(a, b) for a, b in zip(before, graph.parameters(), strict=True))

@@ -12,24 +12,24 @@ import torch
 from torch import fx, nn
 
 from nas.compression.compressors.quantize import COMPRESSOR
-from nas.compression.quantization.fake_quantize import Cast, FakeQuant, QuantLayer
+from nas.compression.quantization.fake_quantize import FakeQuantize, PrecisionCast, QuantizedLayer
 from nas.errors import ExportError
-from nas.onnx_export.exporter import export, fold
-from nas.onnx_export.folding import module_nodes, module_of
-from nas.onnx_export.parity import parity
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold, module_nodes, module_of
+from nas.onnx_export.parity import compute_parity
 from nas.registry import load
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
 
 
 def quantised(net: nn.Module, bits: dict[str, int], *, signed: bool = False) -> fx.GraphModule:
     graph = fold(net, input_shape=SHAPE)
-    return COMPRESSOR.on_graph(graph, context_of(bits, signed=signed))
+    return COMPRESSOR.rewrite_graph(graph, context_of(bits, signed=signed))
 
 
 def exported(graph: fx.GraphModule, folder: Path) -> Path:
-    return export(graph, folder / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={}).path
+    return export_onnx(graph, folder / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={}).path
 
 
 def kernels(path: Path) -> Counter[str]:
@@ -50,7 +50,7 @@ def test_the_twin_agrees_with_the_file(word: str, attention: str, signed: bool, 
     found = trained_net(word, seed=1, attention=attention)
     graph = quantised(found.net, dict.fromkeys(found.units, 8), signed=signed)
     path = exported(graph, tmp_path)
-    result = parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
+    result = compute_parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
     assert result.agreement >= 0.99
     assert result.max_difference <= 0.05  # measured: at most 0.033
 
@@ -62,7 +62,7 @@ def test_every_convolution_of_an_8_bit_net_runs_in_integers(word: str, activatio
     graph = quantised(found.net, dict.fromkeys(found.units, 8))
     count = kernels(exported(graph, tmp_path))
     layers = [module_of(graph, node) for node in module_nodes(graph)]
-    convolutions = sum(isinstance(m, QuantLayer) and isinstance(m.layer, nn.Conv2d) for m in layers)
+    convolutions = sum(isinstance(m, QuantizedLayer) and isinstance(m.layer, nn.Conv2d) for m in layers)
     assert count["QLinearConv"] == convolutions > 0
     assert not count["Conv"] + count["FusedConv"]
     assert count["QGemm"] == 1
@@ -74,8 +74,8 @@ def test_no_quantiser_stands_between_a_convolution_and_its_relu() -> None:
     relus = [node for node in module_nodes(graph) if isinstance(module_of(graph, node), nn.ReLU)]
     assert len(relus) == sum(isinstance(m, nn.ReLU) for m in found.net.modules()) > 0
     for node in relus:
-        assert not isinstance(module_of(graph, node.all_input_nodes[0]), FakeQuant)
-        assert [type(module_of(graph, user)) for user in node.users] == [FakeQuant]
+        assert not isinstance(module_of(graph, node.all_input_nodes[0]), FakeQuantize)
+        assert [type(module_of(graph, user)) for user in node.users] == [FakeQuantize]
 
 
 def test_relu6_vanishes_into_the_integer_convolution_before_it(tmp_path: Path) -> None:
@@ -93,19 +93,19 @@ def test_only_the_units_asked_for_change() -> None:
     graph = quantised(found.net, {unit: 8 if unit == stage else 32 for unit in found.units})
     for node in module_nodes(graph):
         unit = str(node.target).split(".")[0]
-        if isinstance(module_of(graph, node), nn.Conv2d | nn.Linear | QuantLayer):
-            assert isinstance(module_of(graph, node), QuantLayer) == (unit == stage)
+        if isinstance(module_of(graph, node), nn.Conv2d | nn.Linear | QuantizedLayer):
+            assert isinstance(module_of(graph, node), QuantizedLayer) == (unit == stage)
 
 
 def test_half_precision_lies_between_two_casts_and_halves_the_weights(tmp_path: Path) -> None:
     found = random_net("plain", seed=6)
     graph = quantised(found.net, dict.fromkeys(found.units, 16))
-    casts = [m for m in graph.modules() if isinstance(m, Cast)]
+    casts = [m for m in graph.modules() if isinstance(m, PrecisionCast)]
     assert sorted(cast.bits for cast in casts) == [16, 32]
     path = exported(graph, tmp_path)
     weights = [t for t in onnx.load(path).graph.initializer if t.name.endswith((".weight", ".bias"))]
     assert {t.data_type for t in weights} == {onnx.TensorProto.FLOAT16}
-    assert parity(graph, RUNTIME.load(path), pictures(64, seed=3), path=path).max_difference < 1e-4
+    assert compute_parity(graph, RUNTIME.load(path), pictures(64, seed=3), path=path).max_difference < 1e-4
 
 
 def test_all_widths_mix(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_all_widths_mix(tmp_path: Path) -> None:
     bits = {unit: (16, 8, 32)[i % 3] for i, unit in enumerate(found.units)}
     graph = quantised(found.net, bits)
     path = exported(graph, tmp_path)
-    result = parity(graph, RUNTIME.load(path), pictures(100, seed=3), path=path)
+    result = compute_parity(graph, RUNTIME.load(path), pictures(100, seed=3), path=path)
     assert result.max_difference < 0.05
     float_graph = fold(found.net, input_shape=SHAPE)
     with torch.no_grad():
@@ -125,12 +125,12 @@ def test_all_widths_mix(tmp_path: Path) -> None:
 def test_signed_activations_are_symmetric_and_concatenated_maps_share_a_grid() -> None:
     found = random_net("darts", seed=8)
     graph = quantised(found.net, dict.fromkeys(found.units, 8), signed=True)
-    grids = [m for m in graph.modules() if isinstance(m, FakeQuant)]
+    grids = [m for m in graph.modules() if isinstance(m, FakeQuantize)]
     assert all(grid.signed and grid.zero_point == 0 for grid in grids)
     for node in module_nodes(graph):
         if str(node.target).endswith(".concat"):
             around = [module_of(graph, n) for n in (*node.all_input_nodes, *node.users)]
-            assert len({grid.scale for grid in around if isinstance(grid, FakeQuant)}) == 1
+            assert len({grid.scale for grid in around if isinstance(grid, FakeQuantize)}) == 1
 
 
 def test_the_file_is_about_a_quarter(tmp_path: Path) -> None:
@@ -148,30 +148,30 @@ def test_every_calibration_agrees_with_its_file(method: str, signed: bool, tmp_p
     found = trained_net("plain", seed=1, attention="se")
     bits = dict.fromkeys(found.units, 8)
     default, *others = (
-        COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context_of(bits, signed=signed, settings=settings))
+        COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context_of(bits, signed=signed, settings=settings))
         for settings in ({}, {"calibration": "mse"}, {"calibration": method})
     )
-    scales = [[m.scale for m in graph.modules() if isinstance(m, FakeQuant)] for graph in (default, *others)]
+    scales = [[m.scale for m in graph.modules() if isinstance(m, FakeQuantize)] for graph in (default, *others)]
     assert scales[0] == scales[1] != scales[2]
     path = exported(others[1], tmp_path)
-    result = parity(others[1], RUNTIME.load(path), pictures(200, seed=3), path=path)
-    assert result.clear_agreement >= 0.99
+    result = compute_parity(others[1], RUNTIME.load(path), pictures(200, seed=3), path=path)
+    assert result.non_tie_agreement >= 0.99
     assert result.max_difference <= 0.05
 
 
 def test_the_calibration_counts_only_where_it_changes_something() -> None:
     candidate = context_of({"stem": 32, "stage1": 8, "head": 32}).candidate
-    assert COMPRESSOR.settle({"calibration": "entropy"}, candidate) == {"calibration": "entropy"}
-    assert COMPRESSOR.settle({"calibration": "mse"}, candidate) == {}
-    assert COMPRESSOR.settle({}, candidate) == {}
-    assert COMPRESSOR.settle({"calibration": "entropy"}, candidate.in_float(32)) == {}
+    assert COMPRESSOR.effective_settings({"calibration": "entropy"}, candidate) == {"calibration": "entropy"}
+    assert COMPRESSOR.effective_settings({"calibration": "mse"}, candidate) == {}
+    assert COMPRESSOR.effective_settings({}, candidate) == {}
+    assert COMPRESSOR.effective_settings({"calibration": "entropy"}, candidate.with_min_bits(32)) == {}
 
 
 def test_tensorrt_finds_every_unit_in_8_or_16_bits(tmp_path: Path) -> None:
     """No weight is left in float32, the opset is one that TensorRT 8.6 reads, and scales are float32."""
-    genes = {c.name: c.options for c in COMPRESSOR.choices(("stage1",), target("jetson"))}
+    genes = {c.name: c.options for c in COMPRESSOR.choices(("stage1",), load_target("jetson"))}
     assert {genes[f"bits.{unit}"] for unit in ("stem", "stage1", "head")} == {(8, 16)}
-    old = {c.options for c in COMPRESSOR.choices(("stage1",), target("jetson-nano"))}
+    old = {c.options for c in COMPRESSOR.choices(("stage1",), load_target("jetson-nano"))}
     assert old == {(16, 32)}, "no 8 bits there, and nothing to calibrate"
     found = trained_net("darts", seed=1, attention="se")
     bits = {unit: (16, 8)[i % 2] for i, unit in enumerate(found.units)}
@@ -183,8 +183,8 @@ def test_tensorrt_finds_every_unit_in_8_or_16_bits(tmp_path: Path) -> None:
     weights = {kind for name, kind in stored.items() if name.endswith((".weight", ".bias"))}
     assert weights == {onnx.TensorProto.INT8, onnx.TensorProto.INT32, onnx.TensorProto.FLOAT16}
     assert {kind for name, kind in stored.items() if name.endswith("scale")} == {onnx.TensorProto.FLOAT}
-    result = parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
-    assert result.clear_agreement >= 0.99
+    result = compute_parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
+    assert result.non_tie_agreement >= 0.99
     assert result.max_difference <= 0.05
 
 
@@ -193,14 +193,14 @@ def test_noise_does_not_calibrate() -> None:
     context = context_of(dict.fromkeys(found.units, 8))
     noise = np.random.default_rng(0).integers(0, 256, context.images.shape, dtype=np.uint8)
     with pytest.raises(ExportError, match="these are noise"):
-        COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), replace(context, images=noise))
+        COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), replace(context, images=noise))
 
 
 def test_wrong_settings_are_refused() -> None:
     graph = fold(random_net("plain", seed=0).net, input_shape=SHAPE)
     with pytest.raises(ExportError, match=r"bits must be 8, 16 or 32, but got \{'stem': 4\}"):
-        COMPRESSOR.on_graph(graph, context_of({"stem": 4}))
+        COMPRESSOR.rewrite_graph(graph, context_of({"stem": 4}))
     with pytest.raises(ExportError, match=r"must name units of the net \(.*\), but got \['tail'\]"):
-        COMPRESSOR.on_graph(graph, context_of({"tail": 8}))
+        COMPRESSOR.rewrite_graph(graph, context_of({"tail": 8}))
     with pytest.raises(ExportError, match="need calibration images, but got none"):
-        COMPRESSOR.on_graph(graph, context_of({"stem": 8}, images=0))
+        COMPRESSOR.rewrite_graph(graph, context_of({"stem": 8}, images=0))

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from nas import registry
-from nas.compression.compressors.prune_structured import scored_by, transfer
-from nas.compression.pruning.channel_groups import couple
-from nas.compression.pruning.criterion import Importance, Scores
+from nas.compression.compressors.prune_structured import bind_criterion, transfer_channels
+from nas.compression.pruning.channel_groups import trace_channel_groups
+from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores
 from nas.errors import MissingPackageError
 from tests.random_nets import SHAPE, SPACES, RandomNet, context_of, pictures, trained_net
 
@@ -20,10 +20,12 @@ pytestmark = pytest.mark.parametrize("criterion", CRITERIA, ids=lambda criterion
 
 
 def layers_of(net: nn.Module) -> dict[str, nn.Module]:
-    return {layer.name: layer.module for layer in couple(net, channels=SHAPE[0]).layers}
+    return {layer.name: layer.module for layer in trace_channel_groups(net, input_channels=SHAPE[0]).layers}
 
 
-def scored(criterion: Importance, net: nn.Module, layers: dict[str, nn.Module]) -> tuple[Scores, Scores]:
+def scored(
+    criterion: ChannelCriterion, net: nn.Module, layers: dict[str, nn.Module]
+) -> tuple[ChannelScores, ChannelScores]:
     context = context_of(images=32)
     try:
         return criterion.score(net, layers, context), criterion.score_inputs(net, layers, context)
@@ -31,14 +33,14 @@ def scored(criterion: Importance, net: nn.Module, layers: dict[str, nn.Module]) 
         pytest.skip(str(error))
 
 
-def test_a_member_is_named_after_its_file(criterion: Importance) -> None:
+def test_a_member_is_named_after_its_file(criterion: ChannelCriterion) -> None:
     assert registry.load("importance", criterion.name) is criterion
 
 
 @pytest.mark.parametrize("word", SPACES)
-def test_scores_are_numbers_for_each_channel(criterion: Importance, word: str) -> None:
+def test_scores_are_numbers_for_each_channel(criterion: ChannelCriterion, word: str) -> None:
     found = trained_net(word, seed=1, attention="se")
-    layers = {layer.name: layer for layer in couple(found.net, channels=SHAPE[0]).layers}
+    layers = {layer.name: layer for layer in trace_channel_groups(found.net, input_channels=SHAPE[0]).layers}
     written, read = scored(criterion, found.net, {name: layer.module for name, layer in layers.items()})
     assert written
     for scores, channels in ((written, "writes"), (read, "reads")):
@@ -51,7 +53,7 @@ def test_scores_are_numbers_for_each_channel(criterion: Importance, word: str) -
     assert any(values.std() > 1e-3 * values.mean() > 0 for values in written.values()), "some channel matters more"
 
 
-def test_the_net_is_not_changed_and_scores_repeat(criterion: Importance) -> None:
+def test_the_net_is_not_changed_and_scores_repeat(criterion: ChannelCriterion) -> None:
     found = trained_net("plain", seed=1, attention="se")
     before = copy.deepcopy(found.net.state_dict())
     grads = {name: p.grad.clone() for name, p in found.net.named_parameters() if p.grad is not None}
@@ -63,7 +65,7 @@ def test_the_net_is_not_changed_and_scores_repeat(criterion: Importance) -> None
     assert all(torch.equal(tensor, before[name]) for name, tensor in found.net.state_dict().items())
 
 
-def test_scores_follow_the_channels(criterion: Importance) -> None:
+def test_scores_follow_the_channels(criterion: ChannelCriterion) -> None:
     """The same net with its channels in another order."""
     net = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
@@ -81,11 +83,13 @@ def test_scores_follow_the_channels(criterion: Importance) -> None:
         np.testing.assert_allclose(there[name], here[name][order.numpy()], rtol=2e-3)
 
 
-def test_a_net_can_be_pruned_by_it(criterion: Importance) -> None:
+def test_a_net_can_be_pruned_by_it(criterion: ChannelCriterion) -> None:
     found: RandomNet = trained_net("darts", seed=1, attention="se")
     slim = found.twin(dict.fromkeys(found.widths, 8))
     try:
-        transfer(found.net, slim, input_shape=SHAPE, score=scored_by(criterion.name, found.net, context_of(images=32)))
+        transfer_channels(
+            found.net, slim, input_shape=SHAPE, score=bind_criterion(criterion.name, found.net, context_of(images=32))
+        )
     except MissingPackageError as error:
         pytest.skip(str(error))
     with torch.no_grad():

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.importance.bn_scale import IMPORTANCE as BN_SCALE
 from nas.compression.importance.l1 import IMPORTANCE as L1
 from nas.compression.importance.l2 import IMPORTANCE as L2
 from nas.compression.importance.similarity import IMPORTANCE as SIMILARITY
-from nas.compression.importance.taylor import BATCH
+from nas.compression.importance.taylor import BATCH_SIZE
 from nas.compression.importance.taylor import IMPORTANCE as TAYLOR
 from nas.errors import BuildError
 from tests.random_nets import context_of
@@ -87,11 +87,11 @@ class Gated(nn.Module):
 
 def test_taylor_is_the_squared_slope_along_a_gate() -> None:
     """Against central differences of the loss in double precision, batch by batch."""
-    net, context = Gated().eval(), context_of(images=2 * BATCH)
+    net, context = Gated().eval(), context_of(images=2 * BATCH_SIZE)
     found = TAYLOR.score(net, {name: net.get_submodule(name) for name in net.gates}, context)
     net.double()
-    images = torch.from_numpy(context.images).double().split(BATCH)  # type: ignore[no-untyped-call]
-    labels = torch.from_numpy(context.labels).split(BATCH)  # type: ignore[no-untyped-call]
+    images = torch.from_numpy(context.images).double().split(BATCH_SIZE)  # type: ignore[no-untyped-call]
+    labels = torch.from_numpy(context.labels).split(BATCH_SIZE)  # type: ignore[no-untyped-call]
 
     def slope(name: str, channel: int, pixels: Tensor, classes: Tensor) -> float:
         losses = []
@@ -120,7 +120,7 @@ def test_a_channel_that_changes_nothing_has_no_taylor_score() -> None:
     net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
     with torch.no_grad():
         net[3].weight[:, 1] = 0  # type: ignore[index,union-attr]
-    context: Context = context_of(images=8)
+    context: CompressionContext = context_of(images=8)
     scores = TAYLOR.score(net, {"0": net[0]}, context)["0"]
     assert scores[1] == 0
     assert min(scores[0], scores[2]) > 0

@@ -7,13 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from nas.compression.low_rank.cost_check import ASSUMED, kernels, map_sizes, pays
-from nas.latency.costs import costs
-from nas.onnx_export.exporter import export, fold
-from nas.targets.catalog import target
+from nas.compression.low_rank.cost_check import (
+    DEFAULT_LATENCY_MODEL,
+    input_map_sizes,
+    is_faster_factorized,
+    layer_kernels,
+)
+from nas.latency.costs import compute_costs
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
+from nas.targets.catalog import load_target
 from tests.random_nets import CLASSES, SHAPE, SPACES, random_net
 
-CPU, JETSON = target("cpu"), target("jetson")
+CPU, JETSON = load_target("cpu"), load_target("jetson")
 
 
 class Chain(nn.Module):
@@ -38,9 +44,9 @@ def test_kernels_are_those_of_the_file(tmp_path: Path) -> None:
         nn.Conv2d(8, 8, 3, groups=2, stride=3, bias=False),
     ]
     graph = fold(Chain(*layers, width=8), input_shape=SHAPE)
-    file = export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
-    counted = costs(file.path).kernels[: len(layers)]
-    found = kernels(layers, (SHAPE[1], SHAPE[2]), replace(CPU, precisions=(32,)))
+    file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    counted = compute_costs(file.path).kernels[: len(layers)]
+    found = layer_kernels(layers, (SHAPE[1], SHAPE[2]), replace(CPU, precisions=(32,)))
     expected = [replace(kernel, name="", operators=()) for kernel in counted]
     assert found == expected
 
@@ -48,7 +54,7 @@ def test_kernels_are_those_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", SPACES)
 def test_map_sizes_are_those_that_layers_read(word: str) -> None:
     net = random_net(word, seed=1, attention="se").net.train()
-    sizes = map_sizes(net, SHAPE)
+    sizes = input_map_sizes(net, SHAPE)
     assert net.training
     layers = {name: m for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     assert set(sizes) == set(layers)
@@ -62,24 +68,28 @@ def split(width: int, rank: int) -> list[nn.Module]:
 
 def test_more_multiply_accumulates_never_pay() -> None:
     full = nn.Conv2d(64, 64, 1)
-    free = replace(CPU, latency=replace(ASSUMED, floor_us=0.0))
-    assert pays(full, split(64, 24), (24, 24), free)
-    assert not pays(full, split(64, 31), (24, 24), free)  # fewer, but padded to 32 they are as many
-    assert not pays(full, split(64, 32), (24, 24), free)
+    free = replace(CPU, latency=replace(DEFAULT_LATENCY_MODEL, floor_us=0.0))
+    assert is_faster_factorized(full, split(64, 24), (24, 24), free)
+    assert not is_faster_factorized(full, split(64, 31), (24, 24), free)  # fewer, but padded to 32 they are as many
+    assert not is_faster_factorized(full, split(64, 32), (24, 24), free)
 
 
 def test_more_weights_do_not_pay_even_if_they_are_predicted_faster() -> None:
     rates = {"conv": 0.01, "pointwise": 1.0}
-    slow = replace(CPU, bandwidth_gb_s=1e6, latency=replace(ASSUMED, floor_us=0.0, efficiency=rates))
+    slow = replace(CPU, bandwidth_gb_s=1e6, latency=replace(DEFAULT_LATENCY_MODEL, floor_us=0.0, efficiency=rates))
     full = nn.Conv2d(8, 8, 3, padding=1)
-    assert pays(full, split(8, 32), (24, 24), slow)  # 512 multiply-accumulates a pixel instead of 576
-    assert not pays(full, split(8, 40), (24, 24), slow)  # 640
+    assert is_faster_factorized(full, split(8, 32), (24, 24), slow)  # 512 multiply-accumulates a pixel instead of 576
+    assert not is_faster_factorized(full, split(8, 40), (24, 24), slow)  # 640
 
 
 def test_a_floor_of_twice_the_time_of_the_full_layer_is_refused() -> None:
     full = nn.Conv2d(64, 64, 1)
-    assert pays(full, split(64, 16), (24, 24), replace(CPU, latency=replace(ASSUMED, floor_us=1.0)))
-    assert not pays(full, split(64, 16), (24, 24), replace(CPU, latency=replace(ASSUMED, floor_us=1000.0)))
+    assert is_faster_factorized(
+        full, split(64, 16), (24, 24), replace(CPU, latency=replace(DEFAULT_LATENCY_MODEL, floor_us=1.0))
+    )
+    assert not is_faster_factorized(
+        full, split(64, 16), (24, 24), replace(CPU, latency=replace(DEFAULT_LATENCY_MODEL, floor_us=1000.0))
+    )
 
 
 def test_a_small_layer_pays_on_a_processor_and_only_a_large_one_where_launches_cost_more() -> None:
@@ -89,6 +99,6 @@ def test_a_small_layer_pays_on_a_processor_and_only_a_large_one_where_launches_c
         return nn.Conv2d(width, width, 3, padding=1), [nn.Conv2d(width, rank, 1), core, nn.Conv2d(rank, width, 1)]
 
     assert CPU.latency is None
-    assert pays(*both(64), (12, 12), CPU)
-    assert not pays(*both(64), (12, 12), JETSON)
-    assert pays(*both(256), (64, 64), JETSON)
+    assert is_faster_factorized(*both(64), (12, 12), CPU)
+    assert not is_faster_factorized(*both(64), (12, 12), JETSON)
+    assert is_faster_factorized(*both(256), (64, 64), JETSON)

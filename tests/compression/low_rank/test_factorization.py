@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.compression.low_rank.factorization import CP, TUCKER, blank, cp, cp_rank, fill, require_tensorly, svd, tucker
+from nas.compression.low_rank.factorization import (
+    CP,
+    TUCKER,
+    build_factorized,
+    cp_decomposition,
+    cp_rank,
+    factorize_weights,
+    require_tensorly,
+    truncated_svd,
+    tucker2_decomposition,
+)
 from nas.errors import MissingPackageError
 
 Array = npt.NDArray[np.float64]
@@ -34,9 +44,9 @@ def rebuilt(factors: dict[str, Array]) -> Array:
 
 
 def filled(layer: nn.Module, *, share: float, decomposition: str = TUCKER, multiple: int = 1) -> nn.Sequential:
-    parts = blank(layer, share=share, decomposition=decomposition, multiple=multiple)
+    parts = build_factorized(layer, rank_ratio=share, decomposition=decomposition, channel_multiple=multiple)
     assert parts is not None
-    fill(parts, layer, decomposition=decomposition, seed=0)  # type: ignore[arg-type]
+    factorize_weights(parts, layer, decomposition=decomposition, seed=0)  # type: ignore[arg-type]
     return parts
 
 
@@ -44,7 +54,7 @@ def filled(layer: nn.Module, *, share: float, decomposition: str = TUCKER, multi
 def test_the_error_of_svd_is_the_tail_of_the_singular_values(out: int, inner: int, rank: int, seed: int) -> None:
     matrix = normal(out, inner, seed=seed)
     rank = min(rank, out, inner)
-    down, up = svd(matrix, rank=rank)
+    down, up = truncated_svd(matrix, rank=rank)
     assert down.shape == (rank, inner)
     assert up.shape == (out, rank)
     assert np.linalg.norm(matrix - up @ down) == pytest.approx(tail(matrix, rank), abs=1e-9)
@@ -56,7 +66,7 @@ def test_the_error_of_svd_is_the_tail_of_the_singular_values(out: int, inner: in
 def test_tucker_lies_between_the_tails_of_its_unfoldings(ranks: tuple[int, int], seed: int) -> None:
     """Each tail alone is a lower bound; their root sum of squares bounds the truncation that the sweeps start from."""
     weight = normal(7, 5, 3, 3, seed=seed)
-    factors = tucker(weight, ranks=ranks)
+    factors = tucker2_decomposition(weight, ranks=ranks)
     error = np.linalg.norm(weight - rebuilt(factors))
     tails = [tail(weight.reshape(7, -1), ranks[0]), tail(weight.transpose(1, 0, 2, 3).reshape(5, -1), ranks[1])]
     assert max(tails) - 1e-9 <= error <= np.hypot(*tails) + 1e-9
@@ -69,9 +79,9 @@ def test_tucker_lies_between_the_tails_of_its_unfoldings(ranks: tuple[int, int],
 def test_tucker_is_as_good_as_cp_of_its_rank_or_nearly(rank: int, seed: int) -> None:
     """CP is Tucker-2 with a special core, and truncation is within the root of two of the best Tucker-2."""
     weight = normal(7, 5, 3, 3, seed=seed)
-    out, inner, window = cp(weight, rank=rank, seed=0)
+    out, inner, window = cp_decomposition(weight, rank=rank, seed=0)
     special = np.einsum("or,ir,wr->oiw", out, inner, window).reshape(weight.shape)
-    free = rebuilt(tucker(weight, ranks=(rank, rank)))
+    free = rebuilt(tucker2_decomposition(weight, ranks=(rank, rank)))
     assert np.linalg.norm(weight - free) <= np.sqrt(2) * np.linalg.norm(weight - special) + 1e-9
 
 
@@ -81,7 +91,7 @@ def test_cp_finds_a_tensor_of_low_rank_and_spreads_its_scale(seed: int) -> None:
     rng = np.random.default_rng(seed)
     true = [np.linalg.qr(rng.normal(size=(n, 2)))[0] * (3, 1) for n in (8, 6, 9)]
     weight = np.einsum("or,ir,wr->oiw", *true).reshape(8, 6, 3, 3)
-    found = cp(weight, rank=2, seed=0)
+    found = cp_decomposition(weight, rank=2, seed=0)
     rest = weight - np.einsum("or,ir,wr->oiw", *found).reshape(weight.shape)
     assert np.linalg.norm(rest) < 0.05 * np.linalg.norm(weight)
     norms = [np.linalg.norm(factor, axis=0) for factor in found]
@@ -124,12 +134,12 @@ def test_a_layer_whose_weight_has_low_rank_is_replaced_exactly(word: str, decomp
 def test_full_rank_is_exact(layer: nn.Module) -> None:
     """On a grid of 8, three quarters of 8 channels are all of them; one channel is never fewer."""
     torch.manual_seed(1)
-    parts = blank(layer, share=0.75, decomposition=TUCKER, multiple=8)
+    parts = build_factorized(layer, rank_ratio=0.75, decomposition=TUCKER, channel_multiple=8)
     if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
         assert parts is None  # there is nothing to take away
         return
     assert parts is not None
-    fill(parts, layer, decomposition=TUCKER, seed=0)  # type: ignore[arg-type]
+    factorize_weights(parts, layer, decomposition=TUCKER, seed=0)  # type: ignore[arg-type]
     x = torch.randn(2, 8, *([] if isinstance(layer, nn.Linear) else [5, 5]))
     with torch.no_grad():
         assert torch.allclose(parts(x), layer(x), atol=1e-5)
@@ -151,20 +161,20 @@ def test_a_layer_that_is_all_zero_becomes_layers_that_can_still_learn(kernel: in
 @pytest.mark.parametrize("scale", [1.0, 1e-20])
 def test_cp_survives_ranks_beyond_that_of_the_tensor(rank: int, scale: float) -> None:
     weight = scale * np.einsum("o,i,xy->oixy", normal(8, seed=0), normal(8, seed=1), normal(3, 3, seed=2))
-    out, inner, window = cp(weight, rank=rank, seed=0)
+    out, inner, window = cp_decomposition(weight, rank=rank, seed=0)
     rest = weight - np.einsum("or,ir,wr->oiw", out, inner, window).reshape(weight.shape)
     assert np.linalg.norm(rest) < 1e-4 * np.linalg.norm(weight)
 
 
 def test_ranks_lie_on_the_grid_and_names_tell_the_parts() -> None:
     layer = nn.Conv2d(48, 64, 3)
-    tuckered = blank(layer, share=0.5, decomposition=TUCKER, multiple=16)
+    tuckered = build_factorized(layer, rank_ratio=0.5, decomposition=TUCKER, channel_multiple=16)
     assert tuckered is not None
     assert {n: tuple(p.weight.shape) for n, p in tuckered.named_children()} == {  # type: ignore[union-attr, arg-type]
         "reduce": (32, 48, 1, 1), "core": (32, 32, 3, 3), "expand": (64, 32, 1, 1),
     }  # fmt: skip
-    parallel = blank(layer, share=0.5, decomposition=CP, multiple=16)
-    rank = cp_rank(layer.weight.shape, share=0.5, multiple=16)
+    parallel = build_factorized(layer, rank_ratio=0.5, decomposition=CP, channel_multiple=16)
+    rank = cp_rank(layer.weight.shape, rank_ratio=0.5, channel_multiple=16)
     assert parallel is not None
     assert {n: tuple(p.weight.shape) for n, p in parallel.named_children()} == {  # type: ignore[union-attr, arg-type]
         "reduce": (rank, 48, 1, 1), "core": (rank, 1, 3, 3), "expand": (64, rank, 1, 1),
@@ -173,7 +183,7 @@ def test_ranks_lie_on_the_grid_and_names_tell_the_parts() -> None:
 
 @given(out=st.integers(8, 256), inner=st.integers(8, 256), share=st.sampled_from([0.25, 0.5]))
 def test_the_share_of_cp_is_that_of_the_weights(out: int, inner: int, share: float) -> None:
-    rank = cp_rank(torch.Size((out, inner, 3, 3)), share=share, multiple=1)
+    rank = cp_rank(torch.Size((out, inner, 3, 3)), rank_ratio=share, channel_multiple=1)
     assert rank * (out + inner + 9 - 2) == pytest.approx(share * out * inner * 9, abs=out + inner + 7)
 
 
@@ -187,7 +197,7 @@ def test_the_share_of_cp_is_that_of_the_weights(out: int, inner: int, share: flo
     ],
 )
 def test_other_layers_have_no_such_form(layer: nn.Module) -> None:
-    assert blank(layer, share=0.25, decomposition=TUCKER, multiple=1) is None
+    assert build_factorized(layer, rank_ratio=0.25, decomposition=TUCKER, channel_multiple=1) is None
 
 
 def test_without_tensorly_the_line_to_type_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,6 @@ from nas.errors import MissingPackageError
 @pytest.fixture(autouse=True)
 def installed() -> None:
     try:
-        _nni.require()
+        _nni.require_nni()
     except MissingPackageError as error:
         pytest.skip(str(error))

@@ -11,7 +11,7 @@ from nas import registry
 from nas.compression.nni import adapter as _nni
 from nas.config import SearchConfig
 from nas.errors import MissingPackageError
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 from tests.random_nets import context_of, random_net
 
 CRITERIA = [name for name in registry.names("importance") if name.startswith("nni_")]
@@ -37,13 +37,13 @@ def test_a_criterion_of_nni_is_missed_at_use(name: str) -> None:
 @pytest.mark.usefixtures("absent")
 def test_a_search_with_quantisers_of_nni_ends_before_it_begins() -> None:
     with pytest.raises(MissingPackageError, match=re.escape("pip install 'fer-nas[nni]'")):
-        registry.load("compressor", "nni_quantize").choices(("stage1",), target("cpu"))
+        registry.load("compressor", "nni_quantize").choices(("stage1",), load_target("cpu"))
 
 
 def test_another_nni_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_nni, "version", lambda name: "2.10")
     with pytest.raises(MissingPackageError, match=r"needs NNI 3.0, but got 2.10; type: pip install"):
-        _nni.require()
+        _nni.require_nni()
 
 
 def test_looking_whether_it_is_there_does_not_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,16 +56,16 @@ def test_looking_whether_it_is_there_does_not_import_it(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(_nni, "version", lambda name: "3.0")
     monkeypatch.setattr(builtins, "__import__", noting)
-    registry.load("compressor", "nni_quantize").choices(("stage1",), target("cpu"))
+    registry.load("compressor", "nni_quantize").choices(("stage1",), load_target("cpu"))
     assert not [name for name in imported if name.split(".")[0] == "nni"]
 
 
 def test_no_search_depends_on_it_unasked() -> None:
-    assert not [word for word in SearchConfig(trials=1).compressors if word.startswith("nni")]
+    assert not [word for word in SearchConfig(trials=1).compression.compressors if word.startswith("nni")]
     options = [
         str(option)
-        for word in SearchConfig(trials=1).compressors
-        for choice in registry.load("compressor", word).choices(("stage1",), target("cpu"))
+        for word in SearchConfig(trials=1).compression.compressors
+        for choice in registry.load("compressor", word).choices(("stage1",), load_target("cpu"))
         for option in choice.options
     ]
     assert options

@@ -9,13 +9,13 @@ from torch import nn
 from torch.nn import functional
 
 from nas import registry
-from nas.compression.nni.pruners import AGP_TIMES, SLIM_STEPS
-from nas.compression.pruning.criterion import Scores
+from nas.compression.nni.pruners import AGP_ITERATIONS, SLIM_STEPS
+from nas.compression.pruning.criterion import ChannelScores
 from nas.errors import BuildError
 from tests.random_nets import context_of, trained_net
 
 
-def scored(name: str) -> tuple[nn.Module, Scores]:
+def scored(name: str) -> tuple[nn.Module, ChannelScores]:
     net = trained_net("plain", seed=1).net
     layers = {n: m for n, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.BatchNorm2d)}
     return net, registry.load("importance", name).score(net, layers, context_of(images=40))
@@ -71,7 +71,7 @@ def test_agp_ranks_by_how_long_a_channel_survives() -> None:
     net, scores = scored("nni_agp")
     for values in scores.values():
         survived = np.floor(values)
-        assert survived.max() == AGP_TIMES, "one in ten channels or more stays to the end"
+        assert survived.max() == AGP_ITERATIONS, "one in ten channels or more stays to the end"
         assert (survived == 0).any() or len(values) < 4, "the first mask takes a third of the channels"
     first = next(name for name, m in net.named_modules() if isinstance(m, nn.Conv2d) and name.startswith("stage"))
     norms = np.abs(rows_of(net, first)).sum(1)

@@ -12,15 +12,16 @@ from torch import fx, nn
 from torch.nn import functional
 
 from nas import registry
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.nni import adapter as _nni
-from nas.compression.nni.low_bit import HIGHEST, learned_levels, normed_convolutions
-from nas.compression.nni.quantizers import train_grids
-from nas.compression.quantization.fake_quantize import Cast, FakeQuant, QuantLayer
-from nas.compression.quantization.low_bit import FewBitLayer
+from nas.compression.nni.low_bit import MAX_LEVEL, convs_before_batch_norm, nni_low_bit_training
+from nas.compression.nni.quantizers import train_quantized_graph
+from nas.compression.quantization.fake_quantize import FakeQuantize, PrecisionCast, QuantizedLayer
+from nas.compression.quantization.low_bit import LowBitLayer
 from nas.errors import TrainError
-from nas.onnx_export.exporter import export, fold
-from nas.onnx_export.parity import check_parity, tolerance
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
+from nas.onnx_export.parity import check_parity, parity_tolerance
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
 
@@ -53,19 +54,19 @@ def net_of(word: str) -> RandomNet:
     return trained_net(word, seed=1, attention="se")
 
 
-def context_with(found: RandomNet, method: str, bits: dict[str, int], *, signed: bool = False) -> Context:
+def context_with(found: RandomNet, method: str, bits: dict[str, int], *, signed: bool = False) -> CompressionContext:
     context = context_of(bits, signed=signed, widths=found.widths, pruned=found.widths)
     settings = NNI.settle({"nni_quantizer": method}, context.candidate)
     assert settings == {"nni_quantizer": method}
     return replace(context, candidate=replace(context.candidate, settings=settings))
 
 
-def checked_file(graph: fx.GraphModule, context: Context, folder: Path) -> int:
+def checked_file(graph: fx.GraphModule, context: CompressionContext, folder: Path) -> int:
     """Bytes of the file, after the parity gate."""
-    file = export(graph, folder / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    file = export_onnx(graph, folder / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
     check_parity(
         graph, RUNTIME.load(file.path), pictures(200, seed=11), path=file.path,
-        max_difference=tolerance(context.candidate.bits),
+        max_difference=parity_tolerance(context.candidate.bits),
     )  # fmt: skip
     return file.size_bytes
 
@@ -77,8 +78,8 @@ def loss_of(net: nn.Module) -> float:
         return float(functional.cross_entropy(logits, torch.from_numpy(labels_of(images))))
 
 
-def grids_of(graph: fx.GraphModule) -> dict[str, FakeQuant]:
-    return {name: module for name, module in graph.named_modules() if isinstance(module, FakeQuant)}
+def grids_of(graph: fx.GraphModule) -> dict[str, FakeQuantize]:
+    return {name: module for name, module in graph.named_modules() if isinstance(module, FakeQuantize)}
 
 
 @pytest.mark.parametrize(("word", "signed"), [("plain", False), ("plain", True), ("darts", False)])
@@ -96,11 +97,11 @@ def test_eight_bit_training_learns_and_the_file_follows(method: str, signed: boo
 
     assert np.mean(fit.losses[-3:]) < 0.9 * fit.losses[0]
     assert {name: type(module) for name, module in after.named_modules()} == kinds
-    assert any(isinstance(module, Cast) for module in after.modules())
+    assert any(isinstance(module, PrecisionCast) for module in after.modules())
     assert any(grid.scale != start[name] for name, grid in grids_of(after).items())
     assert all((grid.zero_point == 0) or not grid.signed for grid in grids_of(after).values())
-    for groups in {grid.group for grid in grids_of(after).values()}:
-        members = [grid for grid in grids_of(after).values() if grid.group == groups]
+    for groups in {grid.grid_group for grid in grids_of(after).values()}:
+        members = [grid for grid in grids_of(after).values() if grid.grid_group == groups]
         assert len({(grid.scale, grid.zero_point) for grid in members}) == 1, "tensors that share a grid go on to"
     checked_file(after, context, tmp_path)
 
@@ -112,7 +113,7 @@ def test_without_a_step_the_calibrated_grids_stay(method: str) -> None:
     context = context_with(found, method, dict.fromkeys(found.units, 8), signed=True)
     before = QUANTIZE.on_graph(fold(found.net, input_shape=SHAPE), context)
     after = copy.deepcopy(before)
-    train_grids(after, method, lambda net: None)
+    train_quantized_graph(after, method, lambda net: None)
     for name, grid in grids_of(before).items():
         assert grids_of(after)[name].scale == pytest.approx(grid.scale, rel=1e-6)
     images = torch.from_numpy(pictures(64, seed=2)).float()
@@ -132,7 +133,7 @@ def test_in_training_nni_computes_what_the_frozen_modules_do() -> None:
         with torch.no_grad():
             seen["logits"] = net(images)
 
-    train_grids(graph, "qat", fit)
+    train_quantized_graph(graph, "qat", fit)
     with torch.no_grad():
         logits = graph(images)
     spread = float(seen["logits"].std())
@@ -148,7 +149,7 @@ def test_zeros_stay_zeros() -> None:
         if isinstance(module, nn.Conv2d):
             module.weight.data[:, ::2] = 0
     graph = NNI.fine_tune(QUANTIZE.on_graph(folded, context), context, Learner(steps=3))
-    layers = [m for m in graph.modules() if isinstance(m, QuantLayer) and isinstance(m.layer, nn.Conv2d)]
+    layers = [m for m in graph.modules() if isinstance(m, QuantizedLayer) and isinstance(m.layer, nn.Conv2d)]
     assert layers
     assert all(bool((layer.get_buffer("weight_levels")[:, ::2] == 0).all()) for layer in layers)
 
@@ -164,7 +165,7 @@ def test_a_step_that_explodes_is_refused() -> None:
                 parameter.data.fill_(float("nan"))
 
     with pytest.raises(TrainError, match=r"steps of grids must be positive, but '.*' learned nan; lower the rate"):
-        train_grids(graph, "lsq", fit)
+        train_quantized_graph(graph, "lsq", fit)
 
 
 @pytest.mark.parametrize("word", ["plain", "darts"])
@@ -178,28 +179,28 @@ def test_few_level_training_learns_and_the_file_shrinks(method: str, word: str, 
     with NNI.training(net, context) as before_step:
         fit(net, before_step)
 
-    treated = [name for name in normed_convolutions(net) if name.split(".")[0] in found.widths]
+    treated = [name for name in convs_before_batch_norm(net) if name.split(".")[0] in found.widths]
     assert len(treated) > 5
     for name in treated:
-        levels = net.get_submodule(name).get_parameter("weight").detach() * HIGHEST[method]
+        levels = net.get_submodule(name).get_parameter("weight").detach() * MAX_LEVEL[method]
         torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
-        assert float(levels.abs().max()) == pytest.approx(HIGHEST[method])
+        assert float(levels.abs().max()) == pytest.approx(MAX_LEVEL[method])
     assert not any(hasattr(module, "_nni_wrapper") for module in net.modules())
     assert loss_of(net) < 0.7 * loss_of(untrained), "training mends what rounding broke"
 
     graph = NNI.on_graph(fold(net, input_shape=SHAPE), context)
-    assert {name for name, module in graph.named_modules() if isinstance(module, FewBitLayer)} >= set(treated)
+    assert {name for name, module in graph.named_modules() if isinstance(module, LowBitLayer)} >= set(treated)
     assert checked_file(graph, context, tmp_path) < 0.6 * plain
 
 
 @pytest.mark.parametrize("method", ["dorefa", "bnn"])
 def test_a_rounded_net_enters_training_as_it_left_it(method: str) -> None:
     net = copy.deepcopy(net_of("plain").net)
-    names = normed_convolutions(net)
-    with learned_levels(net, names, method):
+    names = convs_before_batch_norm(net)
+    with nni_low_bit_training(net, names, method):
         pass
     first = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    with learned_levels(net, names, method):
+    with nni_low_bit_training(net, names, method):
         pass
     for name, tensor in net.state_dict().items():
         torch.testing.assert_close(tensor, first[name])
@@ -211,7 +212,7 @@ def test_roundings_are_those_of_the_papers() -> None:
     for method in ("dorefa", "bnn"):
         net = nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6))
         net[0].weight.data.copy_(weight)  # type: ignore[operator,union-attr]
-        with learned_levels(net, ["0"], method):
+        with nni_low_bit_training(net, ["0"], method):
             pass
         values = weight.double().numpy()
         share = np.tanh(values) / np.abs(np.tanh(values)).max()
@@ -230,14 +231,14 @@ def test_only_convolutions_with_a_norm_behind_are_rounded() -> None:
             found: torch.Tensor = self.d(self.c(self.m(self.b(self.n(self.a(x))))))
             return found
 
-    assert normed_convolutions(Net()) == ("a",)
+    assert convs_before_batch_norm(Net()) == ("a",)
 
 
 def test_an_error_in_training_unwraps_the_net() -> None:
     net = copy.deepcopy(net_of("plain").net)
 
     def interrupted() -> None:
-        with learned_levels(net, normed_convolutions(net), "bnn"):
+        with nni_low_bit_training(net, convs_before_batch_norm(net), "bnn"):
             raise TrainError("the loss must be finite")
 
     with pytest.raises(TrainError):
@@ -247,7 +248,7 @@ def test_an_error_in_training_unwraps_the_net() -> None:
 
 def test_what_nni_warns_of_is_silenced_for_its_own_steps_only() -> None:
     """Should NNI or torch stop to warn, `quiet` can go."""
-    space = _nni.quantization().BNNQuantizer
+    space = _nni.import_quantization().BNNQuantizer
     net = nn.Sequential(nn.Conv2d(1, 2, 3))
     space(net, [{"op_names": ["0"], "target_names": ["weight"], "quant_dtype": None}], None)
     loss = net(torch.rand(1, 1, 8, 8)).sum()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.compression.compressors.prune_structured import scored_by, transfer
+from nas.compression.compressors.prune_structured import bind_criterion, transfer_channels
 from nas.compression.nni import adapter as _nni
 from nas.onnx_export.folding import trace
 from tests.random_nets import SHAPE, context_of, pictures, trained_net
@@ -30,10 +30,10 @@ class Chain(nn.Module):
 
 
 def shortened(net: nn.Module, layers: list[str], example: dict[str, Tensor]) -> nn.Module:
-    pruner = _nni.pruning().L1NormPruner(net, [{"op_names": layers, "sparse_ratio": 0.5}])
+    pruner = _nni.import_pruning().L1NormPruner(net, [{"op_names": layers, "sparse_ratio": 0.5}])
     _, masks = pruner.compress()
     pruner.unwrap_model()
-    found: nn.Module = _nni.speedup()(net, example, masks).speedup_model()
+    found: nn.Module = _nni.import_speedup()(net, example, masks).speedup_model()
     return found.eval()  # NNI leaves replaced batch norms in training mode
 
 
@@ -43,7 +43,7 @@ def test_it_removes_the_channels_that_our_pruning_removes() -> None:
     images = torch.from_numpy(pictures(16, seed=3)).float()
     wide(images)  # statistics of its own
     wide.eval()
-    transfer(wide, slim, input_shape=SHAPE, score=scored_by("nni_l1", wide, context_of()))
+    transfer_channels(wide, slim, input_shape=SHAPE, score=bind_criterion("nni_l1", wide, context_of()))
 
     theirs = shortened(copy.deepcopy(wide), ["first"], {"x": images})
 

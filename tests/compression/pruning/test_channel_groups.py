@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from nas.compression.pruning.channel_groups import couple
+from nas.compression.pruning.channel_groups import trace_channel_groups
 from nas.errors import BuildError
 from search_spaces._leaf import Add, Concat, Leaf, Scale
 
@@ -41,7 +41,7 @@ class Net(nn.Module):
 )
 def test_what_cannot_be_followed_is_named_with_the_reason(net: nn.Module, message: str) -> None:
     with pytest.raises(BuildError, match=f"must hold layers that can be followed, but {message}"):
-        couple(net, channels=1)
+        trace_channel_groups(net, input_channels=1)
 
 
 class Free(nn.Module):
@@ -58,14 +58,14 @@ class Free(nn.Module):
 
 def test_a_parameter_outside_a_layer_is_refused() -> None:
     with pytest.raises(BuildError, match="'gain' is a tensor outside a layer: which of its numbers are channels"):
-        couple(Free(), channels=1)
+        trace_channel_groups(Free(), input_channels=1)
 
 
 def test_weights_that_two_layers_share_are_refused() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
     net[1].weight = net[0].weight
     with pytest.raises(BuildError, match="'1' is a Conv2d: it shares weights with '0'"):
-        couple(net, channels=3)
+        trace_channel_groups(net, input_channels=3)
 
 
 class Pick(Leaf):
@@ -76,7 +76,7 @@ class Pick(Leaf):
 def test_a_leaf_of_two_inputs_that_nobody_knows_is_refused() -> None:
     net = Net(lambda m, x: m["pick"](m["a"](x), m["b"](x)), a=nn.Conv2d(1, 3, 1), b=nn.Conv2d(1, 4, 1), pick=Pick())
     with pytest.raises(BuildError, match="is a Pick: how its 2 inputs become channels is not known"):
-        couple(net, channels=1)
+        trace_channel_groups(net, input_channels=1)
 
 
 def test_flattened_maps_side_by_side_are_refused_unless_they_are_points() -> None:
@@ -84,7 +84,7 @@ def test_flattened_maps_side_by_side_are_refused_unless_they_are_points() -> Non
         return torch.cat([m["flat"](m["a"](x)), m["flat"](m["pool"](m["a"](x)))], 1)
 
     def run(pool: nn.Module) -> None:
-        couple(Net(joined, a=nn.Conv2d(1, 3, 1), pool=pool, flat=nn.Flatten()), channels=1)
+        trace_channel_groups(Net(joined, a=nn.Conv2d(1, 3, 1), pool=pool, flat=nn.Flatten()), input_channels=1)
 
     with pytest.raises(BuildError, match="'cat' is a Concat of flattened maps: how many numbers each channel has"):
         run(nn.AdaptiveAvgPool2d(1))
@@ -92,16 +92,16 @@ def test_flattened_maps_side_by_side_are_refused_unless_they_are_points() -> Non
         lambda m, x: torch.cat([m["flat"](m["mean"](m["a"](x))), m["flat"](m["max"](m["a"](x)))], 1),
         a=nn.Conv2d(1, 3, 1), mean=nn.AdaptiveAvgPool2d(1), max=nn.AdaptiveMaxPool2d(1), flat=nn.Flatten(),
     )  # fmt: skip
-    couple(points, channels=1)
+    trace_channel_groups(points, input_channels=1)
 
 
 def test_a_flattened_map_has_a_channels_pixels_side_by_side() -> None:
     """Against torch: with weights equal for a channel's pixels, the linear layer sums over them."""
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Dropout(), nn.Identity(), nn.Flatten(), nn.Linear(3 * 4, 2))
-    conv, linear = couple(net, channels=1).layers
-    assert linear.reads is not None
-    spread = [int(i) for i in linear.reads]
-    assert spread == [int(i) for i in conv.writes for _ in range(4)]
+    conv, linear = trace_channel_groups(net, input_channels=1).layers
+    assert linear.input_ids is not None
+    spread = [int(i) for i in linear.input_ids]
+    assert spread == [int(i) for i in conv.output_ids for _ in range(4)]
     weight = torch.tensor([1.0, 10, 100])[torch.tensor(spread) - min(spread)].expand(2, -1)
     with torch.no_grad():
         net[4].weight.copy_(weight)  # type: ignore[operator,union-attr]
@@ -111,8 +111,8 @@ def test_a_flattened_map_has_a_channels_pixels_side_by_side() -> None:
 
 
 def test_channels_of_one_norm_group_leave_together() -> None:
-    coupling = couple(nn.Sequential(nn.Conv2d(1, 6, 1), nn.GroupNorm(3, 6)), channels=1)
-    a, b, c, d, e, f = coupling.classes(coupling.layers[0].writes)
+    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(1, 6, 1), nn.GroupNorm(3, 6)), input_channels=1)
+    a, b, c, d, e, f = coupling.group_ids(coupling.layers[0].output_ids)
     assert (a, c, e) == (b, d, f)
     assert len({a, c, e}) == 3
 
@@ -122,10 +122,10 @@ def test_a_layer_called_twice_reads_and_writes_the_same_channels_each_time() -> 
         lambda m, x: operator.add(m["twice"](m["a"](x)), m["twice"](m["b"](x))),
         a=nn.Conv2d(1, 4, 1), b=nn.Conv2d(1, 4, 3, padding=1), twice=nn.Conv2d(4, 5, 1),
     )  # fmt: skip
-    coupling = couple(net, channels=1)
+    coupling = trace_channel_groups(net, input_channels=1)
     layers = {layer.name.split(".")[1]: layer for layer in coupling.layers}
     assert [layer.name for layer in coupling.layers] == ["layers.a", "layers.twice", "layers.b"]
-    assert coupling.classes(layers["a"].writes).tolist() == coupling.classes(layers["b"].writes).tolist()
+    assert coupling.group_ids(layers["a"].output_ids).tolist() == coupling.group_ids(layers["b"].output_ids).tolist()
 
 
 def test_one_gate_for_all_channels_stays() -> None:
@@ -133,28 +133,28 @@ def test_one_gate_for_all_channels_stays() -> None:
         lambda m, x: m["map"](x) * m["gate"](x),
         map=nn.Conv2d(1, 4, 1), gate=nn.Conv2d(1, 1, 1),
     )  # fmt: skip
-    coupling = couple(net, channels=1)
+    coupling = trace_channel_groups(net, input_channels=1)
     gate = next(layer for layer in coupling.layers if layer.name == "layers.gate")
-    assert int(gate.writes[0]) in coupling.fixed
+    assert int(gate.output_ids[0]) in coupling.fixed_ids
 
 
 def test_image_and_logits_are_fixed() -> None:
-    coupling = couple(nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 1)), channels=2)
+    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 1)), input_channels=2)
     first, last = coupling.layers
-    assert first.reads is not None
-    assert set(coupling.fixed) == {*first.reads.tolist(), *last.writes.tolist()}
+    assert first.input_ids is not None
+    assert set(coupling.fixed_ids) == {*first.input_ids.tolist(), *last.output_ids.tolist()}
 
 
 @pytest.mark.parametrize("joint", [Add, Scale])
 def test_maps_of_different_widths_are_refused_by_name(joint: type[nn.Module]) -> None:
     net = Net(lambda m, x: m["j"](m["a"](x), m["b"](x)), a=nn.Conv2d(1, 3, 1), b=nn.Conv2d(1, 4, 1), j=joint())
     with pytest.raises(BuildError, match=r"inputs of 'layers.j' must have equally many channels, but got 3 and 4"):
-        couple(net, channels=1)
+        trace_channel_groups(net, input_channels=1)
 
 
 def test_concatenated_channels_keep_their_order() -> None:
     net = Net(lambda m, x: m["c"](m["j"](m["a"](x), m["b"](x))), a=nn.Conv2d(1, 3, 1), b=nn.Conv2d(1, 4, 1),
               j=Concat(), c=nn.Conv2d(7, 2, 1))  # fmt: skip
-    a, b, c = couple(net, channels=1).layers
-    assert c.reads is not None
-    assert c.reads.tolist() == [*a.writes, *b.writes]
+    a, b, c = trace_channel_groups(net, input_channels=1).layers
+    assert c.input_ids is not None
+    assert c.input_ids.tolist() == [*a.output_ids, *b.output_ids]

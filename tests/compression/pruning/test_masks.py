@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.compression.pruning.masks import RAMP_END, Pool, Zeros, is_ranked, scheduled, sparsify, takes_groups
+from nas.compression.pruning.masks import (
+    RAMP_END_PROGRESS,
+    MagnitudePruner,
+    ParameterGroup,
+    cubic_sparsity,
+    is_prunable,
+    sparsify,
+    supports_2_4_sparsity,
+)
 
 shares = st.floats(0, 1)
 seeds = st.integers(0, 2**32 - 1)
@@ -28,26 +36,32 @@ def array(weight: nn.Parameter) -> npt.NDArray[np.float32]:
 
 @pytest.mark.parametrize(
     ("progress", "expected"),
-    [(0, 0.0), (RAMP_END / 2, 0.8 * (1 - 1 / 8)), (RAMP_END / 4, 0.8 * (1 - 27 / 64)), (RAMP_END, 0.8), (1, 0.8)],
+    [
+        (0, 0.0),
+        (RAMP_END_PROGRESS / 2, 0.8 * (1 - 1 / 8)),
+        (RAMP_END_PROGRESS / 4, 0.8 * (1 - 27 / 64)),
+        (RAMP_END_PROGRESS, 0.8),
+        (1, 0.8),
+    ],
 )
 def test_the_schedule_is_cubic(progress: float, expected: float) -> None:
-    assert scheduled(progress, start=0.0, final=0.8) == pytest.approx(expected, abs=1e-12)
+    assert cubic_sparsity(progress, initial=0.0, final=0.8) == pytest.approx(expected, abs=1e-12)
 
 
 @given(start=shares, final=shares, first=shares, second=shares)
 def test_the_schedule_never_gives_weights_back(start: float, final: float, first: float, second: float) -> None:
     early, late = sorted((first, second))
-    a, b = (scheduled(progress, start=start, final=final) for progress in (early, late))
+    a, b = (cubic_sparsity(progress, initial=start, final=final) for progress in (early, late))
     assert start <= a + 1e-12
     assert a <= b + 1e-12
-    assert scheduled(1.0, start=start, final=final) == max(start, final)
+    assert cubic_sparsity(1.0, initial=start, final=final) == max(start, final)
 
 
 @given(share=shares, seed=seeds, levels=st.sampled_from([None, 3]))
 def test_a_layer_keeps_its_largest_weights(share: float, seed: int, levels: int | None) -> None:
     weight = weight_of(6, 5, 3, 3, seed=seed, levels=levels)
     before = array(weight)
-    sparsify(Pool(weights=(weight,), share=share), share)
+    sparsify(ParameterGroup(weights=(weight,), sparsity=share), share)
     after = array(weight)
     gone = (after == 0) & (before != 0)
     assert np.array_equal(after[~gone], before[~gone])
@@ -58,7 +72,7 @@ def test_a_layer_keeps_its_largest_weights(share: float, seed: int, levels: int 
 
 @given(share=shares, seed=seeds)
 def test_ranking_twice_changes_nothing(share: float, seed: int) -> None:
-    pool = Pool(weights=(weight_of(4, 8, seed=seed), weight_of(7, 3, seed=seed + 1)), share=share)
+    pool = ParameterGroup(weights=(weight_of(4, 8, seed=seed), weight_of(7, 3, seed=seed + 1)), sparsity=share)
     sparsify(pool, share)
     once = [array(weight) for weight in pool.weights]
     sparsify(pool, share)
@@ -77,7 +91,7 @@ def lamp(weights: list[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float64]
 def test_layers_that_compete_keep_the_weights_of_the_highest_lamp_scores(share: float, seed: int) -> None:
     weights = [weight_of(5, 4, seed=seed), weight_of(3, 6, seed=seed + 1, scale=100.0)]
     scores = np.concatenate(lamp([array(weight) for weight in weights]))
-    sparsify(Pool(weights=tuple(weights), share=share), share)
+    sparsify(ParameterGroup(weights=tuple(weights), sparsity=share), share)
     kept = np.concatenate([array(weight).ravel() != 0 for weight in weights])
     assert (~kept).sum() == int(share * 38 + 1e-9)
     if not kept.all():
@@ -89,7 +103,7 @@ def test_layers_that_compete_keep_the_weights_of_the_highest_lamp_scores(share: 
 def test_two_of_four_neighbours_stay(share: float, seed: int, kernel: tuple[int, ...]) -> None:
     weight = weight_of(3, 8, *kernel, seed=seed)
     before = array(weight)
-    pool = Pool(weights=(weight,), share=share, in_groups=True)
+    pool = ParameterGroup(weights=(weight,), sparsity=share, is_2_4=True)
     sparsify(pool, share)
     groups = np.moveaxis(array(weight), 1, -1).reshape(-1, 4)
     assert ((groups == 0).sum(1) <= 2).all()
@@ -100,27 +114,27 @@ def test_two_of_four_neighbours_stay(share: float, seed: int, kernel: tuple[int,
 
 
 def test_groups_need_width_and_whole_fours() -> None:
-    assert takes_groups(torch.zeros(256, 256, 3, 3), channels=256)
-    assert takes_groups(torch.zeros(512, 256), channels=256)
-    assert not takes_groups(torch.zeros(256, 255, 1, 1), channels=200)
-    assert not takes_groups(torch.zeros(512, 128, 3, 3), channels=256)
-    assert not takes_groups(torch.zeros(128, 512, 3, 3), channels=256)
+    assert supports_2_4_sparsity(torch.zeros(256, 256, 3, 3), min_channels=256)
+    assert supports_2_4_sparsity(torch.zeros(512, 256), min_channels=256)
+    assert not supports_2_4_sparsity(torch.zeros(256, 255, 1, 1), min_channels=200)
+    assert not supports_2_4_sparsity(torch.zeros(512, 128, 3, 3), min_channels=256)
+    assert not supports_2_4_sparsity(torch.zeros(128, 512, 3, 3), min_channels=256)
 
 
 def test_neither_depthwise_weights_nor_vectors_are_ranked() -> None:
     layers = nn.Conv2d(8, 8, 3, groups=8), nn.Conv1d(1, 1, 3), nn.BatchNorm2d(8)
-    assert not any(is_ranked(layer.weight) for layer in layers)
-    assert is_ranked(nn.Conv2d(8, 4, 3).weight)
-    assert is_ranked(nn.Linear(8, 4).weight)
+    assert not any(is_prunable(layer.weight) for layer in layers)
+    assert is_prunable(nn.Conv2d(8, 4, 3).weight)
+    assert is_prunable(nn.Linear(8, 4).weight)
 
 
-def run(pool: Pool, *, until: float = 1.0) -> list[float]:
+def run(pool: ParameterGroup, *, until: float = 1.0) -> list[float]:
     """A training that adds noise to all weights after each of 50 steps; the zeros at each step."""
-    rng, zeros = np.random.default_rng(1), Zeros([pool])
+    rng, zeros = np.random.default_rng(1), MagnitudePruner([pool])
     found = []
     for step in range(round(50 * until)):
         zeros.before_step(step / 50)
-        found.append(pool.zeros)
+        found.append(pool.current_sparsity)
         with torch.no_grad():
             for weight in pool.weights:
                 weight.add_(torch.from_numpy(rng.normal(scale=0.01, size=weight.shape)).float())
@@ -130,27 +144,27 @@ def run(pool: Pool, *, until: float = 1.0) -> list[float]:
 
 def test_zeros_follow_the_schedule_and_are_exact_in_the_end() -> None:
     weight = weight_of(20, 50)
-    found = run(Pool(weights=(weight,), share=0.9))
-    expected = [scheduled(step / 50, start=0, final=0.9) for step in range(50)]
+    found = run(ParameterGroup(weights=(weight,), sparsity=0.9))
+    expected = [cubic_sparsity(step / 50, initial=0, final=0.9) for step in range(50)]
     assert np.allclose(found, expected, atol=0.03)  # ranked at every hundredth, rounded down
     assert int((weight == 0).sum()) == 900
 
 
 def test_a_later_training_starts_from_the_zeros_that_are_there() -> None:
     weight = weight_of(20, 50)
-    pool = Pool(weights=(weight,), share=0.5)
+    pool = ParameterGroup(weights=(weight,), sparsity=0.5)
     run(pool)
     dead = (weight == 0).detach().clone()
-    again = run(Pool(weights=(weight,), share=0.75))
+    again = run(ParameterGroup(weights=(weight,), sparsity=0.75))
     assert min(again) == 0.5
     assert int((weight == 0).sum()) == 750
     assert bool((weight[dead] == 0).all())
-    less = run(Pool(weights=(weight,), share=0.25))  # a weaker wish gives nothing back
+    less = run(ParameterGroup(weights=(weight,), sparsity=0.25))  # a weaker wish gives nothing back
     assert min(less) == 0.75
     assert int((weight == 0).sum()) == 750
 
 
 def test_a_training_that_ends_early_still_reaches_the_target() -> None:
     weight = weight_of(20, 50)
-    assert max(run(Pool(weights=(weight,), share=0.9), until=0.2)) < 0.8
+    assert max(run(ParameterGroup(weights=(weight,), sparsity=0.9), until=0.2)) < 0.8
     assert int((weight == 0).sum()) == 900

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.candidate import SPARSITIES, Candidate, kept_width
-from nas.compression.pruning.schedule import narrowing
+from nas.candidate import SPARSITIES, Candidate, pruned_width
+from nas.compression.pruning.schedule import width_schedule
 
 GRIDS = st.sampled_from((1, 8, 16))
 STAGES = ("stage1", "stage2", "stage3")
@@ -17,7 +17,7 @@ def candidates(draw: st.DrawFn) -> tuple[Candidate, int]:
     stages = STAGES[: draw(st.integers(1, 3))]
     width = st.one_of(st.integers(1, 24).map(lambda steps: steps * multiple), st.integers(1, 200))
     widths = {stage: draw(width) for stage in stages}
-    pruned = {stage: kept_width(w, draw(st.sampled_from(SPARSITIES)), multiple) for stage, w in widths.items()}
+    pruned = {stage: pruned_width(w, draw(st.sampled_from(SPARSITIES)), multiple) for stage, w in widths.items()}
     return Candidate(space="plain", architecture={}, widths=widths, pruned=pruned, bits={}), multiple
 
 
@@ -25,7 +25,7 @@ def candidates(draw: st.DrawFn) -> tuple[Candidate, int]:
 @settings(deadline=None)
 def test_channels_leave_step_by_step_down_to_the_pruned_widths(drawn: tuple[Candidate, int], steps: int) -> None:
     candidate, multiple = drawn
-    found = narrowing(candidate, steps=steps, channel_multiple=multiple)
+    found = width_schedule(candidate, n_steps=steps, channel_multiple=multiple)
     assert 1 <= len(found) <= steps
     assert found[-1] == candidate.pruned
     for before, after in zip([candidate.widths, *found], found, strict=False):
@@ -42,9 +42,9 @@ def test_each_step_keeps_the_same_share_up_to_the_grid(steps_wide: int, sparsity
     """Closed form: after step i of n, width is within half a step of the grid of wide * (slim / wide) ** (i / n)."""
     multiple = 8
     wide = steps_wide * multiple
-    slim = kept_width(wide, SPARSITIES[sparsity], multiple)
+    slim = pruned_width(wide, SPARSITIES[sparsity], multiple)
     candidate = Candidate(space="plain", architecture={}, widths={"a": wide}, pruned={"a": slim}, bits={})
-    found = [widths["a"] for widths in narrowing(candidate, steps=steps, channel_multiple=multiple)]
+    found = [widths["a"] for widths in width_schedule(candidate, n_steps=steps, channel_multiple=multiple)]
     curve = [wide * (slim / wide) ** (i / steps) for i in range(1, steps + 1)]
     for width in found:
         assert min(abs(width - point) for point in curve) <= multiple / 2 + 1e-9
@@ -55,4 +55,4 @@ def test_half_in_two_steps() -> None:
     candidate = Candidate(
         space="plain", architecture={}, widths={"a": 64, "b": 24}, pruned={"a": 32, "b": 24}, bits={}
     )  # fmt: skip
-    assert narrowing(candidate, steps=2, channel_multiple=8) == [{"a": 48, "b": 24}, {"a": 32, "b": 24}]
+    assert width_schedule(candidate, n_steps=2, channel_multiple=8) == [{"a": 48, "b": 24}, {"a": 32, "b": 24}]

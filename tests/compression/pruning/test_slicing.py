@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nas.compression.compressors.prune_structured import scored_by, transfer
-from nas.compression.pruning.channel_groups import couple
-from nas.compression.pruning.slicing import kept, narrowed, segments, shares, width_of
+from nas.compression.compressors.prune_structured import bind_criterion, transfer_channels
+from nas.compression.pruning.channel_groups import trace_channel_groups
+from nas.compression.pruning.slicing import (
+    channel_segments,
+    kept_per_segment,
+    output_width,
+    slice_channels,
+    sliced_tensors,
+)
 from nas.errors import BuildError
 from search_spaces._leaf import Add, Concat, Scale
 from tests.random_nets import SHAPE, SPACES, context_of, pictures, random_net
@@ -36,7 +42,7 @@ class Net(nn.Module):
 
 
 def widths_of(net: nn.Module) -> dict[str, int]:
-    return {layer.name: width_of(layer.module) for layer in couple(net, channels=1).layers}
+    return {layer.name: output_width(layer.module) for layer in trace_channel_groups(net, input_channels=1).layers}
 
 
 def residual() -> Net:
@@ -90,7 +96,7 @@ def asked_of(net: nn.Module) -> dict[str, int]:
         asked[name] = width
         return width
 
-    narrowed(net, channels=1, keep=keep)
+    slice_channels(net, input_channels=1, keep=keep)
     return asked
 
 
@@ -117,7 +123,7 @@ def test_each_group_is_asked_for_by_its_first_layer(make: Callable[[], Net], ask
     ],
 )
 def test_half_of_the_channels(make: Callable[[], Net], expected: dict[str, int]) -> None:
-    slim = narrowed(make().eval(), channels=1, keep=lambda name, width: width // 2)
+    slim = slice_channels(make().eval(), input_channels=1, keep=lambda name, width: width // 2)
     assert widths_of(slim) == expected
     with torch.no_grad():
         assert slim(torch.from_numpy(pictures(2, seed=0)).float()).shape == (2, 3)
@@ -125,15 +131,18 @@ def test_half_of_the_channels(make: Callable[[], Net], expected: dict[str, int])
 
 def test_what_leaves_several_at_once_leaves_in_whole_groups() -> None:
     net = nn.Sequential(nn.Conv2d(1, 12, 1), nn.Conv2d(12, 6, 3, groups=3), nn.Conv2d(6, 2, 1))
-    assert {widths_of(narrowed(net, channels=1, keep=lambda n, w, k=k: k))["0"] for k in range(1, 7)} == {4, 8}
-    slim = narrowed(net, channels=1, keep=lambda name, width: 8)
+    assert {widths_of(slice_channels(net, input_channels=1, keep=lambda n, w, k=k: k))["0"] for k in range(1, 7)} == {
+        4,
+        8,
+    }
+    slim = slice_channels(net, input_channels=1, keep=lambda name, width: 8)
     assert (slim[1].groups, slim[1].in_channels, slim[1].out_channels) == (2, 8, 4)  # type: ignore[index,union-attr]
     assert slim[1].weight.shape == (4, 4, 3, 3)  # type: ignore[index,union-attr]
 
 
 def test_one_group_norm_over_all_channels_keeps_them() -> None:
     net = nn.Sequential(nn.Conv2d(1, 8, 1), nn.GroupNorm(1, 8), nn.Conv2d(8, 2, 1))
-    assert widths_of(narrowed(net, channels=1, keep=lambda name, width: 1)) == {"0": 8, "1": 8, "2": 2}
+    assert widths_of(slice_channels(net, input_channels=1, keep=lambda name, width: 1)) == {"0": 8, "1": 8, "2": 2}
 
 
 def test_the_image_added_to_a_map_keeps_the_map() -> None:
@@ -147,14 +156,14 @@ def test_the_image_added_to_a_map_keeps_the_map() -> None:
 def test_the_net_itself_is_not_changed() -> None:
     net = residual().eval()
     before = copy.deepcopy(net.state_dict())
-    narrowed(net, channels=1, keep=lambda name, width: 1)
+    slice_channels(net, input_channels=1, keep=lambda name, width: 1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def test_a_layer_that_cannot_be_followed_is_named() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ConvTranspose2d(4, 2, 2))
     with pytest.raises(BuildError, match="'1' is a ConvTranspose2d: transposed"):
-        narrowed(net, channels=1, keep=lambda name, width: width)
+        slice_channels(net, input_channels=1, keep=lambda name, width: width)
 
 
 @pytest.mark.parametrize("word", SPACES)
@@ -166,16 +175,16 @@ def test_nets_of_every_space_run_and_can_be_filled_at_random_widths(word: str, a
     def keep(name: str, width: int) -> int:
         return int(torch.randint(1, width + 1, (1,), generator=generator))
 
-    slim = narrowed(found.net, channels=SHAPE[0], keep=keep)
-    transfer(found.net, slim, input_shape=SHAPE, score=scored_by("l1", found.net, context_of(images=0)))
+    slim = slice_channels(found.net, input_channels=SHAPE[0], keep=keep)
+    transfer_channels(found.net, slim, input_shape=SHAPE, score=bind_criterion("l1", found.net, context_of(images=0)))
     with torch.no_grad():
         assert slim(torch.from_numpy(pictures(2, seed=0)).float()).isfinite().all()
 
 
 def test_a_plain_net_narrowed_stage_by_stage_is_the_net_that_its_space_builds() -> None:
     found = random_net("plain", seed=6)
-    slim = narrowed(
-        found.net, channels=SHAPE[0], keep=lambda name, width: width if name.startswith("stem") else min(8, width)
+    slim = slice_channels(
+        found.net, input_channels=SHAPE[0], keep=lambda name, width: width if name.startswith("stem") else min(8, width)
     )
     twin = found.twin(dict.fromkeys(found.widths, 8))
     assert {k: t.shape for k, t in slim.state_dict().items()} == {k: t.shape for k, t in twin.state_dict().items()}
@@ -187,11 +196,11 @@ def test_widths_that_were_asked_for_are_found_again(stream: int, last: int, down
     """`shares` undoes `narrowed`."""
     wide = residual().eval()
     want = {"a": stream, "last": last, "down": down}
-    slim = narrowed(wide, channels=1, keep=lambda name, width: want[name])
+    slim = slice_channels(wide, input_channels=1, keep=lambda name, width: want[name])
     assert {name: widths_of(slim)[name] for name in want} == want
-    coupling = couple(wide, channels=1)
-    found = shares(coupling, widths_of(slim))
-    for part, classes in segments(coupling).items():
+    coupling = trace_channel_groups(wide, input_channels=1)
+    found = kept_per_segment(coupling, widths_of(slim))
+    for part, classes in channel_segments(coupling).items():
         assert 1 <= found[part] <= len(classes)
         for name, count in part:
             assert count == 1
@@ -202,9 +211,9 @@ def test_widths_that_were_asked_for_are_found_again(stream: int, last: int, down
 def test_whoever_must_follow_follows_as_torch_pruning_says(make: Callable[[], Net]) -> None:
     """The same classes cut there and here leave layers of the same shape and with the same weights."""
     net = make().eval()
-    coupling = couple(net, channels=1)
+    coupling = trace_channel_groups(net, input_channels=1)
     gone: set[int] = set()
-    for classes in segments(coupling).values():
+    for classes in channel_segments(coupling).values():
         gone.update(classes[1::2])
     theirs = copy.deepcopy(net)
     with warnings.catch_warnings():
@@ -212,17 +221,17 @@ def test_whoever_must_follow_follows_as_torch_pruning_says(make: Callable[[], Ne
         graph = tp.DependencyGraph().build_dependency(theirs, torch.rand(1, *SHAPE))
         for layer in coupling.layers:
             module = theirs.get_submodule(layer.name)
-            dead = [i for i, root in enumerate(coupling.classes(layer.writes)) if int(root) in gone]
-            if dead and layer.reads is not None and width_of(module) == len(layer.writes):
+            dead = [i for i, root in enumerate(coupling.group_ids(layer.output_ids)) if int(root) in gone]
+            if dead and layer.input_ids is not None and output_width(module) == len(layer.output_ids):
                 graph.get_pruning_group(module, tp.prune_conv_out_channels, dead).prune()
     for layer in coupling.layers:
-        for key, tensor in kept(layer, coupling, gone).items():
+        for key, tensor in sliced_tensors(layer, coupling, gone).items():
             torch.testing.assert_close(tensor, theirs.get_submodule(layer.name).state_dict()[key], msg=layer.name)
 
 
 def test_a_flattened_map_is_cut_as_torch_pruning_cuts_it() -> None:
     net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 3)).eval()
-    slim = narrowed(net, channels=1, keep=lambda name, width: 4)
+    slim = slice_channels(net, input_channels=1, keep=lambda name, width: 4)
     theirs = copy.deepcopy(net)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

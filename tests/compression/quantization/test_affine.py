@@ -8,7 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.compression.quantization.affine import affine_grid, bounds, dequantise, narrow_step, quantise, symmetric_step
+from nas.compression.quantization.affine import (
+    affine_scale_zero_point,
+    dequantize,
+    narrow_range_scale,
+    quant_range,
+    quantize,
+    symmetric_scale,
+)
 
 PEAKS = st.floats(1e-3, 1e3)
 BITS = st.integers(2, 8)
@@ -16,18 +23,18 @@ VALUES = st.lists(st.floats(-1, 1), min_size=1, max_size=30)
 
 
 def trip(x: torch.Tensor, step: float, zero_point: int, low: int, high: int) -> torch.Tensor:
-    levels = quantise(x, step, zero_point=zero_point, low=low, high=high)
+    levels = quantize(x, step, zero_point=zero_point, quant_min=low, quant_max=high)
     assert torch.equal(levels, levels.round())
     assert low <= float(levels.min()) <= float(levels.max()) <= high
-    return dequantise(levels, step, zero_point=zero_point)
+    return dequantize(levels, step, zero_point=zero_point)
 
 
 def grid(kind: str, peak: float, bits: int) -> tuple[float, int, int, int]:
     """Step, zero point and bounds of a grid over -peak..peak."""
     if kind == "affine":
-        return (*affine_grid(-peak, peak, bits=bits), *bounds(bits, signed=False))
-    step = narrow_step(peak, bits=bits) if kind == "narrow" else symmetric_step(peak, bits=bits)
-    return (step, 0, *bounds(bits, signed=True, narrow=kind == "narrow"))
+        return (*affine_scale_zero_point(-peak, peak, bits=bits), *quant_range(bits, signed=False))
+    step = narrow_range_scale(peak, bits=bits) if kind == "narrow" else symmetric_scale(peak, bits=bits)
+    return (step, 0, *quant_range(bits, signed=True, narrow_range=kind == "narrow"))
 
 
 @pytest.mark.parametrize("kind", ["narrow", "symmetric", "affine"])
@@ -48,8 +55,8 @@ def test_a_round_trip_is_near_repeatable_and_keeps_order_and_zero(
 
 @given(low=st.floats(-100, 0), width=st.floats(1e-3, 100), bits=BITS)
 def test_inside_an_affine_range_errors_are_at_most_half_a_step(low: float, width: float, bits: int) -> None:
-    step, zero_point = affine_grid(low, low + width, bits=bits)
-    bottom, top = bounds(bits, signed=False)
+    step, zero_point = affine_scale_zero_point(low, low + width, bits=bits)
+    bottom, top = quant_range(bits, signed=False)
     x = torch.linspace((bottom - zero_point) * step, (top - zero_point) * step, 50, dtype=torch.float64)
     assert float((trip(x, step, zero_point, bottom, top) - x).abs().max()) <= step / 2 * (1 + 1e-9)
 
@@ -68,30 +75,30 @@ def test_the_ends_of_a_narrow_range_are_levels_and_those_of_a_symmetric_one_half
 
 
 def test_an_affine_range_is_widened_to_zero_and_covered() -> None:
-    assert affine_grid(2.0, 5.1, bits=8) == (5.1 / 255, 0)
-    assert affine_grid(-5.1, -2.0, bits=8) == (5.1 / 255, 255)
-    step, zero_point = affine_grid(-1.0, 3.0, bits=8)
+    assert affine_scale_zero_point(2.0, 5.1, bits=8) == (5.1 / 255, 0)
+    assert affine_scale_zero_point(-5.1, -2.0, bits=8) == (5.1 / 255, 255)
+    step, zero_point = affine_scale_zero_point(-1.0, 3.0, bits=8)
     assert (-zero_point * step, (255 - zero_point) * step) == pytest.approx((-1, 3), abs=step / 2)
-    assert affine_grid(0.0, 0.0, bits=8)[0] > 0
+    assert affine_scale_zero_point(0.0, 0.0, bits=8)[0] > 0
 
 
 def test_ties_go_to_even_levels_as_in_onnx() -> None:
     x = torch.tensor([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
-    assert quantise(x, 1.0, low=-128, high=127).tolist() == [-2, -2, 0, 0, 2, 2]
+    assert quantize(x, 1.0, quant_min=-128, quant_max=127).tolist() == [-2, -2, 0, 0, 2, 2]
 
 
 def test_a_step_for_each_channel() -> None:
     weight = torch.tensor([[1.0, -0.5], [0.02, 0.011]])
-    step = narrow_step(weight.abs().amax(1, keepdim=True), bits=8)
-    levels = quantise(weight, step, low=-127, high=127)
+    step = narrow_range_scale(weight.abs().amax(1, keepdim=True), bits=8)
+    levels = quantize(weight, step, quant_min=-127, quant_max=127)
     assert levels.tolist() == [[127, -64], [127, 70]]
-    assert np.allclose(dequantise(levels, step), weight, atol=0.004)
+    assert np.allclose(dequantize(levels, step), weight, atol=0.004)
 
 
 def test_wrong_grids_are_refused() -> None:
     with pytest.raises(ValueError, match="must have 2 bits or more, and a sign if narrow, but got 1 bits"):
-        bounds(1, signed=True)
+        quant_range(1, signed=True)
     with pytest.raises(ValueError, match="a sign if narrow"):
-        bounds(8, signed=False, narrow=True)
+        quant_range(8, signed=False, narrow_range=True)
     with pytest.raises(ValueError, match=r"must ascend, but got 1.0..0.5"):
-        affine_grid(1.0, 0.5, bits=8)
+        affine_scale_zero_point(1.0, 0.5, bits=8)

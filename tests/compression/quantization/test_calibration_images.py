@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nas.compression.quantization.calibration_images import check_pictures, neighbour_correlation
+from nas.compression.quantization.calibration_images import check_calibration_images, neighbour_correlation
 from nas.data.loading import load_data
 from nas.errors import ExportError
 from tests.random_nets import pictures
@@ -18,29 +18,29 @@ def noise(*shape: int, seed: int = 0) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_noise_is_refused(count: int, channels: int) -> None:
     with pytest.raises(ExportError, match="must be pictures, but these are noise: neighbouring pixels correlate by"):
-        check_pictures(noise(count, channels, 48, 48))
+        check_calibration_images(noise(count, channels, 48, 48))
     bells = np.random.default_rng(1).normal(127, 40, (count, channels, 48, 48)).clip(0, 255).astype(np.uint8)
     with pytest.raises(ExportError, match="noise"):
-        check_pictures(bells)
+        check_calibration_images(bells)
 
 
 def test_constants_and_nothing_are_refused() -> None:
     with pytest.raises(ExportError, match="must show something, but every one is constant"):
-        check_pictures(np.full((8, 1, 48, 48), 127, np.uint8))
+        check_calibration_images(np.full((8, 1, 48, 48), 127, np.uint8))
     with pytest.raises(ExportError, match="need calibration images, but got none"):
-        check_pictures(np.empty((0, 1, 48, 48), np.uint8))
+        check_calibration_images(np.empty((0, 1, 48, 48), np.uint8))
 
 
 @pytest.mark.parametrize("count", [1, 2, 64])
 def test_pictures_pass(count: int) -> None:
     for seed in range(5):
-        check_pictures(pictures(count, seed=seed))
-    check_pictures(load_data("synthetic", None).train.images[:count])
+        check_calibration_images(pictures(count, seed=seed))
+    check_calibration_images(load_data("synthetic", None).train.images[:count])
 
 
 def test_a_few_odd_images_among_pictures_pass() -> None:
     mixed = np.concatenate([pictures(20, seed=0), noise(3, 1, 32, 32), np.zeros((3, 1, 32, 32), np.uint8)])
-    check_pictures(mixed)
+    check_calibration_images(mixed)
 
 
 def test_correlation_is_that_of_numpy() -> None:

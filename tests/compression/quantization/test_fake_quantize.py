@@ -9,10 +9,10 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from nas.compression.quantization.fake_quantize import BIAS_MAX, FakeQuant, QuantLayer
-from nas.compression.quantization.ranges import CLIPS, Range, watch
-from nas.onnx_export.exporter import fold
-from nas.onnx_export.graph_builder import Writer
+from nas.compression.quantization.fake_quantize import BIAS_QMAX, FakeQuantize, QuantizedLayer
+from nas.compression.quantization.ranges import MSE_CLIP_RATIOS, RangeObserver, observe_ranges
+from nas.onnx_export.folding import fold
+from nas.onnx_export.graph_builder import GraphBuilder
 from nas.onnx_export.onnx_ops import emit
 from tests.random_nets import SHAPE, pictures
 
@@ -23,7 +23,7 @@ values = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=40)
 @given(scale=scales, zero_point=st.integers(0, 255), xs=values)
 def test_rounding_equals_torchs_own(scale: float, zero_point: int, xs: list[float]) -> None:
     x = torch.tensor(xs)
-    ours = FakeQuant(scale=scale, zero_point=zero_point)
+    ours = FakeQuantize(scale=scale, zero_point=zero_point)
     theirs = torch.fake_quantize_per_tensor_affine(x, ours.scale, zero_point, 0, 255)
     # Torch multiplies by 1 / scale: a tie may fall to the other side, by one level.
     assert ((ours(x) - theirs).abs() <= ours.scale * (1 + 1e-4)).all()
@@ -34,7 +34,7 @@ def test_rounding_equals_torchs_own(scale: float, zero_point: int, xs: list[floa
 def test_rounding_twice_is_rounding_once_and_the_error_is_half_a_level(
     scale: float, signed: bool, xs: list[float]
 ) -> None:
-    grid, x = FakeQuant(scale=scale, zero_point=0 if signed else 128, signed=signed), torch.tensor(xs)
+    grid, x = FakeQuantize(scale=scale, zero_point=0 if signed else 128, signed=signed), torch.tensor(xs)
     once = grid(x)
     assert torch.equal(grid(once), once)
     inside = (x / grid.scale).abs() < 127
@@ -44,7 +44,7 @@ def test_rounding_twice_is_rounding_once_and_the_error_is_half_a_level(
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_twin_equals_onnxs_reference(signed: bool) -> None:
-    grid, writer = FakeQuant(scale=0.037, zero_point=0 if signed else 93, signed=signed), Writer()
+    grid, writer = FakeQuantize(scale=0.037, zero_point=0 if signed else 93, signed=signed), GraphBuilder()
     output = emit(grid, writer, "grid", ["x"])
     graph = helper.make_graph(
         writer.nodes,
@@ -62,7 +62,7 @@ def test_the_twin_equals_onnxs_reference(signed: bool) -> None:
 
 def test_weights_have_one_scale_per_channel_and_biases_lie_on_the_integer_grid() -> None:
     conv = nn.Conv2d(3, 5, 3)
-    quantised = QuantLayer(conv, input_scale=0.02)
+    quantised = QuantizedLayer(conv, input_scale=0.02)
     scale = conv.weight.detach().abs().amax((1, 2, 3)) / 127
     torch.testing.assert_close(quantised.get_buffer("weight_scale"), scale)
     stored = quantised.get_buffer("weight_levels").float() * scale[:, None, None, None]
@@ -74,8 +74,8 @@ def test_weights_have_one_scale_per_channel_and_biases_lie_on_the_integer_grid()
 
 
 def test_a_quantised_layer_computes_what_its_stored_numbers_say() -> None:
-    conv, grid = nn.Conv2d(3, 4, 3, stride=2, padding=1), FakeQuant(scale=0.02, zero_point=128)
-    quantised, x = QuantLayer(conv, input_scale=grid.scale), grid(torch.randn(2, 3, 9, 9))
+    conv, grid = nn.Conv2d(3, 4, 3, stride=2, padding=1), FakeQuantize(scale=0.02, zero_point=128)
+    quantised, x = QuantizedLayer(conv, input_scale=grid.scale), grid(torch.randn(2, 3, 9, 9))
     weight = quantised.get_buffer("weight_levels") * quantised.get_buffer("weight_scale")[:, None, None, None]
     bias = quantised.get_buffer("bias_levels") * quantised.get_buffer("bias_scale")
     expected = nn.functional.conv2d(x, weight, bias, stride=2, padding=1)
@@ -84,9 +84,9 @@ def test_a_quantised_layer_computes_what_its_stored_numbers_say() -> None:
 
 def test_pixels_around_their_mean_keep_all_their_levels() -> None:
     """On a grid of exactly 1.0 they would all lie on ties, and two neighbours would become one."""
-    pixels, seen = torch.arange(256).float() - 127.5, Range()
-    seen.see(pixels)
-    assert len(seen.grid(signed=False)(pixels).unique()) > 250
+    pixels, seen = torch.arange(256).float() - 127.5, RangeObserver()
+    seen.observe(pixels)
+    assert len(seen.fake_quantize(signed=False)(pixels).unique()) > 250
 
 
 def test_a_large_bias_on_tiny_weights_does_not_overflow() -> None:
@@ -94,39 +94,39 @@ def test_a_large_bias_on_tiny_weights_does_not_overflow() -> None:
     with torch.no_grad():
         linear.weight.fill_(1e-9)
         linear.bias.copy_(torch.tensor([50.0, -50.0]))
-    quantised = QuantLayer(linear, input_scale=0.01)
-    assert quantised.get_buffer("bias_levels").abs().max() <= BIAS_MAX
+    quantised = QuantizedLayer(linear, input_scale=0.01)
+    assert quantised.get_buffer("bias_levels").abs().max() <= BIAS_QMAX
     torch.testing.assert_close(quantised(torch.zeros(1, 3))[0], torch.tensor([50.0, -50.0]))
 
 
 def test_one_outlier_is_clipped_and_a_flat_distribution_is_not() -> None:
-    flat, spiked = Range(), Range()
-    flat.see(torch.linspace(0, 1, 4001))
-    spiked.see(torch.cat([torch.linspace(0, 1, 4000).repeat(100), torch.tensor([1.6])]))
-    assert flat.grid(signed=False).scale == pytest.approx(1 / 255)
-    assert spiked.grid(signed=False).scale < 1.6 / 255
-    assert 1.0 in CLIPS
+    flat, spiked = RangeObserver(), RangeObserver()
+    flat.observe(torch.linspace(0, 1, 4001))
+    spiked.observe(torch.cat([torch.linspace(0, 1, 4000).repeat(100), torch.tensor([1.6])]))
+    assert flat.fake_quantize(signed=False).scale == pytest.approx(1 / 255)
+    assert spiked.fake_quantize(signed=False).scale < 1.6 / 255
+    assert 1.0 in MSE_CLIP_RATIOS
 
 
 @given(low=st.floats(-10, 0), high=st.floats(0.01, 10))
 def test_a_grid_covers_its_range_and_holds_zero(low: float, high: float) -> None:
-    seen = Range()
-    seen.see(torch.tensor([low, high]))
-    grid = seen.grid(signed=False)
-    ends = [(level - grid.zero_point) * grid.scale for level in (grid.low, grid.high)]
+    seen = RangeObserver()
+    seen.observe(torch.tensor([low, high]))
+    grid = seen.fake_quantize(signed=False)
+    ends = [(level - grid.zero_point) * grid.scale for level in (grid.quant_min, grid.quant_max)]
     assert ends[0] <= 0 <= ends[1]
     if grid.scale == pytest.approx((high - low) / 255):
         assert ends == pytest.approx([low, high], abs=grid.scale)
-    signed = seen.grid(signed=True)
+    signed = seen.fake_quantize(signed=True)
     assert (signed.zero_point, signed.signed) == (0, True)
 
 
 def test_joined_ranges_reach_over_both() -> None:
-    a, b = Range(), Range()
-    a.see(torch.tensor([-1.0, 2.0]))
-    b.see(torch.tensor([0.0, 5.0]))
-    joined = a.join(b)
-    assert (joined.low, joined.high, len(joined.samples)) == (-1.0, 5.0, 2)
+    a, b = RangeObserver(), RangeObserver()
+    a.observe(torch.tensor([-1.0, 2.0]))
+    b.observe(torch.tensor([0.0, 5.0]))
+    joined = a.merge(b)
+    assert (joined.min_value, joined.max_value, len(joined.samples)) == (-1.0, 5.0, 2)
 
 
 def test_ranges_are_the_extremes_over_all_batches() -> None:
@@ -134,5 +134,5 @@ def test_ranges_are_the_extremes_over_all_batches() -> None:
     images = pictures(70, seed=0)
     images[-1] = 255
     placeholder = next(iter(graph.graph.nodes))
-    ranges = watch(graph, [placeholder], images)
-    assert (ranges[placeholder].low, ranges[placeholder].high) == (0.0, 255.0)
+    ranges = observe_ranges(graph, [placeholder], images)
+    assert (ranges[placeholder].min_value, ranges[placeholder].max_value) == (0.0, 255.0)

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from nas.compression.compressors.quantize import COMPRESSOR
-from nas.compression.quantization.float16 import LARGEST, Half, rounded_as_on_a_device
+from nas.compression.quantization.float16 import FLOAT16_MAX, Float16Rounding, float16_logits
 from nas.errors import ExportError
-from nas.onnx_export.exporter import export
+from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
-from nas.onnx_export.parity import parity
+from nas.onnx_export.parity import compute_parity
 from nas.registry import load
 from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, random_net, trained_net
 
@@ -25,10 +25,10 @@ def test_units_of_8_and_16_bits_agree_with_the_runtime_on_every_image(word: str,
     found = trained_net(word, seed=seed)
     bits = {unit: (16, 8)[(i + seed) % 2] for i, unit in enumerate(found.units)}
     context = context_of(bits, signed=True)
-    graph = COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context)
+    graph = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context)
     path = tmp_path / "net.onnx"
-    export(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
-    result = parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
+    export_onnx(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
+    result = compute_parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
     assert result.max_difference < 0.02, "a value rounded elsewhere moves an 8-bit unit by whole levels"
     assert result.agreement >= 0.995
 
@@ -36,12 +36,12 @@ def test_units_of_8_and_16_bits_agree_with_the_runtime_on_every_image(word: str,
 def test_maps_put_side_by_side_at_a_border_are_rounded_as_the_runtime_does(tmp_path: Path) -> None:
     found = trained_net("darts", seed=0)
     bits = dict(zip(found.units, (16, 16, 8, 16), strict=True))
-    graph = COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context_of(bits, signed=True))
-    assert any(isinstance(module, Half) for module in graph.modules())
+    graph = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context_of(bits, signed=True))
+    assert any(isinstance(module, Float16Rounding) for module in graph.modules())
     path = tmp_path / "net.onnx"
-    export(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
+    export_onnx(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
     session = RUNTIME.load(path)
-    assert parity(graph, session, pictures(100, seed=3), path=path).max_difference < 5e-3
+    assert compute_parity(graph, session, pictures(100, seed=3), path=path).max_difference < 5e-3
 
 
 def test_values_beyond_float16_are_refused_and_the_layer_is_named() -> None:
@@ -50,7 +50,7 @@ def test_values_beyond_float16_are_refused_and_the_layer_is_named() -> None:
     with torch.no_grad():
         convolution.weight.mul_(1e8)
     with pytest.raises(ExportError, match=r"must lie within 65,504, but 'stem"):
-        COMPRESSOR.on_graph(
+        COMPRESSOR.rewrite_graph(
             fold(found.net.eval(), input_shape=SHAPE), context_of(dict.fromkeys(found.units, 16), signed=True)
         )
 
@@ -64,6 +64,6 @@ def test_rounding_as_on_a_device_is_float16_and_stays_finite() -> None:
     net.add_module("head", linear)
     graph = fold(net.eval(), input_shape=(1, 1, 2))
     pixels = torch.tensor([[[[2049.0, 1.0]]]])
-    assert rounded_as_on_a_device(graph, {"stem": 32, "head": 32}, pixels).tolist() == [[2049.0, 1e6]]
-    assert rounded_as_on_a_device(graph, {"stem": 32, "head": 16}, pixels).tolist() == [[2048.0, LARGEST]]
+    assert float16_logits(graph, {"stem": 32, "head": 32}, pixels).tolist() == [[2049.0, 1e6]]
+    assert float16_logits(graph, {"stem": 32, "head": 16}, pixels).tolist() == [[2048.0, FLOAT16_MAX]]
     assert float(np.float16(2049)) == 2048.0

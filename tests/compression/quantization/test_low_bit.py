@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from nas.compression.base import Context
+from nas.compression.base import CompressionContext
 from nas.compression.compressors import few_bits, quantize
-from nas.compression.quantization.low_bit import FewBitLayer, int4, levels_of, rounded
+from nas.compression.quantization.low_bit import LowBitLayer, int4_initializer, quantize_low_bit, round_low_bit
 from nas.data.base import Split
-from nas.latency.costs import costs, packed_bytes
-from nas.onnx_export.exporter import ExportedFile, export, fold
-from nas.onnx_export.folding import module_nodes, module_of
-from nas.onnx_export.parity import parity
+from nas.latency.costs import compute_costs, packed_bytes
+from nas.onnx_export.exporter import ExportedFile, export_onnx
+from nas.onnx_export.folding import fold, module_nodes, module_of
+from nas.onnx_export.parity import compute_parity
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.targets.catalog import target
-from nas.training.execution import Execution
+from nas.targets.catalog import load_target
+from nas.training.execution import ExecutionFormat
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
@@ -32,7 +32,7 @@ COMPRESSOR = few_bits.COMPRESSOR
 BITS = st.sampled_from([1, 2, 4])
 
 
-def context_for(found: RandomNet, bits: int, *, activation_bits: int = 32) -> Context:
+def context_for(found: RandomNet, bits: int, *, activation_bits: int = 32) -> CompressionContext:
     units = dict.fromkeys(found.units, activation_bits)
     settings = {f"weight_bits.{stage}": bits for stage in found.widths}
     return context_of(units, settings=settings, widths=found.widths, pruned=found.widths)
@@ -42,55 +42,55 @@ def weights_of(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def exported(net: nn.Module, context: Context, folder: Path) -> tuple[nn.Module, ExportedFile]:
-    graph = COMPRESSOR.on_graph(fold(net, input_shape=SHAPE), context)
-    return graph, export(graph, folder / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+def exported(net: nn.Module, context: CompressionContext, folder: Path) -> tuple[nn.Module, ExportedFile]:
+    graph = COMPRESSOR.rewrite_graph(fold(net, input_shape=SHAPE), context)
+    return graph, export_onnx(graph, folder / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
 
 
 @given(st.integers(0, 1000), BITS)
 def test_rounding_is_repeatable_keeps_signs_and_scales_along(seed: int, bits: int) -> None:
     weight = weights_of(seed, 5, 3, 3, 3)
-    levels, step = levels_of(weight, bits)
-    once = rounded(weight, bits)
+    levels, step = quantize_low_bit(weight, bits)
+    once = round_low_bit(weight, bits)
     assert set(levels.unique().tolist()) <= {1: {-1, 1}, 2: {-1, 0, 1}, 4: set(range(-7, 8))}[bits]
-    assert torch.allclose(rounded(once, bits), once, rtol=1e-5)
-    assert torch.equal(levels_of(once, bits)[0], levels)
+    assert torch.allclose(round_low_bit(once, bits), once, rtol=1e-5)
+    assert torch.equal(quantize_low_bit(once, bits)[0], levels)
     assert bool((once * weight >= 0).all())
     gain = torch.tensor([0.5, 2, -1, 3, -0.1]).reshape(5, 1, 1, 1)
-    assert torch.allclose(rounded(weight * gain, bits), once * gain, rtol=1e-5)
+    assert torch.allclose(round_low_bit(weight * gain, bits), once * gain, rtol=1e-5)
     assert step.shape == (5,)
 
 
 @given(st.integers(0, 1000))
 def test_four_bits_err_by_half_a_step_at_most(seed: int) -> None:
     weight = weights_of(seed, 4, 10)
-    _, step = levels_of(weight, 4)
-    assert bool(((rounded(weight, 4) - weight).abs() <= step[:, None] / 2 * 1.0001).all())
+    _, step = quantize_low_bit(weight, 4)
+    assert bool(((round_low_bit(weight, 4) - weight).abs() <= step[:, None] / 2 * 1.0001).all())
     assert torch.allclose(step, weight.abs().amax(1) / 7)
 
 
 def test_ternary_and_binary_are_those_of_their_papers() -> None:
     weight = torch.tensor([[0.9, -0.6, 0.1, -0.05]])  # mean magnitude 0.4125, threshold 0.28875
-    assert torch.allclose(rounded(weight, 2), torch.tensor([[0.75, -0.75, 0, 0]]))
-    assert torch.allclose(rounded(weight, 1), torch.tensor([[0.4125, -0.4125, 0.4125, -0.4125]]))
+    assert torch.allclose(round_low_bit(weight, 2), torch.tensor([[0.75, -0.75, 0, 0]]))
+    assert torch.allclose(round_low_bit(weight, 1), torch.tensor([[0.4125, -0.4125, 0.4125, -0.4125]]))
 
 
 @given(st.integers(0, 1000))
 def test_the_binary_factor_is_the_best_one(seed: int) -> None:
     weight = weights_of(seed, 1, 20)
-    signs, step = levels_of(weight, 1)
+    signs, step = quantize_low_bit(weight, 1)
     for factor in (0.9, 1.1):
         assert (weight - signs * step).norm() < (weight - signs * step * factor).norm()
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_a_channel_of_zeros_stays_so(bits: int) -> None:
-    assert torch.equal(rounded(torch.zeros(2, 5), bits), torch.zeros(2, 5))
+    assert torch.equal(round_low_bit(torch.zeros(2, 5), bits), torch.zeros(2, 5))
 
 
 @given(st.lists(st.integers(-8, 7), min_size=1, max_size=9))
 def test_two_levels_share_a_byte(levels: list[int]) -> None:
-    stored = int4("w", np.array(levels, np.int8))
+    stored = int4_initializer("w", np.array(levels, np.int8))
     assert len(stored.raw_data) == (len(levels) + 1) // 2
     assert numpy_helper.to_array(stored).astype(int).tolist() == levels
 
@@ -107,13 +107,13 @@ def test_a_net_learns_through_the_rounding_and_ships_what_it_learned(word: str, 
         with COMPRESSOR.training(net, context) as before_step:
             curve = train(
                 net, split, classes=4, epochs=1.5, recipe=Recipe(lr=3e-3, batch_size=32),
-                execution=Execution(memory_format="channels_last", precision="bf16"), seed=cycle,
+                execution=ExecutionFormat(memory_format="channels_last", precision="bf16"), seed=cycle,
                 before_step=before_step,
             )  # fmt: skip
         losses.append(curve.points[-1][1])
         for name, module in net.named_modules():
             if isinstance(module, nn.Conv2d) and name.startswith("stage"):
-                assert torch.allclose(rounded(module.weight.detach(), bits), module.weight, rtol=1e-4)
+                assert torch.allclose(round_low_bit(module.weight.detach(), bits), module.weight, rtol=1e-4)
                 assert not torch.equal(module.get_buffer("full_weight"), module.weight)
     assert losses[1] < losses[0], "the second training must go on from the full weights of the first"
     before = fold(net, input_shape=SHAPE)
@@ -121,7 +121,7 @@ def test_a_net_learns_through_the_rounding_and_ships_what_it_learned(word: str, 
     pixels = torch.from_numpy(pictures(100, seed=3)).float()
     with torch.no_grad():
         assert torch.allclose(before(pixels), graph(pixels), atol=1e-3)
-    result = parity(graph, RUNTIME.load(file.path), pictures(200, seed=3), path=file.path)
+    result = compute_parity(graph, RUNTIME.load(file.path), pictures(200, seed=3), path=file.path)
     assert result.max_difference <= 1e-4
 
 
@@ -130,20 +130,20 @@ def test_only_stages_are_few_bit_and_the_file_holds_int4(tmp_path: Path) -> None
     graph, file = exported(found.net, context_for(found, 2), tmp_path)
     for node in module_nodes(graph):
         module = module_of(graph, node)
-        if isinstance(module, nn.Conv2d | nn.Linear | FewBitLayer):
-            assert isinstance(module, FewBitLayer) == str(node.target).startswith("stage")
+        if isinstance(module, nn.Conv2d | nn.Linear | LowBitLayer):
+            assert isinstance(module, LowBitLayer) == str(node.target).startswith("stage")
     model = onnx.load(file.path)
     onnx.checker.check_model(model, full_check=True)
     assert model.opset_import[0].version == 21
     kinds = {t.name: t.data_type for t in model.graph.initializer if t.name.endswith((".weight", "weight_levels"))}
     assert set(kinds.values()) == {TensorProto.INT4, TensorProto.FLOAT}
-    assert costs(file.path).params == costs(_float(found, tmp_path)).params
-    assert costs(file.path).nonzero_params < 0.8 * costs(file.path).params
+    assert compute_costs(file.path).params == compute_costs(_float(found, tmp_path)).params
+    assert compute_costs(file.path).nonzero_params < 0.8 * compute_costs(file.path).params
 
 
 def _float(found: RandomNet, folder: Path) -> Path:
     graph = fold(found.net, input_shape=SHAPE)
-    return export(graph, folder / "f.onnx", input_shape=SHAPE, classes=CLASSES, metadata={}).path
+    return export_onnx(graph, folder / "f.onnx", input_shape=SHAPE, classes=CLASSES, metadata={}).path
 
 
 def test_the_file_is_about_an_eighth(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_the_file_is_about_an_eighth(tmp_path: Path) -> None:
 def test_the_notes_tell_the_packed_size_and_that_nothing_gets_faster() -> None:
     found = trained_net("plain", seed=1)
     context = context_for(found, 2)
-    graph = COMPRESSOR.on_graph(fold(found.net, input_shape=SHAPE), context)
+    graph = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context)
     notes = COMPRESSOR.notes(graph, context.candidate)
     assert len(notes) == len(found.widths)
     convolutions = [m for m in found.net.get_submodule("stage1").modules() if isinstance(m, nn.Conv2d)]
@@ -171,7 +171,7 @@ def test_the_notes_tell_the_packed_size_and_that_nothing_gets_faster() -> None:
 def test_other_runtimes_get_rounded_floats(tmp_path: Path) -> None:
     found = trained_net("plain", seed=1)
     context = context_for(found, 1)
-    context = replace(context, profile=target("jetson"))
+    context = replace(context, profile=load_target("jetson"))
     _, file = exported(found.net, context, tmp_path)
     model = onnx.load(file.path)
     assert model.opset_import[0].version == 17
@@ -194,15 +194,15 @@ def test_stages_in_8_bits_drop_the_gene_and_others_may_be_in_float16(half: bool,
     bits = dict.fromkeys(found.units, 16 if half else 32) | {stages[0]: 8}
     context = context_of(bits, widths=found.widths, pruned=found.widths)
     picked = {f"weight_bits.{stage}": 2 for stage in stages}
-    settings = COMPRESSOR.settle(picked, context.candidate)
+    settings = COMPRESSOR.effective_settings(picked, context.candidate)
     assert settings == {f"weight_bits.{stage}": 2 for stage in stages[1:]}
-    assert not COMPRESSOR.settle({**picked, **{f"zeros.{s}": 0.5 for s in stages}}, context.candidate)
+    assert not COMPRESSOR.effective_settings({**picked, **{f"zeros.{s}": 0.5 for s in stages}}, context.candidate)
     context = context_of(bits, settings=settings, widths=found.widths, pruned=found.widths)
     for members in ((quantize.COMPRESSOR, COMPRESSOR), (COMPRESSOR, quantize.COMPRESSOR)):
         graph = fold(found.net, input_shape=SHAPE)
         for member in members:
-            graph = member.on_graph(graph, context)
-        file = export(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
-        result = parity(graph, RUNTIME.load(file.path), pictures(200, seed=3), path=file.path)
-        assert result.clear_agreement >= 0.99
+            graph = member.rewrite_graph(graph, context)
+        file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+        result = compute_parity(graph, RUNTIME.load(file.path), pictures(200, seed=3), path=file.path)
+        assert result.non_tie_agreement >= 0.99
         assert result.max_difference <= 0.05

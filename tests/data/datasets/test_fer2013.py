@@ -16,7 +16,7 @@ import pytest
 from nas.data.base import FaceData, Split
 from nas.data.datasets.fer2013 import DATASET
 from nas.data.fer2013_csv import relabel
-from nas.data.quality_check import check
+from nas.data.quality_check import check_quality
 from nas.errors import DataError
 from tests.data.sources import FER, fer_rows, pixels, write_fer2013, write_image
 
@@ -248,12 +248,12 @@ def test_real_file_has_the_published_figures(real: Path, tmp_path: Path) -> None
     again = DATASET.load(real, cache=tmp_path, options={})
     assert time.perf_counter() - start < 1
     assert again.digest == data.digest
-    result = check(data)
-    assert result.copies_across["val", "train"] == 280
-    assert sum(result.constant.values()) == 12
+    result = check_quality(data)
+    assert result.duplicates_across["val", "train"] == 280
+    assert sum(result.constant_images.values()) == 12
     # A slow twin of the groups, without hashes.
     faces = Counter(image.tobytes() for split in (data.train, data.val) for image in split.images)
-    assert result.copy_groups == sum(count > 1 for count in faces.values())
+    assert result.duplicate_groups == sum(count > 1 for count in faces.values())
 
 
 @pytest.mark.data

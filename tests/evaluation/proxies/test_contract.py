@@ -19,7 +19,7 @@ PIXELS = torch.randint(0, 256, (8, 1, 48, 48), generator=torch.Generator().manua
 def a_net(space: str = "plain") -> nn.Module:
     member: SearchSpace = registry.load("space", space)
     torch.manual_seed(1)
-    seed = member.seeds(channel_multiple=8)[0]
+    seed = member.initial_configurations(channel_multiple=8)[0]
     return member.build(member.decode(seed), input_shape=(1, 48, 48), classes=7)
 
 

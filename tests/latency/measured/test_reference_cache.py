@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from nas.latency.measured.reference_cache import memory_path, place, recall_ms, remember
+from nas.latency.measured.reference_cache import load_best_ms, machine_id, reference_cache_path, store_best_ms
 
 
 def test_the_least_of_each_key_is_kept(tmp_path: Path) -> None:
     memory = tmp_path / "deep" / "reference.json"
     for key, ms in [("a", 0.2), ("a", 0.1), ("a", 0.3), ("b", 5.0)]:
-        remember(memory, key, ms)
-    assert [recall_ms(memory, key) for key in ("a", "b", "c")] == [0.1, 5.0, None]
+        store_best_ms(memory, key, ms)
+    assert [load_best_ms(memory, key) for key in ("a", "b", "c")] == [0.1, 5.0, None]
     assert [path.name for path in memory.parent.iterdir()] == ["reference.json"]
 
 
@@ -35,47 +35,47 @@ def test_the_least_of_each_key_is_kept(tmp_path: Path) -> None:
 def test_a_damaged_memory_knows_nothing_and_is_replaced(tmp_path: Path, content: str) -> None:
     memory = tmp_path / "reference.json"
     memory.write_text(content)
-    assert recall_ms(memory, "a") is None
-    remember(memory, "a", 0.1)
-    assert recall_ms(memory, "a") == 0.1
+    assert load_best_ms(memory, "a") is None
+    store_best_ms(memory, "a", 0.1)
+    assert load_best_ms(memory, "a") == 0.1
 
 
 def test_where_nothing_can_be_kept_nothing_is(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    remember(tmp_path / "file" / "reference.json", "a", 0.1)
-    remember(None, "a", 0.1)
-    assert recall_ms(None, "a") is None
+    store_best_ms(tmp_path / "file" / "reference.json", "a", 0.1)
+    store_best_ms(None, "a", 0.1)
+    assert load_best_ms(None, "a") is None
 
 
 def test_it_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert memory_path() == tmp_path / "fer-nas" / "reference.json"
+    assert reference_cache_path() == tmp_path / "fer-nas" / "reference.json"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert memory_path() == tmp_path / ".cache" / "fer-nas" / "reference.json"
+    assert reference_cache_path() == tmp_path / ".cache" / "fer-nas" / "reference.json"
 
 
 def test_what_is_not_reached_again_for_a_month_is_forgotten(tmp_path: Path) -> None:
     memory, start = tmp_path / "reference.json", datetime(2026, 1, 1, tzinfo=UTC)
-    remember(memory, "a", 0.1, now=start)
-    remember(memory, "a", 0.13, now=start + timedelta(days=20))  # a busy day renews nothing
-    assert recall_ms(memory, "a", now=start + timedelta(days=30)) == 0.1
-    assert recall_ms(memory, "a", now=start + timedelta(days=31)) is None
-    remember(memory, "a", 0.13, now=start + timedelta(days=31))
-    assert recall_ms(memory, "a", now=start + timedelta(days=31)) == 0.13
+    store_best_ms(memory, "a", 0.1, now=start)
+    store_best_ms(memory, "a", 0.13, now=start + timedelta(days=20))  # a busy day renews nothing
+    assert load_best_ms(memory, "a", now=start + timedelta(days=30)) == 0.1
+    assert load_best_ms(memory, "a", now=start + timedelta(days=31)) is None
+    store_best_ms(memory, "a", 0.13, now=start + timedelta(days=31))
+    assert load_best_ms(memory, "a", now=start + timedelta(days=31)) == 0.13
 
 
 def test_what_is_reached_again_is_kept_for_longer(tmp_path: Path) -> None:
     memory, start = tmp_path / "reference.json", datetime(2026, 1, 1, tzinfo=UTC)
     for day in (0, 25, 50):
-        remember(memory, "a", 0.1 + 0.0001 * day / 25, now=start + timedelta(days=day))
-    assert recall_ms(memory, "a", now=start + timedelta(days=75)) == 0.1
+        store_best_ms(memory, "a", 0.1 + 0.0001 * day / 25, now=start + timedelta(days=day))
+    assert load_best_ms(memory, "a", now=start + timedelta(days=75)) == 0.1
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux's calls for the cores of a process")
 def test_a_pinned_process_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
-    everywhere = place()
+    everywhere = machine_id()
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2})
-    assert place() == f"{everywhere}, cores 2"
+    assert machine_id() == f"{everywhere}, cores 2"

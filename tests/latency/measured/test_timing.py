@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas.errors import MeasureError
-from nas.latency.estimate import Measurement, at_best
+from nas.latency.estimate import Latency, corrected_for_load
 from nas.latency.measured.timing import measure, measure_interleaved
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.runtimes.base import Floats, Runtime, Session
@@ -32,7 +32,7 @@ class FakeMachine(Runtime):
     def clock(self) -> int:
         return self.now_ns
 
-    def missing(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         return None
 
     def versions(self) -> dict[str, str]:
@@ -66,8 +66,8 @@ class FakeSession(Session):
         self.machine.open -= 1
 
 
-def on(machine: FakeMachine, **extra: object) -> Measurement:
-    return measure(MODEL, machine, device="here", input_shape=(1, 8, 8), clock=machine.clock, **extra)  # type: ignore[arg-type]
+def on(machine: FakeMachine, **extra: object) -> Latency:
+    return measure(MODEL, machine, device="here", input_shape=(1, 8, 8), clock_ns=machine.clock, **extra)  # type: ignore[arg-type]
 
 
 def test_warm_runs_are_quoted_in_milliseconds() -> None:
@@ -106,14 +106,14 @@ def test_sessions_are_closed_when_a_run_fails() -> None:
         raise MeasureError("no clock")
 
     with pytest.raises(MeasureError, match="no clock"):
-        measure(MODEL, machine, device="here", input_shape=(1, 8, 8), clock=broken)
+        measure(MODEL, machine, device="here", input_shape=(1, 8, 8), clock_ns=broken)
     assert machine.open == 0
 
 
 def test_interleaving_gives_each_file_its_own_statement() -> None:
     machine = FakeMachine(model_us=100)
     found = measure_interleaved(
-        [MODEL, MODEL], machine, device="here", input_shape=[(1, 8, 8), (3, 4, 4)], runs=205, clock=machine.clock
+        [MODEL, MODEL], machine, device="here", input_shape=[(1, 8, 8), (3, 4, 4)], runs=205, clock_ns=machine.clock
     )
     assert [m.latency_ms for m in found] == [0.1, 0.1]
     assert all(m.runs >= 205 and m.drift == 0 and m.notes == ("2 files interleaved",) for m in found)
@@ -137,7 +137,7 @@ def test_a_real_measurement_is_ordered_and_survives_json() -> None:
     assert found.p5_ms is not None
     assert found.p99_ms is not None
     assert 0 < found.p5_ms <= found.low_ms <= found.latency_ms <= found.high_ms <= found.p99_ms
-    assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert Latency.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_a_wrong_shape_is_a_candidates_error() -> None:
@@ -146,10 +146,10 @@ def test_a_wrong_shape_is_a_candidates_error() -> None:
 
 
 def test_on_a_busy_machine_the_whole_interval_shrinks_to_the_machines_best() -> None:
-    found = Measurement(
+    found = Latency(
         kind="measured", device="d", runtime="r", latency_ms=1.2, low_ms=1.08, high_ms=1.32, p5_ms=1.0, slowdown=0.2
     )
-    best = at_best(found)
+    best = corrected_for_load(found)
     assert (best.low_ms, best.latency_ms, best.high_ms) == pytest.approx((0.9, 1.0, 1.1))
     assert (best.p5_ms, best.slowdown) == (1.0, 0.2), "what was measured stays"
 

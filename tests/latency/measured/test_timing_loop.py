@@ -5,7 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nas.latency.measured.timing_loop import WARM_UP_RUNS, YARDSTICK_RUNS, Plan, Rounds, best_of, timed_rounds
+from nas.latency.measured.timing_loop import (
+    REFERENCE_RUNS,
+    WARM_UP_RUNS,
+    TimingPlan,
+    TimingResult,
+    measure_best_reference_ms,
+    run_timing_loop,
+)
 
 
 class Machine:
@@ -27,16 +34,20 @@ class Machine:
         return run
 
 
-def timed(machine: Machine, *us: float, best_ms: float = float("inf"), noise: float = 0.0, **plan: float) -> Rounds:
+def timed(
+    machine: Machine, *us: float, best_ms: float = float("inf"), noise: float = 0.0, **plan: float
+) -> TimingResult:
     calls = [machine.call(each, noise) for each in us]
-    return timed_rounds(calls, machine.call(50), Plan(**plan), clock=machine.clock, best_ms=best_ms)  # type: ignore[arg-type]
+    return run_timing_loop(
+        calls, machine.call(50), TimingPlan(**plan), clock_ns=machine.clock, best_reference_ms=best_ms
+    )  # type: ignore[arg-type]
 
 
 def test_on_a_calm_machine_every_round_counts() -> None:
     found = timed(Machine(), 100, 2000, runs=200)
     assert [float(np.median(times)) for times in found.times_ms] == [0.1, 2.0]
     assert min(map(len, found.times_ms)) >= 200
-    assert (found.kept, found.slowdown, found.drift, found.ended) == (found.made, 0, 0, "")
+    assert (found.rounds_kept, found.slowdown, found.drift, found.stop_reason) == (found.rounds_made, 0, 0, "")
 
 
 def test_rounds_in_a_slow_state_are_left_out_and_timed_again() -> None:
@@ -44,12 +55,12 @@ def test_rounds_in_a_slow_state_are_left_out_and_timed_again() -> None:
     found = timed(machine, 100, runs=300, patience_s=1.0)
     assert set(found.times_ms[0]) == {0.1}
     assert len(found.times_ms[0]) == 300
-    assert (found.made > found.kept, found.slowdown) == (True, 0)
+    assert (found.rounds_made > found.rounds_kept, found.slowdown) == (True, 0)
 
 
 def test_what_is_left_out_does_not_depend_on_the_times_of_the_files() -> None:
     found = timed(Machine(), 1000, noise=0.2, runs=300)
-    assert found.kept == found.made
+    assert found.rounds_kept == found.rounds_made
     assert np.std(found.times_ms[0]) == pytest.approx(0.2, rel=0.2)
 
 
@@ -59,14 +70,14 @@ def test_without_calm_the_calmest_rounds_count_after_the_patience() -> None:
     assert found.slowdown > 0.2
     assert 1.0 < machine.now_ns / 1e9 < 1.5
     assert 100 <= len(found.times_ms[0]) < 110
-    assert found.made > found.kept
+    assert found.rounds_made > found.rounds_kept
     assert found.times_ms[0].max() <= 1.4, "the first rounds were the worst"
 
 
 def test_the_limit_ends_with_what_there_is() -> None:
     machine = Machine()
     found = timed(machine, 40_000, runs=200, limit_s=1.2)
-    assert found.ended == "ended after 1.2 s"
+    assert found.stop_reason == "ended after 1.2 s"
     assert 20 <= len(found.times_ms[0]) < 30
     assert machine.now_ns / 1e9 < 1.3
 
@@ -75,7 +86,7 @@ def test_calm_runs_are_preferred_to_more_runs_when_the_limit_ends() -> None:
     machine = Machine(lambda second: 1.0 if second < 1.5 else 1.3)
     found = timed(machine, 20_000, runs=200, limit_s=3.0, least=10)
     assert set(found.times_ms[0]) == {20.0}
-    assert found.made > found.kept
+    assert found.rounds_made > found.rounds_kept
 
 
 @pytest.mark.parametrize(("noise", "few"), [(0.005, True), (0.3, False)])
@@ -83,21 +94,21 @@ def test_a_precise_interval_ends_before_all_runs(noise: float, few: bool) -> Non
     found = timed(Machine(), 10_000, noise=noise, runs=200, precise=0.015)
     assert (len(found.times_ms[0]) < 100) == few
     assert len(found.times_ms[0]) >= 20
-    assert found.ended == ("ended when the interval was within 1.5%" if few else "")
+    assert found.stop_reason == ("ended when the interval was within 1.5%" if few else "")
 
 
 @pytest.mark.parametrize(("ceiling_ms", "few"), [(5.0, True), (20.0, False)])
 def test_what_is_surely_too_slow_ends_before_all_runs(ceiling_ms: float, few: bool) -> None:
     found = timed(Machine(), 10_000, noise=0.1, runs=100, ceiling_ms=ceiling_ms)
     assert (len(found.times_ms[0]) == 20) == few
-    assert found.ended == ("ended when it was surely above 5 ms" if few else "")
+    assert found.stop_reason == ("ended when it was surely above 5 ms" if few else "")
 
 
 @pytest.mark.parametrize(("ceiling_ms", "sure"), [(9.0, True), (12.0, False)])
 def test_a_busy_machine_alone_makes_no_file_too_slow(ceiling_ms: float, sure: bool) -> None:
     found = timed(Machine(lambda second: 1.3), 10_000, best_ms=0.05, runs=50, ceiling_ms=ceiling_ms)
     assert np.median(found.times_ms[0]) == pytest.approx(13.0)
-    assert bool(found.ended) == sure
+    assert bool(found.stop_reason) == sure
 
 
 def test_a_drift_of_the_reference_is_told() -> None:
@@ -118,7 +129,7 @@ def test_a_slow_file_is_warmed_for_less_than_a_quick_one() -> None:
 
         return run
 
-    timed_rounds([counted(100), counted(40_000)], machine.call(50), Plan(runs=2), clock=machine.clock)
+    run_timing_loop([counted(100), counted(40_000)], machine.call(50), TimingPlan(runs=2), clock_ns=machine.clock)
     assert made.count(100) >= WARM_UP_RUNS
     assert made.index(40_000) == WARM_UP_RUNS
     assert made.count(40_000) < 10
@@ -126,10 +137,10 @@ def test_a_slow_file_is_warmed_for_less_than_a_quick_one() -> None:
 
 def test_the_best_of_a_first_look_is_its_calmest_moment() -> None:
     machine = Machine(lambda second: 1.0 if 0.5 < second < 0.6 else 1.4)
-    assert best_of(machine.call(50), machine.clock, seconds=1.0) == pytest.approx(0.05)
-    assert machine.now_ns / 1e9 == pytest.approx(1.0, abs=1.4 * 50e-6 * (YARDSTICK_RUNS + 2))
+    assert measure_best_reference_ms(machine.call(50), machine.clock, duration_s=1.0) == pytest.approx(0.05)
+    assert machine.now_ns / 1e9 == pytest.approx(1.0, abs=1.4 * 50e-6 * (REFERENCE_RUNS + 2))
 
 
 def test_too_few_runs_are_refused() -> None:
     with pytest.raises(ValueError, match="runs must be at least 2, but got 1"):
-        Plan(runs=1)
+        TimingPlan(runs=1)

@@ -10,14 +10,14 @@ import pytest
 
 import nas.latency.measured.worker
 from nas.errors import ConfigError, MeasureError
-from nas.latency.measured.timing_loop import Plan
-from nas.latency.measured.worker import Timer, answered
+from nas.latency.measured.timing_loop import TimingPlan
+from nas.latency.measured.worker import TimingWorker, handle_task
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 
-QUICK = Plan(runs=20)
+QUICK = TimingPlan(runs=20)
 
 
-def timed(timer: Timer, *models: Path) -> list[float]:
+def timed(timer: TimingWorker, *models: Path) -> list[float]:
     found = timer.measure(
         models, runtime="onnxruntime", device="here", input_shape=[INPUT_SHAPE] * len(models), plan=QUICK
     )
@@ -27,7 +27,7 @@ def timed(timer: Timer, *models: Path) -> list[float]:
 def test_it_times_one_file_and_several_and_survives_a_bad_one(tmp_path: Path) -> None:
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no net")
-    with Timer() as timer:
+    with TimingWorker() as timer:
         assert len(timed(timer, reference_path())) == 1
         first = timer._process
         with pytest.raises(MeasureError, match="must be an ONNX file that ONNX Runtime loads"):
@@ -41,7 +41,7 @@ def test_it_times_one_file_and_several_and_survives_a_bad_one(tmp_path: Path) ->
 
 
 def test_a_death_costs_one_measurement() -> None:
-    with Timer() as timer:
+    with TimingWorker() as timer:
         process = timer._process = timer._start()
         process.kill()
         with pytest.raises(MeasureError, match=r"the process that timed 'reference-1.onnx' must live, but it ended"):
@@ -53,7 +53,7 @@ def test_after_an_interrupt_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with Timer() as timer:
+    with TimingWorker() as timer:
         first = timer._process = timer._start()
         assert first.stdout is not None
         monkeypatch.setattr(first.stdout, "readline", interrupted, raising=False)
@@ -75,7 +75,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
 def test_it_is_pinned_and_says_so() -> None:
     core = min(os.sched_getaffinity(0))
-    with Timer(pin=[core]) as timer:
+    with TimingWorker(cpu_cores=[core]) as timer:
         (found,) = timer.measure(
             [reference_path()], runtime="onnxruntime", device="here", input_shape=[INPUT_SHAPE], plan=QUICK
         )
@@ -87,13 +87,13 @@ def test_it_is_pinned_and_says_so() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
 def test_a_core_that_is_not_ours_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"cores to pin to must be among .*, but got 4096"):
-        Timer(pin=[4096])
+        TimingWorker(cpu_cores=[4096])
 
 
 def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(nas.latency.measured.worker.os, "sched_getaffinity", raising=False)
     with pytest.raises(ConfigError, match="among none, as this system cannot pin, but got 0"):
-        Timer(pin=[0])
+        TimingWorker(cpu_cores=[0])
 
 
 def test_the_answer_to_a_line_is_a_statement_or_a_reason(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_answer_to_a_line_is_a_statement_or_a_reason(tmp_path: Path) -> None
         "models": [str(reference_path())], "runtime": "onnxruntime", "device": "here", "threads": 1,
         "input_shape": [list(INPUT_SHAPE)], "plan": {"runs": 20}, "memory": str(tmp_path / "reference.json"),
     }  # fmt: skip
-    (found,) = answered(task)["found"]
+    (found,) = handle_task(task)["found"]
     assert found["latency_ms"] > 0
     assert (tmp_path / "reference.json").exists()
-    assert "must fit the input" in answered({**task, "input_shape": [[3, 48, 48]]})["failed"]
+    assert "must fit the input" in handle_task({**task, "input_shape": [[3, 48, 48]]})["failed"]

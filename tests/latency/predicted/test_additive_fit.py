@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.latency.predicted.additive_fit import fit
+from nas.latency.predicted.additive_fit import fit_additive
 
 PRICES = np.array([20.0, 3.0, 0.0, 7.0])
 FREE = [np.eye(4)]
@@ -17,31 +17,31 @@ def columns(rows: int, seed: int = 0) -> np.ndarray:
 
 def test_planted_prices_come_back() -> None:
     x = columns(40)
-    found = fit(x, x @ PRICES, FREE)
+    found = fit_additive(x, x @ PRICES, FREE)
     assert found.coefficients == pytest.approx(PRICES, rel=0.01, abs=0.05)
-    assert np.abs(found.errors).max() < 0.01
+    assert np.abs(found.held_out_errors).max() < 0.01
 
 
 def test_outliers_do_not_move_the_prices() -> None:
     x = columns(40)
     values = x @ PRICES
     values[::8] *= 4
-    found = fit(x, values, FREE)
+    found = fit_additive(x, values, FREE)
     assert np.median(np.abs(x @ found.coefficients / (x @ PRICES) - 1)) < 0.03
 
 
 def test_the_tie_that_holds_is_believed() -> None:
     x = columns(30)
     true, false = np.array([[1, 0, 0, 0], [0, 1, 0, 2.0]]).T, np.array([[1, 0, 0, 0], [0, 1.0, 5, 0]]).T
-    found = fit(x, x @ (true @ np.array([20.0, 3.0])), [false, true])
-    assert found.shares[1] > 0.99
+    found = fit_additive(x, x @ (true @ np.array([20.0, 3.0])), [false, true])
+    assert found.tie_weights[1] > 0.99
     assert found.coefficients == pytest.approx([20, 3, 0, 6], rel=0.02, abs=0.05)
 
 
 def test_few_samples_go_by_the_prior() -> None:
     x = columns(6)
     prior = np.diag(PRICES)[:, [0, 1, 3]]
-    found = fit(x, 1.1 * (x @ PRICES), [prior], weight_of_prior=2.0)
+    found = fit_additive(x, 1.1 * (x @ PRICES), [prior], prior_samples=2.0)
     assert found.coefficients == pytest.approx(1.1 * PRICES, rel=0.1, abs=0.01)
 
 
@@ -49,7 +49,7 @@ def test_what_no_sample_has_keeps_the_price_of_its_tie() -> None:
     x = columns(20)
     x[:, 3] = 0
     tie = np.array([[1.0, 0], [0, 3], [0, 0], [0, 7]])
-    found = fit(x, x @ PRICES, [tie])
+    found = fit_additive(x, x @ PRICES, [tie])
     assert found.coefficients[3] == pytest.approx(7, rel=0.05)
 
 
@@ -57,19 +57,19 @@ def test_what_no_sample_has_keeps_the_price_of_its_tie() -> None:
 @given(st.integers(0, 1000))
 def test_no_price_is_ever_negative(seed: int) -> None:
     random = np.random.default_rng(seed)
-    found = fit(columns(12, seed), random.uniform(1, 100, 12), FREE, resamples=3)
+    found = fit_additive(columns(12, seed), random.uniform(1, 100, 12), FREE, n_resamples=3)
     assert (found.coefficients >= 0).all()
-    assert (found.resampled >= 0).all()
-    assert found.resampled.shape == (3, 4)
+    assert (found.bootstrap_coefficients >= 0).all()
+    assert found.bootstrap_coefficients.shape == (3, 4)
 
 
 def test_the_seed_decides() -> None:
     x, noise = columns(20), np.random.default_rng(5).normal(1, 0.1, 20)
-    one, same = (fit(x, x @ PRICES * noise, FREE, seed=3) for _ in range(2))
-    assert one.resampled.tolist() == same.resampled.tolist()
+    one, same = (fit_additive(x, x @ PRICES * noise, FREE, seed=3) for _ in range(2))
+    assert one.bootstrap_coefficients.tolist() == same.bootstrap_coefficients.tolist()
 
 
 @pytest.mark.parametrize("values", [np.ones(4), np.array([1, 1, 1, 1, 0.0])])
 def test_too_few_or_impossible_latencies_are_refused(values: np.ndarray) -> None:
     with pytest.raises(ValueError, match="5 latencies or more, all positive"):
-        fit(columns(len(values)), values, FREE)
+        fit_additive(columns(len(values)), values, FREE)

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from nas.latency.costs import costs
-from nas.latency.predicted.executed_graph import costs_on, kernel_of
-from nas.runtimes.base import Step
+from nas.latency.costs import compute_costs
+from nas.latency.predicted.executed_graph import executed_costs, kernel_from_node
+from nas.runtimes.base import ExecutedNode
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 
-CONV = Step(
-    name="c", operator="nchwc.Conv", activation="HardSwish", input_shape=(1, 32, 12, 12), output_shape=(1, 64, 6, 6),
+CONV = ExecutedNode(
+    name="c", op_type="nchwc.Conv", fused_activation="HardSwish", input_shape=(1, 32, 12, 12), output_shape=(1, 64, 6, 6),
     weight_shape=(64, 32, 3, 3), output_bits=32, input_bytes=18432, weight_bytes=73728, output_bytes=9216,
 )  # fmt: skip
 
 
 def test_a_convolution_counts_what_it_executes() -> None:
-    found = kernel_of(CONV)
+    found = kernel_from_node(CONV)
     assert (found.kind, found.bits, found.operators) == ("conv", 32, ("nchwc.Conv", "HardSwish"))
     assert found.macs == 64 * 6 * 6 * 32 * 9
     assert (found.in_channels, found.out_channels, found.groups) == (32, 64, 1)
@@ -46,13 +46,13 @@ def test_a_convolution_counts_what_it_executes() -> None:
     ],
 )  # fmt: skip
 def test_every_node_has_a_kind(changed: dict[str, object], kind: str, macs: int, bits: int) -> None:
-    found = kernel_of(replace(CONV, **changed))
+    found = kernel_from_node(replace(CONV, **changed))
     assert (found.kind, found.macs, found.bits) == (kind, macs, bits)
 
 
 def test_a_real_file_executes_its_own_arithmetic() -> None:
-    counted = costs(reference_path())
-    found = costs_on(reference_path(), counted, target("cpu"), input_shape=INPUT_SHAPE)
+    counted = compute_costs(reference_path())
+    found = executed_costs(reference_path(), counted, load_target("cpu"), input_shape=INPUT_SHAPE)
     assert found.macs >= counted.macs  # channels may be padded to a block, never left out
     assert found.macs <= 1.4 * counted.macs
     assert found.params == counted.params
@@ -62,5 +62,5 @@ def test_a_real_file_executes_its_own_arithmetic() -> None:
 
 
 def test_a_device_elsewhere_keeps_the_fused_graph() -> None:
-    counted = costs(reference_path())
-    assert costs_on(Path("absent.onnx"), counted, target("jetson"), input_shape=INPUT_SHAPE) is counted
+    counted = compute_costs(reference_path())
+    assert executed_costs(Path("absent.onnx"), counted, load_target("jetson"), input_shape=INPUT_SHAPE) is counted

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.latency.costs import Kernel
-from nas.latency.predicted.cost_columns import Columns
-from nas.latency.predicted.kernel_fit import prices
+from nas.latency.predicted.cost_columns import CostColumns
+from nas.latency.predicted.kernel_fit import fit_kernel_coefficients
 
-COLUMNS = Columns(bits=(32,), block=16)
+COLUMNS = CostColumns(bits=(32,), block=16)
 PLANTED = {"launch": 2.0, "mbyte": 100.0, "mmac": 20.0}
 TRUE = np.array([PLANTED.get(name.rpartition(".")[2], 0.0) for name in COLUMNS.names])
 PROFILE = np.ones(len(TRUE))
@@ -26,11 +26,11 @@ def kernel(seed: int) -> Kernel:
     )  # fmt: skip
     if seed % 2:
         made = replace(made, macs=side**2 * source * target, in_channels=source, out_channels=target)
-    return replace(made, profiled_us=float(COLUMNS.row([made]) @ TRUE))
+    return replace(made, profiled_us=float(COLUMNS.cost_vector([made]) @ TRUE))
 
 
 def test_planted_prices_come_back() -> None:
-    found = prices([kernel(i) for i in range(200)], COLUMNS, PROFILE)
+    found = fit_kernel_coefficients([kernel(i) for i in range(200)], COLUMNS, PROFILE)
     assert found is not None
     for kind in ("pointwise", "elementwise"):
         for part in ("launch", "mbyte"):
@@ -41,8 +41,8 @@ def test_planted_prices_come_back() -> None:
 def test_times_are_explained_where_others_disturbed_some() -> None:
     timed = [kernel(i) for i in range(200)]
     disturbed = [replace(k, profiled_us=9 * (k.profiled_us or 0)) if i % 9 == 0 else k for i, k in enumerate(timed)]
-    found = prices(disturbed, COLUMNS, PROFILE)
-    rows = np.array([COLUMNS.row([k]) for k in timed])
+    found = fit_kernel_coefficients(disturbed, COLUMNS, PROFILE)
+    rows = np.array([COLUMNS.cost_vector([k]) for k in timed])
     assert np.median(np.abs(rows @ found / (rows @ TRUE) - 1)) < 0.05
 
 
@@ -50,7 +50,7 @@ def test_what_no_kernel_has_follows_the_profile() -> None:
     profile = PROFILE.copy()
     depthwise = [i for i, name in enumerate(COLUMNS.names) if name.startswith("depthwise")]
     profile[depthwise] = np.arange(1, len(depthwise) + 1)
-    found = prices([kernel(i) for i in range(40)], COLUMNS, profile)
+    found = fit_kernel_coefficients([kernel(i) for i in range(40)], COLUMNS, profile)
     assert found is not None
     assert found[depthwise] / found[depthwise[0]] == pytest.approx(profile[depthwise])
 
@@ -58,13 +58,15 @@ def test_what_no_kernel_has_follows_the_profile() -> None:
 @pytest.mark.parametrize("count", [0, 2])
 def test_nothing_is_learned_from_too_few(count: int) -> None:
     timed = [kernel(i) for i in range(count)]
-    assert prices([*timed, replace(kernel(9), profiled_us=None)], COLUMNS, PROFILE) is None
+    assert fit_kernel_coefficients([*timed, replace(kernel(9), profiled_us=None)], COLUMNS, PROFILE) is None
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000))
 def test_no_price_is_ever_negative(seed: int) -> None:
     times = np.random.default_rng(seed).uniform(0, 50, 12)
-    found = prices([replace(kernel(i), profiled_us=float(t)) for i, t in enumerate(times)], COLUMNS, PROFILE)
+    found = fit_kernel_coefficients(
+        [replace(kernel(i), profiled_us=float(t)) for i, t in enumerate(times)], COLUMNS, PROFILE
+    )
     assert found is not None
     assert (found >= 0).all()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.errors import ConfigError
 from nas.latency.costs import Costs, Kernel
-from nas.latency.predicted.cost_columns import Columns, columns_for, ties
-from nas.latency.predicted.learned_roofline import LearnedRoofline, half_width, learn
+from nas.latency.predicted.cost_columns import CostColumns, columns_for, tie_matrices
+from nas.latency.predicted.learned_roofline import LearnedRoofline, conformal_half_width, fit_learned_roofline
 
 PROFILE = HardwareProfile(
     name="board",
@@ -54,12 +54,12 @@ def net(seed: int) -> Costs:
 def true_ms(costs: Costs) -> float:
     columns = columns_for(PROFILE)
     prices = np.array([PRICES.get(name.rpartition(".")[2], 12.0 if name == "fixed" else 0.0) for name in columns.names])
-    return float((columns.matrix([costs.kernels]) @ prices)[0]) / 1e3
+    return float((columns.design_matrix([costs.kernels]) @ prices)[0]) / 1e3
 
 
 NETS = [net(i) for i in range(80)]
 TRUE = np.array([true_ms(costs) for costs in NETS])
-MODEL = learn(NETS[:50], TRUE[:50], PROFILE)
+MODEL = fit_learned_roofline(NETS[:50], TRUE[:50], PROFILE)
 
 
 def test_planted_prices_predict_unseen_nets() -> None:
@@ -81,8 +81,8 @@ def test_the_layers_add_up_to_the_whole() -> None:
 
 def test_the_interval_holds_what_it_promises() -> None:
     noise = np.random.default_rng(0).normal(1, 0.08, len(NETS))
-    model = learn(NETS[:40], (TRUE * noise)[:40], PROFILE)
-    inside = np.abs((TRUE * noise)[40:] / model.predict_ms(NETS[40:]) - 1) <= model.half_widths(NETS[40:])
+    model = fit_learned_roofline(NETS[:40], (TRUE * noise)[:40], PROFILE)
+    inside = np.abs((TRUE * noise)[40:] / model.predict_ms(NETS[40:]) - 1) <= model.relative_half_widths(NETS[40:])
     assert inside.mean() >= 0.85
     assert model.half_width < 0.5
 
@@ -90,8 +90,8 @@ def test_the_interval_holds_what_it_promises() -> None:
 def test_a_net_unlike_all_others_is_less_certain() -> None:
     odd = replace(NETS[0], kernels=(replace(NETS[0].kernels[0], kind="grouped", macs=10**8, groups=4),) * 5)
     noise = np.random.default_rng(1).normal(1, 0.1, 50)
-    model = learn(NETS[:50], TRUE[:50] * noise, PROFILE)
-    assert model.half_widths([odd])[0] > model.half_widths(NETS[50:]).max()
+    model = fit_learned_roofline(NETS[:50], TRUE[:50] * noise, PROFILE)
+    assert model.relative_half_widths([odd])[0] > model.relative_half_widths(NETS[50:]).max()
 
 
 def test_a_prediction_says_that_it_is_one() -> None:
@@ -113,15 +113,15 @@ def profiled(costs: Costs, overhead_us: float) -> Costs:
     return replace(
         costs,
         kernels=tuple(
-            replace(k, profiled_us=float(columns.row([k]) @ prices) + overhead_us) for k in costs.kernels
+            replace(k, profiled_us=float(columns.cost_vector([k]) @ prices) + overhead_us) for k in costs.kernels
         ),
     )  # fmt: skip
 
 
 def test_profiled_kernels_tell_the_prices_to_few_nets() -> None:
     few = [profiled(costs, overhead_us=2.0) for costs in NETS[:8]]
-    told = learn(few, TRUE[:8], PROFILE)
-    untold = learn(NETS[:8], TRUE[:8], PROFILE)
+    told = fit_learned_roofline(few, TRUE[:8], PROFILE)
+    untold = fit_learned_roofline(NETS[:8], TRUE[:8], PROFILE)
 
     def error(model: LearnedRoofline) -> float:
         return float(np.median(np.abs(model.predict_ms(NETS[50:]) / TRUE[50:] - 1)))
@@ -144,13 +144,13 @@ def test_prices_of_another_version_are_refused() -> None:
 @pytest.mark.parametrize("count", [4, 6])
 def test_each_net_needs_its_latency_and_there_must_be_five(count: int) -> None:
     with pytest.raises(ConfigError, match="5 measured nets or more and one latency for each"):
-        learn(NETS[:count], TRUE[:4], PROFILE)
+        fit_learned_roofline(NETS[:count], TRUE[:4], PROFILE)
 
 
 def test_a_profiles_own_constants_are_the_start() -> None:
     model = LatencyModel(fixed_us=12, floor_us=3, efficiency={}, relative_error=0.5, source="made up")
     profile = replace(PROFILE, latency=model, peak_gops={8: 160, 32: 80}, bandwidth_gb_s=1e3 / 150)
-    few = learn(NETS[:6], TRUE[:6], profile)
+    few = fit_learned_roofline(NETS[:6], TRUE[:6], profile)
     assert np.median(np.abs(few.predict_ms(NETS[50:]) / TRUE[50:] - 1)) < 0.1
 
 
@@ -169,7 +169,7 @@ def test_more_work_never_takes_less_time(number: int, seed: int, extra: int) -> 
         assert ms(*some.kernels, replace(one, macs=one.macs + extra)) >= base
 
 
-COLUMNS = Columns(bits=(8, 32), block=16)
+COLUMNS = CostColumns(bits=(8, 32), block=16)
 CONV = Kernel(
     name="k", kind="conv", macs=1_000_000, input_bytes=4, output_bytes=4, weight_bytes=4, bits=32, in_channels=16,
     out_channels=32,
@@ -177,7 +177,7 @@ CONV = Kernel(
 
 
 def parts(one: Kernel) -> dict[str, float]:
-    row = COLUMNS.row([one])
+    row = COLUMNS.cost_vector([one])
     return {name: float(row[i]) for i, name in enumerate(COLUMNS.names) if row[i]}
 
 
@@ -213,7 +213,7 @@ def test_taps_are_output_positions_times_positions_of_the_window() -> None:
     ],
 )  # fmt: skip
 def test_integer_poolings_without_a_vector_form_are_told_apart(operator: str, bits: int, word: str) -> None:
-    assert COLUMNS.class_of(replace(CONV, kind="pool", operators=(operator,), bits=bits)) == word
+    assert COLUMNS.kernel_class(replace(CONV, kind="pool", operators=(operator,), bits=bits)) == word
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_integer_poolings_without_a_vector_form_are_told_apart(operator: str, bi
     [(("Relu",), "elementwise"), (("HardSwish", "Add"), "curve"), (("Div", "Erf", "Add", "Mul"), "erf")],
 )
 def test_costly_activations_are_told_apart(operators: tuple[str, ...], word: str) -> None:
-    assert COLUMNS.class_of(replace(CONV, kind="elementwise", operators=operators)) == word
+    assert COLUMNS.kernel_class(replace(CONV, kind="elementwise", operators=operators)) == word
 
 
 def test_a_width_the_device_lacks_counts_at_the_next_wider() -> None:
@@ -230,15 +230,15 @@ def test_a_width_the_device_lacks_counts_at_the_next_wider() -> None:
 
 def test_every_column_has_a_place_in_every_tie() -> None:
     columns = columns_for(PROFILE)
-    for tie in ties(PROFILE, columns):
+    for tie in tie_matrices(PROFILE, columns):
         assert tie.shape[0] == len(columns.names)
         assert ((tie > 0).sum(axis=1) == 1).all()
 
 
 def test_the_half_width_is_the_rank_that_covers_nineteen_in_twenty() -> None:
     errors = 1 / (1 + np.arange(1, 100) / 1000) - 1  # values 0.1 % to 9.9 % above the prediction
-    assert half_width(errors) == pytest.approx(0.095)
-    assert half_width(np.array([-0.9, 0.0])) == 1.0
+    assert conformal_half_width(errors) == pytest.approx(0.095)
+    assert conformal_half_width(np.array([-0.9, 0.0])) == 1.0
 
 
 def test_a_curve_inside_a_convolution_adds_its_traffic_and_no_launch() -> None:

@@ -7,13 +7,13 @@ from hw_profiles.jetson import PROFILES
 from nas.errors import ConfigError
 from nas.latency.costs import Costs, Kernel
 from nas.latency.predicted import roofline
-from nas.latency.predicted.learned_roofline import VERSION, LearnedRoofline, learn
+from nas.latency.predicted.learned_roofline import VERSION, LearnedRoofline, fit_learned_roofline
 from nas.latency.predicted.predict import (
-    calibrated,
+    calibration_fingerprint,
     calibration_path,
-    fingerprint,
-    layers_ms,
-    predict,
+    load_calibration,
+    predict_latency,
+    predict_layers_ms,
     save_calibration,
 )
 
@@ -27,17 +27,17 @@ NET = Costs(
 
 def model() -> LearnedRoofline:
     nets = [replace(NET, kernels=NET.kernels * n) for n in range(1, 9)]
-    return learn(nets, [0.1 * n for n in range(1, 9)], PROFILE)
+    return fit_learned_roofline(nets, [0.1 * n for n in range(1, 9)], PROFILE)
 
 
 def test_without_a_calibration_the_profile_predicts(tmp_path: Path) -> None:
-    assert predict(NET, PROFILE, folder=tmp_path) == roofline.predict(NET, PROFILE)
-    assert calibrated(PROFILE, folder=tmp_path) is None
+    assert predict_latency(NET, PROFILE, folder=tmp_path) == roofline.predict_roofline(NET, PROFILE)
+    assert load_calibration(PROFILE, folder=tmp_path) is None
 
 
 def test_a_calibration_is_gone_by_and_said(tmp_path: Path) -> None:
     path = save_calibration(model(), PROFILE, {"device": "my board"}, folder=tmp_path / "new")
-    found = predict(NET, PROFILE, folder=tmp_path / "new")
+    found = predict_latency(NET, PROFILE, folder=tmp_path / "new")
     assert found == model().predict(NET)
     assert found.versions["predictor"] == VERSION
     assert [p.name for p in path.parent.iterdir()] == ["jetson-orin-nano.json"]
@@ -45,32 +45,32 @@ def test_a_calibration_is_gone_by_and_said(tmp_path: Path) -> None:
 
 def test_a_new_calibration_replaces_the_old(tmp_path: Path) -> None:
     save_calibration(model(), PROFILE, {}, folder=tmp_path)
-    first = predict(NET, PROFILE, folder=tmp_path).latency_ms
+    first = predict_latency(NET, PROFILE, folder=tmp_path).latency_ms
     save_calibration(replace(model(), prices_us=tuple(2 * p for p in model().prices_us)), PROFILE, {}, folder=tmp_path)
-    assert predict(NET, PROFILE, folder=tmp_path).latency_ms == pytest.approx(2 * first)
+    assert predict_latency(NET, PROFILE, folder=tmp_path).latency_ms == pytest.approx(2 * first)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 7}', '{"format": 1, "model": {}}', "[1]"])
 def test_what_is_no_calibration_is_refused_by_name(tmp_path: Path, text: str) -> None:
     calibration_path(PROFILE, folder=tmp_path).write_text(text)
     with pytest.raises(ConfigError, match=r"jetson-orin-nano.json must be a calibration .* calibrate again"):
-        predict(NET, PROFILE, folder=tmp_path)
+        predict_latency(NET, PROFILE, folder=tmp_path)
 
 
 def test_layers_go_by_the_calibration_too(tmp_path: Path) -> None:
-    by_profile = layers_ms(NET, PROFILE, folder=tmp_path)
-    assert by_profile == (("k", roofline.kernel_us(NET.kernels[0], PROFILE) / 1e3),)
+    by_profile = predict_layers_ms(NET, PROFILE, folder=tmp_path)
+    assert by_profile == (("k", roofline.predict_kernel_us(NET.kernels[0], PROFILE) / 1e3),)
     save_calibration(model(), PROFILE, {}, folder=tmp_path)
-    ((name, learned),) = layers_ms(NET, PROFILE, folder=tmp_path)
+    ((name, learned),) = predict_layers_ms(NET, PROFILE, folder=tmp_path)
     assert name == "k"
-    assert 0 < learned <= predict(NET, PROFILE, folder=tmp_path).latency_ms
+    assert 0 < learned <= predict_latency(NET, PROFILE, folder=tmp_path).latency_ms
 
 
 def test_the_fingerprint_tells_calibrations_apart(tmp_path: Path) -> None:
-    assert fingerprint(PROFILE, folder=tmp_path) is None
+    assert calibration_fingerprint(PROFILE, folder=tmp_path) is None
     save_calibration(model(), PROFILE, {"device": "one"}, folder=tmp_path)
-    first = fingerprint(PROFILE, folder=tmp_path)
+    first = calibration_fingerprint(PROFILE, folder=tmp_path)
     save_calibration(model(), PROFILE, {"device": "the same prices"}, folder=tmp_path)
-    assert fingerprint(PROFILE, folder=tmp_path) == first
+    assert calibration_fingerprint(PROFILE, folder=tmp_path) == first
     save_calibration(replace(model(), prices_us=tuple(2 * p for p in model().prices_us)), PROFILE, {}, folder=tmp_path)
-    assert fingerprint(PROFILE, folder=tmp_path) != first
+    assert calibration_fingerprint(PROFILE, folder=tmp_path) != first

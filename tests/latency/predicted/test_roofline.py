@@ -8,7 +8,7 @@ from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.errors import ConfigError
 from nas.latency.costs import CONV_KINDS, Costs, Kernel
 from nas.latency.predicted.arithmetic import padded_macs, peak_gops
-from nas.latency.predicted.roofline import kernel_us, predict
+from nas.latency.predicted.roofline import predict_kernel_us, predict_roofline
 
 PROFILE = HardwareProfile(
     name="board",
@@ -36,7 +36,7 @@ NOTHING = replace(CONV, macs=0, input_bytes=0, output_bytes=0, weight_bytes=0)
 
 
 def test_a_kernel_that_does_nothing_takes_the_floor() -> None:
-    found = predict(costs(NOTHING, NOTHING, NOTHING), PROFILE)
+    found = predict_roofline(costs(NOTHING, NOTHING, NOTHING), PROFILE)
     assert found.latency_ms == pytest.approx(0.020 + 3 * 0.005)
     assert (found.low_ms, found.high_ms) == pytest.approx((0.6 * 0.035, 1.4 * 0.035))
     assert (found.kind, found.device, found.runs, found.p5_ms) == ("predicted", "a board", 0, None)
@@ -44,12 +44,14 @@ def test_a_kernel_that_does_nothing_takes_the_floor() -> None:
 
 
 def test_arithmetic_takes_operations_over_the_reachable_rate() -> None:
-    assert kernel_us(replace(NOTHING, macs=5_000_000), PROFILE) == pytest.approx(5 + 20)  # 1e7 operations at 500e9/s
+    assert predict_kernel_us(replace(NOTHING, macs=5_000_000), PROFILE) == pytest.approx(
+        5 + 20
+    )  # 1e7 operations at 500e9/s
 
 
 def test_traffic_takes_bytes_over_the_reachable_bandwidth() -> None:
     some = replace(NOTHING, input_bytes=20_000, output_bytes=20_000, weight_bytes=10_000)
-    assert kernel_us(some, PROFILE) == pytest.approx(5 + 10)  # 5e4 bytes at 5e9/s
+    assert predict_kernel_us(some, PROFILE) == pytest.approx(5 + 10)  # 5e4 bytes at 5e9/s
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_a_width_the_device_lacks_runs_at_the_next_wider() -> None:
 
 def test_a_profile_without_a_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="'board' has none"):
-        predict(costs(CONV), replace(PROFILE, latency=None))
+        predict_roofline(costs(CONV), replace(PROFILE, latency=None))
 
 
 kernels = st.builds(
@@ -91,7 +93,7 @@ kernels = st.builds(
 @given(st.lists(kernels, max_size=8), kernels, st.integers(0, 10**8))
 def test_more_work_never_takes_less_time(some: list[Kernel], one: Kernel, extra: int) -> None:
     def ms(*every: Kernel) -> float:
-        return predict(costs(*every), PROFILE).latency_ms
+        return predict_roofline(costs(*every), PROFILE).latency_ms
 
     base = ms(*some, one)
     assert base > ms(*some)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nas.compression.pruning.channel_groups import couple
-from nas.models.base import Published, ZooModel
-from nas.onnx_export.exporter import export, fold
+from nas.compression.pruning.channel_groups import trace_channel_groups
+from nas.models.base import PublishedSize, ZooModel
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import check_parity
 from nas.registry import load, names
 from search_spaces._base import HEAD, STEM
@@ -25,7 +26,7 @@ def model(request: pytest.FixtureRequest) -> ZooModel:
     return found
 
 
-def _published() -> list[tuple[str, Published]]:
+def _published() -> list[tuple[str, PublishedSize]]:
     return [(name, fact) for name in MODELS for fact in load("model", name).published_params]
 
 
@@ -36,7 +37,7 @@ def test_a_net_says_where_it_comes_from(model: ZooModel) -> None:
 
 
 @pytest.mark.parametrize(("name", "fact"), _published(), ids=lambda v: v if isinstance(v, str) else str(v.params))
-def test_the_number_of_weights_is_the_published_one(name: str, fact: Published) -> None:
+def test_the_number_of_weights_is_the_published_one(name: str, fact: PublishedSize) -> None:
     with torch.device("meta"):
         net = load("model", name).build(input_shape=fact.input_shape, classes=fact.classes, **fact.options)
     params = sum(p.numel() for p in net.parameters())
@@ -56,7 +57,7 @@ def test_the_channels_of_every_layer_can_be_followed(model: ZooModel, input_shap
     with torch.device("meta"):
         net = model.build(input_shape=input_shape, classes=5)
     weighted = {n for n, m in net.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
-    assert weighted <= {layer.name for layer in couple(net, channels=input_shape[0]).layers}
+    assert weighted <= {layer.name for layer in trace_channel_groups(net, input_channels=input_shape[0]).layers}
 
 
 @pytest.mark.parametrize("input_shape", [(1, 48, 48), (3, 64, 64)])
@@ -68,7 +69,7 @@ def test_a_runtime_computes_from_the_file_what_torch_does(
     pictures = np.random.default_rng(0).integers(0, 256, (4, *input_shape), dtype=np.uint8)
     graph = fold(net, input_shape=input_shape)
     path = tmp_path / "net.onnx"
-    export(graph, path, input_shape=input_shape, classes=tuple("abcde"), metadata={})
+    export_onnx(graph, path, input_shape=input_shape, classes=tuple("abcde"), metadata={})
     session = load("runtime", "onnxruntime").load(path)
     try:
         check_parity(graph, session, pictures, path=path)

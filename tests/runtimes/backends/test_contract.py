@@ -18,7 +18,7 @@ WEIGHTS = np.random.default_rng(0).normal(0, 0.01, (1 * 4 * 4, CLASSES)).astype(
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     found: Runtime = registry.load("runtime", request.param)
     assert found.name == request.param
-    if reason := found.missing():
+    if reason := found.unavailable_reason():
         pytest.skip(reason)
     return found
 

@@ -11,15 +11,15 @@ import pytest
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
 from nas.runtimes.backends import onnxruntime, tensorrt
-from nas.runtimes.backends.tensorrt import TensorRt
-from nas.runtimes.base import Timing
+from nas.runtimes.backends.tensorrt import TensorRtRuntime
+from nas.runtimes.base import DeviceTiming
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.runtimes.tensorrt import cuda as _cuda
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 from tests.runtimes.stand_in_tensorrt import PlayedCuda, package
 from tests.runtimes.tensorrt.test_trtexec import a_file
 
-HERE: HardwareProfile = replace(target("jetson-orin-nano"), runtime="tensorrt", local=True)
+HERE: HardwareProfile = replace(load_target("jetson-orin-nano"), runtime="tensorrt", local=True)
 
 
 @pytest.fixture(params=["8.6.1", "10.3.0", "11.4.0.106"])
@@ -37,7 +37,7 @@ def played(version: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         return found.devices[-1]
 
     monkeypatch.setitem(sys.modules, "tensorrt", found)
-    monkeypatch.setattr(_cuda, "cuda", cuda)
+    monkeypatch.setattr(_cuda, "open_cuda_device", cuda)
     for name, count in {"RUNS": 50, "REFERENCE_RUNS": 10, "WARM_UP_RUNS": 3}.items():
         monkeypatch.setattr(tensorrt, name, count)
     return found
@@ -45,7 +45,7 @@ def played(version: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_an_engine_computes_what_the_file_says(trt: Any) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, *INPUT_SHAPE), dtype=np.uint8)
-    session = TensorRt().load(reference_path())
+    session = TensorRtRuntime().load(reference_path())
     np.testing.assert_array_equal(session.predict(images), onnxruntime.RUNTIME.load(reference_path()).predict(images))
     session.close()
     assert all(device.closed for device in trt.devices)
@@ -54,8 +54,8 @@ def test_an_engine_computes_what_the_file_says(trt: Any) -> None:
 
 
 def test_files_are_timed_as_graphs_with_the_reference_around(trt: Any) -> None:
-    (found,) = TensorRt().timings([reference_path()], HERE, layers=True)
-    assert isinstance(found, Timing)
+    (found,) = TensorRtRuntime().time_models([reference_path()], HERE, with_layers=True)
+    assert isinstance(found, DeviceTiming)
     assert (len(found.times_ms), found.drift, found.device) == (50, 0.0, "stand-in GPU")
     assert sum(device.captures for device in trt.devices) == 3  # before, the file, after
     assert len(trt.done["built"]) == 2
@@ -67,50 +67,50 @@ def test_files_are_timed_as_graphs_with_the_reference_around(trt: Any) -> None:
 
 def test_before_strong_typing_the_files_types_are_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trt = played("8.6.1", monkeypatch)
-    TensorRt().load(a_file(tmp_path / "mixed.onnx", batch=1))
+    TensorRtRuntime().load(a_file(tmp_path / "mixed.onnx", batch=1))
     assert trt.done["flags"] == ["FP16", "INT8"]
 
 
 def test_the_timing_cache_is_handed_on(trt: Any) -> None:
-    runtime = TensorRt()
+    runtime = TensorRtRuntime()
     runtime.load(reference_path())
     runtime.load(reference_path())
-    assert runtime._cache.content == b"++"
+    assert runtime._timing_cache.content == b"++"
 
 
 def test_a_file_that_fails_costs_itself(trt: Any, tmp_path: Path) -> None:
     bad, unbuildable = tmp_path / "bad.onnx", tmp_path / "unbuildable.onnx"
     bad.write_bytes(reference_path().read_bytes().replace(b"GlobalAveragePool", b"GlobalAverageXool"))
     unbuildable.write_bytes(reference_path().read_bytes())
-    first, second, third = TensorRt().timings([bad, unbuildable, reference_path()], HERE)
+    first, second, third = TensorRtRuntime().time_models([bad, unbuildable, reference_path()], HERE)
     assert str(first) == "'bad.onnx' must be a file that TensorRT parses: no parser for it"
     assert "builds an engine of" in str(second)
-    assert isinstance(third, Timing)
+    assert isinstance(third, DeviceTiming)
     assert all(device.closed for device in trt.devices)
 
 
 @pytest.mark.parametrize("shape", [(2, *INPUT_SHAPE), (1, 1, 4, 4)])
 def test_images_of_another_shape_are_refused(trt: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(MeasureError, match="images must fit the input"):
-        TensorRt().load(reference_path()).bound_run(np.zeros(shape, np.uint8))
+        TensorRtRuntime().load(reference_path()).bound_run(np.zeros(shape, np.uint8))
 
 
 def test_too_old_and_missing_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     played("8.5.2", monkeypatch)
-    assert "must be 8.6 or newer, but is 8.5.2" in (TensorRt().missing() or "")
+    assert "must be 8.6 or newer, but is 8.5.2" in (TensorRtRuntime().unavailable_reason() or "")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    assert "pip install 'fer-nas[tensorrt]'" in (TensorRt().missing() or "")
+    assert "pip install 'fer-nas[tensorrt]'" in (TensorRtRuntime().unavailable_reason() or "")
     with pytest.raises(MeasureError, match="cannot be measured: the package tensorrt must be installed"):
-        TensorRt().timings([reference_path()], HERE)
+        TensorRtRuntime().time_models([reference_path()], HERE)
 
 
 def test_without_any_cuda_package_both_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MeasureError, match=r"pip install pycuda .*pip install cuda-python"):
-        _cuda.cuda()
+        _cuda.open_cuda_device()
 
 
 def test_only_this_machine_is_timed() -> None:
-    assert TensorRt().times(HERE)
-    assert not TensorRt().times(target("jetson"))
+    assert TensorRtRuntime().can_time_on_device(HERE)
+    assert not TensorRtRuntime().can_time_on_device(load_target("jetson"))

@@ -8,11 +8,11 @@ import pytest
 
 from nas.errors import ConfigError, MeasureError, UnreachableError
 from nas.runtimes.backends.trtexec_ssh import RUNTIME
-from nas.runtimes.base import Timing
+from nas.runtimes.base import DeviceTiming
 from nas.runtimes.board import benchmark as _bench
 from nas.runtimes.board import power as _power
 from nas.runtimes.board import ssh as _ssh
-from nas.runtimes.board.ssh import Connection, check_address
+from nas.runtimes.board.ssh import SshConnection, parse_address
 from nas.runtimes.reference_network import reference_path
 from tests.runtimes.conftest import BOARD_FILES, PlayedBoard
 
@@ -27,16 +27,16 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def only(results: list[Timing | MeasureError]) -> Timing:
+def only(results: list[DeviceTiming | MeasureError]) -> DeviceTiming:
     (found,) = results
-    assert isinstance(found, Timing), found
+    assert isinstance(found, DeviceTiming), found
     return found
 
 
 @pytest.mark.parametrize("version", ["8.2", "8.5", "8.6", "10.3", "11.4"])
 def test_a_file_is_timed_by_every_version(board: PlayedBoard, model: Path, version: str) -> None:
     board.play(version, ms={"candidate-1": 0.0931})
-    found = only(RUNTIME.timings([model], board.profile(), layers=True))
+    found = only(RUNTIME.time_models([model], board.profile(), with_layers=True))
     assert sorted(found.times_ms)[100] == pytest.approx(0.0931, rel=1e-5)  # not on the grid of the time stamps
     assert found.drift == 0
     assert found.device == "NVIDIA Jetson Orin Nano Developer Kit (15W, clocks locked at 918 MHz)"
@@ -54,25 +54,25 @@ def test_a_file_is_timed_by_every_version(board: PlayedBoard, model: Path, versi
 
 def test_another_power_mode_than_the_profiles_is_said(board: PlayedBoard, model: Path) -> None:
     board.play()
-    assert not any("power mode" in note for note in only(RUNTIME.timings([model], board.profile())).notes)
+    assert not any("power mode" in note for note in only(RUNTIME.time_models([model], board.profile())).notes)
     board.tool("nvpmodel", "#!/bin/sh\nprintf 'NV Power Mode: MODE_7W\\n1\\n'\n")
-    assert only(RUNTIME.timings([model], board.profile())).notes[-1] == (
+    assert only(RUNTIME.time_models([model], board.profile())).notes[-1] == (
         "measured in power mode MODE_7W, clocks locked at 918 MHz; the profile, and what is predicted from it, is of "
         "15W, 625 MHz"
     )
     kept = board.profile(power_mode="7W")
-    assert not any("power mode" in note for note in only(RUNTIME.timings([model], kept)).notes)
+    assert not any("power mode" in note for note in only(RUNTIME.time_models([model], kept)).notes)
 
 
 def test_a_batch_shares_one_connection_and_one_reference(board: PlayedBoard, model: Path) -> None:
-    assert len(RUNTIME.timings([model] * 3, board.profile())) == 3
+    assert len(RUNTIME.time_models([model] * 3, board.profile())) == 3
     built = [call[0] for call in board.calls() if call[0].startswith("--onnx")]
     assert built == ["--onnx=reference.onnx", *(f"--onnx=candidate-{i}.onnx" for i in (1, 2, 3))]
 
 
 def test_an_engine_that_fails_costs_one_file_and_shows_its_log(board: PlayedBoard, model: Path) -> None:
     board.play(do={"candidate-1": "fail"})
-    bad, good = RUNTIME.timings([model, model], board.profile())
+    bad, good = RUNTIME.time_models([model, model], board.profile())
     assert isinstance(bad, MeasureError)
     assert str(bad) == (
         "'net.onnx': trtexec failed with status 1: Error[10]: Could not find any implementation for node "
@@ -80,21 +80,21 @@ def test_an_engine_that_fails_costs_one_file_and_shows_its_log(board: PlayedBoar
     )
     assert len(bad.log) == 20
     assert bad.log[-1].startswith("&&&& FAILED")
-    assert isinstance(good, Timing)
+    assert isinstance(good, DeviceTiming)
 
 
 def test_an_engine_that_takes_too_long_is_stopped_on_the_board(board: PlayedBoard, model: Path) -> None:
     board.play(do={"candidate-1": "hang"})
-    bad, good = RUNTIME.timings([model, model], board.profile(build_limit_s=2))
+    bad, good = RUNTIME.time_models([model, model], board.profile(build_limit_s=2))
     assert str(bad) == "'net.onnx': the engine must be built and timed within 2 s, but trtexec was stopped then"
-    assert isinstance(good, Timing)
+    assert isinstance(good, DeviceTiming)
 
 
 def test_a_full_disk_in_the_middle_is_named(board: PlayedBoard, model: Path) -> None:
     board.play(do={"candidate-1": "full disk"})
-    bad, good = RUNTIME.timings([model, model], board.profile())
+    bad, good = RUNTIME.time_models([model, model], board.profile())
     assert str(bad) == "'net.onnx': the board's disk must have room for the engine, but it is full; free some"
-    assert isinstance(good, Timing)
+    assert isinstance(good, DeviceTiming)
 
 
 def test_a_disk_that_is_full_before_is_refused_at_once(board: PlayedBoard, model: Path) -> None:
@@ -102,22 +102,22 @@ def test_a_disk_that_is_full_before_is_refused_at_once(board: PlayedBoard, model
         "df", "#!/bin/sh\nprintf 'Filesystem 1024-blocks Used Available Capacity Mounted on\\nx 9 9 3000 99%% /\\n'\n"
     )
     with pytest.raises(MeasureError, match="must have 100 MB free for temporary files, but has 3; free some"):
-        RUNTIME.timings([model], board.profile())
+        RUNTIME.time_models([model], board.profile())
 
 
 def test_garbage_is_one_clear_line_without_control_characters(board: PlayedBoard, model: Path) -> None:
     board.play(do={"candidate-1": "garbage"})
-    bad, good = RUNTIME.timings([model, model], board.profile())
+    bad, good = RUNTIME.time_models([model, model], board.profile())
     assert isinstance(bad, MeasureError)
     assert "must write a list of runs with computeMs, but wrote" in str(bad)
     assert all(line.isprintable() for line in (str(bad), *bad.log))
-    assert isinstance(good, Timing)
+    assert isinstance(good, DeviceTiming)
 
 
 def test_a_lost_connection_is_made_once_more(board: PlayedBoard, model: Path) -> None:
     board.play(do={"candidate-1": "drop once"})
     said: list[str] = []
-    only(RUNTIME.timings([model], board.profile(), say=said.append))
+    only(RUNTIME.time_models([model], board.profile(), log=said.append))
     assert any("broke in the middle of a measurement; trying again" in line for line in said)
 
 
@@ -130,10 +130,10 @@ def test_a_file_that_breaks_the_connection_twice_is_given_up_alone(board: Played
         if line.endswith("given up"):
             board.play()
 
-    bad, good = RUNTIME.timings([model, model], board.profile(), say=say)
+    bad, good = RUNTIME.time_models([model, model], board.profile(), log=say)
     assert isinstance(bad, UnreachableError)
     assert str(bad) == "the connection to board broke in the middle of a measurement"
-    assert isinstance(good, Timing)
+    assert isinstance(good, DeviceTiming)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +147,13 @@ def test_a_wrong_host_key_is_refused_before_anything_is_sent(
     board: PlayedBoard, model: Path, host: str, reason: str
 ) -> None:
     with pytest.raises(UnreachableError, match=reason):
-        RUNTIME.timings([model], board.profile(host))
+        RUNTIME.time_models([model], board.profile(host))
     assert not (board.root / "calls.jsonl").exists()
 
 
 def test_a_board_that_is_off_is_one_clear_line(board: PlayedBoard, model: Path) -> None:
     with pytest.raises(UnreachableError, match="board:1 must run an ssh server, but refused the connection"):
-        RUNTIME.timings([model], board.profile("board:1"))
+        RUNTIME.time_models([model], board.profile("board:1"))
 
 
 def test_a_key_that_is_not_let_in_is_one_clear_line(board: PlayedBoard, model: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_key_that_is_not_let_in_is_one_clear_line(board: PlayedBoard, model: P
     config = tmp_path / "config"
     config.write_text(board.config.read_text().replace(str(board.config.with_name("user")), str(tmp_path / "other")))
     with pytest.raises(UnreachableError, match="must let you in by key and without a password"):
-        RUNTIME.timings([model], board.profile(ssh_config=str(config)))
+        RUNTIME.time_models([model], board.profile(ssh_config=str(config)))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_key_that_is_not_let_in_is_one_clear_line(board: PlayedBoard, model: P
 )
 def test_throttling_repeats_and_is_then_said(board: PlayedBoard, model: Path, file: str, text: str, note: str) -> None:
     (board.root / file).write_text(text)
-    found = only(RUNTIME.timings([model], board.profile()))
+    found = only(RUNTIME.time_models([model], board.profile()))
     assert note in found.notes
     assert found.versions["throttled"] == note
     assert sum("candidate-1.plan" in call[0] for call in board.calls()) == 2  # and once with the build
@@ -181,7 +181,7 @@ def test_throttling_repeats_and_is_then_said(board: PlayedBoard, model: Path, fi
 
 def test_clocks_that_are_not_locked_are_said(board: PlayedBoard, model: Path) -> None:
     (board.root / CLOCK).with_name("min_freq").write_text("306000000\n")
-    found = only(RUNTIME.timings([model], board.profile()))
+    found = only(RUNTIME.time_models([model], board.profile()))
     assert found.versions["clocks"] == "not locked, up to 918 MHz"
     assert any(note.startswith("clocks not locked") for note in found.notes)
 
@@ -195,7 +195,7 @@ def test_a_board_that_became_slower_is_measured_again(board: PlayedBoard, model:
             (board.root / "board.json").write_text(json.dumps({**played, "ms": {"candidate-1": 0.3, "*": 0.12}}))
 
     said: list[str] = []
-    found = only(RUNTIME.timings([model], board.profile(), say=lambda line: (say(line), said.append(line))[0]))
+    found = only(RUNTIME.time_models([model], board.profile(), log=lambda line: (say(line), said.append(line))[0]))
     assert "'net.onnx': busy board: the reference network drifted by +20.0%; timing it again" in said
     assert found.drift == 0
 
@@ -209,7 +209,7 @@ def test_a_hostile_file_name_is_only_a_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     hostile = model.rename(tmp_path / name)
-    only(RUNTIME.timings([Path(hostile.name)], board.profile()))
+    only(RUNTIME.time_models([Path(hostile.name)], board.profile()))
     assert not list(tmp_path.rglob("pwned"))
     assert not list(board.root.parent.rglob("pwned"))
     assert all(word.startswith("--") and name not in word for call in board.calls() for word in call)
@@ -218,19 +218,19 @@ def test_a_hostile_file_name_is_only_a_name(
 @pytest.mark.parametrize("address", ["-oProxyCommand=x", "a@-b", "a b", "a;b", "$(a)", "", "a@b:x", "a\nb", "a@b/c"])
 def test_an_address_that_ssh_could_mistake_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="ssh address must be user@host"):
-        check_address(address)
+        parse_address(address)
 
 
 def test_addresses_have_a_port_or_none() -> None:
-    assert check_address("me@nano.local:2222") == ("me@nano.local", 2222)
-    assert check_address("nano") == ("nano", None)
+    assert parse_address("me@nano.local:2222") == ("me@nano.local", 2222)
+    assert parse_address("nano") == ("nano", None)
 
 
 def test_a_dry_run_names_every_command_and_runs_none(
     board: PlayedBoard, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    assert RUNTIME.timings([model], board.profile(), dry=said) == []
+    assert RUNTIME.time_models([model], board.profile(), dry_run_commands=said) == []
     assert not (board.root / "calls.jsonl").exists()
     assert all(line.startswith(("ssh ", "scp ", "# ")) for line in said)
     assert all("BatchMode=yes" in line and "StrictHostKeyChecking=yes" in line for line in said if line[0] == "s")
@@ -239,28 +239,28 @@ def test_a_dry_run_names_every_command_and_runs_none(
     ran: list[str] = []
     real = subprocess.run
     monkeypatch.setattr(_ssh.subprocess, "run", lambda command, **more: (ran.append(command), real(command, **more))[1])
-    only(RUNTIME.timings([model], board.profile()))
+    only(RUNTIME.time_models([model], board.profile()))
     assert len(ran) == len([line for line in said if line[0] == "s"]) - 1  # the keeper is no `run`
 
 
 def test_two_sessions_never_measure_at_once(board: PlayedBoard) -> None:
     profile = board.profile()
     said: list[str] = []
-    with Connection("board", config=Path(str(profile.facts["ssh_config"]))) as first:
-        second = Connection("board", config=Path(str(profile.facts["ssh_config"])), say=said.append)
+    with SshConnection("board", ssh_config=Path(str(profile.facts["ssh_config"]))) as first:
+        second = SshConnection("board", ssh_config=Path(str(profile.facts["ssh_config"])), log=said.append)
         waiting = pytest.MonkeyPatch()
-        waiting.setattr(_ssh, "LOCK_WAIT_S", 1)
+        waiting.setattr(_ssh, "LOCK_TIMEOUT_S", 1)
         with pytest.raises(UnreachableError, match="must be free, but another search kept its lock"), second:
             pass
         waiting.undo()
-        assert first.run("echo still here").text == "still here\n"
+        assert first.run("echo still here").stdout_text == "still here\n"
     assert said == ["another search is measuring on board; waiting for it"]
 
 
 def test_a_session_that_falls_silent_is_ended_by_the_board(board: PlayedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ssh, "SILENCE_S", 1)
-    monkeypatch.setattr(_ssh, "HEARTBEAT_S", 600)
-    with Connection("board", config=board.config) as link:
+    monkeypatch.setattr(_ssh, "HEARTBEAT_TIMEOUT_S", 1)
+    monkeypatch.setattr(_ssh, "HEARTBEAT_INTERVAL_S", 600)
+    with SshConnection("board", ssh_config=board.config) as link:
         assert list(board.temp.iterdir())
         assert not board.left_behind()
         with pytest.raises(UnreachableError, match="broke"):
@@ -270,7 +270,7 @@ def test_a_session_that_falls_silent_is_ended_by_the_board(board: PlayedBoard, m
 def test_energy_is_power_above_rest_for_each_inference(
     board: PlayedBoard, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_power, "REST_S", 0.5)
+    monkeypatch.setattr(_power, "IDLE_DURATION_S", 0.5)
     board.play(ms={"candidate-1": 2.0}, do={"candidate-1": "steady"})
     amperes = next(name for name in BOARD_FILES if name.endswith("curr1_input"))
     # 5 V: 0.8 A at rest, 1.4 A while trtexec runs, so 3000 mW more for 500 inferences a second
@@ -279,12 +279,12 @@ def test_energy_is_power_above_rest_for_each_inference(
         (board.root / "bin/trtexec").read_text().replace("exec ", f"echo 1400 >{board.root / amperes}; ")
         + f"r=$?; echo 800 >{board.root / amperes}; exit $r\n",
     )
-    found = only(RUNTIME.timings([model], board.profile(), energy=True))
+    found = only(RUNTIME.time_models([model], board.profile(), with_energy=True))
     assert found.energy_mj == pytest.approx(3000 / 500, rel=0.02)
 
 
 def test_a_board_tells_who_it_is(board: PlayedBoard) -> None:
-    found = {finding.name: finding.value for finding in RUNTIME.reach(board.profile())}
+    found = {finding.name: finding.value for finding in RUNTIME.probe_device(board.profile())}
     assert found["module"] == "NVIDIA Jetson Orin Nano Developer Kit"
     assert found["JetPack"] == "6.2 (L4T 36.4.3)"
     assert found["TensorRT"].startswith("10.3.0 (")
@@ -293,17 +293,17 @@ def test_a_board_tells_who_it_is(board: PlayedBoard) -> None:
 
 def test_a_board_without_trtexec_says_where_it_was_looked_for(board: PlayedBoard, model: Path) -> None:
     with pytest.raises(MeasureError, match="must have trtexec at /nowhere/trtexec, but has none"):
-        RUNTIME.timings([model], board.profile(trtexec="/nowhere/trtexec"))
+        RUNTIME.time_models([model], board.profile(trtexec="/nowhere/trtexec"))
 
 
 def test_an_unknown_banner_is_refused(board: PlayedBoard, model: Path) -> None:
     board.tool("trtexec", "#!/bin/sh\necho hello\n")
     with pytest.raises(MeasureError, match="must begin with a line that names its version, but said: hello"):
-        RUNTIME.timings([model], board.profile())
+        RUNTIME.time_models([model], board.profile())
 
 
 def test_it_loads_nothing_here_and_says_what_to_do() -> None:
-    assert "nas targets add" in (RUNTIME.missing() or "")
+    assert "nas targets add" in (RUNTIME.unavailable_reason() or "")
     with pytest.raises(MeasureError, match="cannot be loaded"):
         RUNTIME.load(Path("x.onnx"))
-    assert _bench.ATTEMPTS == 3
+    assert _bench.MAX_ATTEMPTS == 3

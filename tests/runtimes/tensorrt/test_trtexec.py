@@ -10,17 +10,27 @@ from onnx import TensorProto, helper, numpy_helper, save
 from nas.errors import MeasureError
 from nas.runtimes.reference_network import reference_path
 from nas.runtimes.tensorrt import trtexec as _trtexec
-from nas.runtimes.tensorrt.trtexec import Form, Tool, build_and_time, form_of, parse_layers, parse_times, version_of
+from nas.runtimes.tensorrt.trtexec import (
+    ModelFormat,
+    TrtexecInfo,
+    build_and_time_command,
+    parse_layers,
+    parse_times,
+    parse_version,
+    read_model_format,
+)
 
-PLAIN = Form(shapes="image:1x1x48x48", half=False, quantised=False)
-MIXED = Form(shapes="", half=True, quantised=True)
+PLAIN = ModelFormat(dynamic_shape="image:1x1x48x48", has_float16=False, has_qdq=False)
+MIXED = ModelFormat(dynamic_shape="", has_float16=True, has_qdq=True)
 OLD_ONLY = {"--useCudaGraph", "--useSpinWait", "--noDataTransfers"}
 REMOVED_IN_11 = {"--fp16", "--int8", "--best", "--workspace"}
 
 
-def flags(version: tuple[int, int, int], form: Form, help: str = "") -> set[str]:
-    tool = Tool(path="/trtexec", version=version, help=help)
-    words = build_and_time(tool, form, model="m", engine="e", times="t", cache="c", duration_s=2)
+def flags(version: tuple[int, int, int], form: ModelFormat, help: str = "") -> set[str]:
+    tool = TrtexecInfo(path="/trtexec", version=version, help_text=help)
+    words = build_and_time_command(
+        tool, form, model_file="m", engine_file="e", times_file="t", timing_cache_file="c", duration_s=2
+    )
     assert words[0] == "/trtexec"
     return set(words[1:])
 
@@ -35,12 +45,12 @@ def names(words: set[str]) -> set[str]:
      ("v101602", (10, 16, 2)), ("v110400", (11, 4, 0)), ("v11.1.0.106", (11, 1, 0))],
 )  # fmt: skip
 def test_the_banner_tells_the_version(banner: str, version: tuple[int, int, int]) -> None:
-    assert version_of(f"&&&& RUNNING TensorRT.trtexec [TensorRT {banner}] [b1] # trtexec --help\n") == version
+    assert parse_version(f"&&&& RUNNING TensorRT.trtexec [TensorRT {banner}] [b1] # trtexec --help\n") == version
 
 
 def test_too_old_is_refused() -> None:
     with pytest.raises(MeasureError, match=r"must be 8\.2 or newer, but the board has 7\.1\.3"):
-        version_of("&&&& RUNNING TensorRT.trtexec [TensorRT v7103] # trtexec")
+        parse_version("&&&& RUNNING TensorRT.trtexec [TensorRT v7103] # trtexec")
 
 
 def test_types_come_from_the_file_where_networks_are_strongly_typed() -> None:
@@ -72,7 +82,7 @@ def test_workspace_and_level_follow_the_version() -> None:
 
 
 def test_an_open_batch_gets_its_shape() -> None:
-    assert form_of(reference_path()) == PLAIN
+    assert read_model_format(reference_path()) == PLAIN
     assert "--shapes=image:1x1x48x48" in flags((8, 2, 5), PLAIN)
     assert "--shapes" not in names(flags((8, 2, 5), MIXED))
 
@@ -94,19 +104,19 @@ def a_file(path: Path, name: str = "image", batch: int | str = "N") -> Path:
 
 
 def test_quantisers_and_halves_are_found(tmp_path: Path) -> None:
-    assert form_of(a_file(tmp_path / "m.onnx", batch=1)) == MIXED
+    assert read_model_format(a_file(tmp_path / "m.onnx", batch=1)) == MIXED
 
 
 @pytest.mark.parametrize("name", ["image:1x1,other", "--best", "a b", "x;y", "$(z)"])
 def test_an_input_whose_name_is_no_word_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(MeasureError, match="input must have a name of letters"):
-        form_of(a_file(tmp_path / "m.onnx", name=name))
+        read_model_format(a_file(tmp_path / "m.onnx", name=name))
 
 
 def test_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"not a model")
     with pytest.raises(MeasureError, match="must be an ONNX file") as caught:
-        form_of(tmp_path / "m.onnx")
+        read_model_format(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
 
 
@@ -142,15 +152,15 @@ def test_the_first_error_says_why_and_the_tail_is_short_and_printable() -> None:
     log = "\n".join(
         [*(f"[I] {i}" for i in range(50)), "[11/21/2025-10:00:00] [E] [TRT] boom\x1b[2J", "[E] later", "&&&& FAILED"]
     )
-    assert _trtexec.failure(log) == "boom?[2J"
-    assert len(_trtexec.tail(log)) == 20
-    assert all(line.isprintable() for line in _trtexec.tail(log))
-    assert _trtexec.failure("") == "it wrote nothing"
+    assert _trtexec.first_error(log) == "boom?[2J"
+    assert len(_trtexec.log_tail(log)) == 20
+    assert all(line.isprintable() for line in _trtexec.log_tail(log))
+    assert _trtexec.first_error("") == "it wrote nothing"
 
 
 def test_weak_typing_is_noted() -> None:
-    tool = Tool(path="/t", version=(8, 2, 5), help="--fp16")
-    assert _trtexec.notes_of(tool, MIXED) == (
+    tool = TrtexecInfo(path="/t", version=(8, 2, 5), help_text="--fp16")
+    assert _trtexec.typing_notes(tool, MIXED) == (
         "weakly typed: TensorRT 8.2.5 chose each layer's type among FP32 and FP16 and INT8",
     )
-    assert _trtexec.notes_of(Tool(path="/t", version=(11, 4, 0)), MIXED) == ()
+    assert _trtexec.typing_notes(TrtexecInfo(path="/t", version=(11, 4, 0)), MIXED) == ()

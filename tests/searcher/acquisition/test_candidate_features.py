@@ -11,26 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas import registry
-from nas.compression.pipeline import Compression
-from nas.latency.costs import Kernel, costs
-from nas.onnx_export.exporter import export, fold
-from nas.searcher.acquisition.candidate_features import COLUMNS, Describer, _by_bits, macs
-from nas.targets.catalog import target
+from nas.compression.pipeline import CompressionPipeline
+from nas.latency.costs import Kernel, compute_costs
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
+from nas.searcher.acquisition.candidate_features import COST_COLUMNS, FeatureExtractor, _work_by_bits, macs
+from nas.targets.catalog import load_target
 from search_spaces._base import Architecture, DisconnectedError, SearchSpace, Value
-from search_spaces._work import PARTS, total
+from search_spaces._work import WORKLOAD_FIELDS, sum_workloads
 from tests.random_nets import CLASSES, SHAPE, context_of, exported, random_net
 
-PROFILE = target("jetson")
+PROFILE = load_target("jetson")
 MEMBERS = ("prune_structured", "low_rank", "quantize", "few_bits")
-COMPRESSION = Compression(members=[registry.load("compressor", name) for name in MEMBERS], profile=PROFILE)
+COMPRESSION = CompressionPipeline(compressors=[registry.load("compressor", name) for name in MEMBERS], profile=PROFILE)
 SPACES = {name: registry.load("space", name) for name in registry.names("space")}
 GENES = {
     name: [*space.choices(channel_multiple=PROFILE.channel_multiple), *COMPRESSION.choices(space.stages)]
     for name, space in SPACES.items()
 }
 DESCRIBERS = {
-    name: Describer(
-        space, GENES[name], neutral=COMPRESSION.neutral(space.stages), input_shape=(1, 48, 48), classes=7
+    name: FeatureExtractor(
+        space, GENES[name], neutral=COMPRESSION.neutral_settings(space.stages), input_shape=(1, 48, 48), classes=7
     )
     for name, space in SPACES.items()
 }  # fmt: skip
@@ -63,16 +64,16 @@ def test_columns_are_the_work_of_all_units_by_their_bits(space: str, seed: int) 
     candidate = COMPRESSION.decode(SPACES[space], a_pick(space, seed))
     found = DESCRIBERS[space](candidate)
     works = SPACES[space].work(candidate.architecture, input_shape=(1, 48, 48), classes=7, widths=candidate.pruned)
-    columns = dict(zip(COLUMNS, found.columns, strict=True))
+    columns = dict(zip(COST_COLUMNS, found.cost_columns, strict=True))
     assert columns["fixed"] == 1
     for bits in (8, 16, 32):
         units = [u for u in works if candidate.bits.get(u, 32) == bits]
-        work = dict(zip(PARTS, total(works[u] for u in units), strict=True))
+        work = dict(zip(WORKLOAD_FIELDS, sum_workloads(works[u] for u in units), strict=True))
         joined = work.pop("joined")
         work["moving"] += joined if bits == 8 else 0
         assert {part: columns[f"{part}{bits}"] for part in work} == work
-    assert np.isfinite(found.traits).all()
-    assert found.traits.shape == DESCRIBERS[space](COMPRESSION.decode(SPACES[space], a_pick(space, 0))).traits.shape
+    assert np.isfinite(found.features).all()
+    assert found.features.shape == DESCRIBERS[space](COMPRESSION.decode(SPACES[space], a_pick(space, 0))).features.shape
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -98,7 +99,7 @@ def test_the_kernels_are_those_of_the_file(space: str, attention: str, seed: int
     picked = a_pick(space, seed, attention=attention)
     architecture = COMPRESSION.decode(SPACES[space], picked).architecture
     net = SPACES[space].build(architecture, input_shape=SHAPE, classes=len(CLASSES)).eval()
-    kernels = costs(exported(net, tmp_path).path).kernels
+    kernels = compute_costs(exported(net, tmp_path).path).kernels
     work = the_work(SPACES[space], architecture, dict.fromkeys(SPACES[space].stages, 32))
     assert {part: work[part] for part in KERNELS} == counted(kernels)
     moved = sum(kernel.input_bytes + kernel.output_bytes for kernel in kernels) / 4
@@ -111,15 +112,15 @@ def test_the_kernels_are_those_of_a_file_in_8_bits(space: str, seed: int, tmp_pa
     found = random_net(space, seed=seed, cells=2)
     bits = dict.fromkeys(found.units, 8)
     graph = registry.load("compressor", "quantize").on_graph(fold(found.net, input_shape=SHAPE), context_of(bits))
-    file = export(graph, tmp_path / "8.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
+    file = export_onnx(graph, tmp_path / "8.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
     work = the_work(found.space, found.architecture, bits)
-    assert {part: work[part] for part in KERNELS} == counted(costs(file.path).kernels)
+    assert {part: work[part] for part in KERNELS} == counted(compute_costs(file.path).kernels)
 
 
 def the_work(space: SearchSpace, architecture: Architecture, bits: dict[str, int]) -> dict[str, float]:
     """The parts of a net's work, as its columns count them, of all bit-widths."""
-    works = space.work(architecture, input_shape=SHAPE, classes=len(CLASSES))
-    return dict(zip(PARTS[:-1], total(_by_bits(bits, works)), strict=True))
+    works = space.workload(architecture, input_shape=SHAPE, classes=len(CLASSES))
+    return dict(zip(WORKLOAD_FIELDS[:-1], sum_workloads(_work_by_bits(bits, works)), strict=True))
 
 
 def counted(kernels: Sequence[Kernel]) -> dict[str, int]:
@@ -145,14 +146,14 @@ def test_genes_that_have_an_effect_are_seen_in_the_traits(space: str, gene: str,
         picked = a_pick(space, 11) | whole
     first, second = (COMPRESSION.decode(SPACES[space], picked | {gene: value}) for value in values)
     assert first.key != second.key
-    assert not np.array_equal(DESCRIBERS[space](first).traits, DESCRIBERS[space](second).traits)
+    assert not np.array_equal(DESCRIBERS[space](first).features, DESCRIBERS[space](second).features)
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_many_are_described_as_each_is(space: str) -> None:
     candidates = [COMPRESSION.decode(SPACES[space], a_pick(space, seed)) for seed in range(4)]
-    for candidate, found in zip(candidates, DESCRIBERS[space].all(candidates), strict=True):
+    for candidate, found in zip(candidates, DESCRIBERS[space].extract_all(candidates), strict=True):
         alone = DESCRIBERS[space](candidate)
-        np.testing.assert_array_equal(found.columns, alone.columns)
-        np.testing.assert_allclose(found.traits, alone.traits, rtol=1e-15)
-    assert DESCRIBERS[space].all([]) == []
+        np.testing.assert_array_equal(found.cost_columns, alone.cost_columns)
+        np.testing.assert_allclose(found.features, alone.features, rtol=1e-15)
+    assert DESCRIBERS[space].extract_all([]) == []

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from nas import registry
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.searcher.acquisition.base import NOTHING, Known
-from nas.searcher.study import Ask, Study
+from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
+from nas.searcher.study import AskedTrial, Study
 from search_spaces._base import Choice, Value
 from tests.fake_runs import a_run, some_record
 from tests.journal import study_of, trials_of
@@ -37,31 +37,31 @@ class Killed(BaseException):
     """What a SIGKILL is to a test in one process."""
 
 
-def a_study(runs: Path, sampler: str, known: Known = NOTHING, **fields: Any) -> Study:
+def a_study(runs: Path, sampler: str, known: SamplerContext = EMPTY_CONTEXT, **fields: Any) -> Study:
     seeds = fields.pop("seeds", ())
     folder = a_run(runs, records=[], sampler=sampler, **fields)
-    return Study(folder, folder.config, CHOICES, registry.load("sampler", sampler), seeds=seeds, known=known)
+    return Study(folder, folder.config, CHOICES, registry.load("sampler", sampler), initial_picks=seeds, context=known)
 
 
 def latency(picked: Mapping[str, Any]) -> float:
     return float(picked["width"]) * float(picked["depth"]) / float(picked["bits"]) + 0.1
 
 
-KNOWN = Known(
-    cheap=lambda picks: [[np.nan, latency(p)] for p in picks],
-    doubt=lambda picks: [[0.0, 0.1] for _ in picks],
-    chance=lambda picks: [float(p["width"] <= 32) for p in picks],
+KNOWN = SamplerContext(
+    known_objectives=lambda picks: [[np.nan, latency(p)] for p in picks],
+    log_std=lambda picks: [[0.0, 0.1] for _ in picks],
+    feasibility=lambda picks: [float(p["width"] <= 32) for p in picks],
     features=lambda picks: [[float(p["depth"]) * float(p["width"])] for p in picks],
     allowed=lambda picks: [p["operation"] != "skip" or p["depth"] < 3 for p in picks],
     identity=lambda picks: [
         tuple(p[n] for n in sorted(p) if n != "sparsity" or p["operation"] == "conv") for p in picks
     ],
-    earlier=lambda: ([{**FIRST, "depth": d} for d in (1, 2, 3)], [[0.3 + 0.1 * d, np.nan] for d in (1, 2, 3)]),
+    prior_trials=lambda: ([{**FIRST, "depth": d} for d in (1, 2, 3)], [[0.3 + 0.1 * d, np.nan] for d in (1, 2, 3)]),
 )
 """All that a search may tell."""
 
 
-def answer(ask: Ask) -> Record:
+def answer(ask: AskedTrial) -> Record:
     """Figures by a formula, so that there is something to learn; wide nets break the limit."""
     picked = {name: float(v) for name, v in ask.picked.items() if not isinstance(v, str)}
     accuracy = 0.3 + 0.1 * picked["depth"] - 0.2 * picked["sparsity"]

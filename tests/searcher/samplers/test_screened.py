@@ -13,8 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler
 
 from nas.pareto import hypervolume
-from nas.searcher.acquisition.encoding import Genes
-from nas.searcher.acquisition.expected_improvement import Examples, Worth
+from nas.searcher.acquisition.encoding import GeneEncoding
+from nas.searcher.acquisition.expected_improvement import ExpectedImprovement, Observations
 from nas.searcher.samplers.screened import ScreenedSampler
 from tests.searcher.samplers.small_search import SPACE, Picked, a_study, accuracy, cheap, go_on, latency, names
 
@@ -30,12 +30,14 @@ with warnings.catch_warnings():
 class TestOptunaKit(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: ScreenedSampler(seed=1, start=3)
+        return lambda: ScreenedSampler(seed=1, n_startup_trials=3)
 
 
 def test_nothing_is_asked_twice_until_all_is_asked(caplog: pytest.LogCaptureFixture) -> None:
     space: dict[str, BaseDistribution] = {"a": IntDistribution(0, 4), "b": CategoricalDistribution(("x", "y", "z"))}
-    study = optuna.create_study(directions=["minimize"] * 2, sampler=ScreenedSampler(seed=0, start=4, space=space))
+    study = optuna.create_study(
+        directions=["minimize"] * 2, sampler=ScreenedSampler(seed=0, n_startup_trials=4, space=space)
+    )
     for _ in range(15):
         trial = study.ask(space)
         study.tell(trial, [trial.params["a"], (trial.params["a"] - 2) ** 2 + ord(trial.params["b"])])
@@ -51,7 +53,7 @@ def test_it_needs_fewer_trials_than_chance() -> None:
         go_on(study, 40)
         return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
 
-    ours = np.mean([volume(ScreenedSampler(seed=s, cheap=cheap, space=SPACE)) for s in range(2)])
+    ours = np.mean([volume(ScreenedSampler(seed=s, known_objectives=cheap, space=SPACE)) for s in range(2)])
     blind = np.mean([volume(ScreenedSampler(seed=s, space=SPACE)) for s in range(2)])
     chance = np.mean([volume(optuna.samplers.RandomSampler(seed=s)) for s in range(6)])
     assert ours > chance
@@ -61,14 +63,14 @@ def test_it_needs_fewer_trials_than_chance() -> None:
 def test_what_is_cheap_is_taken_as_exact() -> None:
     """With all objectives known nothing is left to guess: each pick gains the most, by a slow twin."""
     space = {**SPACE, "width": IntDistribution(8, 32, step=8)}
-    points = Genes(space).picks(Genes(space).all())
+    points = GeneEncoding(space).decode(GeneEncoding(space).all_codes())
     known = np.array([[accuracy(p), latency(p)] for p in points])
     told = dict(zip(names(points), known, strict=True))
 
     def all_known(picks: Sequence[Picked]) -> np.ndarray:
         return np.array([told[n] for n in names(picks)])
 
-    study = a_study(ScreenedSampler(seed=0, cheap=all_known, space=space))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=all_known, space=space))
     asked: list[Any] = []
     for number in range(18):
         trial = study.ask(space)
@@ -86,7 +88,7 @@ def test_what_is_cheap_is_taken_as_exact() -> None:
 
 
 def test_the_end_of_what_is_known_comes_first() -> None:
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE))
     first = study.ask(SPACE).params
     assert (first["op"], first["kernel"], first["depth"], first["width"], first["sparsity"]) == ("skip", 3, 1, 8, 0.75)
 
@@ -100,7 +102,7 @@ def test_limits_that_are_known_are_never_broken() -> None:
 
 
 def test_limits_that_are_told_are_learned() -> None:
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE))
     for _ in range(50):
         trial = study.ask(SPACE)
         broken = trial.params["op"] == "conv"
@@ -117,7 +119,7 @@ def test_picks_of_one_name_are_asked_once() -> None:
     def identity(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
         return [tuple((n, p[n]) for n in SPACE if p["op"] != "skip" or n == "depth") for p in picks]
 
-    picks = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, identity=identity, space=SPACE)), 40)
+    picks = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, identity=identity, space=SPACE)), 40)
     assert len(set(identity(picks))) == 40
 
 
@@ -134,7 +136,7 @@ def test_three_objectives_two_of_them_guessed() -> None:
 
 @pytest.mark.parametrize("answer", [np.zeros((3, 1)), np.zeros(2)])
 def test_a_wrong_shape_is_said(answer: np.ndarray) -> None:
-    study = a_study(ScreenedSampler(seed=0, cheap=lambda picks: answer, space=SPACE))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=lambda picks: answer, space=SPACE))
     with pytest.raises(ValueError, match="cheap must give an array"):
         study.ask(SPACE)
     study = a_study(ScreenedSampler(seed=0, allowed=lambda picks: answer, space=SPACE))
@@ -144,7 +146,7 @@ def test_a_wrong_shape_is_said(answer: np.ndarray) -> None:
 
 def test_too_small_a_start_is_refused() -> None:
     with pytest.raises(ValueError, match="start must be 2 or more"):
-        ScreenedSampler(start=1)
+        ScreenedSampler(n_startup_trials=1)
 
 
 @settings(max_examples=15, deadline=None)
@@ -156,7 +158,9 @@ def test_too_small_a_start_is_refused() -> None:
 def test_any_space_is_searched_without_repeats(sizes: list[int], directions: list[str], seed: int) -> None:
     space: dict[str, BaseDistribution] = {f"g{i}": IntDistribution(0, n - 1) for i, n in enumerate(sizes)}
     trials = min(int(np.prod(sizes)), 12)
-    study = optuna.create_study(directions=directions, sampler=ScreenedSampler(seed=seed, start=4, space=space))
+    study = optuna.create_study(
+        directions=directions, sampler=ScreenedSampler(seed=seed, n_startup_trials=4, space=space)
+    )
     noise = np.random.default_rng(seed)
     for _ in range(trials):
         trial = study.ask(space)
@@ -169,7 +173,7 @@ def test_what_most_likely_breaks_a_limit_is_not_asked() -> None:
     def chance(picks: Sequence[Picked]) -> list[float]:
         return [1.0 if p["width"] <= 16 else 0.02 for p in picks]
 
-    picks = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, chance=chance, space=SPACE)), 24)
+    picks = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 24)
     assert all(p["width"] <= 16 for p in picks)
 
 
@@ -177,7 +181,7 @@ def test_where_all_may_break_a_limit_the_likeliest_is_asked() -> None:
     def chance(picks: Sequence[Picked]) -> list[float]:
         return [1e-3 * (1 - p["sparsity"]) / p["width"] for p in picks]
 
-    picked = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, chance=chance, space=SPACE)), 1)[0]
+    picked = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 1)[0]
     assert (picked["width"], picked["sparsity"]) == (8, 0.0)
 
 
@@ -188,7 +192,16 @@ def test_a_doubtful_gain_is_the_mean_over_what_it_may_be() -> None:
     none = np.zeros((2, 0))
     flags = {"done": np.ones(2, bool)} | {n: np.zeros(2, bool) for n in ("broken", "elsewhere", "stopped")}
     looks = np.full((2, 2), np.nan)
-    worth = Worth(Examples(cheap=done, genes=none, described=none, values=done, looks=looks, **flags))
+    worth = ExpectedImprovement(
+        Observations(
+            known_objectives=done,
+            gene_features=none,
+            candidate_features=none,
+            values=done,
+            low_fidelity_values=looks,
+            **flags,
+        )
+    )
     found = worth(values, none[:1], none[:1], doubt=doubts)
     exact = worth(values, none[:1], none[:1], doubt=np.zeros((1, 2)))
     scale, reference = np.array([0.5, 0.5]), np.array([-1.05, 0.45])
@@ -206,11 +219,11 @@ def test_a_doubtful_gain_is_the_mean_over_what_it_may_be() -> None:
 def test_what_was_evaluated_elsewhere_is_learned_from() -> None:
     """An earlier search knows the accuracies of some points: those that it shows to be good are asked sooner."""
     rng = np.random.default_rng(0)
-    picks = Genes(SPACE).picks(Genes(SPACE).random(60, rng))
+    picks = GeneEncoding(SPACE).decode(GeneEncoding(SPACE).sample(60, rng))
     values = [[accuracy(p), np.nan] for p in picks]
 
     def volume(seed: int, **more: Any) -> float:
-        study = a_study(ScreenedSampler(seed=seed, cheap=cheap, space=SPACE, **more))
+        study = a_study(ScreenedSampler(seed=seed, known_objectives=cheap, space=SPACE, **more))
         go_on(study, 12)
         return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
 
@@ -221,14 +234,14 @@ def test_what_was_evaluated_elsewhere_is_learned_from() -> None:
 
 def test_picks_that_have_no_place_in_the_space_teach_nothing() -> None:
     foreign = ([{"op": "attention"}, {"nothing": 1}], [[0.5, 1.0], [0.6, 2.0]])
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE, earlier=lambda: foreign))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE, prior_trials=lambda: foreign))
     assert len(go_on(study, 12)) == 12
 
 
 def test_less_effort_asks_something_else_and_repeats_nothing() -> None:
-    whole = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE)), 16)
-    less = go_on(a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE, effort=0.2)), 16)
+    whole = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE)), 16)
+    less = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE, pool_scale=0.2)), 16)
     assert less != whole
     assert len(set(names(less))) == 16
     with pytest.raises(ValueError, match="effort must be positive, but got 0"):
-        ScreenedSampler(effort=0)
+        ScreenedSampler(pool_scale=0)

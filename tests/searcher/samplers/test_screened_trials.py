@@ -21,7 +21,7 @@ def test_failed_trials_are_not_repeated() -> None:
 
 def test_running_trials_count() -> None:
     """Workers that ask at the same moment are not sent to the same place, nor to its nearest neighbours only."""
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE))
     go_on(study, 20)
     running = [study.ask(SPACE) for _ in range(8)]
     asked = names([t.params for t in running])
@@ -42,18 +42,18 @@ def test_a_running_trial_counts_before_its_genes_are_suggested() -> None:
 
 
 def test_a_fresh_sampler_for_each_trial_asks_the_same() -> None:
-    whole = go_on(a_study(ScreenedSampler(seed=3, cheap=cheap)), 25)
+    whole = go_on(a_study(ScreenedSampler(seed=3, known_objectives=cheap)), 25)
     fresh = a_study(optuna.samplers.RandomSampler())
-    assert go_on(fresh, 25, lambda: ScreenedSampler(seed=3, cheap=cheap)) == whole
-    assert go_on(a_study(ScreenedSampler(seed=4, cheap=cheap)), 25) != whole
+    assert go_on(fresh, 25, lambda: ScreenedSampler(seed=3, known_objectives=cheap)) == whole
+    assert go_on(a_study(ScreenedSampler(seed=4, known_objectives=cheap)), 25) != whole
 
 
 def test_resumed_in_the_middle_it_finds_the_same() -> None:
-    whole = a_study(ScreenedSampler(seed=5, cheap=cheap))
+    whole = a_study(ScreenedSampler(seed=5, known_objectives=cheap))
     go_on(whole, 26)
-    half = a_study(ScreenedSampler(seed=5, cheap=cheap))
+    half = a_study(ScreenedSampler(seed=5, known_objectives=cheap))
     go_on(half, 13)
-    resumed = a_study(ScreenedSampler(seed=5, cheap=cheap))
+    resumed = a_study(ScreenedSampler(seed=5, known_objectives=cheap))
     resumed.add_trials(half.trials)
     go_on(resumed, 13)
     assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
@@ -61,7 +61,7 @@ def test_resumed_in_the_middle_it_finds_the_same() -> None:
 
 
 def test_enqueued_genes_are_kept_and_the_others_chosen_around_them() -> None:
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE))
     go_on(study, 15)
     done = study.trials[3].params
     study.enqueue_trial({n: done[n] for n in ("op", "kernel", "width", "sparsity")})
@@ -71,7 +71,7 @@ def test_enqueued_genes_are_kept_and_the_others_chosen_around_them() -> None:
 
 
 def test_a_draw_that_a_dead_process_left_is_kept_whatever_was_told_since() -> None:
-    study = a_study(ScreenedSampler(seed=0, cheap=cheap, space=SPACE))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE))
     go_on(study, 12)
     left = study.ask()
     drawn = left.relative_params

@@ -8,7 +8,7 @@ import pytest
 
 from nas.config import make_config
 from nas.results.run_folder import RunFolder
-from nas.results.status import Status
+from nas.results.status import SearchStatus
 from nas.searcher.searcher import search
 from tests.tiny_search import FACES, SEARCH, TINY, Training, make_quick
 
@@ -24,7 +24,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
 def go(tmp_path: Path) -> Callable[..., RunFolder]:
     """A tiny search below the test's own folder: `go(**fields that differ from TINY)`."""
 
-    def go(watch: Callable[[Status], None] | None = None, **fields: Any) -> RunFolder:
-        return search(make_config(**({"runs": tmp_path} | TINY | fields)), watch=watch)
+    def go(watch: Callable[[SearchStatus], None] | None = None, **fields: Any) -> RunFolder:
+        return search(make_config(**({"runs": tmp_path} | TINY | fields)), on_status=watch)
 
     return go

@@ -10,7 +10,7 @@ import pytest
 from nas.config import make_config
 from nas.results.front_table import COLUMNS
 from nas.results.run_folder import RunFolder
-from nas.results.status import Status
+from nas.results.status import SearchStatus
 from nas.searcher.searcher import search
 from tests.journal import trials_of
 from tests.tiny_search import (
@@ -66,7 +66,7 @@ def test_every_row_of_the_front_is_what_its_file_is(finished: RunFolder) -> None
         assert hashlib.sha256(file.read_bytes()).hexdigest() == row["sha256"]
         assert int(row["size_bytes"]) == file.stat().st_size
         assert row["phase"] == "verified"
-        assert row["latency_kind"] == ("measured" if finished.config.target == "cpu" else "predicted")
+        assert row["latency_kind"] == ("measured" if finished.config.search.target == "cpu" else "predicted")
         assert float(row["latency_low_ms"]) <= float(row["latency_ms"]) <= float(row["latency_high_ms"])
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
         assert float(row["accuracy"]) == pytest.approx(accuracy(file, FACES))
@@ -85,10 +85,10 @@ def test_every_row_of_the_front_is_what_its_file_is(finished: RunFolder) -> None
 def test_the_same_command_again_trains_nothing(finished: RunFolder, trainings: list[Training]) -> None:
     before = {name: (finished.path / name).read_bytes() for name in ("records.jsonl", "pareto.csv", "pareto.json")}
     trials = len(trials_of(finished))
-    states: list[Status] = []
-    search(finished.config, watch=states.append)
+    states: list[SearchStatus] = []
+    search(finished.config, on_status=states.append)
     assert trainings == []
     assert {name: (finished.path / name).read_bytes() for name in before} == before
     assert len(trials_of(finished)) == trials
-    assert (states[-1].phase, states[-1].feasible) == ("done", 1.0)
+    assert (states[-1].stage, states[-1].feasible_share) == ("done", 1.0)
     assert states[-1].done == len(verified(finished))

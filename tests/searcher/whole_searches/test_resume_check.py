@@ -10,7 +10,7 @@ import pytest
 from nas.data.base import FaceData
 from nas.errors import ConfigError, UserError
 from nas.results.run_folder import RunFolder
-from nas.targets.catalog import target
+from nas.targets.catalog import load_target
 from tests.tiny_search import SEARCH, searched
 
 
@@ -28,7 +28,7 @@ def test_another_configuration_or_other_data_in_the_folder_is_refused(
 def test_a_run_goes_on_with_its_own_sampler_where_none_is_asked_for(go: Callable[..., RunFolder]) -> None:
     go(trials=1, sampler="random")
     folder = go(trials=2)
-    assert folder.config.sampler == "random"
+    assert folder.config.search.sampler == "random"
     assert len(searched(folder)) == 2
     with pytest.raises(ConfigError, match="sampler: 'random' there, 'screened' asked"):
         go(trials=3, sampler="screened")
@@ -36,10 +36,10 @@ def test_a_run_goes_on_with_its_own_sampler_where_none_is_asked_for(go: Callable
 
 def test_another_model_of_the_target_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     go(trials=1)
-    profile = target("jetson")
+    profile = load_target("jetson")
     assert profile.latency is not None
     refitted = replace(profile, latency=replace(profile.latency, floor_us=1.0))
-    monkeypatch.setattr(SEARCH, "target", lambda name: refitted if name == "jetson" else target(name))
+    monkeypatch.setattr(SEARCH, "target", lambda name: refitted if name == "jetson" else load_target(name))
     with pytest.raises(ConfigError, match="was started with another latency of target jetson"):
         go(trials=2)
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from nas.config import make_config
 from nas.results.run_folder import RunFolder
-from nas.results.status import Status
+from nas.results.status import SearchStatus
 from nas.searcher.searcher import Searcher
 from nas.searcher.study import Study
 from tests.journal import trials_of
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_more_trials_go_on_where_the_search_stopped(go: Callable[..., RunFolder], tmp_path: Path) -> None:
-    seen: list[Status] = []
+    seen: list[SearchStatus] = []
     first = go(trials=1, verify=1, rungs=RUNGS)
     lines = (first.path / "records.jsonl").read_text()
     longer = go(trials=3, verify=2, rungs=RUNGS, watch=seen.append)
@@ -33,12 +33,12 @@ def test_more_trials_go_on_where_the_search_stopped(go: Callable[..., RunFolder]
         (r.trial, r.key, r.sha256, r.rung) for r in searched(at_once)
     ]
     assert_whole(longer)
-    phases = [status.phase for status in seen]
+    phases = [status.stage for status in seen]
     assert sorted(set(phases), key=phases.index) == ["search", "verify", "done"]
-    counts = [status.done for status in seen if status.phase == "search"]
+    counts = [status.done for status in seen if status.stage == "search"]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (1, 3)
-    assert {status.total for status in seen if status.phase == "search"} == {3}
+    assert {status.total for status in seen if status.stage == "search"} == {3}
     assert any("rung 1" in status.activity for status in seen)
 
 
@@ -94,7 +94,7 @@ def test_a_verification_that_died_is_done_once(
 def test_a_budget_in_seconds_ends_the_search_and_the_same_budget_is_not_spent_twice(
     go: Callable[..., RunFolder], trainings: list[Training]
 ) -> None:
-    seen: list[Status] = []
+    seen: list[SearchStatus] = []
     asked = {"trials": None, "budget": "4s", "search_share": 0.5, "verify": 1}
     folder = go(watch=seen.append, **asked)
     assert searched(folder)
@@ -102,7 +102,7 @@ def test_a_budget_in_seconds_ends_the_search_and_the_same_budget_is_not_spent_tw
     assert (folder.path / "report.html").exists()
     left = [status.left_s for status in seen]
     assert all(a is not None and b is not None and a >= b for a, b in pairwise(left))
-    assert folder.spent_s() >= 2
+    assert folder.worked_s() >= 2
     done = len(trainings)
     go(**asked)
     assert len(trainings) == done
@@ -120,7 +120,7 @@ def test_two_processes_work_side_by_side(tmp_path: Path) -> None:
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(300) for process in both] == [0, 0]
-    folder = RunFolder.existing(tmp_path / "runs" / "both")
+    folder = RunFolder.open_existing(tmp_path / "runs" / "both")
     assert 6 <= len(searched(folder)) <= 7, "the last two may be under way at once"
     assert len({r.worker for r in searched(folder)}) == 2, "both have worked"
     assert_whole(folder)

@@ -12,11 +12,11 @@ from optuna.trial import TrialState
 
 from nas import registry
 from nas.errors import ConfigError, ExportError
-from nas.evaluation.untrained import Draft
+from nas.evaluation.untrained import UntrainedMetrics
 from nas.pipeline import Evaluator
 from nas.results.front import search_front
 from nas.results.run_folder import RunFolder
-from nas.results.status import Status
+from nas.results.status import SearchStatus
 from nas.searcher.searcher import Searcher
 from nas.training.trainer import Trainer
 from search_spaces._base import Choice, Value
@@ -26,7 +26,7 @@ from tests.tiny_search import RUNGS, SEARCH, Training, assert_whole, replace_ste
 
 
 def test_what_cannot_be_shipped_is_never_trained(go: Callable[..., RunFolder], trainings: list[Training]) -> None:
-    seen: list[Status] = []
+    seen: list[SearchStatus] = []
     folder = go(max_latency="1us", watch=seen.append)
     assert trainings == []
     assert [r.status for r in searched(folder)] == ["infeasible"] * 3
@@ -34,7 +34,7 @@ def test_what_cannot_be_shipped_is_never_trained(go: Callable[..., RunFolder], t
     assert rows(folder) == []
     assert (folder.path / "report.html").exists()
     assert all(t.constraints["max_latency"] > 0 for t in trials_of(folder) if t.state == TrialState.COMPLETE)
-    assert (seen[-1].feasible, seen[-1].hypervolume, seen[-1].best) == (0.0, 0.0, "none yet")
+    assert (seen[-1].feasible_share, seen[-1].hypervolume, seen[-1].best) == (0.0, 0.0, "none yet")
 
 
 def test_a_candidate_that_is_dominated_at_a_rung_stops_there_and_keeps_what_it_learned(
@@ -47,14 +47,16 @@ def test_a_candidate_that_is_dominated_at_a_rung_stops_there_and_keeps_what_it_l
             values[candidate.key] = [(0.5, 2.0), (0.4, 3.0), (0.6, 4.0)][len(values)]
         return values[candidate.key][0]
 
-    def drafted(self: Evaluator, candidate: Any, *_: Any) -> Draft:
+    def drafted(self: Evaluator, candidate: Any, *_: Any) -> UntrainedMetrics:
         made = draft(self, candidate)
         told(self, candidate)
-        return Draft(costs=made.costs, size_bytes=1, latency=some_latency(values[candidate.key][1]), host=None)
+        return UntrainedMetrics(
+            costs=made.costs, size_bytes=1, latency=some_latency(values[candidate.key][1]), host_latency=None
+        )
 
-    draft = Evaluator.draft
-    monkeypatch.setattr(Evaluator, "draft", drafted)
-    monkeypatch.setattr(Trainer, "quick_accuracy", told)
+    draft = Evaluator.evaluate_untrained
+    monkeypatch.setattr(Evaluator, "evaluate_untrained", drafted)
+    monkeypatch.setattr(Trainer, "float_accuracy", told)
     folder = go(rungs=RUNGS)
     assert [r.rung for r in searched(folder)] == [3, 1, 3]
     assert len(trainings) == 3 + 1 + 3
@@ -63,7 +65,7 @@ def test_a_candidate_that_is_dominated_at_a_rung_stops_there_and_keeps_what_it_l
     assert stopped.status == "complete"
     checkpoint = torch.load(folder.path / "checkpoints" / f"{stopped.key}-1.pt", weights_only=True)
     assert sum(t.numel() for t in checkpoint.values()) > 1000
-    lines = [json.loads(line) for line in folder.lines("rungs.jsonl")]
+    lines = [json.loads(line) for line in folder.read_lines("rungs.jsonl")]
     assert [(line["rung"], tuple(line["values"])) for line in lines] == [
         (1, (0.5, 2.0)), (2, (0.5, 2.0)), (1, (0.4, 3.0)), (1, (0.6, 4.0)), (2, (0.6, 4.0)),
     ]  # fmt: skip
@@ -138,11 +140,11 @@ def test_a_flat_search_ends_early_for_whoever_asks_so_and_says_why(
     go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nas.results.stopping.is_flat", lambda curve, more: len(curve) >= 2 and more == 5)
-    folder = go(trials=9, stop_when_flat=5)
+    folder = go(trials=9, patience=5)
     assert len(searched(folder)) == 2
     end = json.loads((folder.path / "ended.json").read_text())
     assert (end["why"], end["candidates"], end["horizon"]) == ("flat", 2, 5)
-    go(trials=9, stop_when_flat=5)
+    go(trials=9, patience=5)
     assert len(searched(folder)) == 2, "it was flat, and is"
     go(trials=3)
     assert len(searched(folder)) == 3, "without the flag it goes on"
@@ -153,7 +155,7 @@ def test_a_flat_search_ends_early_for_whoever_asks_so_and_says_why(
 def test_members_are_trained_with_several_seeds_from_weights_of_their_own(
     go: Callable[..., RunFolder], trainings: list[Training]
 ) -> None:
-    states: list[Status] = []
+    states: list[SearchStatus] = []
     folder = go(trials=2, verify=1, verify_seeds=2, watch=states.append)
     first, again = verified(folder)
     assert (first.seed, again.seed, first.key) == (0, 1, again.key)
@@ -173,7 +175,7 @@ def test_members_are_trained_with_several_seeds_from_weights_of_their_own(
 def test_a_search_goes_on_beyond_its_seeds_and_asks_nothing_twice(
     go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Searcher, "_seeds", lambda *_: [])
+    monkeypatch.setattr(Searcher, "_initial_picks", lambda *_: [])
     fields = {"max_latency": "0.4ms", "compressors": ("prune_structured",), "proxies": ("nwot", "synflow")}
     folder = go(trials=5, **fields)
     records = searched(folder)
@@ -188,7 +190,7 @@ def test_a_search_goes_on_beyond_its_seeds_and_asks_nothing_twice(
 def test_a_search_begins_with_what_an_earlier_one_found(go: Callable[..., RunFolder]) -> None:
     earlier = go(trials=3, name="earlier")
     folder = go(trials=4, name="later", warm_start=(earlier.path,))
-    front = {r.key: r.trial for r in search_front(earlier.records(), earlier.config.objectives)}
+    front = {r.key: r.trial for r in search_front(earlier.records(), earlier.config.search.objectives)}
     first = searched(folder)[: len(front)]
     assert {r.key for r in first} == set(front)
     for record in first:
