@@ -18,22 +18,42 @@ class GeneProvider(ABC):
 
     @abstractmethod
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """The genes, restricted to what the target's device can run; none where they gain nothing.
+        """The genes, limited to what the target's device can run.
 
         Args:
-            stages: names of the stages of the space's body, in order; `stem` and `head` are units too, but not listed.
-            profile: the target.
+            stages: names of the stages of the space's body, in order; the units `stem` and `head` exist besides.
+            profile: the target device.
+
+        Returns:
+            One `Choice` with two options or more for each gene; empty where the provider gains nothing on the device.
+
+        Raises:
+            MissingPackageError: the provider needs an optional package that is not installed.
         """
 
     def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
-        """Settings worth trying first, each over all or none of the provider's genes; the neutral one comes first."""
+        """Settings that a search tries first.
+
+        Args:
+            stages: as in `choices`.
+            profile: as in `choices`.
+
+        Returns:
+            The neutral setting, then further ones. Each has a value for all or for none of the provider's genes.
+
+        Raises:
+            MissingPackageError: as in `choices`.
+        """
         return ({},)
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """The genes other than `sparsity.*` and `bits.*` that change this candidate; neutral values are left out.
+        """The genes, other than `sparsity.*` and `bits.*`, that change this candidate.
 
         Args:
-            configuration: values by gene; genes of this provider may be missing.
-            candidate: with architecture, widths, pruned widths and bits.
+            configuration: gene to value; genes of this provider may be missing and then count as neutral.
+            candidate: the candidate with its architecture, widths, pruned widths and bits.
+
+        Returns:
+            Gene to value, without neutral genes and without genes of stages that the candidate does not use.
         """
         return {}

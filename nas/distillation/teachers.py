@@ -1,4 +1,4 @@
-"""Teachers as named on the command line: found, checked against the data, and refused before a run starts.
+"""Teacher sources: specifications of the command line, resolved to files and checked against the data.
 
 A teacher is one of:
 - an ONNX file;
@@ -9,7 +9,7 @@ A teacher is one of:
 - the word `votes`: the shares of the annotators' votes that come with a data set.
 
 PATH=WEIGHT gives a teacher a weight. Classes are matched by name if the teacher names them; outputs for classes that
-the data does not have are dropped.
+the data does not have are dropped. A source that does not fit is refused before a run starts.
 """
 
 import hashlib

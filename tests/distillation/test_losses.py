@@ -46,10 +46,10 @@ def slow_divergence(student: list[float], teacher: list[float], temperature: flo
 def test_divergence_is_the_sum_written_out(seed: int, temperature: float) -> None:
     student, teacher, _ = batch(seed)
 
-    found = kl_divergence(student, (teacher / temperature).softmax(1), temperature)
+    divergence = kl_divergence(student, (teacher / temperature).softmax(1), temperature)
 
     expected = [slow_divergence(s, t, temperature) for s, t in zip(student.tolist(), teacher.tolist(), strict=True)]
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(divergence.numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
 @settings(deadline=None)

@@ -67,7 +67,7 @@ def test_without_private_rows_there_is_no_test_split(tmp_path: Path) -> None:
     assert data.test_name == "no PrivateTest rows in f.csv"
 
 
-def test_changed_file_is_read_anew(tmp_path: Path) -> None:
+def test_changed_file_is_read_again(tmp_path: Path) -> None:
     first = load(write_fer2013(tmp_path))
     rows = fer_rows(["Training"] * 7 + ["PublicTest"] * 7, seed=1)
     second = load(write(tmp_path / "fer2013.csv", "emotion,pixels,Usage", rows))
@@ -202,7 +202,7 @@ def test_ferplus_majority_rule_and_shares(tmp_path: Path) -> None:
     assert [data.classes[i] for i in data.train.labels] == [name for _, name in VOTES if name]
     assert np.array_equal(data.train.images[:, 0], pixels(14)[[1, 5]])
     assert data.train.soft_labels is not None
-    # Sums of shares are 1; the first face kept has six votes of six expressions' votes left (two are "unknown").
+    # Shares among the eight expressions: in the first row that is kept, the two votes for "unknown" do not count.
     assert np.array_equal(data.train.soft_labels, np.eye(8, dtype=np.float32)[[6, 7]])
     assert "kept are 2 of 7 Training faces, 2 of 7 PublicTest faces" in data.notes[0]
 
