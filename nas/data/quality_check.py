@@ -77,8 +77,8 @@ class QualityReport:
             ("groups of identical images with different labels", self.label_conflict_groups),
             *((f"{s} images that repeat another of {s}", n) for s, n in self.duplicates_within.items()),
             *((f"{a} images also in {b}", n) for (a, b), n in self.duplicates_across.items()),
-            *((f"pairs of near copies in {s}", n) for s, n in self.near_duplicates_within.items()),
-            *((f"{a} images with a near copy in {b}", n) for (a, b), n in self.near_duplicates_across.items()),
+            *((f"pairs of near duplicates in {s}", n) for s, n in self.near_duplicates_within.items()),
+            *((f"{a} images with a near duplicate in {b}", n) for (a, b), n in self.near_duplicates_across.items()),
             *((f"constant images in {s}", n) for s, n in self.constant_images.items()),
             *((f"subjects in both {a} and {b}", n) for (a, b), n in self.shared_subjects.items()),
         ]
