@@ -16,7 +16,7 @@ The samplers "screened..." may look latency and connectedness up before they ask
 untrained nets; "screened-blind" may not.
 
 With `--proxy-accuracy` every replay is also made with a first look: the proxy accuracy, for 12/200 of the cost of a
-full training, decides who is trained in full, see benchmarks/_fidelity.py. `with_looks` and `without_looks` tell what
+full training, decides who is trained in full, see benchmarks/_low_fidelity.py. `with_looks` and `without_looks` tell what
 was reached for its cost in full trainings, and the cost of 0.95, 0.98 and 0.99 of the true hypervolume.
 """
 
@@ -27,8 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _fidelity, _nb201
-from benchmarks._proposers import sampler_factories
+from benchmarks import _low_fidelity, _nb201
 from benchmarks._replays import (
     TRIAL_BUDGETS,
     Benchmark,
@@ -38,6 +37,7 @@ from benchmarks._replays import (
     make_parser,
     run_replay,
 )
+from benchmarks._samplers import sampler_factories
 
 QUANTILES = (0.10, 0.25, 0.50)
 REGRET_AT = 100
@@ -84,10 +84,14 @@ def bench(table: _nb201.Nb201Table, options: argparse.Namespace) -> Benchmark:
         asked = [_nb201.cell_index(p) for p in played.configurations]
         trained = [cell if table.feasible[cell] else None for cell in asked]
         paid = np.cumsum([cell is not None for cell in trained]).tolist()
-        found = {**scores(table, asked), **played.summary, "without_looks": _fidelity.summarize(table, paid, trained)}
+        found = {
+            **scores(table, asked),
+            **played.summary,
+            "without_looks": _low_fidelity.summarize(table, paid, trained),
+        }
         if options.proxy_accuracy:
             limits = {"trials": 2 * options.trials, "limit_s": options.time_limit}
-            found["with_looks"] = _fidelity.run_search(table, makers[name](seed), **limits)
+            found["with_looks"] = _low_fidelity.run_search(table, makers[name](seed), **limits)
         return found
 
     return Benchmark(

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _synthetic
-from benchmarks._proposers import sampler_factories
 from benchmarks._replays import (
     TRIAL_BUDGETS,
     Benchmark,
@@ -23,6 +22,7 @@ from benchmarks._replays import (
     make_parser,
     run_replay,
 )
+from benchmarks._samplers import sampler_factories
 
 drawn = cache(_synthetic.SyntheticProblem.draw)
 

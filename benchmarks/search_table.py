@@ -4,7 +4,7 @@
         --trials 100 --seeds 8 --json OUT
 
 The table is what benchmarks/fer_table.py makes of a run. It holds some points of a space, not all: whatever a sampler
-proposes, the nearest row that was not asked is evaluated instead, the same for all samplers (benchmarks/_rows.py). So
+proposes, the nearest row that was not asked is evaluated instead, the same for all samplers (benchmarks/_candidate_table.py). So
 no trial repeats one. Prints and writes the share of the table's hypervolume after 25, 50, 100, ... trials; the
 reference point is the lowest accuracy and the highest latency in the table. Accuracies are of one training each, with
 its noise: what is found is the front of the table, not of the space. The samplers "screened..." may look up the
@@ -14,8 +14,7 @@ latency, the size, the parameters and the multiply-accumulates of what they woul
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _rows
-from benchmarks._proposers import sampler_factories
+from benchmarks import _candidate_table
 from benchmarks._replays import (
     TRIAL_BUDGETS,
     Benchmark,
@@ -25,9 +24,10 @@ from benchmarks._replays import (
     make_parser,
     run_replay,
 )
+from benchmarks._samplers import sampler_factories
 
 
-def bench(rows: _rows.CandidateTable, options: Any) -> Benchmark:
+def bench(rows: _candidate_table.CandidateTable, options: Any) -> Benchmark:
     """The comparison that the flags ask for."""
     makers = sampler_factories(rows.space, **rows.sampler_context())
     trials = min(options.trials, len(rows.configurations))
@@ -36,7 +36,7 @@ def bench(rows: _rows.CandidateTable, options: Any) -> Benchmark:
         return rows.values[rows.nearest([picked])[0]].tolist(), None
 
     def figures(name: str, seed: int) -> dict[str, Any]:
-        sampler = _rows.NearestRowSampler(makers[name](seed), rows)
+        sampler = _candidate_table.NearestRowSampler(makers[name](seed), rows)
         played = run_replay(sampler, rows.space, answer, trials=trials, limit_s=options.time_limit)
         shares = hypervolume_curve(rows.values[rows.nearest(played.configurations)], rows.hypervolume_share_of)
         return {
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--accuracy", default="accuracy", help="column; more is better")
     parser.add_argument("--latency", default="latency_ms", help="column; less is better")
     options = parser.parse_args()
-    rows = _rows.read_table(options.table, options.accuracy, options.latency)
+    rows = _candidate_table.read_table(options.table, options.accuracy, options.latency)
     options.trials = min(options.trials, len(rows.configurations))
     compare_samplers(bench(rows, options), options)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from optuna.samplers import RandomSampler
 
-from benchmarks import _fidelity, _nb201, _replays, search_nb201, search_synthetic
+from benchmarks import _low_fidelity, _nb201, _replays, search_nb201, search_synthetic
 from benchmarks._local_search import LocalSearch
 
 CELLS = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T
@@ -63,26 +63,26 @@ def test_scores_are_those_of_the_cells_asked(table: _nb201.Nb201Table) -> None:
 
 def test_a_candidate_goes_on_unless_one_before_it_is_as_good_in_everything() -> None:
     before = [(70.0, 5.0), (80.0, 9.0)]
-    assert _fidelity.is_promoted([], (10.0, 99.0))
-    assert _fidelity.is_promoted(before, (75.0, 6.0))
-    assert _fidelity.is_promoted(before, (60.0, 4.0))
-    assert not _fidelity.is_promoted(before, (70.0, 5.0))
-    assert not _fidelity.is_promoted(before, (79.0, 9.5))
+    assert _low_fidelity.is_promoted([], (10.0, 99.0))
+    assert _low_fidelity.is_promoted(before, (75.0, 6.0))
+    assert _low_fidelity.is_promoted(before, (60.0, 4.0))
+    assert not _low_fidelity.is_promoted(before, (70.0, 5.0))
+    assert not _low_fidelity.is_promoted(before, (79.0, 9.5))
 
 
 def test_costs_are_told_where_shares_are_reached(table: _nb201.Nb201Table) -> None:
     front = [int(np.flatnonzero((table.values == row).all(axis=1))[0]) for row in table.front()]
-    found = _fidelity.summarize(table, [0.06, *(0.06 + 1.06 * i for i in range(1, len(front) + 1))], [None, *front])
+    found = _low_fidelity.summarize(table, [0.06, *(0.06 + 1.06 * i for i in range(1, len(front) + 1))], [None, *front])
     assert found["trained"] == len(front)
     assert found["looks"] == len(front) + 1
     assert found["reached"] == {"0.95": 1.0, "0.98": 1.0, "0.99": 1.0}
     assert found["cost_to_reach"]["0.95"] <= found["cost_to_reach"]["0.99"] <= 0.06 + 1.06 * len(front)
-    nothing = _fidelity.summarize(table, [0.06], [None])
+    nothing = _low_fidelity.summarize(table, [0.06], [None])
     assert nothing["cost_to_reach"] == {"0.95": None, "0.98": None, "0.99": None}
 
 
 def test_looks_cost_their_share_and_full_trainings_one_more(table: _nb201.Nb201Table) -> None:
-    found = _fidelity.run_search(table, RandomSampler(seed=0), trials=60, limit_s=None)
+    found = _low_fidelity.run_search(table, RandomSampler(seed=0), trials=60, limit_s=None)
     assert found["looks"] == 60
     assert 0 < found["trained"] < 60
 

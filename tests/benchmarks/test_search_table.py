@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import _replays, _rows, fer_table, plot_search, search_table
-from benchmarks._proposers import sampler_factories
+from benchmarks import _candidate_table, _replays, fer_table, plot_search, search_table
+from benchmarks._samplers import sampler_factories
 from nas import registry
 from nas.searcher.study import Study
 from search_spaces._base import Choice
@@ -35,7 +35,7 @@ def some_rows(tmp_path: Path) -> Path:
 
 
 def test_a_row_is_nearest_to_itself_and_categories_are_one_apart(tmp_path: Path) -> None:
-    rows = _rows.read_table(some_rows(tmp_path), "accuracy", "latency_ms")
+    rows = _candidate_table.read_table(some_rows(tmp_path), "accuracy", "latency_ms")
     assert list(rows.options) == ["width", "op", "depth"]  # what does not vary is no gene
     assert rows.nearest(rows.configurations) == list(range(len(rows.configurations)))
     first = rows.configurations[0]
@@ -48,14 +48,14 @@ def test_a_row_is_nearest_to_itself_and_categories_are_one_apart(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["random", "tpe-multivariate", "nsga2-20", "local-search", "screened"])
 def test_every_row_of_a_table_is_asked_once(name: str, tmp_path: Path) -> None:
-    rows = _rows.read_table(some_rows(tmp_path), "accuracy", "latency_ms")
+    rows = _candidate_table.read_table(some_rows(tmp_path), "accuracy", "latency_ms")
     asked: list[int] = []
 
     def answer(picked: _replays.Configuration) -> tuple[list[float], None]:
         asked.extend(rows.nearest([picked]))
         return rows.values[asked[-1]].tolist(), None
 
-    sampler = _rows.NearestRowSampler(sampler_factories(rows.space, **rows.sampler_context())[name](0), rows)
+    sampler = _candidate_table.NearestRowSampler(sampler_factories(rows.space, **rows.sampler_context())[name](0), rows)
     _replays.run_replay(sampler, rows.space, answer, trials=len(rows.configurations), limit_s=None)
     assert sorted(asked) == list(range(len(rows.configurations)))
 
@@ -63,11 +63,11 @@ def test_every_row_of_a_table_is_asked_once(name: str, tmp_path: Path) -> None:
 def test_a_table_without_genes_or_columns_is_one_line(tmp_path: Path) -> None:
     path = some_rows(tmp_path)
     with pytest.raises(SystemExit, match="must have the columns speed"):
-        _rows.read_table(path, "accuracy", "speed")
+        _candidate_table.read_table(path, "accuracy", "speed")
     bare = tmp_path / "bare.csv"
     bare.write_text("accuracy,latency_ms\n0.5,1.0\n")
     with pytest.raises(SystemExit, match=r"must have columns gene\.NAME"):
-        _rows.read_table(bare, "accuracy", "latency_ms")
+        _candidate_table.read_table(bare, "accuracy", "latency_ms")
 
 
 def test_a_table_of_rows_is_searched_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

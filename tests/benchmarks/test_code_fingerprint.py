@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.samplers import BaseSampler, RandomSampler
 
-from benchmarks import _made_by
+from benchmarks import _code_fingerprint
+from benchmarks._code_fingerprint import code_fingerprint, imported_files
 from benchmarks._local_search import LocalSearch
-from benchmarks._made_by import code_fingerprint, imported_files
 from benchmarks._variants import ablated_sampler_factory
 from nas.searcher.samplers.screened import ScreenedSampler
 
@@ -33,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(_made_by, "ROOT", tmp_path)
+    monkeypatch.setattr(_code_fingerprint, "ROOT", tmp_path)
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("ours_")]:
         del sys.modules[name]
@@ -67,7 +67,7 @@ def test_a_sampler_of_optuna_is_its_version() -> None:
 
 
 def test_a_variant_is_made_by_all_that_the_sampler_is_and_by_what_it_takes_out() -> None:
-    root = Path(_made_by.ROOT)
+    root = Path(_code_fingerprint.ROOT)
     screened = set(imported_files([root / "nas/searcher/samplers/screened.py"]))
     assert {
         root / "nas" / name
@@ -79,7 +79,7 @@ def test_a_variant_is_made_by_all_that_the_sampler_is_and_by_what_it_takes_out()
 
 
 def test_local_search_outlasts_changes_of_our_sampler() -> None:
-    root = Path(_made_by.ROOT)
+    root = Path(_code_fingerprint.ROOT)
     own = {root / "benchmarks/_local_search.py", root / "nas/pareto.py"}
     assert set(imported_files([root / "benchmarks/_local_search.py"])) == own
     assert code_fingerprint(LocalSearch({}, 0)).startswith(f"optuna {optuna.__version__}, ")
