@@ -64,7 +64,10 @@ def test_after_an_interrupt_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_it_ends_with_the_process_that_started_it() -> None:
-    script = "from nas.latency.measured.worker import Timer; t = Timer(); print(t._start().pid, flush=True); import os; os._exit(1)"
+    script = (
+        "import os; from nas.latency.measured.worker import TimingWorker; "
+        "print(TimingWorker()._start().pid, flush=True); os._exit(1)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     pid, end = int(done.stdout), time.monotonic() + 20
     while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
@@ -99,7 +102,7 @@ def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_answer_to_a_line_is_a_statement_or_a_reason(tmp_path: Path) -> None:
     task = {
         "models": [str(reference_path())], "runtime": "onnxruntime", "device": "here", "threads": 1,
-        "input_shape": [list(INPUT_SHAPE)], "plan": {"runs": 20}, "memory": str(tmp_path / "reference.json"),
+        "input_shape": [list(INPUT_SHAPE)], "plan": {"runs": 20}, "reference_cache": str(tmp_path / "reference.json"),
     }  # fmt: skip
     (found,) = handle_task(task)["found"]
     assert found["latency_ms"] > 0
