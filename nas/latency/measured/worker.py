@@ -19,7 +19,7 @@ from nas.errors import ConfigError, MeasureError, NasError
 from nas.latency.estimate import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
-from nas.runtimes.base import Runtime
+from nas.runtimes.base import Backend, Runtime
 
 
 class TimingWorker:
@@ -179,7 +179,10 @@ def handle_task(task: TimingTask) -> dict[str, Any]:
     device, threads, plan = task["device"], task["threads"], TimingPlan(**task["plan"])
     cache = Path(task["reference_cache"]) if task["reference_cache"] else None
     try:
-        runtime: Runtime = registry.load("runtime", task["runtime"])
+        runtime: Backend = registry.load("runtime", task["runtime"])
+        if not isinstance(runtime, Runtime):
+            reason = runtime.unavailable_reason()
+            raise MeasureError(f"{paths[0].name!r} cannot be loaded by {runtime.name}: it {reason}")
         if len(paths) == 1:
             latencies = [
                 measure(

@@ -13,7 +13,8 @@ from nas.targets.catalog import load_target
 
 CONV = ExecutedNode(
     name="c", op_type="nchwc.Conv", fused_activation="HardSwish", input_shape=(1, 32, 12, 12),
-    output_shape=(1, 64, 6, 6), weight_shape=(64, 32, 3, 3), output_bits=32, input_bytes=18432, weight_bytes=73728, output_bytes=9216,
+    output_shape=(1, 64, 6, 6), weight_shape=(64, 32, 3, 3), output_bits=32, input_bytes=18432, weight_bytes=73728,
+    output_bytes=9216,
 )  # fmt: skip
 
 
