@@ -88,6 +88,7 @@ def fit_additive(
             f"least {np.min(values, initial=np.inf):g}; measure more"
         )
     generator = np.random.default_rng(seed)
+    # A permutation of balanced labels: every fold has its share of samples, even of five.
     folds = generator.permutation(np.arange(len(values)) % N_FOLDS)
     tie_weights = _weigh_ties(columns, values, ties, prior_samples, folds)
     plan = _FitPlan(ties=ties, tie_weights=tie_weights, prior_samples=prior_samples)
@@ -168,9 +169,10 @@ def _clipped_error(errors: Floats) -> float:
 
 def _fit_tied(columns: Floats, values: Floats, tie: Floats, prior_samples: float) -> Floats:
     """[k] Coefficients that move together along the columns of a tie."""
-    parts = columns @ tie
+    parts = columns @ tie  # [n, t]: far fewer unknowns than columns
     usual = _mean_contribution(parts, values)
     if prior_samples:
+        # Towards multiplier 1, which is the profile's own latency model.
         ridge, centre = prior_samples * usual**2, np.ones(len(usual))
     else:
         ridge, centre = _TIED_RIDGE * len(values) * usual**2, np.zeros(len(usual))

@@ -211,7 +211,7 @@ def _by_cost_part(name: str) -> str:
 
 def _by_kernel_group(name: str) -> str:
     kind, bits, part = _parse_column_name(name)
-    if kind in {"depthwise", "grouped", "unblocked"}:
+    if kind in {"depthwise", "grouped", "unblocked"}:  # their channels do not fill the arithmetic units
         return f"sparse{bits}.{part}"
     return f"{'dense' if kind in _WEIGHTED_CLASSES else 'moving'}{bits}.{part}" if kind else name
 
@@ -238,6 +238,7 @@ def _profile_coefficient_us(name: str, profile: HardwareProfile, model: LatencyM
     if part == "launch":
         return model.floor_us
     if part in {"mbyte", "weights"}:
+        # A megabyte at 10^9 bytes a second is 10^3 microseconds.
         return 1e3 / (profile.bandwidth_gb_s * model.efficiency.get("memory", 1.0))
     if part == "taps":
         return _POINTER_BYTES * 1e3 / profile.bandwidth_gb_s

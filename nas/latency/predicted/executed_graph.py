@@ -63,6 +63,7 @@ def kernel_from_node(node: ExecutedNode) -> Kernel:
         input_bytes=node.input_bytes,
         output_bytes=node.output_bytes,
         weight_bytes=node.weight_bytes,
+        # An integer convolution may write 32 bits, and still computes in 8.
         bits=8 if is_integer and macs else node.output_bits if node.output_bits in (8, 16) else 32,
         in_channels=channels[0],
         out_channels=channels[1],

@@ -1,4 +1,4 @@
-"""Executed nodes as kernels: rules on steps made by hand, and the sums of a real file against its own graph."""
+"""Executed nodes as kernels: rules on hand-made nodes, and the sums of a real file against its own graph."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ CONV = ExecutedNode(
 )  # fmt: skip
 
 
-def test_a_convolution_counts_what_it_executes() -> None:
+def test_a_convolution_has_the_macs_that_it_executes() -> None:
     found = kernel_from_node(CONV)
     assert (found.kind, found.bits, found.operators) == ("conv", 32, ("nchwc.Conv", "HardSwish"))
     assert found.macs == 64 * 6 * 6 * 32 * 9
@@ -51,7 +51,7 @@ def test_every_node_has_a_kind(changed: dict[str, object], kind: str, macs: int,
     assert (found.kind, found.macs, found.bits) == (kind, macs, bits)
 
 
-def test_a_real_file_executes_its_own_arithmetic() -> None:
+def test_the_executed_macs_of_a_real_file_are_those_of_its_graph() -> None:
     counted = compute_costs(reference_path())
     found = executed_costs(reference_path(), counted, load_target("cpu"), input_shape=INPUT_SHAPE)
     assert found.macs >= counted.macs  # channels may be padded to a block, never left out
@@ -62,6 +62,6 @@ def test_a_real_file_executes_its_own_arithmetic() -> None:
     assert len({k.name for k in found.kernels}) == len(found.kernels)  # however often it was run
 
 
-def test_a_device_elsewhere_keeps_the_fused_graph() -> None:
+def test_a_remote_device_keeps_the_fused_graph() -> None:
     counted = compute_costs(reference_path())
     assert executed_costs(Path("absent.onnx"), counted, load_target("jetson"), input_shape=INPUT_SHAPE) is counted
