@@ -45,6 +45,7 @@ class Int8Speedup:
         return 1 / self.low - 1
 
     def __str__(self) -> str:
+        # Part of the reasons in records, so the words stay as they are.
         verdict = f"{self.speedup:.2f} times as fast" if self.is_faster else "no gain"
         return f"{verdict}: {self.own_ms:.4g} ms against {self.twin_ms:.4g} ms of its float twin, {self.kind}"
 

@@ -8,7 +8,7 @@ import onnx
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxInput:
-    """The graph of a file with what its inputs say.
+    """Inputs of a file, with its graph.
 
     Attributes:
         graph: of the file; weights stored outside it are not loaded.

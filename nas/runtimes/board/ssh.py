@@ -87,7 +87,7 @@ _REASON_BY_ERROR: dict[str, str] = {
     "Could not resolve": "must be a name that resolves to a host, but does not; mend it in nas.toml or ~/.ssh/config",
     "Connection refused": "must run an ssh server, but refused the connection",
     "timed out": "must answer, but was silent; is the board on, and on this network?",
-    "No route to host": "must answer, but there is no way to it; is the board on, and on this network?",
+    "No route to host": "must answer, but there is no route to it; is the board on, and on this network?",
     "No space left": "must have room in its directory for temporary files, but the disk is full; free some",
     "another search holds": "must be free, but another search kept its lock for ten minutes; try again later",
 }
