@@ -9,7 +9,8 @@ from nas.intervals import TimesMs
 DRIFT_LIMIT = 0.03
 """Relative change of the reference network from which a machine counts as busy.
 
-A calm machine stays within 1 %; the states of a shared one differ by a quarter, so nothing hinges on the exact value.
+On an idle machine figures must repeat to 1 % (benchmarks/timing.py), and the states of a shared one differ by
+a quarter, so the exact value between them matters little.
 """
 MAX_ATTEMPTS = 3
 """Timings of one file. A disturbance that outlasts three is the machine's usual state, and the notes say so."""

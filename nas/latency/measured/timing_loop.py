@@ -31,7 +31,7 @@ BLOCK_MS = 10.0
 MIN_ROUNDS = 10
 """Smallest number of rounds of a complete measurement: halves of 5 give a drift, and the bootstrap needs rounds."""
 REFERENCE_RUNS = 20
-"""Runs of the reference network between two rounds, about 1 ms: their median is stable to about 1 %."""
+"""Runs of the reference network between two rounds: about 1 ms, a tenth of the block of one file."""
 MIN_RUNS_AT_LIMIT = 3
 """Runs of each file that are made even after the time limit, so that there is a median at all."""
 INITIAL_REFERENCE_S = 1.0
@@ -195,8 +195,8 @@ def _early_stop_reason(rounds: Sequence[_Round], plan: TimingPlan, best_referenc
     # A busy machine alone must not put a file above its ceiling, so its interval is corrected as the result will be.
     correction = slowdown if slowdown > 1 + MAX_REFERENCE_SLOWDOWN else 1.0
     reason = ""
-    # The rank interval takes runs for independent, so it is too narrow, but takes microseconds; the bootstrap by rounds
-    # takes tens of milliseconds and runs only where the rank interval would stop. Both must agree.
+    # The rank interval takes runs for independent and is too narrow, but it only sorts. The bootstrap by rounds draws
+    # 1000 resamples, so it runs only where the rank interval would stop. Both must agree.
     for interval in (rank_median_interval, partial(bootstrap_median_interval, n_rounds=len(rounds))):
         intervals = [interval(times) for times in files]
         reason = ""
@@ -280,8 +280,8 @@ def _warm_up(call: Call, clock_ns: NanosecondClock) -> float:
 def _time_runs(call: Call, runs: int, *, warm_up: int, clock_ns: NanosecondClock) -> TimesMs:
     """Milliseconds of each of `runs` single calls [runs].
 
-    Each run is timed alone rather than all by one pair of stamps, which costs two clock reads of about 50 ns, because
-    a median and a 5th percentile need single runs.
+    Each run is timed alone rather than all by one pair of stamps, which costs two clock reads a run, because a
+    median and a 5th percentile need single runs.
     """
     for _ in range(warm_up):
         call()
