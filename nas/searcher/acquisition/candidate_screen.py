@@ -137,7 +137,7 @@ class CandidatePool:
         )
 
     def __add__(self, other: "CandidatePool") -> "CandidatePool":
-        arrays = ((getattr(self, name), getattr(other, name)) for name in ("cheap", "doubt", "chance"))
+        arrays = ((getattr(self, name), getattr(other, name)) for name in ("known_objectives", "log_std", "feasibility"))
         codes = np.concatenate([self.codes, other.codes])
         return CandidatePool(codes, [*self.picks, *other.picks], *(np.concatenate(both) for both in arrays))
 

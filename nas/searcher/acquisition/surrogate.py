@@ -150,7 +150,7 @@ class SearchSurrogate:
 
     def feasibility(self, picks: Picks) -> Floats:
         """[n] Probability that limits on latency and size are kept; 0 or 1 where the candidate was drafted."""
-        limits = {word: most for word, name in COST_LIMITS.items() if (most := getattr(self._config, name)) is not None}
+        limits = {word: most for word, name in COST_LIMITS.items() if (most := getattr(self._config.limits, name)) is not None}
         found = np.ones(len(picks))
         for word, most in limits.items():
             cheap, doubt = (column[word] for column in self._cost_estimates(picks))
@@ -188,7 +188,7 @@ class SearchSurrogate:
     def _estimate_costs(self, decoded: Sequence[DecodedPick]) -> tuple[dict[str, Floats], dict[str, Floats]]:
         config = self._config
         words = [
-            w for w, most in COST_LIMITS.items() if w in config.search.objectives or getattr(config, most) is not None
+            w for w, most in COST_LIMITS.items() if w in config.search.objectives or getattr(config.limits, most) is not None
         ]
         values = {word: np.full(len(decoded), np.nan) for word in words}
         doubt = {word: np.zeros(len(decoded)) for word in words}

@@ -234,7 +234,7 @@ def test_only_own_records_of_the_search_are_compared_with_those_of_earlier_runs(
         asked.append([r.key for r in own])
         return [], np.empty((0, 3))
 
-    known = bench.a_foresight(earlier=[earlier], told=told).sampler_context()
+    known = bench.a_foresight(prior_records=[earlier], prior_trials=told).sampler_context()
     bench.folder.append(Record(**{**whole.__dict__, "phase": "base"}))
     bench.folder.append(mine)
     assert known.prior_trials is not None

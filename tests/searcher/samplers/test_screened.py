@@ -202,8 +202,8 @@ def test_a_doubtful_gain_is_the_mean_over_what_it_may_be() -> None:
             **flags,
         )
     )
-    found = worth(values, none[:1], none[:1], doubt=doubts)
-    exact = worth(values, none[:1], none[:1], doubt=np.zeros((1, 2)))
+    found = worth(values, none[:1], none[:1], log_std=doubts)
+    exact = worth(values, none[:1], none[:1], log_std=np.zeros((1, 2)))
     scale, reference = np.array([0.5, 0.5]), np.array([-1.05, 0.45])
 
     def grown(value: float) -> float:
@@ -227,7 +227,7 @@ def test_what_was_evaluated_elsewhere_is_learned_from() -> None:
         go_on(study, 12)
         return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
 
-    warm = [volume(seed, earlier=lambda: (picks, values)) for seed in range(4)]
+    warm = [volume(seed, prior_trials=lambda: (picks, values)) for seed in range(4)]
     cold = [volume(seed) for seed in range(4)]
     assert np.mean(warm) > np.mean(cold)
 

@@ -210,7 +210,7 @@ def rightness(seed: int, *, looked: bool, elsewhere: bool = False) -> float:
         is_prior=~done if elsewhere else nobody, is_low_fidelity_only=nobody if elsewhere else ~done,
         low_fidelity_values=(10 * truth + 500) * [1.0, np.nan] if looked else nothing,
     )  # fmt: skip
-    worth = ExpectedImprovement(examples)(new_truth * [np.nan, 1.0], new, np.empty((300, 0)), doubt=np.zeros((300, 2)))
+    worth = ExpectedImprovement(examples)(new_truth * [np.nan, 1.0], new, np.empty((300, 0)), log_std=np.zeros((300, 2)))
     low = truth[done].min(axis=0) - 0.1 * np.ptp(truth[done], axis=0)
     return float(np.corrcoef(worth, hypervolume_improvement(new_truth, non_dominated_boxes(truth[done], low)))[0, 1])
 
