@@ -19,7 +19,7 @@ from nas.intervals import normal_cdf
 from nas.latency.estimate import corrected_for_load
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.searcher.acquisition.base import Picks, PriorTrials, SamplerContext
+from nas.searcher.acquisition.base import ParamsList, PriorTrials, SamplerContext
 from nas.searcher.acquisition.candidate_features import COST_COLUMNS, CandidateFeatures, FeatureExtractor
 from nas.searcher.acquisition.cost_model import (
     MAX_EXAMPLES,
@@ -121,7 +121,7 @@ class SearchSurrogate:
             pool_scale=POOL_SCALE,
         )
 
-    def decode_all(self, picks: Picks) -> list[DecodedPick]:
+    def decode_all(self, picks: ParamsList) -> list[DecodedPick]:
         """What the picks stand for, described."""
         found = self._decode_cached(picks)
         new = {str(seen.key): seen.candidate for seen in found if seen.candidate is not None}
@@ -131,16 +131,16 @@ class SearchSurrogate:
                 seen.features, seen.candidate = described[str(seen.key)], None
         return found
 
-    def allowed(self, picks: Picks) -> list[bool]:
+    def allowed(self, picks: ParamsList) -> list[bool]:
         """Whether each has a path."""
         return [seen.key is not None for seen in self._decode_cached(picks)]
 
-    def identities(self, picks: Picks) -> list[Any]:
+    def identities(self, picks: ParamsList) -> list[Any]:
         """Keys; a pick without a path has a name of its own."""
         found = zip(picks, self._decode_cached(picks), strict=True)
         return [seen.key or tuple(sorted(picked.items())) for picked, seen in found]
 
-    def features(self, picks: Picks) -> Floats:
+    def features(self, picks: ParamsList) -> Floats:
         """[n, d] What tells the picks apart; zeros where there is no path."""
         found = [seen.features for seen in self.decode_all(picks)]
         _, traits = _stack_features([description for description in found if description is not None])
@@ -148,9 +148,11 @@ class SearchSurrogate:
         rows[[i for i, description in enumerate(found) if description is not None]] = traits
         return rows
 
-    def feasibility(self, picks: Picks) -> Floats:
+    def feasibility(self, picks: ParamsList) -> Floats:
         """[n] Probability that limits on latency and size are kept; 0 or 1 where the candidate was drafted."""
-        limits = {word: most for word, name in COST_LIMITS.items() if (most := getattr(self._config.limits, name)) is not None}
+        limits = {
+            word: most for word, name in COST_LIMITS.items() if (most := getattr(self._config.limits, name)) is not None
+        }
         found = np.ones(len(picks))
         for word, most in limits.items():
             cheap, doubt = (column[word] for column in self._cost_estimates(picks))
@@ -160,7 +162,7 @@ class SearchSurrogate:
             found *= np.where(doubt > 0, guessed, sure)
         return found
 
-    def _known_objectives(self, picks: Picks) -> tuple[Floats, Floats]:
+    def _known_objectives(self, picks: ParamsList) -> tuple[Floats, Floats]:
         """[n, m] The objectives that are costs, and standard deviations of their logarithms; NaN for what is none."""
         values, doubt = self._cost_estimates(picks)
         unknown, sure = np.full(len(picks), np.nan), np.zeros(len(picks))
@@ -170,7 +172,7 @@ class SearchSurrogate:
             np.stack([doubt.get(word, sure) for word in words], axis=1),
         )
 
-    def _cost_estimates(self, picks: Picks) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def _cost_estimates(self, picks: ParamsList) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """[n] Each cost that is an objective or limited, and the standard deviation of its logarithm, by word.
 
         A sampler asks several things of one list in turn, so the answer to the last is kept.
@@ -188,7 +190,9 @@ class SearchSurrogate:
     def _estimate_costs(self, decoded: Sequence[DecodedPick]) -> tuple[dict[str, Floats], dict[str, Floats]]:
         config = self._config
         words = [
-            w for w, most in COST_LIMITS.items() if w in config.search.objectives or getattr(config.limits, most) is not None
+            w
+            for w, most in COST_LIMITS.items()
+            if w in config.search.objectives or getattr(config.limits, most) is not None
         ]
         values = {word: np.full(len(decoded), np.nan) for word in words}
         doubt = {word: np.zeros(len(decoded)) for word in words}
@@ -240,7 +244,7 @@ class SearchSurrogate:
                 self._records[record.key] = record
                 self._cost_models = {}
 
-    def _decode_cached(self, picks: Picks) -> list[DecodedPick]:
+    def _decode_cached(self, picks: ParamsList) -> list[DecodedPick]:
         """What the picks stand for; what was not described yet is left so."""
         if len(self._recent_picks) > MAX_CACHED_PICKS:  # what is asked again and again outlives this
             self._recent_picks, self._older_picks = {}, self._recent_picks
