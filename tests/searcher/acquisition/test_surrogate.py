@@ -194,14 +194,14 @@ def test_the_same_records_give_the_same_answers_in_any_process(tmp_path: Path) -
 
 
 def test_what_is_asked_again_outlives_what_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.searcher.acquisition.surrogate.MAX_CACHED_PICKS", 4)
+    monkeypatch.setattr("nas.searcher.acquisition.surrogate.MAX_CACHED_PARAMS", 4)
     rng = np.random.default_rng(6)
     kept = bench.pick(rng)
     first = bench.foresight.decode_all([kept])[0]
     for _ in range(12):
         bench.foresight.decode_all([bench.pick(rng), kept])
     assert bench.foresight.decode_all([kept])[0] is first
-    assert len(bench.foresight._recent_picks) + len(bench.foresight._older_picks) <= 2 * (4 + 2)
+    assert len(bench.foresight._recent_params) + len(bench.foresight._older_params) <= 2 * (4 + 2)
 
 
 def test_of_an_equal_list_the_answer_is_not_that_to_the_last_one(bench: Bench) -> None:
