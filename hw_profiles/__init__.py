@@ -1,1 +1,1 @@
-"""Hardware profiles: facts about each device, one module a family, each ending with `PROFILES`."""
+"""Hardware profiles: sourced facts about devices, one module for each family, ending with `PROFILES`."""

@@ -6,8 +6,8 @@ is dropped with every edge from it; a cell is dead when no live cell reads it.
 
 Three changes leave the network the same: renumbering nodes, exchanging the edges of a node, and exchanging the slots
 together with their inputs. `canonical_form` returns the smallest of these forms, node by node. Where several nodes
-could come next it tries each. Sorting nodes by what they compute would not do: it confuses two equal nodes with one node
-that is read twice.
+could come next it tries each. Sorting nodes by what they compute would not do: it confuses two equal nodes with one
+node that is read twice.
 """
 
 from collections.abc import Mapping
