@@ -24,7 +24,7 @@ from nas.searcher.acquisition.subsample import newest_and_spread
 Floats = npt.NDArray[np.float64]
 
 PRIOR_LOG_STD = 0.7
-"""Standard deviation of the logarithm without observations (a factor of 2), and upper limit of every prediction."""
+"""Standard deviation of the logarithm without observations (a factor of 2), and upper limit with a fitted residual."""
 PRIOR_STRENGTH = 1.0
 """Weight of the initial coefficients, in observations: with as many, a coefficient lies halfway between its initial
 value and that of the data."""

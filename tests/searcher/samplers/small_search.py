@@ -1,4 +1,4 @@
-"""A search of five genes whose accuracy and latency are closed forms, and whose latency is known beforehand."""
+"""Small search problem: five genes, accuracy and latency in closed form, and the latency known beforehand."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

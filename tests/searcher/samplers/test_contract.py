@@ -1,4 +1,4 @@
-"""What every sampler promises, run over every member found in the folder, through the study as a search uses it."""
+"""Contract of samplers, run over every member of the family through the study that a search uses."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -34,7 +34,7 @@ TRIALS = 30
 
 
 class Killed(BaseException):
-    """What a SIGKILL is to a test in one process."""
+    """Stands for a SIGKILL within one process."""
 
 
 def a_study(runs: Path, sampler: str, known: SamplerContext = EMPTY_CONTEXT, **fields: Any) -> Study:
@@ -58,11 +58,11 @@ KNOWN = SamplerContext(
     ],
     prior_trials=lambda: ([{**FIRST, "depth": d} for d in (1, 2, 3)], [[0.3 + 0.1 * d, np.nan] for d in (1, 2, 3)]),
 )
-"""All that a search may tell."""
+"""A context with every function."""
 
 
 def answer(ask: AskedTrial) -> Record:
-    """Figures by a formula, so that there is something to learn; wide nets break the limit."""
+    """A record by formula, in which wide networks break the limit."""
     picked = {name: float(v) for name, v in ask.picked.items() if not isinstance(v, str)}
     accuracy = 0.3 + 0.1 * picked["depth"] - 0.2 * picked["sparsity"]
     broken = picked["width"] / 32 - 1
@@ -71,7 +71,7 @@ def answer(ask: AskedTrial) -> Record:
 
 
 def go_on(study: Study, trials: int) -> list[dict[str, Value]]:
-    """The picks of so many trials, each answered."""
+    """The params of so many trials, each finished."""
     picks = []
     for _ in range(trials):
         with ExitStack() as held:
@@ -88,7 +88,7 @@ def sampler(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def study(sampler: str, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study that nothing has disturbed; `picks` are its answered trials."""
+    """An undisturbed study; `picks` are the params of its finished trials."""
     return a_study(tmp_path_factory.mktemp("undisturbed"), sampler)
 
 
@@ -97,7 +97,7 @@ def picks(study: Study) -> list[dict[str, Value]]:
     return go_on(study, TRIALS)
 
 
-def test_every_pick_is_one_of_the_options_and_of_their_type(picks: list[dict[str, Value]]) -> None:
+def test_every_value_is_an_option_of_the_right_type(picks: list[dict[str, Value]]) -> None:
     for picked in picks:
         assert list(picked) == list(OPTIONS)
         for name, value in picked.items():
@@ -105,16 +105,16 @@ def test_every_pick_is_one_of_the_options_and_of_their_type(picks: list[dict[str
             assert type(value) is type(OPTIONS[name][0])
 
 
-def test_every_option_is_asked_sooner_or_later(picks: list[dict[str, Value]]) -> None:
+def test_every_option_is_proposed_eventually(picks: list[dict[str, Value]]) -> None:
     for name, options in OPTIONS.items():
         assert {picked[name] for picked in picks} == set(options)
 
 
-def test_another_seed_asks_something_else(sampler: str, picks: list[dict[str, Value]], tmp_path: Path) -> None:
+def test_another_seed_gives_other_proposals(sampler: str, picks: list[dict[str, Value]], tmp_path: Path) -> None:
     assert go_on(a_study(tmp_path, sampler, seed=1), 5) != picks[:5]
 
 
-def test_the_same_seed_and_history_ask_the_same_wherever_a_process_died(
+def test_the_same_seed_and_history_give_the_same_proposals_wherever_a_process_died(
     sampler: str, picks: list[dict[str, Value]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, suggest = [], Study._suggest
@@ -135,7 +135,7 @@ def test_the_same_seed_and_history_ask_the_same_wherever_a_process_died(
     assert [t.number for t in trials_of(RunFolder(study.folder.path))] == list(range(TRIALS))
 
 
-def test_a_broken_constraint_is_seen_by_optuna(study: Study, picks: list[dict[str, Value]]) -> None:
+def test_optuna_knows_broken_constraints(study: Study, picks: list[dict[str, Value]]) -> None:
     wide = [float(picked["width"]) > 32 for picked in picks]
     assert any(wide)
     assert not all(wide)
@@ -145,18 +145,18 @@ def test_a_broken_constraint_is_seen_by_optuna(study: Study, picks: list[dict[st
     assert all(t.params["width"] <= 32 for t in study_of(study.folder).best_trials)
 
 
-def test_seeds_are_asked_first_and_what_they_leave_out_is_sampled(sampler: str, tmp_path: Path) -> None:
+def test_initial_configurations_come_first_and_missing_genes_are_sampled(sampler: str, tmp_path: Path) -> None:
     seeds = ({"depth": 3, "width": 40, "unknown": 1}, {"depth": 1, "operation": "skip"})
     first, second, *others = go_on(a_study(tmp_path, sampler, seeds=seeds), 8)
     assert (first["depth"], first["width"]) == (3, 40)
     assert (second["depth"], second["operation"]) == (1, "skip")
     free = ("bits", "sparsity")
-    assert [first[name] for name in free] != [second[name] for name in free], "each has random numbers of its own"
+    assert [first[name] for name in free] != [second[name] for name in free], "each trial has its own random numbers"
     assert len({(picked["bits"], picked["sparsity"]) for picked in others}) > 2
 
 
-def test_knowledge_changes_no_promise(sampler: str, tmp_path: Path) -> None:
-    """Whether a sampler uses what it is told or not: options, repeats of the same seed, and a change of process."""
+def test_promises_hold_with_a_context(sampler: str, tmp_path: Path) -> None:
+    """With a context too, values are options and proposals repeat after a change of process."""
     whole = go_on(a_study(tmp_path / "whole", sampler, KNOWN), 18)
     halves = [*go_on(a_study(tmp_path / "halves", sampler, KNOWN), 11)]
     halves += go_on(a_study(tmp_path / "halves", sampler, KNOWN), 7)
@@ -164,7 +164,7 @@ def test_knowledge_changes_no_promise(sampler: str, tmp_path: Path) -> None:
     assert all(value in OPTIONS[name] for picked in whole for name, value in picked.items())
 
 
-def test_workers_that_ask_at_once_hold_trials_of_their_own(sampler: str, tmp_path: Path) -> None:
+def test_workers_that_ask_at_once_get_different_trials(sampler: str, tmp_path: Path) -> None:
     first, second = (a_study(tmp_path, sampler, KNOWN) for _ in range(2))
     for turn in range(8):
         with ExitStack() as held:
