@@ -145,16 +145,17 @@ class DartsSpace(SearchSpace):
         widths: Mapping[str, int] | None = None,
     ) -> dict[str, Workload]:
         """Counted cell by cell, without building the network; the workload of equal cells is cached."""
-        kept = {**self.widths(architecture), **(widths or {})}
+        stage_widths = {**self.widths(architecture), **(widths or {})}
         cells, stem_width = architecture["cells"], architecture["width"]
         frozen = {
             kind: tuple(tuple(map(tuple, n)) for n in architecture[kind]) for kind in CELL_KINDS if kind in architecture
         }
         out = {
-            stage: {kind: len(genotype) * width for kind, genotype in frozen.items()} for stage, width in kept.items()
+            stage: {kind: len(genotype) * width for kind, genotype in frozen.items()}
+            for stage, width in stage_widths.items()
         }
         activation = architecture["activation"]
-        found, size = input_workload(
+        workloads, size = input_workload(
             input_shape, input_size=architecture["input_size"], stem_width=stem_width,
             stem_stride=architecture["stem_stride"], activation=activation,
         )  # fmt: skip
@@ -163,38 +164,38 @@ class DartsSpace(SearchSpace):
             kind, stage = cell["kind"], cell["stage"]
             inputs = tuple((slot, *maps[source], stride) for slot, source, stride in cell["plugs"])
             work, size = cell_workload(
-                frozen[kind], inputs, width=kept[stage], is_reduction=kind == "reduce", activation=activation
+                frozen[kind], inputs, width=stage_widths[stage], is_reduction=kind == "reduce", activation=activation
             )
             works.setdefault(stage, []).append(work)
             if stage == self.stages[-1]:
                 works[stage].append(attention_workload(architecture["attention"], out[stage][kind], size**2))
             maps.append((out[stage][kind], size))
         head = head_workload(out[cells[-1]["stage"]][cells[-1]["kind"]], size**2, classes)
-        return found | {stage: sum_workloads(parts) for stage, parts in works.items()} | {"head": head}
+        return workloads | {stage: sum_workloads(parts) for stage, parts in works.items()} | {"head": head}
 
     operations = tuple(OPS)
 
     def count_operations(self, architecture: Architecture) -> tuple[int, ...]:
         """Number of live edges with each op, over all cells."""
         kinds = [cell["kind"] for cell in architecture["cells"]]
-        found = dict.fromkeys(self.operations, 0)
+        counts = dict.fromkeys(self.operations, 0)
         for kind in CELL_KINDS:
             if times := kinds.count(kind):
                 for node in architecture[kind]:
                     for op, _ in node:
-                        found[op] = found.get(op, 0) + times
-        return tuple(found[op] for op in self.operations)
+                        counts[op] = counts.get(op, 0) + times
+        return tuple(counts[op] for op in self.operations)
 
 
 def _initial_configuration(cells: int, width: int, *ops: tuple[str, str, str]) -> dict[str, Value]:
-    picked: dict[str, Value] = {"cells": cells, "width": width, "stem_stride": 2, "input_size": 48}
-    picked |= {"activation": "relu", "attention": "none"}
+    configuration: dict[str, Value] = {"cells": cells, "width": width, "stem_stride": 2, "input_size": 48}
+    configuration |= {"activation": "relu", "attention": "none"}
     for kind, (older, newer, second) in zip(CELL_KINDS, ops, strict=True):
         for i in range(NODES_PER_CELL):
-            picked |= {f"{kind}.n{i}.pair": "0,1", f"{kind}.n{i}.op_a": NONE_OP, f"{kind}.n{i}.op_b": NONE_OP}
-        picked |= {f"{kind}.n0.op_a": older, f"{kind}.n0.op_b": newer}
-        picked |= {f"{kind}.n1.pair": "1,2", f"{kind}.n1.op_b": second}
-    return picked
+            configuration |= {f"{kind}.n{i}.pair": "0,1", f"{kind}.n{i}.op_a": NONE_OP, f"{kind}.n{i}.op_b": NONE_OP}
+        configuration |= {f"{kind}.n0.op_a": older, f"{kind}.n0.op_b": newer}
+        configuration |= {f"{kind}.n1.pair": "1,2", f"{kind}.n1.op_b": second}
+    return configuration
 
 
 def _node_genes(kind: str, i: int) -> tuple[Choice, ...]:

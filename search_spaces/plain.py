@@ -119,14 +119,14 @@ class PlainSpace(SearchSpace):
     ) -> nn.Module:
         """The network; `widths` overrides those of the stages, and the stem keeps its own."""
         channels, *size = input_shape
-        kept = {**self.widths(architecture), **(widths or {})}
+        stage_widths = {**self.widths(architecture), **(widths or {})}
         activation, width_in = architecture["activation"], architecture["stem_width"]
         parts: dict[str, nn.Module] = {
             "prepare": make_preprocessing(size=(size[0], size[1]), input_size=architecture["input_size"]),
             "stem": make_stem(channels, width_in, stride=architecture["stem_stride"], activation=activation),
         }
         for stage in architecture["body"]:
-            width = kept[stage["stage"]]
+            width = stage_widths[stage["stage"]]
             is_last = stage is architecture["body"][-1]
             attention = make_attention(architecture["attention"], width) if is_last else None
             blocks = _blocks(stage, width_in=width_in, width=width, activation=activation)
@@ -143,27 +143,27 @@ class PlainSpace(SearchSpace):
         widths: Mapping[str, int] | None = None,
     ) -> dict[str, Workload]:
         """Counted block by block, without building the network."""
-        kept = {**self.widths(architecture), **(widths or {})}
+        stage_widths = {**self.widths(architecture), **(widths or {})}
         body, width_in = architecture["body"], architecture["stem_width"]
         activation = architecture["activation"]
-        found, size = input_workload(
+        workloads, size = input_workload(
             input_shape, input_size=architecture["input_size"], stem_width=width_in,
             stem_stride=architecture["stem_stride"], activation=activation,
         )  # fmt: skip
         for stage in body:
-            width, works = kept[stage["stage"]], []
+            width, works = stage_widths[stage["stage"]], []
             if stage["down"] == "max_pool":
                 before, size = size, size // 2
                 works.append(memory_bound_workload(width_in, width_in, before**2, size**2))
             for i in range(stage["depth"]):
                 before, size = size, -(-size // 2) if i == 0 and stage["down"] == "stride" else size
                 maps = (width if i else width_in, width, before**2, size**2)
-                works += _block_workload(stage["block"], *maps, activation, adapts=i == 0)
+                works += _block_workload(stage["block"], *maps, activation, has_projection=i == 0)
             if stage is body[-1]:
                 works.append(attention_workload(architecture["attention"], width, size**2))
-            found[stage["stage"]] = sum_workloads(works)
+            workloads[stage["stage"]] = sum_workloads(works)
             width_in = width
-        return found | {"head": head_workload(width_in, size**2, classes)}
+        return workloads | {"head": head_workload(width_in, size**2, classes)}
 
     operations = ("dense", "residual")
 
@@ -173,13 +173,13 @@ class PlainSpace(SearchSpace):
 
 
 def _initial_configuration(stem_stride: int, stem: int, widths: tuple[int, ...], blocks: str) -> dict[str, Value]:
-    picked: dict[str, Value] = {"stem_stride": stem_stride, "stem_width": stem, "input_size": 48}
-    picked |= {"activation": "relu", "attention": "none"}
+    configuration: dict[str, Value] = {"stem_stride": stem_stride, "stem_width": stem, "input_size": 48}
+    configuration |= {"activation": "relu", "attention": "none"}
     for stage, width, block in zip(DEPTHS, widths, blocks, strict=True):
         kind = "residual" if block == "r" else "dense"
-        picked |= {f"{stage}.width": width, f"{stage}.block": kind, f"{stage}.depth": 1}
-        picked[f"{stage}.down"] = "none" if stage == "stage1" and stem_stride == 2 else "stride"
-    return picked
+        configuration |= {f"{stage}.width": width, f"{stage}.block": kind, f"{stage}.depth": 1}
+        configuration[f"{stage}.down"] = "none" if stage == "stage1" and stem_stride == 2 else "stride"
+    return configuration
 
 
 def _blocks(stage: Mapping[str, Any], *, width_in: int, width: int, activation: str) -> dict[str, nn.Module | None]:
@@ -188,32 +188,32 @@ def _blocks(stage: Mapping[str, Any], *, width_in: int, width: int, activation: 
     for i in range(stage["depth"]):
         stride = 2 if i == 0 and stage["down"] == "stride" else 1
         block = _residual_block if stage["block"] == "residual" else _dense_block
-        blocks[f"block{i}"] = block(width if i else width_in, width, stride, activation, adapts=i == 0)
+        blocks[f"block{i}"] = block(width if i else width_in, width, stride, activation, has_projection=i == 0)
     return blocks
 
 
-def _dense_block(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
+def _dense_block(width_in: int, width: int, stride: int, activation: str, *, has_projection: bool) -> nn.Module:
     return conv_bn_act(width_in, width, 3, stride=stride, activation=activation)
 
 
-def _residual_block(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
+def _residual_block(width_in: int, width: int, stride: int, activation: str, *, has_projection: bool) -> nn.Module:
     body = named_sequential(
         first=conv_bn_act(width_in, width, 3, stride=stride, activation=activation),
         second=conv_bn_act(width, width, 3, activation=None),
     )
-    # The first block of a stage always has one; an identity would tie the channels of two stages of equal width, which
+    # The first block of a stage has a projection; an identity would tie the channels of two stages of equal width, which
     # could then only be pruned together.
-    shortcut = conv_bn_act(width_in, width, 1, stride=stride, activation=None) if adapts else None
+    shortcut = conv_bn_act(width_in, width, 1, stride=stride, activation=None) if has_projection else None
     return Residual(body, shortcut=shortcut, activation=activation)
 
 
 def _block_workload(
-    kind: str, width_in: int, width: int, before: int, after: int, activation: str, *, adapts: bool
+    kind: str, width_in: int, width: int, before: int, after: int, activation: str, *, has_projection: bool
 ) -> list[Workload]:
     first, act = layer_workload(9, width_in, width, before, after), activation_workload(activation, width, after)
     if kind == "dense":
         return [first, act]
-    shortcut = [layer_workload(1, width_in, width, before, after)] if adapts else []
+    shortcut = [layer_workload(1, width_in, width, before, after)] if has_projection else []
     return [
         first,
         act,

@@ -95,7 +95,7 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         pool_scale: factor on the number of candidates (580) that are screened for each trial; less takes less time.
         cache: shared by the samplers that one study makes in turn; None starts with an empty one.
 
-    The functions must give the same values each time. Those of a pure function of the params need no cache of theirs.
+    The functions must be deterministic: the same params always have the same values.
 
     Raises:
         ValueError: `n_startup_trials` is below 2 or `pool_scale` is not positive; later, when a function returns an
@@ -105,6 +105,7 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         Accuracy takes a training, latency follows from the params:
 
         >>> import optuna
+        >>> from nas.searcher.samplers.screened import ScreenedSampler
         >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
         >>> def latency_ms(params):
         ...     return 0.1 * params["depth"] * params["width"] / 8

@@ -17,7 +17,7 @@ from nas.pareto import hypervolume
 from nas.searcher.acquisition.encoding import GeneEncoding
 from nas.searcher.samplers import screened
 from nas.searcher.samplers.screened import ScreenedSampler
-from tests.searcher.samplers.small_search import SPACE, Picked, a_study, accuracy, cheap, go_on, latency, names
+from tests.searcher.samplers.small_search import SPACE, Params, a_study, accuracy, cheap, go_on, latency, names
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -74,8 +74,8 @@ def test_known_objectives_are_exact() -> None:
     known = np.array([[accuracy(p), latency(p)] for p in points])
     value_of = dict(zip(names(points), known, strict=True))
 
-    def all_known(picks: Sequence[Picked]) -> np.ndarray:
-        return np.array([value_of[n] for n in names(picks)])
+    def all_known(params_list: Sequence[Params]) -> np.ndarray:
+        return np.array([value_of[n] for n in names(params_list)])
 
     study = a_study(ScreenedSampler(seed=0, known_objectives=all_known, space=space))
     asked: list[Any] = []
@@ -101,11 +101,11 @@ def test_the_first_trial_is_the_optimum_of_the_known_objective() -> None:
 
 
 def test_params_that_are_not_allowed_are_never_proposed() -> None:
-    def narrow(picks: Sequence[Picked]) -> np.ndarray:
-        return np.array([p["width"] <= 32 for p in picks])
+    def narrow(params_list: Sequence[Params]) -> np.ndarray:
+        return np.array([p["width"] <= 32 for p in params_list])
 
-    picks = go_on(a_study(ScreenedSampler(seed=0, allowed=narrow, space=SPACE)), 30)
-    assert all(p["width"] <= 32 for p in picks)
+    params_list = go_on(a_study(ScreenedSampler(seed=0, allowed=narrow, space=SPACE)), 30)
+    assert all(p["width"] <= 32 for p in params_list)
 
 
 def test_constraints_are_learned() -> None:
@@ -123,11 +123,11 @@ def test_constraints_are_learned() -> None:
 def test_params_of_equal_identity_are_proposed_once() -> None:
     """Sparsity has no effect where the operation is a skip."""
 
-    def identity(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
-        return [tuple((n, p[n]) for n in SPACE if p["op"] != "skip" or n == "depth") for p in picks]
+    def identity(params_list: Sequence[Params]) -> list[tuple[Any, ...]]:
+        return [tuple((n, p[n]) for n in SPACE if p["op"] != "skip" or n == "depth") for p in params_list]
 
-    picks = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, identity=identity, space=SPACE)), 40)
-    assert len(set(identity(picks))) == 40
+    params_list = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, identity=identity, space=SPACE)), 40)
+    assert len(set(identity(params_list))) == 40
 
 
 def test_three_objectives_are_searched_without_duplicates() -> None:
@@ -143,10 +143,10 @@ def test_three_objectives_are_searched_without_duplicates() -> None:
 
 @pytest.mark.parametrize("answer", [np.zeros((3, 1)), np.zeros(2)])
 def test_a_wrong_shape_is_refused(answer: np.ndarray) -> None:
-    study = a_study(ScreenedSampler(seed=0, known_objectives=lambda picks: answer, space=SPACE))
+    study = a_study(ScreenedSampler(seed=0, known_objectives=lambda params_list: answer, space=SPACE))
     with pytest.raises(ValueError, match="known_objectives must be an array of shape"):
         study.ask(SPACE)
-    study = a_study(ScreenedSampler(seed=0, allowed=lambda picks: answer, space=SPACE))
+    study = a_study(ScreenedSampler(seed=0, allowed=lambda params_list: answer, space=SPACE))
     with pytest.raises(ValueError, match=r"allowed must return \d+ rows"):
         study.ask(SPACE)
 
@@ -177,33 +177,33 @@ def test_any_space_is_searched_without_duplicates(sizes: list[int], directions: 
 
 
 def test_params_that_most_likely_break_a_limit_are_not_proposed() -> None:
-    def chance(picks: Sequence[Picked]) -> list[float]:
-        return [1.0 if p["width"] <= 16 else 0.02 for p in picks]
+    def chance(params_list: Sequence[Params]) -> list[float]:
+        return [1.0 if p["width"] <= 16 else 0.02 for p in params_list]
 
-    picks = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 24)
-    assert all(p["width"] <= 16 for p in picks)
+    params_list = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 24)
+    assert all(p["width"] <= 16 for p in params_list)
 
 
 def test_where_no_params_are_likely_to_keep_a_limit_the_likeliest_are_proposed() -> None:
-    def chance(picks: Sequence[Picked]) -> list[float]:
-        return [1e-3 * (1 - p["sparsity"]) / p["width"] for p in picks]
+    def chance(params_list: Sequence[Params]) -> list[float]:
+        return [1e-3 * (1 - p["sparsity"]) / p["width"] for p in params_list]
 
-    picked = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 1)[0]
-    assert (picked["width"], picked["sparsity"]) == (8, 0.0)
+    params = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 1)[0]
+    assert (params["width"], params["sparsity"]) == (8, 0.0)
 
 
 def test_prior_trials_speed_up_the_search() -> None:
     """Accuracies of 60 points from an earlier search give a larger hypervolume after 12 trials."""
     rng = np.random.default_rng(0)
-    picks = GeneEncoding(SPACE).decode(GeneEncoding(SPACE).sample(60, rng))
-    values = [[accuracy(p), np.nan] for p in picks]
+    params_list = GeneEncoding(SPACE).decode(GeneEncoding(SPACE).sample(60, rng))
+    values = [[accuracy(p), np.nan] for p in params_list]
 
     def volume(seed: int, **more: Any) -> float:
         study = a_study(ScreenedSampler(seed=seed, known_objectives=cheap, space=SPACE, **more))
         go_on(study, 12)
         return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
 
-    warm = [volume(seed, prior_trials=lambda: (picks, values)) for seed in range(4)]
+    warm = [volume(seed, prior_trials=lambda: (params_list, values)) for seed in range(4)]
     cold = [volume(seed) for seed in range(4)]
     assert np.mean(warm) > np.mean(cold)
 

@@ -21,8 +21,8 @@ def test_failed_params_are_not_proposed_again() -> None:
             study.tell(trial, state=TrialState.FAIL)
         else:
             study.tell(trial, [accuracy(trial.params), latency(trial.params)])
-    asked = names([t.params for t in study.trials])
-    assert len(set(asked)) == len(asked)
+    proposed = names([t.params for t in study.trials])
+    assert len(set(proposed)) == len(proposed)
 
 
 def test_running_trials_are_not_proposed_again() -> None:
@@ -30,9 +30,9 @@ def test_running_trials_are_not_proposed_again() -> None:
     study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE))
     go_on(study, 20)
     running = [study.ask(SPACE) for _ in range(8)]
-    asked = names([t.params for t in running])
-    assert len(set(asked)) == 8
-    assert not set(asked) & set(names([t.params for t in study.trials[:20]]))
+    proposed = names([t.params for t in running])
+    assert len(set(proposed)) == 8
+    assert not set(proposed) & set(names([t.params for t in study.trials[:20]]))
     assert len({t.params["width"] for t in running} | {t.params["depth"] for t in running}) > 3
 
 
@@ -41,10 +41,10 @@ def test_a_running_trial_counts_before_its_params_are_suggested() -> None:
     study = a_study(sampler)
     go_on(study, 12)
     first = study.ask()
-    picked = first.relative_params
+    params = first.relative_params
     assert study.trials[-1].params == {}
-    asked = [study.ask(SPACE).params for _ in range(6)]
-    assert names([picked])[0] not in names(asked)
+    proposed = [study.ask(SPACE).params for _ in range(6)]
+    assert names([params])[0] not in names(proposed)
 
 
 def test_a_new_sampler_for_each_trial_proposes_the_same() -> None:
