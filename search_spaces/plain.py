@@ -201,8 +201,8 @@ def _residual_block(width_in: int, width: int, stride: int, activation: str, *, 
         first=conv_bn_act(width_in, width, 3, stride=stride, activation=activation),
         second=conv_bn_act(width, width, 3, activation=None),
     )
-    # The first block of a stage has a projection; an identity would tie the channels of two stages of equal width, which
-    # could then only be pruned together.
+    # The first block of a stage has a projection. An identity would tie the channels of two stages of equal width,
+    # which could then only be pruned together.
     shortcut = conv_bn_act(width_in, width, 1, stride=stride, activation=None) if has_projection else None
     return Residual(body, shortcut=shortcut, activation=activation)
 

@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution
 
 from nas.searcher.acquisition.cache import SamplerCache
 
-Floats = npt.NDArray[np.float64]
 Params = Mapping[str, Any]
 ParamsList = Sequence[Params]
 PriorTrials = tuple[ParamsList, npt.ArrayLike] | tuple[ParamsList, npt.ArrayLike, npt.ArrayLike]

@@ -117,6 +117,7 @@ class CandidateScreen:
         values = self._acquisition_values(acquisition, pool)
         if self._encoding.n_points <= MAX_FULLY_SCREENED:
             return self._best_codes(pool, values)
+        # One step of evolution on the acquisition function itself, whose optimum random children rarely contain.
         best = pool.codes[np.argsort(-values, kind="stable")[:N_PARENTS]]
         grandchildren = self._new_pool(self._offspring(best, self._scaled(N_GRANDCHILDREN)))
         if not len(grandchildren):
