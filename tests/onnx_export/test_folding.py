@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.errors import ExportError
-from nas.onnx_export.folding import Affine, Subtract, fold, module_nodes, module_of, trace
+from nas.onnx_export.folding import fold, module_nodes, module_of, trace
+from nas.onnx_export.functional import Affine, Subtract
 from search_spaces._leaf import Add, Concat, Normalise, Scale
 from tests.random_nets import SHAPE, SPACES, pictures, random_net
 
