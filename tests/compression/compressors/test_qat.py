@@ -93,13 +93,13 @@ def test_fine_tuning_hands_a_trainable_net_over_and_returns_the_form_of_the_file
     seen = []
 
     def teach(net: nn.Module) -> None:
-        seen.append([type(m).__name__ for m in net.modules() if type(m).__name__.startswith("Learned")])
+        seen.append([type(m).__name__ for m in net.modules() if type(m).__name__.startswith("Trainable")])
         fit(net)
 
     context = context_of(bits)
     graph = COMPRESSOR.fine_tune(fold(found.net, input_shape=SHAPE), context, teach)
     plain = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context)
-    assert set(seen[0]) == {"LearnedGrid", "LearnedLayer", "LearnedCast"}
+    assert set(seen[0]) == {"TrainableFakeQuantize", "TrainableQuantizedLayer", "TrainableCast"}
     assert [str(n.target) for n in module_nodes(graph)] == [str(n.target) for n in module_nodes(plain)]
     kinds = [[type(module_of(form, node)) for node in module_nodes(form)] for form in (graph, plain)]
     assert kinds[0] == kinds[1]

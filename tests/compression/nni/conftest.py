@@ -2,13 +2,13 @@
 
 import pytest
 
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
 from nas.errors import MissingPackageError
 
 
 @pytest.fixture(autouse=True)
 def installed() -> None:
     try:
-        _nni.require_nni()
+        adapter.require_nni()
     except MissingPackageError as error:
         pytest.skip(str(error))

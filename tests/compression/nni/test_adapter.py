@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nas import registry
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
 from nas.config import SearchConfig
 from nas.errors import MissingPackageError
 from nas.targets.catalog import load_target
@@ -22,7 +22,7 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(_nni, "version", version)
+    monkeypatch.setattr(adapter, "version", version)
 
 
 @pytest.mark.usefixtures("absent")
@@ -41,9 +41,9 @@ def test_a_search_with_quantisers_of_nni_ends_before_it_begins() -> None:
 
 
 def test_another_nni_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_nni, "version", lambda name: "2.10")
+    monkeypatch.setattr(adapter, "version", lambda name: "2.10")
     with pytest.raises(MissingPackageError, match=r"needs NNI 3.0, but got 2.10; type: pip install"):
-        _nni.require_nni()
+        adapter.require_nni()
 
 
 def test_looking_whether_it_is_there_does_not_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_looking_whether_it_is_there_does_not_import_it(monkeypatch: pytest.Monk
         imported.append(name)
         return original(name, *rest, **more)
 
-    monkeypatch.setattr(_nni, "version", lambda name: "3.0")
+    monkeypatch.setattr(adapter, "version", lambda name: "3.0")
     monkeypatch.setattr(builtins, "__import__", noting)
     registry.load("compressor", "nni_quantize").choices(("stage1",), load_target("cpu"))
     assert not [name for name in imported if name.split(".")[0] == "nni"]

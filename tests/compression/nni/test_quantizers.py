@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from nas import registry
 from nas.compression.base import CompressionContext
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
 from nas.compression.nni.low_bit import MAX_LEVEL, convs_before_batch_norm, nni_low_bit_training
 from nas.compression.nni.quantizers import train_quantized_graph
 from nas.compression.quantization.fake_quantize import FakeQuantize, PrecisionCast, QuantizedLayer
@@ -164,7 +164,7 @@ def test_a_step_that_explodes_is_refused() -> None:
             if "scale" in name:
                 parameter.data.fill_(float("nan"))
 
-    with pytest.raises(TrainError, match=r"steps of grids must be positive, but '.*' learned nan; lower the rate"):
+    with pytest.raises(TrainError, match=r"scales must stay positive, but that of '.*' became nan; lower the learning rate"):
         train_quantized_graph(graph, "lsq", fit)
 
 
@@ -248,7 +248,7 @@ def test_an_error_in_training_unwraps_the_net() -> None:
 
 def test_what_nni_warns_of_is_silenced_for_its_own_steps_only() -> None:
     """Should NNI or torch stop to warn, `quiet` can go."""
-    space = _nni.import_quantization().BNNQuantizer
+    space = adapter.import_quantization().BNNQuantizer
     net = nn.Sequential(nn.Conv2d(1, 2, 3))
     space(net, [{"op_names": ["0"], "target_names": ["weight"], "quant_dtype": None}], None)
     loss = net(torch.rand(1, 1, 8, 8)).sum()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.compression.compressors.prune_structured import bind_criterion, transfer_channels
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
 from nas.onnx_export.folding import trace
 from tests.random_nets import SHAPE, context_of, pictures, trained_net
 
@@ -30,10 +30,10 @@ class Chain(nn.Module):
 
 
 def shortened(net: nn.Module, layers: list[str], example: dict[str, Tensor]) -> nn.Module:
-    pruner = _nni.import_pruning().L1NormPruner(net, [{"op_names": layers, "sparse_ratio": 0.5}])
+    pruner = adapter.import_pruning().L1NormPruner(net, [{"op_names": layers, "sparse_ratio": 0.5}])
     _, masks = pruner.compress()
     pruner.unwrap_model()
-    found: nn.Module = _nni.import_speedup()(net, example, masks).speedup_model()
+    found: nn.Module = adapter.import_speedup()(net, example, masks).speedup_model()
     return found.eval()  # NNI leaves replaced batch norms in training mode
 
 

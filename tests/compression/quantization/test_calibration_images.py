@@ -25,7 +25,7 @@ def test_noise_is_refused(count: int, channels: int) -> None:
 
 
 def test_constants_and_nothing_are_refused() -> None:
-    with pytest.raises(ExportError, match="must show something, but every one is constant"):
+    with pytest.raises(ExportError, match="must be pictures, but every one is constant"):
         check_calibration_images(np.full((8, 1, 48, 48), 127, np.uint8))
     with pytest.raises(ExportError, match="need calibration images, but got none"):
         check_calibration_images(np.empty((0, 1, 48, 48), np.uint8))
