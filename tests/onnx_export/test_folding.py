@@ -1,4 +1,4 @@
-"""Folding changes the graph and not what it computes."""
+"""Folding simplifies the graph and leaves the logits unchanged."""
 
 import operator
 
@@ -15,7 +15,7 @@ from tests.random_nets import SHAPE, SPACES, pictures, random_net
 
 
 class Functional(nn.Module):
-    """Says with functions and methods what modules would say, with parts under the given layers."""
+    """A net that calls functions and methods instead of modules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,10 +41,10 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_folded_net_gives_the_same_logits(word: str, seed: int) -> None:
-    net = random_net(word, seed=seed).net
+def test_a_folded_net_gives_the_same_logits(space_name: str, seed: int) -> None:
+    net = random_net(space_name, seed=seed).net
     before = {k: v.clone() for k, v in net.state_dict().items()}
     graph = fold(net, input_shape=SHAPE)
     pixels = torch.from_numpy(pictures(8, seed=99)).float()
@@ -53,7 +53,7 @@ def test_a_folded_net_gives_the_same_logits(word: str, seed: int) -> None:
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items()), "fold changed the net it was given"
 
 
-def test_no_batch_norm_dropout_or_scale_is_left_where_a_convolution_can_take_it() -> None:
+def test_batch_norm_dropout_and_scales_are_folded_away() -> None:
     net = nn.Sequential(
         Normalise(), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1)
     )
@@ -62,7 +62,7 @@ def test_no_batch_norm_dropout_or_scale_is_left_where_a_convolution_can_take_it(
     assert kinds == [Subtract, nn.Conv2d, nn.ReLU, nn.AdaptiveAvgPool2d]
 
 
-def test_a_norm_whose_convolution_others_read_too_stays() -> None:
+def test_a_norm_stays_if_its_convolution_has_other_readers() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -87,7 +87,7 @@ def test_functions_become_modules() -> None:
     torch.testing.assert_close(graph(pixels), net(pixels), rtol=1e-5, atol=1e-5)
 
 
-def test_a_net_that_looks_at_its_data_is_refused() -> None:
+def test_data_dependent_control_flow_is_rejected() -> None:
     with pytest.raises(ExportError, match=r"must be traceable by torch\.fx, but Branching is not"):
         fold(Branching(), input_shape=SHAPE)
 
@@ -97,13 +97,13 @@ def test_a_function_without_a_module_is_named() -> None:
         fold(Sum(), input_shape=SHAPE)
 
 
-def test_batch_norm_without_statistics_is_refused() -> None:
+def test_batch_norm_without_statistics_is_rejected() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
     with pytest.raises(ExportError, match="track_running_stats=True"):
         fold(net, input_shape=SHAPE)
 
 
-def test_a_net_that_is_not_finite_is_refused() -> None:
+def test_a_net_with_nan_logits_is_rejected() -> None:
     conv = nn.Conv2d(1, 4, 3)
     nn.init.constant_(conv.weight, float("nan"))
     with pytest.raises(ExportError, match="must compute what the net does, but its logits differ by nan"):

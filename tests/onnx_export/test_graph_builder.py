@@ -1,4 +1,4 @@
-"""What is written of a graph: names, and what follows a value into half precision."""
+"""Names in an ONNX graph, and the propagation of float16."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from onnx import TensorProto, numpy_helper
 from nas.onnx_export.graph_builder import GraphBuilder, safe_name
 
 
-def test_what_is_computed_from_half_is_half_and_its_weights_are_stored_so() -> None:
+def test_float16_propagates_to_results_and_constants() -> None:
     writer = GraphBuilder()
     half = writer.add_node("Cast", ["x"], "h", to=TensorProto.FLOAT16)
     writer.float16_values.add(half)
@@ -21,7 +21,7 @@ def test_what_is_computed_from_half_is_half_and_its_weights_are_stored_so() -> N
     assert [node.name for node in writer.nodes] == [node.output[0] for node in writer.nodes] == ["h", "y", "z"]
 
 
-def test_a_transposed_weight_is_stored_as_it_reads() -> None:
+def test_a_transposed_weight_is_stored_in_its_logical_order() -> None:
     writer, weight = GraphBuilder(), torch.arange(6.0).view(2, 3).T
     writer.add_parameter("w", weight, dtype_like="x")
     np.testing.assert_array_equal(numpy_helper.to_array(writer.initializers["w"]), weight.numpy())

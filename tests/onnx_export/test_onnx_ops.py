@@ -1,4 +1,4 @@
-"""Every leaf module against ONNX Runtime, one by one, with outputs that no softmax squashes."""
+"""Every leaf module against ONNX Runtime, one by one, without a softmax that would hide differences."""
 
 import numpy as np
 import onnx
@@ -110,7 +110,7 @@ def test_layers_of_two_inputs(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("module", [nn.Conv2d(4, 6, 3), nn.GELU(), Affine(2.0, 1.0), norm(4)], ids=str)
-def test_constants_follow_their_input_into_half_precision(module: nn.Module) -> None:
+def test_constants_have_the_float16_type_of_their_input(module: nn.Module) -> None:
     x = torch.randn(2, 4, 9, 7)
     with torch.no_grad():
         expected = module.eval()(x)
@@ -137,13 +137,13 @@ def test_constants_follow_their_input_into_half_precision(module: nn.Module) -> 
     ],
     ids=str,
 )
-def test_what_has_no_form_is_refused_by_name(module: nn.Module, message: str) -> None:
+def test_layers_without_an_onnx_form_are_rejected_by_name(module: nn.Module, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         emit(module, GraphBuilder(), "layer", ["x"])
 
 
 @given(have=st.integers(1, 300), want=st.integers(1, 300))
-def test_a_resize_scale_gives_the_size_that_was_asked_for(have: int, want: int) -> None:
+def test_a_resize_scale_gives_the_requested_size(have: int, want: int) -> None:
     scale = exact_resize_scale(have, want)
     assert np.floor(np.float32(have) * scale) == want
     assert abs(float(scale) - want / have) <= 1e-6 * want / have

@@ -1,4 +1,4 @@
-"""All tests below need NNI; `pip install 'fer-nas[nni]'`."""
+"""Skips the tests below where NNI is not installed; `pip install 'fer-nas[nni]'` runs them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""NNI's numbers against closed forms in numpy."""
+"""NNI's channel scores against closed forms in numpy."""
 
 import copy
 
@@ -26,18 +26,18 @@ def rows_of(net: nn.Module, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "twin"),
+    ("name", "reference"),
     [
         ("nni_l1", lambda rows: np.abs(rows).sum(1)),
         ("nni_l2", lambda rows: np.sqrt(np.square(rows).sum(1))),
         ("nni_fpgm", lambda rows: np.sqrt(np.square(rows[:, None] - rows[None]).sum(2)).sum(1)),
     ],
 )
-def test_criteria_of_weights(name: str, twin: object) -> None:
+def test_criteria_of_weights(name: str, reference: object) -> None:
     net, scores = scored(name)
     assert set(scores) == {n for n, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     for layer, values in scores.items():
-        np.testing.assert_allclose(values, twin(rows_of(net, layer)), rtol=1e-4)  # type: ignore[operator]
+        np.testing.assert_allclose(values, reference(rows_of(net, layer)), rtol=1e-4)  # type: ignore[operator]
 
 
 def test_taylor_is_the_mean_square_of_weight_times_gradient() -> None:
@@ -58,7 +58,7 @@ def test_taylor_is_the_mean_square_of_weight_times_gradient() -> None:
 
 
 def test_slim_is_gamma_times_a_factor_that_has_moved_a_little() -> None:
-    """Adam's steps are 0.01 at most but for the first few, whose bias correction may make them a little longer."""
+    """Adam's steps are at most 0.01, but the first few may be a little longer because of its bias correction."""
     net, scores = scored("nni_slim")
     assert set(scores) == {n for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
     for layer, values in scores.items():
@@ -67,7 +67,7 @@ def test_slim_is_gamma_times_a_factor_that_has_moved_a_little() -> None:
         assert not np.allclose(values, gamma, rtol=1e-3), "the penalty or the loss moves some"
 
 
-def test_agp_ranks_by_how_long_a_channel_survives() -> None:
+def test_agp_ranks_by_the_masks_that_a_channel_survives() -> None:
     net, scores = scored("nni_agp")
     for values in scores.values():
         survived = np.floor(values)
@@ -79,7 +79,7 @@ def test_agp_ranks_by_how_long_a_channel_survives() -> None:
 
 
 @pytest.mark.parametrize("name", ["nni_taylor", "nni_agp", "nni_slim"])
-def test_criteria_that_look_at_images_want_some(name: str) -> None:
+def test_criteria_that_train_need_images(name: str) -> None:
     net = trained_net("plain", seed=1).net
     with pytest.raises(BuildError, match="needs labelled training images, but got none; use 'nni_l1'"):
         registry.load("importance", name).score(net, dict(net.named_modules()), context_of(images=0))
