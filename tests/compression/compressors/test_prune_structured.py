@@ -41,9 +41,10 @@ def fill(wide: nn.Module, slim: nn.Module, criterion: str = "l1") -> None:
     transfer_channels(wide, slim, input_shape=SHAPE, score=bind_criterion(criterion, wide, context_of(images=32)))
 
 
-def by_size(net: nn.Module, coupling: ChannelGroups) -> dict[int, float]:
+def by_size(net: nn.Module, channel_groups: ChannelGroups) -> dict[int, float]:
     return group_importance(
-        coupling, *bind_criterion("l1", net, context_of(images=0))({x.name: x.module for x in coupling.layers})
+        channel_groups,
+        *bind_criterion("l1", net, context_of(images=0))({x.name: x.module for x in channel_groups.layers}),
     )
 
 
@@ -60,12 +61,12 @@ def test_pruning_zero_channels_changes_nothing(space_name: str, seed: int) -> No
     """
     sample = random_net(space_name, seed=seed, attention="se" if seed % 2 else "none")
     wide, slim = copy.deepcopy(sample.net), sample.with_widths(halved(sample.widths))
-    coupling = trace_channel_groups(wide, input_channels=SHAPE[0])
-    gone = _select_removed(coupling, _target_widths(coupling.layers, slim), by_size(wide, coupling))
+    channel_groups = trace_channel_groups(wide, input_channels=SHAPE[0])
+    gone = _select_removed(channel_groups, _target_widths(channel_groups.layers, slim), by_size(wide, channel_groups))
     assert gone
     with torch.no_grad():
-        for layer in coupling.layers:
-            dead = torch.tensor([int(root) in gone for root in coupling.group_ids(layer.output_ids)])
+        for layer in channel_groups.layers:
+            dead = torch.tensor([int(root) in gone for root in channel_groups.group_ids(layer.output_ids)])
             for tensor in layer.module.state_dict().values():
                 if tensor.ndim:
                     tensor[dead] = 0
@@ -84,14 +85,14 @@ def test_torch_pruning_gives_the_same_weights(seed: int) -> None:
     sample = random_net("plain", seed=seed, attention="se" if seed % 2 else "none")
     wide, slim = copy.deepcopy(sample.net), sample.with_widths(halved(sample.widths))
     fill(wide, slim)
-    coupling = trace_channel_groups(wide, input_channels=SHAPE[0])
-    gone = _select_removed(coupling, _target_widths(coupling.layers, slim), by_size(wide, coupling))
+    channel_groups = trace_channel_groups(wide, input_channels=SHAPE[0])
+    gone = _select_removed(channel_groups, _target_widths(channel_groups.layers, slim), by_size(wide, channel_groups))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(wide, torch.rand(1, *SHAPE))
-        for layer in coupling.layers:
+        for layer in channel_groups.layers:
             if isinstance(layer.module, nn.Conv2d) and layer.module.out_channels == len(layer.output_ids):
-                dead = [i for i, root in enumerate(coupling.group_ids(layer.output_ids)) if int(root) in gone]
+                dead = [i for i, root in enumerate(channel_groups.group_ids(layer.output_ids)) if int(root) in gone]
                 if dead:
                     graph.get_pruning_group(layer.module, tp.prune_conv_out_channels, dead).prune()
     for name, tensor in wide.state_dict().items():
@@ -192,10 +193,12 @@ def test_layers_that_never_run_keep_their_weights() -> None:
 
 
 def test_groups_of_two_channels_are_removed_together() -> None:
-    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 4, 3, groups=4)), input_channels=1)
-    first, second = coupling.layers
-    assert coupling.group_ids(first.output_ids).reshape(4, 2).tolist() == [
-        [c, c] for c in coupling.group_ids(second.output_ids)
+    channel_groups = trace_channel_groups(
+        nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 4, 3, groups=4)), input_channels=1
+    )
+    first, second = channel_groups.layers
+    assert channel_groups.group_ids(first.output_ids).reshape(4, 2).tolist() == [
+        [c, c] for c in channel_groups.group_ids(second.output_ids)
     ]
 
 

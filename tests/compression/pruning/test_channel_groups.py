@@ -111,8 +111,8 @@ def test_a_flattened_map_has_a_channels_pixels_side_by_side() -> None:
 
 
 def test_channels_of_one_norm_group_are_removed_together() -> None:
-    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(1, 6, 1), nn.GroupNorm(3, 6)), input_channels=1)
-    a, b, c, d, e, f = coupling.group_ids(coupling.layers[0].output_ids)
+    channel_groups = trace_channel_groups(nn.Sequential(nn.Conv2d(1, 6, 1), nn.GroupNorm(3, 6)), input_channels=1)
+    a, b, c, d, e, f = channel_groups.group_ids(channel_groups.layers[0].output_ids)
     assert (a, c, e) == (b, d, f)
     assert len({a, c, e}) == 3
 
@@ -122,10 +122,13 @@ def test_a_layer_called_twice_reads_and_writes_the_same_channels_each_time() -> 
         lambda m, x: operator.add(m["twice"](m["a"](x)), m["twice"](m["b"](x))),
         a=nn.Conv2d(1, 4, 1), b=nn.Conv2d(1, 4, 3, padding=1), twice=nn.Conv2d(4, 5, 1),
     )  # fmt: skip
-    coupling = trace_channel_groups(net, input_channels=1)
-    layers = {layer.name.split(".")[1]: layer for layer in coupling.layers}
-    assert [layer.name for layer in coupling.layers] == ["layers.a", "layers.twice", "layers.b"]
-    assert coupling.group_ids(layers["a"].output_ids).tolist() == coupling.group_ids(layers["b"].output_ids).tolist()
+    channel_groups = trace_channel_groups(net, input_channels=1)
+    layers = {layer.name.split(".")[1]: layer for layer in channel_groups.layers}
+    assert [layer.name for layer in channel_groups.layers] == ["layers.a", "layers.twice", "layers.b"]
+    assert (
+        channel_groups.group_ids(layers["a"].output_ids).tolist()
+        == channel_groups.group_ids(layers["b"].output_ids).tolist()
+    )
 
 
 def test_a_gate_shared_by_all_channels_is_kept() -> None:
@@ -133,16 +136,16 @@ def test_a_gate_shared_by_all_channels_is_kept() -> None:
         lambda m, x: m["map"](x) * m["gate"](x),
         map=nn.Conv2d(1, 4, 1), gate=nn.Conv2d(1, 1, 1),
     )  # fmt: skip
-    coupling = trace_channel_groups(net, input_channels=1)
-    gate = next(layer for layer in coupling.layers if layer.name == "layers.gate")
-    assert int(gate.output_ids[0]) in coupling.fixed_ids
+    channel_groups = trace_channel_groups(net, input_channels=1)
+    gate = next(layer for layer in channel_groups.layers if layer.name == "layers.gate")
+    assert int(gate.output_ids[0]) in channel_groups.fixed_ids
 
 
 def test_image_and_logits_are_fixed() -> None:
-    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 1)), input_channels=2)
-    first, last = coupling.layers
+    channel_groups = trace_channel_groups(nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 1)), input_channels=2)
+    first, last = channel_groups.layers
     assert first.input_ids is not None
-    assert set(coupling.fixed_ids) == {*first.input_ids.tolist(), *last.output_ids.tolist()}
+    assert set(channel_groups.fixed_ids) == {*first.input_ids.tolist(), *last.output_ids.tolist()}
 
 
 @pytest.mark.parametrize("joint", [Add, Scale])

@@ -200,9 +200,9 @@ def test_kept_per_segment_recovers_the_requested_widths(stream: int, last: int, 
     want = {"a": stream, "last": last, "down": down}
     slim = slice_channels(wide, input_channels=1, keep=lambda name, width: want[name])
     assert {name: widths_of(slim)[name] for name in want} == want
-    coupling = trace_channel_groups(wide, input_channels=1)
-    kept = kept_per_segment(coupling, widths_of(slim))
-    for part, classes in channel_segments(coupling).items():
+    channel_groups = trace_channel_groups(wide, input_channels=1)
+    kept = kept_per_segment(channel_groups, widths_of(slim))
+    for part, classes in channel_segments(channel_groups).items():
         assert 1 <= kept[part] <= len(classes)
         for name, count in part:
             assert count == 1
@@ -213,21 +213,21 @@ def test_kept_per_segment_recovers_the_requested_widths(stream: int, last: int, 
 def test_coupled_layers_match_torch_pruning(make: Callable[[], Net]) -> None:
     """Removing the same groups here and in torch-pruning leaves layers of the same shape with the same weights."""
     net = make().eval()
-    coupling = trace_channel_groups(net, input_channels=1)
+    channel_groups = trace_channel_groups(net, input_channels=1)
     gone: set[int] = set()
-    for classes in channel_segments(coupling).values():
+    for classes in channel_segments(channel_groups).values():
         gone.update(classes[1::2])
     theirs = copy.deepcopy(net)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(theirs, torch.rand(1, *SHAPE))
-        for layer in coupling.layers:
+        for layer in channel_groups.layers:
             module = theirs.get_submodule(layer.name)
-            dead = [i for i, root in enumerate(coupling.group_ids(layer.output_ids)) if int(root) in gone]
+            dead = [i for i, root in enumerate(channel_groups.group_ids(layer.output_ids)) if int(root) in gone]
             if dead and layer.input_ids is not None and output_width(module) == len(layer.output_ids):
                 graph.get_pruning_group(module, tp.prune_conv_out_channels, dead).prune()
-    for layer in coupling.layers:
-        for key, tensor in sliced_tensors(layer, coupling, gone).items():
+    for layer in channel_groups.layers:
+        for key, tensor in sliced_tensors(layer, channel_groups, gone).items():
             torch.testing.assert_close(tensor, theirs.get_submodule(layer.name).state_dict()[key], msg=layer.name)
 
 
