@@ -111,7 +111,7 @@ def _conv_pads(module: nn.Conv2d) -> list[int]:
 @emit.register
 def _conv1d(module: nn.Conv1d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
-        raise ExportError(f"a 1-d convolution must pad with a number of zeros, but {name!r} does not")
+        raise ExportError(f"a 1-d convolution must pad with a fixed number of zeros, but {name!r} does not")
     return builder.add_node(
         "Conv",
         [*inputs, *_add_weights(module, builder, name, inputs)],
@@ -204,7 +204,7 @@ def _max_pool(module: nn.MaxPool2d, builder: GraphBuilder, name: str, inputs: li
 @emit.register
 def _avg_pool(module: nn.AvgPool2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if module.divisor_override is not None:
-        raise ExportError(f"an average pool must divide by its window, but {name!r} divides by a given number")
+        raise ExportError(f"an average pool must divide by its window, but {name!r} has a divisor_override")
     include = int(module.count_include_pad)
     return builder.add_node("AveragePool", inputs, name, count_include_pad=include, **_pool_attributes(module, name))
 
@@ -233,7 +233,7 @@ def _global_avg_pool(module: nn.AdaptiveAvgPool2d, builder: GraphBuilder, name: 
 @emit.register
 def _flatten(module: nn.Flatten, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if (module.start_dim, module.end_dim) != (1, -1):
-        raise ExportError(f"a flatten must keep the batch only, but {name!r} goes from {module.start_dim}")
+        raise ExportError(f"a flatten must keep the batch axis only, but {name!r} starts at axis {module.start_dim}")
     return builder.add_node("Flatten", inputs, name, axis=1)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.errors import ExportError
-from nas.onnx_export.folding import fold, module_nodes, module_of, trace
+from nas.onnx_export.folding import fold, has_parameters, module_nodes, module_of, replace_inputs, trace, unit_name
 from nas.onnx_export.functional import Affine, Subtract
 from search_spaces._leaf import Add, Concat, Normalise, Scale
 from tests.random_nets import SHAPE, SPACES, pictures, random_net
@@ -120,3 +120,24 @@ def test_arithmetic_with_a_constant_on_either_side(function: object) -> None:
 
     net, x = Constant(), torch.rand(2, 1, 4, 4)
     torch.testing.assert_close(trace(net)(x), net(x))
+
+
+def test_a_unit_is_the_first_component_of_a_name() -> None:
+    graph = trace(nn.Sequential(nn.Sequential(nn.ReLU())))
+    assert [unit_name(node) for node in module_nodes(graph)] == ["0"]
+    assert (unit_name("stage1.cell0.conv"), unit_name("stem")) == ("stage1", "stem")
+
+
+def test_only_the_given_readers_get_the_replacement() -> None:
+    graph = trace(Functional())
+    source = module_nodes(graph)[0]
+    readers = list(source.users)
+    other = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    replace_inputs(source, other, readers[:1])
+    assert source not in readers[0].all_input_nodes
+    assert list(source.users) == readers[1:]
+
+
+def test_parameters_of_children_count() -> None:
+    assert has_parameters(nn.Sequential(nn.Conv2d(1, 1, 1)))
+    assert not has_parameters(nn.Sequential(nn.ReLU()))

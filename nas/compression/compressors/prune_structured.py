@@ -46,8 +46,8 @@ class PruneStructured(Compressor):
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
         """The criterion, where channels are removed and it is not the default."""
-        word = configuration.get("importance", DEFAULT_CRITERION)
-        return {"importance": word} if candidate.is_pruned and word != DEFAULT_CRITERION else {}
+        criterion = configuration.get("importance", DEFAULT_CRITERION)
+        return {"importance": criterion} if candidate.is_pruned and criterion != DEFAULT_CRITERION else {}
 
     def changes_shape(self, candidate: Candidate) -> bool:
         """Whether any channel is removed."""
@@ -60,8 +60,8 @@ class PruneStructured(Compressor):
             BuildError: the slim net is not a narrower form of the wide net, or the criterion cannot be computed.
             UnknownMemberError: the gene names a criterion that does not exist.
         """
-        word = str(context.candidate.settings.get("importance", DEFAULT_CRITERION))
-        transfer_channels(wide, slim, input_shape=context.input_shape, score=bind_criterion(word, wide, context))
+        criterion = str(context.candidate.settings.get("importance", DEFAULT_CRITERION))
+        transfer_channels(wide, slim, input_shape=context.input_shape, score=bind_criterion(criterion, wide, context))
 
 
 def bind_criterion(name: str, net: nn.Module, context: CompressionContext) -> ScoreFunction:

@@ -127,7 +127,7 @@ def trace_channel_groups(net: nn.Module, *, input_channels: int) -> ChannelGroup
 
 
 def _unsupported(name: str, what: str, reason: str) -> BuildError:
-    return BuildError(f"a net to be pruned must hold layers that can be followed, but {name!r} is {what}: {reason}")
+    return BuildError(f"a net to be pruned must consist of supported layers, but {name!r} is {what}: {reason}")
 
 
 def _input_nodes(node: fx.Node) -> list[fx.Node]:

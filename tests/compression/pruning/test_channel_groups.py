@@ -40,7 +40,7 @@ class Net(nn.Module):
     ],
 )
 def test_unsupported_layers_are_named_with_the_reason(net: nn.Module, message: str) -> None:
-    with pytest.raises(BuildError, match=f"must hold layers that can be followed, but {message}"):
+    with pytest.raises(BuildError, match=f"must consist of supported layers, but {message}"):
         trace_channel_groups(net, input_channels=1)
 
 
