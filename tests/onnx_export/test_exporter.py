@@ -52,7 +52,7 @@ def test_the_file_equals_torch_and_the_file_of_torchs_exporter(space_name: str, 
         in_torch = net(torch.from_numpy(images).float()).softmax(1).numpy()
     file = exported(net, tmp_path)
     got = RUNTIME.load(file.path).predict(images)
-    assert np.ptp(expected, axis=0).min() > 0.2, "probabilities that never move prove nothing"
+    assert np.ptp(expected, axis=0).min() > 0.2, "constant probabilities would prove nothing"
     np.testing.assert_allclose(got, expected, atol=1e-4)
     np.testing.assert_allclose(got, in_torch, atol=1e-4)
 
@@ -70,7 +70,7 @@ def test_the_file_describes_itself(tmp_path: Path) -> None:
     assert [model.graph.input[0].name, model.graph.output[0].name] == [INPUT_NAME, OUTPUT_NAME]
     assert file.size_bytes == file.path.stat().st_size
     assert file.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "something was left beside the file"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "no temporary file may remain"
 
 
 def test_the_same_net_gives_the_same_bytes(tmp_path: Path) -> None:

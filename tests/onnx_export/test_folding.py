@@ -50,7 +50,7 @@ def test_a_folded_net_gives_the_same_logits(space_name: str, seed: int) -> None:
     pixels = torch.from_numpy(pictures(8, seed=99)).float()
     with torch.no_grad():
         torch.testing.assert_close(graph(pixels), net(pixels), rtol=1e-3, atol=1e-3)
-    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items()), "fold changed the net it was given"
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items()), "fold must not change its argument"
 
 
 def test_batch_norm_dropout_and_scales_are_folded_away() -> None:

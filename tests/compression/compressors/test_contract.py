@@ -127,7 +127,7 @@ def test_genes_are_readable_by_a_candidate_and_fit_the_device(compressor: Compre
         kind, dot, unit = choice.name.partition(".")
         units = stages if kind in STAGE_GENES else ("stem", *stages, "head")
         assert unit in units if dot else kind not in UNIT_GENES
-        assert len(choice.options) > 1, "a gene with one value is none"
+        assert len(choice.options) > 1, "a gene needs at least two options"
         assert seeds[0][choice.name] in choice.options
         if not isinstance(seeds[0][choice.name], str):
             assert list(choice.options) == sorted(choice.options)  # type: ignore[type-var]

@@ -105,7 +105,7 @@ def test_fine_tuning_trains_trainable_modules_and_returns_exportable_ones() -> N
     assert [str(n.target) for n in module_nodes(graph)] == [str(n.target) for n in module_nodes(plain)]
     kinds = [[type(module_of(form, node)) for node in module_nodes(form)] for form in (graph, plain)]
     assert kinds[0] == kinds[1]
-    assert grids(graph) == grids(plain), "calibrated grids stay where they are"
+    assert grids(graph) == grids(plain), "calibrated grids must not change"
     head = graph.get_submodule("head.linear")
     assert torch.equal(head.weight, head.weight.half().float())
 

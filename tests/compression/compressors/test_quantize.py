@@ -174,7 +174,7 @@ def test_for_tensorrt_every_unit_is_int8_or_fp16(tmp_path: Path) -> None:
     genes = {c.name: c.options for c in COMPRESSOR.choices(("stage1",), load_target("jetson"))}
     assert {genes[f"bits.{unit}"] for unit in ("stem", "stage1", "head")} == {(8, 16)}
     old = {c.options for c in COMPRESSOR.choices(("stage1",), load_target("jetson-nano"))}
-    assert old == {(16, 32)}, "no 8 bits there, and nothing to calibrate"
+    assert old == {(16, 32)}, "there is no INT8 unit to calibrate"
     sample = trained_net("darts", seed=1, attention="se")
     bits = {unit: (16, 8)[i % 2] for i, unit in enumerate(sample.units)}
     graph = quantised(sample.net, bits, signed=True)

@@ -64,15 +64,15 @@ def test_slim_is_gamma_times_a_factor_that_has_moved_a_little() -> None:
     for layer, values in scores.items():
         gamma = net.get_submodule(layer).get_parameter("weight").detach().abs().double().numpy()
         np.testing.assert_allclose(values, gamma, rtol=0.015 * SLIM_STEPS)
-        assert not np.allclose(values, gamma, rtol=1e-3), "the penalty or the loss moves some"
+        assert not np.allclose(values, gamma, rtol=1e-3), "training must change some factors"
 
 
 def test_agp_ranks_by_the_masks_that_a_channel_survives() -> None:
     net, scores = scored("nni_agp")
     for values in scores.values():
         survived = np.floor(values)
-        assert survived.max() == AGP_ITERATIONS, "one in ten channels or more stays to the end"
-        assert (survived == 0).any() or len(values) < 4, "the first mask takes a third of the channels"
+        assert survived.max() == AGP_ITERATIONS, "at least one channel in ten survives all masks"
+        assert (survived == 0).any() or len(values) < 4, "the first mask removes a third of the channels"
     first = next(name for name, m in net.named_modules() if isinstance(m, nn.Conv2d) and name.startswith("stage"))
     norms = np.abs(rows_of(net, first)).sum(1)
     assert np.corrcoef(norms.argsort().argsort(), scores[first].argsort().argsort())[0, 1] > 0.7

@@ -104,7 +104,9 @@ def test_int8_training_lowers_the_loss_and_the_file_agrees(
     assert all((grid.zero_point == 0) or not grid.signed for grid in grids_of(after).values())
     for groups in {grid.grid_group for grid in grids_of(after).values()}:
         members = [grid for grid in grids_of(after).values() if grid.grid_group == groups]
-        assert len({(grid.scale, grid.zero_point) for grid in members}) == 1, "tensors that share a grid go on to"
+        assert len({(grid.scale, grid.zero_point) for grid in members}) == 1, (
+            "tensors of one group must keep sharing a grid"
+        )
     checked_file(after, context, tmp_path)
 
 
@@ -139,7 +141,7 @@ def test_nni_computes_in_training_what_the_frozen_modules_do() -> None:
     with torch.no_grad():
         logits = graph(images)
     spread = float(seen["logits"].std())
-    assert float((logits - seen["logits"]).abs().mean()) < 0.02 * spread, "only biases are rounded on top"
+    assert float((logits - seen["logits"]).abs().mean()) < 0.02 * spread, "the conversion may only round biases"
     assert (logits.argmax(1) == seen["logits"].argmax(1)).float().mean() >= 0.98
 
 
@@ -190,7 +192,7 @@ def test_low_bit_training_lowers_the_loss_and_shrinks_the_file(method: str, spac
         torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
         assert float(levels.abs().max()) == pytest.approx(MAX_LEVEL[method])
     assert not any(hasattr(module, "_nni_wrapper") for module in net.modules())
-    assert loss_of(net) < 0.7 * loss_of(untrained), "training mends what rounding broke"
+    assert loss_of(net) < 0.7 * loss_of(untrained), "training must recover the loss of rounding"
 
     graph = NNI.rewrite_graph(fold(net, input_shape=SHAPE), context)
     assert {name for name, module in graph.named_modules() if isinstance(module, LowBitLayer)} >= set(treated)

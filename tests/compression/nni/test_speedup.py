@@ -45,18 +45,18 @@ def test_speedup_removes_the_same_channels_as_structured_pruning() -> None:
     wide.eval()
     transfer_channels(wide, slim, input_shape=SHAPE, score=bind_criterion("nni_l1", wide, context_of()))
 
-    theirs = shortened(copy.deepcopy(wide), ["first"], {"x": images})
+    sped_up = shortened(copy.deepcopy(wide), ["first"], {"x": images})
 
-    assert theirs.get_submodule("second").in_channels == 8
-    assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in slim.state_dict().items()}
+    assert sped_up.get_submodule("second").in_channels == 8
+    assert {k: v.shape for k, v in sped_up.state_dict().items()} == {k: v.shape for k, v in slim.state_dict().items()}
     with torch.no_grad():
-        torch.testing.assert_close(theirs(images), slim(images))
+        torch.testing.assert_close(sped_up(images), slim(images))
         assert all(
             torch.equal(tensor, slim.state_dict()[name])
-            for name, tensor in theirs.state_dict().items()
+            for name, tensor in sped_up.state_dict().items()
             if "tracked" not in name
         )
-        assert not torch.allclose(theirs(images), wide(images))
+        assert not torch.allclose(sped_up(images), wide(images))
 
 
 @pytest.mark.parametrize("attention", ["none", "se"])
@@ -66,9 +66,9 @@ def test_speedup_shrinks_traced_nets(attention: str) -> None:
     images = torch.from_numpy(pictures(4, seed=3)).float()
     before = sum(p.numel() for p in net.parameters())
 
-    theirs = shortened(net, names, {"image": images})
+    sped_up = shortened(net, names, {"image": images})
 
-    assert sum(p.numel() for p in theirs.parameters()) < 0.7 * before
+    assert sum(p.numel() for p in sped_up.parameters()) < 0.7 * before
     with torch.no_grad():
-        assert theirs(images).shape == (4, 4)
-        assert theirs(images).isfinite().all()
+        assert sped_up(images).shape == (4, 4)
+        assert sped_up(images).isfinite().all()

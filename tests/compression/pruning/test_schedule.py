@@ -33,7 +33,9 @@ def test_widths_decrease_step_by_step_to_the_pruned_widths(drawn: tuple[Candidat
             assert candidate.pruned[stage] <= width <= before[stage]
             assert width % multiple == 0 or width in (candidate.widths[stage], candidate.pruned[stage])
     if candidate.is_pruned:
-        assert all(a != b for a, b in zip([candidate.widths, *schedule], schedule, strict=False)), "no step is empty"
+        assert all(a != b for a, b in zip([candidate.widths, *schedule], schedule, strict=False)), (
+            "every step must remove channels"
+        )
 
 
 @given(st.integers(1, 40), st.integers(0, 3), st.integers(1, 6))

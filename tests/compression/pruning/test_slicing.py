@@ -92,7 +92,7 @@ def asked_of(net: nn.Module) -> dict[str, int]:
     asked: dict[str, int] = {}
 
     def keep(name: str, width: int) -> int:
-        assert name not in asked, "each group is asked for once"
+        assert name not in asked, "`keep` must be called once per group"
         asked[name] = width
         return width
 

@@ -29,7 +29,7 @@ def test_int8_and_fp16_units_agree_with_the_runtime_on_every_image(space_name: s
     path = tmp_path / "net.onnx"
     export_onnx(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
     result = compute_parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
-    assert result.max_difference < 0.02, "a value rounded elsewhere moves an 8-bit unit by whole levels"
+    assert result.max_difference < 0.02, "a value rounded differently moves an INT8 unit by whole levels"
     assert result.agreement >= 0.995
 
 

@@ -117,7 +117,7 @@ def test_a_net_is_trained_through_the_rounding_and_exports_the_rounded_weights(
             if isinstance(module, nn.Conv2d) and name.startswith("stage"):
                 assert torch.allclose(round_low_bit(module.weight.detach(), bits), module.weight, rtol=1e-4)
                 assert not torch.equal(module.get_buffer("full_weight"), module.weight)
-    assert losses[1] < losses[0], "the second training must go on from the full weights of the first"
+    assert losses[1] < losses[0], "the second training must resume from the full-precision weights of the first"
     before = fold(net, input_shape=SHAPE)
     graph, file = exported(net, context, tmp_path)
     pixels = torch.from_numpy(pictures(100, seed=3)).float()
