@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+INT8_BITS, FLOAT16_BITS, FLOAT32_BITS = 8, 16, 32
+"""Bit-widths of the numbers that a device computes in: integers, half and single precision."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyModel:

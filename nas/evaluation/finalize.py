@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
+from hw_profiles._base import INT8_BITS
 from nas.candidate import Candidate
-from nas.compression.pipeline import INT8_BITS, CompressionPipeline
+from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.evaluation.constraints import describe_violations, violations
