@@ -125,7 +125,7 @@ def test_a_board_with_another_key_is_one_line(board: PlayedBoard, folder: Path) 
 def test_only_a_board_has_a_dry_run_and_a_check(folder: Path) -> None:
     with pytest.raises(ConfigError, match="a dry run needs a board over ssh, but 'cpu' is none"):
         api.dry_run_commands(["float.onnx"], target="cpu")
-    with pytest.raises(ConfigError, match="'jetson' is predicted, there is nothing to check"):
+    with pytest.raises(ConfigError, match="but 'jetson' is predicted; for a board see"):
         api.check_target("jetson")
 
 
