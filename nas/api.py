@@ -254,7 +254,7 @@ def measure(
     Examples:
         >>> predicted, measured = nas.measure("model.onnx", target="jetson", runs=20)
         >>> predicted.kind, predicted.device, measured.kind
-        ('predicted', 'Jetson Orin Nano 8 GB (Super)', 'measured')
+        ('predicted', 'Jetson Orin Nano 8 GB (15W, GPU at 625 MHz)', 'measured')
     """
     (result,) = measure_all([model], target=target, runs=runs, threads=threads, layers=layers, energy=energy, pin=pin)
     if isinstance(result, MeasureError):

@@ -83,6 +83,15 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
 
     Raises:
         ValueError: `start` is below 2, `effort` is not positive, or a function above returns another shape.
+
+    Examples:
+        >>> study = optuna.create_study(directions=["minimize", "minimize"], sampler=nas.ScreenedSampler(seed=0))
+        >>> def objective(trial):
+        ...     depth, width = trial.suggest_int("depth", 1, 8), trial.suggest_int("width", 1, 8)
+        ...     return depth * width, (depth - 5) ** 2 + 1 / width
+        >>> study.optimize(objective, n_trials=12)
+        >>> len(study.trials)
+        12
     """
 
     def __init__(
