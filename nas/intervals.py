@@ -47,7 +47,7 @@ def bootstrap_median_interval(times_ms: TimesMs, n_rounds: int | None = None) ->
     Examples:
         >>> times_ms = np.array([1.0, 1.1, 1.0, 1.2, 1.1, 1.0])
         >>> bootstrap_median_interval(times_ms, n_rounds=3)
-        (1.0, 1.1)
+        (1.0, 1.2)
     """
     n_rounds = n_rounds or min(len(times_ms), DEFAULT_ROUNDS)
     runs_per_round = len(times_ms) // n_rounds

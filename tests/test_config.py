@@ -79,7 +79,10 @@ def test_text_that_is_not_a_quantity_is_refused_with_an_example(text: str) -> No
         ({"training": {"target": "cpu"}}, "target must be in [search], but is in [training]"),
         ({"target": "cpu", "search": {"target": "cpu"}}, "target must be given once"),
         ({"data_options": "size"}, "data_options must be a valid dictionary, but got 'size'"),
-        ({"trails": 5}, "trails must be a field of the configuration, but there is none of this name; did you mean trials?"),
+        (
+            {"trails": 5},
+            "trails must be a field of the configuration, but there is none of this name; did you mean trials?",
+        ),
     ],
     ids=lambda x: str(x)[:40],
 )

@@ -65,7 +65,9 @@ def test_wilson_solves_its_own_equation(n: int, data: st.DataObject) -> None:
     low, high = wilson_interval(successes, n)
     for end in (low, high):
         if 0 < end < 1:
-            assert abs(successes / n - end) == pytest.approx(1.959964 * (end * (1 - end) / n) ** 0.5, rel=1e-4, abs=1e-9)
+            assert abs(successes / n - end) == pytest.approx(
+                1.959964 * (end * (1 - end) / n) ** 0.5, rel=1e-4, abs=1e-9
+            )
     mirrored = wilson_interval(n - successes, n)
     assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-12)
 
@@ -82,11 +84,11 @@ def test_ranks_equal_the_textbook() -> None:
 
 
 def test_ranks_cover_the_median_as_the_exact_binomial_interval_of_scipy() -> None:
-    for n in (10, 50, 100, 300, 1000):
+    for n in (100, 300, 1000):  # of fewer runs the steps of the binomial distribution are coarse
         low, high = rank_median_interval(np.arange(1.0, n + 1))
         # Coverage of the order statistics of these ranks: P(low <= B < high) for B binomial (n, 1/2).
         coverage = stats.binom.cdf(high - 1, n, 0.5) - stats.binom.cdf(low - 1, n, 0.5)
-        assert 0.95 <= coverage <= 0.98
+        assert 0.95 <= coverage <= 0.97
 
 
 def test_the_bootstrap_of_independent_runs_equals_scipy() -> None:
@@ -100,7 +102,9 @@ def test_the_bootstrap_of_independent_runs_equals_scipy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "repeats"), [(rank_median_interval, 1000), (bootstrap_median_interval, 200)], ids=["ranks", "bootstrap"]
+    ("interval", "repeats"),
+    [(rank_median_interval, 1000), (bootstrap_median_interval, 200)],
+    ids=["ranks", "bootstrap"],
 )
 def test_intervals_cover_the_true_median_in_about_95_percent(interval, repeats) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from nas.results.run_folder import RunFolder
 from tests.shown import plain
 
 
-def test_pick_says_why_and_names_the_neighbours(run: CliRunner, folder: RunFolder) -> None:
+def test_pick_shows_the_reason_and_the_neighbours(run: CliRunner, folder: RunFolder) -> None:
     found = run.invoke(app, ["pick", str(folder.path), "--max-latency", "3ms"])
     words = plain(found.stdout)
     assert found.exit_code == 0
@@ -24,7 +24,7 @@ def test_pick_takes_the_newest_run(run: CliRunner, folder: RunFolder) -> None:
     assert plain(found.stdout).startswith("trial 2 ")
 
 
-def test_pick_where_no_run_is(run: CliRunner, tmp_path: Path) -> None:
+def test_pick_without_a_run_is_one_line(run: CliRunner, tmp_path: Path) -> None:
     found = run.invoke(app, ["pick", "--runs", str(tmp_path)])
     assert found.exit_code == 2
     assert "holds no run yet" in found.stderr
