@@ -351,7 +351,8 @@ def check_target(name: str) -> list[Finding]:
     device = device_runtime(profile)
     if device is None and not profile.local:
         raise ConfigError(
-            f"only a measured target can be checked, but {name!r} is predicted; for a board see `nas targets add --help`"
+            f"only a measured target can be checked, but {name!r} is predicted; for a board see "
+            "`nas targets add --help`"
         )
     findings = device.probe_device(profile) if device else []
     (result,) = measure_all([reference_path()], target=name)

@@ -15,7 +15,6 @@ from nas.config import FIELD_GROUPS, GROUPS
 from nas.errors import ConfigError
 from tests.fake_runs import a_model, a_run, some_record
 
-
 FUNCTIONS = ("search", "compress", "load_run", "pick", "export", "measure", "table")
 
 
@@ -44,9 +43,13 @@ def test_help_begins_with_the_functions() -> None:
 
 @pytest.mark.parametrize(
     ("function", "fields"),
-    [(nas.search, set(FIELD_GROUPS)), (nas.compress, set(FIELD_GROUPS) - {"space"}), (nas.make_config, set(FIELD_GROUPS))],
+    [
+        (nas.search, set(FIELD_GROUPS)),
+        (nas.compress, set(FIELD_GROUPS) - {"space"}),
+        (nas.make_config, set(FIELD_GROUPS)),
+    ],
     ids=["search", "compress", "make_config"],
-)  # fmt: skip
+)
 def test_functions_name_type_and_explain_every_field(function: Callable[..., object], fields: set[str]) -> None:
     parameters = inspect.signature(function).parameters
     assert fields <= set(parameters)

@@ -66,7 +66,7 @@ def test_an_unknown_family_lists_the_families() -> None:
 
 
 def test_an_unknown_distillation_method_is_called_by_its_full_name() -> None:
-    with pytest.raises(UnknownMemberError, match="distillation method must be one of attention, .*, but got 'logit'"):
+    with pytest.raises(UnknownMemberError, match=r"distillation method must be one of attention, .*, but got 'logit'"):
         registry.load("method", "logit")
 
 

@@ -147,7 +147,8 @@ class SearchConfig(BaseModel):
             plain = {name: value for name, value in fields.items() if name not in tables}
             for table, entries in ((group, plain), *((f"{group}.{name}", value) for name, value in tables.items())):
                 if entries:
-                    lines += ["", f"[{table}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in entries.items())]
+                    rows = [f"{_toml_key(key)} = {_toml(value)}" for key, value in entries.items()]
+                    lines += ["", f"[{table}]", *rows]
         return "\n".join(lines[1:]) + "\n"
 
     def differences(self, other: "SearchConfig") -> list[str]:
@@ -170,6 +171,11 @@ class SearchConfig(BaseModel):
         changed.__pydantic_fields_set__.clear()
         changed.__pydantic_fields_set__.update(group.model_fields_set)
         object.__setattr__(self, FIELD_GROUPS[name], changed)
+
+
+def _toml_key(key: str) -> str:
+    """The key as it is where TOML takes it so, else quoted."""
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _toml(key)
 
 
 def _toml(value: Any) -> str:

@@ -14,7 +14,7 @@ def test_pick_shows_the_reason_and_the_neighbours(run: CliRunner, folder: RunFol
     words = plain(found.stdout)
     assert found.exit_code == 0
     assert words.startswith("trial 1 ")
-    assert "why: the most accurate within the limits, of 3 on the verified front" in words
+    assert "reason: the most accurate within the limits, of 3 on the verified front" in words
     assert "the next slower one, trial 2, has +15.0 points" in words
     assert f"nas export {folder.path} --trial 1" in words
 

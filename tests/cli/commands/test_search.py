@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import nas
 from nas import api
-from nas.cli.main import app
 from nas.cli.commands._config_options import flag_of
+from nas.cli.main import app
 from nas.config import FIELD_GROUPS, GROUPS, MODEL_FIELDS, make_config
 from nas.results.run import Run
 from nas.results.run_folder import RunFolder
@@ -88,7 +88,7 @@ def test_a_search_shows_the_front_and_what_comes_next(run: CliRunner, monkeypatc
     words = plain(found.stdout)
     assert "verified front" in words
     assert "predicted" in words
-    assert "fell off: trial 5 (trial 2 is +2.0 points" in words
+    assert "dropped: trial 5 (trial 2 is +2.0 points" in words
     assert f"nas pick {folder.path}" in words
     assert str(folder.path / "report.html") in words
 
