@@ -3,8 +3,8 @@
     python examples/mini_resemotenet.py --dataset fer2013 --data path/to/fer2013.csv --target cpu
 
 The paper (https://arxiv.org/abs/2501.18538) distils three networks with 50, 75 and 87.5 % fewer channels, A, B and C,
-from ResEmoteNet. Its teacher was trained on test images too, so expect lower accuracies than it reports. The teacher has
-80 million weights: train it on a GPU (--device cuda), or try the recipe with small networks: --teacher resnet18
+from ResEmoteNet. Its teacher was trained on test images too, so expect lower accuracies than it reports. The teacher
+has 80 million weights: train it on a GPU (--device cuda), or try the recipe with small networks: --teacher resnet18
 --students resnet10,resnet8. The same command resumes an interrupted run.
 """
 
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="resemotenet", help="a published network, or package.module:function")
     parser.add_argument(
-        "--students", default="resemotenet_a,resemotenet_b,resemotenet_c", help="the same, separated by commas"
+        "--students", default="resemotenet_a,resemotenet_b,resemotenet_c", help="separated by commas"
     )
     parser.add_argument("--dataset", default="synthetic")
     parser.add_argument("--data", type=Path, help="file or folder of the data set")
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument(
-        "--name", default="mini-resemotenet", help="prefix of the runs' names; the network's name follows"
+        "--name", default="mini-resemotenet", help="prefix of the names of the runs"
     )
     return parser
 

@@ -67,7 +67,7 @@ def _option(name: str) -> inspect.Parameter:
         flag_of(name), help=_help(name, field), metavar=METAVARS.get(name), show_default=False,
         rich_help_panel=FIELD_GROUPS[name].capitalize(),
     )  # fmt: skip
-    annotation = Annotated[_option_type(name, field) | None, option]
+    annotation = Annotated[_option_type(name, field) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
