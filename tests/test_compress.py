@@ -151,7 +151,11 @@ def _always(load: Callable[[str, str], Any], gene: str, value: float) -> Callabl
 
 @pytest.mark.parametrize(
     ("module", "name", "calls"),
-    [("searcher.baseline", "_evaluate_baseline", 0), ("training.trainer", "train", 1), ("training.trainer", "train", 3)],
+    [
+        ("searcher.baseline", "_evaluate_baseline", 0),
+        ("training.trainer", "train", 1),
+        ("training.trainer", "train", 3),
+    ],
 )
 def test_a_killed_compression_resumes_and_ends_with_the_same_records(
     go: Callable[..., RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, calls: int
