@@ -1,6 +1,17 @@
 """Configuration of a search: text or values in, one frozen and checked `SearchConfig` out."""
 
-from nas.config.fields import FIELD_GROUPS, GROUPS, MODEL_FIELDS, OBJECTIVES
+from nas.config.fields import (
+    FIELD_GROUPS,
+    GROUPS,
+    MODEL_FIELDS,
+    OBJECTIVES,
+    CompressionFields,
+    DistillationFields,
+    LimitFields,
+    RunFields,
+    SearchFields,
+    TrainingFields,
+)
 from nas.config.keywords import CompressKeywords, SearchKeywords, takes_config_fields
 from nas.config.reading import make_config, read_config, read_run_config
 from nas.config.search_config import COMPRESS_EPOCHS, DEFAULT_BUDGET_S, FREE_FIELDS, KEPT_FIELDS, SearchConfig
@@ -17,10 +28,16 @@ __all__ = [
     "OBJECTIVES",
     "Bytes",
     "CompressKeywords",
+    "CompressionFields",
+    "DistillationFields",
+    "LimitFields",
     "Milliseconds",
+    "RunFields",
     "SearchConfig",
+    "SearchFields",
     "SearchKeywords",
     "Seconds",
+    "TrainingFields",
     "make_config",
     "quantity",
     "read_config",
