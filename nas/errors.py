@@ -77,12 +77,12 @@ class MeasureError(CandidateError):
     """The device gives no latency that can be trusted.
 
     Attributes:
-        log: the last lines written by the device's tool; empty without a log.
+        log_lines: the last lines written by the device's tool; empty without a log.
     """
 
-    def __init__(self, message: str, *, log: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, log_lines: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.log = log
+        self.log_lines = log_lines
 
 
 class UnreachableError(MeasureError):

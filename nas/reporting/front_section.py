@@ -85,7 +85,7 @@ def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plot
 def _plot_point(r: Record) -> plots.PlotPoint:
     host = host_latency(r)
     size = r.size_bytes / 1e3 if r.size_bytes else None
-    at_host = (host.p5_ms or host.latency_ms) if host else None
+    at_host = host.robust_ms if host else None
     return plots.PlotPoint(
         x=(
             (r.latency.latency_ms, r.latency.low_ms, r.latency.high_ms) if r.latency else None,
@@ -107,7 +107,7 @@ def _hover_html(r: Record) -> str:
     if r.latency:
         lines.append(f"{r.latency.latency_ms:.3g} ms {r.latency.kind}, {escape_html(r.latency.device)}")
     if host := host_latency(r):
-        lines.append(f"{host.p5_ms or host.latency_ms:.3g} ms measured, {escape_html(host.device)}")
+        lines.append(f"{host.robust_ms:.3g} ms measured, {escape_html(host.device)}")
     if r.params and r.macs:
         lines.append(f"{r.params:,} weights, {r.macs / 1e6:.2f} MMAC, {(r.size_bytes or 0) / 1e3:.1f} kB")
     lines.append(f"sparsity {r.candidate.sparsity:.0%}, {escape_html(format_bits(r.candidate.bits))}")
@@ -156,7 +156,7 @@ def _table_row(view: RunView, r: Record, before: Record | None) -> list[str]:
         span = f"<small>{latency.low_ms:.3g} to {latency.high_ms:.3g}; {escape_html(latency.device)}</small>"
         at_target = f"<b>{format_latency(latency)}</b> {paper.latency_kind_badge(latency.kind)}{span}"
     if host:
-        at_host = f"{host.p5_ms or host.latency_ms:.3g} ms<small>median {host.latency_ms:.3g}</small>"
+        at_host = f"{host.robust_ms:.3g} ms<small>median {host.latency_ms:.3g}</small>"
     return [
         f"<b>{record_label(r)}</b><small>{'not compressed' if r is view.baseline else r.key[:8]}</small>",
         f"<b>{format_accuracy(r)}</b><small>{score.low:.1%} to {score.high:.1%}</small>{_test_accuracy_html(r)}"

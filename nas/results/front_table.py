@@ -92,7 +92,7 @@ def _table_row(r: Record, baseline: Record | None) -> dict[str, Any]:
         row |= {"latency_high_ms": r.latency.high_ms, "latency_kind": r.latency.kind}
         row |= {"latency_device": r.latency.device, "latency_runtime": r.latency.runtime}
     if host := host_latency(r):
-        row |= {"host_latency_ms": host.p5_ms or host.latency_ms, "host_median_ms": host.latency_ms}
+        row |= {"host_latency_ms": host.robust_ms, "host_median_ms": host.latency_ms}
         row["host_device"] = host.device
     if r.gain:
         row |= {"speedup_of_8_bits": r.gain.speedup, "speedup_low": r.gain.low, "speedup_high": r.gain.high}

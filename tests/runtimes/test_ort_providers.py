@@ -32,7 +32,7 @@ def runtime(word: str) -> Runtime:
 )
 def test_a_provider_that_is_not_here_is_missing_and_never_replaced(word: str) -> None:
     assert "pip install onnxruntime-gpu" in (runtime(word).unavailable_reason() or "")
-    with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but this onnxruntime has none"):
+    with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but this onnxruntime was built without it"):
         runtime(word).load(reference_path())
 
 

@@ -179,7 +179,7 @@ def show_latencies(console: Console, results: Mapping[str, list[Latency] | Measu
             console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
         if isinstance(measured, MeasureError):
             console.print(f"no latency: {measured}", soft_wrap=True, markup=False)
-            for line in measured.log:
+            for line in measured.log_lines:
                 console.print(f"  {line}", soft_wrap=True, markup=False, style="dim")
             continue
         for m in measured:

@@ -88,15 +88,15 @@ def test_no_session_remains_open() -> None:
 
 def test_a_machine_that_is_steadily_busy_is_noticed_by_its_memory(tmp_path: Path) -> None:
     memory = tmp_path / "reference.json"
-    assert on(FakeMachine(reference_us=[50]), memory=memory).notes == ()
-    found = on(FakeMachine(model_us=130, reference_us=[65]), memory=memory, runs=20)
+    assert on(FakeMachine(reference_us=[50]), reference_cache=memory).notes == ()
+    found = on(FakeMachine(model_us=130, reference_us=[65]), reference_cache=memory, runs=20)
     assert found.slowdown == pytest.approx(0.3)
     assert found.latency_ms == pytest.approx(0.13)
     assert found.notes[0].startswith(
         "busy machine: the reference network takes 30% longer than at its best (0.0650 against 0.0500 ms), load "
     )
-    assert on(FakeMachine(reference_us=[40]), memory=memory).notes == ()
-    assert on(FakeMachine(reference_us=[50]), memory=memory).slowdown == pytest.approx(0.25)
+    assert on(FakeMachine(reference_us=[40]), reference_cache=memory).notes == ()
+    assert on(FakeMachine(reference_us=[50]), reference_cache=memory).slowdown == pytest.approx(0.25)
 
 
 def test_sessions_are_closed_when_a_run_fails() -> None:
@@ -158,7 +158,7 @@ def test_a_machine_that_was_made_slower_for_good_is_taken_as_it_is_after_a_month
     memory = tmp_path / "reference.json"
 
     def slowdown(us: float) -> float | None:
-        return on(FakeMachine(reference_us=[us]), memory=memory, runs=20).slowdown
+        return on(FakeMachine(reference_us=[us]), reference_cache=memory, runs=20).slowdown
 
     def age(days: int) -> datetime:
         then = datetime.now(UTC) - timedelta(days=days)

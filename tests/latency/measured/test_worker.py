@@ -11,7 +11,7 @@ import pytest
 import nas.latency.measured.worker
 from nas.errors import ConfigError, MeasureError
 from nas.latency.measured.timing_loop import TimingPlan
-from nas.latency.measured.worker import TimingWorker, handle_task
+from nas.latency.measured.worker import TimingTask, TimingWorker, handle_task
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 
 QUICK = TimingPlan(runs=20)
@@ -64,7 +64,10 @@ def test_after_an_interrupt_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_it_ends_with_the_process_that_started_it() -> None:
-    script = "from nas.latency.measured.worker import Timer; t = Timer(); print(t._start().pid, flush=True); import os; os._exit(1)"
+    script = (
+        "import os; from nas.latency.measured.worker import TimingWorker; "
+        "print(TimingWorker()._start().pid, flush=True); os._exit(1)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     pid, end = int(done.stdout), time.monotonic() + 20
     while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
@@ -97,11 +100,19 @@ def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_answer_to_a_line_is_a_statement_or_a_reason(tmp_path: Path) -> None:
-    task = {
-        "models": [str(reference_path())], "runtime": "onnxruntime", "device": "here", "threads": 1,
-        "input_shape": [list(INPUT_SHAPE)], "plan": {"runs": 20}, "memory": str(tmp_path / "reference.json"),
-    }  # fmt: skip
+    task = TimingTask(
+        models=[str(reference_path())], runtime="onnxruntime", device="here", threads=1,
+        input_shape=[list(INPUT_SHAPE)], plan={"runs": 20}, reference_cache=str(tmp_path / "reference.json"),
+    )  # fmt: skip
     (found,) = handle_task(task)["found"]
     assert found["latency_ms"] > 0
     assert (tmp_path / "reference.json").exists()
     assert "must fit the input" in handle_task({**task, "input_shape": [[3, 48, 48]]})["failed"]
+
+
+def test_a_runtime_that_loads_nothing_here_is_a_reason() -> None:
+    task = TimingTask(
+        models=["net.onnx"], runtime="trtexec_ssh", device="here", threads=1, input_shape=[list(INPUT_SHAPE)],
+        plan={"runs": 20}, reference_cache=None,
+    )  # fmt: skip
+    assert "'net.onnx' cannot be loaded by trtexec_ssh: it times files on a board" in handle_task(task)["failed"]
