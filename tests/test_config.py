@@ -64,7 +64,7 @@ def test_text_that_is_not_a_quantity_is_refused_with_an_example(text: str) -> No
         ({"rungs": (0.5, 0.5, 1.0)}, "rungs must ascend"),
         ({"rungs": (math.nan, 1.0)}, "rungs"),
         ({"rungs": ()}, "rungs must ascend"),
-        ({"trials": 0}, "trials: "),
+        ({"trials": 0}, "trials must be at least 1, but got 0; only nas compress accepts 0"),
         ({"epochs": 0}, "epochs must be greater than 0, but got 0"),
         ({"epochs": math.inf}, "epochs must be a finite number, but got inf"),
         ({"min_accuracy": 1.5}, "min_accuracy must be less than or equal to 1, but got 1.5"),

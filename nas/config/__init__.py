@@ -12,7 +12,7 @@ from nas.config.fields import (
     SearchFields,
     TrainingFields,
 )
-from nas.config.keywords import CompressKeywords, SearchKeywords, takes_config_fields
+from nas.config.keywords import CompressKeywords, SearchKeywords, field_info, takes_config_fields
 from nas.config.reading import make_config, read_config, read_run_config
 from nas.config.search_config import COMPRESS_EPOCHS, DEFAULT_BUDGET_S, FREE_FIELDS, KEPT_FIELDS, SearchConfig
 from nas.config.units import Bytes, Milliseconds, Seconds, quantity
@@ -38,6 +38,7 @@ __all__ = [
     "SearchKeywords",
     "Seconds",
     "TrainingFields",
+    "field_info",
     "make_config",
     "quantity",
     "read_config",

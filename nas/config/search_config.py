@@ -91,7 +91,7 @@ class SearchConfig(BaseModel):
         if self.search.model is None and orphans:
             raise ValueError(f"{orphans[0]} requires a model, but none is given; use nas compress --model")
         if self.search.model is None and self.search.trials == 0:
-            raise ValueError("trials: must be at least 1, but got 0; only nas compress accepts 0")
+            raise ValueError("trials must be at least 1, but got 0; only nas compress accepts 0")
         if self.search.model is not None and "epochs" not in self.fields_set:
             self._set_default("epochs", COMPRESS_EPOCHS)
         return self

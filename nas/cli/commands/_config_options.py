@@ -10,7 +10,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from nas.cli.commands._options import DATA_OPTION, parse_key_values
-from nas.config import FIELD_GROUPS, GROUPS, SearchConfig, make_config, read_config
+from nas.config import FIELD_GROUPS, SearchConfig, field_info, make_config, read_config
 from nas.errors import ConfigError
 
 REPEATABLE_FIELDS = ("data_options", "teacher", "warm_start")
@@ -62,7 +62,7 @@ def flag_of(field: str) -> str:
 
 
 def _option(name: str) -> inspect.Parameter:
-    field = _field(name)
+    field = field_info(name)
     option = typer.Option(
         flag_of(name), help=_help(name, field), metavar=METAVARS.get(name), show_default=False,
         rich_help_panel=FIELD_GROUPS[name].capitalize(),
@@ -110,7 +110,7 @@ def _parse(name: str, value: Any) -> Any:
         return parse_key_values(value)
     if name in REPEATABLE_FIELDS:
         return tuple(value)
-    annotation = _field(name).annotation
+    annotation = field_info(name).annotation
     if get_origin(annotation) is not tuple:
         return value
     words = tuple(value.split(","))
@@ -125,7 +125,3 @@ def _parse_floats(name: str, words: tuple[str, ...]) -> tuple[float, ...]:
         raise ConfigError(
             f"{flag_of(name)} must be numbers separated by commas, but got {got!r}; try 0.1,0.3,1"
         ) from None
-
-
-def _field(name: str) -> FieldInfo:
-    return GROUPS[FIELD_GROUPS[name]].model_fields[name]
