@@ -88,7 +88,7 @@ def test_a_user_defined_factory_through_the_command_line(tmp_path: Path, monkeyp
     assert all(float(row["size_ratio"]) > 0 for row in rows[1:])
     assert json.loads((folder.path / "pareto.json").read_text())["base"]["phase"] == "base"
     report = (folder.path / "report.html").read_text()
-    assert "What each class lost" in report
+    assert "Recall lost to compression" in report
     assert "uncompressed" in report
 
 
@@ -143,7 +143,7 @@ def _always(load: Callable[[str, str], Any], gene: str, value: float) -> Callabl
         member = load(family, name)
         if family == "compressor":
             member = type(member)()
-            member.seeds = lambda stages, profile: ({f"sparsity.{s}": value for s in stages},)
+            member.initial_settings = lambda stages, profile: ({f"sparsity.{s}": value for s in stages},)
         return member
 
     return loaded
@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_exported_is_refused_before_any_training(
     def refuses(*_: Any, **__: Any) -> Any:
         raise ExportError("a net must use layers with an ONNX form, but 'stage1.x' is a Fold")
 
-    replace_step(monkeypatch, "export", lambda _: refuses)
+    replace_step(monkeypatch, "export_onnx", lambda _: refuses)
     with pytest.raises(
         ConfigError, match=r"tests.outside_nets:Functional cannot be compressed: .*'stage1.x' is a Fold"
     ):
