@@ -194,7 +194,9 @@ def _measure_batch(
     found = measure_files([path for path, _ in written.values()]) if written else []
     for (number, (_, counted)), timed in zip(written.items(), found, strict=True):
         if isinstance(timed, UnreachableError):  # says nothing of the net: it is tried again by the next call
-            raise UnreachableError(f"{timed}; the same command goes on where this one stopped", log=timed.log)
+            raise UnreachableError(
+                f"{timed}; the same command goes on where this one stopped", log_lines=timed.log_lines
+            )
         if isinstance(timed, MeasureError):
             journal.add(number, CalibrationEntry(failure_reason=f"{journal.candidates[number].key}: {timed}"))
         else:

@@ -20,7 +20,9 @@ RunsPath = Annotated[Path, typer.Option(help="Folder of all runs.")]
 MaxLatency = Annotated[str | None, typer.Option(help="Upper limit of the latency on the target, such as 5ms.")]
 MaxSize = Annotated[str | None, typer.Option(help="Upper limit of the file size, such as 500kB.")]
 MinAccuracy = Annotated[float | None, typer.Option(help="Lower limit of the accuracy on the selection split, 0..1.")]
-Knee = Annotated[bool, typer.Option("--knee", help="Take the knee of the front within the limits, as without limits.")]
+Knee = Annotated[
+    bool, typer.Option("--knee", help="Take the knee of the members within the limits; the default without limits.")
+]
 DataPath = Annotated[Path | None, typer.Option(help="File or folder of the data set.")]
 DataOption = Annotated[
     list[str] | None, typer.Option(DATA_OPTION, help="Option of the data set, as NAME=VALUE; repeatable.")

@@ -22,8 +22,7 @@ def pick(
 ) -> None:
     """Choose one member of the front; show the reason and the trade-off against its neighbours.
 
-    Without limits the knee is chosen; with upper limits the most accurate member within them; with --min-accuracy alone
-    the fastest that reaches it.
+    Without limits, the knee. With upper limits, the most accurate member. With --min-accuracy alone, the fastest.
     """
     from nas import api
     from nas.cli.render import terminal

@@ -54,8 +54,7 @@ def targets_add(
 ) -> None:
     """Add a device of your own to nas.toml in this folder, so that searches measure on it.
 
-    With --power-mode but neither --ssh nor --local, it is a known board in another power mode, whose latency is
-    predicted.
+    With --power-mode alone, it is a known board in another power mode, whose latency is predicted.
     """
     from nas.cli.render import terminal
     from nas.targets.catalog import add_target
