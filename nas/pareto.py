@@ -1,9 +1,9 @@
-"""Pareto mathematics on plain arrays: front, ranks, hypervolume, knee and a spread choice.
+"""Pareto mathematics on plain arrays: front, ranks, hypervolume, knee and a representative subset.
 
 Points are float arrays [n, m], one row a point, one column an objective; `maximize` holds one bool each. A point
-dominates another when it is no worse in every objective and better in at least one. A row with a NaN is nobody's rival:
-it is never on a front, dominates nothing and adds no volume. Infinite values are ordinary values that are very good or
-very bad, except for `hypervolume`, `knee` and `spread`, which drop rows that are not finite.
+dominates another when it is no worse in every objective and better in at least one. A row with a NaN is never on a
+front, dominates nothing and adds no volume. Infinite values are ordinary values that are very good or very bad, except
+for `hypervolume`, `knee` and `spread`, which drop rows that are not finite.
 
 Exact hypervolume by exclusive volumes (While, Bradstreet & Barone, "A Fast Way of Calculating Exact Hypervolumes", IEEE
 TEVC 16(1), 2012, https://doi.org/10.1109/TEVC.2010.2077298). Different here: two objectives are a sweep, and the limit
@@ -34,13 +34,18 @@ def non_dominated(points: npt.ArrayLike, maximize: Sequence[bool]) -> Mask:
 
     Raises:
         ValueError: `points` is not [n, m] with as many columns as `maximize` has flags, or m is 0.
+
+    Examples:
+        >>> points = [[0.9, 5.0], [0.8, 2.0], [0.7, 3.0]]  # accuracy, latency in ms
+        >>> non_dominated(points, [True, False]).tolist()
+        [True, True, False]
     """
     goods = _more_is_better(points, maximize)
     mask = np.zeros(len(goods), dtype=bool)
     known = np.flatnonzero(~np.isnan(goods).any(axis=1))
-    # Best first, and equal ones by index: so a point can only be dominated by one that is on the front already.
+    # Best first, equal ones by index: a point can then only be dominated by one that is already on the front.
     order = known[np.lexsort((known, *(-goods[known].T[::-1])))]
-    if goods.shape[1] == 2:  # all before are as good in the first, so the second decides
+    if goods.shape[1] == 2:  # all earlier points are as good in the first objective, so the second decides
         second = goods[order, 1]
         mask[order[:1]] = True
         mask[order[1:][second[1:] > np.maximum.accumulate(second)[:-1]]] = True
@@ -67,6 +72,10 @@ def ranks(points: npt.ArrayLike, maximize: Sequence[bool]) -> Indices:
 
     Raises:
         ValueError: the shapes do not fit, as in `non_dominated`.
+
+    Examples:
+        >>> ranks([[0.9, 5.0], [0.8, 2.0], [0.7, 3.0]], [True, False]).tolist()
+        [0, 0, 1]
     """
     goods = _more_is_better(points, maximize)
     unique, twin = np.unique(goods, axis=0, return_inverse=True)
@@ -95,6 +104,10 @@ def hypervolume(points: npt.ArrayLike, reference: Sequence[float], maximize: Seq
 
     Raises:
         ValueError: the shapes do not fit, or the reference is not finite.
+
+    Examples:
+        >>> hypervolume([[3.0, 1.0], [1.0, 2.0]], reference=[0.0, 0.0], maximize=[True, True])
+        4.0
     """
     goods = _more_is_better(points, maximize)
     corner = np.asarray(reference, dtype=np.float64)
@@ -118,6 +131,10 @@ def knee(points: npt.ArrayLike, maximize: Sequence[bool]) -> int:
 
     Raises:
         ValueError: the shapes do not fit, or no point is finite.
+
+    Examples:
+        >>> knee([[0.50, 1.0], [0.75, 2.0], [0.80, 9.0]], [True, False])
+        1
     """
     front, scaled = _scaled_front(points, maximize)
     if not len(front):
@@ -126,7 +143,7 @@ def knee(points: npt.ArrayLike, maximize: Sequence[bool]) -> int:
 
 
 def spread(points: npt.ArrayLike, maximize: Sequence[bool], k: int) -> list[int]:
-    """At most k members of the front that stand for all of it, the most telling first.
+    """At most k members that represent the front, in the order in which they add hypervolume.
 
     Greedy by hypervolume gained, on the front scaled to 0..1 with the reference a tenth below its worst values, so that
     the ends count too. Greedy choice gets at least 1 - 1/e of the best k members' volume (Nemhauser, Wolsey & Fisher,
@@ -142,6 +159,10 @@ def spread(points: npt.ArrayLike, maximize: Sequence[bool], k: int) -> list[int]
 
     Raises:
         ValueError: the shapes do not fit, or k is negative.
+
+    Examples:
+        >>> spread([[0.50, 1.0], [0.75, 2.0], [0.76, 2.1], [0.80, 9.0]], [True, False], k=3)
+        [2, 0, 3]
     """
     if k < 0:
         raise ValueError(f"k must be 0 or more, but got {k}")

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from nas.errors import BuildError
+from nas.errors import BuildError, one_line
 from nas.onnx_export.folding import has_parameters, module_nodes, module_of, trace
 from search_spaces._base import HEAD, STEM
 from search_spaces._leaf import Concat, Normalise
@@ -119,7 +119,7 @@ class _ShapeRecorder(fx.Interpreter):
         try:
             result = super().run_node(n)
         except Exception as error:
-            raise BuildError(f"layer {original_name(n)!r} cannot take its input: {_first_line(error)}") from error
+            raise BuildError(f"layer {original_name(n)!r} cannot take its input: {one_line(error)}") from error
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)
         return result
@@ -263,7 +263,3 @@ def _n_pixels(shape: Shape) -> int:
 
 def _is_layer(module: nn.Module) -> bool:
     return has_parameters(module) and not isinstance(module, (*NORM_LAYERS, nn.PReLU))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

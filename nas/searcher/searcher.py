@@ -119,7 +119,7 @@ class Searcher:
             else load("space", config.search.space)
         )
         # What may be mistyped is looked up before there is a folder that holds its configuration.
-        lesson, sampler = load("lesson", config.distillation.distill), load("sampler", config.search.sampler)
+        lesson, sampler = load("method", config.distillation.distill), load("sampler", config.search.sampler)
         members = [load("compressor", name) for name in config.compression.compressors]
         proxies = [load("proxy", word) for word in config.search.proxies]
         for earlier in config.search.warm_start:

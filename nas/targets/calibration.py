@@ -20,7 +20,7 @@ import pandas as pd
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.config import SearchConfig
+from nas.config import CompressionFields
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
 from nas.latency.estimate import Latency, corrected_for_load
 from nas.latency.predicted.executed_graph import executed_costs
@@ -140,7 +140,7 @@ def calibrate_target(
         log(f"choosing {n_models} nets of {', '.join(spaces)}")
         return sample.select(held, n_models - held, seed, log)
 
-    asked = {"target": asdict(profile), "compressors": SearchConfig.model_fields["compressors"].default}
+    asked = {"target": asdict(profile), "compressors": CompressionFields.model_fields["compressors"].default}
     asked |= {"nets": n_models, "spaces": spaces, "input_shape": input_shape, "seed": seed}
     journal = CalibrationJournal.open_or_create(folder / f".{profile.name}.jsonl", asked, choose)
     _measure_missing(journal, sample, timed, log)

@@ -19,7 +19,7 @@ from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.candidate import Candidate
 from nas.compression.pipeline import CompressionPipeline
-from nas.config import SearchConfig
+from nas.config import CompressionFields
 from nas.errors import CandidateError, ConfigError
 from nas.latency.costs import Costs
 from nas.latency.predicted.cost_columns import columns_for
@@ -119,7 +119,7 @@ class CalibrationCandidates:
         return drawn[:n_held_out], [kept[i] for i in far]
 
     def _compression(self) -> CompressionPipeline:
-        members = [registry.load("compressor", w) for w in SearchConfig.model_fields["compressors"].default]
+        members = [registry.load("compressor", w) for w in CompressionFields.model_fields["compressors"].default]
         return CompressionPipeline(compressors=members, profile=self.profile)
 
 

@@ -46,7 +46,7 @@ def teacher_outputs(folder: Path, *specs: Path | str, method: str = "logits", **
     (folder / "locks").mkdir(parents=True, exist_ok=True)
     sources = find_teachers([str(spec) for spec in specs], FACES)
     return TeacherOutputs(
-        sources=sources, method=load("lesson", method), data=FACES, folder=RunFolder(folder), **fields
+        sources=sources, method=load("method", method), data=FACES, folder=RunFolder(folder), **fields
     )
 
 
@@ -126,7 +126,7 @@ def distillation_from(logits: np.ndarray[Any, Any], alpha: float = 1.0) -> Disti
     """Distillation from one teacher with these logits."""
     teacher = Teacher(logits=logits.astype(np.float32), weight=1.0)
     return Distillation(
-        method=load("lesson", "logits"), ensemble=TeacherEnsemble(teachers=[teacher], temperature=1.0, alpha=alpha)
+        method=load("method", "logits"), ensemble=TeacherEnsemble(teachers=[teacher], temperature=1.0, alpha=alpha)
     )
 
 

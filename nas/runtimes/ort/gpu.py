@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, one_line
 from nas.runtimes.base import LayerTiming, Runtime
 from nas.runtimes.onnx_input import read_onnx_input
 from nas.runtimes.ort import session as _ort_session
@@ -92,5 +92,5 @@ def _read_input_shape(model: Path) -> tuple[int, ...]:
         return read_onnx_input(model).dims[1:]
     except Exception as error:  # protobuf's errors share no public base
         raise MeasureError(
-            f"{model} must be an ONNX file, but cannot be read: {_ort_session.one_line(error)}"
+            f"{model} must be an ONNX file, but cannot be read: {one_line(error)}"
         ) from error
