@@ -59,10 +59,10 @@ def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plot
     main = plots.COLOURS[index % len(plots.COLOURS)]
     second = main if show_run_name else "#4357ad"
     suffix = f", {view.name}" if show_run_name else ""
-    on_front = {r.key for r in view.search_front}
+    on_front = {r.key for r in view.fronts.search}
     verified = {r.key: r for r in latest_by_key(view.records, "verified") if r.status == "complete"}
-    moved = [p for r in view.search_front if r.key in verified for p in (r, verified[r.key])]
-    fell = {f.verified.key for f in view.dropped}
+    moved = [p for r in view.fronts.search if r.key in verified for p in (r, verified[r.key])]
+    fell = {f.verified.key for f in view.fronts.dropped}
     groups = (
         ("broke a limit, never trained", "untrained", plots.PALE, [
             r for r in view.search_records if r.status == "infeasible" and not r.score and r.latency
@@ -70,9 +70,9 @@ def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plot
         ("broke a limit", "infeasible", plots.PALE, [r for r in view.search_records if r.score and not is_feasible(r)]),
         ("dominated", "dominated", plots.GREY, [r for r in view.search_records if is_feasible(r) and r.key not in on_front]),
         ("moved", "moved", plots.GREY, moved),
-        ("search front", "search", second, view.search_front),
+        ("search front", "search", second, view.fronts.search),
         ("fell off", "dominated", "#b4441a", [r for k, r in verified.items() if k in fell]),
-        ("verified front", "verified", main, view.verified_front),
+        ("verified front", "verified", main, view.fronts.verified),
         ("uncompressed net", "base", plots.INK, [view.baseline] if view.baseline else []),
     )  # fmt: skip
     return [
@@ -127,22 +127,22 @@ def table_section(view: RunView, *, show_run_name: bool) -> str:
     ]  # fmt: skip
     first = [view.baseline] if view.baseline else []
     body = [_table_row(view, r, before.get(r.key) if r is not view.baseline else None) for r in (*first, *view.front)]
-    which = "Verified front" if view.verified_front else "Search front"
+    which = "Verified front" if view.fronts.verified else "Search front"
     note = (
         "Trained in full and measured again after the search. An interval holds with 95 %. "
         + ("Test figures were taken once, on the final files." if any(r.test for r in view.front) else NO_TEST_NOTE)
-        if view.verified_front
+        if view.fronts.verified
         else "Not verified yet: these candidates were chosen by the very scores shown, so expect some to fall back."
     )
     fell = [
         f"trial {f.search.trial} ({format_accuracy(f.search)} in the search): {escape_html(f.reason)}"
-        for f in view.dropped
+        for f in view.fronts.dropped
     ]
     told = f"<p><b>Fell off the front when trained in full:</b></p>{paper.bullet_list(fell)}" if fell else ""
-    if view.verified_front and not fell:
+    if view.fronts.verified and not fell:
         told = "<p>Nobody who was verified fell off the front.</p>"
-    waiting = len({r.key for r in view.search_front} - {r.key for r in latest_by_key(view.records, "verified")})
-    if view.verified_front and waiting:
+    waiting = len({r.key for r in view.fronts.search} - {r.key for r in latest_by_key(view.records, "verified")})
+    if view.fronts.verified and waiting:
         told += f"<p>{waiting} further members of the search front were not trained in full.</p>"
     return paper.section(
         f"{which}{f' of {view.name}' if show_run_name else ''}", note, paper.table(head, body, wrap=[3, 7, 9]), told

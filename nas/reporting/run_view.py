@@ -8,7 +8,7 @@ from typing import Any
 from nas.config import SearchConfig
 from nas.latency.estimate import Latency
 from nas.results.compression_effect import find_baseline
-from nas.results.front import Dropped, dropped_members, latest_by_key, pareto_front, search_front, verified_front
+from nas.results.front import Fronts, compute_fronts, latest_by_key
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 
@@ -44,20 +44,12 @@ class RunView:
         return self._read_json("importance.json")
 
     @cached_property
+    def fronts(self) -> Fronts:
+        return compute_fronts(self.records, self.config.search.objectives)
+
+    @property
     def front(self) -> list[Record]:
-        return pareto_front(self.records, self.config.search.objectives)
-
-    @cached_property
-    def search_front(self) -> list[Record]:
-        return search_front(self.records, self.config.search.objectives)
-
-    @cached_property
-    def verified_front(self) -> list[Record]:
-        return verified_front(self.records, self.config.search.objectives)
-
-    @cached_property
-    def dropped(self) -> list[Dropped]:
-        return dropped_members(self.records, self.config.search.objectives)
+        return self.fronts.final
 
     @cached_property
     def baseline(self) -> Record | None:
