@@ -111,6 +111,12 @@ class RunFolder:
         """
         return self._records.read()
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The JSON object in a file of the folder; empty where the file does not exist."""
+        file = self.path / name
+        stored: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return stored
+
     def append_line(self, name: str, line: str) -> None:
         """Add one line to a file of lines, and wait until it is on the disk."""
         with self.lock(f"append-{name}", wait=True):

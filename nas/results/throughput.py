@@ -124,9 +124,7 @@ def write_forecast_once(folder: RunFolder, name: str, fields: dict[str, Any]) ->
 
 def read_forecasts(folder: RunFolder) -> dict[str, dict[str, Any]]:
     """What was forecast, by name."""
-    file = folder.path / FORECAST_FILE
-    found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
-    return found
+    return folder.read_json(FORECAST_FILE)
 
 
 def format_duration(seconds: float | None) -> str:
