@@ -144,8 +144,8 @@ def _hypervolume_section(views: Sequence[RunView]) -> Markup:
     ref_point = reference_point([r for v in views for r in v.search_records], objectives)
     curves = {v.name: hypervolume_curve(v.records, objectives, ref_point=ref_point) for v in views}
     note = (
-        "Hypervolume of the search front after each finished candidate, as a share of the box between accuracy 0 at the "
-        "largest feasible cost and accuracy 1 at no cost. Where the curve is flat, more search no longer pays."
+        "Hypervolume of the search front after each finished candidate, as a share of the box between accuracy 0 at "
+        "the largest feasible cost and accuracy 1 at no cost. Where the curve is flat, more search no longer pays."
     )
     plot = plots.step_plot(curves, x="finished candidates", y="hypervolume, share", name="hypervolume")
     return _plot_section("Hypervolume", note, plot)

@@ -1,4 +1,4 @@
-"""The front as the table that people get: pareto.csv, and pareto.json with all that is known of each member."""
+"""Table of the front: pareto.csv, and pareto.json with everything known of each member."""
 
 import csv
 import io
@@ -26,24 +26,30 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of pareto.csv, in order. `host_latency_ms` is the 5th percentile on the machine that ran the search, the
 figure that repeats on a shared machine; `host_median_ms` is the median. `sparsity` is the share of channels removed,
-0..1. `packed_bytes` is the file's size under zlib, `speedup_of_8_bits` the float twin's latency by the file's own.
-`compression_ratio` and `size_ratio` are against the uncompressed net of the run, where there is one."""
+0..1. `packed_bytes` is the size of the file under zlib, `speedup_of_8_bits` the latency of the FP32 baseline divided by
+that of the file. `compression_ratio` and `size_ratio` are against the uncompressed model of the run, if it has one."""
 
 
 def table_rows(records: Iterable[Record], *, baseline: Record | None = None) -> list[dict[str, Any]]:
-    """One mapping from `COST_COLUMNS` to values for each record; None where a figure is unknown.
+    """One mapping from `COLUMNS` to values for each record; None where a figure is unknown.
 
-    `baseline` is the uncompressed net that ratios are taken against.
+    Args:
+        records: the rows.
+        baseline: the uncompressed model that ratios are taken against; None leaves the ratios unknown.
     """
     return [_table_row(r, baseline) for r in records]
 
 
 def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Path]:
-    """Write pareto.csv and pareto.json of a run anew from its records, and return their paths.
+    """Write pareto.csv and pareto.json of a run from its records.
 
-    pareto.csv has one row for each member of `front` and the columns `COST_COLUMNS`; the uncompressed net, where there is
-    one, comes first, its `phase` is "base". pareto.json holds the same rows, the uncompressed net under `base`, and for
-    each genotype, compression, score and both measurements in full; further the search front and who fell off.
+    - pareto.csv has the columns `COLUMNS` and one row for each member of the front. The uncompressed model, if the run
+      has one, comes first with the `phase` "base".
+    - pareto.json holds the same rows with genotype, compression, score and both latencies in full, the uncompressed
+      model under `base`, the search front, and the dropped members under `fallen`.
+
+    Returns:
+        The paths of pareto.csv and pareto.json.
     """
     records = folder.records()
     fronts, base = compute_fronts(records, objectives), find_baseline(records)
@@ -73,7 +79,7 @@ def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Pat
 
 
 def host_latency(record: Record) -> Latency | None:
-    """What was measured on the machine that ran the search: `host`, or the latency itself where that is measured."""
+    """Latency measured on the search host: `host`, or the target latency where that was measured."""
     if record.host:
         return record.host
     return record.latency if record.latency and record.latency.kind == "measured" else None

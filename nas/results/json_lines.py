@@ -1,8 +1,11 @@
 """Incremental reader of a file of JSON lines that several processes append to.
 
-Each complete line is parsed once in the life of a reader. A later read looks only at the bytes that were appended since. The
-file is read again from its start in three cases: it became shorter, it is another file under the same name (device or
-inode differ), or the bytes read last are no longer where they were.
+Each complete line is parsed once in the life of a reader; a later read looks only at the bytes appended since. The file
+is read again from its start in three cases:
+
+- it became shorter, or was rewritten at the same length;
+- it is another file under the same name: device or inode differ;
+- the bytes that were read last are no longer where they were.
 """
 
 import json
@@ -92,7 +95,7 @@ class JsonLines(Generic[Item]):
         return _read_all(descriptor, start, len(expected)) == expected
 
     def _read_unended(self, rest: bytes) -> None:
-        """Parse the part after the last line break, unless it is what it was before: its items stay the same objects."""
+        """Parse the part after the last line break; unless it changed, its items stay the same objects."""
         if rest != self._unended:
             self._unended_items = self._parse_lines(rest)
             self._unended = rest

@@ -1,4 +1,4 @@
-"""What a run was begun with, in words: the earlier runs that it has learned from."""
+"""Warm start of a run as text: the earlier runs whose results it started with."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ WARM_START_FILE = "warm_start.json"
 
 
 def warm_start_lines(run_dir: Path) -> list[str]:
-    """One line for each earlier run that the run in this folder has learned from; none for most."""
+    """One line for each earlier run that this run was started with; empty without a warm start."""
     file = run_dir / WARM_START_FILE
     if not file.exists():
         return []

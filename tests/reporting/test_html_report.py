@@ -1,4 +1,4 @@
-"""The report: one file, no network, and nothing shown without where it comes from."""
+"""HTML report: one file without network access, and the provenance of every figure."""
 
 import json
 import re
@@ -44,14 +44,14 @@ def read(path: Path) -> Reader:
     return reader
 
 
-def test_one_file_that_loads_nothing(tmp_path: Path) -> None:
+def test_the_report_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     path = write_report([folder], folder.path / "report.html")
     assert read(path).loaded == []
     assert "plotly.js v" in path.read_text()[:20_000]
 
 
-def test_it_says_what_the_figures_are(tmp_path: Path) -> None:
+def test_figures_are_shown_with_their_provenance(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     folder.write("importance.json", json.dumps({"accuracy": {"depth": 0.7}, "latency": {"depth": 0.9}}))
     words = " ".join(read(write_report([folder], folder.path / "report.html")).words)
@@ -90,7 +90,7 @@ def test_a_run_without_candidates_gives_a_report(tmp_path: Path) -> None:
     assert "No candidate is complete yet." in words
 
 
-def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
+def test_outside_text_is_escaped(tmp_path: Path) -> None:
     nasty = "<script>alert(1)</script>"
     folder = a_run(tmp_path, records=[some_record(1, 0.5, 1.0, latency=some_latency(1.0, device=nasty))])
     folder.write("data.json", json.dumps({"name": nasty, "classes": [nasty, "b", "c"], "notes": [nasty]}))
@@ -117,7 +117,7 @@ def test_runs_on_different_data_are_not_compared(tmp_path: Path) -> None:
         write_report([], tmp_path / "none.html")
 
 
-def test_a_compression_shows_the_uncompressed_net_first_and_warns_of_classes_that_lost(tmp_path: Path) -> None:
+def test_a_compression_shows_the_uncompressed_model_first_and_warns_of_lost_recall(tmp_path: Path) -> None:
     base = some_record(-1, 0.9, 6.0, phase="base", key_of=99, params=90_000, nonzero_params=90_000)
     folder = a_run(tmp_path / "runs", records=[base, *a_search()], model="resnet8")
     html = write_report([folder], folder.path / "report.html").read_text()
@@ -131,7 +131,7 @@ def test_a_compression_shows_the_uncompressed_net_first_and_warns_of_classes_tha
     assert "--trial base" in text
 
 
-def test_a_search_of_architectures_has_no_part_on_compression(tmp_path: Path) -> None:
+def test_a_search_of_architectures_has_no_compression_section(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "runs")
     assert "Recall lost to compression" not in write_report([folder], folder.path / "report.html").read_text()
 
