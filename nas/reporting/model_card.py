@@ -8,7 +8,7 @@ from nas.results.data_facts import is_synthetic
 ETHICS = (
     (
         "The model predicts the expression that annotators would name for a cropped face. It does not know what a "
-        "person feels: the classes are contested, and on FER2013 people agree with the labels for about 65 of 100 faces."
+        "person feels: the classes are contested, and on FER2013 people agree with its labels in about 65 % of cases."
     ),
     (
         "In the European Union, inferring emotions at work and in education is prohibited (AI Act, Article 5(1)(f); "
