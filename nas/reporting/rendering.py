@@ -28,7 +28,8 @@ def render(template: str, **data: object) -> Markup:
 
 @cache
 def _environment() -> Environment:
+    # Without auto_reload a template is not looked up on the disk again for each of thousands of points in a plot.
     return Environment(
-        loader=PackageLoader("nas.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=PackageLoader("nas.reporting"), autoescape=True, undefined=StrictUndefined, auto_reload=False,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
