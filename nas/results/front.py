@@ -166,12 +166,15 @@ def hypervolume_curve(
     ideal = [1.0 if up else 0.0 for up in maximize_flags(objectives)]
     box = float(np.prod(np.abs(np.subtract(ideal, ref_point))))
     shares: list[float] = []
-    members = np.empty((0, len(objectives)))
+    share, members = 0.0, np.empty((0, len(objectives)))
     for record in searched:
-        if is_feasible(record):  # the others leave the front as it is
-            members = np.vstack([members, objective_values([record], objectives)])
-            members = members[non_dominated(members, maximize_flags(objectives))]
-        shares.append(hypervolume(members, ref_point, maximize_flags(objectives)) / box)
+        if is_feasible(record):
+            points = np.vstack([members, objective_values([record], objectives)])
+            on_front = non_dominated(points, maximize_flags(objectives))
+            if on_front[-1]:  # a dominated candidate changes neither front nor hypervolume, the costly part
+                members = points[on_front]
+                share = hypervolume(members, ref_point, maximize_flags(objectives)) / box
+        shares.append(share)
     return shares
 
 
