@@ -34,7 +34,7 @@ def recall_section(view: RunView, *, show_run_name: bool) -> Markup:
         titles=["trial", *classes],
         rows=[
             ("uncompressed", [(f"{base.score.recall[name]:.0%}", None) for name in classes]),
-            *((str(trial), [_cell(change) for change in found]) for trial, found in changes.items()),
+            *((str(trial), [_cell(change) for change in by_class]) for trial, by_class in changes.items()),
         ],
         losses=[(f"Trial {trial}", f": {'; '.join(map(str, lost))}") for trial, lost in losses.items() if lost],
         limit=f"{100 * MAX_RECALL_LOSS:.0f}",

@@ -128,11 +128,11 @@ def latest_by_key(records: Iterable[Record], phase: str) -> list[Record]:
     Of a member that was trained with several seeds, it is the record of seed 0, which continues the training of the
     search: taking the best of them would overstate its accuracy.
     """
-    found: dict[str, Record] = {}
+    latest: dict[str, Record] = {}
     for record in records:
         if record.phase == phase and not record.seed:
-            found[record.key] = record
-    return list(found.values())
+            latest[record.key] = record
+    return list(latest.values())
 
 
 def reference_point(records: Iterable[Record], objectives: Sequence[str]) -> list[float]:

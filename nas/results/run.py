@@ -50,19 +50,20 @@ class Run:
     @property
     def records(self) -> pd.DataFrame:
         """One row for each finished candidate, oldest first: the columns of pareto.csv, then status, reason, seed."""
-        found = self.all_records
+        records = self.all_records
         more = [
             {"status": r.status, "reason": r.reason, "rung": r.rung, "finished": r.finished, "seed": r.seed}
-            for r in found
+            for r in records
         ]
-        table = [row | extra for row, extra in zip(table_rows(found, baseline=find_baseline(found)), more, strict=True)]
+        rows = table_rows(records, baseline=find_baseline(records))
+        table = [row | extra for row, extra in zip(rows, more, strict=True)]
         return pd.DataFrame(table, columns=[*COLUMNS, "status", "reason", "rung", "finished", "seed"])
 
     @property
     def front(self) -> pd.DataFrame:
         """The verified front, or the search front while that is empty; fastest first."""
-        found = self.all_records
-        table = table_rows(pareto_front(found, self.config.search.objectives), baseline=find_baseline(found))
+        records = self.all_records
+        table = table_rows(pareto_front(records, self.config.search.objectives), baseline=find_baseline(records))
         return pd.DataFrame(table, columns=list(COLUMNS))
 
     @property
@@ -93,10 +94,10 @@ class Run:
     @property
     def dropped(self) -> pd.DataFrame:
         """Members that dropped off the front after full training: trial, by_trial (the dominating one), reason."""
-        found = dropped_members(self.all_records, self.config.search.objectives)
+        dropped = dropped_members(self.all_records, self.config.search.objectives)
         table = [
             {"trial": f.search.trial, "by_trial": f.dominated_by.trial if f.dominated_by else None, "reason": f.reason}
-            for f in found
+            for f in dropped
         ]
         return pd.DataFrame(table, columns=["trial", "by_trial", "reason"])
 
@@ -120,10 +121,10 @@ def newest_run(runs_dir: Path) -> RunFolder:
     Raises:
         ConfigError: there is none.
     """
-    found = [file.parent for file in runs_dir.glob("*/config.toml")]
-    if not found:
+    folders = [file.parent for file in runs_dir.glob("*/config.toml")]
+    if not folders:
         raise ConfigError(f"{runs_dir} holds no run yet; start one with `nas search`, or give the path of a run folder")
-    return RunFolder(max(found, key=_last_modified_s))
+    return RunFolder(max(folders, key=_last_modified_s))
 
 
 def _last_modified_s(folder: Path) -> float:

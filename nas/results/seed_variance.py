@@ -99,12 +99,12 @@ def indistinguishable(records: Sequence[Record]) -> list[tuple[SeedStatistics, S
     deviation, freedom = _pooled_std([s.accuracies for s in members])
     if not freedom:
         return []
-    found = []
+    ties = []
     for better, worse in pairwise(members):
         half = student_t_975(freedom) * deviation * math.sqrt(1 / len(better.accuracies) + 1 / len(worse.accuracies))
         if better.mean - worse.mean <= half:
-            found.append((better, worse, half))
-    return found
+            ties.append((better, worse, half))
+    return ties
 
 
 def describe_seed_variance(records: Sequence[Record]) -> list[str]:
