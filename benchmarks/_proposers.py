@@ -16,7 +16,7 @@ def sampler_factories(space: Mapping[str, BaseDistribution], **known: Any) -> di
 
     Behind "screened-" stand what our sampler has to do without: see `benchmarks._variants`.
     """
-    cheap_only = {k: v for k, v in known.items() if k in ("cheap", "allowed")}
+    cheap_only = {k: v for k, v in known.items() if k in ("known_objectives", "allowed")}
     return {
         "random": lambda seed: RandomSampler(seed=seed),
         "tpe": lambda seed: TPESampler(seed=seed),
@@ -26,7 +26,7 @@ def sampler_factories(space: Mapping[str, BaseDistribution], **known: Any) -> di
         "gp": lambda seed: GPSampler(seed=seed),
         "local-search": lambda seed: LocalSearch(space, seed),
         "screened": lambda seed: ScreenedSampler(seed=seed, space=space, **known),
-        "screened-genes": lambda seed: ScreenedSampler(seed=seed, space=space, **cheap_only),
+        "screened-genes-only": lambda seed: ScreenedSampler(seed=seed, space=space, **cheap_only),
         "screened-blind": lambda seed: ScreenedSampler(seed=seed, space=space),
         **{f"screened-{part}": ablated_sampler_factory(part, space=space, **known) for part in ABLATIONS},
     }

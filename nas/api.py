@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
@@ -14,7 +13,7 @@ from nas.errors import ConfigError, MeasureError
 from nas.latency.costs import compute_costs
 from nas.latency.estimate import Latency
 from nas.latency.measured.reference_cache import reference_cache_path
-from nas.latency.measured.timing import DRIFT_LIMIT, IDLE_WAIT_S, Shape, measure_on_device
+from nas.latency.measured.timing import IDLE_WAIT_S, Shape, measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
 from nas.latency.predicted.learned_roofline import LearnedRoofline
@@ -26,6 +25,8 @@ from nas.results.run_folder import RunFolder
 from nas.results.selection import pick
 from nas.results.status import SearchStatus
 from nas.runtimes.base import Finding, Runtime
+from nas.runtimes.disturbance import DRIFT_LIMIT
+from nas.runtimes.onnx_input import read_onnx_input
 from nas.runtimes.reference_network import reference_path
 from nas.searcher.searcher import search as run_search
 from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, LatencyCalibration, calibrate_target
@@ -266,13 +267,12 @@ def _layer_times(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> t
 
 def _input_shape(path: Path) -> tuple[int, int, int]:
     try:
-        inputs = onnx.load(str(path), load_external_data=False).graph.input
+        entry = read_onnx_input(path)
     except FileNotFoundError:
         raise ConfigError(f"{path} must be an ONNX file, but there is none; `nas export` writes one") from None
     except Exception as error:  # protobuf's errors share no public base
         raise ConfigError(f"{path} must be an ONNX file, but cannot be read as one: {error}") from None
-    dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
-    if len(dims) != 4 or min(dims[1:]) < 1:
-        found = dims or f"{len(inputs)} inputs"
+    if not entry.is_single_image:
+        found = list(entry.dims) if len(entry.names) == 1 and entry.dims else f"{len(entry.names)} inputs"
         raise ConfigError(f"{path} must have one input [N, C, H, W] with fixed C, H and W, but has {found}")
-    return dims[1], dims[2], dims[3]
+    return entry.dims[1], entry.dims[2], entry.dims[3]

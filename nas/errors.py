@@ -61,12 +61,12 @@ class MeasureError(CandidateError):
     """The device did not give a latency that can be trusted.
 
     Attributes:
-        log: the last lines that the device's tool wrote, where it wrote any.
+        log_lines: the last lines that the device's tool wrote, where it wrote any.
     """
 
-    def __init__(self, message: str, *, log: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, log_lines: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.log = log
+        self.log_lines = log_lines
 
 
 class UnreachableError(MeasureError):

@@ -30,7 +30,7 @@ from nas.latency.speedup import NO_GAIN
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Phase, Record, utc_timestamp
 from nas.results.run_folder import RunFolder
-from nas.runtimes.base import Runtime
+from nas.runtimes.base import DeviceRuntime, Runtime
 from nas.training.trainer import InitialWeights, LogFunction, ShouldStop, Trainer
 from search_spaces._base import SearchSpace
 
@@ -70,7 +70,7 @@ class Evaluator:
     host_runtime: Runtime
     data: FaceData
     data_digest: str
-    device_runtime: Runtime | None = None
+    device_runtime: DeviceRuntime | None = None
     distillation: Distillation | None = None
     log: LogFunction = lambda _: None
     initial_weights: InitialWeights | None = None

@@ -14,7 +14,7 @@ from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
 from nas.latency.predicted.predict import predict_latency as predict_latency
 from nas.results.run_folder import RunFolder
-from nas.runtimes.base import Runtime
+from nas.runtimes.base import DeviceRuntime, Runtime
 
 MAX_SEARCH_RUNS = 200
 """Timed runs of a draft, and of a finished file during the search, at most."""
@@ -59,7 +59,7 @@ class LatencyEvaluator:
     profile: HardwareProfile
     host_profile: HardwareProfile
     host_runtime: Runtime
-    device_runtime: Runtime | None
+    device_runtime: DeviceRuntime | None
     input_shape: tuple[int, int, int]
     measures_energy: bool
     folder: RunFolder
@@ -206,8 +206,8 @@ class LatencyEvaluator:
         found = []
         for path, answer, costs in zip(paths, answers, file_costs, strict=True):
             if isinstance(answer, MeasureError):
-                if answer.log:
-                    self.folder.write(f"models/{key or path.stem}-board.log", "\n".join(answer.log) + "\n")
+                if answer.log_lines:
+                    self.folder.write(f"models/{key or path.stem}-board.log", "\n".join(answer.log_lines) + "\n")
                 raise answer
             self.online_model.add(path.stem, costs, answer)
             found.append(answer)

@@ -12,7 +12,7 @@ from nas.reporting.run_view import RunView, format_accuracy, format_latency
 from nas.results.compression_effect import compression_ratio, size_ratio
 from nas.results.formatting import format_bits, format_int8_speedup, format_settings, format_widths, record_label
 from nas.results.front import is_feasible, latest_by_key
-from nas.results.front_table import host_latency, host_p5_ms
+from nas.results.front_table import host_latency
 from nas.results.record import Record
 
 X_AXIS_TITLES = (
@@ -114,7 +114,8 @@ def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plot
 
 def _plot_point(r: Record) -> plots.PlotPoint:
     size_kb = r.size_bytes / 1e3 if r.size_bytes else None
-    at_host = host_p5_ms(r)
+    host = host_latency(r)
+    at_host = host.robust_ms if host else None
     return plots.PlotPoint(
         x=(
             (r.latency.latency_ms, r.latency.low_ms, r.latency.high_ms) if r.latency else None,
@@ -136,7 +137,7 @@ def _hover_lines(r: Record) -> list[str]:
     if r.latency:
         lines.append(f"{r.latency.latency_ms:.3g} ms {r.latency.kind}, {r.latency.device}")
     if host := host_latency(r):
-        lines.append(f"{host_p5_ms(r):.3g} ms measured, {host.device}")
+        lines.append(f"{host.robust_ms:.3g} ms measured, {host.device}")
     if r.params and r.macs:
         lines.append(f"{r.params:,} weights, {r.macs / 1e6:.2f} MMAC, {(r.size_bytes or 0) / 1e3:.1f} kB")
     lines.append(f"sparsity {r.candidate.sparsity:.0%}, {format_bits(r.candidate.bits)}")
@@ -164,7 +165,7 @@ def _table_row(view: RunView, r: Record, searched: Record | None) -> dict[str, A
         "kind": latency.kind if latency else "",
         "target_interval": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "",
         "device": latency.device if latency else "",
-        "host": f"{host_p5_ms(r):.3g} ms" if host else "",
+        "host": f"{host.robust_ms:.3g} ms" if host else "",
         "host_median": f"median {host.latency_ms:.3g}" if host else "",
         "file": f"{(r.size_bytes or 0) / 1e3:.1f} kB",
         "weights": f"{r.params or 0:,} weights",

@@ -85,12 +85,6 @@ def host_latency(record: Record) -> Latency | None:
     return record.latency if record.latency and record.latency.kind == "measured" else None
 
 
-def host_p5_ms(record: Record) -> float | None:
-    """The 5th percentile of `host_latency`, which repeats on a shared machine; its median where there is none."""
-    host = host_latency(record)
-    return (host.p5_ms or host.latency_ms) if host else None
-
-
 def _table_row(r: Record, baseline: Record | None) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {name: getattr(r, name) for name in COLUMNS if hasattr(r, name)}
@@ -105,7 +99,7 @@ def _table_row(r: Record, baseline: Record | None) -> dict[str, Any]:
         row |= {"latency_high_ms": r.latency.high_ms, "latency_kind": r.latency.kind}
         row |= {"latency_device": r.latency.device, "latency_runtime": r.latency.runtime}
     if host := host_latency(r):
-        row |= {"host_latency_ms": host_p5_ms(r), "host_median_ms": host.latency_ms}
+        row |= {"host_latency_ms": host.robust_ms, "host_median_ms": host.latency_ms}
         row["host_device"] = host.device
     if r.gain:
         row |= {"speedup_of_8_bits": r.gain.speedup, "speedup_low": r.gain.low, "speedup_high": r.gain.high}

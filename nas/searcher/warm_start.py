@@ -29,7 +29,7 @@ from nas.results.front import latest_by_key, objective_values, search_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.warm_start_log import WARM_START_FILE
-from nas.searcher.acquisition.base import Picks
+from nas.searcher.acquisition.base import ParamsList
 from nas.searcher.promotion import first_rung_accuracies
 from nas.searcher.resume_check import TARGET_FACTS
 from nas.searcher.storage import picks_by_key
@@ -108,7 +108,7 @@ class WarmStart:
         found = [f"trial {run.members[key]} of {run.path}" for run in self.runs if key in run.members]
         return f"asked first, as it was on the front of an earlier run: {', '.join(found)}" if found else None
 
-    def prior_trials(self, own: Sequence[Record]) -> tuple[Picks, Floats, Floats]:
+    def prior_trials(self, own: Sequence[Record]) -> tuple[ParamsList, Floats, Floats]:
         """Picks, values and first looks [k, m] for a sampler, in the order of the objectives; NaN but for the accuracy.
 
         Args:

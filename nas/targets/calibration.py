@@ -194,7 +194,8 @@ def _measure_batch(
     found = measure_files([path for path, _ in written.values()]) if written else []
     for (number, (_, counted)), timed in zip(written.items(), found, strict=True):
         if isinstance(timed, UnreachableError):  # says nothing of the net: it is tried again by the next call
-            raise UnreachableError(f"{timed}; the same command goes on where this one stopped", log=timed.log)
+            message = f"{timed}; the same command goes on where this one stopped"
+            raise UnreachableError(message, log_lines=timed.log_lines)
         if isinstance(timed, MeasureError):
             journal.add(number, CalibrationEntry(failure_reason=f"{journal.candidates[number].key}: {timed}"))
         else:
@@ -206,7 +207,7 @@ def _fit_and_save(
 ) -> LatencyCalibration:
     """Learn from what was measured, and write it down where it is good enough."""
     found = {i: (e.costs, e.latency) for i, e in sorted(journal.entries.items()) if e.costs and e.latency}
-    disturbed = float(np.mean([_is_disturbed(m) for _, m in found.values()]))
+    disturbed = float(np.mean([m.is_disturbed for _, m in found.values()]))
     latencies = {i: _latency_ms(m) for i, (_, m) in found.items()}
     tested = [i for i in found if i < len(journal.held_out)]
     rest = [i for i in found if i >= len(journal.held_out)]
@@ -246,16 +247,12 @@ def _fit_and_save(
     return result
 
 
-def _is_disturbed(measured: Latency) -> bool:
-    return any("busy" in note for note in measured.notes)
-
-
 def _latency_ms(measured: Latency) -> float:
     """What is learned: the median on a machine at its best.
 
     Of a busy board, whose best nobody knows, the 5th percentile, which other work lengthens least.
     """
-    if measured.slowdown is None and _is_disturbed(measured) and measured.p5_ms is not None:
+    if measured.slowdown is None and measured.is_disturbed and measured.p5_ms is not None:
         return measured.p5_ms
     return corrected_for_load(measured).latency_ms
 

@@ -26,7 +26,7 @@ from hw_profiles._power_modes import with_power_mode
 from nas import registry
 from nas.errors import ConfigError, UnknownMemberError
 from nas.files import write_atomic
-from nas.runtimes.base import Runtime
+from nas.runtimes.base import Backend, DeviceRuntime
 from nas.runtimes.board.ssh import parse_address
 
 CONFIG_FILE = Path("nas.toml")
@@ -133,12 +133,12 @@ def load_target(name: str, file: Path | None = None) -> HardwareProfile:
     return found[name]
 
 
-def device_runtime(profile: HardwareProfile) -> Runtime | None:
+def device_runtime(profile: HardwareProfile) -> DeviceRuntime | None:
     """The runtime that times files on this very device, a board or a GPU; None where there is no way to it."""
     if profile.runtime not in registry.names("runtime"):
         return None
-    runtime: Runtime = registry.load("runtime", profile.runtime)
-    return runtime if runtime.can_time_on_device(profile) else None
+    backend: Backend = registry.load("runtime", profile.runtime)
+    return backend if isinstance(backend, DeviceRuntime) and backend.can_time_on_device(profile) else None
 
 
 def load_user_targets(file: Path | None = None) -> dict[str, UserTarget]:

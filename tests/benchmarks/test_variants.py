@@ -55,9 +55,9 @@ def seen(sampler: BaseSampler) -> Seen:
         found.bred.update({n} if trial in LATER else ())
 
     with (
-        note("nas.searcher.acquisition.expected_improvement.gains", drawn),
+        note("nas.searcher.acquisition.expected_improvement.hypervolume_improvement", drawn),
         note("nas.searcher.acquisition.candidate_screen.offspring", bred),
-        note("nas.searcher.acquisition.candidate_screen.level", lambda trial, *_: found.spread.add(trial)),
+        note("nas.searcher.acquisition.candidate_screen.van_der_corput", lambda trial, *_: found.spread.add(trial)),
     ):
         found.asked.extend(names(go_on(study, TRIALS)))
     return found
@@ -69,16 +69,16 @@ def usual() -> Seen:
 
 
 def variant(part: str) -> Seen:
-    return seen(ablated_sampler_factory(part, space=SPACE, cheap=cheap)(0))
+    return seen(ablated_sampler_factory(part, space=SPACE, known_objectives=cheap)(0))
 
 
 CHANGED: dict[str, tuple[int, dict[str, set[int]]]] = {
-    "no-spread": (0, {"spread": set()}),
-    "no-guesses": (min(JUDGED), {"guessed": set(), "doubtful": set(), "bred": {N_CHILDREN}}),
-    "no-doubt": (min(JUDGED), {"doubtful": set()}),
-    "no-children": (N_STARTUP_TRIALS, {"bred": {N_GRANDCHILDREN}}),
-    "no-grandchildren": (min(JUDGED), {"bred": {N_CHILDREN, 1}}),
-    "always-guessed": (min(LATER - JUDGED), {"guessed": LATER, "doubtful": LATER}),
+    "random-start": (0, {"spread": set()}),
+    "no-surrogate": (min(JUDGED), {"guessed": set(), "doubtful": set(), "bred": {N_CHILDREN}}),
+    "no-uncertainty": (min(JUDGED), {"doubtful": set()}),
+    "no-variation": (N_STARTUP_TRIALS, {"bred": {N_GRANDCHILDREN}}),
+    "one-generation": (min(JUDGED), {"bred": {N_CHILDREN, 1}}),
+    "no-exploration": (min(LATER - JUDGED), {"guessed": LATER, "doubtful": LATER}),
 }
 """Without the part: the earliest trial that may be another, and what is seen other than of the whole sampler."""
 

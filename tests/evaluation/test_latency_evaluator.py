@@ -42,7 +42,7 @@ class Board:
     def timings(self, models: Sequence[Path], *_: Any, **__: Any) -> list[DeviceTiming | MeasureError]:
         self.asked += [path.name for path in models]
         if self.fails:
-            return [MeasureError("it failed", log=("the last line",)) for _ in models]
+            return [MeasureError("it failed", log_lines=("the last line",)) for _ in models]
         return [DeviceTiming(times_ms=np.full(200, 2.0), device="a board", drift=0.0) for _ in models]
 
 

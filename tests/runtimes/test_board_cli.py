@@ -1,4 +1,4 @@
-"""The command line with a board of one's own: added, listed, checked, measured, over a real sshd."""
+"""Command line with a board of the user: added, listed, checked, measured, over a real sshd."""
 
 import re
 from pathlib import Path
@@ -75,14 +75,14 @@ def test_a_board_is_calibrated_and_predictions_say_so(
         (("cpu", "--space", "nowhere"), "must be one of"),
     ],
 )
-def test_what_cannot_be_calibrated_is_one_line(folder: Path, words: tuple[str, ...], reason: str) -> None:
+def test_a_target_that_cannot_be_calibrated_is_one_line(folder: Path, words: tuple[str, ...], reason: str) -> None:
     found = nas("targets", "calibrate", *words)
     assert found.exit_code == 2
     assert reason in found.stderr
     assert found.stderr.strip().splitlines()[-1].startswith("nas: ")
 
 
-def test_files_are_stated_in_full_and_compared(board: PlayedBoard, folder: Path) -> None:
+def test_files_are_reported_in_full_and_compared(board: PlayedBoard, folder: Path) -> None:
     board.play(ms={"candidate-1": 0.2, "candidate-2": 0.15, "*": 0.1})
     add(board)
     found = nas("measure", "float.onnx", "int8.onnx", "--target", "mynano", "--layers")
@@ -134,7 +134,7 @@ def test_this_machine_can_be_checked_too(folder: Path) -> None:
     assert found.name == "reference network"
 
 
-def test_a_prediction_tells_its_kernels(folder: Path) -> None:
+def test_a_prediction_lists_its_kernels(folder: Path) -> None:
     predicted, _ = api.measure("float.onnx", target="jetson", runs=20, layers=True)
     assert len(predicted.layers) >= 4
     assert sum(ms for _, ms in predicted.layers) < predicted.latency_ms

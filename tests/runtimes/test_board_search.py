@@ -1,4 +1,4 @@
-"""A whole search for a board of one's own, over a real sshd: what is not sure is measured there, and learned from."""
+"""A whole search for a board of the user, over a real sshd: uncertain candidates are measured on it."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def config(**fields: object) -> object:
 
 
 @pytest.mark.usefixtures("mynano")
-def test_files_are_measured_on_the_board_and_a_failure_costs_one(
+def test_files_are_measured_on_the_board_and_a_failure_affects_one(
     board: PlayedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_power, "IDLE_DURATION_S", 0.3)
@@ -62,7 +62,7 @@ def test_files_are_measured_on_the_board_and_a_failure_costs_one(
 
 
 @pytest.mark.usefixtures("mynano")
-def test_a_board_out_of_reach_is_one_line_before_anything_begins(board: PlayedBoard, tmp_path: Path) -> None:
+def test_an_unreachable_board_is_one_line_before_the_search_starts(board: PlayedBoard, tmp_path: Path) -> None:
     text = (tmp_path / "nas.toml").read_text()
     (tmp_path / "nas.toml").write_text(text.replace('ssh = "board"', 'ssh = "stranger"'))
     with pytest.raises(UnreachableError, match="stranger must be a host whose key is known"):

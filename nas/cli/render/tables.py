@@ -109,7 +109,7 @@ def _front_cells(r: Record, search_records: Mapping[str, Record]) -> dict[str, s
         "target ms": f"[bold]{latency.latency_ms:.3g}[/]" if latency else "-",
         "[interval]": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
         "kind": KIND_MARKUP[latency.kind] if latency else "-",
-        "host ms": f"{host.p5_ms or host.latency_ms:.3g}" if host else "-",
+        "host ms": f"{host.robust_ms:.3g}" if host else "-",
         "kB": f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
         "weights": f"{r.params:,}" if r.params else "-",
         "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",

@@ -175,7 +175,7 @@ def show_latencies(console: Console, found: Mapping[str, list[Latency] | Measure
             console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
         if isinstance(measured, MeasureError):
             console.print(f"no figure: {measured}", soft_wrap=True, markup=False)
-            for line in measured.log:
+            for line in measured.log_lines:
                 console.print(f"  {line}", soft_wrap=True, markup=False, style="dim")
             continue
         for m in measured:

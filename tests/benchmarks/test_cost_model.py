@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.foresight import LEAST, guesses, main
+from benchmarks.cost_model import LEAST, guesses, main
 from tests.searcher.acquisition.test_surrogate import Bench
 
 RNG = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def test_each_run_and_cost_is_a_line(
 ) -> None:
     bench, rng = Bench(tmp_path), np.random.default_rng(2)
     for number in range(40):
-        bench.folder.append(bench.record(number, bench.pick(rng)))
+        bench.folder.append(bench.record(number, bench.some_params(rng)))
     bench.folder.write("data.json", '{"classes": ["angry", "happy"]}')
     monkeypatch.setattr("sys.argv", ["foresight", str(bench.folder.path)])
     main()
