@@ -59,8 +59,7 @@ def promoter(folder: RunFolder, objectives: Sequence[str], candidate: Candidate,
     known = rung_objectives(objectives)
 
     def promote(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
-        cohort = [json.loads(text) for text in folder.read_lines(RUNGS_FILE)]
-        cohort = [line for line in cohort if line["rung"] == rung]
+        cohort = [line for line in folder.json_lines(RUNGS_FILE) if line["rung"] == rung]
         mine = next((line for line in cohort if line["key"] == candidate.key), None)
         if mine is None:
             found = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
@@ -77,7 +76,7 @@ def first_rung_accuracies(folder: RunFolder, objectives: Sequence[str]) -> dict[
     """Key to accuracy, 0..1, of the candidates that reached the first rung; none where accuracy is no objective."""
     if "accuracy" not in objectives:
         return {}
-    lines = (json.loads(text) for text in reversed(folder.read_lines(RUNGS_FILE)))  # of two the first holds
+    lines = reversed(folder.json_lines(RUNGS_FILE))  # of two the first holds
     place = rung_objectives(objectives).index("accuracy")
     return {line["key"]: float(line["values"][place]) for line in lines if line["rung"] == 1}
 

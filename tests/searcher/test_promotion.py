@@ -33,7 +33,7 @@ def test_who_is_dominated_by_an_earlier_one_stops_and_energy_has_no_say(
     asked = [ask(folder, trial, *at) for trial, at in enumerate([(0.5, 2.0), (0.4, 3.0), (0.6, 4.0)])]
     assert asked == [True, False, True]
     assert [ask(folder, 1, 0.4, 3.0), ask(folder, 0, 0.5, 2.0)] == [False, True], "the same answers again"
-    assert len(folder.read_lines("rungs.jsonl")) == 3
+    assert len(folder.json_lines("rungs.jsonl")) == 3
 
 
 def test_each_rung_has_a_cohort_of_its_own(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def test_picks_values_and_the_front_are_taken_over_and_kept(tmp_path: Path) -> N
     )
     assert found.describe_origin("another") is None
     assert warm_start_lines(new.path) == [
-        f"begun with {earlier.path}: accuracies of 8 nets, latencies and sizes, and 8 nets of its front asked first"
+        f"warm start from {earlier.path}: accuracies of 8 candidates, latencies and sizes, and 8 members of its front "
+        "proposed first"
     ]
     shutil.rmtree(earlier.path)
     again = begin(new)
@@ -94,7 +95,7 @@ def test_of_another_target_only_accuracies_are_used(tmp_path: Path) -> None:
     found = begin(a_new_run(tmp_path, earlier))
     assert found.records == []
     assert len(found.prior_trials([])[0]) == 8
-    assert "(it was for jetson, so no latencies)" in warm_start_lines(tmp_path / "new")[0]
+    assert "(its target is jetson, so no latencies)" in warm_start_lines(tmp_path / "new")[0]
 
 
 def test_accuracies_of_another_training_are_moved_by_what_both_runs_evaluated(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_what_was_stopped_early_tells_its_first_look(tmp_path: Path) -> None:
     assert np.isnan(looks[:, 1]).all()
     assert sorted(looks[:, 0]) == pytest.approx([0.3 + 0.01 * i for i in range(1, 8)])
     assert sorted(looks[np.isnan(told[:, 0]), 0]) == pytest.approx([0.32, 0.34, 0.36])
-    assert "accuracies of 4 nets, first looks at 3 more, latencies" in warm_start_lines(new.path)[0]
+    assert "accuracies of 4 candidates, first-rung results of 3 more, latencies" in warm_start_lines(new.path)[0]
     for number in (2, 3, 5):
         a_look(new, keys[number], 0.5 + 0.01 * number)
     assert (found.prior_trials([])[2] - looks)[:, 0] == pytest.approx(0.2)

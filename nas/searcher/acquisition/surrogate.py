@@ -103,7 +103,7 @@ class SearchSurrogate:
             "latency": initial_latency_coefficients(compression.profile),
             "size": initial_size_coefficients(),
         }
-        self._prior_trials, self._offset = prior_trials, 0
+        self._prior_trials, self._n_read = prior_trials, 0
         self._records: dict[str, Record] = {}
         self._own_records: list[Record] = []
         self._features_by_key: dict[str, CandidateFeatures] = {}
@@ -185,10 +185,10 @@ class SearchSurrogate:
         """By objective: costs [n], and standard deviations [n] of their logarithms, where it is searched or limited.
 
         A sampler calls several functions with one list, so the estimates of the last list are cached. Its length and
-        the offset in the records tell whether the list has grown, or the records have.
+        the number of records tell whether the list has grown, or the records have.
         """
         self._read_new_records()
-        state = (len(params_list), self._offset)
+        state = (len(params_list), self._n_read)
         if not (self._last_estimates and self._last_estimates[0] is params_list and self._last_estimates[1] == state):
             self._last_estimates = (params_list, state, self._estimate_costs(self.decode_all(params_list)))
         estimates: tuple[dict[str, Floats], dict[str, Floats]] = self._last_estimates[2]
@@ -239,7 +239,7 @@ class SearchSurrogate:
 
     def _read_new_records(self) -> None:
         """Add the records that were appended to the run folder since the last call."""
-        lines, self._offset = self._folder.read_lines_from("records.jsonl", self._offset)
+        lines, self._n_read = self._folder.read_lines_from("records.jsonl", self._n_read)
         # Verified records have another training budget, and their latency is a second measurement of the same file.
         added = [record for record in map(Record.from_json, lines) if record.phase != "verified"]
         self._own_records += [record for record in added if record.phase == "search"]

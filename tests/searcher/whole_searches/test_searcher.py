@@ -65,7 +65,7 @@ def test_a_candidate_that_is_dominated_at_a_rung_stops_there_and_keeps_what_it_l
     assert stopped.status == "complete"
     checkpoint = torch.load(folder.path / "checkpoints" / f"{stopped.key}-1.pt", weights_only=True)
     assert sum(t.numel() for t in checkpoint.values()) > 1000
-    lines = [json.loads(line) for line in folder.read_lines("rungs.jsonl")]
+    lines = folder.json_lines("rungs.jsonl")
     assert [(line["rung"], tuple(line["values"])) for line in lines] == [
         (1, (0.5, 2.0)), (2, (0.5, 2.0)), (1, (0.4, 3.0)), (1, (0.6, 4.0)), (2, (0.6, 4.0)),
     ]  # fmt: skip
