@@ -13,6 +13,7 @@ from nas.results.run_folder import RunFolder
 from nas.results.stopping import SearchEnd, check_converged, describe_search_end, read_search_end, write_search_end
 from nas.results.throughput import write_forecast_once
 from nas.searcher.budget import SearchBudget
+from nas.searcher.search_records import SearchRecords
 from tests.fake_runs import a_run, some_record
 from tests.results.test_throughput import MOMENT
 
@@ -31,7 +32,10 @@ def hopeless(n: int = 60) -> list[Record]:
 
 def allowance(folder: RunFolder, **fields: object) -> SearchBudget:
     """Of a process that has worked for 100 s."""
-    return SearchBudget(make_config(**fields), folder, started=time.time() - 100)
+    config = make_config(**fields)
+    return SearchBudget(
+        folder, SearchRecords(folder), search=config.search, training=config.training, started=time.time() - 100
+    )
 
 
 def test_it_is_decided_once_and_what_comes_later_changes_nothing(tmp_path: Path) -> None:
