@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState
@@ -56,8 +57,8 @@ def opened(folder: RunFolder) -> int:
     return lock.stat().st_mtime_ns if lock.exists() else 0
 
 
-def lines(folder: RunFolder) -> list[str]:
-    return folder.read_lines("records.jsonl")
+def lines(folder: RunFolder) -> list[dict[str, Any]]:
+    return folder.json_lines("records.jsonl")
 
 
 def whole(folder: RunFolder) -> list[Record]:
@@ -81,7 +82,7 @@ def is_explained(trial: FrozenTrial, records: dict[int, Record]) -> bool:
 @pytest.mark.timeout(1800)  # two minutes on two idle cores, many on busy ones
 def test_a_search_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     folder, trials, kills = RunFolder(tmp_path / "killed" / "run"), TRIALS, 0
-    moments, seen, longest_s = random.Random(0), list[str](), 3.0
+    moments, seen, longest_s = random.Random(0), list[dict[str, Any]](), 3.0
     while kills < KILLS:
         before = opened(folder)
         with searching(tmp_path / "killed", trials) as process:

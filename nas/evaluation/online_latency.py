@@ -55,7 +55,7 @@ class OnlineLatencyModel:
     @property
     def model(self) -> LearnedRoofline | None:
         """What was learned from the samples so far; None where there are too few."""
-        lines = self.folder.read_lines(SAMPLES_FILE)
+        lines = self.folder.json_lines(SAMPLES_FILE)
         count = len(lines) // REFIT_EVERY * REFIT_EVERY
         return _fit_model(self.folder.path, count, self.profile.name, self) if count >= MIN_SAMPLES else None
 
@@ -74,7 +74,7 @@ def _fit_model(_path: Path, count: int, _target: str, online_model: OnlineLatenc
     """The model of the first `count` measurements; None where they are of too few nets, which only costs more."""
     latencies: dict[tuple[Kernel, ...], list[float]] = {}
     nets: dict[tuple[Kernel, ...], Costs] = {}
-    for line in map(json.loads, online_model.folder.read_lines(SAMPLES_FILE)[:count]):
+    for line in online_model.folder.json_lines(SAMPLES_FILE)[:count]:
         net = Costs.from_dict(line["costs"])
         nets.setdefault(net.kernels, net)
         latencies.setdefault(net.kernels, []).append(line["latency_ms"])

@@ -17,7 +17,8 @@ import onnx
 
 from nas import registry
 from nas.errors import ConfigError
-from nas.reporting import model_card as _model_card
+from nas.files import write_atomic
+from nas.reporting.model_card import render_model_card
 from nas.results.compression_effect import (
     MAX_RECALL_LOSS,
     compression_ratio,
@@ -25,6 +26,7 @@ from nas.results.compression_effect import (
     large_recall_losses,
     size_ratio,
 )
+from nas.results.data_facts import read_data_facts
 from nas.results.formatting import format_int8_speedup, format_settings
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
@@ -62,11 +64,10 @@ def export_model(folder: RunFolder, which: int | str | Record, out: Path) -> Pat
     golden = io.BytesIO()
     np.savez_compressed(golden, image=image, probabilities=probabilities)
     out.mkdir(parents=True, exist_ok=True)
-    target = RunFolder(out)  # for its whole-or-nothing writing
-    target.write("record.json", json.dumps(json.loads(record.to_json()), indent=2) + "\n")
-    target.write("golden.npz", golden.getvalue())
-    target.write("model_card.md", build_model_card(folder, record, shape=image.shape[1:]))
-    return target.write("model.onnx", content)
+    write_atomic(out / "record.json", json.dumps(json.loads(record.to_json()), indent=2) + "\n")
+    write_atomic(out / "golden.npz", golden.getvalue())
+    write_atomic(out / "model_card.md", build_model_card(folder, record, shape=image.shape[1:]))
+    return write_atomic(out / "model.onnx", content)
 
 
 def golden_pair(path: Path, content: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
@@ -91,12 +92,10 @@ def golden_image(channels: int, height: int, width: int) -> npt.NDArray[np.uint8
 
 def build_model_card(folder: RunFolder, record: Record, *, shape: tuple[int, ...]) -> str:
     """The model card of a record, in Markdown."""
-    file = folder.path / "data.json"
-    data = json.loads(file.read_text()) if file.exists() else {"name": folder.config.search.dataset}
     base = find_baseline(folder.records())
     known = base if base and record.phase != "base" else None
-    return _model_card.render_model_card(
-        json.loads(record.to_json()), data, folder.config.flat(), shape,
+    return render_model_card(
+        json.loads(record.to_json()), read_data_facts(folder), folder.config.flat(), shape,
         compression=_describe_compression(record, known), baseline_recall=known.score.recall if known and known.score else None,
     )  # fmt: skip
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas.results.data_facts import is_synthetic
+
 ETHICS = (
     (
         "It predicts the expression that annotators would name for a cropped face. It does not know what a person "
@@ -38,7 +40,7 @@ def render_model_card(
             (_summary(record, data, config), *(f"| {k} | {words} |" for k, words in (compression or {}).items()))
         ),
         "## Input and output\n\n" + _interface(record, data, shape),
-        "## Accuracy\n\n" + _accuracy(record, data, baseline_recall or {}),
+        "## Accuracy\n\n" + _accuracy(record, data, config, baseline_recall or {}),
         "## Latency\n\n" + "\n".join(_latency(record)),
         "## Data and training\n\n" + _training(record, data, config),
         "## Limits and ethics\n\n" + "\n".join(f"- {line}" for line in ETHICS),
@@ -57,7 +59,7 @@ def _summary(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str,
         origin += ", compressed by a search"
     return (
         f"{origin} for the target `{config['target']}` "
-        f"on the data set `{data.get('name', config['dataset'])}`.{faces if _is_synthetic(r, data) else ''}\n\n"
+        f"on the data set `{data.get('name', config['dataset'])}`.{faces if is_synthetic(data, config['dataset']) else ''}\n\n"
         f"| | |\n|---|---|\n| stored weights | {r['params']:,} ({r['nonzero_params']:,} not zero) |\n"
         f"| multiply-accumulates | {r['macs']:,} |\n| file | {r['size_bytes']:,} bytes |\n"
         f"| channels (trained to kept) | {widths} |\n"
@@ -75,12 +77,14 @@ def _interface(r: Mapping[str, Any], data: Mapping[str, Any], shape: Sequence[in
     ).rstrip()
 
 
-def _accuracy(r: Mapping[str, Any], data: Mapping[str, Any], baseline_recall: Mapping[str, float]) -> str:
+def _accuracy(
+    r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any], baseline_recall: Mapping[str, float]
+) -> str:
     score = r.get("score")
     if not score:
         return "Not scored."
     split = r["accuracy_split"]
-    split += " (synthetic faces)" if _is_synthetic(r, data) and "synthetic" not in split else ""
+    split += " (synthetic faces)" if is_synthetic(data, config["dataset"]) and "synthetic" not in split else ""
     recall = "\n".join(
         f"| {name} | {share:.1%} |{f' {baseline_recall[name]:.1%} |' if name in baseline_recall else ''}"
         for name, share in score["recall"].items()
@@ -155,7 +159,3 @@ def _verification(r: Mapping[str, Any]) -> str:
         'got = ort.InferenceSession("model.onnx").run(None, {"image": pair["image"].astype("float32")})[0]\n'
         'print(abs(got - pair["probabilities"]).max())\n```'
     )
-
-
-def _is_synthetic(r: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    return bool(data.get("synthetic")) or "synthetic" in r["accuracy_split"] or data.get("name") == "synthetic"

@@ -35,3 +35,8 @@ def format_int8_speedup(record: Record) -> str:
         return ""
     interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.kind == "measured" else ", predicted"
     return f"8 bits {found.speedup:.2f} times as fast as in float{interval}{'' if found.is_faster else ': no gain'}"
+
+
+def record_label(record: Record) -> str:
+    """The name of a record in tables and for `--trial`: its trial number, or "base" for the uncompressed model."""
+    return "base" if record.phase == "base" else str(record.trial)

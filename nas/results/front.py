@@ -36,6 +36,26 @@ class Dropped:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fronts:
+    """The two fronts of a run and what lies between them.
+
+    Attributes:
+        search: the front as the search left it, fastest first.
+        verified: the front after full training, fastest first; empty before any.
+        dropped: verified members of the search front that are not on the verified front, fastest first.
+    """
+
+    search: list[Record]
+    verified: list[Record]
+    dropped: list[Dropped]
+
+    @property
+    def final(self) -> list[Record]:
+        """The verified front, or the search front while the verified front is empty."""
+        return self.verified or self.search
+
+
 def search_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
     """The front as the search left it: complete, within the constraints, fastest first. One record for each key."""
     return _feasible_front(latest_by_key(records, "search"), objectives)
@@ -67,16 +87,23 @@ def pareto_front(records: Iterable[Record], objectives: Sequence[str]) -> list[R
 
 
 def dropped_members(records: Iterable[Record], objectives: Sequence[str]) -> list[Dropped]:
-    """Members of the search front that were verified and did not stay on the front, fastest first."""
+    """Verified members of the search front that are not on the verified front, fastest first."""
+    return compute_fronts(records, objectives).dropped
+
+
+def compute_fronts(records: Iterable[Record], objectives: Sequence[str]) -> Fronts:
+    """Both fronts and the members that dropped off between them, each computed once."""
     records = list(records)
-    verified = {r.key: r for r in latest_by_key(records, "verified")}
-    stayed = {r.key: r for r in verified_front(records, objectives)}
-    found = []
-    for member in search_front(records, objectives):
-        again = verified.get(member.key)
-        if again and again.key not in stayed:
-            found.append(_explain_drop(member, again, list(stayed.values()), objectives))
-    return found
+    trained = {r.key: r for r in latest_by_key(records, "verified")}
+    searched = search_front(records, objectives)
+    verified = _feasible_front([*trained.values()], objectives)
+    stayed = {r.key for r in verified}
+    dropped = [
+        _explain_drop(member, trained[member.key], verified, objectives)
+        for member in searched
+        if member.key in trained and member.key not in stayed
+    ]
+    return Fronts(search=searched, verified=verified, dropped=dropped)
 
 
 def objective_values(records: Sequence[Record], objectives: Sequence[str]) -> Points:

@@ -12,7 +12,7 @@ from nas.config import OBJECTIVES
 from nas.latency.estimate import Latency
 from nas.results.compression_effect import compression_ratio, find_baseline, size_ratio
 from nas.results.formatting import format_bits_compact, format_settings
-from nas.results.front import dropped_members, pareto_front, search_front
+from nas.results.front import compute_fronts
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 
@@ -46,7 +46,8 @@ def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Pat
     each genotype, compression, score and both measurements in full; further the search front and who fell off.
     """
     records = folder.records()
-    members, base = pareto_front(records, objectives), find_baseline(records)
+    fronts, base = compute_fronts(records, objectives), find_baseline(records)
+    members = fronts.final
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=COLUMNS)
     writer.writeheader()
@@ -56,7 +57,7 @@ def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Pat
         "verified": bool(members) and members[0].phase == "verified",
         **({"base": _table_row(base, base) | _details(base)} if base else {}),
         "front": [_table_row(r, base) | _details(r) for r in members],
-        "search_front": table_rows(search_front(records, objectives), baseline=base),
+        "search_front": table_rows(fronts.search, baseline=base),
         "fallen": [
             {
                 "trial": f.search.trial,
@@ -64,7 +65,7 @@ def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Pat
                 "by_trial": f.dominated_by.trial if f.dominated_by else None,
                 "reason": f.reason,
             }
-            for f in dropped_members(records, objectives)
+            for f in fronts.dropped
         ],
     }
     table = folder.write("pareto.csv", text.getvalue())
@@ -76,6 +77,12 @@ def host_latency(record: Record) -> Latency | None:
     if record.host:
         return record.host
     return record.latency if record.latency and record.latency.kind == "measured" else None
+
+
+def host_p5_ms(record: Record) -> float | None:
+    """The 5th percentile of `host_latency`, which repeats on a shared machine; its median where there is none."""
+    host = host_latency(record)
+    return (host.p5_ms or host.latency_ms) if host else None
 
 
 def _table_row(r: Record, baseline: Record | None) -> dict[str, Any]:
@@ -92,7 +99,7 @@ def _table_row(r: Record, baseline: Record | None) -> dict[str, Any]:
         row |= {"latency_high_ms": r.latency.high_ms, "latency_kind": r.latency.kind}
         row |= {"latency_device": r.latency.device, "latency_runtime": r.latency.runtime}
     if host := host_latency(r):
-        row |= {"host_latency_ms": host.p5_ms or host.latency_ms, "host_median_ms": host.latency_ms}
+        row |= {"host_latency_ms": host_p5_ms(r), "host_median_ms": host.latency_ms}
         row["host_device"] = host.device
     if r.gain:
         row |= {"speedup_of_8_bits": r.gain.speedup, "speedup_low": r.gain.low, "speedup_high": r.gain.high}

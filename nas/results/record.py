@@ -1,8 +1,11 @@
 """Record of one evaluated candidate: one JSON line, with every figure that was read off its file."""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from nas.candidate import Candidate
@@ -96,6 +99,11 @@ class Record:
             return self.latency.energy_mj if self.latency else None
         return float(self.size_bytes) if name == "size" and self.size_bytes else None
 
+    @cached_property
+    def finished_at_s(self) -> float:
+        """`finished` in seconds since the epoch; NaN where it is empty."""
+        return datetime.fromisoformat(self.finished).timestamp() if self.finished else math.nan
+
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -103,9 +111,12 @@ class Record:
     @classmethod
     def from_json(cls, line: str) -> "Record":
         """The inverse of `to_json`; fields of a later version are ignored."""
-        raw: dict[str, Any] = json.loads(line)
-        known = {f.name for f in fields(cls)}
-        raw = {k: v for k, v in raw.items() if k in known}
+        return cls.from_dict(json.loads(line))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Record":
+        """The record of a decoded JSON object; fields of a later version are ignored."""
+        raw = {name: stored[name] for name in _field_names() if name in stored}
         raw["candidate"] = Candidate(**raw["candidate"])
         for name in ("latency", "host"):
             raw[name] = Latency.from_dict(raw[name]) if raw.get(name) else None
@@ -114,6 +125,11 @@ class Record:
         for name in ("score", "test", "before"):
             raw[name] = Score.from_dict(raw[name]) if raw.get(name) else None
         return cls(**raw)
+
+
+@cache
+def _field_names() -> tuple[str, ...]:
+    return tuple(f.name for f in fields(Record))
 
 
 def utc_timestamp() -> str:

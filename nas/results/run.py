@@ -1,6 +1,5 @@
 """A finished or running search, for people with a notebook: its records and its front as pandas DataFrames."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pandas as pd
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.results.compression_effect import find_baseline
+from nas.results.data_facts import DATA_FILE
 from nas.results.front import dropped_members, pareto_front, search_front
 from nas.results.front_table import COLUMNS, table_rows
 from nas.results.record import Record
@@ -40,9 +40,7 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """Facts of the data set: name, classes, counts, digest, whether synthetic; empty where none were written."""
-        file = self.folder.path / "data.json"
-        facts: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return facts
+        return self.folder.read_json(DATA_FILE)
 
     @property
     def all_records(self) -> list[Record]:

@@ -21,10 +21,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
 from nas.errors import ConfigError
 from nas.files import append_line, write_atomic
+from nas.results.json_lines import JsonLines
 from nas.results.record import Record
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,13 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._records = JsonLines(path / "records.jsonl", Record.from_dict)
+        self._json_lines: dict[str, JsonLines[dict[str, Any]]] = {}
+        self._config: tuple[tuple[int, int, int], SearchConfig] | None = None
+
+    def __reduce__(self) -> tuple[type["RunFolder"], tuple[Path]]:
+        """Pickle the path alone: another process reads the files itself."""
+        return type(self), (self.path,)
 
     @classmethod
     def open(cls, config: SearchConfig) -> "RunFolder":
@@ -74,8 +83,15 @@ class RunFolder:
 
     @property
     def config(self) -> SearchConfig:
-        """The configuration the run was started with."""
-        return read_run_config(self.path / "config.toml")
+        """The configuration the run was started with; the file is parsed again only after it changed."""
+        file = self.path / "config.toml"
+        if not file.exists():
+            return read_run_config(file)  # raises with the reason
+        status = file.stat()
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._config is None or self._config[0] != version:
+            self._config = (version, read_run_config(file))
+        return self._config[1]
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Put a whole file into the folder: it appears complete or not at all."""
@@ -86,31 +102,35 @@ class RunFolder:
         self.append_line("records.jsonl", record.to_json())
 
     def records(self) -> list[Record]:
-        """All finished candidates, oldest first."""
-        return [Record.from_json(line) for line in self.read_lines("records.jsonl")]
+        """All finished candidates, oldest first.
+
+        Only lines that were appended since the last call are parsed, so a call after each candidate is cheap.
+
+        Returns:
+            A new list of the same `Record` objects as in earlier calls.
+        """
+        return self._records.read()
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The JSON object in a file of the folder; empty where the file does not exist."""
+        file = self.path / name
+        stored: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return stored
 
     def append_line(self, name: str, line: str) -> None:
         """Add one line to a file of lines, and wait until it is on the disk."""
         with self.lock(f"append-{name}", wait=True):
             append_line(self.path / name, line)
 
-    def read_lines(self, name: str) -> list[str]:
-        """The whole lines of a file of JSON lines; torn ones are skipped."""
-        file = self.path / name
-        if not file.exists():
-            return []
-        return [line for line in file.read_text().splitlines() if _is_json(line)]
+    def json_lines(self, name: str) -> list[dict[str, Any]]:
+        """The decoded objects of a file of JSON lines, oldest first; torn lines are skipped.
 
-    def read_lines_from(self, name: str, start_byte: int) -> tuple[list[str], int]:
-        """The whole lines of a file of JSON lines from byte `start_byte` on, and the byte from which to go on later."""
-        file = self.path / name
-        if not file.exists() or file.stat().st_size <= start_byte:
-            return [], start_byte
-        with file.open("rb") as stream:
-            stream.seek(start_byte)
-            content = stream.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        return [line for line in whole.decode().splitlines() if _is_json(line)], start_byte + len(whole)
+        Only lines that were appended since the last call are parsed.
+
+        Returns:
+            A new list of the same objects as in earlier calls, which callers must not change.
+        """
+        return self._json_lines.setdefault(name, JsonLines(self.path / name, dict)).read()
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
@@ -152,11 +172,3 @@ def with_resumed_fields(config: SearchConfig) -> SearchConfig:
         if value != config.get(name):
             logger.warning("%s is %s, as this run was begun with it", name, value)
     return config.with_fields(**kept)
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True

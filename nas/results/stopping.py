@@ -43,8 +43,8 @@ class SearchEnd:
 
 def read_search_end(folder: RunFolder) -> SearchEnd | None:
     """How the search of a run ended; None where it never did."""
-    file = folder.path / SEARCH_END_FILE
-    return SearchEnd(**json.loads(file.read_text())) if file.exists() else None
+    stored = folder.read_json(SEARCH_END_FILE)
+    return SearchEnd(**stored) if stored else None
 
 
 def write_search_end(folder: RunFolder, end: SearchEnd) -> None:

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -73,10 +72,10 @@ def search_time_s(folder: RunFolder, records: Sequence[Record]) -> float:
 
     What other candidates took before that (a given net, verifications between two searches) is taken off.
     """
-    ends = [_finished_at_s(r) for r in records if r.phase == "search" and r.finished]
+    ends = [r.finished_at_s for r in records if r.phase == "search" and r.finished]
     if not ends:
         return 0.0
-    others = [r for r in records if r.phase != "search" and r.finished and _finished_at_s(r) <= max(ends)]
+    others = [r for r in records if r.phase != "search" and r.finished and r.finished_at_s <= max(ends)]
     return max(0.0, folder.worked_s(until_s=max(ends) + 1) - sum(math.fsum(r.seconds.values()) for r in others))
 
 
@@ -125,9 +124,7 @@ def write_forecast_once(folder: RunFolder, name: str, fields: dict[str, Any]) ->
 
 def read_forecasts(folder: RunFolder) -> dict[str, dict[str, Any]]:
     """What was forecast, by name."""
-    file = folder.path / FORECAST_FILE
-    found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
-    return found
+    return folder.read_json(FORECAST_FILE)
 
 
 def format_duration(seconds: float | None) -> str:
@@ -137,7 +134,3 @@ def format_duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _finished_at_s(record: Record) -> float:
-    return datetime.fromisoformat(record.finished).timestamp()

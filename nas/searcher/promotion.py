@@ -57,8 +57,8 @@ def drop_uninformative_rungs(config: SearchConfig, images_per_epoch: int) -> Sea
 class RungResults:
     """The results of candidates at their rungs, in order of arrival, of all processes on one run.
 
-    Life: made once per search and shared by its parts. Each query first reads the lines that were appended to
-    rungs.jsonl since the last one, so no line is parsed twice. Of two lines of one candidate and rung the first holds.
+    Life: made once per search and shared by its parts. Each query first takes in the lines that were
+    appended to rungs.jsonl since the last one. Of two lines of one candidate and rung the first holds.
 
     Args:
         folder: the run.
@@ -69,7 +69,7 @@ class RungResults:
         self._folder = folder
         self._objectives = rung_objectives(objectives)
         self._values_by_rung: dict[int, dict[str, list[float]]] = {}
-        self._offset_bytes = 0
+        self._n_read = 0
 
     def promoter(self, candidate: Candidate, crash_guard: CrashGuard) -> Promote:
         """The promotion rule for one candidate; after a restart it decides as it did before.
@@ -112,7 +112,8 @@ class RungResults:
 
     def _read_rung(self, rung: int) -> dict[str, list[float]]:
         """Key to values of the candidates that reached a rung, in order of arrival."""
-        lines, self._offset_bytes = self._folder.read_lines_from(RUNGS_FILE, self._offset_bytes)
-        for line in map(json.loads, lines):
+        lines = self._folder.json_lines(RUNGS_FILE)
+        for line in lines[self._n_read :]:
             self._values_by_rung.setdefault(line["rung"], {}).setdefault(line["key"], line["values"])
+        self._n_read = len(lines)
         return self._values_by_rung.get(rung, {})

@@ -36,7 +36,7 @@ def shown(folder: RunFolder) -> str:
 def test_ranks_and_seeds_are_shown_with_what_is_luck(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=a_front(verified(1, 0.60, 0.64), verified(2, 0.63, 0.67), verified(3, 0.9, 0.94)))
     told = words(seed_variance_section(RunView(folder), show_run_name=False))
-    assert "Ranks by accuracy, and how much of them is luck" in told
+    assert "Ranks by accuracy, and seed noise" in told
     assert re.search(r"3 1 1 90\.0% 86\.1% to 92\.9% 92\.0% [0-9.]+% to [0-9.]+% 90\.0%, 94\.0%", told)
     assert "Trials 2 and 1 differ by 3.0 points, and chance alone by up to" in told
     assert told in words(write_report([folder], folder.path / "report.html").read_text())

@@ -128,7 +128,7 @@ def test_a_claim_is_held_once_and_let_go(folder: RunFolder) -> None:
 def test_a_claim_is_let_go_by_a_process_that_is_killed_and_waited_for_by_others(folder: RunFolder) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).claim('a', wait=True): print('held', flush=True); time.sleep(600)"
+        "with RunFolder(Path(sys.argv[1])).lock('a', wait=True): print('held', flush=True); time.sleep(600)"
     )
     with process(code, str(folder.path)) as first, process(code, str(folder.path)) as second:
         held, _, _ = select.select([first.stdout, second.stdout], [], [], 60)

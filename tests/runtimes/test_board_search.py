@@ -1,6 +1,5 @@
 """A whole search for a board of one's own, over a real sshd: what is not sure is measured there, and learned from."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -57,7 +56,7 @@ def test_files_are_measured_on_the_board_and_a_failure_costs_one(
         assert record.host is not None
         assert record.host.runtime == "onnxruntime"
 
-    samples = [json.loads(line) for line in run.read_lines(SAMPLES_FILE)]
+    samples = run.json_lines(SAMPLES_FILE)
     assert len(samples) >= 2
     assert {sample["latency_ms"] for sample in samples} == {0.2}
 

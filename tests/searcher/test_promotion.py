@@ -40,7 +40,7 @@ def test_candidate_that_an_earlier_one_dominates_stops_and_energy_does_not_count
     assert [is_promoted(folder, trial, *at) for trial, at in enumerate(figures)] == [True, False, True]
     again = [is_promoted(folder, trial, *figures[trial]) for trial in (1, 0)]
     assert again == [False, True], "the same decisions after a restart"
-    assert len(folder.read_lines("rungs.jsonl")) == 3
+    assert len(folder.json_lines("rungs.jsonl")) == 3
 
 
 def test_each_rung_has_its_own_cohort(tmp_path: Path) -> None:
@@ -108,22 +108,3 @@ def test_first_rung_accuracy_is_that_of_the_first_rung(tmp_path: Path) -> None:
     is_promoted(folder, 0, 0.7, 2.0, rung=2)
     assert known.first_rung_accuracy(key) == 0.5
     assert known.first_rung_accuracies() == {key: 0.5}
-
-
-def test_each_line_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = a_run(tmp_path, records=[])
-    known = results(folder)
-    is_promoted(folder, 0, 0.5, 2.0)
-    known.first_rung_accuracies()
-    read = RunFolder.read_lines_from
-    parsed: list[str] = []
-
-    def counted(self: RunFolder, name: str, start_byte: int) -> tuple[list[str], int]:
-        lines, end_byte = read(self, name, start_byte)
-        parsed.extend(lines)
-        return lines, end_byte
-
-    monkeypatch.setattr(RunFolder, "read_lines_from", counted)
-    is_promoted(folder, 1, 0.6, 3.0, known=known)
-    assert len(known.first_rung_accuracies()) == 2
-    assert len(parsed) == 1

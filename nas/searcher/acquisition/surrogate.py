@@ -98,7 +98,7 @@ class SearchSurrogate:
             "latency": initial_latency_coefficients(compression.profile),
             "size": initial_size_coefficients(),
         }
-        self._prior_trials, self._offset = prior_trials, 0
+        self._prior_trials, self._n_read = prior_trials, 0
         self._records: dict[str, Record] = {}
         self._own_records: list[Record] = []
         self._features_by_key: dict[str, CandidateFeatures] = {}
@@ -179,9 +179,9 @@ class SearchSurrogate:
         if not (
             self._last_estimates
             and self._last_estimates[0] is picks
-            and self._last_estimates[1] == (len(picks), self._offset)
+            and self._last_estimates[1] == (len(picks), self._n_read)
         ):
-            self._last_estimates = (picks, (len(picks), self._offset), self._estimate_costs(self.decode_all(picks)))
+            self._last_estimates = (picks, (len(picks), self._n_read), self._estimate_costs(self.decode_all(picks)))
         found: tuple[dict[str, Floats], dict[str, Floats]] = self._last_estimates[2]
         return found
 
@@ -229,8 +229,9 @@ class SearchSurrogate:
 
     def _read_new_records(self) -> None:
         """Take in the records that were added since the last time."""
-        lines, self._offset = self._folder.read_lines_from("records.jsonl", self._offset)
-        added = [record for record in map(Record.from_json, lines) if record.phase != "verified"]
+        records = self._folder.records()
+        added = [record for record in records[self._n_read :] if record.phase != "verified"]
+        self._n_read = len(records)
         self._own_records += [record for record in added if record.phase == "search"]
         self._add_records(added)
 

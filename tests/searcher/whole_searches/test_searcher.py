@@ -64,7 +64,7 @@ def test_dominated_candidate_stops_at_its_rung_and_keeps_its_checkpoint(
     assert stopped.status == "complete"
     checkpoint = torch.load(folder.path / "checkpoints" / f"{stopped.key}-1.pt", weights_only=True)
     assert sum(t.numel() for t in checkpoint.values()) > 1000
-    lines = [json.loads(line) for line in folder.read_lines("rungs.jsonl")]
+    lines = folder.json_lines("rungs.jsonl")
     assert [(line["rung"], tuple(line["values"])) for line in lines] == [
         (1, (0.5, 2.0)), (2, (0.5, 2.0)), (1, (0.4, 3.0)), (1, (0.6, 4.0)), (2, (0.6, 4.0)),
     ]  # fmt: skip
