@@ -265,7 +265,7 @@ class CompressionBenchmark:
         assert self.teacher is not None  # rows without one are skipped
         answers = teacher_logits(self.teacher, self._cache)
         teaching = TeacherEnsemble(teachers=[Teacher(logits=answers, weight=1.0)], temperature=TEMPERATURE, alpha=ALPHA)
-        return Distillation(method=load("lesson", "logits"), ensemble=teaching, description=self.teacher.name)
+        return Distillation(method=load("method", "logits"), ensemble=teaching, description=self.teacher.name)
 
 
 def teacher_logits(teacher: TrainedNet, cache: Path) -> npt.NDArray[np.float32]:

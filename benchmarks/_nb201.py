@@ -141,7 +141,7 @@ def sampler_context(table: Nb201Table) -> dict[str, Any]:
         return np.stack([np.full(len(picks), np.nan), table.values[codes(picks), 1]], axis=1)
 
     return {
-        "cheap": cheap,
+        "known_objectives": cheap,
         "features": lambda picks: facts[codes(picks)],
         "allowed": lambda picks: table.feasible[codes(picks)],
     }

@@ -16,7 +16,7 @@ def sampler_factories(space: Mapping[str, BaseDistribution], **known: Any) -> di
 
     Behind "screened-" stand what our sampler has to do without: see `benchmarks._variants`.
     """
-    cheap_only = {k: v for k, v in known.items() if k in ("cheap", "allowed")}
+    cheap_only = {k: v for k, v in known.items() if k in ("known_objectives", "allowed")}
     return {
         "random": lambda seed: RandomSampler(seed=seed),
         "tpe": lambda seed: TPESampler(seed=seed),

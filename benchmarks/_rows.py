@@ -82,7 +82,7 @@ class CandidateTable:
             return np.stack([np.full(len(picks), np.nan), self.values[self.nearest(picks), 1]], axis=1)
 
         return {
-            "cheap": cheap,
+            "known_objectives": cheap,
             "features": lambda picks: self.known_features[self.nearest(picks)],
             "identity": self.nearest,
         }

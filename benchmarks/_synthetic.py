@@ -91,7 +91,7 @@ class SyntheticProblem:
         def cheap(picks: Sequence[Mapping[str, Any]]) -> FloatArray:
             return np.stack([np.full(len(picks), np.nan), self.values(picks)[:, 1]], axis=1)
 
-        return {"cheap": cheap, "features": configuration_features}
+        return {"known_objectives": cheap, "features": configuration_features}
 
 
 def evaluate(codes: Codes, seed: int) -> FloatArray:

@@ -77,7 +77,7 @@ class Bench:
         run = RunFolder(self.cache / f"answers-{lesson}-{self.teacher_epochs:g}")
         (run.path / "locks").mkdir(parents=True, exist_ok=True)
         sources = find_teachers([str(self.teacher())], self.data)
-        room = TeacherOutputs(sources=sources, method=load("lesson", lesson), data=self.data, folder=run, log=_say)
+        room = TeacherOutputs(sources=sources, method=load("method", lesson), data=self.data, folder=run, log=_say)
         return room.build_distillation(temperature=temperature, alpha=alpha)
 
     def student(self, size: str, seed: int, lesson: str, *, temperature: float, alpha: float) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def main() -> None:
     """Parse, train what is not kept, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="fer2013.csv")
-    parser.add_argument("--lessons", nargs="+", default=list(names("lesson")), help="words of nas.distillation.methods")
+    parser.add_argument("--lessons", nargs="+", default=list(names("method")), help="words of nas.distillation.methods")
     parser.add_argument("--sizes", nargs="+", default=list(STUDENTS), help="of the students")
     parser.add_argument("--epochs", type=float, default=6, help="of each student")
     parser.add_argument("--teacher-epochs", type=float, default=8)

@@ -19,7 +19,7 @@ from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.distillation.base import Distillation
-from nas.errors import CandidateError, NasError
+from nas.errors import CandidateError, NasError, one_line
 from nas.evaluation.constraints import describe_violations, violations
 from nas.evaluation.finalize import ArtifactEvaluator
 from nas.evaluation.latency_evaluator import LatencyEvaluator
@@ -238,11 +238,11 @@ class Evaluator:
         try:
             return work()
         except CandidateError as error:
-            why = _one_line(error)
+            why = one_line(error, max_length=500)
         except NasError:
             raise
         except Exception as error:
-            why = f"{type(error).__name__}: {_one_line(error)}"
+            why = f"{type(error).__name__}: {one_line(error, max_length=500)}"
         return replace(blank, status="failed", reason=why, seconds=phase_timer.seconds, finished=utc_timestamp())
 
     def empty_record(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
@@ -257,7 +257,3 @@ class Evaluator:
     def failed_record(self, candidate: Candidate, *, trial: int, phase: Phase, reason: str) -> Record:
         """The record of a candidate that was given up, for this reason."""
         return replace(self.empty_record(candidate, trial, phase), reason=reason, finished=utc_timestamp())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]

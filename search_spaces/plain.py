@@ -1,10 +1,11 @@
-"""Chains of dense or residual 3x3 convolutions.
+"""Plain space: chains of dense or residual 3x3 convolutions.
 
 Dense after VGG (https://arxiv.org/abs/1409.1556), residual after ResNet (https://arxiv.org/abs/1512.03385).
 
-At 48x48 with batch 1 a net's latency is close to its number of kernels, and dense 3x3 convolutions are the fastest
-arithmetic there is, so such chains often beat cells per millisecond. What is different here: attention, if any, sits
-once at the end of the last stage, and the first residual block of a stage always has a 1x1 convolution as its shortcut.
+At 48x48 and batch 1 latency is nearly proportional to the number of kernels, and dense 3x3 convolutions have the
+highest arithmetic rate, so such chains often have a better accuracy per millisecond than cells. Different here:
+attention, if any, is at the end of the last stage alone, and the first residual block of a stage always has a 1x1
+convolution as its shortcut.
 """
 
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ INITIAL_CHAINS = (
     (2, 16, (32, 48, 96, 128), "drrr"),
     (1, 16, (32, 64, 96, 128), "drrd"),
 )
-"""Stem stride, stem width, widths of the stages, and their blocks: (d)ense or (r)esidual."""
+"""Stem stride, stem width, widths of the stages, and their blocks, (d)ense or (r)esidual."""
 STAGE_GENES = ("depth", "width", "block", "down")
 
 
@@ -63,8 +64,8 @@ class PlainNet(nn.Module):
 class PlainSpace(SearchSpace):
     """Three or four stages of equal blocks; a stage may begin by halving the map.
 
-    A dense block is one convolution, a residual block two. A stage that changes neither the map's size, nor the width,
-    nor the block only continues the stage before it, so it is counted there and is not in use itself.
+    A dense block is one convolution, a residual block two. A stage that changes neither the size of the map, nor the
+    width, nor the block continues the stage before: its depth is added there, and it is not in use itself.
     """
 
     name = "plain"
@@ -85,13 +86,13 @@ class PlainSpace(SearchSpace):
         return tuple(genes)
 
     def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
-        """Narrow to wide chains that halve the map at every stage, all on the grid."""
+        """Narrow to wide chains that halve the map at every stage, as far as the options contain them."""
         options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
         seeds = [_initial_configuration(*shape) for shape in INITIAL_CHAINS]
         return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
 
     def decode(self, configuration: Mapping[str, Value]) -> Architecture:
-        """Stages in use only, each with all its genes. Never disconnected."""
+        """Stages in use only, each with all its genes. No configuration is disconnected."""
         body: list[dict[str, Value]] = []
         for stage in self.stages:
             genes = {gene: configuration[f"{stage}.{gene}"] for gene in STAGE_GENES}
@@ -105,7 +106,7 @@ class PlainSpace(SearchSpace):
         return {"stem_width": configuration["stem_width"], **shared, "body": body}
 
     def widths(self, architecture: Architecture) -> dict[str, int]:
-        """Channels that each stage in use puts out."""
+        """Output channels of each stage in use."""
         return {stage["stage"]: stage["width"] for stage in architecture["body"]}
 
     def build(
@@ -116,7 +117,7 @@ class PlainSpace(SearchSpace):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> nn.Module:
-        """The net; overridden widths are those of the stages, the stem keeps its own."""
+        """The network; `widths` overrides those of the stages, and the stem keeps its own."""
         channels, *size = input_shape
         kept = {**self.widths(architecture), **(widths or {})}
         activation, width_in = architecture["activation"], architecture["stem_width"]
@@ -141,7 +142,7 @@ class PlainSpace(SearchSpace):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> dict[str, Workload]:
-        """Counted block by block."""
+        """Counted block by block, without building the network."""
         kept = {**self.widths(architecture), **(widths or {})}
         body, width_in = architecture["body"], architecture["stem_width"]
         activation = architecture["activation"]
@@ -167,7 +168,7 @@ class PlainSpace(SearchSpace):
     operations = ("dense", "residual")
 
     def count_operations(self, architecture: Architecture) -> tuple[int, ...]:
-        """Blocks of each kind."""
+        """Number of blocks of each kind."""
         return tuple(sum(s["depth"] for s in architecture["body"] if s["block"] == kind) for kind in self.operations)
 
 
@@ -200,7 +201,8 @@ def _residual_block(width_in: int, width: int, stride: int, activation: str, *, 
         first=conv_bn_act(width_in, width, 3, stride=stride, activation=activation),
         second=conv_bn_act(width, width, 3, activation=None),
     )
-    # The first block of a stage always adapts, or stages of equal width could not be pruned apart.
+    # The first block of a stage always has one; an identity would tie the channels of two stages of equal width, which
+    # could then only be pruned together.
     shortcut = conv_bn_act(width_in, width, 1, stride=stride, activation=None) if adapts else None
     return Residual(body, shortcut=shortcut, activation=activation)
 

@@ -19,7 +19,7 @@ import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 from torch.nn import functional
 
-from nas.errors import ConfigError, MeasureError
+from nas.errors import ConfigError, MeasureError, one_line
 from nas.runtimes.base import Runtime
 
 Images = npt.NDArray[np.uint8]
@@ -258,7 +258,7 @@ def teacher_session(
         try:
             rows = session.predict(np.concatenate([known, known[:1].repeat(padding, 0)]) if padding else known)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise ConfigError(
                 f"teacher {teacher.path} must answer images {list(teacher.input_shape)}, but: {reason}"
             ) from None

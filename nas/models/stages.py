@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from nas.errors import BuildError
+from nas.errors import BuildError, one_line
 from nas.onnx_export.folding import module_nodes, module_of, trace
 from search_spaces._base import HEAD, STEM
 from search_spaces._leaf import Concat, Normalise
@@ -107,7 +107,7 @@ class _ShapeRecorder(fx.Interpreter):
         try:
             result = super().run_node(n)
         except Exception as error:
-            raise BuildError(f"layer {original_name(n)!r} cannot take what reaches it: {_first_line(error)}") from error
+            raise BuildError(f"layer {original_name(n)!r} cannot take what reaches it: {one_line(error)}") from error
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)
         return result
@@ -248,7 +248,3 @@ def _has_weights(module: nn.Module) -> bool:
 
 def _is_layer(module: nn.Module) -> bool:
     return _has_weights(module) and not isinstance(module, (*NORM_LAYERS, nn.PReLU))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

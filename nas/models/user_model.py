@@ -20,7 +20,7 @@ from nas.compression.pruning.channel_groups import trace_channel_groups
 from nas.compression.pruning.slicing import channel_segments, slice_channels
 from nas.config import SearchConfig
 from nas.data.base import FaceData
-from nas.errors import CandidateError, ConfigError
+from nas.errors import CandidateError, ConfigError, one_line
 from nas.models.stages import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
@@ -223,7 +223,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
     except OSError as error:
         raise ConfigError(f"weights must be a state dict, but {path} cannot be read: {error.strerror}") from None
     except Exception as error:  # pickle and zip errors share no base
-        reason = str(error).strip().splitlines()[0]
+        reason = one_line(error)
         raise ConfigError(
             f"weights must be a state dict that torch.load(weights_only=True) reads, but {path} is not: {reason}; "
             "save it with torch.save(net.state_dict(), path)"

@@ -21,9 +21,13 @@ SEED_COLUMNS = ("trial", "seeds", "failed", "mean", "low", "high", "rank_in_sear
 class Run:
     """One run folder, read. Every property reads anew, so a run can be watched while it goes on.
 
-    Example:
-        >>> run = nas.load_run("runs/synthetic-darts-jetson")
+    Examples:
+        >>> run = nas.load_run("runs/synthetic-plain-jetson")
         >>> run.front[["trial", "accuracy", "latency_ms", "latency_kind"]]
+           trial  accuracy  latency_ms latency_kind
+        0      0      0.50         1.0    predicted
+        1      1      0.65         2.0    predicted
+        2      2      0.80         4.0    predicted
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -110,6 +114,10 @@ def load_run(path: str | Path | None = None, *, runs: str | Path = "runs") -> Ru
 
     Raises:
         ConfigError: there is no run.
+
+    Examples:
+        >>> nas.load_run("runs/synthetic-plain-jetson")
+        Run('runs/synthetic-plain-jetson')
     """
     return Run(RunFolder.open_existing(Path(path)) if path is not None else newest_run(Path(runs)))
 

@@ -7,7 +7,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
-from nas.errors import ConfigError
+from nas.errors import ConfigError, one_line
 from nas.results.run_folder import RunFolder
 from search_spaces._base import Value
 
@@ -42,8 +42,7 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
     try:
         return get_storage(url)
     except Exception as error:  # exceptions of SQLAlchemy and its drivers share no base class
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"storage must be a URL that Optuna can open, but {url!r} gave: {reason}") from None
+        raise ConfigError(f"storage must be a URL that Optuna can open, but {url!r} gave: {one_line(error)}") from None
 
 
 def picks_by_key(folder: RunFolder) -> dict[str, dict[str, Value]]:

@@ -31,7 +31,7 @@ from nas.results.front import latest_by_key, objective_values, search_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.warm_start_log import WARM_START_FILE
-from nas.searcher.acquisition.base import Picks
+from nas.searcher.acquisition.base import ParamsList
 from nas.searcher.promotion import RungResults
 from nas.searcher.resume_check import TARGET_FACTS
 from nas.searcher.storage import picks_by_key
@@ -116,7 +116,7 @@ class WarmStart:
         trials = [f"trial {run.members[key]} of {run.path}" for run in self.runs if key in run.members]
         return f"asked first, as it was on the front of an earlier run: {', '.join(trials)}" if trials else None
 
-    def prior_trials(self, own: Sequence[Record]) -> tuple[Picks, Floats, Floats]:
+    def prior_trials(self, own: Sequence[Record]) -> tuple[ParamsList, Floats, Floats]:
         """Gene values, objective values and low-fidelity values of earlier candidates, for a sampler.
 
         Args:

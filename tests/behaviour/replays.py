@@ -17,8 +17,8 @@ from typing import Any
 import optuna
 
 from benchmarks import _nb201, _rows
-from benchmarks._proposers import proposers
-from benchmarks._replays import curve, play
+from benchmarks._proposers import sampler_factories
+from benchmarks._replays import hypervolume_curve, run_replay
 from tests.behaviour.commands import ROOT, python
 
 SAMPLER, SEED = "screened", 0
@@ -28,29 +28,29 @@ Replay = dict[str, Any]
 
 def nb201(latency: str) -> Replay:
     """Cells of NAS-Bench-201 by number 0..15624, on CIFAR-10 and this column of latencies."""
-    table = _nb201.read(nb201_file(), "c10_test_200", latency)
-    sampler = proposers(_nb201.SPACE, **_nb201.known(table))[SAMPLER](SEED)
+    table = _nb201.read_table(nb201_file(), "c10_test_200", latency)
+    sampler = sampler_factories(_nb201.SPACE, **_nb201.sampler_context(table))[SAMPLER](SEED)
 
     def answer(picked: Any) -> tuple[Any, bool]:
-        cell = _nb201.code(picked)
+        cell = _nb201.cell_index(picked)
         feasible = bool(table.feasible[cell])
         return (table.values[cell].tolist() if feasible else table.reference), feasible
 
-    picks = play(sampler, _nb201.SPACE, answer, trials=NB201_TRIALS, limit_s=None).picks
-    asked = [_nb201.code(picked) for picked in picks]
-    return {"asked": asked, "share": curve(table.values[asked], table.share_of)}
+    picks = run_replay(sampler, _nb201.SPACE, answer, trials=NB201_TRIALS, limit_s=None).configurations
+    asked = [_nb201.cell_index(picked) for picked in picks]
+    return {"asked": asked, "share": hypervolume_curve(table.values[asked], table.hypervolume_share_of)}
 
 
 def own_nets() -> Replay:
     """Rows by number of the table of own nets that lies in benchmarks/data."""
-    rows = _rows.read(ROOT / "benchmarks" / "data" / "fer2013_plain.csv", "accuracy", "latency_ms")
-    sampler = _rows.Nearest(proposers(rows.space, **rows.known())[SAMPLER](SEED), rows)
+    rows = _rows.read_table(ROOT / "benchmarks" / "data" / "fer2013_plain.csv", "accuracy", "latency_ms")
+    sampler = _rows.NearestRowSampler(sampler_factories(rows.space, **rows.sampler_context())[SAMPLER](SEED), rows)
 
     def answer(picked: Any) -> tuple[Any, None]:
         return rows.values[rows.nearest([picked])[0]].tolist(), None
 
-    asked = rows.nearest(play(sampler, rows.space, answer, trials=TABLE_TRIALS, limit_s=None).picks)
-    return {"asked": asked, "share": curve(rows.values[asked], rows.share_of)}
+    asked = rows.nearest(run_replay(sampler, rows.space, answer, trials=TABLE_TRIALS, limit_s=None).configurations)
+    return {"asked": asked, "share": hypervolume_curve(rows.values[asked], rows.hypervolume_share_of)}
 
 
 REPLAYS: dict[str, Callable[[], Replay]] = {

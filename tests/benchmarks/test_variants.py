@@ -55,9 +55,9 @@ def seen(sampler: BaseSampler) -> Seen:
         found.bred.update({n} if trial in LATER else ())
 
     with (
-        note("nas.searcher.acquisition.expected_improvement.gains", drawn),
+        note("nas.searcher.acquisition.expected_improvement.hypervolume_improvement", drawn),
         note("nas.searcher.acquisition.candidate_screen.offspring", bred),
-        note("nas.searcher.acquisition.candidate_screen.level", lambda trial, *_: found.spread.add(trial)),
+        note("nas.searcher.acquisition.candidate_screen.van_der_corput", lambda trial, *_: found.spread.add(trial)),
     ):
         found.asked.extend(names(go_on(study, TRIALS)))
     return found
@@ -69,7 +69,7 @@ def usual() -> Seen:
 
 
 def variant(part: str) -> Seen:
-    return seen(ablated_sampler_factory(part, space=SPACE, cheap=cheap)(0))
+    return seen(ablated_sampler_factory(part, space=SPACE, known_objectives=cheap)(0))
 
 
 CHANGED: dict[str, tuple[int, dict[str, set[int]]]] = {

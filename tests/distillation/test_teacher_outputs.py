@@ -48,7 +48,7 @@ def room(
 ) -> TeacherOutputs:
     (folder / "locks").mkdir(parents=True, exist_ok=True)
     sources = find_teachers([str(word) for word in words], data)
-    return TeacherOutputs(sources=sources, method=load("lesson", lesson), data=data, folder=RunFolder(folder), **more)
+    return TeacherOutputs(sources=sources, method=load("method", lesson), data=data, folder=RunFolder(folder), **more)
 
 
 def course(folder: Path, *words: Path | str, **more: Any) -> Distillation:
@@ -127,7 +127,7 @@ def knowing(answers: np.ndarray[Any, Any], alpha: float = 1.0) -> Distillation:
     """A course of one teacher who gives these logits."""
     teacher = Teacher(logits=answers.astype(np.float32), weight=1.0)
     return Distillation(
-        method=load("lesson", "logits"), ensemble=TeacherEnsemble(teachers=[teacher], temperature=1.0, alpha=alpha)
+        method=load("method", "logits"), ensemble=TeacherEnsemble(teachers=[teacher], temperature=1.0, alpha=alpha)
     )
 
 

@@ -67,7 +67,7 @@ def test_what_nobody_keeps_is_refused_with_the_nearest() -> None:
 
 
 def test_limits_are_checked() -> None:
-    with pytest.raises(ConfigError, match="max_latency: need a positive number"):
+    with pytest.raises(ConfigError, match="max_latency: must be a positive number"):
         make_limits(max_latency="5parsec")
     with pytest.raises(ConfigError, match="min_accuracy"):
         make_limits(min_accuracy=63)

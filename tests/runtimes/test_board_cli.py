@@ -91,7 +91,7 @@ def test_files_are_stated_in_full_and_compared(board: PlayedBoard, folder: Path)
     assert "0.2000 ms [0.1997, 0.2003] measured on NVIDIA Jetson Orin Nano Developer Kit (15W, clocks locked" in told
     assert "tensorrt 10.3.0, l4t 36.4.3, jetpack 6.2, power_mode 15W" in told
     assert "int8.onnx" in told
-    assert "takes 0.750 of the time of float.onnx" in told
+    assert "takes 0.750 times as long as float.onnx" in told
     assert "stage1.0.conv || stage1.1.conv 20.0 33.3%" in told
 
 
@@ -101,7 +101,7 @@ def test_a_file_that_fails_shows_its_log_and_the_other_its_figure(board: PlayedB
     found = nas("measure", "float.onnx", "int8.onnx", "--target", "mynano")
     assert found.exit_code == 2
     told = plain(found.stdout)
-    assert "no figure: 'float.onnx': trtexec failed with status 1: Error[10]" in told
+    assert "no latency: 'float.onnx': trtexec failed with status 1: Error[10]" in told
     assert "Engine could not be created from network" in told
     assert "0.1000 ms" in told
 
@@ -125,7 +125,7 @@ def test_a_board_with_another_key_is_one_line(board: PlayedBoard, folder: Path) 
 def test_only_a_board_has_a_dry_run_and_a_check(folder: Path) -> None:
     with pytest.raises(ConfigError, match="a dry run needs a board over ssh, but 'cpu' is none"):
         api.dry_run_commands(["float.onnx"], target="cpu")
-    with pytest.raises(ConfigError, match="'jetson' is predicted, there is nothing to check"):
+    with pytest.raises(ConfigError, match="but 'jetson' is predicted; for a board see"):
         api.check_target("jetson")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, one_line
 from nas.runtimes.base import LayerTiming, Runtime
 from nas.runtimes.ort import session as _ort_session
 from nas.runtimes.ort.session import OrtSession
@@ -81,6 +81,6 @@ def _read_input_shape(model: Path) -> tuple[int, ...]:
         dims = onnx.load(str(model), load_external_data=False).graph.input[0].type.tensor_type.shape.dim
     except Exception as error:  # protobuf's errors share no public base
         raise MeasureError(
-            f"{model} must be an ONNX file, but cannot be read: {_ort_session.one_line(error)}"
+            f"{model} must be an ONNX file, but cannot be read: {one_line(error)}"
         ) from error
     return tuple(d.dim_value for d in dims[1:])

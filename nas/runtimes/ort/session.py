@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, one_line
 from nas.runtimes.base import Floats, LayerTiming, Session
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -153,11 +153,6 @@ def layer_times(events: list[dict[str, Any]]) -> tuple[LayerTiming, ...]:
     for name, args, us in node_events(events):
         times.setdefault(f"{name} ({args.get('op_name', 'unknown')})", []).append(us)
     return tuple(LayerTiming(name=name, ms=float(np.median(us)) / 1e3) for name, us in times.items())
-
-
-def one_line(error: Exception) -> str:
-    """An exception of ONNX Runtime as one line."""
-    return " ".join(str(error).split())[:300]
 
 
 def node_events(events: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any], float]]:

@@ -21,7 +21,7 @@ from nas.registry import load, names
 from tests.random_nets import random_net
 
 FACES, CLASSES = 12, 4
-LESSONS: list[DistillationMethod] = [load("lesson", word) for word in names("lesson")]
+LESSONS: list[DistillationMethod] = [load("method", word) for word in names("method")]
 pytestmark = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 
 
@@ -59,7 +59,7 @@ def hooks(net: nn.Module) -> int:
 
 
 def test_its_word_is_its_files_name(lesson: DistillationMethod) -> None:
-    assert load("lesson", lesson.name) is lesson
+    assert load("method", lesson.name) is lesson
 
 
 def test_the_loss_is_a_number_that_the_net_can_follow(lesson: DistillationMethod) -> None:

@@ -63,7 +63,7 @@ def a_pick(space: str, seed: int, **fixed: Value) -> dict[str, Value]:
 def test_columns_are_the_work_of_all_units_by_their_bits(space: str, seed: int) -> None:
     candidate = COMPRESSION.decode(SPACES[space], a_pick(space, seed))
     found = DESCRIBERS[space](candidate)
-    works = SPACES[space].work(candidate.architecture, input_shape=(1, 48, 48), classes=7, widths=candidate.pruned)
+    works = SPACES[space].workload(candidate.architecture, input_shape=(1, 48, 48), classes=7, widths=candidate.pruned)
     columns = dict(zip(COST_COLUMNS, found.cost_columns, strict=True))
     assert columns["fixed"] == 1
     for bits in (8, 16, 32):
@@ -88,7 +88,7 @@ def test_the_work_is_that_of_the_net(space: str) -> None:
             )
     with torch.no_grad():
         net.eval()(torch.zeros(1, 1, 48, 48))
-    works = SPACES[space].work(candidate.architecture, input_shape=(1, 48, 48), classes=7, widths=candidate.pruned)
+    works = SPACES[space].workload(candidate.architecture, input_shape=(1, 48, 48), classes=7, widths=candidate.pruned)
     assert sum(macs(work) for work in works.values()) == sum(done)
 
 
@@ -111,7 +111,7 @@ def test_the_kernels_are_those_of_the_file(space: str, attention: str, seed: int
 def test_the_kernels_are_those_of_a_file_in_8_bits(space: str, seed: int, tmp_path: Path) -> None:
     found = random_net(space, seed=seed, cells=2)
     bits = dict.fromkeys(found.units, 8)
-    graph = registry.load("compressor", "quantize").on_graph(fold(found.net, input_shape=SHAPE), context_of(bits))
+    graph = registry.load("compressor", "quantize").rewrite_graph(fold(found.net, input_shape=SHAPE), context_of(bits))
     file = export_onnx(graph, tmp_path / "8.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
     work = the_work(found.space, found.architecture, bits)
     assert {part: work[part] for part in KERNELS} == counted(compute_costs(file.path).kernels)

@@ -194,14 +194,14 @@ def test_the_same_records_give_the_same_answers_in_any_process(tmp_path: Path) -
 
 
 def test_what_is_asked_again_outlives_what_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.searcher.acquisition.surrogate.MAX_CACHED_PICKS", 4)
+    monkeypatch.setattr("nas.searcher.acquisition.surrogate.MAX_CACHED_PARAMS", 4)
     rng = np.random.default_rng(6)
     kept = bench.pick(rng)
     first = bench.foresight.decode_all([kept])[0]
     for _ in range(12):
         bench.foresight.decode_all([bench.pick(rng), kept])
     assert bench.foresight.decode_all([kept])[0] is first
-    assert len(bench.foresight._recent_picks) + len(bench.foresight._older_picks) <= 2 * (4 + 2)
+    assert len(bench.foresight._recent_params) + len(bench.foresight._older_params) <= 2 * (4 + 2)
 
 
 def test_of_an_equal_list_the_answer_is_not_that_to_the_last_one(bench: Bench) -> None:
@@ -234,7 +234,7 @@ def test_only_own_records_of_the_search_are_compared_with_those_of_earlier_runs(
         asked.append([r.key for r in own])
         return [], np.empty((0, 3))
 
-    known = bench.a_foresight(earlier=[earlier], told=told).sampler_context()
+    known = bench.a_foresight(prior_records=[earlier], prior_trials=told).sampler_context()
     bench.folder.append(Record(**{**whole.__dict__, "phase": "base"}))
     bench.folder.append(mine)
     assert known.prior_trials is not None

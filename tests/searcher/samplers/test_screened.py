@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler
 from nas.pareto import hypervolume
 from nas.searcher.acquisition.encoding import GeneEncoding
 from nas.searcher.acquisition.expected_improvement import ExpectedImprovement, Observations
+from nas.searcher.acquisition.trial_history import TrialOutcomes
 from nas.searcher.samplers.screened import ScreenedSampler
 from tests.searcher.samplers.small_search import SPACE, Picked, a_study, accuracy, cheap, go_on, latency, names
 
@@ -44,7 +45,7 @@ def test_nothing_is_asked_twice_until_all_is_asked(caplog: pytest.LogCaptureFixt
     assert len({tuple(sorted(t.params.items())) for t in study.trials}) == 15
     assert "every point" not in caplog.text
     study.ask(space)
-    assert "every point of the space was asked" in caplog.text
+    assert "every point of the space has been proposed" in caplog.text
 
 
 def test_it_needs_fewer_trials_than_chance() -> None:
@@ -137,15 +138,15 @@ def test_three_objectives_two_of_them_guessed() -> None:
 @pytest.mark.parametrize("answer", [np.zeros((3, 1)), np.zeros(2)])
 def test_a_wrong_shape_is_said(answer: np.ndarray) -> None:
     study = a_study(ScreenedSampler(seed=0, known_objectives=lambda picks: answer, space=SPACE))
-    with pytest.raises(ValueError, match="cheap must give an array"):
+    with pytest.raises(ValueError, match="known_objectives must be an array of shape"):
         study.ask(SPACE)
     study = a_study(ScreenedSampler(seed=0, allowed=lambda picks: answer, space=SPACE))
-    with pytest.raises(ValueError, match=r"allowed must give \d+ rows"):
+    with pytest.raises(ValueError, match=r"allowed must return \d+ rows"):
         study.ask(SPACE)
 
 
 def test_too_small_a_start_is_refused() -> None:
-    with pytest.raises(ValueError, match="start must be 2 or more"):
+    with pytest.raises(ValueError, match="n_startup_trials must be 2 or more"):
         ScreenedSampler(n_startup_trials=1)
 
 
@@ -190,20 +191,24 @@ def test_a_doubtful_gain_is_the_mean_over_what_it_may_be() -> None:
     values, doubts = np.array([[-0.9, 2.0]]), np.array([[0.3, 0.0]])
     done = np.array([[-1.0, 1.0], [-0.5, 0.5]])
     none = np.zeros((2, 0))
-    flags = {"done": np.ones(2, bool)} | {n: np.zeros(2, bool) for n in ("broken", "elsewhere", "stopped")}
-    looks = np.full((2, 2), np.nan)
+    yes, no = np.ones(2, bool), np.zeros(2, bool)
     worth = ExpectedImprovement(
         Observations(
             known_objectives=done,
             gene_features=none,
             candidate_features=none,
-            values=done,
-            low_fidelity_values=looks,
-            **flags,
+            outcomes=TrialOutcomes(
+                values=done,
+                low_fidelity_values=np.full((2, 2), np.nan),
+                is_feasible=yes,
+                is_infeasible=no,
+                is_low_fidelity_only=no,
+                is_prior=no,
+            ),
         )
     )
-    found = worth(values, none[:1], none[:1], doubt=doubts)
-    exact = worth(values, none[:1], none[:1], doubt=np.zeros((1, 2)))
+    found = worth(values, none[:1], none[:1], log_std=doubts)
+    exact = worth(values, none[:1], none[:1], log_std=np.zeros((1, 2)))
     scale, reference = np.array([0.5, 0.5]), np.array([-1.05, 0.45])
 
     def grown(value: float) -> float:
@@ -227,7 +232,7 @@ def test_what_was_evaluated_elsewhere_is_learned_from() -> None:
         go_on(study, 12)
         return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
 
-    warm = [volume(seed, earlier=lambda: (picks, values)) for seed in range(4)]
+    warm = [volume(seed, prior_trials=lambda: (picks, values)) for seed in range(4)]
     cold = [volume(seed) for seed in range(4)]
     assert np.mean(warm) > np.mean(cold)
 
@@ -243,5 +248,5 @@ def test_less_effort_asks_something_else_and_repeats_nothing() -> None:
     less = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE, pool_scale=0.2)), 16)
     assert less != whole
     assert len(set(names(less))) == 16
-    with pytest.raises(ValueError, match="effort must be positive, but got 0"):
+    with pytest.raises(ValueError, match="pool_scale must be positive, but got 0"):
         ScreenedSampler(pool_scale=0)

@@ -26,6 +26,7 @@ from nas.searcher.acquisition.gaussian_process import (
 )
 from nas.searcher.acquisition.hypervolume_improvement import hypervolume_improvement, non_dominated_boxes
 from nas.searcher.acquisition.low_fidelity import MAX_OBSERVATIONS, LowFidelityFeatures
+from nas.searcher.acquisition.trial_history import TrialOutcomes
 from nas.searcher.samplers.screened import ScreenedSampler
 
 
@@ -206,11 +207,15 @@ def rightness(seed: int, *, looked: bool, elsewhere: bool = False) -> float:
     done, nobody, nothing = np.arange(60) < 8, np.zeros(60, dtype=bool), np.full((60, 2), np.nan)
     examples = Observations(
         known_objectives=truth * [np.nan, 1.0], gene_features=genes, candidate_features=np.empty((60, 0)),
-        values=np.where(done[:, None], truth, np.nan), is_feasible=done, is_infeasible=nobody,
-        is_prior=~done if elsewhere else nobody, is_low_fidelity_only=nobody if elsewhere else ~done,
-        low_fidelity_values=(10 * truth + 500) * [1.0, np.nan] if looked else nothing,
+        outcomes=TrialOutcomes(
+            values=np.where(done[:, None], truth, np.nan), is_feasible=done, is_infeasible=nobody,
+            is_prior=~done if elsewhere else nobody, is_low_fidelity_only=nobody if elsewhere else ~done,
+            low_fidelity_values=(10 * truth + 500) * [1.0, np.nan] if looked else nothing,
+        ),
     )  # fmt: skip
-    worth = ExpectedImprovement(examples)(new_truth * [np.nan, 1.0], new, np.empty((300, 0)), doubt=np.zeros((300, 2)))
+    worth = ExpectedImprovement(examples)(
+        new_truth * [np.nan, 1.0], new, np.empty((300, 0)), log_std=np.zeros((300, 2))
+    )
     low = truth[done].min(axis=0) - 0.1 * np.ptp(truth[done], axis=0)
     return float(np.corrcoef(worth, hypervolume_improvement(new_truth, non_dominated_boxes(truth[done], low)))[0, 1])
 
@@ -236,14 +241,12 @@ def test_looks_of_another_search_are_turned_as_its_values_are() -> None:
     space: dict[str, BaseDistribution] = {"a": IntDistribution(0, 9), "b": IntDistribution(0, 9)}
     study = optuna.create_study(directions=["maximize", "minimize"])
     found = ScreenedSampler(space=space, prior_trials=lambda: told)._encode_prior_trials(study, GeneEncoding(space))
-    assert found is not None
-    np.testing.assert_array_equal(found.values, [[5.0, np.nan]])
-    np.testing.assert_array_equal(found.low_fidelity_values, [[4.0, -3.0]])
+    np.testing.assert_array_equal(found.outcomes.values, [[5.0, np.nan]])
+    np.testing.assert_array_equal(found.outcomes.low_fidelity_values, [[4.0, -3.0]])
     short = ScreenedSampler(space=space, prior_trials=lambda: told[:2])._encode_prior_trials(study, GeneEncoding(space))
-    assert short is not None
-    assert np.isnan(short.low_fidelity_values).all()
+    assert np.isnan(short.outcomes.low_fidelity_values).all()
     wrong = ScreenedSampler(space=space, prior_trials=lambda: (*told[:2], [[1.0]]))
-    with pytest.raises(ValueError, match="earlier looks must give an array"):
+    with pytest.raises(ValueError, match="low-fidelity values of prior_trials must be an array"):
         wrong._encode_prior_trials(study, GeneEncoding(space))
 
 
@@ -257,8 +260,8 @@ def test_a_trial_says_whether_it_was_only_looked_at() -> None:
         )
     sampler = ScreenedSampler(seed=0, space=space)
     history = sampler._trial_history(study, study.ask()._get_latest_trial(), sampler._cache.table_of(space))
-    assert history.is_feasible.tolist() == [True, True, False, False]
-    assert history.is_low_fidelity_only.tolist() == [False, False, True, True]
-    assert not history.is_infeasible.any()
-    np.testing.assert_array_equal(history.low_fidelity_values[:, 0], [np.nan, 1.0, 2.0, 3.0])
-    assert np.isnan(history.values[2:]).all()
+    assert history.outcomes.is_feasible.tolist() == [True, True, False, False]
+    assert history.outcomes.is_low_fidelity_only.tolist() == [False, False, True, True]
+    assert not history.outcomes.is_infeasible.any()
+    np.testing.assert_array_equal(history.outcomes.low_fidelity_values[:, 0], [np.nan, 1.0, 2.0, 3.0])
+    assert np.isnan(history.outcomes.values[2:]).all()
