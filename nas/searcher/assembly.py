@@ -19,6 +19,7 @@ from typing import Any
 
 from hw_profiles._base import HardwareProfile
 from nas.compression.base import Compressor
+from nas.compression.gene_provider import GeneProvider
 from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig, SearchFields
 from nas.data.base import FaceData
@@ -183,7 +184,9 @@ def assemble(
     check_same_target(folder, profile, target=config.search.target)
     folder.write("environment.json", json.dumps({f.name: f.value for f in check_environment()}, indent=1))
     progress = Progress(folder, budget, search=config.search, training=config.training, on_status=on_status)
-    compression = CompressionPipeline(compressors=_compressors(inputs), profile=profile)
+    compression = CompressionPipeline(
+        compressors=inputs.compressors, profile=profile, other_genes=_other_genes(inputs)
+    )
     evaluator = _make_evaluator(inputs, folder, compression, progress, timing_worker)
     choices = [
         *space.choices(channel_multiple=profile.channel_multiple),
@@ -214,7 +217,7 @@ def assemble(
         choices,
         inputs.make_sampler,
         rung_results=rung_results,
-        initial_picks=start.initial_picks or _initial_picks(space, compression.compressors, profile),
+        initial_picks=start.initial_picks or _initial_picks(space, compression.gene_providers, profile),
         context=surrogate.sampler_context(),
     )
     teacher_outputs = TeacherOutputs(
@@ -283,12 +286,11 @@ def check_objectives(search: SearchFields, *, can_measure_energy: bool) -> None:
         )
 
 
-def _compressors(inputs: SearchInputs) -> list[Compressor]:
-    """The compressors, and the choice of a teacher where networks are distilled during the search."""
-    members = list(inputs.compressors)
+def _other_genes(inputs: SearchInputs) -> list[GeneProvider]:
+    """Genes beside those of space and compressors: the teacher, where networks are distilled during the search."""
     if inputs.teachers and inputs.config.distillation.distill_during == "search":
-        members.append(TeacherGene(unique_teacher_names(inputs.teachers)))
-    return members
+        return [TeacherGene(unique_teacher_names(inputs.teachers))]
+    return []
 
 
 def _make_evaluator(
@@ -316,9 +318,9 @@ def _make_evaluator(
 
 
 def _initial_picks(
-    space: SearchSpace, compressors: Sequence[Compressor], profile: HardwareProfile
+    space: SearchSpace, providers: Sequence[GeneProvider], profile: HardwareProfile
 ) -> list[dict[str, Value]]:
-    """Each known good network of the space with each combination of the compressors' initial settings."""
-    settings = itertools.product(*(member.initial_settings(space.stages, profile) for member in compressors))
+    """Each known good network of the space with each combination of the initial settings of the other genes."""
+    settings = itertools.product(*(member.initial_settings(space.stages, profile) for member in providers))
     configurations = space.initial_configurations(channel_multiple=profile.channel_multiple)
     return [dict(ChainMap(each, *setting)) for setting in settings for each in configurations]
