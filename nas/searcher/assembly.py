@@ -184,9 +184,7 @@ def assemble(
     check_same_target(folder, profile, target=config.search.target)
     folder.write("environment.json", json.dumps({f.name: f.value for f in check_environment()}, indent=1))
     progress = Progress(folder, budget, search=config.search, training=config.training, on_status=on_status)
-    compression = CompressionPipeline(
-        compressors=inputs.compressors, profile=profile, other_genes=_other_genes(inputs)
-    )
+    compression = CompressionPipeline(compressors=inputs.compressors, profile=profile, other_genes=_other_genes(inputs))
     evaluator = _make_evaluator(inputs, folder, compression, progress, timing_worker)
     choices = [
         *space.choices(channel_multiple=profile.channel_multiple),

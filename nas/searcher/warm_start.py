@@ -256,8 +256,8 @@ def _check_comparable(earlier: RunFolder, prior: SearchConfig, folder: RunFolder
     prior_digest, digest = (_read_json(each, "data.json").get("digest") for each in (earlier, folder))
     if prior_digest != digest:
         raise ConfigError(
-            f"warm_start must name runs on the same data, but {earlier.path} was started with {prior.search.dataset} of "
-            f"digest {str(prior_digest)[:12]}, and this run's {search.dataset} has {str(digest)[:12]}"
+            f"warm_start must name runs on the same data, but {earlier.path} was started with {prior.search.dataset} "
+            f"of digest {str(prior_digest)[:12]}, and this run's {search.dataset} has {str(digest)[:12]}"
         )
 
 

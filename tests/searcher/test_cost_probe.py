@@ -29,9 +29,7 @@ def evaluator(tmp_path: Path, trainings: list[Training]) -> Evaluator:
 
 def probe(evaluator: Evaluator, *, remaining_s: float | None = None) -> None:
     config = evaluator.config
-    probe_candidate_cost(
-        evaluator, trials=config.search.trials, training=config.training, remaining_s=remaining_s
-    )
+    probe_candidate_cost(evaluator, trials=config.search.trials, training=config.training, remaining_s=remaining_s)
 
 
 def test_one_network_is_trained_for_a_few_steps_once_in_a_run(evaluator: Evaluator, trainings: list[Training]) -> None:
@@ -39,14 +37,15 @@ def test_one_network_is_trained_for_a_few_steps_once_in_a_run(evaluator: Evaluat
     forecast = read_forecasts(evaluator.folder)["pilot"]
     assert 0 < forecast["low_s"] < forecast["high_s"]
     assert "candidates in the budget, 3 candidates in " in forecast["words"]
-    assert [round(t.epochs * len(FACES.train) / 32) for t in trainings] == [1, 3], "steps of a batch of 32, the whole split"
+    steps = [round(t.epochs * len(FACES.train) / 32) for t in trainings]
+    assert steps == [1, 3], "of a batch of 32, the whole split"
     assert evaluator.folder.records() == []
     assert [f.name.partition("-")[2] for f in (evaluator.folder.path / "checkpoints").iterdir()] == ["execution.json"]
     probe(evaluator, remaining_s=600.0)
     assert len(trainings) == 2, "once in a run"
 
 
-def test_bounds_differ_by_the_epochs_after_the_first_rung(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds_differ_by_the_later_epochs(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nas.training.trainer.Trainer, "estimate_epoch_seconds", lambda *_: 100.0)
     (configuration, *_) = evaluator.space.initial_configurations(channel_multiple=evaluator.profile.channel_multiple)
     estimate = time_candidate(

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def die(folder: RunFolder, imports: str, code: str, *, status: int, times: int = 1) -> None:
-    """Run code in processes of their own, one after the other; each must end with `status`. It sees `folder`, `runs`."""
+    """Run code, which sees `folder` and `runs`, in processes of its own; each must end with `status`."""
     lines = [
         f"import os, signal\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n{imports}",
         f"folder = RunFolder(Path({str(folder.path)!r}))\nruns = folder.path.parent",
@@ -75,7 +75,8 @@ def test_crash_is_counted(folder: RunFolder, way: str, status: int) -> None:
 
 def test_progress_resets_the_count(folder: RunFolder) -> None:
     (folder.path / "locks" / "work.deaths").write_text("2")
-    die(folder, GUARD, "with crash_guard(folder, 'work') as guard:\n    guard.record_progress()\n    os._exit(3)", status=3)
+    work = "with crash_guard(folder, 'work') as guard:\n    guard.record_progress()\n    os._exit(3)"
+    die(folder, GUARD, work, status=3)
     with crash_guard(folder, "work") as guard:
         assert guard.crashes == 1
 

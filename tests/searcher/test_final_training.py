@@ -44,7 +44,9 @@ class FakeEvaluator:
 
     def failed_record(self, candidate: Any, *, trial: int, phase: Any, reason: str) -> Record:
         (member,) = [r for r in members(3) if r.trial == trial]
-        return replace(member, phase=phase, seed=self.seed_index, status="failed", reason=reason, score=None, seconds={})
+        return replace(
+            member, phase=phase, seed=self.seed_index, status="failed", reason=reason, score=None, seconds={}
+        )
 
 
 def members(n: int = 2) -> list[Record]:
@@ -83,9 +85,13 @@ def test_all_members_complete_a_seed_before_the_next_one_starts(tmp_path: Path) 
     training = final_training(tmp_path, verify_seeds=3)
     training.run()
     assert calls(training) == [(trial, seed, 20.0) for seed in range(3) for trial in range(2)]
-    assert {(r.trial, r.seed, r.epochs) for r in records(training)} == {(t, s, 22.0) for s in range(3) for t in range(2)}
+    assert {(r.trial, r.seed, r.epochs) for r in records(training)} == {
+        (t, s, 22.0) for s in range(3) for t in range(2)
+    }
     assert [r.seed for r in verified_front(records(training), BOTH)] == [0], "trial 0 is as accurate and faster"
-    assert [s.accuracies for s in seed_statistics(records(training))] == [pytest.approx((0.7, 0.71, 0.72), abs=0.01)] * 2
+    assert [s.accuracies for s in seed_statistics(records(training))] == [
+        pytest.approx((0.7, 0.71, 0.72), abs=0.01)
+    ] * 2
     again = final_training(tmp_path, verify_seeds=3)
     again.run()
     assert calls(again) == [], "repeating the command trains nothing"

@@ -28,9 +28,7 @@ def test_journal_lock_ends_with_its_process(study: Study) -> None:
     assert not list(study.folder.path.glob("*.lock")), "Optuna's own lock is a file that outlives its process"
 
 
-def test_shared_storage_leaves_other_hosts_their_trials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shared_storage_leaves_other_hosts_their_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     study = a_study(tmp_path, storage=url)
     with ExitStack() as held:

@@ -190,7 +190,9 @@ def test_trial_that_was_told_in_part_is_told_again_without_a_warning(
     assert {name: trial.constraints[name] for name in record.violations} == record.violations
 
 
-def test_initial_picks_are_each_asked_once_after_a_crash_between_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_initial_picks_are_each_asked_once_after_a_crash_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seeds = [{"width": 24}, {"width": 16, "operation": "pool"}, {"width": 8}]
     enqueue, calls = optuna.Study.enqueue_trial, []
 

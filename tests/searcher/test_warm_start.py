@@ -220,7 +220,9 @@ def test_unsuitable_run_is_refused_in_one_line(tmp_path: Path, fields: dict[str,
 def test_missing_run_and_the_run_itself_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="absent is no run folder"):
         start(a_new_run(tmp_path, tmp_path / "absent"))
-    with pytest.raises(ConfigError, match=r"must name another run, but .* is this one; repeat its command to resume it"):
+    with pytest.raises(
+        ConfigError, match=r"must name another run, but .* is this one; repeat its command to resume it"
+    ):
         start(a_new_run(tmp_path / "other", tmp_path / "other" / "new"))
 
 

@@ -34,7 +34,9 @@ def test_resumed_run_keeps_its_sampler_unless_another_is_given(go: Callable[...,
         go(trials=3, sampler="screened")
 
 
-def test_other_latency_model_of_the_target_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_latency_model_of_the_target_is_refused(
+    go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     go(trials=1)
     profile = load_target("jetson")
     assert profile.latency is not None
@@ -45,9 +47,7 @@ def test_other_latency_model_of_the_target_is_refused(go: Callable[..., RunFolde
 
 
 @pytest.mark.parametrize("field", [{"sampler": "tpee"}, {"proxies": ("nope",)}, {"warm_start": (Path("absent"),)}])
-def test_mistyped_word_leaves_no_folder(
-    go: Callable[..., RunFolder], tmp_path: Path, field: dict[str, Any]
-) -> None:
+def test_mistyped_word_leaves_no_folder(go: Callable[..., RunFolder], tmp_path: Path, field: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"tpee|nope|absent is no run folder"):
         go(trials=1, runs=tmp_path / "new", **field)
     assert not (tmp_path / "new").exists()
@@ -69,7 +69,9 @@ def test_calibration_during_a_run_is_refused(go: Callable[..., RunFolder], monke
         go(trials=1)
 
 
-def test_energy_that_cannot_be_measured_is_refused_before_a_folder_is_made(go: Callable[..., RunFolder], tmp_path: Path) -> None:
+def test_energy_that_cannot_be_measured_is_refused_before_a_folder_is_made(
+    go: Callable[..., RunFolder], tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="objective energy needs a target that measures it") as caught:
         go(objectives=("accuracy", "latency", "energy"))
     assert "\n" not in str(caught.value)

@@ -77,7 +77,8 @@ class _TwoNetworks(type(PLAIN)):  # type: ignore[misc]
     """The space `plain`, reduced to two networks."""
 
     def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
-        options = {name: (value,) for name, value in PLAIN.initial_configurations(channel_multiple=channel_multiple)[0].items()}
+        first = PLAIN.initial_configurations(channel_multiple=channel_multiple)[0]
+        options = {name: (value,) for name, value in first.items()}
         return tuple(Choice(name=name, options=of) for name, of in (options | {"stage4.depth": (0, 1)}).items())
 
     def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
@@ -151,9 +152,7 @@ def test_converged_search_ends_early_with_patience_and_records_why(
     assert_whole(folder)
 
 
-def test_further_seeds_start_from_weights_of_their_own(
-    go: Callable[..., RunFolder], trainings: list[Training]
-) -> None:
+def test_further_seeds_start_from_weights_of_their_own(go: Callable[..., RunFolder], trainings: list[Training]) -> None:
     states: list[SearchStatus] = []
     folder = go(trials=2, verify=1, verify_seeds=2, on_status=states.append)
     first, again = verified(folder)
@@ -171,9 +170,7 @@ def test_further_seeds_start_from_weights_of_their_own(
     assert (states[-1].done, states[-1].total) == (2, 2)
 
 
-def test_search_proposes_no_candidate_twice(
-    go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_proposes_no_candidate_twice(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ASSEMBLY, "_initial_picks", lambda *_: [])
     fields = {"max_latency": "0.4ms", "compressors": ("prune_structured",), "proxies": ("nwot", "synflow")}
     folder = go(trials=5, **fields)
