@@ -36,7 +36,8 @@ from nas.results.status import SearchStatus
 from nas.runtimes.base import Finding, Runtime
 from nas.runtimes.reference_network import reference_path
 from nas.searcher.searcher import search as run_search
-from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, LatencyCalibration, calibrate_target
+from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, calibrate_target
+from nas.targets.calibration_result import LatencyCalibration
 from nas.targets.catalog import device_runtime, load_target, load_targets
 
 HOST_RUNTIME = "onnxruntime"

@@ -16,6 +16,4 @@ CHOICES = (Choice(name="width", options=(8, 16, 24)), Choice(name="operation", o
 def a_study(runs: Path, initial_picks: Sequence[dict[str, Any]] = (), **fields: Any) -> Study:
     """The study of a run without records, with these configuration fields."""
     folder = a_run(runs, records=[], **fields)
-    return make_study(
-        folder, folder.config, CHOICES, registry.load("sampler", "random"), initial_picks=initial_picks
-    )
+    return make_study(folder, folder.config, CHOICES, registry.load("sampler", "random"), initial_picks=initial_picks)

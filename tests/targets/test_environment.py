@@ -8,8 +8,8 @@ import pytest
 
 from nas import registry
 from nas.errors import MissingPackageError
-from nas.targets import environment as module
 from nas.runtimes.base import Finding
+from nas.targets import environment as module
 from nas.targets.environment import check_environment
 
 ROOT = Path(__file__).resolve().parents[2]
