@@ -137,7 +137,8 @@ def spread(points: npt.ArrayLike, maximize: Sequence[bool], k: int) -> list[int]
 
     Greedy by gain in hypervolume, on the front scaled to 0..1, with the reference a tenth below its worst values so
     that the ends of the front have a volume too. Hypervolume is submodular, so the greedy choice reaches at least
-    1 - 1/e of the volume of the best k members (Nemhauser, Wolsey & Fisher, Mathematical Programming 14, 1978). Ties: the first.
+    1 - 1/e of the volume of the best k members (Nemhauser, Wolsey & Fisher, Mathematical Programming 14, 1978).
+    Ties: the first.
 
     Args:
         points: [n, m]; dominated points and rows that are not finite are never chosen.

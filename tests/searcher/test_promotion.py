@@ -24,7 +24,7 @@ def results(folder: RunFolder) -> RungResults:
 def is_promoted(
     folder: RunFolder, trial: int, accuracy: float, ms: float, *, rung: int = 1, known: RungResults | None = None
 ) -> bool:
-    """Whether a candidate with these figures is promoted; by a process that has just started unless `known` is given."""
+    """Whether a candidate with these figures is promoted; `known` is None for a process that has just started."""
     metrics = UntrainedMetrics(costs=None, size_bytes=1, latency=some_latency(ms), host_latency=None)  # type: ignore[arg-type]
     candidate = some_record(trial, accuracy, ms).candidate
     with crash_guard(folder, "trial") as guard:
