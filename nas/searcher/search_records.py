@@ -1,4 +1,4 @@
-"""Records of the search phase of one run, by candidate key, kept up to date without a second look at old ones."""
+"""Records of the search phase of one run, in order and by candidate key, updated incrementally."""
 
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder

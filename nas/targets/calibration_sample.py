@@ -75,7 +75,7 @@ class CalibrationCandidates:
             turn, n_duplicates = turn + 1, n_duplicates + 1
             if n_duplicates > MAX_DUPLICATE_DRAWS:
                 raise ConfigError(
-                    f"{n_models} different nets must be drawn, but {', '.join(self.spaces)} gave {len(drawn)}; "
+                    f"{n_models} different networks must be drawn, but {', '.join(self.spaces)} gave {len(drawn)}; "
                     "ask for fewer, or name another --space"
                 )
             if candidate.key not in drawn:
@@ -131,7 +131,7 @@ class CalibrationCandidates:
                     log(f"{number} of {n_pool} networks exported to choose {n_training} of them")
         if len(exported) < n_training:
             raise ConfigError(
-                f"{n_training} of {n_pool} nets must be written, but {len(exported)} could: {reasons[-1]}; "
+                f"{n_training} of {n_pool} networks must be exported, but only {len(exported)} could: {reasons[-1]}; "
                 "name another --space"
             )
         chosen = farthest_first(cost_features(costs, self.profile), n_training)

@@ -173,7 +173,9 @@ def test_spaces_that_cannot_be_exported_are_refused(tmp_path: Path, monkeypatch:
         raise CandidateError("no path")
 
     monkeypatch.setattr(CalibrationCandidates, "export", refused)
-    with pytest.raises(ConfigError, match="8 of 8 nets must be written, but 0 could: no path; name another --space"):
+    with pytest.raises(
+        ConfigError, match="8 of 8 networks must be exported, but only 0 could: no path; name another --space"
+    ):
         calibrated(tmp_path, FakeBoard(), nets=10)
 
 
@@ -186,7 +188,7 @@ def test_space_that_holds_too_few_networks_is_named(monkeypatch: pytest.MonkeyPa
     nets = CalibrationCandidates(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
     (same,) = nets.draw(1, seed=0)
     monkeypatch.setattr("nas.targets.calibration_sample.random_candidate", lambda *_: same)
-    with pytest.raises(ConfigError, match="20 different nets must be drawn, but plain gave"):
+    with pytest.raises(ConfigError, match="20 different networks must be drawn, but plain gave"):
         nets.draw(20, seed=0)
 
 
