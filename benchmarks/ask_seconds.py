@@ -31,6 +31,7 @@ from nas.results.run_folder import RunFolder
 from nas.searcher.acquisition.base import LOW_FIDELITY, LOW_FIDELITY_ONLY, SamplerContext
 from nas.searcher.acquisition.candidate_features import COST_COLUMNS
 from nas.searcher.acquisition.surrogate import SearchSurrogate
+from nas.searcher.assembly import make_study
 from nas.searcher.study import Study
 from nas.targets.catalog import load_target
 from search_spaces._base import Choice
@@ -138,7 +139,7 @@ def measured(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """Figures of `args.asks` asks after `args.trials` trials."""
     tool = Tool(args.space, args.target, args.compressors, args.sampler, runs, limit_ms=5.0)
     make = Timed(registry.load("sampler", args.sampler))
-    study = Study(tool.folder, tool.config, tool.genes, make, context=tool.foresight.sampler_context())
+    study = make_study(tool.folder, tool.config, tool.genes, make, context=tool.foresight.sampler_context())
     fill(study, tool, args.trials, stopped=args.stopped, broken=args.broken)
     sampler, whole = [], []
     for _ in range(args.asks):

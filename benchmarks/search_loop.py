@@ -25,7 +25,7 @@ from benchmarks.ask_seconds import DEFAULT, Tool
 from nas import registry
 from nas.candidate import Candidate
 from nas.pareto import hypervolume
-from nas.searcher.study import Study
+from nas.searcher.assembly import make_study
 from search_spaces._base import DisconnectedError
 
 NOISE = 0.009
@@ -84,7 +84,7 @@ def replay(args: argparse.Namespace, sampler: str, seed: int, runs: Path) -> lis
         *(m.initial_settings(tool.space.stages, tool.profile) for m in tool.compression.compressors)
     )
     seeds = [dict(ChainMap(net, *s)) for s in settings for net in tool.space.seeds(channel_multiple=tool.multiple)]
-    study = Study(
+    study = make_study(
         tool.folder, tool.config, tool.genes, registry.load("sampler", sampler), context=tool.foresight.sampler_context(),
         initial_picks=seeds[: args.good],
     )  # fmt: skip

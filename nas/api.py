@@ -37,7 +37,8 @@ from nas.runtimes.disturbance import DRIFT_LIMIT
 from nas.runtimes.onnx_input import read_onnx_input
 from nas.runtimes.reference_network import reference_path
 from nas.searcher.searcher import search as run_search
-from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, LatencyCalibration, calibrate_target
+from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, calibrate_target
+from nas.targets.calibration_result import LatencyCalibration
 from nas.targets.catalog import device_runtime, load_target, load_targets
 
 HOST_RUNTIME = "onnxruntime"

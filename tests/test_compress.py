@@ -21,7 +21,7 @@ from nas.searcher.searcher import search
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
-from tests.tiny_search import SEARCH, Killed, Training, accuracy, after, make_quick, replace_step
+from tests.tiny_search import ASSEMBLY, Killed, Training, accuracy, after, make_quick, replace_step
 
 BASE: Any = import_module("nas.searcher.baseline")
 FACES = learnable_faces(train=32, val=24, test=12)
@@ -43,7 +43,7 @@ def build(num_classes):
 
 @pytest.fixture(autouse=True)
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: FACES)
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: FACES)
     return make_quick(monkeypatch)
 
 
@@ -127,7 +127,7 @@ def test_given_weights_are_evaluated_as_they_are_with_a_warning_at_chance_accura
 def test_a_candidate_is_pruned_in_steps_without_training_the_full_model_first(
     go: Callable[..., RunFolder], trainings: list[Training], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SEARCH, "load", _always(SEARCH.load, "sparsity.stage1", 0.75))
+    monkeypatch.setattr(ASSEMBLY, "load", _always(ASSEMBLY.load, "sparsity.stage1", 0.75))
     folder = go(weights=weights, trials=1, verify=0, epochs=1.0, prune_steps=2, compressors=("prune_structured",))
     (record,) = [r for r in folder.records() if r.phase == "search"]
     assert record.candidate.pruned["stage1"] < record.candidate.widths["stage1"]

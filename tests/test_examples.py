@@ -10,7 +10,7 @@ from nas.config import read_config
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from tests.conftest import learnable_faces
-from tests.tiny_search import SEARCH, make_quick
+from tests.tiny_search import ASSEMBLY, make_quick
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -29,7 +29,7 @@ def test_students_are_distilled_from_their_teacher_and_all_are_in_one_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_quick(monkeypatch)
-    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: learnable_faces(train=32, val=24, test=12))
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: learnable_faces(train=32, val=24, test=12))
     flags = f"--teacher resnet8 --students tiny_xception --compare --epochs 1 --threads 1 --runs {tmp_path} --name m"
     monkeypatch.setattr(sys, "argv", ["mini_resemotenet.py", *flags.split(), "--target", "jetson"])
     runpy.run_path(str(EXAMPLES / "mini_resemotenet.py"), run_name="__main__")

@@ -85,11 +85,19 @@ class DeviceTiming:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line about a probed device: a property, its value, and whether measuring is possible with it."""
+    """One line of a check of a device or of this machine.
+
+    Attributes:
+        name: what was checked.
+        value: what was found.
+        is_ok: whether the device can be measured, or `nas search` can run, in spite of it.
+        advice: what to do; empty where there is nothing to do. Also set where all is well but more is possible.
+    """
 
     name: str
     value: str
     is_ok: bool = True
+    advice: str = ""
 
 
 class Session(ABC):

@@ -1,6 +1,6 @@
-"""Random candidates as untrained files: a file's latency does not depend on its weights, so nothing has to be trained.
+"""Random candidates as untrained files, for calibrations and for the benchmarks of latency models.
 
-What a calibration and the benchmarks of the latency models time.
+Nothing is trained, because a file's latency does not depend on its weights.
 """
 
 import random
@@ -20,12 +20,12 @@ from nas.onnx_export.exporter import export_onnx
 from search_spaces._base import DisconnectedError, SearchSpace, Value
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-N_CALIBRATION_IMAGES = 4  # the ranges of the activations change no latency
+N_CALIBRATION_IMAGES = 4  # enough, because activation ranges change no latency
 _PATCH_PIXELS = 8
 
 
 def random_candidate(space: SearchSpace, compression: CompressionPipeline, rng: random.Random) -> Candidate:
-    """A candidate with every gene of the space and of the compressors drawn evenly; nets without a path are redrawn."""
+    """A candidate with uniformly drawn genes; drawn again while its input and output are not connected."""
     genes = list(space.choices(channel_multiple=compression.profile.channel_multiple))
     genes += compression.choices(space.stages)
     while True:
@@ -37,7 +37,7 @@ def random_candidate(space: SearchSpace, compression: CompressionPipeline, rng: 
 
 
 def with_uniform_bits(candidate: Candidate, bits: int) -> Candidate:
-    """The same net with every unit at one bit-width."""
+    """The same network with one bit-width in every unit."""
     return replace(candidate, bits=dict.fromkeys(candidate.bits, bits))
 
 
@@ -49,7 +49,7 @@ def export_untrained(
     compression: CompressionPipeline,
     input_shape: tuple[int, int, int],
 ) -> Costs:
-    """Build, prune the shape, quantise and export a candidate with fresh weights; returns what its file costs.
+    """Build, prune the shape of, quantise and export a candidate with random weights, and count the costs of its file.
 
     Raises:
         CandidateError: it cannot be built or exported.
@@ -69,7 +69,7 @@ def export_untrained(
 
 
 def _random_images(input_shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """[CALIBRATION_IMAGES, *shape] Patches of one brightness each: the quantiser refuses noise without neighbours."""
+    """[N_CALIBRATION_IMAGES, *shape] Patches of uniform brightness: the quantiser refuses uncorrelated noise."""
     c, h, w = input_shape
     coarse = (N_CALIBRATION_IMAGES, c, -(-h // _PATCH_PIXELS), -(-w // _PATCH_PIXELS))
     patches = np.random.default_rng(0).integers(0, 256, coarse, dtype=np.uint8)

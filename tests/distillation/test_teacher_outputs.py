@@ -27,7 +27,7 @@ from nas.training.recipe import Recipe
 from tests.conftest import learnable_faces
 from tests.fake_teachers import brightness_of_quadrants
 from tests.random_nets import random_net
-from tests.tiny_search import SEARCH, make_quick
+from tests.tiny_search import ASSEMBLY, SEARCH, make_quick
 
 CLASSES = ("angry", "happy", "sad", "fear")
 FACES = learnable_faces(train=32, val=24, test=12, classes=CLASSES)
@@ -159,7 +159,7 @@ def test_alpha_0_trains_as_without_a_teacher() -> None:
 @pytest.fixture
 def run_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunFolder]:
     """A tiny search below the test's own folder."""
-    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: FACES)
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: FACES)
     monkeypatch.setattr(SEARCH, "write_report", lambda folders, path: path.write_text("<html>"))
     make_quick(monkeypatch)
     return lambda **fields: search(make_config(**({"runs": tmp_path} | TINY | fields)))

@@ -13,6 +13,7 @@ from nas.results.run_folder import RunFolder
 from nas.results.stopping import SearchEnd, check_converged, describe_search_end, read_search_end, write_search_end
 from nas.results.throughput import write_forecast_once
 from nas.searcher.budget import SearchBudget
+from nas.searcher.search_records import SearchRecords
 from tests.fake_runs import a_run, some_record
 from tests.results.test_throughput import MOMENT
 
@@ -30,8 +31,11 @@ def hopeless(n: int = 60) -> list[Record]:
 
 
 def allowance(folder: RunFolder, **fields: object) -> SearchBudget:
-    """The budget of a process that has worked for 100 s."""
-    return SearchBudget(make_config(**fields), folder, started=time.time() - 100)
+    """Of a process that has worked for 100 s."""
+    config = make_config(**fields)
+    return SearchBudget(
+        folder, SearchRecords(folder), search=config.search, training=config.training, started=time.time() - 100
+    )
 
 
 def test_convergence_is_decided_once_and_stays(tmp_path: Path) -> None:

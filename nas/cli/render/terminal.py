@@ -32,8 +32,7 @@ from nas.results.seed_variance import describe_seed_variance
 from nas.results.selection import Selection
 from nas.results.stopping import describe_search_end
 from nas.results.warm_start_log import warm_start_lines
-from nas.runtimes.base import Finding as DeviceFinding
-from nas.targets.environment import Finding
+from nas.runtimes.base import Finding
 
 WIDE_MIN_COLUMNS = 156
 """Width in characters from which tables show all columns."""
@@ -202,7 +201,7 @@ def layers_table(latency: Latency) -> Table:
     return plain_table([("layer", "us", "share"), *rows, (summed, f"{1e3 * total:.1f}", "")])
 
 
-def device_checks_table(findings: Iterable[DeviceFinding]) -> Table:
+def device_checks_table(findings: Iterable[Finding]) -> Table:
     """Findings of the checks of a device."""
     table = Table(header_style="dim", box=None, pad_edge=False)
     for head in ("", "check", "result"):

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nas.cli.main import app
-from nas.targets.environment import Finding
+from nas.runtimes.base import Finding
 
 
 @pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
