@@ -42,9 +42,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="resemotenet", help="a published network, or package.module:function")
-    parser.add_argument(
-        "--students", default="resemotenet_a,resemotenet_b,resemotenet_c", help="separated by commas"
-    )
+    parser.add_argument("--students", default="resemotenet_a,resemotenet_b,resemotenet_c", help="separated by commas")
     parser.add_argument("--dataset", default="synthetic")
     parser.add_argument("--data", type=Path, help="file or folder of the data set")
     parser.add_argument("--target", default="cpu", help="target device; `nas targets` lists them")
@@ -57,9 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument(
-        "--name", default="mini-resemotenet", help="prefix of the names of the runs"
-    )
+    parser.add_argument("--name", default="mini-resemotenet", help="prefix of the names of the runs")
     return parser
 
 
