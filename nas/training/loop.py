@@ -20,6 +20,7 @@ from torch.nn import functional
 from nas.data.base import Images, Split
 from nas.distillation.base import Distillation
 from nas.errors import ConfigError
+from nas.models.seeding import forked_rng
 from nas.training.augment import augment
 from nas.training.execution import ExecutionFormat, on_device
 from nas.training.learning_curve import LearningCurve, LearningCurveRecorder
@@ -82,7 +83,7 @@ def train(
     with ExitStack() as held:
         for block in (
             _torch_threads(execution.threads),
-            _forked_rng(execution.device, seed),
+            forked_rng(seed, device=execution.device),  # for dropout
             on_device(net, execution),
         ):
             held.enter_context(block)
@@ -277,14 +278,6 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def _as_float_input(images: Tensor, execution: ExecutionFormat) -> Tensor:
     return images.to(torch.float32, memory_format=execution.torch_memory_format)
-
-
-@contextmanager
-def _forked_rng(device: str, seed: int) -> Iterator[None]:
-    """Seeds what a net draws by itself (dropout); the process's own random state comes back afterwards."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager
