@@ -28,11 +28,12 @@ Make = Callable[..., Evaluator]
 
 
 def an_evaluator(place: Path, data: FaceData, **fields: Any) -> Evaluator:
-    config = {"load_target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
+    config = {"target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
     folder = a_run(place, records=[], **config)
     return Evaluator(
         config=folder.config, folder=folder, space=registry.load("space", "plain"), data_digest="d" * 64, data=data,
-        profile=load_target(folder.config.search.target), host_profile=load_target("cpu"), host_runtime=registry.load("runtime", "onnxruntime"),
+        profile=load_target(folder.config.search.target), host_profile=load_target("cpu"),
+        host_runtime=registry.load("runtime", "onnxruntime"),
         compression=CompressionPipeline(
             compressors=[registry.load("compressor", name) for name in folder.config.compression.compressors],
             profile=load_target(folder.config.search.target),

@@ -116,9 +116,9 @@ def _train_baseline(
     """The net with its weights, and the epochs it was trained here: none where weights were given."""
     config = evaluator.config
     if config.search.weights is not None:
-        return evaluator.trainer.build(candidate, candidate.widths), 0.0
+        return evaluator.builder.build(candidate, candidate.widths), 0.0
     evaluator = replace(evaluator, folder=RunFolder(evaluator.folder.path / "base"))
-    net, rung = evaluator.trainer.load_checkpoint(candidate)
+    net, rung = evaluator.checkpoints.load(candidate)
     ends = [share * config.training.final_epochs for share in config.training.rungs]
     came = ends[rung - 1] if rung else 0.0
     while rung < len(ends) and not (stop is not None and stop()):
@@ -127,7 +127,7 @@ def _train_baseline(
         net, more = evaluator.trainer.train(candidate, net, cycle, phase_timer, stop)
         came, rung = came + more, rung + 1
         if not (stop is not None and stop()):
-            evaluator.trainer.save_checkpoint(candidate, net, rung)
+            evaluator.checkpoints.save(candidate, net, rung)
     if net is None:
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
     return net, came
@@ -138,7 +138,7 @@ def _evaluate_baseline(
 ) -> Record:
     """The record of the uncompressed net; it may break every limit."""
     free = replace(evaluator, config=evaluator.config.with_fields(**NO_LIMITS))
-    net = free.trainer.build(candidate, candidate.widths)
+    net = free.builder.build(candidate, candidate.widths)
     net.load_state_dict(state)
     blank = replace(free.empty_record(candidate, BASELINE_TRIAL, "base"), epochs=epochs)
     if not epochs:  # given weights learned elsewhere

@@ -39,7 +39,7 @@ class Board:
         self.asked: list[str] = []
         self.fails = fails
 
-    def timings(self, models: Sequence[Path], *_: Any, **__: Any) -> list[DeviceTiming | MeasureError]:
+    def time_models(self, models: Sequence[Path], *_: Any, **__: Any) -> list[DeviceTiming | MeasureError]:
         self.asked += [path.name for path in models]
         if self.fails:
             return [MeasureError("it failed", log=("the last line",)) for _ in models]
@@ -50,7 +50,8 @@ def a_stopwatch(place: Path, board: Board | None = None, timer: Any = None) -> L
     for name in ("locks", "models"):
         (place / name).mkdir(parents=True)
     return LatencyEvaluator(
-        profile=load_target("jetson" if board else "cpu"), host_profile=load_target("cpu"), device_runtime=board, timing_worker=timer,  # type: ignore[arg-type]
+        profile=load_target("jetson" if board else "cpu"), host_profile=load_target("cpu"),
+        device_runtime=board, timing_worker=timer,  # type: ignore[arg-type]
         host_runtime=registry.load("runtime", "onnxruntime"), input_shape=(1, 48, 48), measures_energy=False,
         folder=RunFolder(place), log=lambda _: None,
     )  # fmt: skip

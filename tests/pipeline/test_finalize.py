@@ -15,7 +15,7 @@ from nas.candidate import Candidate
 from nas.compression.base import CompressionContext
 from nas.data.base import FaceData
 from nas.pipeline import Evaluator
-from nas.training.trainer import UNTRAINED_CALIBRATION_IMAGES
+from nas.training.model_builder import UNTRAINED_CALIBRATION_IMAGES
 from tests.tiny_evaluator import Make, evaluate, never, small
 from tests.tiny_search import Training, accuracy, probabilities, session
 
@@ -103,14 +103,14 @@ def test_calibration_uses_training_images_from_the_whole_set(
 ) -> None:
     evaluator, seen = make(), []
     quantize = registry.load("compressor", "quantize")
-    on_graph = type(quantize).on_graph
+    rewrite_graph = type(quantize).rewrite_graph
 
     def noting(self: Any, graph: Any, context: CompressionContext) -> Any:
         seen.append(context.images)
         assert context.profile.activation_signed, "as the target wants it"
-        return on_graph(self, graph, context)
+        return rewrite_graph(self, graph, context)
 
-    monkeypatch.setattr(type(quantize), "on_graph", noting)
+    monkeypatch.setattr(type(quantize), "rewrite_graph", noting)
     evaluate(evaluator, promote=never)
     draft, final = seen
     assert (len(draft), len(final)) == (UNTRAINED_CALIBRATION_IMAGES, len(faces.train))

@@ -23,7 +23,7 @@ def losing(own: Latency, twin: Latency) -> Int8Speedup:
 def test_a_net_that_8_bits_make_no_faster_is_not_trained(
     make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace_step(monkeypatch, "gain", lambda _: losing)
+    replace_step(monkeypatch, "int8_speedup", lambda _: losing)
     record = evaluate(make(target="cpu"), small(bits_of_stage2=8))
     assert (record.status, record.violations) == ("infeasible", {"no_gain": pytest.approx(0.25)})
     assert record.reason == "8 bits: no gain: 1 ms against 1.01 ms of its float twin, measured"
@@ -31,7 +31,7 @@ def test_a_net_that_8_bits_make_no_faster_is_not_trained(
 
 
 def test_a_net_that_8_bits_make_faster_goes_on(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_step(monkeypatch, "gain", lambda _: paying)
+    replace_step(monkeypatch, "int8_speedup", lambda _: paying)
     record = evaluate(make(), small(bits_of_stage2=8))
     assert record.status == "complete"
     assert record.gain == paying(record.latency, record.latency)  # type: ignore[arg-type]
@@ -46,9 +46,9 @@ def test_verified_8_bit_nets_that_gain_nothing_lose_their_place_to_the_float_twi
     make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluator = make(qat=0)
-    replace_step(monkeypatch, "gain", lambda _: paying)
+    replace_step(monkeypatch, "int8_speedup", lambda _: paying)
     found = evaluate(evaluator, small(bits_of_stage2=8))
-    replace_step(monkeypatch, "gain", lambda _: losing)
+    replace_step(monkeypatch, "int8_speedup", lambda _: losing)
     twin, record = evaluator.train_final(found, epochs=0.5)
     assert (record.status, twin.status) == ("infeasible", "complete")
     assert (record.key, twin.candidate) == (found.key, small(bits_of_stage2=16))
@@ -62,7 +62,7 @@ def test_quantised_training_is_kept_where_it_is_better(
     make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluator = make(qat=0.5)
-    replace_step(monkeypatch, "gain", lambda _: paying)
+    replace_step(monkeypatch, "int8_speedup", lambda _: paying)
     found = evaluate(evaluator, small(bits_of_stage2=8))
     before = len(trainings)
     (record,) = evaluator.train_final(found, epochs=1)

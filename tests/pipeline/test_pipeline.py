@@ -61,7 +61,7 @@ def test_accuracy_is_judged_when_it_is_known(make: Callable[..., Evaluator], tra
 
 @pytest.mark.parametrize(
     ("name", "calls"),
-    [("train", 0), ("train", 1), ("train", 2), ("predict", 1), ("export", 1), ("score", 0), ("measure", 0)],
+    [("train", 0), ("train", 1), ("train", 2), ("predict", 1), ("export_onnx", 1), ("score", 0), ("measure", 0)],
 )
 def test_a_process_may_die_anywhere_and_the_record_is_the_same(
     make: Callable[..., Evaluator],
@@ -93,7 +93,7 @@ def test_the_order_of_evaluation_changes_nothing(make: Callable[..., Evaluator])
 @pytest.mark.parametrize(
     ("step", "error", "reason"),
     [
-        ("export", ExportError("the checker\nrefuses it"), "the checker refuses it"),
+        ("export_onnx", ExportError("the checker\nrefuses it"), "the checker refuses it"),
         ("train", TrainError("the loss must be finite"), "the loss must be finite"),
         ("score", RuntimeError("out of\n memory"), "RuntimeError: out of memory"),
     ],

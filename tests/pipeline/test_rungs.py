@@ -57,7 +57,7 @@ def test_a_candidate_that_is_not_promoted_stops_there_and_is_finished(
 
 
 def test_at_the_deadline_a_candidate_ends_with_its_rung(make: Callable[..., Evaluator]) -> None:
-    record = evaluate(make(), deadline=lambda: True)
+    record = evaluate(make(), is_search_over=lambda: True)
     assert (record.status, record.rung) == ("complete", 1)
 
 
@@ -71,7 +71,7 @@ def test_a_pruned_candidate_learns_wide_first_and_ships_slim(
     assert [t.epochs for t in trainings] == [0.25, 0.125, 0.125], "half in full, then two steps that share the rest"
     between = {**candidate.widths, "stage2": 16}
     sizes = [
-        sum(p.numel() for p in evaluator.trainer.build(candidate, widths).parameters())
+        sum(p.numel() for p in evaluator.builder.build(candidate, widths).parameters())
         for widths in (candidate.widths, between, candidate.pruned)
     ]
     assert [t.params for t in trainings] == sizes
@@ -130,4 +130,4 @@ def test_a_rung_that_the_clock_ends_says_how_far_it_came_and_is_no_finished_rung
     found = evaluate(evaluator, stop=lambda: True)
     assert (found.status, found.rung, len(trainings)) == ("complete", 1, 1)
     assert found.epochs < trainings[0].epochs
-    assert evaluator.trainer.load_checkpoint(found.candidate) == (None, 0)
+    assert evaluator.checkpoints.load(found.candidate) == (None, 0)

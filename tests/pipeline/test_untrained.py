@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import nas.evaluation.untrained
-import nas.training.trainer
+import nas.training.model_builder
 from nas.errors import ExportError
 from nas.pipeline import Evaluator
 from tests.tiny_evaluator import Make, small
@@ -32,13 +32,13 @@ def test_the_float_twin_of_what_breaks_a_limit_is_not_even_built(
     make: Make, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], built: int
 ) -> None:
     evaluator, graphs = make(target="cpu", **limits), []
-    graph = nas.training.trainer.Trainer.compress_graph
+    graph = nas.training.model_builder.ModelBuilder.compress_graph
 
     def counted(*arguments: Any, **more: Any) -> Any:
         graphs.append(more)
         return graph(*arguments, **more)
 
-    monkeypatch.setattr(nas.training.trainer.Trainer, "compress_graph", counted)
+    monkeypatch.setattr(nas.training.model_builder.ModelBuilder, "compress_graph", counted)
     draft = evaluator.evaluate_untrained(small(bits_of_stage1=8))
     assert [more["shapes_only"] for more in graphs] == [True] * built
     assert (draft.int8_speedup is not None) == (built == 2)

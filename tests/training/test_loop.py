@@ -163,7 +163,13 @@ def test_stops_when_told() -> None:
 def test_progress_and_phases_are_told() -> None:
     told: list[tuple[float, float]] = []
     phases: list[str] = []
-    go(net(), stripes(), epochs=3, progress=lambda epoch, loss: told.append((epoch, loss)), phase=phases.append)
+    go(
+        net(),
+        stripes(),
+        epochs=3,
+        on_progress=lambda epoch, loss: told.append((epoch, loss)),
+        on_phase_end=phases.append,
+    )
     assert told[-1][0] == 3
     assert all(loss > 0 for _, loss in told)
     assert phases == ["gather", "augment", "forward", "backward", "optimizer", "average"] * 18

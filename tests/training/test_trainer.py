@@ -32,7 +32,7 @@ def test_a_candidate_goes_on_to_full_training_from_its_checkpoint(
     assert candidate.settings
     found = evaluate(evaluator, candidate, promote=never)
     assert (found.status, found.reason, found.rung) == ("complete", "", 1)
-    net, rung = evaluator.trainer.load_checkpoint(candidate)
+    net, rung = evaluator.checkpoints.load(candidate)
     assert rung == 1
     assert net is not None
     (verified,) = evaluator.train_final(found, epochs=1)
