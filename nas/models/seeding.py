@@ -23,7 +23,7 @@ def forked_rng(seed: int, *, device: str = "cpu") -> Iterator[None]:
     """
     # Reading the state of a CUDA generator creates the CUDA context, which takes seconds and hundreds of MiB. Code that
     # runs on the CPU must not pay for that, and CUDA has no state to spoil before its context exists.
-    uses_cuda = device == "cuda" or torch.cuda.is_initialized()
+    uses_cuda = device == "cuda" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if uses_cuda else []):
         # torch.manual_seed would also queue this seed for CUDA, and so outlast the block where CUDA starts later.
         torch.default_generator.manual_seed(seed)
