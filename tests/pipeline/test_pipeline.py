@@ -1,14 +1,21 @@
 """The flow: what is trained at all, and what a process that dies, an error or another order changes."""
 
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import nas.training.trainer
+from nas import registry
 from nas.errors import ConfigError, ExportError, TrainError
 from nas.pipeline import Evaluator
+from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record
+from nas.training.trainer import InitialWeights
 from tests.tiny_evaluator import RUNGS, SMALL, Make, evaluate, fields_of, never, small
 from tests.tiny_search import Killed, Training, after, replace_step
 
@@ -135,3 +142,36 @@ def test_verification_without_weights_trains_all_epochs(
     (evaluator.folder.path / "checkpoints" / f"{found.key}-1.pt").unlink()
     (record,) = evaluator.train_final(found, epochs=1)
     assert record.epochs == trainings[-1].epochs == 1.5
+
+
+def test_the_random_state_of_the_process_is_the_same_after_an_evaluation(make: Make) -> None:
+    proxies = [registry.load("proxy", name) for name in registry.names("proxy")]
+    objectives = ("accuracy", "latency", "size")  # INT8 need not be faster
+    compressors = ("prune_structured", "low_rank", "quantize")
+    evaluator = replace(make(compressors=compressors, qat=0.5, objectives=objectives), proxies=proxies)
+    genes = {"sparsity.stage2": 0.5, "rank.stage3": 0.5, "bits.stage2": 8}
+    candidate = evaluator.compression.decode(evaluator.space, SMALL | genes)
+    torch_state, numpy_state, python_state = torch.random.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    record = evaluate(evaluator, candidate)
+    assert record.proxies
+    again = evaluate(evaluator, candidate)  # from its checkpoint
+    assert again.sha256 == record.sha256
+    verified = evaluator.train_final(record, epochs=0.5)[-1]
+    evaluator.trainer.estimate_epoch_seconds(candidate, PhaseTimer())
+    assert [(r.status, r.reason) for r in (record, again, verified)] == [("complete", "")] * 3
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True))  # noqa: NPY002
+    assert random.getstate() == python_state
+
+
+def test_parts_are_made_once_and_follow_what_is_replaced(make: Make) -> None:
+    evaluator = make()
+    assert evaluator.trainer is evaluator.trainer
+    assert evaluator.artifact_evaluator.trainer is evaluator.trainer
+    assert evaluator.untrained_evaluator.builder is evaluator.trainer.builder is evaluator.checkpoints.builder
+    weights = InitialWeights(state_dict={}, epochs=4.0)
+    other = replace(evaluator, initial_weights=weights, seed_index=2, config=evaluator.config.with_fields(max_size=9.0))
+    assert other.artifact_evaluator.trainer.initial_weights is weights
+    assert other.checkpoints.builder.seed_index == 2
+    assert other.untrained_evaluator.limits.max_size == 9.0
+    assert evaluator.trainer.initial_weights is None
