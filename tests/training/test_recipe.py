@@ -14,5 +14,5 @@ def test_tiny_nets_are_spared_and_large_ones_are_not() -> None:
 
 
 def test_params_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="params must be positive"):
+    with pytest.raises(ValueError, match="n_params must be positive"):
         recipe_for(0)
