@@ -201,7 +201,7 @@ class _TrainingRun:
         self.ema = _WeightEma(net, recipe.ema_decay)
 
     def step(self, lr: float, on_phase_end: Callable[[str], None]) -> tuple[Tensor, Tensor]:
-        """Update the weights by one batch; the mean loss and number of correct predictions, as scalars on the device."""
+        """Update the weights by one batch; mean loss and number of correct predictions, scalars on the device."""
         rows = next(self.row_batches).to(self.execution.device)
         images, targets = self.images.index_select(0, rows).float(), self.targets.index_select(0, rows)
         teacher_parts = self.distillation_loss.gather(rows) if self.distillation_loss is not None else ()

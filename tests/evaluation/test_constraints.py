@@ -1,4 +1,4 @@
-"""Limits: the share by which each is broken, and the words for it."""
+"""Constraints: the violation of each, and its description."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ def violations_of(config: SearchConfig, **figures: Any) -> dict[str, float]:
 
 
 @given(POSITIVE, POSITIVE)
-def test_a_limit_is_kept_exactly_where_the_value_is_not_above_it(ms: float, limit: float) -> None:
+def test_a_limit_is_satisfied_exactly_if_the_value_is_not_above_it(ms: float, limit: float) -> None:
     found = violations_of(make_config(max_latency=limit), latency=some_latency(ms), size_bytes=None)
     assert found.keys() == {"max_latency"}
     assert (found["max_latency"] > 0) == (ms / limit > 1)
@@ -41,18 +41,20 @@ def test_each_violation_is_a_share_of_its_limit_and_accuracy_is_in_points() -> N
     )
 
 
-@pytest.mark.parametrize(("slowdown", "kept"), [(None, False), (0.02, False), (0.25, True)])
-def test_a_busy_machine_breaks_no_limit(slowdown: float | None, kept: bool) -> None:
+@pytest.mark.parametrize(("slowdown", "is_satisfied"), [(None, False), (0.02, False), (0.25, True)])
+def test_the_load_of_a_busy_machine_violates_no_limit(slowdown: float | None, is_satisfied: bool) -> None:
     latency = replace(some_latency(6.0), slowdown=slowdown)
-    assert (violations_of(make_config(max_latency=5.0), latency=latency, size_bytes=None)["max_latency"] <= 0) == kept
+    assert (
+        violations_of(make_config(max_latency=5.0), latency=latency, size_bytes=None)["max_latency"] <= 0
+    ) == is_satisfied
 
 
-def test_what_is_not_known_or_not_limited_is_left_out() -> None:
+def test_unknown_figures_and_absent_limits_are_left_out() -> None:
     assert violations_of(make_config(max_latency=2.0), latency=None, size_bytes=90) == {}
     assert violations_of(make_config(), latency=some_latency(3.0), size_bytes=90, accuracy=0.1) == {}
     assert describe_violations({}, None) == ""
 
 
-def test_8_bits_need_not_be_faster_where_a_smaller_file_is_a_gain() -> None:
+def test_int8_need_not_be_faster_where_size_is_an_objective() -> None:
     config = make_config(objectives=("accuracy", "latency", "size"))
     assert violations_of(config, latency=None, size_bytes=None, int8_speedup=LOSS) == {}

@@ -1,4 +1,4 @@
-"""The flow: what is trained at all, and what a process that dies, an error or another order changes."""
+"""The flow: which candidates are trained, interruptions, errors, the order of work, and the random state."""
 
 import random
 from collections.abc import Callable
@@ -21,25 +21,25 @@ from tests.tiny_search import Killed, Training, after, replace_step
 
 
 @pytest.mark.parametrize("decomposition", ["tucker", "cp"])
-def test_zeros_in_a_factorised_and_pruned_net_outlast_each_training(make: Make, decomposition: str) -> None:
+def test_zeros_in_a_factorised_and_pruned_network_stay_zero_in_each_training(make: Make, decomposition: str) -> None:
     compressors = ("prune_structured", "low_rank", "prune_unstructured", "quantize")
     evaluator = make(target="cpu", compressors=compressors)
     genes = {"rank.stage2": 0.5, "rank.stage3": 0.5, "decomposition": decomposition, "sparsity.stage2": 0.25}
     wanted = {"zeros.stage2": 0.75, "zeros.stage3": 0.9, "zeros_scope": "layer"}
     candidate = evaluator.compression.decode(evaluator.space, SMALL | genes | wanted)
-    draft = evaluator.evaluate_untrained(candidate)
+    untrained = evaluator.evaluate_untrained(candidate)
     record = evaluate(evaluator, candidate)
     verified = evaluator.train_final(record, epochs=1)[-1]
     assert [(r.status, r.reason) for r in (record, verified)] == [("complete", "")] * 2
     full = evaluator.evaluate_untrained(evaluator.compression.decode(evaluator.space, SMALL | wanted))
-    assert record.params == verified.params == draft.costs.params < full.costs.params
-    fresh_biases = record.nonzero_params - draft.costs.nonzero_params  # zero before any training
+    assert record.params == verified.params == untrained.costs.params < full.costs.params
+    fresh_biases = record.nonzero_params - untrained.costs.nonzero_params  # zero before any training
     assert 0 <= fresh_biases < 200
     assert record.nonzero_params == verified.nonzero_params < 0.6 * record.params
 
 
 @pytest.mark.parametrize(("limit", "objective"), [("max_latency", "latency"), ("max_size", "size")])
-def test_what_breaks_a_cheap_constraint_is_never_trained(
+def test_a_candidate_that_violates_latency_or_size_is_never_trained(
     make: Callable[..., Evaluator], trainings: list[Training], limit: str, objective: str
 ) -> None:
     evaluator = make(**{limit: 0.01})
@@ -57,7 +57,9 @@ def test_what_breaks_a_cheap_constraint_is_never_trained(
     assert not list((evaluator.folder.path / "checkpoints").iterdir())
 
 
-def test_accuracy_is_judged_when_it_is_known(make: Callable[..., Evaluator], trainings: list[Training]) -> None:
+def test_the_constraint_on_accuracy_is_checked_after_training(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
     record = evaluate(make(min_accuracy=1.0, epochs=0.5))
     assert record.score is not None
     assert record.score.accuracy < 1
@@ -70,7 +72,7 @@ def test_accuracy_is_judged_when_it_is_known(make: Callable[..., Evaluator], tra
     ("name", "calls"),
     [("train", 0), ("train", 1), ("train", 2), ("predict", 1), ("export_onnx", 1), ("score", 0), ("measure", 0)],
 )
-def test_a_process_may_die_anywhere_and_the_record_is_the_same(
+def test_a_process_may_be_killed_anywhere_and_the_resumed_record_is_the_same(
     make: Callable[..., Evaluator],
     undisturbed: Record,
     trainings: list[Training],
@@ -84,8 +86,8 @@ def test_a_process_may_die_anywhere_and_the_record_is_the_same(
         with pytest.raises(Killed):
             evaluate(evaluator)
     again = evaluate(evaluator)
-    assert fields_of(again) == fields_of(undisturbed), "also the file is the same, byte for byte"
-    assert len(trainings) == len(RUNGS), "no rung that was finished is trained again"
+    assert fields_of(again) == fields_of(undisturbed), "the file is the same too, byte for byte"
+    assert len(trainings) == len(RUNGS), "no finished rung is trained again"
 
 
 def test_the_order_of_evaluation_changes_nothing(make: Callable[..., Evaluator]) -> None:
@@ -105,7 +107,7 @@ def test_the_order_of_evaluation_changes_nothing(make: Callable[..., Evaluator])
         ("score", RuntimeError("out of\n memory"), "RuntimeError: out of memory"),
     ],
 )
-def test_what_goes_wrong_is_in_the_record(
+def test_an_error_ends_in_a_failed_record(
     make: Callable[..., Evaluator],
     undisturbed: Record,
     monkeypatch: pytest.MonkeyPatch,
@@ -125,7 +127,7 @@ def test_what_goes_wrong_is_in_the_record(
     assert record.phase == "verified"
 
 
-def test_what_a_user_did_wrong_is_raised(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_user_is_raised(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise ConfigError("device cuda must be present")
 
@@ -134,7 +136,7 @@ def test_what_a_user_did_wrong_is_raised(make: Callable[..., Evaluator], monkeyp
         evaluate(make())
 
 
-def test_verification_without_weights_trains_all_epochs(
+def test_final_training_without_a_checkpoint_adds_the_epochs_of_the_search(
     make: Callable[..., Evaluator], trainings: list[Training]
 ) -> None:
     evaluator = make()

@@ -4,7 +4,7 @@ from nas.training.augment import MILD, STRONG
 from nas.training.recipe import recipe_for
 
 
-def test_tiny_nets_are_spared_and_large_ones_are_not() -> None:
+def test_small_networks_have_mild_augmentation_and_no_mixup() -> None:
     tiny, large = recipe_for(60_000), recipe_for(2_000_000)
     assert (tiny.mixup_alpha, tiny.augmentation, tiny.augmentation.erase_probability) == (0, MILD, 0)
     assert large.mixup_alpha > 0
