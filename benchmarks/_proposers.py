@@ -26,7 +26,7 @@ def sampler_factories(space: Mapping[str, BaseDistribution], **known: Any) -> di
         "gp": lambda seed: GPSampler(seed=seed),
         "local-search": lambda seed: LocalSearch(space, seed),
         "screened": lambda seed: ScreenedSampler(seed=seed, space=space, **known),
-        "screened-genes": lambda seed: ScreenedSampler(seed=seed, space=space, **cheap_only),
+        "screened-genes-only": lambda seed: ScreenedSampler(seed=seed, space=space, **cheap_only),
         "screened-blind": lambda seed: ScreenedSampler(seed=seed, space=space),
         **{f"screened-{part}": ablated_sampler_factory(part, space=space, **known) for part in ABLATIONS},
     }

@@ -32,15 +32,15 @@ def _random_candidates(screen: CandidateScreen) -> Codes:
 
 
 ABLATIONS: dict[str, tuple[str, Any]] = {
-    "no-spread": ("nas.searcher.acquisition.candidate_screen.CandidateScreen._spread_out", _random_start),
-    "no-guesses": ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", 1),
-    "no-doubt": (
+    "random-start": ("nas.searcher.acquisition.candidate_screen.CandidateScreen._spread_out", _random_start),
+    "no-surrogate": ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", 1),
+    "no-uncertainty": (
         "nas.searcher.acquisition.expected_improvement._normal_quantiles",
         lambda n: np.zeros((N_QUANTILES, n)),
     ),
-    "no-children": ("nas.searcher.acquisition.candidate_screen.CandidateScreen._candidates", _random_candidates),
-    "no-grandchildren": ("nas.searcher.acquisition.candidate_screen.N_GRANDCHILDREN", 1),
-    "always-guessed": ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", NEVER),
+    "no-variation": ("nas.searcher.acquisition.candidate_screen.CandidateScreen._candidates", _random_candidates),
+    "one-generation": ("nas.searcher.acquisition.candidate_screen.N_GRANDCHILDREN", 1),
+    "no-exploration": ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", NEVER),
 }
 """What is taken out: where, and what stands in its place."""
 

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: the only place that writes beside a file and renames."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,16 @@ def write_atomic(path: Path, content: str | bytes) -> Path:
     with whole_file(path) as beside:
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append_line(path: Path, line: str) -> None:

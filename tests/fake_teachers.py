@@ -1,4 +1,4 @@
-"""Small ONNX files whose answers are known in closed form: the mean brightness of each quadrant of the image."""
+"""Small ONNX teachers with outputs in closed form: the mean brightness of each quadrant of the image."""
 
 import json
 from pathlib import Path
@@ -22,9 +22,20 @@ def brightness_of_quadrants(
     kind: int = TensorProto.FLOAT,
     softmax: bool = False,
 ) -> Path:
-    """A file that answers [N, 4] with the quadrants' means of min(pixel, peak): upper left, upper right, lower ones.
+    """Write a model with outputs [N, 4]: the mean of min(pixel, peak) over each quadrant, the upper ones first.
 
-    Its one layer `maps` [N, 5, H/2, W/2] holds the means of 2x2 pixels, times 1 to 5 in its channels.
+    Its only layer with feature maps, `maps` [N, 5, H/2, W/2], holds the means of 2x2 pixels times 1 to 5, by channel.
+
+    Args:
+        path: the file to write.
+        labels: class names for the metadata; left out if None.
+        digest: digest of the training data for the metadata; left out if None.
+        peak: pixels are clipped to this value.
+        shape: (C, H, W) of the input.
+        batch: batch size of the input; a name makes it dynamic.
+        channels_last: whether the input is [N, H, W, C].
+        kind: ONNX type of the input.
+        softmax: whether a softmax follows.
     """
     channels, height, width = shape
     sizes = (batch, height, width, channels) if channels_last else (batch, channels, height, width)
@@ -51,14 +62,14 @@ def brightness_of_quadrants(
         nodes.append(helper.make_node("Softmax", ["logits"], ["y"]))
     first = np.zeros((1, 5, 1, 1))
     first[0, 0] = 1
-    held = {"floor": np.array(-1e9), "peak": np.array(peak), "kernel": weights, "first": first}
+    weights_by_name = {"floor": np.array(-1e9), "peak": np.array(peak), "kernel": weights, "first": first}
     graph = helper.make_graph(
         nodes, "quadrants", [helper.make_tensor_value_info("x", kind, sizes)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, QUADRANTS])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in held.items()],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights_by_name.items()],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    found = {} if labels is None else {"labels": json.dumps(list(labels))}
-    helper.set_model_props(model, found | ({} if digest is None else {"dataset_digest": digest}))
+    properties = {} if labels is None else {"labels": json.dumps(list(labels))}
+    helper.set_model_props(model, properties | ({} if digest is None else {"dataset_digest": digest}))
     onnx.save(model, path)
     return path

@@ -195,7 +195,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
 
 
 def test_a_net_that_cannot_be_followed_makes_no_run(go: Callable[..., RunFolder], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot be compressed: .*'gain' is a tensor of its own"):
+    with pytest.raises(ConfigError, match=r"cannot be compressed: .*'gain' is a tensor outside a layer"):
         go(model="tests.outside_nets:Loose")
     assert not list(tmp_path.iterdir())
 

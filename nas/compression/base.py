@@ -1,7 +1,6 @@
 """What a compressor is: genes that a target allows, and what they do to a net or to its folded graph."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from torch import fx, nn
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from search_spaces._base import Choice, Value
+from nas.compression.gene_provider import GeneProvider
 
 FineTuneFunction = Callable[[nn.Module], None]
 """Trains a net in place, for a short while and gently; it is on the CPU in eval mode before and after."""
@@ -42,7 +41,7 @@ class CompressionContext:
     learn_scales: bool = False
 
 
-class Compressor(ABC):
+class Compressor(GeneProvider):
     """One way to make a net smaller or faster. Stateless.
 
     Life: `choices` is asked once for a target, `settle` for each candidate. Where a member reshapes a candidate, the
@@ -54,36 +53,12 @@ class Compressor(ABC):
     exports, and torch computes from it what the exported file computes.
     """
 
-    name: str
-
-    @abstractmethod
-    def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """The genes, cut down to what the target's device can run; none where it gains nothing.
-
-        Args:
-            stages: names of the stages of the space's body, in order; `stem` and `head` come on top.
-            profile: the target.
-        """
-
-    def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
-        """Settings worth trying first, each over all or none of this member's genes; the neutral one comes first."""
-        return ({},)
-
-    def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """The picked genes other than `sparsity.*` and `bits.*` that change this candidate; neutral ones are left out.
-
-        Args:
-            configuration: a value for each gene; genes of this member may be missing.
-            candidate: with architecture, widths, pruned widths and bits.
-        """
-        return {}
-
     def changes_shape(self, candidate: Candidate) -> bool:
         """Whether the candidate's net changes its layers' shapes half-way through its first training."""
         return False
 
     # A hook may do nothing, so it is not abstract.
-    def prune(self, wide: nn.Module, slim: nn.Module, context: CompressionContext) -> None:  # noqa: B027
+    def prune(self, wide: nn.Module, slim: nn.Module, context: CompressionContext) -> None:
         """Fill a fresh slim net, in place, from a trained wide one with the same module names.
 
         Raises:

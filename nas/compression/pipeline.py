@@ -9,6 +9,7 @@ from torch import fx, nn
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate, decode
 from nas.compression.base import CompressionContext, Compressor, FineTuneFunction
+from nas.compression.gene_provider import GeneProvider
 from nas.onnx_export.folding import fold
 from search_spaces._base import Choice, SearchSpace, Value
 
@@ -22,16 +23,22 @@ class CompressionPipeline:
 
     compressors: Sequence[Compressor]
     profile: HardwareProfile
+    other_genes: Sequence[GeneProvider] = ()
+
+    @property
+    def gene_providers(self) -> tuple[GeneProvider, ...]:
+        """Sources of all genes beyond the architecture: the compressors, then the other providers."""
+        return (*self.compressors, *self.other_genes)
 
     def choices(self, stages: tuple[str, ...]) -> list[Choice]:
         """The genes of all members."""
-        return [gene for member in self.compressors for gene in member.choices(stages, self.profile)]
+        return [gene for member in self.gene_providers for gene in member.choices(stages, self.profile)]
 
     def neutral_settings(self, stages: tuple[str, ...]) -> dict[str, Value]:
         """The values of the members' genes that change nothing."""
         return {
             gene: v
-            for member in self.compressors
+            for member in self.gene_providers
             for gene, v in member.initial_settings(stages, self.profile)[0].items()
         }
 
@@ -43,7 +50,7 @@ class CompressionPipeline:
         """
         return decode(
             space, configuration, channel_multiple=self.profile.channel_multiple, precisions=self.profile.precisions,
-            settings_rules=[member.effective_settings for member in self.compressors],
+            settings_rules=[member.effective_settings for member in self.gene_providers],
         )  # fmt: skip
 
     def fp32_baseline(self, candidate: Candidate) -> Candidate | None:
@@ -53,7 +60,7 @@ class CompressionPipeline:
             return None
         twin = replace(candidate.with_min_bits(min(wider)), settings={})
         settings: dict[str, Value] = {}
-        for member in self.compressors:  # what only changed the 8-bit units falls away
+        for member in self.gene_providers:  # what only changed the 8-bit units falls away
             settings.update(member.effective_settings(candidate.settings, twin))
         return replace(twin, settings=settings)
 

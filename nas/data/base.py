@@ -1,4 +1,4 @@
-"""What a data set is to the engine: faces as one uint8 array per split, and labels by class name."""
+"""Contract of a data set: face images as one uint8 array per split, with labels by class name."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -16,15 +16,15 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Faces of one split.
+    """Images of one split with their labels.
 
     Attributes:
         images: [N, C, H, W] uint8, C is 1 or 3.
         labels: [N] int64, index into the classes.
         soft_labels: [N, K] float32 shares of the annotators' votes, rows sum to 1, or None.
-        subjects: [N] int64, one number per person, or None where persons are not known.
+        subjects: [N] int64, one number per person, or None if the persons are not known.
         affect: [N, 2] float32 valence and arousal in -1..1, or None.
-        groups: [N] words by which figures are to be reported apart, or None.
+        groups: [N] names of groups to report figures for separately, or None.
     """
 
     images: Images
@@ -37,21 +37,25 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def evenly_spread_rows(self, max_rows: int) -> npt.NDArray[np.int64]:
+        """Row numbers of at most `max_rows` images, evenly spread from the first to the last."""
+        return np.linspace(0, len(self) - 1, min(max_rows, len(self))).astype(np.int64)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FaceData:
-    """A loaded data set. Train on `train`, choose on `val`, report `test` once.
+    """A loaded data set: train on `train`, select on `val`, report `test` once.
 
     Attributes:
-        name: the data set's word.
+        name: the data set's name on the command line.
         classes: names of the classes, in label order, lower case.
-        train: faces to learn from; INT8 calibration uses these too.
-        val: faces to choose by.
-        test: faces to report on once, or None where the data set has none here.
-        synthetic: whether the faces are drawn by code. Wherever an accuracy appears, this is said.
-        val_name: what the source calls the selection split ("PublicTest").
-        test_name: what the source calls the test split, or why there is none.
-        notes: what a reader of the figures has to know, one sentence each.
+        train: images for training and for INT8 calibration.
+        val: images for selection.
+        test: images for the final report, or None if this source has none.
+        synthetic: whether the faces are drawn by code. Every report of an accuracy on them says so.
+        val_name: the source's name of the selection split ("PublicTest").
+        test_name: the source's name of the test split, or the reason why there is none.
+        notes: facts that a reader of the figures needs, one sentence each.
     """
 
     name: str
@@ -82,23 +86,24 @@ class FaceData:
 
 
 class Dataset(ABC):
-    """Knows one kind of source and how to read it.
+    """Reader of one kind of source. Stateless.
 
-    Life: `load` is called once per process; it may keep a cache of arrays below `cache` so that the second load takes
-    under a second, and must notice when the source has changed.
+    Life: `load` is called once per process. It may cache arrays below `cache`, so that the second load takes less than
+    a second; it must detect that the source has changed.
     """
 
     name: str
 
     @abstractmethod
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
-        """Read the faces.
+        """Read the data set.
 
         Args:
             path: file or folder of the source; None for a data set that needs none.
-            cache: folder for arrays of earlier loads; made when needed.
-            options: further settings of this data set, by name; an unknown name is refused.
+            cache: folder for cached arrays; created when needed.
+            options: further settings of this data set, by name.
 
         Raises:
-            DataError: a file is missing (the message gives the path and what to do) or broken (file, row, reason).
+            DataError: a file is missing (the message gives the path and the remedy) or broken (the message gives file,
+                row and reason), or an option is unknown or does not fit.
         """

@@ -1,7 +1,8 @@
-"""Loaded faces as one uncompressed .npz per source and setting, so that the second load only reads arrays.
+"""Cache of loaded data sets: one uncompressed .npz for each source and settings.
 
-The file's name holds a key over the settings and the path, size and modification time of every source file: a changed
-source has another key, and is read anew. Zip checksums guard the arrays, so the digest recorded with them holds.
+The file's name contains a key over the settings and the path, size and modification time of every source file, so a
+changed source is read again. The zip format's CRC-32 guards the arrays, so the digest that is stored with them is not
+recomputed.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from nas.data.base import FaceData, Split
 from nas.files import whole_file
 
 CACHE_FORMAT = 2
-"""Raised whenever a loader reads the same source differently, so that older caches are left alone."""
+"""To be raised whenever a loader reads the same source differently, so that older files are not used."""
 
 _SPLITS = ("train", "val", "test")
 _LOG = logging.getLogger(__name__)
@@ -33,17 +34,24 @@ def load_cached(
     settings: Mapping[str, object],
     sources: Iterable[Path] = (),
 ) -> FaceData:
-    """What `load` returns, from the cache if it was made before from the same sources and settings.
+    """The result of `load`, from the cache if it holds one for the same sources and settings.
 
-    A file that cannot be read is made anew, with a warning in the log. Two processes may fill the cache at once: files
-    appear whole.
+    A cache file that cannot be read is written again, with a warning in the log. Two processes may fill the cache at
+    once, because files appear whole.
+
+    Args:
+        cache_dir: folder of the cache; created when needed.
+        load: reads the source.
+        dataset: name of the data set, the first part of the file's name.
+        settings: everything besides the sources that the result depends on.
+        sources: all files that `load` reads.
     """
     path = cache_dir / f"{dataset}-{_key(settings, sources)}.npz"
     if path.exists():
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            _LOG.warning("%s cannot be read (%s); the source is read again", path, error)
+            _LOG.warning("cache file %s cannot be read (%s); the source is read again", path, error)
     data = load()
     _write(path, data)
     return data
@@ -66,7 +74,7 @@ def _write(path: Path, data: FaceData) -> None:
             if getattr(split, f.name) is not None:
                 arrays[f"{name}.{f.name}"] = getattr(split, f.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as beside, beside.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -78,11 +86,11 @@ def _read(path: Path) -> FaceData:
     about["classes"], about["notes"] = tuple(about["classes"]), tuple(about["notes"])
     splits: dict[str, Any] = {name: _split(arrays, name) for name in _SPLITS}
     data = FaceData(**about, **splits)
-    # The digest is a cached property; handing it over saves hashing every image at each start.
+    # `digest` is a cached property; setting it saves hashing every image at each start.
     data.__dict__["digest"] = digest
     return data
 
 
 def _split(arrays: Mapping[str, Any], name: str) -> Split | None:
-    of_split = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
-    return Split(**of_split) if of_split else None
+    split = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+    return Split(**split) if split else None

@@ -1,9 +1,11 @@
-"""Names of expressions. Every source orders its classes differently, so labels are matched by name, never by index."""
+"""Class names of facial expressions: labels are matched by name, because every source has its own order of classes."""
 
 from collections.abc import Iterable
 
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
-"""The canonical names in their canonical order: FER2013's own, then FER+'s eighth."""
+"""Canonical names in canonical order: the seven of FER2013 in its own order, then contempt of FER+."""
+FER2013_CLASSES = EXPRESSIONS[:7]
+"""Classes of FER2013, in the order of its labels 0 to 6."""
 
 _SYNONYMS = {
     "anger": "angry",
@@ -19,16 +21,16 @@ _SYNONYMS = {
 
 
 def canonical_class_name(name: str) -> str:
-    """The canonical name of an expression ("Happiness" is "happy"); any other name only loses case and outer spaces."""
+    """The canonical name of an expression ("happy" for "Happiness"); other names in lower case without outer spaces."""
     word = name.strip().lower()
     return _SYNONYMS.get(word, word)
 
 
 def sort_class_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Distinct class names in label order: expressions in canonical order, then others, numbers by value."""
-    known = {name: index for index, name in enumerate(EXPRESSIONS)}
+    """Distinct class names in label order: expressions in canonical order, then other words, then numbers by value."""
+    ranks = {name: rank for rank, name in enumerate(EXPRESSIONS)}
 
-    def place(name: str) -> tuple[int, int, str]:
-        return known.get(name, len(known)), int(name) if name.isdecimal() else -1, name
+    def sort_key(name: str) -> tuple[int, int, str]:
+        return ranks.get(name, len(ranks)), int(name) if name.isdecimal() else -1, name
 
-    return tuple(sorted(set(names), key=place))
+    return tuple(sorted(set(names), key=sort_key))

@@ -1,7 +1,8 @@
-"""Parametric faces drawn by numpy: every part is a soft-edged function of position in the face's own frame.
+"""Parametric faces drawn with numpy: every part is a soft-edged function of the position in the face's frame.
 
-Positions are (u, v): u to the right, v down, the head is an ellipse about (0, 0) that reaches v = -1 and v = 1. All
-parameters are arrays [N, 1, 1], all layers [N, S, S]; the result is luminance 0..1.
+Positions are (u, v): u to the right, v down. The head is an ellipse about (0, 0) that reaches v = -1 and v = 1. All
+parameters are arrays [N, 1, 1], all layers [N, S, S]; the result is luminance 0..1. Lengths and shades are chosen by
+eye.
 """
 
 from collections.abc import Mapping
@@ -15,9 +16,14 @@ FaceParameters = Mapping[str, Array]
 
 
 def render_faces(parameters: FaceParameters, *, size: int) -> tuple[Array, Array]:
-    """Luminance [N, S, S] of faces, and the share of skin in each pixel [N, S, S].
+    """Draw faces.
 
-    `parameters` holds the geometry and expression that `nas.data.synthetic_subjects` makes.
+    Args:
+        parameters: geometry, expression and conditions, from `nas.data.synthetic_subjects.draw_face_parameters`.
+        size: side of the images in pixels, S.
+
+    Returns:
+        Luminance [N, S, S], and the share of skin in each pixel [N, S, S].
     """
     u, v = _face_coordinates(parameters, size)
     soft = parameters["soft"]
@@ -33,7 +39,7 @@ def render_faces(parameters: FaceParameters, *, size: int) -> tuple[Array, Array
 
 
 def _face_coordinates(face: FaceParameters, side: int) -> tuple[Array, Array]:
-    """Position of each pixel in the face's frame: shifted, turned in the plane, scaled."""
+    """Position of each pixel in the face's frame: shifted, rotated in the plane, scaled."""
     line = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
     x = line[None, None, :] - face["shift_x"]
     y = line[None, :, None] - face["shift_y"]
@@ -42,7 +48,7 @@ def _face_coordinates(face: FaceParameters, side: int) -> tuple[Array, Array]:
 
 
 def _soft_mask(inside: Array, soft: Array) -> Array:
-    """0 outside, 1 inside, with an edge about `soft` wide; `inside` is a signed distance, positive within."""
+    """0 outside and 1 inside, with an edge of width `soft`; `inside` is a signed distance, positive inside."""
     return np.clip(inside / soft + 0.5, 0, 1).astype(np.float32)
 
 
@@ -56,7 +62,7 @@ def _background(face: FaceParameters, u: Array, v: Array) -> Array:
 
 
 def _folds(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
-    """Cheeks that a smile lifts, and the folds from the nose to the mouth."""
+    """Cheeks raised by a smile, and the folds from the nose to the mouth."""
     line = np.abs(right - 0.2 - 0.35 * (v - 0.2))
     fold = _soft_mask(0.03 - line, face["soft"]) * _soft_mask(0.2 - np.abs(v - 0.35), face["soft"])
     cheek = _soft_mask(0.16 - np.hypot(right - 0.45, v - 0.22), face["soft"] * 3)
@@ -76,7 +82,7 @@ def _nose(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array
 
 
 def _mouth(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
-    """Lips around an opening; corners move up (a smile) or down, the upper lip may be raised."""
+    """Lips around an opening; the corners move up (a smile) or down, and the upper lip can be raised."""
     half = face["mouth_width"]
     t = np.clip((u - face["turn"] * 0.25) / half, -1.3, 1.3)
     across = _soft_mask((1 - np.abs(t)) * half, face["soft"])
@@ -92,7 +98,7 @@ def _mouth(picture: Array, face: FaceParameters, u: Array, v: Array, right: Arra
 
 
 def _eyes(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
-    """White, iris and upper lid, opened by `eye_open`."""
+    """Sclera, iris and upper lid, opened by `eye_open`."""
     x, y = right - face["eye_x"], v - face["eye_y"]
     height = np.maximum(face["eye_open"], 0.012)
     lid = height * np.clip(1 - (x / 0.17) ** 2, 0, 1)
@@ -104,7 +110,7 @@ def _eyes(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array
 
 
 def _brows(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
-    """A line from the inner to the outer end, each raised by its own amount."""
+    """A line from the inner to the outer end, which are raised independently."""
     t = np.clip((right - 0.12) / 0.34, 0, 1)
     height = face["brow_y"] - face["brow_in"] * (1 - t) - face["brow_out"] * t - 0.05 * np.sin(np.pi * t)
     line = _soft_mask(face["brow_thick"] - np.abs(v - height), face["soft"]) * _soft_mask(
@@ -114,7 +120,7 @@ def _brows(picture: Array, face: FaceParameters, u: Array, v: Array, right: Arra
 
 
 def _hair(picture: Array, face: FaceParameters, u: Array, v: Array, right: Array) -> Array:
-    """Hair above the line across the forehead, and for some a beard."""
+    """Hair above the hairline, and a beard where the parameter `beard` is above 0."""
     crown = _soft_mask(face["hairline"] + 0.15 * u * u - v, face["soft"] * 2)
     around = _soft_mask(1.12 - np.hypot(u / face["width"], v), face["soft"])
     beard = _soft_mask(v - 0.3 - 0.5 * (0.5 - np.abs(u)), face["soft"] * 3) * _soft_mask(

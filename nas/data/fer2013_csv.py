@@ -1,8 +1,9 @@
-"""Kaggle's `fer2013.csv` and Microsoft's `fer2013new.csv`, which holds ten annotators' votes for each of its rows.
+"""CSV release of FER2013 (Kaggle's `fer2013.csv`), and the FER+ votes for its rows (Microsoft's `fer2013new.csv`).
 
-FER+ follows Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label
-distribution" (ICMI 2016), in the majority mode of https://github.com/microsoft/FERPlus: single votes are dropped, and a
-face stays if one expression holds more than half of the votes left, "unknown" and "not a face" counted among them.
+FER+ labels follow Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label
+distribution" (ICMI 2016), https://github.com/microsoft/FERPlus, in its majority mode: of ten annotators' votes for a
+face, votes of a single annotator are dropped. A face is kept if one expression has more than half of the remaining
+votes, those for "unknown" and "not a face" included.
 """
 
 import gzip
@@ -19,36 +20,43 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.base import FaceData, Labels, Split
-from nas.data.classes import EXPRESSIONS, canonical_class_name
+from nas.data.classes import EXPRESSIONS, FER2013_CLASSES, canonical_class_name
 from nas.data.csv_table import read_rows
 from nas.data.pixel_strings import parse_pixels
 from nas.errors import DataError
 
-CLASSES = EXPRESSIONS[:7]
 USAGES = ("Training", "PublicTest", "PrivateTest")
+"""FER2013's names of the training, selection and test split."""
 _SIDE = 48
 _CHUNK = 256
+"""Rows whose pixels are parsed at once."""
 
 Votes = npt.NDArray[np.float32]
-"""[N, 10] votes of one usage: the eight expressions in canonical order, unknown, not a face."""
+"""[N, 10] votes for the faces of one usage: the eight expressions in canonical order, unknown, not a face."""
 
 
 def read_fer2013_csv(source: Path, votes: Path | None) -> FaceData:
-    """The faces of `fer2013.csv`, with FER+ labels if `votes` is given.
+    """The data set in `fer2013.csv`, with FER+ labels if `votes` is given.
+
+    Args:
+        source: path of `fer2013.csv`, plain, gzipped, or in a zip or tar archive.
+        votes: path of `fer2013new.csv`, or None.
 
     Raises:
-        DataError: a row is broken, a usage is missing, or the two files do not belong together.
+        DataError: a row is broken, a usage is missing, or the two files have different numbers of rows.
     """
     splits = _read_splits(source)
     for usage in USAGES[:2]:
         if usage not in splits:
-            raise DataError(f"{source} must hold rows of usage Training and PublicTest, but has none of {usage}")
+            raise DataError(
+                f"{source} must hold rows of usage Training and PublicTest, but has none of {usage}; download it again"
+            )
     notes: tuple[str, ...] = ()
     if votes is not None:
         splits, notes = _relabel_with_ferplus(splits, source, votes)
     return FaceData(
         name="fer2013" if votes is None else "ferplus",
-        classes=CLASSES if votes is None else EXPRESSIONS,
+        classes=FER2013_CLASSES if votes is None else EXPRESSIONS,
         train=splits["Training"],
         val=splits["PublicTest"],
         test=splits.get("PrivateTest"),
@@ -59,16 +67,16 @@ def read_fer2013_csv(source: Path, votes: Path | None) -> FaceData:
 
 
 def find_ferplus_votes(source: Path, explicit_path: Path | None) -> Path:
-    """The path of `fer2013new.csv`: as given, else beside the source.
+    """The path of `fer2013new.csv`: the explicit path, else in the folder of the source.
 
     Raises:
-        DataError: it is not there.
+        DataError: there is no such file.
     """
     path = explicit_path or source.with_name("fer2013new.csv")
     if not path.is_file():
         raise DataError(
-            f"labels=ferplus needs {path}, which does not exist; it is in github.com/microsoft/FERPlus, and "
-            "ferplus=PATH says where it lies"
+            f"labels=ferplus needs {path}, which does not exist; download it from github.com/microsoft/FERPlus and "
+            "give its path as ferplus=PATH"
         )
     return path
 
@@ -89,7 +97,7 @@ def _read_splits(source: Path) -> dict[str, Split]:
     if pending:
         blocks.append(_parse_pending(pending, source))
     if not blocks:
-        raise DataError(f"{source} has a header but no rows; download it again")
+        raise DataError(f"{source} must hold rows of faces, but has only a header; download it again")
     images = np.concatenate(blocks).reshape(-1, 1, _SIDE, _SIDE)
     return _by_usage(images, np.array(labels, np.int64), np.array(usages))
 
@@ -104,16 +112,22 @@ def _by_usage(images: npt.NDArray[np.uint8], labels: Labels, usages: npt.NDArray
 
 def _usage(text: str, source: Path, number: int) -> int:
     if text not in USAGES:
-        raise DataError(f"{source}, row {number}: usage must be one of {', '.join(USAGES)}, but got {text!r}")
+        raise DataError(
+            f"{source}, row {number}: usage must be one of {', '.join(USAGES)}, but got {text!r}; correct or remove "
+            "the row"
+        )
     return USAGES.index(text)
 
 
 def _label(text: str, source: Path, number: int) -> int:
-    if text.isdecimal() and int(text) < len(CLASSES):
+    if text.isdecimal() and int(text) < len(FER2013_CLASSES):
         return int(text)
-    if canonical_class_name(text) in CLASSES:
-        return CLASSES.index(canonical_class_name(text))
-    raise DataError(f"{source}, row {number}: emotion must be 0 to 6 or a class name, but got {text!r}")
+    if canonical_class_name(text) in FER2013_CLASSES:
+        return FER2013_CLASSES.index(canonical_class_name(text))
+    raise DataError(
+        f"{source}, row {number}: emotion must be 0 to 6 or one of {', '.join(FER2013_CLASSES)}, but got {text!r}; "
+        "correct or remove the row"
+    )
 
 
 def _parse_pending(pending: list[tuple[int, str]], source: Path) -> npt.NDArray[np.uint8]:
@@ -121,17 +135,19 @@ def _parse_pending(pending: list[tuple[int, str]], source: Path) -> npt.NDArray[
         return parse_pixels([text for _, text in pending], count=_SIDE * _SIDE)
     except ValueError as error:
         index, reason = str(error).split(": ", 1)
-        raise DataError(f"{source}, row {pending[int(index)][0]}: {reason}") from None
+        raise DataError(f"{source}, row {pending[int(index)][0]}: {reason}; correct or remove the row") from None
 
 
 @contextmanager
 def _open(source: Path) -> Iterator[IO[str]]:
-    """The CSV text, also inside .gz, .tar.gz and .zip."""
+    """The CSV text, unpacked from .gz, .tar.gz and .zip."""
     try:
         with _open_bytes(source) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as text:
             yield text
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError) as error:
-        raise DataError(f"{source} cannot be unpacked: {error}; download it again") from None
+        raise DataError(
+            f"{source} must be a readable file or archive, but cannot be unpacked: {error}; download it again"
+        ) from None
 
 
 @contextmanager
@@ -143,7 +159,10 @@ def _open_bytes(source: Path) -> Iterator[IO[bytes]]:
         with tarfile.open(source) as tar:
             inner = tar.extractfile(_find_csv_member(tar.getnames(), source))
             if inner is None:
-                raise DataError(f"{source} must hold fer2013.csv as a file, but holds a folder of that name")
+                raise DataError(
+                    f"{source} must hold fer2013.csv as a file, but holds a folder of that name; unpack it and give "
+                    "the path of the file"
+                )
             yield inner
     else:
         with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as raw:
@@ -156,7 +175,7 @@ def _find_csv_member(names: list[str], source: Path) -> str:
     if best is None and len(tables) != 1:
         raise DataError(
             f"{source} must hold fer2013.csv, but holds {len(tables)} other CSV files; "
-            "if it is the folder release, unpack it and give the folder"
+            "if it is the folder release, unpack it and give the path of the folder"
         )
     return best or tables[0]
 
@@ -170,7 +189,7 @@ def _relabel_with_ferplus(
         if len(votes[usage]) != len(split):
             raise DataError(
                 f"{path} must have one row for each row of {source}, but has {len(votes[usage])} of usage {usage}, "
-                f"not {len(split)}"
+                f"not {len(split)}; use the original files of both"
             )
         labelled[usage] = relabel(split, votes[usage])
         kept.append(f"{len(labelled[usage])} of {len(split)} {usage} faces")
@@ -187,18 +206,27 @@ def _read_votes(path: Path) -> dict[str, Votes]:
             try:
                 cells = [float(by_class[name]) for name in columns]
             except (KeyError, ValueError) as error:
-                raise DataError(f"{path}, row {number}: votes for {', '.join(columns)} expected: {error}") from None
+                raise DataError(
+                    f"{path}, row {number}: the row must hold numbers of votes for {', '.join(columns)}, but does not: "
+                    f"{error}; download the file again"
+                ) from None
             votes[USAGES[_usage(row["usage"], path, number)]].append(cells)
     return {usage: np.array(table, np.float32).reshape(-1, len(columns)) for usage, table in votes.items()}
 
 
 def relabel(split: Split, votes: Votes) -> Split:
-    """The faces of a split on whose expression the annotators agree, with soft labels: shares of the votes.
+    """The faces of a split with a majority among the annotators, with FER+ labels and soft labels.
 
-    Single votes are dropped first; soft labels are shares among the eight expressions.
+    Args:
+        split: faces with any labels.
+        votes: [N, 10], one row for each face.
+
+    Returns:
+        The faces that are kept. Soft labels are shares of the votes for the eight expressions, without single votes.
     """
     votes = np.where(votes > 1, votes, 0)
     label = votes.argmax(axis=1)
+    # Columns 8 and 9 are unknown and not a face: they count in the sum, and a majority for them drops the face.
     keep = (votes.max(axis=1) > 0.5 * votes.sum(axis=1)) & (label < len(EXPRESSIONS))
     shares = votes[keep, : len(EXPRESSIONS)]
     return Split(

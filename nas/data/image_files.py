@@ -1,4 +1,4 @@
-"""Data sets of image files: their options, and how files become arrays of one size that are kept for the next time."""
+"""Data sets of image files: their common options, and the cached conversion of the files to arrays of one size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,13 @@ from nas.data.options import DatasetOptions
 
 
 class ImageFileOptions(DatasetOptions):
-    """`size` (pixels; the files' own if left out), `channels` (1 or 3; as the first file), `val_share`."""
+    """Options of data sets of image files.
+
+    Attributes:
+        size: side of the images in pixels; the files' own size if left out.
+        channels: 1 (grey) or 3 (RGB); those of the first file if left out.
+        val_share: share of the training images that becomes the selection split where the source has none.
+    """
 
     size: int | None = Field(default=None, ge=32, le=112)
     channels: Literal["1", "3"] | None = None
@@ -29,18 +35,18 @@ def load_image_files(
     cache_dir: Path,
     index_files: Sequence[Path] = (),
 ) -> FaceData:
-    """The faces of files.
+    """A data set of image files.
 
     Args:
-        items: the files, and what is known of each.
-        options: how they are read.
+        items: the files with their labels and other attributes.
+        options: how the files are read.
         name: of the data set.
-        source: where the user says that it is.
-        cache_dir: where arrays are kept; they are read anew when a file has changed.
-        index_files: further files that the items were read from.
+        source: path that the user gave.
+        cache_dir: folder of the cache; files are read again when one of them has changed.
+        index_files: further files that the items depend on.
 
     Raises:
-        DataError: there are no faces to learn from or to choose by, or an image is broken.
+        DataError: there are no images for training or for selection, or an image is broken.
         MissingPackageError: pillow is not installed.
     """
 

@@ -1,4 +1,4 @@
-"""Image files to uint8 arrays. Pillow is an optional extra, imported at use."""
+"""Image reader: files to uint8 arrays. Pillow is an optional extra and imported at use."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,27 +23,28 @@ def read_images(
     channels: int | None,
     locations: Sequence[str] | None = None,
 ) -> Images:
-    """[N, C, H, W] uint8 pixels of N >= 1 files.
+    """Pixels [N, C, H, W] uint8 of N >= 1 files.
 
     Args:
         files: the image files.
-        size: height and width to resize to (bilinear, antialiased); None keeps the own size, which all must share.
-        channels: 1 grey, 3 RGB, None takes what the first file has.
-        where: how errors call each file; its path if None.
+        size: height and width to resize to (bilinear, antialiased); None keeps the files' size, which all must share.
+        channels: 1 for grey, 3 for RGB, None for the channels of the first file.
+        locations: name of each file in error messages; its path if None.
 
     Raises:
-        DataError: a file is missing or broken, or has another size than the first while `size` is None.
+        DataError: a file is missing or broken, or `size` is None and a file has another size than the first.
         MissingPackageError: pillow is not installed.
     """
-    called = locations or [str(path) for path in files]
-    first = _read(files[0], called[0], size, channels)
+    locations = locations or [str(path) for path in files]
+    first = _read(files[0], locations[0], size, channels)
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, path in enumerate(files):
-        image = _read(path, called[index], size, len(first))
+        image = _read(path, locations[index], size, len(first))
         if image.shape != first.shape:
             (_, h, w), (_, h0, w0) = image.shape, first.shape
             raise DataError(
-                f"{called[index]}: the image is {w}x{h}, but the first is {w0}x{h0}; size=48 brings all to one size"
+                f"{locations[index]}: all images must have one size, but this one is {w}x{h} and the first is "
+                f"{w0}x{h0}; resize them with the option size=48"
             )
         images[index] = image
     return images
@@ -58,9 +59,11 @@ def _read(path: Path, location: str, size: int | None, channels: int | None) -> 
         with Image.open(path) as image:
             return _pixels(image, size, channels)
     except FileNotFoundError:
-        raise DataError(f"{location}: {path} does not exist") from None
+        raise DataError(f"{location}: image {path} does not exist; restore the file or remove its entry") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{location}: {path.name} is not a readable image: {error}") from None
+        raise DataError(
+            f"{location}: {path.name} is not a readable image: {error}; replace or remove the file"
+        ) from None
 
 
 def _pixels(image: "Image.Image", size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:

@@ -1,8 +1,8 @@
-"""Faces that lie as one file each: their labels and splits, gathered into a `FaceData`.
+"""Items: image files with labels and splits, assembled into a `FaceData`.
 
-Where a source names no selection split, one is carved from its training faces: by subject where persons are known, else
-stratified by class in the order of a hash of the pixels. So it repeats, whatever order the files come in, and exact
-copies of one picture stay on one side.
+A source without a selection split gets one from its training images. Whole subjects are moved if the persons are known;
+otherwise a share of each class, in the order of a hash of the pixels. The split therefore does not depend on the order
+of the files, and exact copies of an image stay in one split.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ SPLIT_ALIASES = {
     "test": "test",
     "testing": "test",
 }
-"""How sources call their splits."""
+"""Split by the names that sources use."""
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -36,7 +36,17 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One face: its file, how errors call it, its label as written, and what else is known of it."""
+    """One image file.
+
+    Attributes:
+        path: the file.
+        location: name of the item in error messages.
+        label: class name as written in the source.
+        split: train, val or test; None if the source does not say.
+        subject: name of the person; None if it is not known.
+        group: name of a group to report figures for separately, or None.
+        affect: valence and arousal in -1..1, or None.
+    """
 
     path: Path
     location: str
@@ -50,37 +60,47 @@ class Item:
 def build_face_data(
     items: Sequence[Item], *, name: str, source: Path, size: int | None, channels: int | None, val_share: float
 ) -> FaceData:
-    """Read the images and arrange the splits.
+    """Read the images and assemble the splits.
+
+    Args:
+        items: the files.
+        name: of the data set.
+        source: path that the user gave, for messages and notes.
+        size: side of the images in pixels; None keeps the files' size.
+        channels: 1, 3, or None for those of the first file.
+        val_share: share of the training images that becomes the selection split where the source has none.
 
     Raises:
-        DataError: there are no faces to learn from or to choose by, or an image is broken.
+        DataError: there are no images for training or for selection, or an image is broken.
         MissingPackageError: pillow is not installed.
     """
     if not items:
-        raise DataError(f"{source} holds no faces; see the documentation of data set {name} for the form expected")
+        raise DataError(
+            f"{source} must hold faces, but has none; see the documentation of data set {name} for its form"
+        )
     classes = sort_class_names(canonical_class_name(item.label) for item in items)
     labels = np.array([classes.index(canonical_class_name(item.label)) for item in items], np.int64)
     images = read_images([i.path for i in items], size=size, channels=channels, locations=[i.location for i in items])
     subjects = _subjects(items)
-    named = np.array([item.split or "train" for item in items])
-    notes = _notes(items, classes, labels[named == "train"])
-    if "val" not in named:
-        chosen = split_off_validation(images, labels, subjects, eligible=named == "train", share=val_share)
-        named = np.where(chosen, "val", named)
-        by = "subject" if subjects is not None else "class and a hash of the pixels"
-        notes += (f"{source.name} names no val split: {chosen.sum()} faces were carved from train, by {by}",)
-    for needed in ("train", "val"):
-        if needed not in named:
+    splits = np.array([item.split or "train" for item in items])
+    notes = _notes(items, classes, labels[splits == "train"])
+    if "val" not in splits:
+        chosen = split_off_validation(images, labels, subjects, eligible=splits == "train", share=val_share)
+        splits = np.where(chosen, "val", splits)
+        rule = "subject" if subjects is not None else "class and a hash of the pixels"
+        notes += (f"{source.name} has no val split: {chosen.sum()} faces were split off train, by {rule}",)
+    for required in ("train", "val"):
+        if required not in splits:
             raise DataError(
-                f"{source} must hold faces of split {needed}, but has none; more faces or subjects are needed"
+                f"{source} must hold faces of split {required}, but has none; add faces, or subjects if they are named"
             )
     if subjects is not None:
-        notes += _shared_subjects(subjects, named)
+        notes += _shared_subjects(subjects, splits)
 
-    def split(word: str) -> Split:
-        return _split(items, images, labels, subjects, np.flatnonzero(named == word))
+    def split(name: str) -> Split:
+        return _split(items, images, labels, subjects, np.flatnonzero(splits == name))
 
-    has_test = "test" in named
+    has_test = "test" in splits
     return FaceData(
         name=name,
         classes=classes,
@@ -95,24 +115,36 @@ def build_face_data(
 def split_off_validation(
     images: Images, labels: Labels, subjects: IntArray | None, *, eligible: BoolArray, share: float
 ) -> BoolArray:
-    """Which faces [N] go to val: about `share` of those `eligible`, whole subjects or each class alike."""
-    where = np.flatnonzero(eligible)
+    """Choose the images of a selection split.
+
+    Args:
+        images: [N, C, H, W].
+        labels: [N].
+        subjects: [N] person of each image, or None if the persons are not known.
+        eligible: [N] images that may be chosen.
+        share: share of the eligible images to choose, 0..1.
+
+    Returns:
+        [N] whether each image is chosen: whole subjects, or about the same share of each class without subjects.
+    """
+    rows = np.flatnonzero(eligible)
     chosen = np.zeros(len(labels), bool)
     if subjects is not None:
         hashes = np.array([_hash(str(subject).encode()) for subject in subjects])
-        return _mark_first_by_hash(hashes, where, share, chosen)
+        return _mark_first_by_hash(hashes, rows, share, chosen)
     hashes = np.array([_hash(image.tobytes()) for image in images])
-    for label in np.unique(labels[where]):
-        _mark_first_by_hash(hashes, where[labels[where] == label], share, chosen)
+    for label in np.unique(labels[rows]):
+        _mark_first_by_hash(hashes, rows[labels[rows] == label], share, chosen)
     return chosen
 
 
-def _mark_first_by_hash(hashes: npt.NDArray[np.str_], where: IntArray, share: float, chosen: BoolArray) -> BoolArray:
-    """Mark the first `share` of `where` in the order of their hashes, never parting equal ones, never taking all."""
-    values, counts = np.unique(hashes[where], return_counts=True)
-    before = np.cumsum(counts) - counts
-    taken = values[: len(values) - 1][before[: len(values) - 1] < max(1, share * len(where)) - 0.5]
-    chosen[where[np.isin(hashes[where], taken)]] = True
+def _mark_first_by_hash(hashes: npt.NDArray[np.str_], rows: IntArray, share: float, chosen: BoolArray) -> BoolArray:
+    """Mark the first `share` of `rows` by their hashes; equal hashes stay together, and at least one stays unmarked."""
+    values, counts = np.unique(hashes[rows], return_counts=True)
+    n_before = np.cumsum(counts) - counts
+    # A hash is taken while fewer images than the share come before it; -0.5 rounds the share to whole images.
+    taken = values[: len(values) - 1][n_before[: len(values) - 1] < max(1, share * len(rows)) - 0.5]
+    chosen[rows[np.isin(hashes[rows], taken)]] = True
     return chosen
 
 
@@ -121,39 +153,42 @@ def _hash(data: bytes) -> str:
 
 
 def _subjects(items: Sequence[Item]) -> IntArray | None:
-    """A number per person, or None where no face names its person."""
-    words = [item.subject for item in items]
-    if not any(words):
+    """A number per person, or None if no item names its subject."""
+    subjects = [item.subject for item in items]
+    if not any(subjects):
         return None
     if missing := next((item for item in items if not item.subject), None):
-        raise DataError(f"{missing.location}: other faces name their subject, so this one must too")
-    return np.unique(np.array(words), return_inverse=True)[1].astype(np.int64)
+        raise DataError(
+            f"{missing.location}: either all faces must name their subject or none, but this one does not and others "
+            "do; fill in the subject"
+        )
+    return np.unique(np.array(subjects), return_inverse=True)[1].astype(np.int64)
 
 
-def _split(items: Sequence[Item], images: Images, labels: Labels, subjects: IntArray | None, at: IntArray) -> Split:
-    affect = [items[i].affect for i in at]
-    groups = [items[i].group for i in at]
+def _split(items: Sequence[Item], images: Images, labels: Labels, subjects: IntArray | None, rows: IntArray) -> Split:
+    affect = [items[i].affect for i in rows]
+    groups = [items[i].group for i in rows]
     return Split(
-        images=images[at],
-        labels=labels[at],
-        subjects=None if subjects is None else subjects[at],
+        images=images[rows],
+        labels=labels[rows],
+        subjects=None if subjects is None else subjects[rows],
         affect=None if None in affect else np.array(affect, np.float32),
         groups=None if None in groups else np.array(groups, np.str_),
     )
 
 
 def _notes(items: Sequence[Item], classes: tuple[str, ...], train: Labels) -> tuple[str, ...]:
-    written = {(item.label.strip().lower(), canonical_class_name(item.label)) for item in items}
-    merged = [f"{word} is read as {name}" for word, name in sorted(written) if word != name]
-    unlearned = [name for i, name in enumerate(classes) if i not in train]
+    names = {(item.label.strip().lower(), canonical_class_name(item.label)) for item in items}
+    renamed = [f"{written} is read as {name}" for written, name in sorted(names) if written != name]
+    untrained = [name for i, name in enumerate(classes) if i not in train]
     return (
-        *(["class names: " + ", ".join(merged)] if merged else []),
-        *([f"no faces to learn from in: {', '.join(unlearned)}"] if unlearned else []),
+        *(["class names: " + ", ".join(renamed)] if renamed else []),
+        *([f"classes without training faces: {', '.join(untrained)}"] if untrained else []),
     )
 
 
-def _shared_subjects(subjects: IntArray, named: npt.NDArray[np.str_]) -> tuple[str, ...]:
-    people = {word: set(subjects[named == word].tolist()) for word in ("train", "val", "test")}
+def _shared_subjects(subjects: IntArray, splits: npt.NDArray[np.str_]) -> tuple[str, ...]:
+    people = {name: set(subjects[splits == name].tolist()) for name in ("train", "val", "test")}
     pairs = (("train", "val"), ("train", "test"), ("val", "test"))
     shared = [f"{len(people[a] & people[b])} in both {a} and {b}" for a, b in pairs if people[a] & people[b]]
     return (f"the source's own splits share subjects: {', '.join(shared)}",) if shared else ()

@@ -1,4 +1,4 @@
-"""Load a data set by its word."""
+"""Loading of data sets by name, and the default folder of their cache."""
 
 import os
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 def load_data(
     name: str, path: Path | None, *, options: Mapping[str, str] = _NO_OPTIONS, cache_dir: Path | None = None
 ) -> FaceData:
-    """The faces of the data set `name`.
+    """The data set `name`.
 
     Args:
-        name: word of the data set (`nas.registry.names("dataset")` lists them).
-        path: its file or folder, None for a data set that needs none.
+        name: of the data set (`nas.registry.names("dataset")` lists them).
+        path: its file or folder; None for a data set that needs none.
         options: further settings, by name.
-        cache_dir: folder for arrays of earlier loads; `default_cache()` if None.
+        cache_dir: folder for cached arrays; `default_cache_dir()` if None.
 
     Raises:
         UnknownMemberError: there is no such data set.
@@ -32,6 +32,6 @@ def load_data(
 
 
 def default_cache_dir() -> Path:
-    """`fer-nas` below $XDG_CACHE_HOME, else below ~/.cache."""
+    """The folder `fer-nas` below $XDG_CACHE_HOME, or below ~/.cache if that is not set."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "fer-nas"

@@ -1,4 +1,4 @@
-"""The options of a data set: text a person typed, checked once against a pydantic model."""
+"""Options of a data set: text from the command line, checked once against a pydantic model."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -20,8 +20,13 @@ OptionsT = TypeVar("OptionsT", bound=DatasetOptions)
 def parse_options(model: type[OptionsT], options: Mapping[str, str], *, dataset: str) -> OptionsT:
     """The options as checked values.
 
+    Args:
+        model: the data set's options.
+        options: text by name.
+        dataset: name of the data set, for messages.
+
     Raises:
-        DataError: a name is unknown or a value does not fit; the message lists the names there are.
+        DataError: a name is unknown or a value does not fit; the message lists the known names.
     """
     try:
         return model.model_validate(dict(options))

@@ -1,8 +1,13 @@
-"""People and their expressions as numbers: identity per subject, movement per face, each with chance in it.
+"""Synthetic subjects: random parameters of persons (geometry, tones) and of their faces (expression, pose, light).
 
-Movements follow the action units of the seven expressions (Ekman and Friesen, Facial Action Coding System): lowered
-brows for anger, a wrinkled nose for disgust, raised inner brows for fear and sadness, raised corners and cheeks for
-happiness, an open mouth and raised brows for surprise. Weak intensity and personal habits make classes overlap.
+Expressions follow the action units of Ekman and Friesen's Facial Action Coding System:
+- anger: lowered brows;
+- disgust: a wrinkled nose;
+- fear and sadness: raised inner brows;
+- happiness: raised corners of the mouth and cheeks;
+- surprise: an open mouth and raised brows.
+
+Weak intensities and habitual movements of the persons make the classes overlap.
 """
 
 import numpy as np
@@ -25,7 +30,7 @@ _ACTION_UNITS = np.array(
     np.float32,
 )
 _UNIT_DISPLACEMENT = np.array([0.19, 0.20, 0.08, 0.24, 0.50, 0.16, 1.4, 0.12, 1.5], np.float32)
-"""How far one unit moves each part, in the face's frame."""
+"""Displacement of each part by one action unit, in the face's frame."""
 _NEUTRAL_FACE = np.array([0.0, 0.0, 0.09, 0.0, 0.015, 0.36, 0.0, 0.0, 0.0], np.float32)
 _VALENCE_AROUSAL = np.array(
     [[-0.6, 0.7], [-0.65, 0.35], [-0.6, 0.8], [0.8, 0.5], [-0.7, -0.4], [0.2, 0.8], [0.0, -0.05]], np.float32
@@ -33,10 +38,11 @@ _VALENCE_AROUSAL = np.array(
 """Valence and arousal of each expression at full intensity, -1..1, after the circumplex (J. A. Russell, 1980)."""
 
 _HABIT_STD, _JITTER_STD = 0.15, 0.13
+"""Standard deviations, in action units, of a person's habitual movements and of a single face's."""
 
 
 def draw_subjects(n_subjects: int, rng: np.random.Generator) -> dict[str, Array]:
-    """What belongs to a person: geometry, tones and habitual movements, each [count] or [count, parts]."""
+    """Parameters of persons: geometry, tones and habitual movements, each [n_subjects] or [n_subjects, parts]."""
 
     def normal(mean: float, deviation: float) -> Array:
         return rng.normal(mean, deviation, n_subjects).astype(np.float32)
@@ -45,6 +51,7 @@ def draw_subjects(n_subjects: int, rng: np.random.Generator) -> dict[str, Array]
         return rng.uniform(low, high, n_subjects).astype(np.float32)
 
     dark = uniform(0, 1)
+    # The order of the entries is the order of the random draws: another order draws other faces.
     return {
         "width": np.clip(normal(0.76, 0.06), 0.6, 0.95),
         "skin": 0.5 + 0.3 * dark,
@@ -67,16 +74,27 @@ def draw_subjects(n_subjects: int, rng: np.random.Generator) -> dict[str, Array]
 def draw_face_parameters(
     subjects: dict[str, Array], subject_ids: npt.NDArray[np.int64], labels: Labels, rng: np.random.Generator
 ) -> tuple[dict[str, Array], Array]:
-    """Parameters for `draw`, each [N, 1, 1], and affect [N, 2], of person `subject_ids` [N] showing expression `labels` [N]."""
+    """Parameters of faces.
+
+    Args:
+        subjects: from `draw_subjects`.
+        subject_ids: [N] person of each face.
+        labels: [N] expression of each face.
+        rng: source of expressions' intensities, poses and lights.
+
+    Returns:
+        Parameters for `nas.data.face_drawing.render_faces`, each [N, 1, 1], and valence and arousal [N, 2].
+    """
     n = len(labels)
+    # Beta(3, 1.2): mean 0.71, mostly clear expressions with a tail of weak ones.
     intensity = rng.beta(3.0, 1.2, (n, 1)).astype(np.float32)
     units = (
         intensity * _ACTION_UNITS[labels]
         + subjects["habit"][subject_ids]
         + rng.normal(0, _JITTER_STD, (n, len(_FACE_PARTS)))
     )
-    moved = (_NEUTRAL_FACE + _UNIT_DISPLACEMENT * units).astype(np.float32)
-    face = {name: moved[:, i] for i, name in enumerate(_FACE_PARTS)}
+    parts = (_NEUTRAL_FACE + _UNIT_DISPLACEMENT * units).astype(np.float32)
+    face = {name: parts[:, i] for i, name in enumerate(_FACE_PARTS)}
     face["open"] = np.maximum(face["open"], 0)
     face["lip_raise"] = np.maximum(face["lip_raise"], 0)
     face["mouth_width"] = np.clip(face["mouth_width"], 0.15, 0.6)
@@ -88,7 +106,7 @@ def draw_face_parameters(
 
 
 def _draw_conditions(n: int, rng: np.random.Generator) -> dict[str, Array]:
-    """What belongs to one picture: pose, light, sharpness, background, gaze, whether teeth show."""
+    """Parameters of single images: pose, light, sharpness, background, gaze, whether teeth show."""
 
     def normal(mean: float, deviation: float) -> Array:
         return rng.normal(mean, deviation, n).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a lesson is: a loss that a net learns from its teachers' answers to the training images."""
+"""Contract of a distillation method: a training loss computed from the outputs of teachers on the training images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from nas.errors import ConfigError
 
 Floats = npt.NDArray[np.float32]
 ALL_TEACHERS, NO_TEACHER = "all", "none"
-"""Words for all teachers together, and for none of them."""
+"""Values of the teacher gene for the whole ensemble and for no distillation."""
 RequiredOutputs = Literal["logits", "attention", "features"]
-"""What a lesson needs of its teachers: answers, attention maps of their stages too, or features of their middle."""
+"""Teacher outputs that a method needs: logits, or also the attention maps of all stages or one stage's features."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureMap:
-    """What one layer of a teacher holds of every training image.
+    """Activations of one layer of a teacher for every training image.
 
     Attributes:
-        scale: the layer's side as a share of the input's, 0..1.
+        relative_side: side of the layer's map as a share of the input's side, 0..1.
         values: [N, C, h, w] float16, pooled and averaged with their mirror images.
     """
 
@@ -34,12 +34,12 @@ class FeatureMap:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Teacher:
-    """One teacher's answers.
+    """Outputs of one teacher for the training images.
 
     Attributes:
-        logits: [N, K] for the training images, in order.
-        weight: share of this teacher among all, 0..1.
-        levels: of its layers, shallow ones first; empty where it has none or none are needed.
+        logits: [N, K], in the order of the training images.
+        weight: share of this teacher in the ensemble, 0..1.
+        feature_maps: of its layers, shallow ones first; empty if the teacher has no layers or the method needs none.
     """
 
     logits: Floats
@@ -49,14 +49,14 @@ class Teacher:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TeacherEnsemble:
-    """What all teachers say, and how much it counts.
+    """Teachers, their weights, and the share of distillation in the loss.
 
-    Several teachers are averaged as probabilities at the temperature: for the divergence of Hinton et al. that has the
-    gradient of the weighted mean of the teachers' losses, and it costs what one teacher costs.
+    The ensemble averages probabilities at the temperature. For the divergence of Hinton et al. (2015) the gradient of
+    that average is the weighted mean of the gradients of the single teachers, at the cost of one teacher.
 
     Attributes:
         teachers: at least one; their weights sum to 1.
-        temperature: logits are divided by it; above 0.
+        temperature: divisor of the logits; above 0.
         alpha: share of the teachers in the loss, 0..1; the labels have the rest.
     """
 
@@ -68,61 +68,73 @@ class TeacherEnsemble:
         return len(self.teachers[0].logits)
 
     def probabilities(self, temperature: float) -> Tensor:
-        """The teachers' probabilities [N, K] float32 at a temperature; rows sum to 1."""
+        """Probabilities [N, K] float32 of the ensemble at a temperature; rows sum to 1."""
+        # Summed in float64, so that the average of several teachers is rounded to float32 once.
         parts = [t.weight * torch.from_numpy(t.logits).double().div(temperature).softmax(1) for t in self.teachers]
         return torch.stack(parts).sum(0).float()
 
 
 class DistillationLoss(nn.Module, ABC):
-    """One net's learning in one training. Its parameters, if it has any, are trained along and then forgotten."""
+    """Loss of one student in one training.
+
+    Life: `gather` and `loss` are called for each batch, `close` once after the last step. The module's own parameters
+    (projections, for example) are trained with the student and discarded afterwards.
+    """
 
     @abstractmethod
     def gather(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """What was taught of these rows of the split [B], each [B, ...] float; mixed images mix it in equal shares."""
+        """Teacher outputs for rows of the training split.
+
+        Args:
+            indices: [B] row numbers.
+
+        Returns:
+            Float tensors, each [B, ...]. The training loop mixes them in the same shares as mixed images.
+        """
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor, teacher_outputs: tuple[Tensor, ...]) -> Tensor:
         """The loss of a batch, a scalar.
 
         Args:
-            logits: [B, K] of the net, float32.
-            targets: [B, K] shares of the labels, rows sum to 1.
+            logits: [B, K] of the student, float32.
+            targets: [B, K] label probabilities, rows sum to 1.
             teacher_outputs: from `gather`, mixed as the images were.
         """
 
     def close(self) -> None:
-        """Let go of the net. Called once, after the last step."""
+        """Remove hooks from the student. Called once, after the last step."""
 
 
 class DistillationMethod(ABC):
-    """One way to learn from teachers. Stateless."""
+    """One way to distil teachers into a student. Stateless."""
 
     name: str
     required_outputs: RequiredOutputs = "logits"
 
     @abstractmethod
     def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
-        """What `net` learns with in one training.
+        """The loss for one training of a student.
 
         Args:
-            ensemble: the teachers' answers.
-            net: in eval mode, on its device; it may be hooked until `DistillationLoss.close`.
-            images: a few [B, C, H, W] on the same device, to look at the net's maps with.
+            ensemble: the teachers with their outputs.
+            net: the student in eval mode, on its device; it may carry hooks until `DistillationLoss.close`.
+            images: a few images [B, C, H, W] on the same device, for a forward pass that finds the shapes of the maps.
 
         Raises:
-            BuildError: the net has no maps that the lesson needs.
+            BuildError: the student has no feature maps, and the method needs them.
         """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Distillation:
-    """A lesson with its teachers: all that a training needs to know.
+    """A distillation method with its teachers: everything that a training needs.
 
     Attributes:
-        lesson: how to learn.
-        teaching: from whom.
-        about: the same in words, for records and files.
-        apart: the same lesson from each teacher alone, by name, where there are several.
+        method: the method.
+        ensemble: all teachers together.
+        description: method, teachers and settings in one line, for records and file metadata.
+        by_teacher: the same method with each teacher alone, by name; empty for a single teacher.
     """
 
     method: DistillationMethod
@@ -131,7 +143,7 @@ class Distillation:
     by_teacher: "Mapping[str, Distillation]" = field(default_factory=dict)
 
     def for_teacher(self, name: str) -> "Distillation | None":
-        """The course of one teacher, of `all` of them, or None for `none`.
+        """The distillation for a value of the teacher gene: a teacher's name, `all`, or `none` (None).
 
         Raises:
             ConfigError: there is no teacher of that name.
@@ -140,22 +152,22 @@ class Distillation:
             return self if name == ALL_TEACHERS else None
         if name not in self.by_teacher:
             known = ", ".join((ALL_TEACHERS, *self.by_teacher, NO_TEACHER))
-            raise ConfigError(f"the teacher must be one of {known}, but got {name!r}; give it with --teacher")
+            raise ConfigError(f"the teacher must be one of {known}, but got {name!r}; add it with --teacher")
         return self.by_teacher[name]
 
     def make_loss(self, net: nn.Module, images: Tensor, *, n_images: int) -> DistillationLoss:
-        """What `net` learns with in one training on a split of so many faces.
+        """The loss for one training of a student on a split of `n_images` images; see `DistillationMethod.make_loss`.
 
         Raises:
-            ConfigError: the teachers' answers are for another number of faces.
-            BuildError: the net has no maps that the lesson needs.
+            ConfigError: the teachers' outputs are for another number of images.
+            BuildError: the student has no feature maps, and the method needs them.
         """
         if len(self.ensemble) != n_images:
             raise ConfigError(
-                f"the teachers must have answered all {n_images} training images, but there are {len(self.ensemble)} "
-                "answers; make them for the split that is learned from"
+                f"the teachers' outputs must cover all {n_images} training images, but there are "
+                f"{len(self.ensemble)} rows; compute them for the split that the student is trained on"
             )
-        training = net.training
-        pupil = self.method.make_loss(self.ensemble, net.eval(), images).to(images.device)
-        net.train(training)
-        return pupil
+        was_training = net.training
+        loss = self.method.make_loss(self.ensemble, net.eval(), images).to(images.device)
+        net.train(was_training)
+        return loss

@@ -1,4 +1,4 @@
-"""The mathematics of the lessons: losses per row, on tensors only."""
+"""Distillation losses as functions of tensors, one value for each row of a batch."""
 
 import torch
 from torch import Tensor
@@ -13,39 +13,42 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def kl_divergence(logits: Tensor, teacher_probabilities: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence KL(shares || softmax(logits / T)) of each row, [N], without the factor T^2.
+    """Kullback-Leibler divergence KL(teacher || softmax(logits / T)) of each row, [N], without the factor T^2.
 
     Args:
         logits: [N, K] of the student.
-        teacher_probabilities: [N, K] probabilities of the teacher at the same temperature; zeros are fine.
+        teacher_probabilities: [N, K] of the teacher at the same temperature; zeros are allowed.
         temperature: T.
     """
-    spoken = functional.log_softmax(logits / temperature, dim=1)
-    return (torch.xlogy(teacher_probabilities, teacher_probabilities) - teacher_probabilities * spoken).sum(1)
+    log_q = functional.log_softmax(logits / temperature, dim=1)
+    # xlogy is 0 at p = 0, where p * log(p) would be NaN.
+    return (torch.xlogy(teacher_probabilities, teacher_probabilities) - teacher_probabilities * log_q).sum(1)
 
 
 def decoupled_kl_divergence(
     logits: Tensor, teacher_probabilities: Tensor, labels: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The two parts of the divergence: about the label against the rest, and among the rest, each [N].
+    """The target-class and the non-target-class part of the divergence (Zhao et al. 2022, equation 7), each [N].
 
-    With p the teacher's probability of the label, `divergence` is the first plus (1 - p) times the second.
+    With p the teacher's probability of the label, `kl_divergence` is the first part plus (1 - p) times the second.
 
     Args:
         logits: [N, K] of the student.
-        teacher_probabilities: [N, K] probabilities of the teacher at the same temperature.
+        teacher_probabilities: [N, K] of the teacher at the same temperature.
         labels: [N] classes.
         temperature: T.
     """
-    spoken = functional.log_softmax(logits / temperature, dim=1)
-    here = functional.one_hot(labels, logits.shape[1]).bool()
-    said, rest = spoken[here], spoken.masked_fill(here, -torch.inf).logsumexp(1)
-    p = teacher_probabilities[here]
-    others = 1 - p
-    target = torch.xlogy(p, p) - p * said + torch.xlogy(others, others) - others * rest
-    among = (teacher_probabilities / others.clamp_min(_EPSILON)[:, None]).masked_fill(here, 0.0)
-    relative = (spoken - rest[:, None]).masked_fill(here, 0.0)
-    return target, (torch.xlogy(among, among) - among * relative).sum(1)
+    log_q = functional.log_softmax(logits / temperature, dim=1)
+    is_target = functional.one_hot(labels, logits.shape[1]).bool()
+    # log(1 - q) from the other classes' log-probabilities: log1p(-q) loses all digits where q is near 1.
+    log_q_target, log_q_rest = log_q[is_target], log_q.masked_fill(is_target, -torch.inf).logsumexp(1)
+    p = teacher_probabilities[is_target]
+    p_rest = 1 - p
+    target_part = torch.xlogy(p, p) - p * log_q_target + torch.xlogy(p_rest, p_rest) - p_rest * log_q_rest
+    # A teacher with p = 1 has no distribution among the other classes; the clamp makes its part 0 instead of NaN.
+    p_among = (teacher_probabilities / p_rest.clamp_min(_EPSILON)[:, None]).masked_fill(is_target, 0.0)
+    log_q_among = (log_q - log_q_rest[:, None]).masked_fill(is_target, 0.0)
+    return target_part, (torch.xlogy(p_among, p_among) - p_among * log_q_among).sum(1)
 
 
 def teacher_bounded_error(student_error: Tensor, teacher_error: Tensor, margin: float) -> Tensor:
@@ -57,7 +60,7 @@ def teacher_bounded_error(student_error: Tensor, teacher_error: Tensor, margin: 
 
 
 def attention_map(maps: Tensor) -> Tensor:
-    """Where a layer looks: the mean over channels of the squared activations, [N, C, H, W] to [N, 1, H, W]."""
+    """Spatial attention of a layer: mean over channels of the squared activations, [N, C, H, W] to [N, 1, H, W]."""
     return maps.square().mean(1, keepdim=True)
 
 
@@ -67,5 +70,5 @@ def l2_normalise(maps: Tensor) -> Tensor:
 
 
 def average_with_mirror(maps: Tensor) -> Tensor:
-    """The mean of each map [N, C, H, W] and its mirror image: equal for a face and for the same face mirrored."""
+    """The mean of each map [N, C, H, W] and its mirror image: the same for a map and for its mirror image."""
     return (maps + maps.flip(-1)) / 2

@@ -1,7 +1,8 @@
-"""Somebody's ONNX file as a teacher: fed with our faces, and asked for its answers or for what its layers hold.
+"""ONNX teacher: an external ONNX file, run on the data's images for its outputs or for tensors inside it.
 
-The file is rewritten so that any runtime can answer: its input becomes raw pixels [N, C, H, W] as float32, with the
-teacher's own scaling, layout and type behind it, and its output one row of numbers per image.
+The file is rewritten so that every runtime of this package can run it. Its input becomes raw pixels [N, C, H, W] as
+float32, followed by the scaling, layout and type that the file expects. Its output becomes one row of numbers for
+each image.
 """
 
 import json
@@ -33,17 +34,20 @@ PIXEL_SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "-1..1": ((127.5,), (127.5,)),
     "ImageNet mean and deviation": _IMAGENET_MEAN_STD,
 }
-"""Ways to scale pixels that nets ask for: what is subtracted, then divided by, for each channel or for all."""
+"""Common input scalings: the value to subtract and the value to divide by, for each channel or for all channels.
+
+The ImageNet values are those of torchvision's pre-trained nets (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225) times 255.
+"""
 MIN_FEATURE_CHANNELS = 4
-"""A layer with fewer channels is pre-processing."""
+"""Layers with fewer channels count as pre-processing."""
 _LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in brightness: ITU-R BT.601."""
+"""Weights of red, green and blue in luma, from ITU-R BT.601."""
 _NODE_PREFIX = "nas_teacher"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherLayer:
-    """A tensor inside a file: its name, and its shape (C, H, W) for one image."""
+    """A tensor inside an ONNX file: its name, and its shape (C, H, W) for one image."""
 
     name: str
     shape: tuple[int, int, int]
@@ -51,10 +55,14 @@ class TeacherLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxTeacher:
-    """An ONNX file and the shape (C, H, W) of the images that it shall see.
+    """An ONNX file used as a teacher.
+
+    Attributes:
+        path: the file.
+        image_shape: (C, H, W) of the data's images.
 
     Raises:
-        ConfigError: on first use, when it is no ONNX file or its input is no image.
+        ConfigError: on first use, if the file is not an ONNX file or its input is not an image.
     """
 
     path: Path
@@ -62,20 +70,22 @@ class OnnxTeacher:
 
     @cached_property
     def model(self) -> ModelProto:
-        """The file as it is."""
+        """The model in the file, unchanged."""
         try:
             return onnx.load(self.path)
         except Exception as error:  # protobuf's errors share no base with onnx's
-            raise ConfigError(f"{self.path} must be an ONNX file, but cannot be read as one: {error}") from None
+            raise ConfigError(
+                f"{self.path} must be an ONNX file, but cannot be read as one: {error}; export the teacher again"
+            ) from None
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The file's own properties."""
+        """The file's metadata properties."""
         return {entry.key: entry.value for entry in self.model.metadata_props}
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Names of its classes in its order, where it says them under `labels`."""
+        """Class names in the order of the outputs, from the property `labels`; None if it is absent or no JSON list."""
         try:
             names = json.loads(self.metadata.get("labels", "null"))
         except ValueError:
@@ -84,91 +94,94 @@ class OnnxTeacher:
 
     @property
     def is_own_export(self) -> bool:
-        """Whether it was written by this package, and so takes raw pixels."""
+        """Whether this package wrote the file, which therefore takes raw pixels."""
         return self.model.producer_name == "fer-nas"
 
     @cached_property
     def is_channels_last(self) -> bool:
-        """Whether its images are [N, H, W, C]."""
+        """Whether the input is [N, H, W, C]."""
         _, second, _, fourth = self._input_dims
         return second not in (1, 3) and fourth in (1, 3)
 
     @cached_property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images that it wants; what it leaves open is as our faces are."""
+        """(C, H, W) of the file's input; dynamic dimensions take the size of the data's images."""
         _, *dims = self._input_dims
         if self.is_channels_last:
             dims = [dims[2], dims[0], dims[1]]
-        c, h, w = (dim or ours for dim, ours in zip(dims, self.image_shape, strict=True))
+        c, h, w = (dim or image_dim for dim, image_dim in zip(dims, self.image_shape, strict=True))
         return c, h, w
 
     @property
     def fixed_batch_size(self) -> int | None:
-        """Images per run where that is fixed."""
+        """Batch size of the input; None if it is dynamic."""
         return self._input_dims[0] or None
 
     def with_raw_input(
         self, output_names: Sequence[str] | None = None, *, pixel_scaling: str = RAW_PIXELS
     ) -> ModelProto:
-        """The file with raw pixels [N, C, H, W] in and one row per image out.
+        """The model with raw pixels [N, C, H, W] as input and one row per image as output.
 
         Args:
-            output_names: tensors whose values stand in the row, one after the other; None takes the first output.
-            pixel_scaling: the scaling it wants, a key of `PIXEL_SCALINGS`.
+            output_names: tensors to concatenate into the row; None takes the model's first output.
+            pixel_scaling: the scaling that the model expects, a key of `PIXEL_SCALINGS`.
         """
         model = ModelProto()
         model.CopyFrom(self.model)
         graph = model.graph
         output_names = [graph.output[0].name] if output_names is None else output_names
-        before = self._prepend_preprocessing(model, pixel_scaling)
-        after = []
+        input_nodes = self._prepend_preprocessing(model, pixel_scaling)
+        output_nodes = []
         for i, name in enumerate(output_names):
-            after.append(helper.make_node("Cast", [name], [f"{_NODE_PREFIX}/float{i}"], to=TensorProto.FLOAT))
-            after.append(helper.make_node("Flatten", [f"{_NODE_PREFIX}/float{i}"], [f"{_NODE_PREFIX}/row{i}"], axis=1))
+            cast, flat = f"{_NODE_PREFIX}/float{i}", f"{_NODE_PREFIX}/row{i}"
+            output_nodes.append(helper.make_node("Cast", [name], [cast], to=TensorProto.FLOAT))
+            output_nodes.append(helper.make_node("Flatten", [cast], [flat], axis=1))
         rows = [f"{_NODE_PREFIX}/row{i}" for i in range(len(output_names))]
-        after.append(helper.make_node("Concat", rows, [f"{_NODE_PREFIX}/taught"], axis=1))
-        nodes = [*before, *graph.node, *after]
+        output_nodes.append(helper.make_node("Concat", rows, [f"{_NODE_PREFIX}/rows"], axis=1))
+        nodes = [*input_nodes, *graph.node, *output_nodes]
         del graph.node[:], graph.output[:]
         graph.node.extend(nodes)
-        graph.output.append(helper.make_tensor_value_info(f"{_NODE_PREFIX}/taught", TensorProto.FLOAT, None))
+        graph.output.append(helper.make_tensor_value_info(f"{_NODE_PREFIX}/rows", TensorProto.FLOAT, None))
         return model
 
     def feature_layers(self) -> list[TeacherLayer]:
-        """The last tensor of each size of maps, shallow ones first: what its stages hand on."""
+        """The last tensor of each map size (a stage's output), shallow ones first; none if channels are last."""
         model = ModelProto()
         model.CopyFrom(self.model)
         c, h, w = self.input_shape
         dims = (1, h, w, c) if self.is_channels_last else (1, c, h, w)
         for dim, size in zip(self._input_info(model).type.tensor_type.shape.dim, dims, strict=True):
             dim.dim_value = size
-        found: dict[tuple[int, int], TeacherLayer] = {}
+        layers: dict[tuple[int, int], TeacherLayer] = {}
+        # Shapes of inner tensors are inferred from a fixed input of one image; files seldom store them.
         inferred = {v.name: v for v in shape_inference.infer_shapes(model, data_prop=True).graph.value_info}
         for name in (name for node in self.model.graph.node for name in node.output if name in inferred):
             tensor = inferred[name].type.tensor_type
             sizes = tuple(d.dim_value for d in tensor.shape.dim)
             is_real = tensor.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
             if is_real and len(sizes) == 4 and sizes[0] == 1 and sizes[1] >= MIN_FEATURE_CHANNELS and 1 < sizes[2] <= h:
-                found[sizes[2:]] = TeacherLayer(name=name, shape=sizes[1:])
-        return [] if self.is_channels_last else sorted(found.values(), key=lambda layer: -layer.shape[1])
+                layers[sizes[2:]] = TeacherLayer(name=name, shape=sizes[1:])
+        return [] if self.is_channels_last else sorted(layers.values(), key=lambda layer: -layer.shape[1])
 
     @property
     def _input_dims(self) -> tuple[int, int, int, int]:
-        """The input's sizes; 0 where it leaves them open."""
+        """Sizes of the input; 0 for a dynamic dimension."""
         sizes = tuple(d.dim_value for d in self._input_info(self.model).type.tensor_type.shape.dim)
         if len(sizes) != 4:
             raise ConfigError(
-                f"{self.path} must take images [N, C, H, W], but its input has {len(sizes)} axes; save its answers to "
+                f"{self.path} must take images [N, C, H, W], but its input has {len(sizes)} axes; save its logits for "
                 "the training images as an array instead"
             )
         return sizes
 
     def _input_info(self, model: ModelProto) -> onnx.ValueInfoProto:
-        held = {tensor.name for tensor in model.graph.initializer}
-        found: onnx.ValueInfoProto = next(entry for entry in model.graph.input if entry.name not in held)
-        return found
+        # Before IR version 4 weights are listed among the inputs too.
+        weights = {tensor.name for tensor in model.graph.initializer}
+        info: onnx.ValueInfoProto = next(entry for entry in model.graph.input if entry.name not in weights)
+        return info
 
     def _prepend_preprocessing(self, model: ModelProto, pixel_scaling: str) -> list[onnx.NodeProto]:
-        """Put a new input before the model's own, and return what leads from one to the other."""
+        """Replace the model's input by raw pixels, and return the nodes from there to the former input."""
         entry = self._input_info(model)
         name, kind = entry.name, entry.type.tensor_type.elem_type
         sizes: list[str | int] = [self.fixed_batch_size or "N", *self.input_shape]
@@ -186,13 +199,16 @@ class OnnxTeacher:
         ]
         last = f"{_NODE_PREFIX}/scaled"
         if self.is_channels_last:
-            nodes.append(helper.make_node("Transpose", [last], [f"{_NODE_PREFIX}/turned"], perm=[0, 2, 3, 1]))
-            last = f"{_NODE_PREFIX}/turned"
+            nodes.append(helper.make_node("Transpose", [last], [f"{_NODE_PREFIX}/channels_last"], perm=[0, 2, 3, 1]))
+            last = f"{_NODE_PREFIX}/channels_last"
         return [*nodes, helper.make_node("Cast", [last], [name], to=kind)]
 
 
 def fit_to_shape(images: Images, shape: tuple[int, int, int]) -> Images:
-    """Images [N, C, H, W] in a teacher's shape (C, H, W): resized with antialiasing, grey to RGB or back."""
+    """Images [N, C, H, W] converted to a teacher's shape (C, H, W).
+
+    They are resized bilinearly with antialiasing. Grey is repeated to RGB; RGB becomes luma.
+    """
     if images.shape[1:] == shape:
         return images
     pixels = torch.from_numpy(np.ascontiguousarray(images)).float()
@@ -214,23 +230,23 @@ def run_teacher(
     output_names: Sequence[str] | None = None,
     threads: int = 1,
 ) -> Floats:
-    """What a file says of images, one row each.
+    """Outputs of a teacher for images, [N, numbers per image].
 
     Args:
         teacher: the teacher.
-        images: [N, C, H, W] uint8 in the shape of our faces.
-        runtime: runs it.
-        pixels: the scaling it wants.
-        outputs: tensors that stand in the row; None takes the first output.
+        images: [N, C, H, W] uint8 of the data.
+        runtime: the runtime that runs the file.
+        pixel_scaling: the scaling that the teacher expects, a key of `PIXEL_SCALINGS`.
+        output_names: tensors to concatenate into each row; None takes the first output.
         threads: of the runtime.
 
     Raises:
-        ConfigError: the runtime refuses the file, or it does not take the images.
+        ConfigError: the runtime refuses the file, or the file does not take the images.
     """
     with teacher_session(
         teacher, runtime=runtime, pixel_scaling=pixel_scaling, output_names=output_names, threads=threads
-    ) as answer:
-        return answer(images)
+    ) as run:
+        return run(images)
 
 
 @contextmanager
@@ -242,7 +258,14 @@ def teacher_session(
     output_names: Sequence[str] | None = None,
     threads: int = 1,
 ) -> Iterator[Callable[[Images], Floats]]:
-    """The file, loaded for many calls; see `ask`."""
+    """A session for many batches.
+
+    Yields:
+        A function from images to outputs; see `run_teacher`, also for the arguments.
+
+    Raises:
+        ConfigError: the runtime refuses the file; the function raises it if the file does not take the images.
+    """
     model = teacher.with_raw_input(output_names, pixel_scaling=pixel_scaling)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "teacher.onnx"
@@ -252,19 +275,20 @@ def teacher_session(
         except MeasureError as error:
             raise ConfigError(f"teacher {teacher.path} must run on this machine, but does not: {error}") from None
 
-    def answer(images: Images) -> Floats:
-        known = fit_to_shape(images, teacher.input_shape)
-        padding = -len(known) % (teacher.fixed_batch_size or 1)
+    def run(images: Images) -> Floats:
+        fitted = fit_to_shape(images, teacher.input_shape)
+        padding = -len(fitted) % (teacher.fixed_batch_size or 1)
         try:
-            rows = session.predict(np.concatenate([known, known[:1].repeat(padding, 0)]) if padding else known)
+            rows = session.predict(np.concatenate([fitted, fitted[:1].repeat(padding, 0)]) if padding else fitted)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             reason = " ".join(str(error).split())[:200]
             raise ConfigError(
-                f"teacher {teacher.path} must answer images {list(teacher.input_shape)}, but: {reason}"
+                f"teacher {teacher.path} must take images of shape {list(teacher.input_shape)}, but the runtime says: "
+                f"{reason}; save its logits for the training images as an array instead"
             ) from None
         return rows[: len(images)]
 
     try:
-        yield answer
+        yield run
     finally:
         session.close()

@@ -1,4 +1,4 @@
-"""The common form of lessons: labels and the teachers' probabilities share the loss."""
+"""Soft-target loss: the common form of all methods, a weighted sum of a label loss and a teacher loss."""
 
 from torch import Tensor
 
@@ -7,25 +7,26 @@ from nas.distillation.losses import cross_entropy, kl_divergence
 
 
 class SoftTargetLoss(DistillationLoss):
-    """(1 - alpha) cross entropy with the labels + alpha times `taught_loss`, which is T^2 KL(teachers || student)."""
+    """(1 - alpha) cross entropy with the labels + alpha `teacher_loss`, by default T^2 KL(teachers || student)."""
 
-    shares: Tensor
+    probabilities: Tensor
 
     def __init__(self, ensemble: TeacherEnsemble, temperature: float | None = None) -> None:
         super().__init__()
         self.alpha = ensemble.alpha
         self.temperature = ensemble.temperature if temperature is None else temperature
-        self.register_buffer("shares", ensemble.probabilities(self.temperature), persistent=False)
+        self.register_buffer("probabilities", ensemble.probabilities(self.temperature), persistent=False)
 
     def gather(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """The teachers' probabilities [B, K]."""
-        return (self.shares.index_select(0, indices),)
+        """Probabilities [B, K] of the ensemble."""
+        return (self.probabilities.index_select(0, indices),)
 
     def loss(self, logits: Tensor, targets: Tensor, teacher_outputs: tuple[Tensor, ...]) -> Tensor:
         """See `DistillationLoss.loss`."""
-        by_labels = cross_entropy(logits, targets).mean()
-        return (1 - self.alpha) * by_labels + self.alpha * self.teacher_loss(logits, targets, teacher_outputs[0])
+        label_loss = cross_entropy(logits, targets).mean()
+        return (1 - self.alpha) * label_loss + self.alpha * self.teacher_loss(logits, targets, teacher_outputs[0])
 
     def teacher_loss(self, logits: Tensor, targets: Tensor, teacher_probabilities: Tensor) -> Tensor:
-        """The loss that the teachers' probabilities [B, K] give, a scalar; T^2 keeps the size of its gradient."""
+        """The share of the loss that comes from the ensemble's probabilities [B, K], a scalar."""
+        # Gradients of softened logits shrink as 1 / T^2 (Hinton et al. 2015, section 2), so T^2 restores their size.
         return self.temperature**2 * kl_divergence(logits, teacher_probabilities, self.temperature).mean()

@@ -1,25 +1,25 @@
-"""Which teacher a net learns from, as a gene: all of them together, one of them, or none.
+"""The teacher gene: a candidate is distilled from all teachers together, from one of them, or from none.
 
-There is a choice only where the search itself is taught (`--distill-from start`): what is not taught in the search
-cannot be chosen by it.
+The gene exists only where candidates are distilled during the search (`--distill-during search`). With distillation of
+the front alone, all candidates are trained alike and the search has nothing to compare.
 """
 
 from collections.abc import Mapping, Sequence
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.compression.base import Compressor
+from nas.compression.gene_provider import GeneProvider
 from nas.distillation.base import ALL_TEACHERS, NO_TEACHER
 from search_spaces._base import Choice, Value
 
 GENE = "teacher"
 
 
-class TeacherGene(Compressor):
-    """The gene `teacher`: `all`, a teacher's name where there are several, or `none`. It changes no layer.
+class TeacherGene(GeneProvider):
+    """The gene `teacher` with the options `all`, each teacher's name where there are several, and `none`.
 
     Args:
-        names: of the teachers, each once.
+        names: names of the teachers, without duplicates.
     """
 
     name = "teacher"
@@ -28,19 +28,19 @@ class TeacherGene(Compressor):
         self._options = (ALL_TEACHERS, *(names if len(names) > 1 else ()), NO_TEACHER)
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """One gene for the whole net."""
+        """One gene for the whole net, on every target."""
         return (Choice(name=GENE, options=self._options),)
 
     def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
-        """All of them together: so nets of runs without this gene have a place, and known good nets are taught."""
+        """`all`: the default of candidates from runs without this gene, and of the space's known good nets."""
         return ({GENE: ALL_TEACHERS},)
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """The teacher, unless it is all of them."""
-        word = configuration.get(GENE, ALL_TEACHERS)
-        return {} if word == ALL_TEACHERS else {GENE: word}
+        """The gene's value, left out for the default `all`."""
+        value = configuration.get(GENE, ALL_TEACHERS)
+        return {} if value == ALL_TEACHERS else {GENE: value}
 
 
 def teacher_name(candidate: Candidate) -> str:
-    """Whom a candidate learns from: `all`, `none` or a teacher's name."""
+    """The teacher that a candidate is distilled from: `all`, `none` or a teacher's name."""
     return str(candidate.settings.get(GENE, ALL_TEACHERS))

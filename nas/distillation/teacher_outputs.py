@@ -1,8 +1,9 @@
-"""Teachers' answers to the training images: computed once, kept in the run's folder, and made into a course.
+"""Teacher outputs: computed once on the training images, stored in the run folder, and assembled into a distillation.
 
-teacher/teachers.json             who teaches, with digests, what is kept of each and how large it is
+teacher/teachers.json             the teachers, with digests, names and sizes of the files below
 teacher/SHA-DATA-logits.npy       [N, K] float32, for the unchanged training images in order
-teacher/SHA-DATA-attention.npz    what layers hold, pooled to at most 8 x 8, float16; likewise -features
+teacher/SHA-DATA-attention.npz    attention maps of layers, pooled to at most 8 x 8, float16
+teacher/SHA-DATA-features.npz     features of one layer, float16
 """
 
 import io
@@ -27,23 +28,23 @@ logger = logging.getLogger(__name__)
 
 TEACHER_FOLDER = "teacher"
 _MIN_PROBABILITY = 1e-8
-"""The least probability, where logits are logarithms of probabilities."""
+"""Lower bound of probabilities before their logarithms are taken as logits."""
 _PROBABILITY_SUM_TOLERANCE = 0.01
-"""How far from 1 sums of probabilities may be that a file has rounded."""
+"""Largest distance from 1 at which a row's sum still counts as rounded probabilities."""
 _CHUNK_IMAGES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherOutputs:
-    """Teachers, what they are asked, and the folder that keeps it.
+    """Outputs of the teachers of a run: computed when first needed, then read from the run folder.
 
     Attributes:
         sources: the teachers.
-        lesson: how nets learn from them.
-        data: whose training images they answer.
-        folder: of the run.
+        method: the distillation method; it decides which outputs are needed.
+        data: the data set, whose training images the outputs are for.
+        folder: the run folder.
         threads: of the runtime.
-        say: told what is being done.
+        log: called with progress lines.
     """
 
     sources: Sequence[TeacherSource]
@@ -54,10 +55,15 @@ class TeacherOutputs:
     log: Callable[[str], None] = lambda _: None
 
     def build_distillation(self, *, temperature: float, alpha: float) -> Distillation:
-        """The course of these teachers; what they have answered before is read from the folder.
+        """The distillation from these teachers, together and each alone.
+
+        Args:
+            temperature: divisor of the logits; above 0.
+            alpha: share of the teachers in the loss, 0..1.
 
         Raises:
-            ConfigError: a teacher has changed since the run was started, or none has the layers that the lesson needs.
+            ConfigError: a teacher has changed since the run was started, or no teacher has the layers that the method
+                needs.
         """
         (self.folder.path / TEACHER_FOLDER).mkdir(exist_ok=True)
         with self.folder.lock(TEACHER_FOLDER, wait=True):
@@ -73,24 +79,27 @@ class TeacherOutputs:
                 f"{', '.join(s.name for s in self.sources)} has none; use --distill logits"
             )
 
-        def course(which: Sequence[tuple[TeacherSource, Teacher]]) -> Distillation:
-            teaching = TeacherEnsemble(teachers=[teacher for _, teacher in which], temperature=temperature, alpha=alpha)
-            about = self._describe([source for source, _ in which], temperature, alpha)
-            return Distillation(method=self.method, ensemble=teaching, description=about)
+        def distillation(members: Sequence[tuple[TeacherSource, Teacher]]) -> Distillation:
+            ensemble = TeacherEnsemble(
+                teachers=[teacher for _, teacher in members], temperature=temperature, alpha=alpha
+            )
+            description = self._describe([source for source, _ in members], temperature, alpha)
+            return Distillation(method=self.method, ensemble=ensemble, description=description)
 
-        together = list(zip(self.sources, teachers, strict=True))
-        alone = [[(source, replace(teacher, weight=1.0))] for source, teacher in together] if teachers[1:] else []
-        apart = {name: course(one) for name, one in zip(unique_teacher_names(self.sources), alone, strict=False)}
-        return replace(course(together), by_teacher=apart)
+        members = list(zip(self.sources, teachers, strict=True))
+        singles = [[(source, replace(teacher, weight=1.0))] for source, teacher in members] if teachers[1:] else []
+        names = unique_teacher_names(self.sources)
+        by_teacher = {name: distillation(single) for name, single in zip(names, singles, strict=False)}
+        return replace(distillation(members), by_teacher=by_teacher)
 
     def _logits(self, source: TeacherSource) -> Floats:
         if source.outputs is not None:
             return to_logits(source.outputs)[:, source.class_columns]
         path = self.folder.path / self._cache_name(source, "logits.npy")
         if source.onnx_teacher is not None and not path.exists():
-            found = io.BytesIO()
-            np.save(found, to_logits(self._run_teacher(source, source.onnx_teacher))[:, source.class_columns])
-            self.folder.write(self._cache_name(source, "logits.npy"), found.getvalue())
+            content = io.BytesIO()
+            np.save(content, to_logits(self._run_teacher(source, source.onnx_teacher))[:, source.class_columns])
+            self.folder.write(self._cache_name(source, "logits.npy"), content.getvalue())
         logits: Floats = np.load(path)
         return logits
 
@@ -99,10 +108,10 @@ class TeacherOutputs:
         parts = []
         with teacher_session(
             teacher, runtime=_load_runtime(), pixel_scaling=source.pixel_scaling, threads=self.threads
-        ) as answer:
-            for at in range(0, len(images), _CHUNK_IMAGES):
-                parts.append(answer(images[at : at + _CHUNK_IMAGES]))
-                self.log(f"teacher {source.name}: {min(at + _CHUNK_IMAGES, len(images))} of {len(images)} images")
+        ) as run:
+            for start in range(0, len(images), _CHUNK_IMAGES):
+                parts.append(run(images[start : start + _CHUNK_IMAGES]))
+                self.log(f"teacher {source.name}: {min(start + _CHUNK_IMAGES, len(images))} of {len(images)} images")
         return np.concatenate(parts)
 
     def _feature_maps(self, source: TeacherSource) -> tuple[FeatureMap, ...]:
@@ -111,28 +120,32 @@ class TeacherOutputs:
         name = self._cache_name(source, f"{self.method.required_outputs}.npz")
         path = self.folder.path / name
         if not path.exists():
-            found = layer_features(
-                source.onnx_teacher, self.method.required_outputs, self.data.train.images, runtime=_load_runtime(), pixel_scaling=source.pixel_scaling,
-                threads=self.threads,
-                on_progress=lambda done: self.log(f"teacher {source.name}, layers: {done} of {len(self.data.train)} images"),
+            images = self.data.train.images
+            maps = layer_features(
+                source.onnx_teacher, self.method.required_outputs, images, runtime=_load_runtime(),
+                pixel_scaling=source.pixel_scaling, threads=self.threads,
+                on_progress=lambda done: self.log(f"teacher {source.name}, layers: {done} of {len(images)} images"),
             )  # fmt: skip
-            arrays = {f"level{i}": level.values for i, level in enumerate(found)}
+            arrays = {f"level{i}": feature_map.values for i, feature_map in enumerate(maps)}
             content = io.BytesIO()
-            np.savez(content, allow_pickle=False, scales=np.array([level.relative_side for level in found]), **arrays)
+            sides = np.array([feature_map.relative_side for feature_map in maps])
+            np.savez(content, allow_pickle=False, scales=sides, **arrays)
             self.folder.write(name, content.getvalue())
-        held = np.load(path)
-        return tuple(FeatureMap(relative_side=float(s), values=held[f"level{i}"]) for i, s in enumerate(held["scales"]))
+        stored = np.load(path)
+        return tuple(
+            FeatureMap(relative_side=float(side), values=stored[f"level{i}"]) for i, side in enumerate(stored["scales"])
+        )
 
     def _cache_name(self, source: TeacherSource, suffix: str) -> str:
         return f"{TEACHER_FOLDER}/{source.sha256[:12]}-{self.data.digest[:12]}-{suffix}"
 
     def _check_same_teachers(self) -> None:
-        """Make sure that all nets of a run have the same teachers."""
+        """Check that all candidates of a run are distilled from the same teachers."""
         file = self.folder.path / TEACHER_FOLDER / "teachers.json"
         if not file.exists():
             return
-        before = {entry["sha256"] for entry in json.loads(file.read_text())}
-        changed = [source.name for source in self.sources if source.sha256 not in before]
+        recorded = {entry["sha256"] for entry in json.loads(file.read_text())}
+        changed = [source.name for source in self.sources if source.sha256 not in recorded]
         if changed:
             raise ConfigError(
                 f"{self.folder.path} was started with another {', '.join(changed)}: the teacher's file has changed "
@@ -140,42 +153,47 @@ class TeacherOutputs:
             )
 
     def _record_teachers(self, teachers: Sequence[Teacher]) -> None:
-        """Write down who teaches and what is kept, and say what a reader has to know, once."""
+        """Record the teachers and their files, and log their notes, on the run's first call only."""
         if (self.folder.path / TEACHER_FOLDER / "teachers.json").exists():
             return
         labels, facts = self.data.train.labels, []
         for source, teacher in zip(self.sources, teachers, strict=True):
-            kept = {
+            file_bytes = {
                 path.name: path.stat().st_size
                 for path in sorted((self.folder.path / TEACHER_FOLDER).glob(f"{source.sha256[:12]}-*.np*"))
             }
-            right = float((teacher.logits.argmax(1) == labels).mean())
+            accuracy = float((teacher.logits.argmax(1) == labels).mean())
             facts.append({
                 "name": source.name, "weight": source.weight, "sha256": source.sha256, "data": self.data.digest,
-                "pixels": source.pixel_scaling, "train_accuracy": right, "kept_bytes": kept, "notes": source.notes,
+                "pixels": source.pixel_scaling, "train_accuracy": accuracy, "kept_bytes": file_bytes,
+                "notes": source.notes,
             })  # fmt: skip
             for note in source.notes:
                 logger.warning("%s", note)
-            if right < 2 / len(self.data.classes):
-                logger.warning("teacher %s is right on only %.0f %% of the training faces", source.name, 100 * right)
+            if accuracy < 2 / len(self.data.classes):  # less than twice as good as guessing
+                logger.warning(
+                    "teacher %s has an accuracy of only %.0f %% on the training images", source.name, 100 * accuracy
+                )
         self.folder.write(f"{TEACHER_FOLDER}/teachers.json", json.dumps(facts, indent=1))
 
     def _describe(self, sources: Sequence[TeacherSource], temperature: float, alpha: float) -> str:
-        shares = len(sources) > 1
-        who = [f"{s.name} {s.sha256[:12]}" + (f" x {s.weight:.2g}" if shares else "") for s in sources]
-        return f"{self.method.name} from {' + '.join(who)} (T {temperature:g}, alpha {alpha:g})"
+        show_weights = len(sources) > 1
+        terms = [f"{s.name} {s.sha256[:12]}" + (f" x {s.weight:.2g}" if show_weights else "") for s in sources]
+        return f"{self.method.name} from {' + '.join(terms)} (T {temperature:g}, alpha {alpha:g})"
 
 
 def unique_teacher_names(sources: Sequence[TeacherSource]) -> list[str]:
-    """A name for each teacher, each once: the file's, with some of its digest where several share it."""
+    """A unique name for each teacher: the file's name, followed by part of its digest where several share it."""
     names = [source.name for source in sources]
     return [f"{s.name} {s.sha256[:6]}" if names.count(s.name) > 1 else s.name for s in sources]
 
 
 def to_logits(outputs: Floats) -> Floats:
-    """Answers [N, K] as logits: themselves, or their logarithms where every row is of probabilities (sums to 1)."""
-    is_shares = bool((outputs >= 0).all() and (np.abs(outputs.sum(1) - 1) <= _PROBABILITY_SUM_TOLERANCE).all())
-    return np.log(np.maximum(outputs, _MIN_PROBABILITY)).astype(np.float32) if is_shares else outputs.astype(np.float32)
+    """Outputs [N, K] as logits: their logarithms if all rows are probabilities (>= 0, sums of 1), else unchanged."""
+    row_sums_are_1 = (np.abs(outputs.sum(1) - 1) <= _PROBABILITY_SUM_TOLERANCE).all()
+    if not ((outputs >= 0).all() and row_sums_are_1):
+        return outputs.astype(np.float32)
+    return np.log(np.maximum(outputs, _MIN_PROBABILITY)).astype(np.float32)
 
 
 def _load_runtime() -> Runtime:

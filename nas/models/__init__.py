@@ -1,1 +1,1 @@
-"""Models: published networks and user-defined ones as search spaces."""
+"""Models: published nets, and user-defined nets as search spaces."""

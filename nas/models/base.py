@@ -1,4 +1,4 @@
-"""What a published net is: how to build it, where it comes from, and what is known about its size."""
+"""Contract of a published net: its factory, its source, and its known numbers of parameters."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from search_spaces._ops import named_sequential
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSize:
-    """A published number of weights, and for which form of the net it holds.
+    """A number of parameters, published or counted from the published specification, and the form that it holds for.
 
     Attributes:
         params: trainable parameters.
         input_shape: (C, H, W) of the images; the number of channels changes the stem's weights.
-        classes: logits.
-        options: of `ZooModel.build`.
-        tolerance: relative, for figures that were published rounded; 0 where the figure is exact.
+        classes: number of logits.
+        options: options of `ZooModel.build`.
+        tolerance: relative tolerance, for rounded figures; 0 for an exact figure.
     """
 
     params: int
@@ -31,18 +31,19 @@ class PublishedSize:
 
 @dataclass(frozen=True, kw_only=True)
 class ZooModel:
-    """One published net. Stateless; `build` gives a fresh net with random weights each time.
+    """One published net. Stateless; each call of `build` returns a new net with random weights.
 
-    Promises: the net takes images [N, C, H, W], raw pixel values 0..255 as float32, to logits [N, classes]; its
-    children are `prepare`, `stem`, `stage1`, `stage2`, ... and `head`, each a unit of compression, and all within are
-    leaf modules, so that `torch.fx` traces it and `nas.export` writes it.
+    Promises:
+    - The net maps images [N, C, H, W], raw pixel values 0..255 as float32, to logits [N, classes].
+    - Its children are `prepare`, `stem`, `stage1`, `stage2`, ... and `head`; each is a unit of compression.
+    - `torch.fx` traces it into leaf modules that `nas.onnx_export` can write.
 
     Attributes:
-        name: the word on the command line.
-        make: builds the net, called with `input_shape`, `classes` and options by name.
+        name: the name on the command line.
+        make: factory, called with `input_shape`, `classes` and options by name.
         source: link to the paper.
-        notes: where this net differs from the published one.
-        published_params: facts that the tests hold the net against.
+        notes: differences from the published net.
+        published_params: figures that the tests compare the net with.
     """
 
     name: str
@@ -52,12 +53,12 @@ class ZooModel:
     published_params: tuple[PublishedSize, ...]
 
     def build(self, *, input_shape: tuple[int, int, int], classes: int, **options: Any) -> nn.Module:
-        """A fresh net with random weights.
+        """A new net with random weights.
 
         Args:
-            input_shape: (C, H, W) of the images, 32 to 112 pixels; the stem has as many channels as they have.
-            classes: how many logits.
-            options: of this net, by name; the defaults give the net that the name stands for.
+            input_shape: (C, H, W) of the images, 32 to 112 pixels; the stem takes C channels.
+            classes: number of logits.
+            options: options of this net, by name; the defaults give the net of this name.
 
         Raises:
             TypeError: the net has no such option.
@@ -68,18 +69,18 @@ class ZooModel:
 def assemble_stages(
     input_shape: tuple[int, int, int], *, stem: nn.Module, stages: list[nn.Module], head: nn.Module
 ) -> nn.Module:
-    """`prepare`, then `stem`, `stage1`, `stage2`, ... and `head` one after the other."""
+    """The sequence of `prepare`, `stem`, `stage1`, `stage2`, ... and `head`."""
     numbered = {f"stage{i + 1}": stage for i, stage in enumerate(stages)}
     return named_sequential(prepare=image_preprocessing(input_shape), stem=stem, **numbered, head=head)
 
 
 def image_preprocessing(input_shape: tuple[int, int, int]) -> nn.Module:
-    """Pixels 0..255 to about -2..2 at the images' own size; images that are not square become so at their height."""
+    """Pre-processing of pixels 0..255 to about -2..2; images that are not square are resized to their height."""
     _, height, width = input_shape
     return make_preprocessing(size=(height, width), input_size=height)
 
 
 def make_divisible(width: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor`, never more than 10 % below `width`: MobileNet's rule for scaled widths."""
+    """The nearest multiple of `divisor`, at most 10 % below `width`: the rule for scaled widths in MobileNet's code."""
     rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * width else rounded

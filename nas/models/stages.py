@@ -1,8 +1,10 @@
-"""A net from outside in units: its layers under new names that begin with `prepare`, `stem`, a stage, or `head`.
+"""Units of a user-defined net: its layers are renamed so that their names begin with their unit.
 
-A unit is what gets a bit-width or a sparsity of its own. The stem is the first convolution with its norm and
-activation; the head begins at the global pooling, the flattening or the layer that writes the logits, whichever comes
-first; what is between is cut into stages where the size of the maps changes.
+A unit is what has a bit-width or a sparsity of its own:
+- `prepare`: the pre-processing, and all layers before the first convolution;
+- `stem`: the first convolution with its norm and activation;
+- `stage1`, `stage2`, ...: the layers between, cut where the size of the maps changes;
+- `head`: from the global pooling, the flattening or the layer that computes the logits, whichever comes first.
 """
 
 import copy
@@ -19,14 +21,21 @@ from search_spaces._leaf import Concat, Normalise
 
 PREPROCESSING = "prepare"
 MAX_STAGES = 5
-"""Smaller maps than the fifth size belong to the fifth stage."""
+"""Maps smaller than the fifth size belong to the fifth stage."""
 NORM_LAYERS = (nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)
 
 Shape = tuple[int, ...]
 
 
 class Preprocessing(nn.Module):
-    """Pixels 0..255 [N, C, H, W] to what a net wants: resized, normalised, a gray channel repeated."""
+    """Pixels 0..255 [N, C, H, W] to the input that a net expects: resized, normalised, the channels repeated.
+
+    Args:
+        size: side to resize to, in pixels; None keeps the size.
+        mean: subtracted from the pixels.
+        std: divisor of the pixels.
+        repeat: copies of the channels, for grey images and a net that takes RGB.
+    """
 
     def __init__(self, *, size: int | None, mean: float, std: float, repeat: int) -> None:
         super().__init__()
@@ -36,7 +45,7 @@ class Preprocessing(nn.Module):
         self.n_repeats = repeat
 
     def forward(self, image: Tensor) -> Tensor:
-        """Shape [N, C * times, size, size]."""
+        """Shape [N, C * repeat, size, size]."""
         if self.resize is not None:
             image = self.resize(image)
         image = self.normalise(image)
@@ -53,50 +62,53 @@ class _PreprocessedNet(nn.Module):
 
 
 def is_split_into_stages(net: nn.Module) -> bool:
-    """Whether a net's children are units already: `prepare`, `stem`, `stage...` and `head`."""
+    """Whether a net's children are units: `prepare`, `stem`, one stage or more, and `head`."""
     names = [name for name, _ in net.named_children()]
-    others = [name for name in names if name not in (PREPROCESSING, STEM, HEAD)]
+    stages = [name for name in names if name not in (PREPROCESSING, STEM, HEAD)]
     return (
-        {PREPROCESSING, STEM, HEAD} <= set(names) and bool(others) and all(name.startswith("stage") for name in others)
+        {PREPROCESSING, STEM, HEAD} <= set(names) and bool(stages) and all(name.startswith("stage") for name in stages)
     )
 
 
 def split_into_stages(
     net: nn.Module, preprocessing: Preprocessing, *, input_shape: tuple[int, int, int], classes: int
 ) -> fx.GraphModule:
-    """A net from outside behind its preparation, with its layers renamed into units; its weights are shared.
+    """A traced net with its pre-processing, whose layers are renamed into units; it shares the weights of `net`.
 
-    A softmax at the end is dropped: the exported file ends with one of its own.
+    A softmax at the end is dropped, because the exported file ends with a softmax.
 
     Args:
-        net: from what `preprocessing` gives to logits or probabilities [N, classes], in eval mode.
-        preprocessing: from images [N, *input_shape], 0..255.
+        net: maps the output of `preprocessing` to logits or probabilities [N, classes]; in eval mode.
+        preprocessing: takes images [N, *input_shape], 0..255.
         input_shape: (C, H, W) of the images.
-        classes: of the data.
+        classes: number of classes of the data.
 
     Raises:
         ExportError: the net cannot be traced.
-        BuildError: it has no such form; the layer is named, with the reason.
+        BuildError: the net cannot be split; the message names the layer and the reason.
     """
-    trace(net)  # its refusal names the net
-    whole = _PreprocessedNet(preprocessing, net).eval()
-    graph = trace(whole)
+    trace(net)  # first alone, so that an error names the user's class and not the wrapper's
+    wrapped = _PreprocessedNet(preprocessing, net).eval()
+    graph = trace(wrapped)
     image = torch.zeros(2, *input_shape)
     shapes = _infer_shapes(graph, image)
     _check_supported(graph, shapes, classes)
     softmax = _drop_softmax(graph)
-    found = _rename_into_units(graph, _assign_units(graph, shapes))
+    renamed = _rename_into_units(graph, _assign_units(graph, shapes))
     image = torch.randint(0, 256, image.shape, generator=torch.Generator().manual_seed(0)).float()
     with torch.inference_mode():
-        want, got = whole(image), found(image)
-        got = got if softmax is None else softmax(got)
-    if not torch.allclose(want, got, rtol=1e-3, atol=1e-4):
-        raise BuildError("a net in units must compute what the net does, but its logits differ: is it random?")
-    return found
+        expected, outputs = wrapped(image), renamed(image)
+        outputs = outputs if softmax is None else softmax(outputs)
+    if not torch.allclose(expected, outputs, rtol=1e-3, atol=1e-4):
+        raise BuildError(
+            "a traced net must compute the same logits as the net, but they differ; remove random operations from its "
+            "forward pass in eval mode"
+        )
+    return renamed
 
 
 class _ShapeRecorder(fx.Interpreter):
-    """Runs a graph, keeps the shapes, and names the layer that fails."""
+    """Interpreter of a graph that records the shapes of tensors and names the layer that fails."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
@@ -107,7 +119,7 @@ class _ShapeRecorder(fx.Interpreter):
         try:
             result = super().run_node(n)
         except Exception as error:
-            raise BuildError(f"layer {original_name(n)!r} cannot take what reaches it: {_first_line(error)}") from error
+            raise BuildError(f"layer {original_name(n)!r} cannot take its input: {_first_line(error)}") from error
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)
         return result
@@ -123,16 +135,22 @@ def _infer_shapes(graph: fx.GraphModule, image: Tensor) -> dict[fx.Node, Shape]:
 def _check_supported(graph: fx.GraphModule, shapes: dict[fx.Node, Shape], classes: int) -> None:
     for node in graph.graph.nodes:
         if node.op == "get_attr":
-            raise BuildError(f"a net's weights must be in layers, but {original_name(node)!r} is a tensor of its own")
+            raise BuildError(
+                f"a net's weights must be in layers, but {original_name(node)!r} is a tensor outside a layer; put it "
+                "into an nn.Module"
+            )
     result = _output_value(graph)
     shape = shapes.get(result) if isinstance(result, fx.Node) else None
     if shape != (2, classes):
         got = f"[N, {', '.join(map(str, shape[1:]))}]" if shape else f"a {type(result).__name__}"
-        raise BuildError(f"a net must give logits [N, {classes}], one for each class of the data, but gives {got}")
+        raise BuildError(f"a net must return logits [N, {classes}], one for each class of the data, but returns {got}")
     called: set[str] = set()
     for node in module_nodes(graph):
         if str(node.target) in called and _has_weights(module_of(graph, node)):
-            raise BuildError(f"each call must have a layer of its own, but {original_name(node)!r} is called twice")
+            raise BuildError(
+                f"a layer with weights must be called once, but {original_name(node)!r} is called twice; use one layer "
+                "for each call"
+            )
         called.add(str(node.target))
 
 
@@ -141,7 +159,7 @@ def _output_value(graph: fx.GraphModule) -> Any:
 
 
 def _drop_softmax(graph: fx.GraphModule) -> nn.Module | None:
-    """Take a softmax or log-softmax off the end and return it."""
+    """Remove a softmax or log-softmax at the end of a graph and return it; None if there is none."""
     last = cast(fx.Node, _output_value(graph))
     module = module_of(graph, last) if last.op == "call_module" else None
     if not isinstance(module, nn.Softmax | nn.LogSoftmax):
@@ -158,12 +176,12 @@ def _assign_units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[f
     units = {node: PREPROCESSING for node in nodes if str(node.target).startswith("prepare.")}
     layers = [node for node in nodes if _is_layer(module_of(graph, node))]
     if not layers or not isinstance(module_of(graph, layers[0]), nn.Conv2d):
-        what = (
+        got = (
             f"{original_name(layers[0])!r} is a {type(module_of(graph, layers[0])).__name__}"
             if layers
             else "there is none"
         )
-        raise BuildError(f"the first layer of a net must be a Conv2d, but {what}")
+        raise BuildError(f"the first layer of a net must be a Conv2d, but {got}")
     units |= dict.fromkeys(nodes[: nodes.index(layers[0])], PREPROCESSING)
     units |= dict.fromkeys(_stem_nodes(graph, layers[0], shapes), STEM)
     units |= dict.fromkeys(_head_nodes(graph, layers[-1], shapes), HEAD)
@@ -174,7 +192,7 @@ def _assign_units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[f
     for node in body:
         pixels = _n_pixels(shapes[node])
         source = next((s for s in node.all_input_nodes if str(units.get(s)).startswith("stage")), None)
-        if pixels == 1 and source is not None:  # a gate belongs to the map that it looks at
+        if pixels == 1 and source is not None:  # squeeze-and-excitation belongs to the map that it is computed from
             units[node] = units[source]
         else:
             rank = next((i for i, size in enumerate(sizes) if size <= pixels), len(sizes) - 1)
@@ -183,20 +201,20 @@ def _assign_units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[f
 
 
 def _stem_nodes(graph: fx.GraphModule, first: fx.Node, shapes: dict[fx.Node, Shape]) -> list[fx.Node]:
-    """The first layer with its norm and activation."""
-    found = [first]
-    while len(found[-1].users) == 1:
-        (reader,) = found[-1].users
-        if reader.op != "call_module" or len(reader.all_input_nodes) != 1 or shapes[reader] != shapes[first]:
+    """The first layer with the norm and the activation that follow it."""
+    nodes = [first]
+    while len(nodes[-1].users) == 1:
+        (user,) = nodes[-1].users
+        if user.op != "call_module" or len(user.all_input_nodes) != 1 or shapes[user] != shapes[first]:
             break
-        if _is_layer(module_of(graph, reader)):
+        if _is_layer(module_of(graph, user)):
             break
-        found.append(reader)
-    return found
+        nodes.append(user)
+    return nodes
 
 
 def _head_nodes(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shape]) -> list[fx.Node]:
-    """The chain of layers to the output from the first that makes points of maps, or from the last with weights."""
+    """The chain of layers up to the output, from the first that reduces maps to 1x1, or else from the last layer."""
     chain: list[fx.Node] = []
     node = _output_value(graph)
     while isinstance(node, fx.Node) and node.op == "call_module" and len(node.all_input_nodes) == 1:
@@ -204,15 +222,16 @@ def _head_nodes(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shap
             break
         chain.insert(0, node)
         (node,) = node.all_input_nodes
-    for at, node in enumerate(chain):
+    for i, node in enumerate(chain):
         (source,) = node.all_input_nodes
-        makes_points = _n_pixels(shapes[node]) == 1 < _n_pixels(shapes[source])
-        if node is last or (makes_points and not _has_weights(module_of(graph, node))):
-            return chain[at:]
+        reduces_maps = _n_pixels(shapes[node]) == 1 < _n_pixels(shapes[source])
+        if node is last or (reduces_maps and not _has_weights(module_of(graph, node))):
+            return chain[i:]
     return [last]
 
 
 def _rename_into_units(graph: fx.GraphModule, units: dict[fx.Node, str]) -> fx.GraphModule:
+    """A new graph over the same modules, named by unit and original name."""
     renamed, names = fx.GraphModule(nn.Module(), fx.Graph()), set[str]()
     values: dict[fx.Node, fx.Node] = {}
     for node in graph.graph.nodes:
@@ -221,7 +240,7 @@ def _rename_into_units(graph: fx.GraphModule, units: dict[fx.Node, str]) -> fx.G
             continue
         name = f"{units[node]}.{original_name(node).removeprefix('prepare.')}"
         module = module_of(graph, node)
-        if name in names:  # it has no weights; each call gets one of its own
+        if name in names:  # a module without weights that is called again: each call gets a copy
             module = copy.deepcopy(module)
         while name in names:
             name += "_"
@@ -234,7 +253,7 @@ def _rename_into_units(graph: fx.GraphModule, units: dict[fx.Node, str]) -> fx.G
 
 
 def original_name(node: fx.Node) -> str:
-    """The layer's name in the net from outside."""
+    """The layer's name in the user's net."""
     return str(node.target).removeprefix("net.")
 
 

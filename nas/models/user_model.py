@@ -1,7 +1,7 @@
-"""A net that someone already has, as a search space of one architecture: only its compression is searched.
+"""User-defined model as a search space of one architecture: only its compression is searched.
 
-`--model` names a published net (`nas.models.zoo`) or a Python factory `package.module:function`. A net from outside is traced,
-its layers are put into units (`nas.models.stages`), and its stages can be built narrower: every group of coupled channels of a
+`--model` names a published net (`nas.models.zoo`) or a Python factory `package.module:function`. A factory's net is
+traced and split into units (`nas.models.stages`). Stages can be built narrower: every group of coupled channels of a
 stage keeps the same share.
 """
 
@@ -28,22 +28,22 @@ from search_spaces._leaf import Normalise
 from search_spaces._work import Layer, Workload, sum_workloads, trace_layers
 
 DEFAULT_MEAN, DEFAULT_STD = 127.5, 64.0
-"""Of pixels, as the nets of our search spaces normalise them."""
+"""Mean and deviation by which pixels are normalised, as in the nets of the search spaces."""
 
 
 class UserModelSpace(SearchSpace):
-    """One net, whose stages may be built narrower. The net it was made with is copied, never changed.
+    """Search space of one net whose stages can be built narrower. `build` copies the net and never changes it.
 
-    `build` gives the net with the weights it came with: the narrow forms hold the first channels of each group.
+    Built nets have the weights of the net; narrower ones have those of the first channels of each group.
 
     Args:
-        name: what it is called in candidates and tables.
-        net: with the children `prepare`, `stem`, stages and `head`, from images [N, *input_shape] to logits.
+        name: name in candidates and tables.
+        net: maps images [N, *input_shape] to logits; its children are `prepare`, `stem`, the stages and `head`.
         input_shape: (C, H, W) of the images.
         channel_multiple: grid of the channel counts.
 
     Raises:
-        CandidateError: the net's channels cannot be followed; the layer is named, with the reason.
+        CandidateError: the net's channels cannot be traced; the message names the layer and the reason.
     """
 
     def __init__(self, name: str, net: nn.Module, *, input_shape: tuple[int, int, int], channel_multiple: int) -> None:
@@ -53,28 +53,28 @@ class UserModelSpace(SearchSpace):
         self._unit_by_layer = _unit_by_layer(net, input_channels=input_shape[0])
         groups: list[tuple[str, int]] = []
 
-        def noted(layer: str, width: int) -> int:
+        def record(layer: str, width: int) -> int:
             groups.append((self._unit_by_layer.get(layer, STEM), width))
             return width
 
-        slice_channels(net, input_channels=input_shape[0], keep=noted)
-        # A stage in which no channel can leave has a width that no sparsity changes.
+        slice_channels(net, input_channels=input_shape[0], keep=record)
+        # A stage without removable channels gets width 1, which no sparsity changes.
         self._widths = {s: max((w for unit, w in groups if unit == s), default=1) for s in self.stages}
 
     def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
-        """None: the architecture stays."""
+        """No genes: the architecture is fixed."""
         return ()
 
     def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
-        """The net itself, so that it is tried first in each setting that the compressors want tried."""
+        """The net itself, which is combined with the initial settings of the compressors."""
         return ({},)
 
     def decode(self, configuration: Mapping[str, Value]) -> Architecture:
-        """Always the same."""
+        """The same architecture for every configuration."""
         return {"model": self.name}
 
     def widths(self, architecture: Architecture) -> dict[str, int]:
-        """The widest group of channels of each stage that may shrink."""
+        """Width of the widest prunable group of channels of each stage."""
         return dict(self._widths)
 
     def build(
@@ -85,16 +85,16 @@ class UserModelSpace(SearchSpace):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> nn.Module:
-        """A copy of the net. With narrower widths every group of a stage keeps that share, on the target's grid."""
-        kept = {**self._widths, **(widths or {})}
-        if kept == self._widths:
+        """A copy of the net. Every group of a narrower stage keeps the stage's share, rounded to the target's grid."""
+        stage_widths = {**self._widths, **(widths or {})}
+        if stage_widths == self._widths:
             return copy.deepcopy(self._net)
 
         def keep(layer: str, width: int) -> int:
             unit = self._unit_by_layer.get(layer, STEM)
-            if unit not in kept or kept[unit] == self._widths[unit]:
+            if unit not in stage_widths or stage_widths[unit] == self._widths[unit]:
                 return width
-            steps = round(width * kept[unit] / self._widths[unit] / self._channel_multiple)
+            steps = round(width * stage_widths[unit] / self._widths[unit] / self._channel_multiple)
             return min(width, max(1, steps) * self._channel_multiple)
 
         return slice_channels(self._net, input_channels=self._input_shape[0], keep=keep)
@@ -107,20 +107,20 @@ class UserModelSpace(SearchSpace):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> dict[str, Workload]:
-        """That of the whole net, each layer scaled by the share of channels that its stage and the one before keep.
+        """Workload of each unit: every layer of the full net, scaled by the shares of its input and output channels.
 
-        Exact for the whole net, and an estimate for narrower ones: coupled channels and the grid are left aside.
+        It is exact for the full net and an estimate for narrower ones, which leaves out coupled channels and the grid.
         """
-        kept = {**self._widths, **(widths or {})}
-        found: dict[str, list[Workload]] = {}
+        stage_widths = {**self._widths, **(widths or {})}
+        workloads: dict[str, list[Workload]] = {}
         share = 1.0
         for layer in self._layers:
-            unit, before = layer.name.partition(".")[0], share
-            if layer.kernel_elements:
-                decides = self._unit_by_layer.get(layer.name, unit)
-                share = kept[decides] / self._widths[decides] if decides in kept else 1.0
-            found.setdefault(unit, []).append(_scale_layer(layer, before, share).workload)
-        return {unit: sum_workloads(works) for unit, works in found.items()}
+            unit, input_share = layer.name.partition(".")[0], share
+            if layer.kernel_elements:  # layers without weights keep the number of channels
+                width_unit = self._unit_by_layer.get(layer.name, unit)
+                share = stage_widths[width_unit] / self._widths[width_unit] if width_unit in stage_widths else 1.0
+            workloads.setdefault(unit, []).append(_scale_layer(layer, input_share, share).workload)
+        return {unit: sum_workloads(layers) for unit, layers in workloads.items()}
 
     @cached_property
     def _layers(self) -> list[Layer]:
@@ -128,61 +128,73 @@ class UserModelSpace(SearchSpace):
 
 
 def _scale_layer(layer: Layer, input_share: float, output_share: float) -> Layer:
-    """The layer with a share of its channels in and out."""
-    reads, writes = max(1, round(layer.in_channels * input_share)), max(1, round(layer.out_channels * output_share))
-    groups = reads if layer.groups == layer.in_channels else layer.groups
-    return layer._replace(in_channels=reads, out_channels=writes, groups=groups)
+    """The layer with shares of its input and output channels, at least one of each."""
+    n_in, n_out = max(1, round(layer.in_channels * input_share)), max(1, round(layer.out_channels * output_share))
+    groups = n_in if layer.groups == layer.in_channels else layer.groups  # a depthwise layer stays depthwise
+    return layer._replace(in_channels=n_in, out_channels=n_out, groups=groups)
 
 
 def _unit_by_layer(net: nn.Module, *, input_channels: int) -> dict[str, str]:
-    """Each layer that writes a group to the unit that decides over it: that of the last layer which writes it too."""
-    coupling = trace_channel_groups(net, input_channels=input_channels)
-    order = [layer.name for layer in coupling.layers]
-    found = {name: name.split(".")[0] for name in order}
-    for signature in channel_segments(coupling):
+    """The unit whose width applies to each layer's output channels.
+
+    Layers whose outputs are added have one group of channels. Its width is that of the last such layer's unit.
+    """
+    groups = trace_channel_groups(net, input_channels=input_channels)
+    order = [layer.name for layer in groups.layers]
+    units = {name: name.split(".")[0] for name in order}
+    for signature in channel_segments(groups):
         names = sorted((name for name, _ in signature), key=order.index)
-        found[names[0]] = names[-1].split(".")[0]
-    return found
+        units[names[0]] = names[-1].split(".")[0]
+    return units
 
 
 def load_user_model(config: SearchConfig, data: FaceData, *, channel_multiple: int) -> UserModelSpace:
-    """The net that a configuration names, with its given weights if there are any, for this data.
+    """The search space of the model that a configuration names, with the weights that it names.
+
+    Args:
+        config: the configuration; `model` must be set.
+        data: the data set, whose images and classes the net is built for.
+        channel_multiple: grid of the channel counts.
 
     Raises:
-        UserError: there is no such model, its weights do not fit, or it cannot be compressed; in one line.
+        UserError: there is no such model, its weights do not fit, or it cannot be compressed.
     """
-    word, shape = str(config.search.model), data.input_shape
+    name, shape = str(config.search.model), data.input_shape
     with forked_rng(config.run.seed):
-        net = _make_model(word, shape, len(data.classes), config)
+        net = _make_model(name, shape, len(data.classes), config)
     try:
         if config.search.weights is not None:
             load_weights(net, config.search.weights)
         net = _with_preprocessing(net, config, data)
-        return UserModelSpace(word, net, input_shape=shape, channel_multiple=channel_multiple)
+        return UserModelSpace(name, net, input_shape=shape, channel_multiple=channel_multiple)
     except CandidateError as error:
-        raise ConfigError(f"model {word} cannot be compressed: {error}") from None
+        raise ConfigError(f"model {name} cannot be compressed: {error}") from None
 
 
 def _make_model(spec: str, image_shape: tuple[int, int, int], classes: int, config: SearchConfig) -> nn.Module:
-    """The net with its own weights, as its factory or the zoo makes it."""
+    """The net as the zoo or its factory builds it, in eval mode on the CPU."""
     channels, height, width = image_shape
     size = (config.search.input_size, config.search.input_size) if config.search.input_size else (height, width)
-    wanted: dict[str, Any] = {"input_shape": (channels, *size), "classes": classes, "num_classes": classes}
+    arguments: dict[str, Any] = {"input_shape": (channels, *size), "classes": classes, "num_classes": classes}
     if ":" not in spec:
-        net: nn.Module = registry.load("model", spec).build(input_shape=wanted["input_shape"], classes=classes)
-        return net.eval()
-    make = registry.factory(spec)
+        zoo_net: nn.Module = registry.load("model", spec).build(input_shape=arguments["input_shape"], classes=classes)
+        return zoo_net.eval()
+    factory = registry.factory(spec)
     try:
-        made = make(**_accepted_arguments(make, wanted))
-    except Exception as error:  # it is someone else's code
-        raise ConfigError(f"factory {spec} must build a net, but raised {type(error).__name__}: {error}") from error
-    if not isinstance(made, nn.Module):
-        raise ConfigError(f"factory {spec} must return a torch.nn.Module, but returned {type(made).__name__}")
-    return made.cpu().float().eval()
+        net = factory(**_accepted_arguments(factory, arguments))
+    except Exception as error:  # the user's code may raise anything
+        raise ConfigError(
+            f"factory {spec} must build a net, but raised {type(error).__name__}: {error}; correct the factory"
+        ) from error
+    if not isinstance(net, nn.Module):
+        raise ConfigError(
+            f"factory {spec} must return a torch.nn.Module, but returned {type(net).__name__}; correct the factory"
+        )
+    return net.cpu().float().eval()
 
 
 def _accepted_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that a factory names."""
+    """The arguments that a factory has parameters for; none if its signature is not known."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
@@ -191,7 +203,7 @@ def _accepted_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any
 
 
 def _with_preprocessing(net: nn.Module, config: SearchConfig, data: FaceData) -> nn.Module:
-    """The net in units, behind what makes of the data's images what it wants."""
+    """The net in units, with pre-processing from the data's images to the input that it expects."""
     channels, *size = data.input_shape
     resize = config.search.input_size if config.search.input_size and [config.search.input_size] * 2 != size else None
     mean, std = (
@@ -213,31 +225,43 @@ def _with_preprocessing(net: nn.Module, config: SearchConfig, data: FaceData) ->
 
 
 def load_weights(net: nn.Module, path: Path) -> None:
-    """Fill a net from a state dict, itself or under the key `state_dict`; nothing but tensors is unpickled.
+    """Load a state dict, plain or under the key `state_dict`, into a net. Only tensors are unpickled.
+
+    Args:
+        net: the net; its weights are overwritten.
+        path: of a file written by `torch.save`.
 
     Raises:
-        ConfigError: there is no such file, it holds more than tensors, or its tensors are not the net's.
+        ConfigError: the file cannot be read, holds other objects than tensors, or tensors of other names or shapes
+            than the net's.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ConfigError(f"weights must be a state dict, but {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"weights must be a state dict, but {path} cannot be read: {error.strerror}; check the path"
+        ) from None
     except Exception as error:  # pickle and zip errors share no base
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"weights must be a state dict that torch.load(weights_only=True) reads, but {path} is not: {reason}; "
             "save it with torch.save(net.state_dict(), path)"
         ) from None
-    state = found.get("state_dict", found) if isinstance(found, dict) else None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ConfigError(f"weights must be a state dict, but {path} holds a {type(found).__name__} of something else")
-    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}  # from nn.DataParallel
-    own = net.state_dict()
-    for name in sorted(set(own) ^ set(state)):
-        where = "the net only" if name in own else "the file only"
-        raise ConfigError(f"weights must be those of the net, but {name!r} is in {where} ({path})")
+        raise ConfigError(
+            f"weights must be a state dict, but {path} holds a {type(content).__name__} of other objects than tensors; "
+            "save it with torch.save(net.state_dict(), path)"
+        )
+    # nn.DataParallel puts `module.` before every name.
+    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    expected = net.state_dict()
+    remedy = "save them from the net that --model builds"
+    for name in sorted(set(expected) ^ set(state)):
+        where = "the net only" if name in expected else "the file only"
+        raise ConfigError(f"weights must be those of the net, but {name!r} is in {where} ({path}); {remedy}")
     for name, tensor in state.items():
-        if own[name].shape != tensor.shape:
-            shapes = f"{list(own[name].shape)} in the net and {list(tensor.shape)} in {path}"
-            raise ConfigError(f"weights must be those of the net, but {name!r} is {shapes}")
+        if expected[name].shape != tensor.shape:
+            shapes = f"{list(expected[name].shape)} in the net and {list(tensor.shape)} in {path}"
+            raise ConfigError(f"weights must be those of the net, but {name!r} is {shapes}; {remedy}")
     net.load_state_dict(state)

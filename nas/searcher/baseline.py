@@ -8,7 +8,6 @@ in the run folder, so the same command goes on from them.
     runs/NAME/base/checkpoints/    on the way there, where it is trained first
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError
-from nas.files import whole_file
+from nas.files import file_sha256, whole_file
 from nas.pipeline import Evaluator
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record
@@ -95,7 +94,7 @@ def _check_origin(evaluator: Evaluator) -> dict[str, str | None]:
     config, file = evaluator.config, evaluator.folder.path / ORIGIN_FILE
     digest = None
     if config.search.weights is not None:
-        digest = hashlib.sha256(config.search.weights.read_bytes()).hexdigest()
+        digest = file_sha256(config.search.weights)
     elif config.training.final_epochs == 0:
         raise ConfigError("a model without --weights is trained first, but --final-epochs is 0; give one of the two")
     if file.exists() and (before := json.loads(file.read_text())["weights"]) != digest:

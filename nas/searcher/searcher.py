@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from hw_profiles._base import HardwareProfile
-from nas.compression.base import Compressor
+from nas.compression.gene_provider import GeneProvider
 from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.data.loading import load_data
@@ -130,9 +130,9 @@ class Searcher:
         check_same_data(self.folder, data)
         check_same_target(self.folder, profile)
         self.folder.write("environment.json", json.dumps({f.name: f.value for f in check_environment()}, indent=1))
-        if teachers and config.distillation.distill_during == "search":
-            members.append(TeacherGene(unique_teacher_names(teachers)))
-        compression = CompressionPipeline(compressors=members, profile=profile)
+        distills = bool(teachers) and config.distillation.distill_during == "search"
+        other_genes = [TeacherGene(unique_teacher_names(teachers))] if distills else []
+        compression = CompressionPipeline(compressors=members, profile=profile, other_genes=other_genes)
         self.evaluator = Evaluator(
             config=config, folder=self.folder, space=self.space, profile=profile, host_profile=load_target(HOST_TARGET),
             compression=compression, host_runtime=load("runtime", HOST_RUNTIME), data=data, data_digest=data.digest, device_runtime=board,
@@ -158,15 +158,15 @@ class Searcher:
             prior_trials=self.warm_start.prior_trials if self.warm_start.runs else None,
         )  # fmt: skip
         seeds = self.warm_start.initial_picks or self._initial_picks(
-            evaluator.compression.compressors, evaluator.profile
+            evaluator.compression.gene_providers, evaluator.profile
         )
         return Study(
             self.folder, self.config, choices, make_sampler, context=foresight.sampler_context(), initial_picks=seeds
         )
 
-    def _initial_picks(self, compressors: Sequence[Compressor], profile: HardwareProfile) -> list[dict[str, Value]]:
+    def _initial_picks(self, providers: Sequence[GeneProvider], profile: HardwareProfile) -> list[dict[str, Value]]:
         """Known good nets in each of the settings that the compressors want tried first."""
-        settings = itertools.product(*(member.initial_settings(self.space.stages, profile) for member in compressors))
+        settings = itertools.product(*(member.initial_settings(self.space.stages, profile) for member in providers))
         nets = self.space.initial_configurations(channel_multiple=profile.channel_multiple)
         return [dict(ChainMap(net, *setting)) for setting in settings for net in nets]
 

@@ -91,7 +91,7 @@ class ModelBuilder:
 
     def compression_context(self, candidate: Candidate, n_images: int) -> CompressionContext:
         """What compressors may know: the candidate, the target, and evenly spaced rows of the training split."""
-        rows = np.linspace(0, len(self.data.train) - 1, min(n_images, len(self.data.train))).astype(int)
+        rows = self.data.train.evenly_spread_rows(n_images)
         return CompressionContext(
             candidate=candidate, profile=self.compression.profile, input_shape=self.data.input_shape,
             images=self.data.train.images[rows], labels=np.asarray(self.data.train.labels[rows], dtype=np.int64),

@@ -73,12 +73,12 @@ def variant(part: str) -> Seen:
 
 
 CHANGED: dict[str, tuple[int, dict[str, set[int]]]] = {
-    "no-spread": (0, {"spread": set()}),
-    "no-guesses": (min(JUDGED), {"guessed": set(), "doubtful": set(), "bred": {N_CHILDREN}}),
-    "no-doubt": (min(JUDGED), {"doubtful": set()}),
-    "no-children": (N_STARTUP_TRIALS, {"bred": {N_GRANDCHILDREN}}),
-    "no-grandchildren": (min(JUDGED), {"bred": {N_CHILDREN, 1}}),
-    "always-guessed": (min(LATER - JUDGED), {"guessed": LATER, "doubtful": LATER}),
+    "random-start": (0, {"spread": set()}),
+    "no-surrogate": (min(JUDGED), {"guessed": set(), "doubtful": set(), "bred": {N_CHILDREN}}),
+    "no-uncertainty": (min(JUDGED), {"doubtful": set()}),
+    "no-variation": (N_STARTUP_TRIALS, {"bred": {N_GRANDCHILDREN}}),
+    "one-generation": (min(JUDGED), {"bred": {N_CHILDREN, 1}}),
+    "no-exploration": (min(LATER - JUDGED), {"guessed": LATER, "doubtful": LATER}),
 }
 """Without the part: the earliest trial that may be another, and what is seen other than of the whole sampler."""
 

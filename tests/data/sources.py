@@ -1,4 +1,4 @@
-"""Writers of every form of source that a data set reads: small files with known pixels."""
+"""Writers of small sources with known pixels, one for each form that a data set reads."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy.typing as npt
 from PIL import Image
 
 FER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-USAGES = ("Training", "PublicTest", "PrivateTest")
 
 
 def pixels(n: int, *, side: int = 48, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -17,7 +16,7 @@ def pixels(n: int, *, side: int = 48, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def fer_rows(usages: Sequence[str], *, seed: int = 0) -> list[tuple[str, str, str]]:
-    """(emotion, pixels, usage) of one face per usage; emotions go round."""
+    """(emotion, pixels, usage) of one face per usage; the emotions cycle through 0 to 6."""
     faces = pixels(len(usages), seed=seed)
     return [(str(i % 7), " ".join(map(str, faces[i].ravel())), usage) for i, usage in enumerate(usages)]
 
@@ -47,7 +46,7 @@ def write_folder(root: Path, *, classes: Sequence[str] = ("Happiness", "neutral"
 
 
 def write_csv(folder: Path) -> Path:
-    """Forty faces of 36x36 of ten subjects, without splits."""
+    """A table of 40 faces of 36x36 of ten subjects, without splits."""
     lines = ["Path, Label ,subject,group,valence,arousal"]
     for i, face in enumerate(pixels(40, side=36)):
         write_image(folder / "faces" / f"{i}.png", face)
@@ -58,7 +57,7 @@ def write_csv(folder: Path) -> Path:
 
 
 def no_source(folder: Path) -> None:
-    """Nothing is written: the data set draws its own faces."""
+    """No source: the data set draws its own faces."""
 
 
 WRITERS: dict[str, Callable[[Path], Path | None]] = {
@@ -67,4 +66,4 @@ WRITERS: dict[str, Callable[[Path], Path | None]] = {
     "folder": write_folder,
     "synthetic": no_source,
 }
-"""How the contract kit gets a source for each member."""
+"""The writer that the contract kit calls for each member."""

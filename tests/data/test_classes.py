@@ -1,4 +1,4 @@
-"""Class names."""
+"""Class names: synonyms and order."""
 
 import pytest
 
@@ -15,13 +15,13 @@ from nas.data.classes import EXPRESSIONS, canonical_class_name, sort_class_names
         ("Bored", "bored"),
     ],
 )
-def test_synonyms_become_one_name_and_others_stay(written: str, name: str) -> None:
+def test_synonyms_become_one_name_and_other_names_stay(written: str, name: str) -> None:
     assert canonical_class_name(written) == name
 
 
-def test_canonical_names_are_their_own() -> None:
+def test_canonical_names_are_unchanged() -> None:
     assert tuple(map(canonical_class_name, EXPRESSIONS)) == EXPRESSIONS
 
 
-def test_order_is_expressions_then_numbers_then_words() -> None:
+def test_order_is_expressions_then_words_then_numbers() -> None:
     assert sort_class_names(["sad", "10", "bored", "2", "angry", "sad"]) == ("angry", "sad", "bored", "2", "10")

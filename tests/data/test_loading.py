@@ -1,4 +1,4 @@
-"""Loading by word, and where the cache lies."""
+"""Loading by name, and the folder of the cache."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ def test_default_cache_respects_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert default_cache_dir() == Path("/home/somebody/.cache/fer-nas")
 
 
-def test_cache_given_is_used(tmp_path: Path) -> None:
+def test_explicit_cache_folder_is_used(tmp_path: Path) -> None:
     load_data("synthetic", None, options={"n": "200"}, cache_dir=tmp_path / "c")
     assert len(list((tmp_path / "c").iterdir())) == 1
 
 
-def test_unknown_word_lists_the_members() -> None:
+def test_unknown_name_lists_the_members() -> None:
     with pytest.raises(UnknownMemberError, match="csv, fer2013, folder, synthetic"):
         load_data("faces", None)

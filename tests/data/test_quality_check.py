@@ -1,4 +1,4 @@
-"""The data check, on faces with planted copies."""
+"""The quality check, on images with planted duplicates."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,13 +8,16 @@ from nas.data.quality_check import check_quality, difference_hash
 
 
 def smooth(n: int, seed: int) -> npt.NDArray[np.uint8]:
-    """[N, 1, 48, 48] images of large patches, so that slight noise leaves their look unchanged."""
+    """[N, 1, 48, 48] images of large patches, so that slight noise leaves near duplicates."""
     coarse = np.random.default_rng(seed).integers(30, 220, (n, 1, 6, 6), dtype=np.uint8)
     return coarse.repeat(8, axis=2).repeat(8, axis=3)
 
 
 def planted() -> FaceData:
-    """Train 0..19. Val: 0 and 1 copy train 0 (other label), 2 nearly copies train 1, 3 is constant, the rest is new."""
+    """Train has 20 images; 19 repeats 18.
+
+    Val has 10: 0 and 1 repeat train 0 (with another label), 2 nearly repeats train 1, 3 is constant, the rest is new.
+    """
     train, val = smooth(20, 1), smooth(10, 2)
     train[19] = train[18]
     val[0] = val[1] = train[0]
@@ -30,7 +33,7 @@ def planted() -> FaceData:
     )
 
 
-def test_planted_copies_are_counted() -> None:
+def test_planted_duplicates_are_counted() -> None:
     result = check_quality(planted())
     assert result.duplicate_groups == 2
     assert result.duplicates_within == {"train": 1, "val": 1}
@@ -44,7 +47,7 @@ def test_planted_copies_are_counted() -> None:
     assert result.notes == ("a note",)
 
 
-def test_table_has_a_row_per_class_and_the_totals() -> None:
+def test_class_balance_has_a_row_per_class_and_the_totals() -> None:
     assert check_quality(planted()).class_balance_rows() == [
         ("class", "train", "val"),
         ("angry", "20 (100.0%)", "0 (0.0%)"),
@@ -53,13 +56,13 @@ def test_table_has_a_row_per_class_and_the_totals() -> None:
     ]
 
 
-def test_findings_name_what_was_not_found_too() -> None:
+def test_findings_include_zeros() -> None:
     findings = dict(check_quality(planted()).count_findings())
     assert findings["val images also in train"] == 2
     assert findings["constant images in train"] == 0
 
 
-def test_subjects_are_passed_over_where_unknown() -> None:
+def test_unknown_subjects_are_not_compared() -> None:
     images, labels = smooth(3, 1), np.zeros(3, np.int64)
     split = Split(images=images, labels=labels)
     data = FaceData(name="x", classes=("a",), train=split, val=split, test=None)

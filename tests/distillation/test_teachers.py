@@ -1,4 +1,4 @@
-"""Which words are teachers, how their classes are matched, and what is refused."""
+"""Teacher specifications: what they resolve to, how classes are matched, and what is refused."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,39 +19,39 @@ FACES = learnable_faces(train=24, val=8)
 N, K = len(FACES.train), len(FACES.classes)
 
 
-def saved(path: Path, **changes: object) -> str:
+def save_zeros(path: Path) -> str:
     np.save(path, np.zeros((N, K), np.float32))
     return str(path)
 
 
-def votes() -> FaceData:
-    shares = np.eye(K, dtype=np.float32)[FACES.train.labels]
-    return replace(FACES, train=replace(FACES.train, soft_labels=shares))
+def faces_with_votes() -> FaceData:
+    soft_labels = np.eye(K, dtype=np.float32)[FACES.train.labels]
+    return replace(FACES, train=replace(FACES.train, soft_labels=soft_labels))
 
 
 @pytest.mark.parametrize(
-    ("word", "path", "weight"),
+    ("spec", "path", "weight"),
     [("a.onnx", "a.onnx", 1.0), ("a.onnx=2", "a.onnx", 2.0), ("votes=.5", "votes", 0.5), ("x=y.npy", "x=y.npy", 1.0)],
 )
-def test_a_word_is_a_path_and_a_weight(word: str, path: str, weight: float) -> None:
-    assert parse_weight(word) == (path, weight)
+def test_specification_is_split_into_path_and_weight(spec: str, path: str, weight: float) -> None:
+    assert parse_weight(spec) == (path, weight)
 
 
-@pytest.mark.parametrize("word", ["a.onnx=0", "a.onnx=-1", "a.onnx=inf", "a.onnx=nan"])
-def test_a_weight_is_positive(word: str) -> None:
+@pytest.mark.parametrize("spec", ["a.onnx=0", "a.onnx=-1", "a.onnx=inf", "a.onnx=nan"])
+def test_weight_that_is_not_positive_and_finite_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"a teacher's weight must be positive, but got .* for a.onnx"):
-        parse_weight(word)
+        parse_weight(spec)
 
 
-def test_a_weight_needs_a_teacher() -> None:
+def test_weight_without_a_path_is_refused() -> None:
     with pytest.raises(ConfigError, match="teacher must be PATH or PATH=WEIGHT, but got '=2'"):
         parse_weight("=2")
 
 
-def test_weights_are_shares(tmp_path: Path) -> None:
-    found = find_teachers([f"{saved(tmp_path / 'a.npy')}=3", "votes"], votes())
+def test_weights_are_normalised_to_sum_1(tmp_path: Path) -> None:
+    sources = find_teachers([f"{save_zeros(tmp_path / 'a.npy')}=3", "votes"], faces_with_votes())
 
-    assert [(s.name, s.weight) for s in found] == [("a.npy", 0.75), ("votes", 0.25)]
+    assert [(s.name, s.weight) for s in sources] == [("a.npy", 0.75), ("votes", 0.25)]
     assert find_teachers([], FACES) == ()
 
 
@@ -59,35 +59,35 @@ def test_classes_are_matched_by_name() -> None:
     assert match_classes("t", ("Sadness", "happy", "ANGER"), 3, FACES.classes)[0] == (2, 1, 0)
 
 
-def test_a_teacher_of_more_classes_is_asked_for_ours() -> None:
+def test_outputs_for_further_classes_are_dropped() -> None:
     columns, notes = match_classes("t", ("fear", "angry", "sad", "happy"), 4, FACES.classes)
 
     assert columns == (1, 3, 2)
-    assert notes == ("t also knows fear; it is asked as if they did not exist",)
+    assert notes == ("t also has fear; its outputs for them are dropped",)
 
 
 @pytest.mark.parametrize(
-    ("theirs", "outputs", "fault"),
+    ("teacher_classes", "n_outputs", "fault"),
     [
-        (("angry", "happy", "fear"), 3, "must know the classes angry, happy, sad, but lacks sad"),
-        (None, 7, "must know the classes angry, happy, sad, but gives 7 answers without names"),
-        (("angry", "happy", "sad"), 4, "but names 3 for 4 answers"),
+        (("angry", "happy", "fear"), 3, "must have the classes angry, happy, sad, but lacks sad"),
+        (None, 7, "must have the classes angry, happy, sad, but has 7 outputs without names"),
+        (("angry", "happy", "sad"), 4, "but names 3 classes for 4 outputs"),
     ],
 )
-def test_other_classes_are_refused(theirs: tuple[str, ...] | None, outputs: int, fault: str) -> None:
+def test_other_classes_are_refused(teacher_classes: tuple[str, ...] | None, n_outputs: int, fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
-        match_classes("t", theirs, outputs, FACES.classes)
+        match_classes("t", teacher_classes, n_outputs, FACES.classes)
 
 
-def test_unnamed_classes_are_taken_in_order_and_it_is_said() -> None:
+def test_unnamed_classes_are_taken_in_order_with_a_note() -> None:
     columns, notes = match_classes("t", None, 3, FACES.classes)
 
     assert columns == (0, 1, 2)
     assert "does not name its classes" in notes[0]
 
 
-def test_votes_come_with_the_data() -> None:
-    (source,) = find_teachers(["votes"], votes())
+def test_votes_are_the_soft_labels_of_the_data() -> None:
+    (source,) = find_teachers(["votes"], faces_with_votes())
 
     assert source.outputs is not None
     assert (source.outputs.argmax(1) == FACES.train.labels).all()
@@ -103,7 +103,7 @@ def test_an_array_may_name_its_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shape", "value"), [((N - 1, K), 0.0), ((N,), 0.0), ((N, K, 1), 0.0), ((N, K), np.nan)])
-def test_an_array_has_a_finite_row_for_each_training_image(
+def test_array_without_a_finite_row_for_each_training_image_is_refused(
     tmp_path: Path, shape: tuple[int, ...], value: float
 ) -> None:
     np.save(tmp_path / "a.npy", np.full(shape, value))
@@ -127,7 +127,7 @@ def checkpoint(folder: Path) -> Path:
     return folder / "a.pt"
 
 
-def of_vectors(folder: Path) -> Path:
+def model_of_vectors(folder: Path) -> Path:
     entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", K])
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", K])
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [entry], [out])
@@ -138,35 +138,35 @@ def of_vectors(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "fault"),
     [
-        (lambda folder: folder / "none.onnx", "must be a file, a run folder, RUN:KEY, .* but there is none of it"),
-        (lambda folder: folder, "must be a file, a run folder, RUN:KEY, .* but there is none of it"),
+        (lambda folder: folder / "none.onnx", "must be a file, a run folder, RUN:KEY, .* but nothing of this name"),
+        (lambda folder: folder, "must be a file, a run folder, RUN:KEY, .* but nothing of this name exists"),
         (checkpoint, "a teacher must be an .onnx, .npy or .npz file, a run or the word votes, but got"),
         (broken_array, "must be an array, or .npz with `answers` and `labels`, but is not"),
         (broken_model, "must be an ONNX file, but cannot be read as one"),
-        (of_vectors, r"must take images \[N, C, H, W\], but its input has 2 axes"),
+        (model_of_vectors, r"must take images \[N, C, H, W\], but its input has 2 axes"),
     ],
 )
-def test_what_is_no_teacher_is_refused(tmp_path: Path, make: Callable[[Path], Path], fault: str) -> None:
+def test_paths_that_are_not_teachers_are_refused(tmp_path: Path, make: Callable[[Path], Path], fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         find_teachers([str(make(tmp_path))], FACES)
 
 
-def test_a_file_is_matched_by_the_labels_in_it(tmp_path: Path) -> None:
+def test_classes_of_a_file_are_matched_by_its_labels(tmp_path: Path) -> None:
     path = brightness_of_quadrants(tmp_path / "t.onnx", labels=("Sadness", "Anger", "Happiness", "Fear"))
 
     (source,) = find_teachers([str(path)], FACES)
 
     assert source.class_columns == (1, 2, 0)
-    with pytest.raises(ConfigError, match=r"teacher t.onnx must know the classes .*, but lacks angry"):
+    with pytest.raises(ConfigError, match=r"teacher t.onnx must have the classes .*, but lacks angry"):
         find_teachers([str(brightness_of_quadrants(path, labels=("sad", "happy", "fear", "disgust")))], FACES)
 
 
-def test_a_file_that_learned_from_other_data_is_told_of(tmp_path: Path) -> None:
+def test_file_trained_on_other_data_is_noted(tmp_path: Path) -> None:
     path = brightness_of_quadrants(tmp_path / "t.onnx", labels=("angry", "happy", "sad", "fear"), digest="0" * 64)
 
     (source,) = find_teachers([str(path)], FACES)
 
-    assert any("learned from other data" in note for note in source.notes)
+    assert any("was trained on other data" in note for note in source.notes)
 
 
 def test_the_folder_of_an_exported_model_is_a_teacher(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_the_folder_of_an_exported_model_is_a_teacher(tmp_path: Path) -> None:
     assert find_teachers([str(tmp_path)], FACES)[0].sha256 == find_teachers([str(path)], FACES)[0].sha256
 
 
-def test_the_scaling_that_is_most_often_right_is_taken(tmp_path: Path) -> None:
-    """Twelve images in four classes by their brightest quadrant, and a file that saturates for raw pixels."""
+def test_scaling_with_the_highest_accuracy_is_taken(tmp_path: Path) -> None:
+    """The class of each of 12 images is its brightest quadrant; one of the two files saturates for raw pixels."""
     images = np.zeros((12, 1, 32, 32), np.uint8)
     for i, image in enumerate(images):
         y, x = divmod(i % 4, 2)

@@ -1,4 +1,4 @@
-"""Nets from outside in units: which layer goes where, that they still compute the same, and refusals by name."""
+"""Splitting user-defined nets into units: units of layers, unchanged outputs, and refusals that name the layer."""
 
 import pytest
 import torch
@@ -25,88 +25,87 @@ def units(net: nn.Module) -> dict[str, list[str]]:
     }
 
 
-def put(net: nn.Module, **fields: float) -> nn.Module:
+def split(net: nn.Module, **fields: float) -> nn.Module:
     return split_into_stages(net.eval(), prepare(**fields), input_shape=SHAPE, classes=3)
 
 
-def test_the_stages_of_a_residual_net_are_cut_where_the_map_shrinks() -> None:
-    found = units(put(nets.ResNet()))
-    assert list(found) == ["prepare", "stem", "stage1", "stage2", "head"]
-    assert found["stem"] == ["conv1", "bn1", "relu"]
-    assert {name.split(".")[0] for name in found["stage1"]} == {"maxpool", "layer1", "add", "add_1"}
-    assert {name.split(".")[0] for name in found["stage2"]} == {"layer2", "add_2"}
-    assert "layer2.0.downsample.0" in found["stage2"]
-    assert found["head"] == ["avgpool", "flatten", "fc"]
+def test_stages_of_a_residual_net_are_cut_where_the_map_shrinks() -> None:
+    layers = units(split(nets.ResNet()))
+    assert list(layers) == ["prepare", "stem", "stage1", "stage2", "head"]
+    assert layers["stem"] == ["conv1", "bn1", "relu"]
+    assert {name.split(".")[0] for name in layers["stage1"]} == {"maxpool", "layer1", "add", "add_1"}
+    assert {name.split(".")[0] for name in layers["stage2"]} == {"layer2", "add_2"}
+    assert "layer2.0.downsample.0" in layers["stage2"]
+    assert layers["head"] == ["avgpool", "flatten", "fc"]
 
 
-def test_a_shared_activation_becomes_one_for_each_call() -> None:
-    found = units(put(nets.ResNet()))
-    assert [name for name in found["stage2"] if "relu" in name] == ["layer2.0.relu", "layer2.0.relu_"]
+def test_shared_activation_is_copied_for_each_call() -> None:
+    layers = units(split(nets.ResNet()))
+    assert [name for name in layers["stage2"] if "relu" in name] == ["layer2.0.relu", "layer2.0.relu_"]
 
 
-def test_a_convolution_that_classifies_is_of_the_head_and_its_softmax_goes() -> None:
-    found = units(put(nets.Functional()))
-    assert found["stem"] == ["c1", "b1", "relu"]
-    assert found["stage1"] == ["c2", "relu_1", "dw", "pw"]
-    assert found["stage2"] == ["max_pool2d", "res", "add", "dropout"]
-    assert found["head"] == ["last", "adaptive_avg_pool2d", "view"]
+def test_classifying_convolution_is_in_the_head_and_the_softmax_is_dropped() -> None:
+    layers = units(split(nets.Functional()))
+    assert layers["stem"] == ["c1", "b1", "relu"]
+    assert layers["stage1"] == ["c2", "relu_1", "dw", "pw"]
+    assert layers["stage2"] == ["max_pool2d", "res", "add", "dropout"]
+    assert layers["head"] == ["last", "adaptive_avg_pool2d", "view"]
 
 
-def test_a_head_begins_at_the_flattening() -> None:
-    assert units(put(nets.Vgg()))["head"] == ["reshape", *(f"classifier.{i}" for i in range(4))]
+def test_head_begins_at_the_flattening() -> None:
+    assert units(split(nets.Vgg()))["head"] == ["reshape", *(f"classifier.{i}" for i in range(4))]
 
 
 @pytest.mark.parametrize("make", [nets.ResNet, nets.Functional, nets.Vgg])
-def test_it_computes_what_the_net_did_of_normalised_pixels(make: type[nn.Module]) -> None:
+def test_outputs_are_those_of_the_net_on_normalised_pixels(make: type[nn.Module]) -> None:
     torch.manual_seed(0)
     net = make().eval()
     image = torch.randint(0, 256, (4, *SHAPE)).float()
-    found = put(net, mean=100.0, std=50.0)
+    renamed = split(net, mean=100.0, std=50.0)
     with torch.inference_mode():
-        want, got = net((image - 100) / 50), found(image)
+        expected, outputs = net((image - 100) / 50), renamed(image)
         if make is nets.Functional:  # the exported file ends with the softmax
-            got = got.softmax(1)
-    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+            outputs = outputs.softmax(1)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_gray_image_is_repeated_and_resized_for_a_net_that_wants_it() -> None:
+def test_grey_image_is_resized_and_repeated_for_a_net_of_rgb() -> None:
     net = nets.ResNet(channels=3).eval()
-    found = put(net, size=48, repeat=3)
+    renamed = split(net, size=48, repeat=3)
     image = torch.randint(0, 256, (2, *SHAPE)).float()
     with torch.inference_mode():
         large = nn.functional.interpolate(image, (48, 48), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(found(image), net(((large - 127.5) / 64).repeat(1, 3, 1, 1)), rtol=1e-4, atol=1e-5)
+        expected = net(((large - 127.5) / 64).repeat(1, 3, 1, 1))
+        torch.testing.assert_close(renamed(image), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_it_folds_to_a_graph_of_the_same_units() -> None:
-    graph = fold(put(nets.ResNet()), input_shape=SHAPE)
-    found = [str(node.target).split(".")[0] for node in graph.graph.nodes if node.op == "call_module"]
-    assert sorted(set(found), key=found.index) == ["prepare", "stem", "stage1", "stage2", "head"]
+def test_folded_graph_has_the_same_units() -> None:
+    graph = fold(split(nets.ResNet()), input_shape=SHAPE)
+    names = [str(node.target).split(".")[0] for node in graph.graph.nodes if node.op == "call_module"]
+    assert sorted(set(names), key=names.index) == ["prepare", "stem", "stage1", "stage2", "head"]
 
 
 @pytest.mark.parametrize(
-    ("net", "error", "words"),
+    ("net", "error", "message"),
     [
-        (nets.Loose(), BuildError, "must be in layers, but 'gain' is a tensor of its own"),
+        (nets.Loose(), BuildError, "must be in layers, but 'gain' is a tensor outside a layer"),
         (nets.Branching(), ExportError, "but Branching is not: symbolically traced variables cannot be used"),
         (nets.Twice(), BuildError, "'same' is called twice"),
         (nets.Bare(), BuildError, "must have a convolution between its first and its last layer"),
         (nets.Linear(), BuildError, "first layer of a net must be a Conv2d, but 'fc' is a Linear"),
-        (nets.ResNet(5), BuildError, r"must give logits \[N, 3\].* gives \[N, 5\]"),
-        (nets.ResNet(channels=3), BuildError, "layer 'conv1' cannot take what reaches it"),
+        (nets.ResNet(5), BuildError, r"must return logits \[N, 3\].* returns \[N, 5\]"),
+        (nets.ResNet(channels=3), BuildError, "layer 'conv1' cannot take its input"),
         (nets.Vgg(nn.Flatten()), BuildError, "layer 'features.2' cannot take|layer 'features.3' cannot take"),
     ],
 )
-def test_a_net_that_cannot_be_put_into_units_is_refused_by_its_layer(
-    net: nn.Module, error: type[Exception], words: str
-) -> None:
-    with pytest.raises(error, match=words) as caught:
-        put(net)
+def test_refusals_name_the_layer(net: nn.Module, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        split(net)
     assert "\n" not in str(caught.value)
 
 
-def test_nets_of_the_zoo_are_in_units_already_and_nets_from_outside_are_not() -> None:
+def test_zoo_nets_are_split_into_stages_and_user_nets_are_not() -> None:
     for name in names("model"):
         assert is_split_into_stages(load("model", name).build(input_shape=(1, 48, 48), classes=7)), name
     assert not is_split_into_stages(nets.ResNet())
-    assert is_split_into_stages(put(nets.ResNet()))
+    assert is_split_into_stages(split(nets.ResNet()))

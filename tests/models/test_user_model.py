@@ -1,4 +1,4 @@
-"""A given net as a space of one architecture: widths, narrow forms, weights and the refusals of what does not fit."""
+"""User-defined models as search spaces of one architecture: widths, narrow forms, weights and refusals."""
 
 import functools
 from pathlib import Path
@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given as for_all
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from nas.candidate import decode
 from nas.compression.compressors.prune_structured import transfer_channels
 from nas.config import make_config
-from nas.data.base import FaceData
 from nas.errors import ConfigError, UnknownMemberError, UserError
 from nas.models.user_model import UserModelSpace, load_user_model, load_weights
 from nas.searcher.acquisition.candidate_features import macs
@@ -27,16 +25,17 @@ PIXELS = torch.randint(0, 256, (2, 1, 32, 32), generator=torch.Generator().manua
 
 
 @functools.cache
-def cached(model: str) -> UserModelSpace:
-    return opened(model)
+def load_cached(model: str) -> UserModelSpace:
+    return load_space(model)
 
 
-def opened(model: str, *, data: FaceData = FACES, **fields: Any) -> UserModelSpace:
-    word = model if ":" in model or model.islower() else f"tests.outside_nets:{model}"
-    return load_user_model(make_config(model=word, **fields), data, channel_multiple=8)
+def load_space(model: str, **fields: Any) -> UserModelSpace:
+    """The space of a zoo net (lower case), of a factory (with a colon), or of a class of `tests.outside_nets`."""
+    spec = model if ":" in model or model.islower() else f"tests.outside_nets:{model}"
+    return load_user_model(make_config(model=spec, **fields), FACES, channel_multiple=8)
 
 
-def built(space: UserModelSpace, **widths: int) -> nn.Module:
+def build(space: UserModelSpace, **widths: int) -> nn.Module:
     return space.build(space.decode({}), input_shape=(1, 32, 32), classes=3, widths=widths or None)
 
 
@@ -44,8 +43,8 @@ def conv_widths(net: nn.Module) -> dict[str, int]:
     return {name: m.out_channels for name, m in net.named_modules() if isinstance(m, nn.Conv2d)}
 
 
-def test_it_is_one_architecture_whose_stages_have_widths() -> None:
-    space = opened("ResNet")
+def test_space_has_one_architecture_whose_stages_have_widths() -> None:
+    space = load_space("ResNet")
     assert space.choices(channel_multiple=8) == ()
     assert space.initial_configurations(channel_multiple=8) == ({},)
     assert space.stages == ("stage1", "stage2")
@@ -56,18 +55,18 @@ def test_it_is_one_architecture_whose_stages_have_widths() -> None:
     assert list(candidate.bits) == ["stem", "stage1", "stage2", "head"]
 
 
-def test_the_full_net_keeps_its_weights_and_every_copy_is_its_own() -> None:
-    space = opened("ResNet")
-    first, second = built(space), built(space)
+def test_full_net_keeps_its_weights_and_copies_are_independent() -> None:
+    space = load_space("ResNet")
+    first, second = build(space), build(space)
     torch.testing.assert_close(first(PIXELS), second(PIXELS))
     for p in first.parameters():
         nn.init.zeros_(p)
     assert not torch.allclose(first(PIXELS), second(PIXELS))
-    torch.testing.assert_close(second(PIXELS), built(space)(PIXELS))
+    torch.testing.assert_close(second(PIXELS), build(space)(PIXELS))
 
 
-def test_a_stage_is_narrowed_in_all_its_groups_and_the_stem_with_what_it_is_added_to() -> None:
-    narrow = conv_widths(built(opened("ResNet"), stage1=8, stage2=32))
+def test_all_groups_of_a_stage_are_narrowed_and_the_stem_with_the_stage_it_is_added_to() -> None:
+    narrow = conv_widths(build(load_space("ResNet"), stage1=8, stage2=32))
     assert narrow == {
         "stem.conv1": 8, "stage1.layer1.0.conv1": 8, "stage1.layer1.0.conv2": 8, "stage1.layer1.1.conv1": 8,
         "stage1.layer1.1.conv2": 8, "stage2.layer2.0.conv1": 32, "stage2.layer2.0.conv2": 32,
@@ -75,23 +74,23 @@ def test_a_stage_is_narrowed_in_all_its_groups_and_the_stem_with_what_it_is_adde
     }  # fmt: skip
 
 
-def test_a_sum_belongs_to_the_stage_it_is_in_and_stem_and_logits_keep_their_widths() -> None:
-    narrow = conv_widths(built(opened("Functional"), stage1=8, stage2=16))
+def test_added_layers_have_the_width_of_the_last_stage_and_stem_and_logits_keep_theirs() -> None:
+    narrow = conv_widths(build(load_space("Functional"), stage1=8, stage2=16))
     assert narrow == {
         "stem.c1": 8, "stage1.c2": 8, "stage1.dw": 8, "stage1.pw": 16, "stage2.res": 16, "head.last": 3
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["ResNet", "Functional", "Vgg", "mini_xception"])
-@for_all(shares=st.lists(st.sampled_from([0.25, 0.5, 0.75, 1.0]), min_size=4, max_size=4))
+@given(shares=st.lists(st.sampled_from([0.25, 0.5, 0.75, 1.0]), min_size=4, max_size=4))
 @settings(max_examples=5, deadline=None, derandomize=True)
-def test_every_narrow_form_runs_is_no_wider_and_is_filled_from_the_wide_one(model: str, shares: list[float]) -> None:
-    space = cached(model)
-    wide = built(space).eval()
+def test_narrow_nets_run_and_take_the_channels_of_the_wide_net(model: str, shares: list[float]) -> None:
+    space = load_cached(model)
+    wide = build(space).eval()
     full = space.widths(space.decode({}))
     widths = {s: max(8, round(w * share / 8) * 8) for (s, w), share in zip(full.items(), shares, strict=False)}
     widths = {s: min(w, full[s]) for s, w in widths.items()}
-    slim = built(space, **widths).eval()
+    slim = build(space, **widths).eval()
     assert slim(PIXELS).shape == (2, 3)
     before, after = conv_widths(wide), conv_widths(slim)
     assert before.keys() == after.keys()
@@ -102,40 +101,40 @@ def test_every_narrow_form_runs_is_no_wider_and_is_filled_from_the_wide_one(mode
         torch.testing.assert_close(slim(PIXELS), wide(PIXELS))
 
 
-def test_weights_come_from_a_state_dict_also_of_a_parallel_or_a_wrapped_one(tmp_path: Path) -> None:
+def test_state_dicts_may_be_plain_wrapped_or_of_data_parallel(tmp_path: Path) -> None:
     torch.manual_seed(1)
     net = nets.ResNet().eval()
     plain = net.state_dict()
     forms = {"plain": plain, "wrapped": {"state_dict": plain}, "parallel": {f"module.{k}": v for k, v in plain.items()}}
     for name, state in forms.items():
         torch.save(state, tmp_path / name)
-        space = opened("ResNet", weights=tmp_path / name, mean=0.0, std=255.0)
+        space = load_space("ResNet", weights=tmp_path / name, mean=0.0, std=255.0)
         with torch.inference_mode():
-            torch.testing.assert_close(built(space)(PIXELS), net(PIXELS / 255), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(build(space)(PIXELS), net(PIXELS / 255), rtol=1e-4, atol=1e-5)
 
 
-def test_a_factory_makes_the_same_fresh_net_each_time_and_leaves_the_random_state_alone() -> None:
+def test_factory_is_seeded_without_changing_the_random_state() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second = built(opened("ResNet")), built(opened("ResNet"))
+    first, second = build(load_space("ResNet")), build(load_space("ResNet"))
     assert torch.equal(torch.get_rng_state(), before)
     torch.testing.assert_close(first(PIXELS), second(PIXELS))
 
 
-def test_a_net_for_colour_images_gets_a_gray_one_three_times() -> None:
-    space = opened("tests.outside_nets:rgb")
-    assert built(space)(PIXELS).shape == (2, 3)
+def test_net_of_rgb_takes_grey_images() -> None:
+    space = load_space("tests.outside_nets:rgb")
+    assert build(space)(PIXELS).shape == (2, 3)
 
 
-def test_a_net_of_the_zoo_can_be_resized_and_normalised_in_another_way() -> None:
-    space = opened("resnet8", input_size=64, mean=0.0, std=255.0)
-    prepare = built(space).get_submodule("prepare")
+def test_size_and_normalisation_of_a_zoo_net_can_be_set() -> None:
+    space = load_space("resnet8", input_size=64, mean=0.0, std=255.0)
+    prepare = build(space).get_submodule("prepare")
     assert (prepare.normalise.mean, prepare.normalise.std, prepare.resize.size) == (0.0, 255.0, (64, 64))
-    assert built(space)(PIXELS).shape == (2, 3)
+    assert build(space)(PIXELS).shape == (2, 3)
 
 
 @pytest.mark.parametrize(
-    ("model", "error", "words"),
+    ("model", "error", "message"),
     [
         ("resnet9", UnknownMemberError, "model must be one of .*resnet8"),
         ("tests.outside_nets:", ConfigError, "must be package.module:function, but got 'tests.outside_nets:'"),
@@ -144,56 +143,56 @@ def test_a_net_of_the_zoo_can_be_resized_and_normalised_in_another_way() -> None
         ("no_such_module:build", ConfigError, "must be importable from .* raised ModuleNotFoundError: No module named"),
         ("tests.outside_nets:broken", ConfigError, "must build a net, but raised KeyError: 'backbone'"),
         ("tests.outside_nets:nothing", ConfigError, r"must return a torch.nn.Module, but returned str"),
-        ("tests.outside_nets:Loose", ConfigError, "cannot be compressed: .*'gain' is a tensor of its own"),
+        ("tests.outside_nets:Loose", ConfigError, "cannot be compressed: .*'gain' is a tensor outside a layer"),
     ],
 )
-def test_what_names_no_net_is_refused_in_one_line(model: str, error: type[UserError], words: str) -> None:
-    with pytest.raises(error, match=words) as caught:
-        opened(model)
+def test_models_that_cannot_be_used_are_refused_in_one_line(model: str, error: type[UserError], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        load_space(model)
     assert "\n" not in str(caught.value)
 
 
-def test_a_layer_that_cannot_be_followed_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layer_whose_channels_cannot_be_traced_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nets, "with_norm", lambda: nets.Vgg(nn.LayerNorm(32)), raising=False)
     with pytest.raises(ConfigError, match=r"cannot be compressed: .*'[a-z0-9]+.features.1' is a LayerNorm"):
-        opened("tests.outside_nets:with_norm")
+        load_space("tests.outside_nets:with_norm")
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "cannot be read: No such file"),
         (b"PK nonsense", "that torch.load.weights_only=True. reads, but .* is not: "),
         (nets.ResNet(), "that torch.load.weights_only=True. reads, but .* is not: "),
-        ([1, 2], "holds a list of something else"),
-        ({"epoch": 3}, "holds a dict of something else"),
+        ([1, 2], "holds a list of other objects than tensors"),
+        ({"epoch": 3}, "holds a dict of other objects than tensors"),
         ({}, "'bn1.bias' is in the net only"),
         (nets.ResNet().state_dict() | {"extra": torch.zeros(1)}, "'extra' is in the file only"),
         (nets.ResNet(5).state_dict(), r"'fc.weight' is \[3, 32\] in the net and \[5, 32\] in "),
     ],
     ids=["missing", "noise", "pickle", "list", "other", "empty", "more", "other shape"],
 )
-def test_weights_that_are_not_the_nets_are_refused_in_one_line(tmp_path: Path, content: Any, words: str) -> None:
+def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, content: Any, message: str) -> None:
     path = tmp_path / "w.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    with pytest.raises(ConfigError, match=words) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         load_weights(nets.ResNet(), path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("model", ["ResNet", "mini_xception"])
-def test_what_a_net_has_to_do_is_exact_in_full_width_and_near_when_narrower(model: str) -> None:
-    space = cached(model)
-    asked: dict[str, Any] = {"input_shape": (1, 32, 32), "classes": 3}
-    full = space.workload({}, **asked)
-    assert full == SearchSpace.workload(space, {}, **asked)
+def test_workload_is_exact_in_full_width_and_within_25_percent_when_narrower(model: str) -> None:
+    space = load_cached(model)
+    arguments: dict[str, Any] = {"input_shape": (1, 32, 32), "classes": 3}
+    full = space.workload({}, **arguments)
+    assert full == SearchSpace.workload(space, {}, **arguments)
     widths = {stage: max(8, width // 2) for stage, width in space.widths({}).items()}
-    guessed, counted = (
-        sum(macs(w) for w in work(space, {}, **asked, widths=widths).values())
-        for work in (UserModelSpace.workload, SearchSpace.workload)
+    estimated, counted = (
+        sum(macs(w) for w in workload(space, {}, **arguments, widths=widths).values())
+        for workload in (UserModelSpace.workload, SearchSpace.workload)
     )
-    assert guessed == pytest.approx(counted, rel=0.25)
-    assert guessed < 0.6 * sum(macs(w) for w in full.values())
+    assert estimated == pytest.approx(counted, rel=0.25)
+    assert estimated < 0.6 * sum(macs(w) for w in full.values())

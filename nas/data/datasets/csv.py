@@ -1,8 +1,10 @@
-"""A table of faces: a CSV file with columns path, label and, as far as known, split, subject, group, valence, arousal.
+"""CSV table of image files, with the columns path and label and optionally split, subject, group, valence, arousal.
 
-Paths are relative to the file's folder. Labels are class names; names of expressions are brought to one spelling.
-Without val rows a tenth of the training faces is chosen by: whole subjects where the table names them. Without test
-rows there is no test split. Valence and arousal lie in -1..1.
+- Paths are relative to the folder of the table.
+- Labels are class names; names of expressions are canonicalised ("happiness" is "happy").
+- Without val rows, a tenth of the training images becomes the selection split: whole subjects if the table names them.
+- Without test rows, there is no test split.
+- Valence and arousal are in -1..1.
 """
 
 from collections.abc import Mapping
@@ -22,10 +24,12 @@ class CsvDataset(Dataset):
     name = "csv"
 
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
-        """Read the faces; see `Dataset.load`."""
+        """Read the data set; see `Dataset.load`."""
         checked = parse_options(ImageFileOptions, options, dataset=self.name)
         if path is None or not path.is_file():
-            raise DataError(f"csv needs the path of a CSV file with columns path and label, but got {path}")
+            raise DataError(
+                f"csv needs the path of a CSV file with columns path and label, but got {path}; give an existing file"
+            )
         return load_image_files(_items(path), checked, name=self.name, source=path, cache_dir=cache, index_files=[path])
 
 
@@ -42,7 +46,7 @@ def _item(row: Row, source: Path, location: str) -> Item:
     if not row["path"] or not path.is_file():
         raise DataError(f"{location}: image {path} does not exist; paths are relative to the folder of {source.name}")
     if not row["label"]:
-        raise DataError(f"{location}: label is empty; name the class or leave the row out")
+        raise DataError(f"{location}: the label must name a class, but is empty; fill it in or remove the row")
     return Item(
         path=path,
         location=location,
@@ -54,24 +58,26 @@ def _item(row: Row, source: Path, location: str) -> Item:
     )
 
 
-def _split(word: str, location: str) -> str | None:
-    if word and word.lower() not in SPLIT_ALIASES:
-        raise DataError(f"{location}: split must be train, val or test, but got {word!r}")
-    return SPLIT_ALIASES[word.lower()] if word else None
+def _split(text: str, location: str) -> str | None:
+    if text and text.lower() not in SPLIT_ALIASES:
+        raise DataError(f"{location}: split must be train, val or test, but got {text!r}; correct or remove the row")
+    return SPLIT_ALIASES[text.lower()] if text else None
 
 
 def _affect(row: Row, location: str) -> tuple[float, float] | None:
-    """Valence and arousal, None where both are left empty."""
-    words = {name: row.get(name, "") for name in ("valence", "arousal")}
-    if not any(words.values()):
+    """Valence and arousal; None if both are empty."""
+    cells = {name: row.get(name, "") for name in ("valence", "arousal")}
+    if not any(cells.values()):
         return None
     try:
-        valence, arousal = (float(word) for word in words.values())
+        valence, arousal = (float(cell) for cell in cells.values())
     except ValueError:
-        raise DataError(f"{location}: valence and arousal must be numbers, but got {words}") from None
+        raise DataError(
+            f"{location}: valence and arousal must be numbers, but got {cells}; fill in both or leave both empty"
+        ) from None
     if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
         raise DataError(
-            f"{location}: valence and arousal must lie in -1..1, but got {words}; drop rows marked as unknown"
+            f"{location}: valence and arousal must be in -1..1, but got {cells}; remove rows marked as unknown"
         )
     return valence, arousal
 

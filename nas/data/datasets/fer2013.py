@@ -1,8 +1,11 @@
-"""FER2013 (Goodfellow et al., "Challenges in representation learning", ICML 2013 workshop), and FER+ on its pixels.
+"""FER2013 (Goodfellow et al., "Challenges in representation learning", ICML 2013 workshop), and FER+ on its images.
 
-Reads what people have: Kaggle's `fer2013.csv` (also .gz, .tar.gz, .zip; columns in any order), or the folder release
-with `train/<class>/Training_*.jpg` and `test/<class>/{PublicTest,PrivateTest}_*.jpg`. Training is learned from,
-PublicTest is chosen by, PrivateTest is reported once; where PrivateTest is absent there is no test split.
+Two releases are read:
+- Kaggle's `fer2013.csv`, also as .gz, .tar.gz or .zip, with columns in any order;
+- the folder release with `train/<class>/Training_*.jpg` and `test/<class>/{PublicTest,PrivateTest}_*.jpg`.
+
+Training is the training split, PublicTest the selection split, PrivateTest the test split. Without PrivateTest there
+is no test split.
 """
 
 from collections.abc import Mapping
@@ -28,14 +31,15 @@ class Fer2013Dataset(Dataset):
     name = "fer2013"
 
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
-        """Read the faces; see `Dataset.load`."""
+        """Read the data set; see `Dataset.load`."""
         checked = parse_options(_Options, options, dataset=self.name)
         source = _find_source(path)
         settings = {"labels": checked.labels, "release": "folder" if source.is_dir() else "csv"}
         if source.is_dir():
             if checked.labels == "ferplus":
                 raise DataError(
-                    f"FER+ needs the rows of fer2013.csv in their order, but {source} is a folder of images"
+                    f"FER+ needs the rows of fer2013.csv in their order, but {source} is a folder of images; give the "
+                    "path of fer2013.csv or leave labels=ferplus out"
                 )
             files = list_images(source)
             return load_cached(
@@ -49,21 +53,23 @@ class Fer2013Dataset(Dataset):
 
 
 def _find_source(path: Path | None) -> Path:
-    """The CSV file, or the folder with train/ and test/."""
+    """The CSV file or its archive, or the folder with train/ and test/."""
     if path is None:
         raise DataError(
-            "fer2013 needs the path of fer2013.csv (or .gz, .zip) or of the folder with train/ and test/; "
-            "Kaggle offers both, for research"
+            "fer2013 needs the path of fer2013.csv (or .gz, .zip) or of the folder with train/ and test/, but got "
+            "none; download one of them from Kaggle (for research) and give its path"
         )
     if not path.exists():
         raise DataError(f"{path} does not exist; give the path of fer2013.csv or of the folder with train/ and test/")
     if not path.is_dir():
         return path
     names = ("fer2013.csv", "icml_face_data.csv", "fer2013.csv.gz", "fer2013.csv.zip", "fer2013.tar.gz", "fer2013.zip")
-    found = next((path / name for name in names if (path / name).is_file()), None)
-    if found is None and not (path / "train").is_dir():
-        raise DataError(f"{path} must hold fer2013.csv, or train/ and test/ of the folder release, but has neither")
-    return found or path
+    file = next((path / name for name in names if (path / name).is_file()), None)
+    if file is None and not (path / "train").is_dir():
+        raise DataError(
+            f"{path} must hold fer2013.csv, or train/ and test/ of the folder release, but has neither; check the path"
+        )
+    return file or path
 
 
 DATASET = Fer2013Dataset()

@@ -1,8 +1,8 @@
 """Class folders: `ROOT/<class>/*.png`, or `ROOT/{train,val,test}/<class>/*.png`; also .jpg, .bmp, .tif and others.
 
-Classes are the folders' names; names of expressions are brought to one spelling ("happiness" is "happy"). Without a
-val folder a tenth of the training faces is chosen by, the same ones each time. Without a test folder there is no test
-split.
+- Classes are the folders' names; names of expressions are canonicalised ("happiness" is "happy").
+- Without a val folder, a tenth of the training images becomes the selection split, the same ones each time.
+- Without a test folder, there is no test split.
 """
 
 from collections.abc import Mapping
@@ -22,34 +22,43 @@ class FolderDataset(Dataset):
     name = "folder"
 
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
-        """Read the faces; see `Dataset.load`."""
+        """Read the data set; see `Dataset.load`."""
         checked = parse_options(ImageFileOptions, options, dataset=self.name)
         if path is None or not path.is_dir():
-            raise DataError(f"folder needs the path of a folder with one folder per class, but got {path}")
+            raise DataError(
+                f"folder needs the path of a folder with one folder per class, but got {path}; give an existing folder"
+            )
         return load_image_files(_items(path), checked, name=self.name, source=path, cache_dir=cache)
 
 
 def _items(root: Path) -> list[Item]:
-    """Every image below class folders, sorted by path.
+    """All images below class folders, sorted by path.
 
     Raises:
-        DataError: there are none, or class folders stand beside split folders.
+        DataError: there are none, or the root holds both class folders and split folders.
     """
-    tops = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    splits = {top: SPLIT_ALIASES[top.name.lower()] for top in tops if top.name.lower() in SPLIT_ALIASES}
-    if splits and len(splits) != len(tops):
-        odd = next(top.name for top in tops if top not in splits)
-        raise DataError(f"{root} must hold either split folders or class folders, but {odd} stands beside both kinds")
-    found = [
-        item for top in tops for item in (_items_of_split(top, splits[top]) if splits else _items_of_class(top, None))
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    splits = {folder: SPLIT_ALIASES[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_ALIASES}
+    if splits and len(splits) != len(folders):
+        other = next(folder.name for folder in folders if folder not in splits)
+        raise DataError(
+            f"{root} must hold either split folders or class folders, but has split folders and {other}; move {other} "
+            "into a split folder"
+        )
+    items = [
+        item
+        for folder in folders
+        for item in (_items_of_split(folder, splits[folder]) if splits else _items_of_class(folder, None))
     ]
-    if not found:
-        raise DataError(f"{root} holds no images in class folders; expected is {root}/<class>/*.png or .jpg")
-    return found
+    if not items:
+        raise DataError(
+            f"{root} must hold images in class folders, but has none; expected is {root}/<class>/*.png or .jpg"
+        )
+    return items
 
 
-def _items_of_split(top: Path, split: str) -> list[Item]:
-    return [item for folder in sorted(top.iterdir()) if folder.is_dir() for item in _items_of_class(folder, split)]
+def _items_of_split(folder: Path, split: str) -> list[Item]:
+    return [item for sub in sorted(folder.iterdir()) if sub.is_dir() for item in _items_of_class(sub, split)]
 
 
 def _items_of_class(folder: Path, split: str | None) -> list[Item]:

@@ -1,7 +1,7 @@
-"""Faces drawn by code: nothing to download, nobody's picture, and hard enough that bigger nets are visibly better.
+"""Synthetic faces drawn by code: no download, no picture of a person, and hard enough that larger nets score better.
 
-Identity, pose, light, occlusion, noise and label noise are random, splits are by subject. Wherever an accuracy on
-these faces appears it is called synthetic: it says that the machinery works, not how a net does on people.
+Identity, pose, light, occlusion, noise and label noise are random; splits are by subject. Every report of an accuracy
+on these faces calls it synthetic: it shows that the pipeline works, not how a net performs on people.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ from pydantic import Field
 
 from nas.data.base import Dataset, FaceData, Images, Split
 from nas.data.cache import load_cached
-from nas.data.classes import EXPRESSIONS
+from nas.data.classes import FER2013_CLASSES
 from nas.data.face_drawing import Array, render_faces
 from nas.data.options import DatasetOptions, parse_options
 from nas.data.synthetic_subjects import draw_face_parameters, draw_subjects
 from nas.errors import DataError
 
-CLASSES = EXPRESSIONS[:7]
 LABEL_NOISE = 0.05
-"""Share of training labels replaced by another class. Labels of val and test are true."""
+"""Share of training labels replaced by another class. Labels of val and test are correct."""
 
 _CLASS_FREQUENCIES = np.array([0.16, 0.10, 0.14, 0.19, 0.14, 0.12, 0.15])
 _FACES_PER_SUBJECT = 40
 _CHUNK = 128
+"""Faces drawn at once."""
 
 
 class _Options(DatasetOptions):
@@ -54,23 +54,24 @@ class SyntheticDataset(Dataset):
 
 
 def _generate(options: _Options) -> FaceData:
-    """About 70 % of the subjects to train, 15 % to val and to test."""
+    """Draw the data set: about 70 % of the subjects in train, 15 % each in val and test."""
     rng = np.random.default_rng(options.seed)
-    count = max(10, options.n // _FACES_PER_SUBJECT)
-    people = draw_subjects(count, rng)
-    who = rng.integers(count, size=options.n)
-    labels = rng.choice(len(CLASSES), size=options.n, p=_CLASS_FREQUENCIES)
-    images, affect = _render_images(people, who, labels, options, rng)
-    val, test = who % 20 < 3, (who % 20 >= 3) & (who % 20 < 6)  # subjects are in no order, so any rule does
+    n_subjects = max(10, options.n // _FACES_PER_SUBJECT)
+    subjects = draw_subjects(n_subjects, rng)
+    ids = rng.integers(n_subjects, size=options.n)
+    labels = rng.choice(len(FER2013_CLASSES), size=options.n, p=_CLASS_FREQUENCIES)
+    images, affect = _render_images(subjects, ids, labels, options, rng)
+    # Subjects are drawn independently, so their numbers can decide the split.
+    val, test = ids % 20 < 3, (ids % 20 >= 3) & (ids % 20 < 6)
     train = ~(val | test)
     labels = np.where(train, _with_label_noise(labels, rng), labels)
 
     def split(chosen: npt.NDArray[np.bool_]) -> Split:
-        return Split(images=images[chosen], labels=labels[chosen], subjects=who[chosen], affect=affect[chosen])
+        return Split(images=images[chosen], labels=labels[chosen], subjects=ids[chosen], affect=affect[chosen])
 
     return FaceData(
         name="synthetic",
-        classes=CLASSES,
+        classes=FER2013_CLASSES,
         train=split(train),
         val=split(val),
         test=split(test),
@@ -80,7 +81,8 @@ def _generate(options: _Options) -> FaceData:
 
 
 def _with_label_noise(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    wrong = (labels + rng.integers(1, len(CLASSES), size=len(labels))) % len(CLASSES)
+    n_classes = len(FER2013_CLASSES)
+    wrong = (labels + rng.integers(1, n_classes, size=len(labels))) % n_classes
     return np.where(rng.random(len(labels)) < LABEL_NOISE, wrong, labels)
 
 
@@ -101,7 +103,7 @@ def _render_images(
 
 
 def _occlude(image: Array, rng: np.random.Generator) -> Array:
-    """A flat block over a part of every fifth picture: a hand, a scarf, the edge of something."""
+    """Cover a part of every fifth image with a uniform block, as a hand or a scarf would."""
     n, side, _ = image.shape
     line = (np.arange(side, dtype=np.float32) + 0.5) / side
     centre, half = rng.uniform(0, 1, (2, n, 1)), rng.uniform(0.06, 0.2, (2, n, 1))
@@ -111,7 +113,7 @@ def _occlude(image: Array, rng: np.random.Generator) -> Array:
 
 
 def _simulate_camera(image: Array, skin: Array, channels: int, rng: np.random.Generator) -> Images:
-    """Contrast, exposure, tint and noise; [N, S, S] luminance to [N, C, S, S] bytes."""
+    """Apply contrast, exposure, tint and noise: luminance [N, S, S] to pixels [N, C, S, S] uint8."""
     n, side, _ = image.shape
     contrast = rng.uniform(0.7, 1.2, (n, 1, 1)).astype(np.float32)
     exposure = rng.normal(0, 0.08, (n, 1, 1)).astype(np.float32)

@@ -1,9 +1,12 @@
-"""Teacher-bounded loss: the student is pushed only where its error exceeds the teacher's by a margin.
+"""Teacher-bounded loss: a sample counts only where the student's error exceeds the teacher's by a margin.
 
-Chen et al., "Learning efficient object detection models with knowledge distillation", NeurIPS 2017, for regression;
-Lee et al., Appl. Sci. 13(11):6409, 2023 (https://doi.org/10.3390/app13116409), for expressions with valence and
-arousal. The error here is the cross entropy with the label, and the temperature is not used; `_losses.pushed` takes any
-errors, those of regression targets too.
+Sources:
+- Chen et al., "Learning efficient object detection models with knowledge distillation", NeurIPS 2017, for regression.
+- Lee et al., Appl. Sci. 13(11):6409, 2023 (https://doi.org/10.3390/app13116409), for expressions with valence and
+  arousal.
+
+Different here: the error is the cross entropy with the label, and the temperature is not used.
+`nas.distillation.losses.teacher_bounded_error` accepts any errors, those of regression targets too.
 """
 
 from torch import Tensor, nn
@@ -13,12 +16,12 @@ from nas.distillation.losses import cross_entropy, teacher_bounded_error
 from nas.distillation.soft_targets import SoftTargetLoss
 
 MARGIN_NATS = 0.1
-"""Nats by which the student may be worse than the teacher without being pushed."""
+"""Nats by which the student's error may exceed the teacher's without a loss."""
 _MIN_PROBABILITY = 1e-8
 
 
 class TeacherBoundedLoss(SoftTargetLoss):
-    """Learns the labels, and those harder that the teachers know better."""
+    """Cross entropy with the labels, weighted more where the teachers' error is lower than the student's."""
 
     def teacher_loss(self, logits: Tensor, targets: Tensor, teacher_probabilities: Tensor) -> Tensor:
         """Mean of the student's errors beyond the bound."""
@@ -27,12 +30,12 @@ class TeacherBoundedLoss(SoftTargetLoss):
 
 
 class TeacherBoundedDistillation(DistillationMethod):
-    """Distillation that stops where the student has reached the teacher."""
+    """Distillation that ends for each sample where the student is as good as the teacher."""
 
     name = "bounded"
 
     def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
-        """See `DistillationMethod.make_loss`; any net will do."""
+        """See `DistillationMethod.make_loss`; it needs no feature maps."""
         return TeacherBoundedLoss(ensemble, temperature=1.0)
 
 

@@ -1,8 +1,9 @@
-"""Decoupled distillation: Zhao et al., "Decoupled knowledge distillation", CVPR 2022.
+"""Decoupled knowledge distillation: Zhao et al., "Decoupled knowledge distillation", CVPR 2022.
 
-https://arxiv.org/abs/2203.08679. The divergence of `logits` falls into a part about the label against the rest and one
-among the rest, which is weighted by what the teacher leaves to the rest: a sure teacher hides it. Here that weight is a
-constant. The label of mixed images is that of the larger share.
+https://arxiv.org/abs/2203.08679. The divergence of `logits` is the sum of a target-class part and a non-target-class
+part. The second is weighted by the probability that the teacher leaves to the other classes, so a confident teacher
+suppresses it. Here, as in the paper, a constant replaces that weight. The target class of a mixed image is the label
+with the larger share.
 """
 
 from torch import Tensor, nn
@@ -12,25 +13,27 @@ from nas.distillation.losses import decoupled_kl_divergence
 from nas.distillation.soft_targets import SoftTargetLoss
 
 NON_TARGET_WEIGHT = 2.0
-"""Weight of the part among the rest. The paper takes 1 to 8, more for surer teachers; those of faces are not sure."""
+"""Weight of the non-target part. The paper takes 1 to 8, more for confident teachers; those of faces are not."""
 
 
 class DecoupledLoss(SoftTargetLoss):
-    """Learns the two parts with weights of their own."""
+    """Soft-target loss whose target-class and non-target-class parts have separate weights."""
 
     def teacher_loss(self, logits: Tensor, targets: Tensor, teacher_probabilities: Tensor) -> Tensor:
         """T^2 times the mean of the weighted parts."""
-        label, rest = decoupled_kl_divergence(logits, teacher_probabilities, targets.argmax(1), self.temperature)
-        return self.temperature**2 * (label + NON_TARGET_WEIGHT * rest).mean()
+        target_part, non_target_part = decoupled_kl_divergence(
+            logits, teacher_probabilities, targets.argmax(1), self.temperature
+        )
+        return self.temperature**2 * (target_part + NON_TARGET_WEIGHT * non_target_part).mean()
 
 
 class DecoupledDistillation(DistillationMethod):
-    """Knowledge distillation that a sure teacher cannot drown."""
+    """Distillation in which the non-target classes count as much for a confident teacher as for an uncertain one."""
 
     name = "dkd"
 
     def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
-        """See `DistillationMethod.make_loss`; any net will do."""
+        """See `DistillationMethod.make_loss`; it needs no feature maps."""
         return DecoupledLoss(ensemble)
 
 

@@ -1,8 +1,12 @@
 """Feature hints: Romero et al., "FitNets: hints for thin deep nets", ICLR 2015.
 
-https://arxiv.org/abs/1412.6550. A 1x1 convolution projects the student's map onto the teacher's middle layer, and their
-squared difference is learned from. Here it is learned together with `logits` instead of in a stage of its own, and the
-features are pooled and averaged with their mirror images, with mean 0 and deviation 1 in each channel.
+https://arxiv.org/abs/1412.6550. A 1x1 convolution projects a map of the student onto the teacher's middle layer; the
+loss is their squared difference.
+
+Different here:
+- The hint is trained together with the loss of `logits`, not in a stage of its own.
+- The teacher's features are pooled, averaged with their mirror images, and standardised to mean 0 and deviation 1 in
+  each channel.
 """
 
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ from nas.distillation.losses import average_with_mirror
 
 
 class HintLoss(FeatureMapLoss):
-    """One map of the net, the nearest in size to the teacher's, is projected onto each teacher's level."""
+    """For each teacher's map, the student's map that is nearest in size is projected onto it."""
 
     feature_weight = 1.0
 
@@ -30,20 +34,22 @@ class HintLoss(FeatureMapLoss):
     def match_maps(self, ensemble: TeacherEnsemble, relative_sides: Sequence[float]) -> list[FeatureMapPair]:
         """See `FeatureMapLoss.match_maps`."""
         return [
-            FeatureMapPair(nearest_index(level.relative_side, relative_sides), level, weight / len(levels))
-            for weight, levels in weighted_feature_maps(ensemble)
-            for level in levels
+            FeatureMapPair(nearest_index(teacher_map.relative_side, relative_sides), teacher_map, weight / len(maps))
+            for weight, maps in weighted_feature_maps(ensemble)
+            for teacher_map in maps
         ]
 
     def map_distance(self, pair_index: int, student_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Mean squared difference of the projected and the teacher's features, at the teacher's size or below."""
+        """Mean squared difference of the projected and the teacher's features, at the smaller of their sizes."""
         side = min(*student_map.shape[2:], *teacher_map.shape[2:])
-        here = self.projections[pair_index](average_with_mirror(functional.adaptive_avg_pool2d(student_map, side)))
-        return functional.mse_loss(here, functional.adaptive_avg_pool2d(teacher_map, side))
+        pooled = average_with_mirror(functional.adaptive_avg_pool2d(student_map, side))
+        return functional.mse_loss(
+            self.projections[pair_index](pooled), functional.adaptive_avg_pool2d(teacher_map, side)
+        )
 
 
 class HintDistillation(DistillationMethod):
-    """Know in the middle what the teacher knows there."""
+    """Distillation of logits and of the teacher's middle features."""
 
     name = "hints"
     required_outputs = "features"

@@ -1,7 +1,7 @@
-"""Logits with a temperature: Hinton et al., "Distilling the knowledge in a neural network", 2015.
+"""Logit distillation: Hinton et al., "Distilling the knowledge in a neural network", 2015.
 
-https://arxiv.org/abs/1503.02531. The loss is (1 - alpha) cross entropy + alpha T^2 KL(teacher || student), both
-softened by T in the second term; T^2 keeps the size of its gradient.
+https://arxiv.org/abs/1503.02531. The loss is (1 - alpha) cross entropy + alpha T^2 KL(teacher || student). The second
+term divides both nets' logits by the temperature T; the factor T^2 keeps the size of its gradient.
 """
 
 from torch import Tensor, nn
@@ -11,12 +11,12 @@ from nas.distillation.soft_targets import SoftTargetLoss
 
 
 class LogitDistillation(DistillationMethod):
-    """Knowledge distillation from softened answers."""
+    """Distillation of softened logits."""
 
     name = "logits"
 
     def make_loss(self, ensemble: TeacherEnsemble, net: nn.Module, images: Tensor) -> DistillationLoss:
-        """See `DistillationMethod.make_loss`; any net will do."""
+        """See `DistillationMethod.make_loss`; it needs no feature maps."""
         return SoftTargetLoss(ensemble)
 
 

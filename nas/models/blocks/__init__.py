@@ -1,1 +1,1 @@
-"""Blocks of published networks."""
+"""Blocks of published nets."""

@@ -1,4 +1,8 @@
-"""The inverted bottleneck of MobileNetV2 and V3: 1x1 up, depthwise, gates if any, 1x1 down, plus x where it fits."""
+"""Inverted bottleneck of MobileNetV2 and V3 (https://arxiv.org/abs/1801.04381, https://arxiv.org/abs/1905.02244).
+
+It is a 1x1 expansion, a depthwise convolution, an optional squeeze-and-excitation, and a 1x1 projection without
+activation. The input is added where stride and width allow.
+"""
 
 from torch import nn
 
@@ -15,7 +19,17 @@ def inverted_residual(
     activation: type[nn.Module] = nn.ReLU6,
     squeeze_excite: nn.Module | None = None,
 ) -> nn.Module:
-    """[N, width_in, H, W] to [N, width, ceil(H/stride), ceil(W/stride)]; no 1x1 up where `expanded_width` is `width_in`."""
+    """A block from [N, width_in, H, W] to [N, width, ceil(H/stride), ceil(W/stride)].
+
+    Args:
+        width_in: input channels.
+        width: output channels.
+        expanded_width: channels of the depthwise convolution; there is no expansion if it equals `width_in`.
+        stride: of the depthwise convolution.
+        kernel: side of the depthwise convolution.
+        activation: after the expansion and the depthwise convolution.
+        squeeze_excite: a module for the output of the depthwise convolution, or None.
+    """
     body = named_sequential(
         up=None if expanded_width == width_in else conv_bn(width_in, expanded_width, 1, activation=activation),
         dw=conv_bn(expanded_width, expanded_width, kernel, stride=stride, groups=expanded_width, activation=activation),
@@ -28,7 +42,7 @@ def inverted_residual(
 def conv_bn(
     width_in: int, width: int, kernel: int, *, stride: int = 1, groups: int = 1, activation: type[nn.Module]
 ) -> nn.Module:
-    """Convolution without bias, batch norm and any activation."""
+    """Convolution without bias, batch norm, and an activation of the given class."""
     layer = conv_bn_act(width_in, width, kernel, stride=stride, groups=groups, activation=None)
     layer.add_module("act", activation())
     return layer

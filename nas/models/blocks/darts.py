@@ -1,4 +1,8 @@
-"""Nets of published cells: normal cells, two reduction cells at one and two thirds, each reading the two before it."""
+"""Nets of published cells: normal cells, with reduction cells at one and two thirds of the depth.
+
+Each cell takes the outputs of the two cells before it (Liu et al., "DARTS: differentiable architecture search", ICLR
+2019, https://arxiv.org/abs/1806.09055).
+"""
 
 from collections import defaultdict
 
@@ -11,11 +15,11 @@ from search_spaces._genotype import Genotype, place_cells
 
 STAGES = ("stage1", "stage2", "stage3")
 STEM_MULTIPLIER = 3
-"""The stem's width as a multiple of the cells', as in the papers' nets for CIFAR."""
+"""The stem's width as a multiple of the cells' width, as in the papers' nets for CIFAR."""
 NOTES = (
-    "Each convolution is followed by batch norm and activation, where the paper activates first; a skip with stride 2 "
-    "is one 1x1 convolution with stride 2, where the paper joins two of half the width: as many weights, one kernel "
-    "instead of five. No auxiliary head and no drop path. Reads as many channels as the images have."
+    "Each convolution is followed by batch norm and activation, where the paper activates first. A skip with stride 2 "
+    "is one 1x1 convolution with stride 2, where the paper concatenates two of half the width: equally many weights, "
+    "and one kernel instead of five. No auxiliary head and no drop path. The stem takes the channels of the images."
 )
 
 
@@ -33,12 +37,12 @@ def cell_net(
 
     Args:
         input_shape: (C, H, W) of the images.
-        classes: how many logits.
+        classes: number of logits.
         normal: nodes of the normal cell, edges as [op, source].
         reduce: nodes of the reduction cell.
-        cells: how many, the two reductions included.
-        width: channels of a node before the first reduction; doubled at each.
-        stem_stride: 1 as in the papers, 2 quarters the multiply-accumulates.
+        cells: number of cells, the two reduction cells included.
+        width: channels of a node before the first reduction cell; each reduction cell doubles it.
+        stem_stride: 1 as in the papers; 2 quarters the multiply-accumulates.
     """
     genotypes = {"normal": normal, "reduce": reduce}
     maps = [STEM_MULTIPLIER * width]

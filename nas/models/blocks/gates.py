@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation as the published nets have it (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
+"""Squeeze-and-excitation of the published nets (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
 
 from torch import Tensor, nn
 
@@ -6,7 +6,14 @@ from search_spaces._leaf import Scale
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel times a gate computed from the channel means: 1x1 to `inner`, ReLU, 1x1 back, `gate`."""
+    """Channels multiplied by gates computed from the channel means.
+
+    Args:
+        width: channels.
+        squeezed_width: channels between the two 1x1 convolutions, which have a ReLU between them.
+        bias: whether the convolutions have biases.
+        gate_layer: class of the activation of the gates.
+    """
 
     def __init__(self, width: int, squeezed_width: int, *, bias: bool, gate_layer: type[nn.Module]) -> None:
         super().__init__()
@@ -18,7 +25,7 @@ class SqueezeExcite(nn.Module):
         self.scale = Scale()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape [N, width, H, W], as x."""
+        """Shape [N, width, H, W], the shape of x."""
         gates = self.gate(self.up(self.act(self.down(self.pool(x)))))  # [N, width, 1, 1]
         scaled: Tensor = self.scale(x, gates)
         return scaled

@@ -1,4 +1,4 @@
-"""ResEmoteNet (Roy et al. 2024, https://arxiv.org/abs/2409.10545) at any width; narrow forms serve as students."""
+"""ResEmoteNet (Roy et al. 2024, https://arxiv.org/abs/2409.10545) at any width."""
 
 from itertools import pairwise
 
@@ -9,21 +9,25 @@ from nas.models.blocks.gates import SqueezeExcite
 from search_spaces._ops import Residual, named_sequential
 
 SOURCE = "https://arxiv.org/abs/2409.10545"
+STUDENT_SOURCE = "https://arxiv.org/abs/2501.18538"
+"""Murtada et al. 2025, "Mini-ResEmoteNet: leveraging knowledge distillation for human-centered design"."""
 NOTES = (
-    "Reads as many channels as the images have, where the paper repeats gray images three times, and scales pixels "
-    "with one mean and deviation instead of ImageNet's. The published accuracy is disputed: the authors' copy of "
-    "FER2013 held the same images in training and test."
+    "The stem takes the channels of the images, where the paper repeats grey images three times. Pixels are normalised "
+    "by one mean and deviation instead of ImageNet's. The published accuracy is disputed: the authors' copy of "
+    "FER2013 has the same images in the training and the test split."
 )
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
+"""Channels of the three convolutions and the three residual blocks."""
 LINEAR_WIDTHS = (1024, 512, 256)
+"""Features of the inner linear layers."""
 
 
 def resemotenet(*, input_shape: tuple[int, int, int], classes: int, width: float = 1.0) -> nn.Module:
-    """Three convolutions with poolings, channel attention, three residual blocks, four linear layers.
+    """Three convolutions with poolings, squeeze-and-excitation, three residual blocks, four linear layers.
 
     Args:
         input_shape: (C, H, W) of the images.
-        classes: how many logits.
+        classes: number of logits.
         width: multiplier of all channels and of the inner linear layers.
     """
     widths = [int(w * width) for w in WIDTHS]

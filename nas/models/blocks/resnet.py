@@ -1,4 +1,4 @@
-"""ResNets of basic blocks (He et al. 2015, https://arxiv.org/abs/1512.03385) in their form for small images."""
+"""ResNets of basic blocks for small images (He et al. 2015, https://arxiv.org/abs/1512.03385)."""
 
 from torch import nn
 
@@ -8,8 +8,8 @@ from search_spaces._ops import Residual, conv_bn_act, make_shortcut, named_seque
 
 SOURCE = "https://arxiv.org/abs/1512.03385"
 NOTES = (
-    "The stem is a 3x3 convolution without stride and without pooling, as in the paper's nets for CIFAR; projection "
-    "shortcuts. Reads as many channels as the images have."
+    "The stem is a 3x3 convolution without stride and without pooling, as in the paper's nets for CIFAR. Shortcuts "
+    "that change the shape are projections. The stem takes the channels of the images."
 )
 
 
@@ -22,15 +22,15 @@ def resnet(
     blocks: int = 1,
     stem_stride: int = 1,
 ) -> nn.Module:
-    """The net; its depth is 2 + 2 * stages * blocks.
+    """A net of depth 2 + 2 * stages * blocks.
 
     Args:
         input_shape: (C, H, W) of the images.
-        classes: how many logits.
-        width: channels of the stem and the first stage; doubled at each further stage.
-        stages: each but the first halves the map.
-        blocks: of two 3x3 convolutions, in each stage.
-        stem_stride: 2 quarters the multiply-accumulates.
+        classes: number of logits.
+        width: channels of the stem and the first stage; each further stage doubles them.
+        stages: number of stages; each but the first halves the maps.
+        blocks: number of blocks in each stage; a block has two 3x3 convolutions.
+        stem_stride: stride of the stem; 2 quarters the multiply-accumulates.
     """
     stem = conv_bn_act(input_shape[0], width, 3, stride=stem_stride, activation="relu")
     body: list[nn.Module] = []

@@ -1,4 +1,4 @@
-"""mini_XCEPTION and its narrower form (Arriaga et al. 2017, https://arxiv.org/abs/1710.07557)."""
+"""mini_XCEPTION at any width (Arriaga et al. 2017, https://arxiv.org/abs/1710.07557)."""
 
 from torch import nn
 
@@ -7,8 +7,8 @@ from search_spaces._ops import Residual, conv, conv_bn_act, named_sequential
 
 SOURCE = "https://arxiv.org/abs/1710.07557"
 NOTES = (
-    "Gives logits, the softmax is added at the export. Max pooling pads one row on both sides, where Keras pads even "
-    "maps at the right and bottom only. Images keep their size (64x64 in the paper)."
+    "Returns logits; the export adds the softmax. Max pooling pads one row on both sides, where Keras pads even maps "
+    "at the right and bottom only. Images keep their size (64x64 in the paper)."
 )
 
 
@@ -19,8 +19,8 @@ def xception(
 
     Args:
         input_shape: (C, H, W) of the images.
-        classes: how many logits.
-        stem: channels of the two first convolutions.
+        classes: number of logits.
+        stem: channels of the first two convolutions.
         widths: channels of each module.
     """
     first = named_sequential(first=_conv_valid(input_shape[0], stem[0]), second=_conv_valid(stem[0], stem[1]))

@@ -1,6 +1,9 @@
-"""mini_XCEPTION (Arriaga et al. 2017, https://arxiv.org/abs/1710.07557), the net that many lightweight works prune.
+"""mini_XCEPTION, the net that many works on lightweight models prune.
 
-Keras counts its batch-norm statistics too and gives 58,423; the weights that are trained are 56,951.
+Arriaga et al., "Real-time convolutional neural networks for emotion and gender classification", 2017,
+https://arxiv.org/abs/1710.07557. The published code has 58,423 parameters for 1x64x64 and 7 classes, as Keras counts
+them with the batch-norm statistics; 56,951 of them are trained. Different here: logits instead of a softmax, and the
+padding of max pooling.
 """
 
 from functools import partial

@@ -1,4 +1,8 @@
-"""MobileNetV3-small (Howard et al. 2019, https://arxiv.org/abs/1905.02244) with strides for small faces."""
+"""MobileNetV3-small (Howard et al., "Searching for MobileNetV3", ICCV 2019) for small images.
+
+https://arxiv.org/abs/1905.02244. Published: 2.5 million parameters for 1000 classes (2,542,856 in torchvision).
+Different here: the stem and the second block have stride 1; the weights have the same shapes.
+"""
 
 from torch import nn
 
@@ -14,7 +18,7 @@ STAGE_TABLE = (
     ((5, 120, 48, True, True, 1), (5, 144, 48, True, True, 1)),
     ((5, 288, 96, True, True, 2), (5, 576, 96, True, True, 1), (5, 576, 96, True, True, 1)),
 )
-"""Stages of blocks: kernel, inner width, width, gates, hard-swish instead of ReLU, stride."""
+"""Blocks by stage: kernel, expanded width, width, squeeze-and-excitation, hard-swish instead of ReLU, stride."""
 
 
 def mobilenet_v3_small(
@@ -26,15 +30,15 @@ def mobilenet_v3_small(
     gates: bool = True,
     hard_swish: bool = True,
 ) -> nn.Module:
-    """The net.
+    """A net with random weights.
 
     Args:
         input_shape: (C, H, W) of the images.
-        classes: how many logits.
-        stem_stride: 2 quarters the multiply-accumulates.
+        classes: number of logits.
+        stem_stride: stride of the stem; 2 quarters the multiply-accumulates.
         head_width: features of the linear layer before the last.
-        gates: whether there is squeeze-and-excitation where the paper has it.
-        hard_swish: whether there is hard-swish where the paper has it; else ReLU.
+        gates: False leaves out the paper's squeeze-and-excitation.
+        hard_swish: False replaces the paper's hard-swish by ReLU.
     """
     swish = nn.Hardswish if hard_swish else nn.ReLU
     channels = 16
@@ -74,7 +78,7 @@ MODEL = ZooModel(
     source="https://arxiv.org/abs/1905.02244",
     notes=(
         "Strides 1 (stem) and 2, 1, 1, 2, 1, 1, 1, 1, 2, 1, 1 (blocks) for 48x48, where the paper has 2 in the stem "
-        "and in the second block too; the weights have the same shapes. Reads as many channels as the images have."
+        "and in the second block too; the weights have the same shapes. The stem takes the channels of the images."
     ),
     published_params=(
         PublishedSize(params=2_542_856, input_shape=(3, 48, 48), classes=1000),

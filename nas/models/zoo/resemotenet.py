@@ -1,4 +1,8 @@
-"""ResEmoteNet (Roy et al. 2024, https://arxiv.org/abs/2409.10545), 80 million parameters: here as a teacher."""
+"""ResEmoteNet (Roy et al. 2024, https://arxiv.org/abs/2409.10545), a teacher for distillation.
+
+The published code has 80,238,599 parameters for 3x64x64 and 7 classes. Different here: the stem takes grey images
+without repeating them, and pixels are normalised by one mean and deviation.
+"""
 
 from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.resemotenet import NOTES, SOURCE, resemotenet

@@ -1,4 +1,8 @@
-"""ResNet-10: four stages of one block, 16 to 128 channels (https://arxiv.org/abs/1512.03385)."""
+"""ResNet-10: four stages of one block, 16 to 128 channels (He et al. 2015, https://arxiv.org/abs/1512.03385).
+
+The paper has no net of this depth: 308 thousand parameters for 1x48x48 and 7 classes, counted here. Different from the
+paper's nets for ImageNet: a 3x3 stem without stride and pooling.
+"""
 
 from nas.models.base import PublishedSize, ZooModel
 from nas.models.blocks.resnet import NOTES, SOURCE, resnet

@@ -1,4 +1,4 @@
-"""The kit of the data sets: every member is loaded from a small source of its own and held to the contract."""
+"""Contract kit of the data sets: every member is loaded from a small source."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def splits(data: FaceData) -> list[Split]:
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_word_is_file_name(name: str) -> None:
+def test_name_is_file_name(name: str) -> None:
     assert dataset(name).name == name
 
 
@@ -58,13 +58,13 @@ def test_classes_are_lower_case_names(loaded: FaceData) -> None:
 
 
 def test_splits_share_no_image(loaded: FaceData) -> None:
-    seen = [{image.tobytes() for image in split.images} for split in splits(loaded)]
-    assert len(set.union(*seen)) == sum(map(len, seen))
+    images = [{image.tobytes() for image in split.images} for split in splits(loaded)]
+    assert len(set.union(*images)) == sum(map(len, images))
 
 
 def test_splits_share_no_subject(loaded: FaceData) -> None:
-    people = [set(split.subjects.tolist()) for split in splits(loaded) if split.subjects is not None]
-    assert not people or len(set.union(*people)) == sum(map(len, people))
+    subjects = [set(split.subjects.tolist()) for split in splits(loaded) if split.subjects is not None]
+    assert not subjects or len(set.union(*subjects)) == sum(map(len, subjects))
 
 
 def test_absent_test_split_is_explained(loaded: FaceData) -> None:
@@ -79,9 +79,9 @@ def test_second_load_reads_the_cache_and_is_equal(name: str, tmp_path: Path) -> 
     written = entry.stat().st_mtime_ns
     second = dataset(name).load(path, cache=cache, options={})
     assert entry.stat().st_mtime_ns == written
-    # The digest came from the file; taken anew from the arrays it must be the same.
-    recorded = second.__dict__.pop("digest")
-    assert recorded == second.digest == first.digest
+    # The digest came from the cache file; computed from the arrays it must be the same.
+    stored = second.__dict__.pop("digest")
+    assert stored == second.digest == first.digest
     assert (second.classes, second.notes, second.test_name) == (first.classes, first.notes, first.test_name)
     assert (second.train.subjects is None) == (first.train.subjects is None)
 

@@ -1,4 +1,4 @@
-"""Tables of faces."""
+"""The data set of a CSV table."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def table(folder: Path, header: str, *rows: str) -> Path:
     return path
 
 
-def test_subjects_are_not_parted(tmp_path: Path) -> None:
+def test_selection_split_takes_whole_subjects(tmp_path: Path) -> None:
     data = load(write_csv(tmp_path), val_share="0.3")
     assert data.train.subjects is not None
     assert data.val.subjects is not None
@@ -33,13 +33,13 @@ def test_subjects_are_not_parted(tmp_path: Path) -> None:
     assert any("by subject" in note for note in data.notes)
 
 
-def test_every_column_arrives(tmp_path: Path) -> None:
+def test_every_column_is_read(tmp_path: Path) -> None:
     data = load(write_csv(tmp_path))
     assert data.classes == ("angry", "sad")
     for split in (data.train, data.val):
         assert split.affect is not None
         assert split.groups is not None
-        # The writer gave the i-th face valence i / 40, label and group by parity: so pixels find the row.
+        # `write_csv` gives the i-th face the valence i / 40, and label and group by parity.
         rows = (split.affect[:, 0] * 40).round().astype(int)
         assert np.array_equal(split.images[:, 0], pixels(40, side=36)[rows])
         assert np.array_equal(split.labels, rows % 2)
@@ -47,16 +47,16 @@ def test_every_column_arrives(tmp_path: Path) -> None:
         assert np.all(split.affect[:, 1] == -0.5)
 
 
-def test_named_splits_and_shared_subjects_are_said(tmp_path: Path) -> None:
+def test_notes_name_shared_subjects_and_classes_without_training_faces(tmp_path: Path) -> None:
     path = table(tmp_path, "path,label,split,subject", "0.png,happy,training,a", "1.png,sad,dev,a", "2.png,sad,test,b")
     data = load(path)
     assert data.test is not None
     assert (len(data.train), len(data.val), len(data.test)) == (1, 1, 1)
     assert "the source's own splits share subjects: 1 in both train and val" in data.notes
-    assert "no faces to learn from in: sad" in data.notes
+    assert "classes without training faces: sad" in data.notes
 
 
-def test_changed_image_is_read_anew(tmp_path: Path) -> None:
+def test_changed_image_is_read_again(tmp_path: Path) -> None:
     path = table(tmp_path, "path,label,split", "0.png,happy,train", "1.png,sad,val")
     first = load(path)
     write_image(tmp_path / "0.png", pixels(1, side=40, seed=9)[0])
@@ -67,12 +67,12 @@ def test_changed_image_is_read_anew(tmp_path: Path) -> None:
     ("header", "row", "reason"),
     [
         ("path,label", "9.png,happy", r"image .*9\.png does not exist; paths are relative"),
-        ("path,label", "1.png,", "label is empty"),
+        ("path,label", "1.png,", "the label must name a class, but is empty"),
         ("path,label,split", "1.png,happy,holdout", "split must be train, val or test, but got 'holdout'"),
         ("path,label,valence,arousal", "1.png,happy,high,0", "valence and arousal must be numbers"),
         ("path,label,valence,arousal", "1.png,happy,0.5,", "valence and arousal must be numbers"),
-        ("path,label,valence,arousal", "1.png,happy,-2,-2", "valence and arousal must lie in -1..1"),
-        ("path,label,valence,arousal", "1.png,happy,nan,0", "valence and arousal must lie in -1..1"),
+        ("path,label,valence,arousal", "1.png,happy,-2,-2", "valence and arousal must be in -1..1"),
+        ("path,label,valence,arousal", "1.png,happy,nan,0", "valence and arousal must be in -1..1"),
     ],
 )
 def test_broken_row_is_named_with_its_reason(tmp_path: Path, header: str, row: str, reason: str) -> None:
@@ -81,19 +81,18 @@ def test_broken_row_is_named_with_its_reason(tmp_path: Path, header: str, row: s
         load(table(tmp_path, header, good, row))
 
 
-def test_some_subjects_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 3: other faces name their subject"):
+def test_subject_that_is_missing_in_one_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 3: either all faces must name their subject or none"):
         load(table(tmp_path, "path,label,subject", "0.png,happy,a", "1.png,happy,"))
 
 
 def test_missing_column_and_broken_image(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match="row 1: columns path, label are needed, but label is missing from path, emotion"
-    ):
+    fault = "row 1: the header must name the columns path, label, but label is missing from path, emotion"
+    with pytest.raises(DataError, match=fault):
         load(table(tmp_path, "path,emotion", "0.png,happy"))
     path = table(tmp_path, "path,label", "0.png,happy", "1.png,happy")
     (tmp_path / "1.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"t\.csv, row 3: 1\.png is not a readable image"):
         load(path)
-    with pytest.raises(DataError, match="holds no faces"):
+    with pytest.raises(DataError, match="must hold faces, but has none"):
         load(table(tmp_path, "path,label"))

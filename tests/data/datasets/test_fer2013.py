@@ -1,4 +1,4 @@
-"""FER2013 in all its forms, and FER+; on the real file the published figures."""
+"""FER2013 in both releases, and FER+; published figures on the real file."""
 
 import gzip
 import os
@@ -41,7 +41,7 @@ def test_pixels_labels_and_usages_are_read_exactly(tmp_path: Path) -> None:
     assert (data.val_name, data.test_name) == ("PublicTest", "PrivateTest")
 
 
-def test_columns_in_any_order_with_spaces_quotes_and_a_mark(tmp_path: Path) -> None:
+def test_columns_may_have_any_order_spaces_quotes_and_a_byte_order_mark(tmp_path: Path) -> None:
     plain = load(write_fer2013(tmp_path))
     rows = fer_rows(["Training"] * 14 + ["PublicTest"] * 7 + ["PrivateTest"] * 7)
     other = tmp_path / "icml" / "icml_face_data.csv"
@@ -67,7 +67,7 @@ def test_without_private_rows_there_is_no_test_split(tmp_path: Path) -> None:
     assert data.test_name == "no PrivateTest rows in f.csv"
 
 
-def test_changed_file_is_read_anew(tmp_path: Path) -> None:
+def test_changed_file_is_read_again(tmp_path: Path) -> None:
     first = load(write_fer2013(tmp_path))
     rows = fer_rows(["Training"] * 7 + ["PublicTest"] * 7, seed=1)
     second = load(write(tmp_path / "fer2013.csv", "emotion,pixels,Usage", rows))
@@ -75,7 +75,7 @@ def test_changed_file_is_read_anew(tmp_path: Path) -> None:
     assert second.digest != first.digest
 
 
-def test_broken_cache_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_cache_file_is_written_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_fer2013(tmp_path)
     first = load(path)
     (entry,) = (tmp_path / "cache").iterdir()
@@ -90,15 +90,15 @@ GOOD = " ".join(["7"] * 2304)
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (("0", GOOD[:-2], "Training"), r"row 3: 2304 pixels expected, got 2303"),
-        (("0", GOOD + " 1", "Training"), r"row 3: 2304 pixels expected, got 2305"),
+        (("0", GOOD[:-2], "Training"), r"row 3: an image must have 2304 pixels, but got 2303; correct or remove"),
+        (("0", GOOD + " 1", "Training"), r"row 3: an image must have 2304 pixels, but got 2305"),
         (("0", GOOD[:-1] + "256", "Training"), r"row 3: pixels must be whole numbers from 0 to 255, but got '256'"),
         (("0", GOOD[:-1] + "1007", "Training"), r"row 3: pixels must be .* but got '1007'"),
         (("0", GOOD[:-1] + "x", "Training"), r"row 3: pixels must be .* but got 'x'"),
         (("0", GOOD[:-1] + "-1", "Training"), r"row 3: pixels must be .* but got '-1'"),
-        (("7", GOOD, "Training"), r"row 3: emotion must be 0 to 6 or a class name, but got '7'"),
+        (("7", GOOD, "Training"), r"row 3: emotion must be 0 to 6 or one of angry, .*, but got '7'"),
         (("0", GOOD, "Validation"), r"row 3: usage must be one of .*, but got 'Validation'"),
-        (("0", GOOD), r"row 3: 3 cells expected, got 2"),
+        (("0", GOOD), r"row 3: a row must have 3 cells, as the header, but has 2"),
     ],
 )
 def test_broken_row_is_named_with_its_reason(tmp_path: Path, row: tuple[str, ...], reason: str) -> None:
@@ -108,15 +108,16 @@ def test_broken_row_is_named_with_its_reason(tmp_path: Path, row: tuple[str, ...
 
 
 def test_missing_column_usage_and_rows(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 1: columns emotion, pixels, usage are needed, but usage is missing"):
+    fault = "row 1: the header must name the columns emotion, pixels, usage, but usage is missing from emotion, pixels"
+    with pytest.raises(DataError, match=fault):
         load(write(tmp_path / "a.csv", "emotion,pixels", [("0", GOOD)]))
     with pytest.raises(DataError, match="has none of PublicTest"):
         load(write(tmp_path / "b.csv", "emotion,pixels,Usage", [("0", GOOD, "Training")]))
-    with pytest.raises(DataError, match="has a header but no rows"):
+    with pytest.raises(DataError, match="must hold rows of faces, but has only a header"):
         load(write(tmp_path / "c.csv", "emotion,pixels,Usage", []))
 
 
-def test_sources_that_are_something_else(tmp_path: Path) -> None:
+def test_paths_without_fer2013_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"needs the path of fer2013\.csv"):
         load(None)
     with pytest.raises(DataError, match="has neither"):
@@ -126,7 +127,7 @@ def test_sources_that_are_something_else(tmp_path: Path) -> None:
         load(tmp_path / "x.zip")
     with zipfile.ZipFile(tmp_path / "y.zip", "w") as archive:
         archive.writestr("train/angry/Training_1.jpg", b"")
-    with pytest.raises(DataError, match="unpack it and give the folder"):
+    with pytest.raises(DataError, match="unpack it and give the path of the folder"):
         load(tmp_path / "y.zip")
 
 
@@ -161,7 +162,9 @@ def test_folder_release_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder of images"):
         DATASET.load(root, cache=tmp_path, options={"labels": "ferplus"})
     write_image(root / "test" / "angry" / "im0.png", pixels(1)[0])
-    with pytest.raises(DataError, match=r"im0\.png: file names must start with Training_, PublicTest_, PrivateTest_"):
+    with pytest.raises(
+        DataError, match=r"im0\.png: the file name must start with Training_, PublicTest_, PrivateTest_"
+    ):
         DATASET.load(root, cache=tmp_path, options={})
     (root / "test" / "angry" / "im0.png").unlink()
     write_image(root / "test" / "bored" / "PublicTest_1.png", pixels(1)[0])
@@ -169,11 +172,11 @@ def test_folder_release_errors(tmp_path: Path) -> None:
         DATASET.load(root, cache=tmp_path, options={})
 
 
-# Neutral happiness surprise sadness anger disgust fear contempt unknown NF, and what the majority mode makes of them.
+# Votes for neutral happiness surprise sadness anger disgust fear contempt unknown NF, and the label of majority mode.
 VOTES = [
-    ("4,0,0,1,3,2,0,0,0,0", None),  # 4 of 9 left is no majority
+    ("4,0,0,1,3,2,0,0,0,0", None),  # 4 of the 9 votes left are no majority
     ("6,0,1,1,0,0,0,0,2,0", "neutral"),  # 6 of 8
-    ("5,0,0,0,5,0,0,0,0,0", None),  # exactly half is not more than half
+    ("5,0,0,0,5,0,0,0,0,0", None),  # half of the votes is not more than half
     ("0,0,0,0,0,0,0,0,9,1", None),  # unknown
     ("0,0,0,0,0,0,0,0,0,10", None),  # not a face
     ("1,0,0,1,1,1,0,6,0,0", "contempt"),  # single votes are dropped: 6 of 6
@@ -199,7 +202,7 @@ def test_ferplus_majority_rule_and_shares(tmp_path: Path) -> None:
     assert [data.classes[i] for i in data.train.labels] == [name for _, name in VOTES if name]
     assert np.array_equal(data.train.images[:, 0], pixels(14)[[1, 5]])
     assert data.train.soft_labels is not None
-    # Sums of shares are 1; the first face kept has six votes of six expressions' votes left (two are "unknown").
+    # Shares among the eight expressions: in the first row that is kept, the two votes for "unknown" do not count.
     assert np.array_equal(data.train.soft_labels, np.eye(8, dtype=np.float32)[[6, 7]])
     assert "kept are 2 of 7 Training faces, 2 of 7 PublicTest faces" in data.notes[0]
 
@@ -220,7 +223,7 @@ def test_ferplus_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 1 of usage Training, not 14"):
         load(path, labels="ferplus")
     other = ferplus_file(tmp_path, ["Training"], ["9,0,0,x,0,0,0,0,0,0"]).rename(tmp_path / "votes.csv")
-    with pytest.raises(DataError, match=r"votes\.csv, row 2: votes for angry, .* expected"):
+    with pytest.raises(DataError, match=r"votes\.csv, row 2: the row must hold numbers of votes for angry, "):
         load(path, labels="ferplus", ferplus=str(other))
     with pytest.raises(DataError, match="option labels='rafdb' of data set fer2013 does not fit"):
         load(path, labels="rafdb")
@@ -251,7 +254,7 @@ def test_real_file_has_the_published_figures(real: Path, tmp_path: Path) -> None
     result = check_quality(data)
     assert result.duplicates_across["val", "train"] == 280
     assert sum(result.constant_images.values()) == 12
-    # A slow twin of the groups, without hashes.
+    # The groups counted again from the pixels, without hashes.
     faces = Counter(image.tobytes() for split in (data.train, data.val) for image in split.images)
     assert result.duplicate_groups == sum(count > 1 for count in faces.values())
 
@@ -260,5 +263,5 @@ def test_real_file_has_the_published_figures(real: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_real_ferplus_majority_keeps_the_known_numbers(real: Path, tmp_path: Path) -> None:
     data = DATASET.load(real, cache=tmp_path, options={"labels": "ferplus"})
-    # What the reference code of FER+ keeps in majority mode.
+    # The numbers that the reference code of FER+ keeps in majority mode.
     assert (len(data.train), len(data.val)) == (25_060, 3_199)

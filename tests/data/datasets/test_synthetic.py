@@ -1,4 +1,4 @@
-"""Faces drawn by code."""
+"""The data set of synthetic faces."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nas.data.base import FaceData
-from nas.data.datasets.synthetic import CLASSES, DATASET
+from nas.data.classes import FER2013_CLASSES as CLASSES
+from nas.data.datasets.synthetic import DATASET
 from nas.errors import DataError
 
 
@@ -14,13 +15,13 @@ def load(cache: Path, **options: str) -> FaceData:
     return DATASET.load(None, cache=cache, options={"n": "700", **options})
 
 
-def test_same_seed_same_faces_and_other_seed_others(tmp_path: Path) -> None:
+def test_seed_decides_the_faces(tmp_path: Path) -> None:
     first = load(tmp_path / "a").digest
     assert load(tmp_path / "b").digest == first
     assert load(tmp_path / "a", seed="1").digest != first
 
 
-def test_says_that_it_is_synthetic(tmp_path: Path) -> None:
+def test_data_is_marked_as_synthetic(tmp_path: Path) -> None:
     data = load(tmp_path)
     assert data.synthetic
     assert "drawn by code" in data.notes[0]
@@ -38,7 +39,7 @@ def test_every_class_in_every_split(tmp_path: Path) -> None:
         assert set(split.labels.tolist()) == set(range(len(CLASSES)))
 
 
-def test_a_smile_is_pleasant_and_anger_is_not(tmp_path: Path) -> None:
+def test_valence_is_high_for_happy_and_low_for_angry(tmp_path: Path) -> None:
     val = load(tmp_path).val
     assert val.affect is not None
     valence = {name: val.affect[val.labels == k, 0].mean() for k, name in enumerate(CLASSES)}
@@ -46,8 +47,8 @@ def test_a_smile_is_pleasant_and_anger_is_not(tmp_path: Path) -> None:
     assert valence["angry"] < -0.2
 
 
-def test_pixels_carry_the_class_and_labels_are_noisy_only_in_train(tmp_path: Path) -> None:
-    """Affect follows the true expression, so smiling valence under another label is label noise."""
+def test_label_noise_is_in_train_only(tmp_path: Path) -> None:
+    """Affect follows the true expression, so a high valence with a label other than happy is label noise."""
     data = load(tmp_path, n="6000")
     happy = CLASSES.index("happy")
 
@@ -58,7 +59,7 @@ def test_pixels_carry_the_class_and_labels_are_noisy_only_in_train(tmp_path: Pat
     assert data.val.affect is not None
     assert data.train.affect is not None
     assert pleasant_but_not_happy(data.val.labels, data.val.affect) == 0
-    # Five of a hundred, give or take three standard deviations of some 400 faces.
+    # 5 %, with three standard deviations for about 400 faces.
     assert 0.015 < pleasant_but_not_happy(data.train.labels, data.train.affect) < 0.085
 
 

@@ -1,4 +1,4 @@
-"""Every published net has its published size, and is traced, folded, pruned and exported as searched nets are."""
+"""Contract kit of the published nets: their sizes, units, channel groups and exported files."""
 
 from pathlib import Path
 
@@ -15,36 +15,36 @@ from nas.registry import load, names
 from search_spaces._base import HEAD, STEM
 
 MODELS = names("model")
-GIANT = 10_000_000
-"""Parameters above which a net takes seconds to build; one such net is exported, others are only counted."""
+LARGE_PARAMS = 10_000_000
+"""Above this number of parameters a net takes seconds to build; it is exported at an eighth of its width."""
 
 
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> ZooModel:
-    found: ZooModel = load("model", request.param)
-    assert found.name == request.param
-    return found
+    member: ZooModel = load("model", request.param)
+    assert member.name == request.param
+    return member
 
 
 def _published() -> list[tuple[str, PublishedSize]]:
     return [(name, fact) for name in MODELS for fact in load("model", name).published_params]
 
 
-def test_a_net_says_where_it_comes_from(model: ZooModel) -> None:
+def test_source_notes_and_size_are_there(model: ZooModel) -> None:
     assert model.source.startswith("https://")
     assert model.notes.endswith(".")
     assert model.published_params
 
 
 @pytest.mark.parametrize(("name", "fact"), _published(), ids=lambda v: v if isinstance(v, str) else str(v.params))
-def test_the_number_of_weights_is_the_published_one(name: str, fact: PublishedSize) -> None:
+def test_number_of_parameters_is_the_published_one(name: str, fact: PublishedSize) -> None:
     with torch.device("meta"):
         net = load("model", name).build(input_shape=fact.input_shape, classes=fact.classes, **fact.options)
     params = sum(p.numel() for p in net.parameters())
     assert params == pytest.approx(fact.params, rel=fact.tolerance, abs=0)
 
 
-def test_units_are_children_in_the_order_of_execution(model: ZooModel) -> None:
+def test_children_are_units_in_the_order_of_execution(model: ZooModel) -> None:
     with torch.device("meta"):
         net = model.build(input_shape=(1, 48, 48), classes=7)
     units = [name for name, _ in net.named_children()]
@@ -53,7 +53,7 @@ def test_units_are_children_in_the_order_of_execution(model: ZooModel) -> None:
 
 
 @pytest.mark.parametrize("input_shape", [(1, 48, 48), (3, 64, 64)])
-def test_the_channels_of_every_layer_can_be_followed(model: ZooModel, input_shape: tuple[int, int, int]) -> None:
+def test_channels_of_every_layer_can_be_traced(model: ZooModel, input_shape: tuple[int, int, int]) -> None:
     with torch.device("meta"):
         net = model.build(input_shape=input_shape, classes=5)
     weighted = {n for n, m in net.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
@@ -61,11 +61,11 @@ def test_the_channels_of_every_layer_can_be_followed(model: ZooModel, input_shap
 
 
 @pytest.mark.parametrize("input_shape", [(1, 48, 48), (3, 64, 64)])
-def test_a_runtime_computes_from_the_file_what_torch_does(
+def test_exported_file_computes_what_torch_computes(
     model: ZooModel, input_shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
-    net = _small_enough(model, input_shape)
-    _settle_norms(net, input_shape)
+    net = _build_small(model, input_shape)
+    _update_running_statistics(net, input_shape)
     pictures = np.random.default_rng(0).integers(0, 256, (4, *input_shape), dtype=np.uint8)
     graph = fold(net, input_shape=input_shape)
     path = tmp_path / "net.onnx"
@@ -77,26 +77,26 @@ def test_a_runtime_computes_from_the_file_what_torch_does(
         session.close()
 
 
-def test_other_images_than_square_ones_are_accepted() -> None:
+def test_images_need_not_be_square() -> None:
     net = load("model", "resnet8").build(input_shape=(1, 40, 32), classes=3).eval()
     assert net(torch.zeros(2, 1, 40, 32)).shape == (2, 3)
 
 
-def test_an_unknown_option_is_refused() -> None:
+def test_unknown_option_is_refused() -> None:
     with pytest.raises(TypeError, match="depth"):
         load("model", "resnet8").build(input_shape=(1, 48, 48), classes=3, depth=4)
 
 
-def _small_enough(model: ZooModel, input_shape: tuple[int, int, int]) -> torch.nn.Module:
+def _build_small(model: ZooModel, input_shape: tuple[int, int, int]) -> torch.nn.Module:
     with torch.device("meta"):
         params = sum(p.numel() for p in model.build(input_shape=input_shape, classes=5).parameters())
-    options = {"width": 0.125} if params > GIANT else {}
+    options = {"width": 0.125} if params > LARGE_PARAMS else {}
     torch.manual_seed(0)
     return model.build(input_shape=input_shape, classes=5, **options)
 
 
-def _settle_norms(net: torch.nn.Module, input_shape: tuple[int, int, int]) -> None:
-    """Running statistics that are not those of a fresh net, so that folding has something to fold."""
+def _update_running_statistics(net: torch.nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Give batch norms statistics other than 0 and 1, so that folding changes the weights."""
     pixels = torch.randint(0, 256, (3, *input_shape), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         net.train()(pixels.float())

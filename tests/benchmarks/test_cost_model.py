@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.foresight import LEAST, guesses, main
+from benchmarks.cost_model import LEAST, guesses, main
 from tests.searcher.acquisition.test_surrogate import Bench
 
 RNG = np.random.default_rng(0)

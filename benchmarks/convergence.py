@@ -1,6 +1,6 @@
 """Does a search that is called flat gain little afterwards, and do forecasts of gain come true?
 
-    python -m benchmarks.flat --curves NB201.json [...] --runs runs/fer2013-cpu [...] --horizon 20
+    python -m benchmarks.convergence --curves NB201.json [...] --runs runs/fer2013-cpu [...] --horizon 20
 
 Curves are those that `python -m benchmarks.search_nb201 ... --json` wrote, one for each sampler and seed, and those of
 run folders. For each sampler, over its curves: how many are called flat and after how many candidates, the share of the

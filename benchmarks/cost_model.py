@@ -1,6 +1,6 @@
 """How well does a search know what a candidate costs before it builds it?
 
-    python -m benchmarks.foresight runs/fer2013-jetson runs/fer2013-cpu
+    python -m benchmarks.cost_model runs/fer2013-jetson runs/fer2013-cpu
 
 For each run, each candidate in the order it was drafted: latency and size are guessed from those of the run before it,
 as a search of today does without `--warm-start`, and held against what its file showed. Printed are the mean error of
