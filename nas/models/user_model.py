@@ -21,6 +21,7 @@ from nas.compression.pruning.slicing import channel_segments, slice_channels
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.errors import CandidateError, ConfigError, one_line
+from nas.models.seeding import forked_rng
 from nas.models.stages import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
@@ -159,8 +160,7 @@ def load_user_model(config: SearchConfig, data: FaceData, *, channel_multiple: i
         UserError: there is no such model, its weights do not fit, or it cannot be compressed.
     """
     name, shape = str(config.search.model), data.input_shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.seed)
+    with forked_rng(config.run.seed):
         net = _make_model(name, shape, len(data.classes), config)
     try:
         if config.search.weights is not None:

@@ -36,7 +36,7 @@ from nas.pipeline import Evaluator
 from nas.registry import load
 from nas.results.run_folder import RunFolder, with_resumed_fields
 from nas.results.status import SearchStatus
-from nas.runtimes.base import NO_POWER_MONITOR, Runtime
+from nas.runtimes.base import NO_POWER_MONITOR, DeviceRuntime
 from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
 from nas.searcher.acquisition.surrogate import SearchSurrogate
 from nas.searcher.budget import SearchBudget
@@ -76,7 +76,7 @@ class SearchInputs:
     config: SearchConfig
     data: FaceData
     profile: HardwareProfile
-    device_runtime: Runtime | None
+    device_runtime: DeviceRuntime | None
     space: SearchSpace
     distillation_method: DistillationMethod
     make_sampler: Any

@@ -117,9 +117,9 @@ def _train_baseline(
     """The trained network, and the epochs that it was trained here: 0 where weights were given."""
     config = evaluator.config
     if config.search.weights is not None:
-        return evaluator.trainer.build(candidate, candidate.widths), 0.0
+        return evaluator.builder.build(candidate, candidate.widths), 0.0
     evaluator = replace(evaluator, folder=RunFolder(evaluator.folder.path / "base"))
-    net, rung = evaluator.trainer.load_checkpoint(candidate)
+    net, rung = evaluator.checkpoints.load(candidate)
     # In parts that end at the rungs, so that a process that dies loses one part at most.
     ends = [share * config.training.final_epochs for share in config.training.rungs]
     epochs = ends[rung - 1] if rung else 0.0
@@ -131,7 +131,7 @@ def _train_baseline(
         net, trained_epochs = evaluator.trainer.train(candidate, net, phase, phase_timer, stop)
         epochs, rung = epochs + trained_epochs, rung + 1
         if not (stop is not None and stop()):  # a part that was cut short is no checkpoint of that rung
-            evaluator.trainer.save_checkpoint(candidate, net, rung)
+            evaluator.checkpoints.save(candidate, net, rung)
     if net is None:
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
     return net, epochs
@@ -142,7 +142,7 @@ def _evaluate_baseline(
 ) -> Record:
     """The record of the uncompressed model, which may violate every constraint."""
     unlimited = replace(evaluator, config=evaluator.config.with_fields(**NO_LIMITS))
-    net = unlimited.trainer.build(candidate, candidate.widths)
+    net = unlimited.builder.build(candidate, candidate.widths)
     net.load_state_dict(state)
     record = replace(unlimited.empty_record(candidate, BASELINE_TRIAL, "base"), epochs=epochs)
     if not epochs:  # weights that were given were not distilled from this run's teachers

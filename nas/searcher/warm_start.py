@@ -223,8 +223,8 @@ def _read_prior_run(
     facts, prior_facts = (_read_json(each, "target.json") for each in (folder, earlier))
     is_same_target = all(facts.get(name) == prior_facts.get(name) for name in TARGET_FACTS)
     # The front first, then the newest, so that the bound cuts off old candidates that are dominated.
-    full = {r.key: r for r in [*members, *reversed(complete)] if r.rung >= len(prior.training.rungs)}
-    told = list(full.values())[:MAX_PRIOR_TRIALS]
+    trained = {r.key: r for r in [*members, *reversed(complete)] if r.rung >= len(prior.training.rungs)}
+    told = list(trained.values())[:MAX_PRIOR_TRIALS]
     looks = RungResults(earlier, prior.search.objectives).first_rung_accuracies()
     stopped = [r.key for r in reversed(complete) if r.key in looks and r.rung < len(prior.training.rungs)]
     stopped = stopped[:MAX_PRIOR_TRIALS]

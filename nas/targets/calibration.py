@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def calibrate_target(
         log(f"choosing {n_models} networks of {', '.join(spaces)}")
         return sample.select(n_held_out, n_models - n_held_out, seed, log)
 
-    request = {"target": asdict(profile), "compressors": CompressionFields().compressors}
+    request: dict[str, Any] = {"target": asdict(profile), "compressors": CompressionFields().compressors}
     request |= {"nets": n_models, "spaces": spaces, "input_shape": input_shape, "seed": seed}
     journal = CalibrationJournal.open_or_create(folder / f".{profile.name}.jsonl", request, choose_candidates)
     _measure_missing(journal, sample, measure, log)

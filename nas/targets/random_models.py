@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext
 from nas.compression.pipeline import CompressionPipeline
 from nas.latency.costs import Costs, compute_costs
+from nas.models.seeding import forked_rng
 from nas.onnx_export.exporter import export_onnx
 from search_spaces._base import DisconnectedError, SearchSpace, Value
 
@@ -41,6 +41,7 @@ def with_uniform_bits(candidate: Candidate, bits: int) -> Candidate:
     return replace(candidate, bits=dict.fromkeys(candidate.bits, bits))
 
 
+@forked_rng(0)
 def export_untrained(
     candidate: Candidate,
     path: Path,
@@ -54,7 +55,6 @@ def export_untrained(
     Raises:
         CandidateError: it cannot be built or exported.
     """
-    torch.manual_seed(0)
     net = space.build(
         candidate.architecture, input_shape=input_shape, classes=len(CLASSES), widths=candidate.pruned
     ).eval()

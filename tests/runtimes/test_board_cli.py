@@ -59,7 +59,9 @@ def test_a_board_is_calibrated_and_predictions_say_so(
     assert found.exit_code == 0, found.output
     told = plain(found.stdout)
     assert "mynano: fitted on 12 networks" in told
-    assert re.search(r"2 networks held out: rank correlation (-?\d\.\d+|nan), mean error \d+\.\d%, within 10 % \d+%", told)
+    assert re.search(
+        r"2 networks held out: rank correlation (-?\d\.\d+|nan), mean error \d+\.\d%, within 10 % \d+%", told
+    )
     assert "12 of 12 nets measured" in found.stderr
     assert (folder / "nas.calibration" / "mynano.json").exists()
     assert re.search(r"mynano .* measured at board; calibrated, \+-\d+%", nas("targets").stdout)

@@ -91,6 +91,4 @@ def _read_input_shape(model: Path) -> tuple[int, ...]:
     try:
         return read_onnx_input(model).dims[1:]
     except Exception as error:  # protobuf's errors share no public base
-        raise MeasureError(
-            f"{model} must be an ONNX file, but cannot be read: {one_line(error)}"
-        ) from error
+        raise MeasureError(f"{model} must be an ONNX file, but cannot be read: {one_line(error)}") from error
