@@ -239,9 +239,10 @@ class SearchSurrogate:
 
     def _read_new_records(self) -> None:
         """Add the records that were appended to the run folder since the last call."""
-        lines, self._n_read = self._folder.read_lines_from("records.jsonl", self._n_read)
+        records = self._folder.records()
         # Verified records have another training budget, and their latency is a second measurement of the same file.
-        added = [record for record in map(Record.from_json, lines) if record.phase != "verified"]
+        added = [record for record in records[self._n_read :] if record.phase != "verified"]
+        self._n_read = len(records)
         self._own_records += [record for record in added if record.phase == "search"]
         self._add_records(added)
 
