@@ -306,7 +306,7 @@ class CompressionBenchmark:
         assert self.teacher is not None  # `_missing_reason` skips distilled rows without a teacher
         logits = teacher_logits(self.teacher, self._cache)
         ensemble = TeacherEnsemble(teachers=[Teacher(logits=logits, weight=1.0)], temperature=TEMPERATURE, alpha=ALPHA)
-        return Distillation(method=load("lesson", "logits"), ensemble=ensemble, description=self.teacher.name)
+        return Distillation(method=load("method", "logits"), ensemble=ensemble, description=self.teacher.name)
 
 
 def teacher_logits(teacher: TrainedNet, cache: Path) -> npt.NDArray[np.float32]:

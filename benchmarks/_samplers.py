@@ -20,7 +20,7 @@ def sampler_factories(space: Mapping[str, BaseDistribution], **context: Any) -> 
     Args:
         space: gene to distribution.
         context: keyword arguments of `ScreenedSampler` that describe the problem. "screened-genes-only" receives the
-            context objectives and the feasibility alone, "screened-blind" nothing.
+            known objectives and the feasibility alone, "screened-blind" nothing.
 
     The other names that begin with "screened-" are ablations, see `benchmarks._variants`.
     """

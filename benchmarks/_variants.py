@@ -32,7 +32,7 @@ def _random_candidates(screen: CandidateScreen) -> Codes:
 
 
 ABLATIONS: dict[str, tuple[str, Any]] = {
-    "random-start": ("nas.searcher.acquisition.candidate_screen.CandidateScreen._spread_out", _random_start),
+    "random-start": ("nas.searcher.acquisition.candidate_screen.CandidateScreen._space_filling", _random_start),
     "no-surrogate": ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", 1),
     "no-uncertainty": (
         "nas.searcher.acquisition.expected_improvement._normal_quantiles",

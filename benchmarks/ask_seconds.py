@@ -31,6 +31,7 @@ from nas.results.run_folder import RunFolder
 from nas.searcher.acquisition.base import LOW_FIDELITY, LOW_FIDELITY_ONLY, SamplerContext
 from nas.searcher.acquisition.candidate_features import COST_COLUMNS
 from nas.searcher.acquisition.surrogate import SearchSurrogate
+from nas.searcher.assembly import make_study
 from nas.searcher.study import Study
 from nas.targets.catalog import load_target
 from search_spaces._base import Choice
@@ -143,7 +144,7 @@ def measured(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """Figures of `args.asks` proposals after `args.trials` trials."""
     parts = SearchParts(args.space, args.target, args.compressors, args.sampler, runs, limit_ms=5.0)
     make_sampler = Timed(registry.load("sampler", args.sampler))
-    study = Study(parts.folder, parts.config, parts.genes, make_sampler, context=parts.surrogate.sampler_context())
+    study = make_study(parts.folder, parts.config, parts.genes, make_sampler, context=parts.surrogate.sampler_context())
     fill(study, parts, args.trials, stopped=args.stopped, broken=args.broken)
     sampler_seconds, ask_seconds = [], []
     for _ in range(args.asks):

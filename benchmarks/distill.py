@@ -86,7 +86,7 @@ class Bench:
         run = RunFolder(self.cache / f"answers-{method}-{self.teacher_epochs:g}")
         (run.path / "locks").mkdir(parents=True, exist_ok=True)
         sources = find_teachers([str(self.teacher())], self.data)
-        outputs = TeacherOutputs(sources=sources, method=load("lesson", method), data=self.data, folder=run, log=_say)
+        outputs = TeacherOutputs(sources=sources, method=load("method", method), data=self.data, folder=run, log=_say)
         return outputs.build_distillation(temperature=temperature, alpha=alpha)
 
     def student(self, size: str, seed: int, method: str, *, temperature: float, alpha: float) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def main() -> None:
     """Train what the cache lacks and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="fer2013.csv")
-    parser.add_argument("--methods", nargs="+", default=list(names("lesson")), help="names of nas.distillation.methods")
+    parser.add_argument("--methods", nargs="+", default=list(names("method")), help="names of nas.distillation.methods")
     parser.add_argument("--sizes", nargs="+", default=list(STUDENTS), help="sizes of the students")
     parser.add_argument("--epochs", type=float, default=6, help="epochs of each student")
     parser.add_argument("--teacher-epochs", type=float, default=8)

@@ -20,8 +20,7 @@ from nas.results.run_folder import RunFolder
 def accuracies(folder: RunFolder) -> dict[str, dict[str, float]]:
     """Stage ("rung 1", ..., "file", "verified") to key to accuracy 0..1."""
     found: dict[str, dict[str, float]] = {}
-    for line in folder.read_lines("rungs.jsonl"):
-        entry = json.loads(line)
+    for entry in folder.json_lines("rungs.jsonl"):
         found.setdefault(f"rung {entry['rung']}", {})[entry["key"]] = entry["values"][0]
     for record in folder.records():
         full = record.rung == len(folder.config.training.rungs)

@@ -27,7 +27,7 @@ from benchmarks.ask_seconds import DEFAULT, SearchParts
 from nas import registry
 from nas.candidate import Candidate
 from nas.pareto import hypervolume
-from nas.searcher.study import Study
+from nas.searcher.assembly import make_study
 from search_spaces._base import DisconnectedError
 
 NOISE = 0.009
@@ -87,7 +87,7 @@ def replay(args: argparse.Namespace, sampler: str, seed: int, runs: Path) -> lis
         *(m.initial_settings(parts.space.stages, parts.profile) for m in parts.compression.compressors)
     )
     seeds = [dict(ChainMap(net, *s)) for s in settings for net in parts.space.seeds(channel_multiple=parts.multiple)]
-    study = Study(
+    study = make_study(
         parts.folder, parts.config, parts.genes, registry.load("sampler", sampler),
         context=parts.surrogate.sampler_context(), initial_picks=seeds[: args.good],
     )  # fmt: skip

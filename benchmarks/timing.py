@@ -97,7 +97,7 @@ def main() -> None:
     middle = statistics.median(m.latency_ms for m in found)
     result = {
         "median_spread": spread([m.latency_ms for m in found]),
-        "p5_spread": spread([m.p5_ms or m.latency_ms for m in found]),
+        "p5_spread": spread([m.robust_ms for m in found]),
         "covered": statistics.mean(m.low_ms <= middle <= m.high_ms for m in found),
         "interval_width": statistics.median((m.high_ms - m.low_ms) / m.latency_ms for m in found),
     }

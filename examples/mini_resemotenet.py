@@ -1,11 +1,11 @@
-"""Mini-ResEmoteNet's recipe on any data set: a teacher, students that learn from it, and one table of all.
+"""Mini-ResEmoteNet's recipe on any data set: a teacher, students distilled from it, and one table of all.
 
     python examples/mini_resemotenet.py --dataset fer2013 --data path/to/fer2013.csv --target cpu
 
-The paper (https://arxiv.org/abs/2501.18538) has ResEmoteNet teach three nets of 50, 75 and 87.5 % fewer channels, A, B
-and C. Its accuracies rest on a teacher that had seen test images, so expect less. The teacher has 80 million weights:
-train it on a GPU (--device cuda), or try the recipe with small nets: --teacher resnet18 --students resnet10,resnet8.
-The same command again goes on where it stopped.
+The paper (https://arxiv.org/abs/2501.18538) distils three networks with 50, 75 and 87.5 % fewer channels, A, B and C,
+from ResEmoteNet. Its teacher was trained on test images too, so expect lower accuracies than it reports. The teacher
+has 80 million weights: train it on a GPU (--device cuda), or try the recipe with small networks: --teacher resnet18
+--students resnet10,resnet8. The same command resumes an interrupted run.
 """
 
 import argparse
@@ -19,44 +19,43 @@ from nas.errors import NasError
 
 
 def main() -> None:
-    """Train the teacher, then the students with and, if asked, without it; show their table."""
+    """Train the teacher, then the students with it and, with --compare, without it; show their table."""
     args = _parser().parse_args()
     shared = {
         "dataset": args.dataset, "data": args.data, "target": args.target, "runs": args.runs, "device": args.device,
         "threads": args.threads, "seed": args.seed, "final_epochs": args.epochs, "trials": 0, "verify": 0,
     }  # fmt: skip
     console = terminal.make_console()
-    with ProgressDisplay(console) as watch:
-        teacher = nas.compress(args.teacher, on_status=watch, name=f"{args.name}-teacher", **shared)
+    with ProgressDisplay(console) as display:
+        teacher = nas.compress(args.teacher, on_status=display, name=f"{args.name}-teacher", **shared)
         runs = [teacher]
-        taught = {"teacher": (f"{teacher.folder.path}:base",), "distill": args.distill}
-        taught |= {"temperature": args.temperature, "alpha": args.alpha}
+        distillation = {"teacher": (f"{teacher.folder.path}:base",), "distill": args.distill}
+        distillation |= {"temperature": args.temperature, "alpha": args.alpha}
         for student in args.students.split(","):
-            runs.append(nas.compress(student, on_status=watch, name=f"{args.name}-{student}", **taught, **shared))
+            name = f"{args.name}-{student}"
+            runs.append(nas.compress(student, on_status=display, name=name, **distillation, **shared))
             if args.compare:
-                runs.append(nas.compress(student, on_status=watch, name=f"{args.name}-{student}-alone", **shared))
+                runs.append(nas.compress(student, on_status=display, name=f"{name}-alone", **shared))
     terminal.show_costs(console, [run.folder for run in runs])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", default="resemotenet", help="a word of the zoo or package.module:function")
-    parser.add_argument("--students", default="resemotenet_a,resemotenet_b,resemotenet_c", help="the same, with commas")
+    parser.add_argument("--teacher", default="resemotenet", help="a published network, or package.module:function")
+    parser.add_argument("--students", default="resemotenet_a,resemotenet_b,resemotenet_c", help="separated by commas")
     parser.add_argument("--dataset", default="synthetic")
     parser.add_argument("--data", type=Path, help="file or folder of the data set")
-    parser.add_argument("--target", default="cpu", help="the device; see nas targets")
-    parser.add_argument("--epochs", type=int, default=60, help="of each net")
-    parser.add_argument(
-        "--distill", default="logits", help="how the students learn; a word of nas.distillation.methods"
-    )
+    parser.add_argument("--target", default="cpu", help="target device; `nas targets` lists them")
+    parser.add_argument("--epochs", type=int, default=60, help="epochs of each network")
+    parser.add_argument("--distill", default="logits", help="distillation method: logits, dkd, bounded, ...")
     parser.add_argument("--temperature", type=float, default=4.0)
-    parser.add_argument("--alpha", type=float, default=0.7, help="share of the teacher in the loss")
-    parser.add_argument("--compare", action="store_true", help="train each student without the teacher too")
+    parser.add_argument("--alpha", type=float, default=0.7, help="share of the distillation term in the loss")
+    parser.add_argument("--compare", action="store_true", help="also train each student without the teacher")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--name", default="mini-resemotenet", help="of the runs; the net's follows")
+    parser.add_argument("--name", default="mini-resemotenet", help="prefix of the names of the runs")
     return parser
 
 

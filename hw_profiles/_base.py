@@ -1,20 +1,23 @@
-"""What a hardware profile is: facts about one device, each with its source. No code of the engine, no torch."""
+"""Hardware profile contract: facts about one device, each with its source, without imports from nas or torch."""
 
 from dataclasses import dataclass, field
+
+INT8_BITS, FLOAT16_BITS, FLOAT32_BITS = 8, 16, 32
+"""Bit-widths of the numbers that a device computes in: integers, half and single precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyModel:
-    """Constants of the roofline: a net takes `fixed_us` plus, for each fused kernel, floor, arithmetic and traffic.
+    """Constants of the roofline model: latency is `fixed_us` plus floor, arithmetic and traffic of each fused kernel.
 
     Attributes:
-        fixed_us: microseconds of one inference that no kernel accounts for (launch of the graph, copies).
-        floor_us: microseconds of one kernel, however small.
+        fixed_us: microseconds of one inference outside all kernels (launch of the graph, copies).
+        floor_us: microseconds of the smallest kernel.
         efficiency: share of the peak arithmetic rate that convolutions of this size reach, 0..1, by kernel kind
             ("conv", "pointwise", "depthwise", "grouped", "linear"); "memory" is the share of the bandwidth that traffic
-            reaches. A kind that is missing counts as 1.
+            reaches. A missing kind counts as 1.
         relative_error: half-width of the 95 % interval of a prediction, as a share of it (0.5 means +-50 %).
-        source: where the constants come from, and how they were checked.
+        source: origin of the constants, and how they were validated.
     """
 
     fixed_us: float
@@ -26,14 +29,14 @@ class LatencyModel:
 
 @dataclass(frozen=True, kw_only=True)
 class PowerMode:
-    """One mode of a board's power manager. The three clocks and counts are known together, or not at all.
+    """One mode of a board's power manager. Both clocks and the multiprocessors are known together, or not at all.
 
     Attributes:
-        name: as the board names it.
-        gpu_mhz: largest clock of the GPU; None where nothing published states it.
-        multiprocessors: streaming multiprocessors that are switched on.
-        memory_mhz: largest clock of the memory, to which its bandwidth is in proportion.
-        fitted_as: the profile of the same board that was fitted to figures of this mode; empty where there is none.
+        name: the board's name for it.
+        gpu_mhz: maximum clock of the GPU; None where it is not published.
+        multiprocessors: streaming multiprocessors in use.
+        memory_mhz: maximum clock of the memory, to which its bandwidth is proportional.
+        fitted_as: name of the profile of the same board that was fitted in this mode; empty where there is none.
     """
 
     name: str
@@ -45,24 +48,24 @@ class PowerMode:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareProfile:
-    """One device that a net may have to run on.
+    """One device that networks run on.
 
     Attributes:
-        name: the word after `--target`.
-        title: what the device is, for people.
-        runtime: word of the runtime that runs files on it (`nas.runtimes`).
-        precisions: bit-widths that the device really accelerates or stores, ascending subset of (8, 16, 32).
-        channel_multiple: channel counts stay on multiples of this.
+        name: its word on the command line, after `--target`.
+        title: readable name.
+        runtime: name of the runtime that executes files on it (`nas.runtimes`).
+        precisions: bit-widths with hardware support, an ascending subset of (8, 16, 32).
+        channel_multiple: number of which all channel counts are multiples.
         activation_signed: whether INT8 activations are signed with zero point 0 (TensorRT, ARM), or unsigned (x86).
         peak_gops: peak arithmetic rate in 1e9 operations per second (a multiply-accumulate is two), by bit-width.
         bandwidth_gb_s: memory bandwidth, 1e9 bytes per second.
-        memory_gb: memory.
-        local: whether the device is the machine this runs on, so that it can always be measured.
-        latency: constants for prediction, None where nothing is published to fit them to.
-        power_modes: the modes that the board can run in, most power first; the figures above hold for the one that
-            the fact `power_mode` names. Empty where there are none, or none is known.
+        memory_gb: memory, 1e9 bytes.
+        local: whether the device is this machine, which can always be measured.
+        latency: constants for prediction; None where no published latencies exist to fit them to.
+        power_modes: modes of the board, most power first; the figures above are those of the mode in the fact
+            `power_mode`. Empty where there are none, or none is known.
         facts: further facts, name to value.
-        sources: fact name (or "*") to where it was read.
+        sources: name of a fact, or "*" for all others, to its source.
     """
 
     name: str

@@ -1,9 +1,9 @@
-"""The power modes of Jetson modules, as `nvpmodel -q` names them: a table of facts, most power first.
+"""Power modes of Jetson modules, named as by `nvpmodel -q`, most power first.
 
-Clocks are the largest that a mode allows. They are read from the files that NVIDIA ships for `nvpmodel`
-(/etc/nvpmodel/nvpmodel_*.conf), as LineageOS redistributes them; where such a file sets no limit, the clock is the
-module's own from its data sheet. A file switches texture processing clusters off by a mask; from Volta to Ampere each
-one left has two multiprocessors. Later releases add modes; one known by its name alone is listed without clocks.
+A clock is the maximum of its mode, from the files that NVIDIA ships for `nvpmodel` (/etc/nvpmodel/nvpmodel_*.conf), as
+redistributed by LineageOS. Where a file sets no limit, the clock is that of the module's data sheet. The files disable
+texture processing clusters by a mask; from Volta to Ampere each enabled one has two multiprocessors. Later releases add
+modes, of which those known by name alone have no clocks.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ def _cite_files(device: str, *boards: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ModulePowerModes:
-    """The modes of one module, and where they were read."""
+    """Modes of one module, and their source."""
 
     modes: tuple[PowerMode, ...]
     source: str
@@ -33,7 +33,7 @@ def _power_mode(name: str, gpu_mhz: float, multiprocessors: int, memory_mhz: flo
 def _core_variants(
     name: str, endings: str, gpu_mhz: float, multiprocessors: int, memory_mhz: float
 ) -> tuple[PowerMode, ...]:
-    """Modes that differ in the processors alone."""
+    """Modes that differ in the CPU cores alone."""
     return tuple(_power_mode(f"{name}_{ending}", gpu_mhz, multiprocessors, memory_mhz) for ending in endings.split())
 
 
@@ -147,4 +147,4 @@ POWER_MODES = {
         "Jetson Thor device query; none is published for 120W",
     ),
 }
-"""By the name of the profile."""
+"""Name of a profile to the modes of its module."""

@@ -1,13 +1,16 @@
-"""What a profile says of a board in another power mode than the one that its constants were fitted in.
+"""Profiles of a board in another power mode than that of its fitted constants.
 
-Peak rates follow from clock and multiprocessors, the bandwidth from the memory's clock. The floor of a kernel is taken
-to follow the GPU's clock too: of the boards with one architecture, the Orins, floor times clock is much the same. What
-belongs to no kernel is left as it was. How far a floor follows is not known for other boards, so a GPU clock that
-is r times slower or faster widens the interval of a prediction by a factor of r on the far side.
+- Peak rates are proportional to clock and multiprocessors, and the bandwidth to the memory's clock.
+- The floor of a kernel is taken to be inversely proportional to the GPU's clock: of the boards with one architecture,
+  the Orins, floor times clock is about constant.
+- The fixed part of an inference is unchanged.
+
+How far the floor follows the clock on other boards is unknown, so a GPU clock that is r times slower or faster widens
+the interval of a prediction by a factor of r on the far side.
 
 `benchmarks/jetson_profiles.py` prints the one comparison that published figures allow, between the two sets of clocks
-of the Orin Nano 8 GB (two publishers, 17 nets): median errors of 37 % and 33 %, where the constants of the other mode
-as they are have 119 % and 57 %.
+of the Orin Nano 8 GB (two publishers, 17 networks): median errors of 37 % and 33 %, against 119 % and 57 % with the
+unscaled constants of the other mode.
 """
 
 from dataclasses import replace
@@ -15,21 +18,21 @@ from dataclasses import replace
 from hw_profiles._base import HardwareProfile, LatencyModel, PowerMode
 
 MAX_RELATIVE_ERROR = 0.95
-"""An interval that begins at 0 says nothing, so none is wider."""
+"""Upper limit: an interval that begins at 0 carries no information."""
 
 _PREFIX = "MODE_"
 
 
 def is_same_mode(one: str, other: str) -> bool:
-    """Whether two names are of one mode: boards differ in case, and in a `MODE_` before it."""
+    """Whether two names denote one mode; case and the prefix `MODE_` differ between boards."""
     return _normalized_name(one) == _normalized_name(other)
 
 
 def find_power_mode(profile: HardwareProfile, name: str) -> PowerMode | None:
     """The mode of this name; None where there is none.
 
-    Boards that switch off processors have several modes of one power: "30W" is the first of `MODE_30W_ALL`,
-    `MODE_30W_6CORE` and so on, as long as they are alike for the GPU.
+    Boards that disable CPU cores have several modes of one power: "30W" is the first of `MODE_30W_ALL`,
+    `MODE_30W_6CORE` and so on, provided that all have the same GPU settings.
     """
     exact = [mode for mode in profile.power_modes if is_same_mode(mode.name, name)]
     begun = [
@@ -40,10 +43,11 @@ def find_power_mode(profile: HardwareProfile, name: str) -> PowerMode | None:
 
 
 def with_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
-    """The profile of the same board in the mode of this name; itself where it is the profile's own.
+    """The profile of the same board in the mode of this name; `profile` itself for its own mode.
 
     Raises:
-        ValueError: the board has no such mode, or nothing published states its clocks; one line that lists the modes.
+        ValueError: the board has no such mode, or the clocks of the mode are not published. The message lists the
+            modes in one line.
     """
     own = profile.power_modes and find_power_mode(profile, str(profile.facts["power_mode"]))
     if not own:
@@ -81,7 +85,7 @@ def with_power_mode(profile: HardwareProfile, name: str) -> HardwareProfile:
 
 
 def _scaled_latency_model(profile: HardwareProfile, mode: PowerMode, clock_ratio: float) -> LatencyModel | None:
-    """The latency model with a wider interval, and a source that says from which mode it comes."""
+    """The latency model with its floor scaled, a wider interval, and the original mode in its source."""
     model = profile.latency
     if model is None:
         return None
@@ -99,7 +103,7 @@ def _scaled_latency_model(profile: HardwareProfile, mode: PowerMode, clock_ratio
 
 
 def _have_equal_gpu(mode: PowerMode, other: PowerMode) -> bool:
-    """Whether two modes are the same for the GPU."""
+    """Whether two modes have the same GPU and memory settings."""
     return replace(mode, name="", fitted_as="") == replace(other, name="", fitted_as="")
 
 

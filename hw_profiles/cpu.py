@@ -1,6 +1,6 @@
-"""The processor of the machine this runs on, by ONNX Runtime on one thread. Always measured, so no latency model.
+"""CPU of this machine, with ONNX Runtime on one thread. It is always measured, so it has no latency model.
 
-Rates are what one core can do by its instruction set at a nominal 3 GHz: they describe; nothing is computed from them.
+Rates are those of one core by its instruction set at a nominal 3 GHz. They are descriptive: no computation uses them.
 """
 
 import os
@@ -21,7 +21,7 @@ _ISA = {  # word: (flop per cycle of FP32, operations per cycle of INT8, block);
 
 
 def _flags() -> set[str]:
-    """The processor's features as Linux lists them; empty elsewhere."""
+    """CPU features as listed by Linux; empty on other systems."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return set()
@@ -39,7 +39,7 @@ def _model_name() -> str:
 def _memory_gb() -> float:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (AttributeError, ValueError, OSError):  # not on Windows
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return 0.0
 
 

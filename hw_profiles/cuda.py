@@ -1,11 +1,12 @@
-"""Desktop NVIDIA GPUs, run by TensorRT. One row for a usual card of each generation that TensorRT 10 and 11 support.
+"""Desktop NVIDIA GPUs with TensorRT: a common card of each generation that TensorRT 10 and 11 support.
 
-Nets for faces never fill such a card: they take the floor of a kernel times their kernels, whatever the card. The floor
-is a launch without a CUDA graph, reported as 6.4 us on an RTX 5070 Ti, where a node of a graph takes 0.6 us.
+Networks as small as those for faces do not fill such a card: on every card their latency is about the number of kernels
+times the floor of one. The floor is a launch without a CUDA graph, reported as 6.4 us on an RTX 5070 Ti, where a node
+of a CUDA graph takes 0.6 us.
 
-The one published table at hand is no check: NAS-Bench-201 cells on a GTX 1080 Ti (HELP, arXiv 2106.08630) ran in eager
-PyTorch, at 14 times what these constants give for them, most of it the host's (`benchmarks/device_tables.py --reading
-all`: rank correlation 0.70). So nothing was fitted to it.
+Nothing was fitted to the one published table at hand. Its NAS-Bench-201 cells on a GTX 1080 Ti (HELP, arXiv 2106.08630)
+ran in eager PyTorch and took 14 times the prediction of these constants, most of it on the host
+(`benchmarks/device_tables.py --reading all`: rank correlation 0.70).
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ _ESTIMATED = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Card:
-    """One row; `tera` are dense tensor-core rates in 1e12 operations per second by bit-width (32 is TF32)."""
+    """One card; `tops` are dense tensor-core rates in 1e12 operations per second by bit-width (32 is TF32)."""
 
     name: str
     title: str
@@ -35,16 +36,16 @@ class _Card:
 
 _CARDS = (
     _Card(
-        name="cuda-ampere", title="GeForce RTX 3060", architecture="Ampere", compute_capability="8.6", multiprocessors=28, gpu_mhz=1777,
-        tops={8: 102.0, 16: 51.0, 32: 25.4}, memory_gb=12, bandwidth_gb_s=360,
+        name="cuda-ampere", title="GeForce RTX 3060", architecture="Ampere", compute_capability="8.6",
+        multiprocessors=28, gpu_mhz=1777, tops={8: 102.0, 16: 51.0, 32: 25.4}, memory_gb=12, bandwidth_gb_s=360,
     ),
     _Card(
-        name="cuda", title="GeForce RTX 4070", architecture="Ada", compute_capability="8.9", multiprocessors=46, gpu_mhz=2475,
-        tops={8: 233.0, 16: 116.6, 32: 58.3}, memory_gb=12, bandwidth_gb_s=504,
+        name="cuda", title="GeForce RTX 4070", architecture="Ada", compute_capability="8.9",
+        multiprocessors=46, gpu_mhz=2475, tops={8: 233.0, 16: 116.6, 32: 58.3}, memory_gb=12, bandwidth_gb_s=504,
     ),
     _Card(
-        name="cuda-blackwell", title="GeForce RTX 5070", architecture="Blackwell", compute_capability="12.0", multiprocessors=48, gpu_mhz=2512,
-        tops={8: 247.0, 16: 123.5, 32: 61.7}, memory_gb=12, bandwidth_gb_s=672,
+        name="cuda-blackwell", title="GeForce RTX 5070", architecture="Blackwell", compute_capability="12.0",
+        multiprocessors=48, gpu_mhz=2512, tops={8: 247.0, 16: 123.5, 32: 61.7}, memory_gb=12, bandwidth_gb_s=672,
     ),
 )  # fmt: skip
 

@@ -1,17 +1,17 @@
-"""NVIDIA Jetson modules, run by TensorRT. `jetson` is the Orin Nano 8 GB, the commonest module.
+"""NVIDIA Jetson modules with TensorRT. `jetson` is the Orin Nano 8 GB, the commonest module.
 
-A row holds what differs: the power mode, memory, and the latency constants; the clocks of that mode, and the other
-modes, are in `_jetson_modes`.
-Peak rates follow from the architecture (operations per multiprocessor and clock: NVIDIA's white papers on Maxwell,
-Volta and Ampere) times multiprocessors and clock: dense rates of the GPU alone, without DLA and 2:4 sparsity.
+Each board has its power mode, memory and latency constants here; the clocks of all modes are in `_jetson_modes`. Peak
+rates are operations per multiprocessor and clock (NVIDIA's white papers on Maxwell, Volta and Ampere) times
+multiprocessors and clock: dense rates of the GPU alone, without DLA and 2:4 sparsity.
 
-The latency constants were fitted to published TensorRT FP16 latencies at batch 1: Nota AI's device matrix (nine nets
-on six boards, twelve on the Orin Nano), torch2trt's tables (Nano, AGX Xavier) and Ultralytics' (Orin Nano Super, Orin
-NX). What a row states of its fit was measured on rows that the fit had not seen: constants refitted without the net
-that is predicted, and constants from the other boards alone. `benchmarks/jetson_profiles.py` refits and prints all of
-it. All of those nets have inputs of 224x224 and more. What a 48x48 net takes is mostly floor times kernels, and that
-floor is one without a CUDA graph; with one, a kernel this small may take a quarter of it. So trust the order of two
-nets more than the milliseconds.
+The latency constants were fitted to published TensorRT FP16 latencies at batch 1: Nota AI's device matrix (nine
+networks on six boards, twelve on the Orin Nano), torch2trt's tables (Nano, AGX Xavier) and Ultralytics' (Orin Nano
+Super, Orin NX). The errors of a fit are held-out: constants refitted without the predicted network, and constants from
+the other boards alone. `benchmarks/jetson_profiles.py` refits and prints all of them.
+
+All of these networks have inputs of 224x224 and more. The latency of a 48x48 network is mostly the number of kernels
+times their floor, which is one without a CUDA graph; with one, a kernel this small may take a quarter of it. The order
+of two networks is therefore more reliable than the milliseconds.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _FITTED = (
 )
 _BORROWED = "roofline with the constants of the {}, which were fitted to published latencies; no figure for this board"
 
-_MIN_RELATIVE_ERROR = 0.5  # no published net is as small as those for faces, so no interval is narrower
+_MIN_RELATIVE_ERROR = 0.5  # lower limit, since no published network is as small as those for faces
 _BORROWED_RELATIVE_ERROR = 0.85
 
 _DATA_SHEET = "NVIDIA data sheet of the {}, in the power mode named"
@@ -35,7 +35,7 @@ _DATA_SHEET = "NVIDIA data sheet of the {}, in the power mode named"
 
 @dataclass(frozen=True, kw_only=True)
 class _Architecture:
-    """A GPU generation: operations per multiprocessor and clock by bit-width, and what goes with it."""
+    """GPU generation: operations per multiprocessor and clock by bit-width, and its last TensorRT version."""
 
     title: str
     ops_per_cycle: dict[int, int]
@@ -66,16 +66,16 @@ _AMPERE = _Architecture(title="Ampere", ops_per_cycle={8: 4096, 16: 2048, 32: 10
 
 @dataclass(frozen=True, kw_only=True)
 class _Fit:
-    """Constants of one board and how they did on rows they were not fitted to.
+    """Fitted constants of one board, and their errors on held-out rows.
 
     Attributes:
-        floor_us: of a kernel.
-        fixed_us: of an inference.
-        efficiency: shares reached of the peak rate by conv, pointwise, depthwise, and of the bandwidth.
-        rows: published latencies.
-        publishers: who published them.
-        without_model: median error of constants fitted without the net.
-        without_board: median error of constants of the other boards.
+        floor_us: floor of a kernel.
+        fixed_us: fixed part of an inference.
+        efficiency: shares of the peak rate reached by conv, pointwise and depthwise, and of the bandwidth.
+        rows: number of published latencies.
+        publishers: their sources.
+        without_model: median relative error of constants fitted without the predicted network.
+        without_board: median relative error of constants fitted to the other boards.
         rank_without_model: rank correlation of the former.
         rank_without_board: rank correlation of the latter.
         interval: the wider of the two 95 % half-widths.
@@ -107,8 +107,8 @@ _XAVIER_NX = _Fit(
     floor_us=12.5, fixed_us=30, efficiency=(0.97, 1, 0.0165, 0.738), rows=9, publishers=_NOTA,
     without_model=0.04, without_board=0.10, rank_without_model=1.000, rank_without_board=1.000, interval=0.29,
 )  # fmt: skip
-_AGX_XAVIER = _Fit(  # torch2trt's DenseNets take two to three times the prediction, by an early TensorRT: one copy for
-    # each map that a layer joins would explain them, 12 us each, but the same nets on the Nano show none
+_AGX_XAVIER = _Fit(  # torch2trt's DenseNets, with an early TensorRT, take two to three times the prediction. A copy of
+    # 12 us for each concatenated map would explain it, but the same networks show none on the Nano.
     floor_us=18.6, fixed_us=30, efficiency=(0.819, 0.573, 0.0182, 0.682), rows=32, publishers=f"{_NOTA}, {_TORCH2TRT}",
     without_model=0.06, without_board=0.25, rank_without_model=0.960, rank_without_board=0.946, interval=1.00,
 )  # fmt: skip
@@ -120,7 +120,7 @@ _ORIN_NANO_SUPER = _Fit(
     floor_us=11.9, fixed_us=30, efficiency=(1, 1, 0.0149, 1), rows=5, publishers=_ULTRALYTICS,
     without_model=0.07, without_board=0.24, rank_without_model=1.000, rank_without_board=1.000, interval=0.33,
 )  # fmt: skip
-_ORIN_NX = _Fit(  # shares of 1: the publisher's board may have run above the clock of this row
+_ORIN_NX = _Fit(  # shares of 1: the publisher's board may have had a higher clock than this row
     floor_us=11.1, fixed_us=30, efficiency=(1, 1, 0.0152, 0.929), rows=5, publishers=_ULTRALYTICS,
     without_model=0.08, without_board=0.23, rank_without_model=1.000, rank_without_board=1.000, interval=0.31,
 )  # fmt: skip
@@ -132,7 +132,7 @@ _AGX_ORIN = _Fit(
 
 @dataclass(frozen=True, kw_only=True)
 class _Board:
-    """One row: a module in one power mode; `like` names the board that its constants are borrowed from."""
+    """A module in one power mode; `borrowed_from` is the title of the board whose constants it has, if not its own."""
 
     name: str
     title: str
@@ -146,7 +146,7 @@ class _Board:
 
     @property
     def clocks(self) -> tuple[float, int]:
-        """MHz of the GPU and multiprocessors in the mode of this row."""
+        """GPU clock [MHz] and multiprocessors in the mode of this row."""
         modes = (mode for mode in POWER_MODES[self.name].modes if mode.name == self.power_mode)
         return next((m.gpu_mhz, m.multiprocessors) for m in modes if m.gpu_mhz and m.multiprocessors)
 
@@ -256,7 +256,7 @@ def _latency(board: _Board) -> LatencyModel:
             "conv": conv,
             "pointwise": pointwise,
             "depthwise": depthwise,
-            "grouped": 0.1,  # assumed: no net of the fit has grouped convolutions
+            "grouped": 0.1,  # assumed: no network of the fit has grouped convolutions
             "linear": pointwise,
             "memory": memory,
         },

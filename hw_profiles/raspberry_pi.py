@@ -1,11 +1,14 @@
-"""Raspberry Pi 4 and 5, by ONNX Runtime on one thread.
+"""Raspberry Pi 4 and 5 with ONNX Runtime on one thread.
 
-No published table of whole nets exists for them in this runtime. The constants of the Raspberry Pi 4 are fitted to what
-HW-NAS-Bench (arXiv 2103.10584) measured on one with TensorFlow Lite: 15,284 cells of NAS-Bench-201 and 211 operators of
-FBNet (`benchmarks/device_tables.py` refits and prints all figures). What is transferred is the core: shares of its
-arithmetic, of its memory, and the floor of a kernel. What is not is the runtime: newer ONNX Runtimes have blocked ARM
-convolutions that older ones lack, which alone moves a latency by half. Those of the Raspberry Pi 5 are estimates. The
-intervals say so.
+No table of whole networks in this runtime is published for them.
+
+- Raspberry Pi 4: the constants are fitted to the latencies of HW-NAS-Bench (arXiv 2103.10584) in TensorFlow Lite, for
+  15,284 cells of NAS-Bench-201 and 211 operators of FBNet (`benchmarks/device_tables.py` refits and prints all
+  figures). Properties of the core transfer: its shares of arithmetic rate and bandwidth, and the floor of a kernel. The
+  runtime does not: newer versions of ONNX Runtime have blocked ARM convolutions, which alone change a latency by half.
+- Raspberry Pi 5: the constants are estimates.
+
+The intervals of both are accordingly wide.
 """
 
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ _FITTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Board:
-    """One row. `operations` are per core and cycle by bit-width: a multiply-accumulate is two."""
+    """One board. `ops_per_cycle` is per core, by bit-width; a multiply-accumulate is two."""
 
     name: str
     title: str
@@ -54,8 +57,8 @@ _BOARDS = (
         name="raspberry-pi-5", title="Raspberry Pi 5", core="Cortex-A76", ghz=2.4, ops_per_cycle={8: 64, 32: 16},
         efficiency={"conv": 0.6, "pointwise": 0.6, "depthwise": 0.15, "grouped": 0.3, "linear": 0.3, "memory": 0.7},
         relative_error=0.95, source=_ESTIMATED, memory_gb=8, bandwidth_gb_s=8.0, floor_us=3,
-        rates_source="Arm Cortex-A76 software optimisation guide: two 128-bit multiply-accumulates per cycle, also as INT8 "
-        "dot products",
+        rates_source="Arm Cortex-A76 software optimisation guide: two 128-bit multiply-accumulates per cycle, also as "
+        "INT8 dot products",
     ),
 )  # fmt: skip
 

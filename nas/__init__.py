@@ -1,68 +1,78 @@
-"""Search for small, fast facial-expression nets, and hold what is found: real ONNX files with measured figures.
+"""Search for small, fast facial-expression networks, and get ONNX files with measured figures.
 
-The whole life, in five lines:
+Functions:
+
+    nas.search(target="jetson", budget="30m")       search architectures, and return the run; call again to resume
+    nas.compress("resnet18", weights="w.pt")        search how far a given model can be pruned and quantised
+    nas.load_run("runs/NAME")                       open the run of an earlier search
+    nas.pick(run, max_latency="5ms")                choose one member of the Pareto front, with the reason
+    nas.export(run, out="my_model")                 write a member as model.onnx with model card and golden pair
+    nas.measure("model.onnx", target="cpu")         latency of an ONNX file, measured or predicted
+    nas.table(run, other_run)                       size, accuracy and speed of the fronts as a pandas DataFrame
+
+A whole session:
 
     import nas
-    run = nas.search(target="jetson", budget="30m")     # rerun to go on; or nas.load_run("runs/NAME")
-    run.front                                           # a pandas DataFrame: the Pareto front, fastest first
-    run.records                                         # another: every candidate, the infeasible and failed too
-    nas.export(run, out="my_model")                     # model.onnx, model card, golden pair of the knee
+    run = nas.search(target="jetson", max_latency="5ms", budget="30m")
+    run.front                                       # a pandas DataFrame: the Pareto front, fastest first
+    run.records                                     # every candidate, infeasible and failed ones included
+    nas.export(run, nas.pick(run, max_latency="2ms"), out="my_model")
 
-The command line does the same: `nas search --target jetson`, `nas pick`, `nas export`; see `nas --help`.
+The command line offers the same: `nas search --target jetson`, `nas pick`, `nas export`; see `nas --help`.
 
-Names are loaded at first use, so that `import nas` is quick. `nas.search`, `nas.export` and `nas.measure` are the
-functions; the modules of these names are reached by `from nas.searcher.searcher import ...`.
+`SearchConfig` and `make_config` hold the settings of a search, `Run` is a run, `ScreenedSampler` is the sampler for
+other Optuna studies, and every error raised on purpose is a `NasError`. Names load at first use, so that `import nas`
+does not import torch.
 """
 
-import sys
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import compress, export, measure, search
+    from nas.api import compress, export, measure, pick, search, table
     from nas.config import SearchConfig, make_config
     from nas.errors import NasError
     from nas.results.run import Run, load_run
+    from nas.searcher.samplers.screened import ScreenedSampler
 
-__all__ = ["NasError", "Run", "SearchConfig", "compress", "export", "load_run", "make_config", "measure", "search"]
+__all__ = [
+    "NasError",
+    "Run",
+    "ScreenedSampler",
+    "SearchConfig",
+    "compress",
+    "export",
+    "load_run",
+    "make_config",
+    "measure",
+    "pick",
+    "search",
+    "table",
+]
 
 try:
     __version__ = version("fer-nas")
-except PackageNotFoundError:  # used from a checkout without being installed
+except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
 
 
-class _Face(ModuleType):
-    """Keeps `nas.search` the function when a module of the same name is imported and would take its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in __all__ and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
 def __getattr__(name: str) -> Any:
-    if name in {"search", "compress", "export", "measure"}:
-        from nas import api
-
-        return getattr(api, name)
-    if name in {"Run", "load_run"}:
-        from nas.results import run
-
-        return getattr(run, name)
-    if name in {"SearchConfig", "make_config"}:
-        from nas import config
-
-        return getattr(config, name)
-    if name == "NasError":
-        from nas.errors import NasError
-
-        return NasError
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load a public name at first use (PEP 562)."""
+    module: Any
+    if name in {"search", "compress", "pick", "export", "measure", "table"}:
+        from nas import api as module
+    elif name in {"Run", "load_run"}:
+        from nas.results import run as module
+    elif name in {"SearchConfig", "make_config"}:
+        from nas import config as module
+    elif name == "NasError":
+        from nas import errors as module
+    elif name == "ScreenedSampler":
+        from nas.searcher.samplers import screened as module
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-sys.modules[__name__].__class__ = _Face

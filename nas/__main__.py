@@ -1,4 +1,4 @@
-"""`python -m nas` is `nas`."""
+"""Entry point of `python -m nas`, the same as `nas`."""
 
 from nas.cli.main import main
 

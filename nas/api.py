@@ -1,165 +1,320 @@
-"""What a notebook and the command line call: search, compress, export, measure and its kin, each one call."""
+"""Functions that a notebook and the command line call: search, compress, pick, export, measure and table.
+
+Each is one call. Beside them are the functions behind `nas targets`: check, calibrate and list calibrations.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-import onnx
+import pandas as pd
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.config import SearchConfig, make_config
-from nas.errors import ConfigError, MeasureError
+from nas.config import CompressKeywords, SearchConfig, SearchKeywords, make_config, takes_config_fields
+from nas.errors import ConfigError, MeasureError, one_line
 from nas.latency.costs import compute_costs
 from nas.latency.estimate import Latency
 from nas.latency.measured.reference_cache import reference_cache_path
-from nas.latency.measured.timing import DRIFT_LIMIT, IDLE_WAIT_S, Shape, measure_on_device
+from nas.latency.measured.timing import IDLE_WAIT_S, Shape, measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
 from nas.latency.predicted.learned_roofline import LearnedRoofline
 from nas.latency.predicted.predict import load_calibration, predict_latency, predict_layers_ms
 from nas.reporting.bundle import export_model
+from nas.results.compression_effect import find_baseline
+from nas.results.front import pareto_front
+from nas.results.front_table import table_rows
 from nas.results.record import Record
 from nas.results.run import Run, load_run
 from nas.results.run_folder import RunFolder
-from nas.results.selection import pick
+from nas.results.selection import Selection, make_limits
+from nas.results.selection import pick as pick_record
 from nas.results.status import SearchStatus
 from nas.runtimes.base import Finding, Runtime
+from nas.runtimes.disturbance import DRIFT_LIMIT
+from nas.runtimes.onnx_input import read_onnx_input
 from nas.runtimes.reference_network import reference_path
 from nas.searcher.searcher import search as run_search
-from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, LatencyCalibration, calibrate_target
+from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, calibrate_target
+from nas.targets.calibration_result import LatencyCalibration
 from nas.targets.catalog import device_runtime, load_target, load_targets
 
 HOST_RUNTIME = "onnxruntime"
+TABLE_COLUMNS = (
+    "run", "trial", "phase", "params", "nonzero_params", "compression_ratio", "size_bytes", "packed_bytes",
+    "size_ratio", "macs", "accuracy", "test_accuracy", "latency_ms", "latency_kind", "frames_per_s",
+)  # fmt: skip
+"""Columns of `table`."""
 
 
+@takes_config_fields
 def search(
-    config: SearchConfig | None = None, *, on_status: Callable[[SearchStatus], None] | None = None, **fields: Any
+    config: SearchConfig | None = None,
+    *,
+    on_status: Callable[[SearchStatus], None] | None = None,
+    **fields: Unpack[SearchKeywords],
 ) -> Run:
-    """Search, train the front in full, and return the run. The same call again goes on where it stopped.
+    """Search for the Pareto front, train its members in full, and return the run.
+
+    The same call resumes an interrupted search, and continues a finished one where more trials or time are given.
 
     Args:
-        config: what to search for; None makes it from `fields`.
-        on_status: told the status about once a second.
-        **fields: fields of `nas.SearchConfig`, for example `target="jetson", max_latency="5ms", budget="30m"`.
+        config: what to search; None makes it from the fields below.
+        on_status: called with the status about once a second.
+        **fields: fields of the configuration:
+
+    Returns:
+        The run, whose folder holds the ONNX files, the records and an HTML report.
 
     Raises:
-        ConfigError: a field does not fit, both forms are given, or the folder holds a run of another configuration.
-        UserError: a member, a file or a package is missing.
+        ConfigError: a field is invalid, a configuration and fields are both given, or the run folder holds a run of
+            another configuration.
+        UserError: a member of a family, a file or a package is missing.
+
+    Examples:
+        >>> run = nas.search(target="jetson", space="plain", trials=20, max_latency="2ms")  # doctest: +SKIP
+        >>> run.front[["trial", "accuracy", "latency_ms"]]  # doctest: +SKIP
+        >>> nas.search(target="jetson", trials="many")
+        Traceback (most recent call last):
+        nas.errors.ConfigError: trials must be a valid integer, but got 'many'
     """
     if config is not None and fields:
-        raise ConfigError(f"give a configuration or fields, not both, but got both: {', '.join(fields)}")
+        raise ConfigError(f"a configuration or fields must be given, not both, but got both: {', '.join(fields)}")
     return Run(run_search(config or make_config(**fields), on_status=on_status))
 
 
+@takes_config_fields
 def compress(
-    model: str,
-    *,
-    weights: str | Path | None = None,
-    on_status: Callable[[SearchStatus], None] | None = None,
-    **fields: Any,
+    model: str, *, on_status: Callable[[SearchStatus], None] | None = None, **fields: Unpack[CompressKeywords]
 ) -> Run:
-    """Search how a net that someone has can be compressed: its architecture stays, candidates start from its weights.
+    """Search how far a given model can be compressed. Its architecture stays; candidates start from its weights.
 
     Args:
-        model: a word of `nas.models.zoo`, or a factory "package.module:function" that returns a torch module.
-        weights: file of its state dict; None trains the net first.
-        on_status: told the status about once a second.
-        **fields: further fields of `nas.SearchConfig`, for example `dataset="fer2013", target="jetson"`.
+        model: name of a published network (see `nas.models.zoo`), or a factory "package.module:function" that returns
+            a torch module.
+        on_status: called with the status about once a second.
+        **fields: fields of the configuration; without `weights` the model is trained first:
+
+    Returns:
+        The run, whose folder holds the ONNX files, the records and an HTML report.
 
     Raises:
-        ConfigError: a field does not fit, the net cannot be compressed (the layer is named), or the folder holds a run
-            of another configuration.
-        UserError: a member, a file or a package is missing.
+        ConfigError: a field is invalid, the model cannot be compressed (the message names the layer), or the run folder
+            holds a run of another configuration.
+        UserError: a member of a family, a file or a package is missing.
+
+    Examples:
+        >>> run = nas.compress("resnet18", weights="w.pt", dataset="fer2013", data="fer2013.csv")  # doctest: +SKIP
+        >>> run.baseline.size_bytes, run.front["size_bytes"].min()  # doctest: +SKIP
+        >>> nas.compress("resnet18", std=0)
+        Traceback (most recent call last):
+        nas.errors.ConfigError: std must be greater than 0, but got 0
     """
-    return search(make_config(model=model, weights=Path(weights) if weights else None, **fields), on_status=on_status)
+    return search(make_config(model=model, **fields), on_status=on_status)
 
 
-def export(
-    run: Run | RunFolder | str | Path, which: int | str | Record | None = None, *, out: str | Path | None = None
-) -> Path:
-    """Write a candidate's model.onnx, model card, golden pair and record into a folder.
+def pick(
+    run: Run | RunFolder | str | Path,
+    *,
+    max_latency: float | str | None = None,
+    max_size: float | str | None = None,
+    min_accuracy: float | None = None,
+    knee: bool = False,
+) -> Selection:
+    """Choose one member of a run's Pareto front, and say why.
+
+    - Without limits, or with `knee`: the knee of the front within the limits.
+    - With an upper limit (latency, size): the most accurate member within the limits.
+    - With `min_accuracy` alone: the fastest member that reaches it.
 
     Args:
         run: the run, or its folder.
-        which: number of a trial, first digits of a key, or a record; None takes the knee of the front.
+        max_latency: upper limit on the target in milliseconds, or text with a unit such as "5ms".
+        max_size: upper limit of the file in bytes, or text with a unit such as "500kB".
+        min_accuracy: lower limit on the selection split, 0..1.
+        knee: take the knee of the members within the limits.
+
+    Returns:
+        The member's `record`, the `reason`, and its neighbours on the front, `faster` and `slower`; `nas.export` takes
+        it as it is.
+
+    Raises:
+        ConfigError: there is no such run, its front is empty, a limit is invalid, or no member is within the limits;
+            the message then names the nearest one.
+
+    Examples:
+        >>> selection = nas.pick("runs/synthetic-plain-jetson", max_latency="3ms")
+        >>> selection.record.trial, selection.reason
+        (1, 'the most accurate within the limits, of 3 on the verified front')
+    """
+    folder = _folder_of(run)
+    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
+    return pick_record(folder.records(), folder.config.search.objectives, limits=limits, knee=knee)
+
+
+def export(
+    run: Run | RunFolder | str | Path,
+    which: int | str | Record | Selection | None = None,
+    *,
+    out: str | Path | None = None,
+) -> Path:
+    """Write one candidate as a folder with model.onnx, model card, golden pair and record.
+
+    Args:
+        run: the run, or its folder.
+        which: number of a trial, first digits of a key, a record, or what `pick` returned; None takes the knee of the
+            front.
         out: the folder to write; None takes `exported/RUN-TRIAL`.
 
     Returns:
-        The path of model.onnx.
+        Path of model.onnx.
 
     Raises:
         ConfigError: there is no such run or candidate, or its file is not the one that was measured.
+
+    Examples:
+        >>> nas.export("runs/synthetic-plain-jetson", 8, out="my_model")
+        PosixPath('my_model/model.onnx')
     """
-    if isinstance(run, str | Path):
-        run = load_run(run)
-    folder = run.folder if isinstance(run, Run) else run
+    folder = _folder_of(run)
     if which is None:
-        which = pick(folder.records(), folder.config.search.objectives).record
+        which = pick(folder)
+    if isinstance(which, Selection):
+        which = which.record
     name = which.trial if isinstance(which, Record) else which
     return export_model(folder, which, Path(out) if out else Path("exported") / f"{folder.path.name}-{name}")
 
 
+def table(*runs: Run | RunFolder | str | Path) -> pd.DataFrame:
+    """Size, accuracy and speed of the networks of one or several runs.
+
+    Args:
+        *runs: the runs, or their folders.
+
+    Returns:
+        One row for the uncompressed model of each run, if there is one, and one for each member of its front, fastest
+        first. Columns:
+
+        - `run`, `trial` and `phase`: name of the run, number of the trial, and "base", "search" or "verified".
+        - `params`, `nonzero_params` and `compression_ratio`: weights, those that are not zero, and the uncompressed
+          model's weights divided by the latter.
+        - `size_bytes`, `packed_bytes` and `size_ratio`: size of the file, its size under zlib, and the uncompressed
+          file's size divided by the file's.
+        - `macs`: multiply-accumulate operations of one inference.
+        - `accuracy` and `test_accuracy`: on the selection split and on the test split, 0..1.
+        - `latency_ms`, `latency_kind` and `frames_per_s`: milliseconds of one inference on the target, "measured" or
+          "predicted", and 1000 / `latency_ms`, which leaves out the time to find the face.
+
+        A figure that is unknown is None or NaN.
+
+    Raises:
+        ConfigError: there is no such run.
+
+    Examples:
+        >>> costs = nas.table("runs/synthetic-plain-jetson")
+        >>> costs[["trial", "accuracy", "latency_ms", "frames_per_s"]]
+           trial  accuracy  latency_ms  frames_per_s
+        0      0      0.50         1.0        1000.0
+        1      1      0.65         2.0         500.0
+        2      2      0.80         4.0         250.0
+    """
+    return pd.DataFrame([row for run in runs for row in _cost_rows(_folder_of(run))], columns=list(TABLE_COLUMNS))
+
+
 def measure(
-    model: str | Path, *, target: str = "cpu", runs: int = 300, threads: int | Sequence[int] = 1, layers: bool = False,
-    energy: bool = False, pin: Sequence[int] = (),
-) -> list[Latency]:  # fmt: skip
-    """The latency of an ONNX file on a target.
+    model: str | Path,
+    *,
+    target: str = "cpu",
+    runs: int = 300,
+    threads: int | Sequence[int] = 1,
+    layers: bool = False,
+    energy: bool = False,
+    pin: Sequence[int] = (),
+) -> list[Latency]:
+    """Measure or predict the latency of an ONNX file on a target.
 
     Args:
         model: a file with one input [N, C, H, W] whose C, H and W are fixed.
-        target: a word of `nas targets`. Where it is this machine or a board over ssh, the file is measured; otherwise
+        target: a target of `nas targets`. On this machine or a board over ssh the file is measured; for other targets
             its latency is predicted, and a measurement on this machine follows.
         runs: timed runs on this machine; a board times for two seconds.
-        threads: threads of the runtime on this machine; several numbers give a measurement each.
-        layers: whether the first measurement carries each layer's time too.
-        energy: whether a board with power monitors measures its energy too.
-        pin: cores of this machine that may be used; none leaves that to the system.
+        threads: threads of the runtime on this machine; several numbers give one measurement each.
+        layers: whether the first measurement also holds the time of each layer.
+        energy: whether a board with power monitors also measures the energy.
+        pin: CPU cores of this machine to run on; empty leaves the choice to the operating system.
+
+    Returns:
+        One latency for each number of threads; for a predicted target the prediction comes first.
 
     Raises:
-        ConfigError: there is no such file, its input is of another form, or a core cannot be pinned to.
+        ConfigError: there is no such file, its input has another form, or a core cannot be pinned to.
         UnknownMemberError: there is no such target.
-        MeasureError: the runtime refuses the file, or the board gives no figure that can be trusted.
+        MeasureError: the runtime rejects the file, or the board gives no latency that can be trusted.
+
+    Examples:
+        >>> predicted, measured = nas.measure("model.onnx", target="jetson", runs=20)
+        >>> predicted.kind, predicted.device, measured.kind
+        ('predicted', 'Jetson Orin Nano 8 GB (15W, GPU at 625 MHz)', 'measured')
     """
-    (found,) = measure_all([model], target=target, runs=runs, threads=threads, layers=layers, energy=energy, pin=pin)
-    if isinstance(found, MeasureError):
-        raise found
-    return found
+    (result,) = measure_all([model], target=target, runs=runs, threads=threads, layers=layers, energy=energy, pin=pin)
+    if isinstance(result, MeasureError):
+        raise result
+    return result
 
 
 def measure_all(
-    models: Sequence[str | Path], *, target: str = "cpu", runs: int = 300, threads: int | Sequence[int] = 1,
-    layers: bool = False, energy: bool = False, pin: Sequence[int] = (), log: Callable[[str], None] = lambda _: None,
-) -> list[list[Latency] | MeasureError]:  # fmt: skip
-    """The latencies of several files on a target, as `measure` gives them; a board serves all by one connection.
+    models: Sequence[str | Path],
+    *,
+    target: str = "cpu",
+    runs: int = 300,
+    threads: int | Sequence[int] = 1,
+    layers: bool = False,
+    energy: bool = False,
+    pin: Sequence[int] = (),
+    log: Callable[[str], None] = lambda _: None,
+) -> list[list[Latency] | MeasureError]:
+    """Measure or predict the latencies of several files on a target, as `measure` does; a board needs one connection.
 
-    Files on this machine are timed in a process of their own, side by side where there are several, so that whatever
-    else the machine does meets all of them alike.
+    Files on this machine are timed in a process of their own. Several files are interleaved, so that other load on the
+    machine affects all of them alike.
+
+    Args:
+        models: the files, and further arguments as in `measure`.
+        target: see `measure`.
+        runs: see `measure`.
+        threads: see `measure`.
+        layers: see `measure`.
+        energy: see `measure`.
+        pin: see `measure`.
+        log: called with a line about each step.
 
     Returns:
-        For each file its measurements, or why the board gave none.
+        For each file its latencies, or the reason why the board gave none.
 
     Raises:
-        ConfigError: there is no such file, its input is of another form, or a core cannot be pinned to.
+        ConfigError: there is no such file, its input has another form, or a core cannot be pinned to.
         UnknownMemberError: there is no such target.
-        MeasureError: the runtime refuses a file, or there is no way to the board.
+        MeasureError: the runtime rejects a file, or there is no connection to the board.
     """
     paths, profile = [Path(model) for model in models], load_target(target)
     shapes = [_input_shape(path) for path in paths]
     if device := device_runtime(profile):
-        found = measure_on_device(paths, device, profile, with_layers=layers, with_energy=energy, log=log)
-        return [m if isinstance(m, MeasureError) else [m] for m in found]
-    word = profile.runtime if profile.local else HOST_RUNTIME
+        results = measure_on_device(paths, device, profile, with_layers=layers, with_energy=energy, log=log)
+        return [result if isinstance(result, MeasureError) else [result] for result in results]
+    runtime_name = profile.runtime if profile.local else HOST_RUNTIME
     where = profile.title if profile.local else "this machine"
     counts = [threads] if isinstance(threads, int) else list(threads)
-    with TimingWorker(reference_cache=reference_cache_path(), cpu_cores=pin) as timer:
-        here = [_measure_on_host(timer, paths, shapes, word, where, count, runs, log) for count in counts]
-    rows = [list(row) for row in zip(*here, strict=True)]
+    with TimingWorker(reference_cache=reference_cache_path(), cpu_cores=pin) as worker:
+        columns = [
+            _measure_on_host(worker, paths, shapes, runtime_name, where, count, runs=runs, log=log) for count in counts
+        ]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     if not profile.local:
         return [[_predict(path, profile, layers=layers), *row] for path, row in zip(paths, rows, strict=True)]
     if layers:
-        runtime = registry.load("runtime", word)
+        runtime = registry.load("runtime", runtime_name)
         for path, shape, row in zip(paths, shapes, rows, strict=True):
             row[0] = replace(row[0], layers=_layer_times(runtime, path, shape))
     return list(rows)
@@ -171,93 +326,121 @@ def dry_run_commands(
     """Every command that measuring these files on a board would run, in order; none is run.
 
     Raises:
-        ConfigError: the target is no board over ssh.
+        ConfigError: the target is not a board over ssh.
     """
     profile = load_target(target)
     device = device_runtime(profile)
     if device is None or profile.local:
         raise ConfigError(f"a dry run needs a board over ssh, but {target!r} is none; see `nas targets add --help`")
-    found: list[str] = []
+    commands: list[str] = []
     device.time_models(
-        [Path(model) for model in models], profile, with_layers=layers, with_energy=energy, dry_run_commands=found
+        [Path(model) for model in models], profile, with_layers=layers, with_energy=energy, dry_run_commands=commands
     )
-    return found
+    return commands
 
 
 def check_target(name: str) -> list[Finding]:
-    """Look whether a target can be measured, down to the reference network's latency on it.
+    """Check whether a target can be measured, down to the latency of the reference network on it.
+
+    Returns:
+        The findings, in the order of the checks; the last one is the reference network's latency.
 
     Raises:
         ConfigError: the target is neither a board over ssh nor this machine.
-        MeasureError: there is no way to it.
+        MeasureError: there is no connection to it.
     """
     profile = load_target(name)
     device = device_runtime(profile)
     if device is None and not profile.local:
-        raise ConfigError(f"{name!r} is predicted, there is nothing to check; a board of yours: nas targets add --help")
+        raise ConfigError(
+            f"only a measured target can be checked, but {name!r} is predicted; for a board see "
+            "`nas targets add --help`"
+        )
     findings = device.probe_device(profile) if device else []
-    (found,) = measure_all([reference_path()], target=name)
-    if isinstance(found, MeasureError):
-        return [*findings, Finding(name="reference network", value=str(found), is_ok=False)]
-    latency = found[0]
-    steady = max(abs(latency.drift or 0.0), latency.slowdown or 0.0) <= DRIFT_LIMIT
+    (result,) = measure_all([reference_path()], target=name)
+    if isinstance(result, MeasureError):
+        return [*findings, Finding(name="reference network", value=str(result), is_ok=False)]
+    latency = result[0]
+    is_steady = max(abs(latency.drift or 0.0), latency.slowdown or 0.0) <= DRIFT_LIMIT
     value = (
         f"{latency.latency_ms:.4f} ms [{latency.low_ms:.4f}, {latency.high_ms:.4f}], drift {latency.drift or 0:+.1%}"
     )
     value += f", {latency.slowdown:.0%} slower than at its best" if latency.slowdown is not None else ""
-    return [*findings, Finding(name="reference network", value=value, is_ok=steady)]
+    return [*findings, Finding(name="reference network", value=value, is_ok=is_steady)]
 
 
 def calibrate(
-    target: str, *, nets: int = DEFAULT_N_MODELS, spaces: Sequence[str] = DEFAULT_SPACES, input_shape: tuple[int, int, int] = (1, 48, 48),
-    seed: int = 0, log: Callable[[str], None] = lambda _: None,
-) -> LatencyCalibration:  # fmt: skip
-    """Measure a few nets on a target and learn it from them; later predictions for it go by what was learned.
+    target: str,
+    *,
+    nets: int = DEFAULT_N_MODELS,
+    spaces: Sequence[str] = DEFAULT_SPACES,
+    input_shape: tuple[int, int, int] = (1, 48, 48),
+    seed: int = 0,
+    log: Callable[[str], None] = lambda _: None,
+) -> LatencyCalibration:
+    """Measure random networks on a target and fit a latency model to them, which later predictions for it use.
 
-    The same call again goes on where an interrupted one stopped.
+    The same call resumes an interrupted calibration.
 
     Args:
-        target: a word of `nas targets`: this machine, or a board of yours.
-        nets: how many to measure, 10 or more; a fifth of them is held out, to say how good the model is.
-        spaces: search spaces that they are drawn from.
-        input_shape: (C, H, W) of the nets' input.
-        seed: of the draw.
-        log: told what is being done.
+        target: a target of `nas targets`: this machine, or a board over ssh.
+        nets: number of networks to measure, 10 or more; 20 % of them are held out to validate the model.
+        spaces: search spaces that the networks are drawn from.
+        input_shape: (C, H, W) of their input.
+        seed: random seed of the draw.
+        log: called with a line about each step.
 
     Raises:
-        ConfigError: fewer than 10 nets are asked for, or there is no way to measure on the target.
+        ConfigError: `nets` is below 10, or the target cannot be measured.
         UnknownMemberError: there is no such target or space.
-        MeasureError: there is no way to the device now, or fewer than 10 nets could be measured.
+        MeasureError: there is no connection to the device now, or fewer than 10 networks could be measured.
     """
     return calibrate_target(target, n_models=nets, spaces=spaces, input_shape=input_shape, seed=seed, log=log)
 
 
 def calibrations() -> dict[str, LearnedRoofline]:
-    """The targets that were calibrated, and what was learned of each."""
-    found = {name: load_calibration(profile) for name, profile in load_targets().items()}
-    return {name: model for name, model in found.items() if model}
+    """Latency models of the calibrated targets, by target."""
+    models = {name: load_calibration(profile) for name, profile in load_targets().items()}
+    return {name: model for name, model in models.items() if model}
+
+
+def _folder_of(run: Run | RunFolder | str | Path) -> RunFolder:
+    if isinstance(run, str | Path):
+        run = load_run(run)
+    return run.folder if isinstance(run, Run) else run
+
+
+def _cost_rows(folder: RunFolder) -> list[dict[str, object]]:
+    """Rows of `table` for one run: its uncompressed model, then its front."""
+    records = folder.records()
+    baseline = find_baseline(records)
+    members = [*([baseline] if baseline else []), *pareto_front(records, folder.config.search.objectives)]
+    return [
+        row | {"run": folder.path.name, "frames_per_s": 1000 / row["latency_ms"] if row["latency_ms"] else None}
+        for row in table_rows(members, baseline=baseline)
+    ]
 
 
 def _measure_on_host(
-    timer: TimingWorker, paths: Sequence[Path], shapes: Sequence[Shape], runtime: str, where: str, threads: int, runs: int,
-    log: Callable[[str], None],
+    worker: TimingWorker, paths: Sequence[Path], shapes: Sequence[Shape], runtime: str, where: str, threads: int, *,
+    runs: int, log: Callable[[str], None],
 ) -> list[Latency]:  # fmt: skip
-    """Files on this machine: on one thread side by side, on several one after the other, as their threads spin."""
+    """Latencies on this machine: interleaved on one thread; one file after the other on several, which spin."""
     log(f"timing {', '.join(path.name for path in paths)} on {threads} thread{'s' if threads > 1 else ''}")
     plan = TimingPlan(runs=runs, idle_wait_s=IDLE_WAIT_S)
     if threads == 1:
-        return timer.measure(paths, runtime=runtime, device=where, input_shape=shapes, plan=plan)
+        return worker.measure(paths, runtime=runtime, device=where, input_shape=shapes, plan=plan)
     device = where.removesuffix(", one thread")
     return [
-        timer.measure([path], runtime=runtime, device=device, input_shape=[shape], plan=plan, threads=threads)[0]
+        worker.measure([path], runtime=runtime, device=device, input_shape=[shape], plan=plan, threads=threads)[0]
         for path, shape in zip(paths, shapes, strict=True)
     ]
 
 
 def _predict(path: Path, profile: HardwareProfile, *, layers: bool) -> Latency:
-    counted = compute_costs(path)
-    found = predict_latency(counted, profile)
-    return replace(found, layers=predict_layers_ms(counted, profile) if layers else ())
+    costs = compute_costs(path)
+    latency = predict_latency(costs, profile)
+    return replace(latency, layers=predict_layers_ms(costs, profile) if layers else ())
 
 
 def _layer_times(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, float], ...]:
@@ -265,14 +448,14 @@ def _layer_times(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> t
 
 
 def _input_shape(path: Path) -> tuple[int, int, int]:
+    """(C, H, W) of the file's only input."""
     try:
-        inputs = onnx.load(str(path), load_external_data=False).graph.input
+        entry = read_onnx_input(path)
     except FileNotFoundError:
         raise ConfigError(f"{path} must be an ONNX file, but there is none; `nas export` writes one") from None
     except Exception as error:  # protobuf's errors share no public base
-        raise ConfigError(f"{path} must be an ONNX file, but cannot be read as one: {error}") from None
-    dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
-    if len(dims) != 4 or min(dims[1:]) < 1:
-        found = dims or f"{len(inputs)} inputs"
-        raise ConfigError(f"{path} must have one input [N, C, H, W] with fixed C, H and W, but has {found}")
-    return dims[1], dims[2], dims[3]
+        raise ConfigError(f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}") from None
+    if not entry.is_single_image:
+        got = list(entry.dims) if len(entry.names) == 1 and entry.dims else f"{len(entry.names)} inputs"
+        raise ConfigError(f"{path} must have one input [N, C, H, W] with fixed C, H and W, but has {got}")
+    return entry.dims[1], entry.dims[2], entry.dims[3]

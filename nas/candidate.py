@@ -1,8 +1,8 @@
-"""A candidate: one architecture and how it is compressed, with a key that tells whether two candidates are the same.
+"""Candidate: one architecture and its compression, with a key that is equal for equal networks.
 
 Compression genes are named `sparsity.<stage>` (0 to 0.75, structured) and `bits.<stage>` (also for stem and head). A
 sparsity is resolved into the width that remains on the target's channel grid, so two sparsities that leave the same
-channels are one candidate. All other genes of the compressors are `settings`; those that change nothing are left out.
+channels give the same candidate. The compressors' other genes become `settings`, without those that have no effect.
 """
 
 import hashlib
@@ -20,15 +20,16 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circula
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One net, fully described. Frozen; equal keys mean equal nets (weights and unused genes are ignored).
+    """One network, fully described. Equal keys mean equal networks; weights and unused genes do not count.
 
     Attributes:
         space: the search space's name.
         architecture: canonical, as `SearchSpace.decode` returned it.
-        widths: channels of each stage as trained at first, from `SearchSpace.widths`.
+        widths: channels of each stage before pruning, from `SearchSpace.widths`.
         pruned: channels of each stage after pruning; equal to `widths` where nothing is pruned.
         bits: bit-width of `stem`, each stage in use, and `head`.
-        settings: further genes of compressors that have an effect, by name, as `Compressor.effective_settings` returned them.
+        settings: further genes of compressors that have an effect, by name, as `Compressor.effective_settings` returned
+            them.
     """
 
     space: str
@@ -40,12 +41,15 @@ class Candidate:
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hexadecimal digits that name this candidate."""
+        """Identity of the candidate: 16 hexadecimal digits of the SHA-256 of its JSON form.
+
+        With 64 bits, two of a million candidates collide with a probability of 3e-8.
+        """
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     @property
     def sparsity(self) -> float:
-        """Share of the body's channels that pruning removes, 0..1, averaged over the stages."""
+        """Share of channels that pruning removes, 0..1, averaged over the stages without stem and head."""
         return 1 - sum(self.pruned[s] / w for s, w in self.widths.items()) / len(self.widths)
 
     @property
@@ -54,27 +58,26 @@ class Candidate:
         return self.pruned != self.widths
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces; without settings where there are none."""
+        """Canonical JSON: sorted keys, no spaces, and no settings where there are none."""
         names = CANDIDATE_FIELDS if self.settings else CANDIDATE_FIELDS[:-1]
-        found = {name: getattr(self, name) for name in names}
-        return _ENCODER.encode(found)
+        return _ENCODER.encode({name: getattr(self, name) for name in names})
 
     def with_min_bits(self, bits: int) -> "Candidate":
-        """The same net with every unit of fewer than `bits` bits at `bits`: its float twin."""
+        """The same network with at least `bits` bits in every unit: with 32 bits, its FP32 baseline."""
         return replace(self, bits={unit: max(width, bits) for unit, width in self.bits.items()})
 
     @classmethod
     def from_json(cls, text: str) -> "Candidate":
         """The inverse of `to_json`."""
-        found: dict[str, Any] = json.loads(text)
-        return cls(**found)
+        fields: dict[str, Any] = json.loads(text)
+        return cls(**fields)
 
 
-CANDIDATE_FIELDS = tuple(each.name for each in fields(Candidate))
-"""What a candidate is made of; the settings come last."""
+CANDIDATE_FIELDS = tuple(field.name for field in fields(Candidate))
+"""Names of a candidate's fields; `settings` is the last."""
 
 SettingsRule = Callable[[Mapping[str, Value], "Candidate"], dict[str, Value]]
-"""(pick, candidate so far) to the further settings that have an effect on it."""
+"""(gene values, candidate without settings) to the settings that have an effect on it."""
 
 
 def decode(
@@ -85,14 +88,14 @@ def decode(
     precisions: tuple[int, ...],
     settings_rules: Iterable[SettingsRule] = (),
 ) -> Candidate:
-    """The candidate of a pick over the space's and the compression's genes.
+    """The candidate of gene values of the space and the compressors.
 
     Args:
         space: of the architecture.
         picked: a value for each gene.
         channel_multiple: grid of the channel counts.
         precisions: bit-widths of the target; units without a gene get the widest.
-        settle: each compressor's reading of its further genes.
+        settings_rules: each compressor's rule for its further genes.
 
     Raises:
         DisconnectedError: there is no path from the input to the output.
@@ -103,13 +106,20 @@ def decode(
     bits = {unit: int(picked.get(f"bits.{unit}", max(precisions))) for unit in (STEM, *widths, HEAD)}
     plain = Candidate(space=space.name, architecture=architecture, widths=widths, pruned=pruned, bits=bits)
     settings: dict[str, Value] = {}
-    for member in settings_rules:
-        settings.update(member(picked, plain))
+    for rule in settings_rules:
+        settings.update(rule(picked, plain))
     return replace(plain, settings=settings)
 
 
 def pruned_width(width: int, sparsity: float, channel_multiple: int) -> int:
-    """Channels left of `width` when `sparsity` of them go: all for 0, else on the grid, at least one step if it fits.
+    """Channels that remain of `width` at a sparsity: all at 0, otherwise the nearest multiple on the grid.
+
+    At least one step of the grid remains, and never more than `width`, which need not lie on the grid itself.
+
+    Args:
+        width: channels before pruning.
+        sparsity: share of channels to remove, in [0, 1).
+        channel_multiple: step of the grid.
 
     Raises:
         ValueError: `sparsity` is outside [0, 1).

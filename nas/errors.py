@@ -1,36 +1,52 @@
-"""Everything this package raises on purpose.
+"""Errors: everything this package raises on purpose, and how an exception becomes one line of text.
 
     NasError
-    |-- UserError(ValueError)          what a person typed or handed over is wrong; the message says what to do
-    |   |-- ConfigError                a flag, a TOML field, a run folder of another configuration
+    |-- UserError(ValueError)          an input is wrong; the message says what to do
+    |   |-- ConfigError                a flag, a field of a TOML file, or a run folder of another configuration
     |   |-- DataError                  a data set's file, row or label
     |   |-- UnknownMemberError         a word that names no member of a family
-    |   `-- MissingPackageError(ImportError)   an optional package; the message ends with the line to type
-    `-- CandidateError(RuntimeError)   one candidate cannot be finished; the search goes on without it
-        |-- BuildError                 the net cannot be built or pruned
-        |-- ExportError                the file cannot be written, or the checker refuses it
+    |   `-- MissingPackageError(ImportError)   an optional package; the message ends with the command that installs it
+    `-- CandidateError(RuntimeError)   one candidate fails; the search continues without it
+        |-- BuildError                 the network cannot be built or pruned
+        |-- ExportError                the file cannot be written, or the ONNX checker rejects it
         |-- ParityError                torch and the runtime disagree on the exported file
-        |-- MeasureError               the device did not give a latency that can be trusted
+        |-- MeasureError               the device gives no latency that can be trusted
+        |   `-- UnreachableError       there is no connection to the device
         `-- TrainError                 the loss is not finite
 
-The command line prints the message of any `NasError` as one line and exits with status 2, without a traceback.
+The command line prints the message of a `NasError` as one line and exits with status 2, without a traceback. It does
+the same for errors of the operating system and of memory, see `describe_system_error`.
 """
+
+import errno
+
+MAX_LINE_LENGTH = 300
+"""Characters of one line, enough for a path and a reason."""
 
 
 class NasError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose.
+
+    Examples:
+        >>> import nas
+        >>> try:
+        ...     nas.make_config(target="cpu", epochs=0)
+        ... except nas.NasError as error:
+        ...     print(error)
+        epochs must be greater than 0, but got 0
+    """
 
 
 class UserError(NasError, ValueError):
-    """Something a person handed over is wrong. The message says what must hold, what was got and what to do."""
+    """An input is wrong. The message says what must hold, what was got and what to do."""
 
 
 class ConfigError(UserError):
-    """A flag, a field of the configuration file or a run folder does not fit."""
+    """A flag, a field of a configuration file or a run folder is invalid."""
 
 
 class DataError(UserError):
-    """A data set's file, row or label does not fit. The message names file, row and reason."""
+    """A data set's file, row or label is invalid. The message names file, row and reason."""
 
 
 class UnknownMemberError(UserError):
@@ -38,19 +54,19 @@ class UnknownMemberError(UserError):
 
 
 class MissingPackageError(UserError, ImportError):
-    """An optional package is not installed. The message ends with the line that installs it."""
+    """An optional package is not installed. The message ends with the command that installs it."""
 
 
 class CandidateError(NasError, RuntimeError):
-    """One candidate cannot be finished. The search records the reason and goes on."""
+    """One candidate fails. The search records the reason and continues."""
 
 
 class BuildError(CandidateError):
-    """The candidate's net cannot be built or pruned."""
+    """The candidate's network cannot be built or pruned."""
 
 
 class ExportError(CandidateError):
-    """The candidate's ONNX file cannot be written, or the checker refuses it."""
+    """The candidate's ONNX file cannot be written, or the ONNX checker rejects it."""
 
 
 class ParityError(CandidateError):
@@ -58,20 +74,79 @@ class ParityError(CandidateError):
 
 
 class MeasureError(CandidateError):
-    """The device did not give a latency that can be trusted.
+    """The device gives no latency that can be trusted.
 
     Attributes:
-        log: the last lines that the device's tool wrote, where it wrote any.
+        log_lines: the last lines written by the device's tool; empty without a log.
     """
 
-    def __init__(self, message: str, *, log: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, log_lines: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.log = log
+        self.log_lines = log_lines
 
 
 class UnreachableError(MeasureError):
-    """There is no way to the device, or the connection to it broke."""
+    """There is no connection to the device, or it broke."""
 
 
 class TrainError(CandidateError):
     """The training loss is not finite."""
+
+
+def one_line(error: BaseException | str, *, max_length: int = MAX_LINE_LENGTH) -> str:
+    """The message of an exception, or a text, as one line.
+
+    Args:
+        error: the exception or text.
+        max_length: characters after which the line is cut.
+
+    Returns:
+        The text with each run of white space replaced by one space; the exception's type where it has no message.
+
+    Examples:
+        >>> one_line(ValueError("no such layer:\\n    conv1"))
+        'no such layer: conv1'
+        >>> one_line(KeyboardInterrupt())
+        'KeyboardInterrupt'
+    """
+    text = " ".join(str(error).split())
+    if not text and isinstance(error, BaseException):
+        return type(error).__name__
+    return text[:max_length]
+
+
+def describe_system_error(error: OSError | MemoryError | UnicodeError) -> str:
+    """One line about an error that Python raises for files, connections, memory or text: reason, path and advice.
+
+    Examples:
+        >>> describe_system_error(PermissionError(13, "Permission denied", "runs"))
+        'runs: Permission denied; check its owner and mode, or give another path'
+    """
+    if isinstance(error, MemoryError):
+        detail = f" ({one_line(error)})" if str(error) else ""
+        return f"out of memory{detail}; close other programs, or use a smaller data set or fewer --threads"
+    if isinstance(error, UnicodeError):
+        return f"a file must be UTF-8 text, but is not: {one_line(error)}; save it as UTF-8, or give another path"
+    paths = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    reason = one_line(error.strerror or error)
+    advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), _ADVICE_BY_ERRNO.get(error.errno or 0))
+    return f"{paths + ': ' if paths else ''}{reason}; {advice or 'check the path and the device it is on'}"
+
+
+_ADVICE: tuple[tuple[type[OSError], str], ...] = (
+    (FileNotFoundError, "check the path"),
+    (PermissionError, "check its owner and mode, or give another path"),
+    (IsADirectoryError, "give a file, not a folder"),
+    (NotADirectoryError, "give a folder, not a file"),
+    (FileExistsError, "give another path, or remove what is there"),
+    (ConnectionError, "check the connection and try again"),
+    (TimeoutError, "check the connection and try again"),
+)
+_ADVICE_BY_ERRNO = {
+    errno.ENOSPC: "free space on that disk, or give another path",
+    errno.EDQUOT: "free space within your quota, or give another path",
+    errno.EROFS: "the disk is read-only; give another path",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "the link leads back to itself; give another path",
+}

@@ -9,10 +9,11 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Hand out a path beside `path` to write to, and rename it to `path` where the block ends without an exception.
+    """Give a temporary path beside `path` to write to, and rename it to `path` if the block ends without an exception.
 
     Yields:
-        The path to write, in the same folder, which must exist.
+        The path to write. It is in the same folder, which must exist, because a rename is atomic only within a file
+        system.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; the old file is then still there.

@@ -1,6 +1,6 @@
-"""How good predictions are: accuracy with its interval, balanced accuracy, macro-F1, recall, confusion.
+"""Metrics of predictions: accuracy with its interval, balanced accuracy, macro-F1, recall and confusion matrix.
 
-The interval is Wilson's score interval (E. B. Wilson, JASA 22, 1927), which holds near 0 and 1 and for small n too.
+The interval is Wilson's score interval, see `nas.intervals.wilson_interval`.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Shares are 0..1, larger is better.
+    """Metrics of one set of predictions. Shares are 0..1; larger is better.
 
     Attributes:
-        accuracy: share of faces whose most probable class is the label.
+        accuracy: share of images whose most probable class is the label.
         low: lower end of the 95 % Wilson interval of `accuracy`.
-        high: upper end of it.
+        high: upper end of the interval.
         balanced_accuracy: mean recall over the classes that occur in the split.
         macro_f1: mean F1 over the classes that occur in the split or among the predictions.
         recall: recall by class name; a class that does not occur in the split is left out.
-        confusion: rows are labels, columns predictions, both in class order; entries are faces.
-        n: how many faces.
+        confusion: rows are labels, columns predictions, both in class order; entries are counts of images.
+        n: number of images.
     """
 
     accuracy: float
@@ -42,7 +42,7 @@ class Score:
     n: int
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """The metrics as JSON-ready values."""
         return asdict(self)
 
     @classmethod
@@ -54,20 +54,20 @@ class Score:
 def score(
     predict: Callable[[Images], Floats], split: Split, classes: tuple[str, ...], *, batch_size: int = 256
 ) -> Score:
-    """Score predictions on every face of a split.
+    """Compute the metrics of predictions on all images of a split.
 
     Args:
-        predict: images [N, C, H, W] uint8 to probabilities (or logits) [N, K]. Among equal ones the first class counts.
-        split: the faces, at least one.
+        predict: maps images [N, C, H, W] uint8 to probabilities or logits [N, K]. Of equal ones the first class counts.
+        split: images and labels, at least one.
         classes: the K class names.
-        batch_size: faces handed over at once.
+        batch_size: images of one call of `predict`.
 
     Raises:
-        CandidateError: `predict` returned another shape, or a value that is not finite.
+        CandidateError: `predict` returns another shape, or a value that is not finite.
         ValueError: the split is empty.
     """
     if not len(split):
-        raise ValueError("a score needs at least one face, but the split is empty")
+        raise ValueError("a split must hold at least one image to be scored, but it is empty")
     parts = [
         _predict_labels(predict, split.images[i : i + batch_size], len(classes))
         for i in range(0, len(split), batch_size)
@@ -78,7 +78,17 @@ def score(
 def confusion_matrix(
     labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], n_classes: int
 ) -> npt.NDArray[np.int64]:
-    """[k, k] counts: rows are labels [N], columns predictions [N]."""
+    """Counts of images [K, K]: rows are labels, columns predictions.
+
+    Args:
+        labels: class of each image, 0..K-1 [N].
+        predicted: predicted class of each image [N].
+        n_classes: the number K of classes.
+
+    Examples:
+        >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+        [[1, 1], [0, 1]]
+    """
     return (
         np.bincount(labels * n_classes + predicted, minlength=n_classes * n_classes)
         .reshape(n_classes, n_classes)
@@ -87,13 +97,20 @@ def confusion_matrix(
 
 
 def score_from_confusion(counts: npt.NDArray[np.int64], classes: tuple[str, ...]) -> Score:
-    """The score that a confusion matrix [K, K] (rows labels, columns predictions, at least one face) stands for."""
+    """Metrics of a confusion matrix [K, K] with at least one image: rows are labels, columns predictions.
+
+    Examples:
+        >>> metrics = score_from_confusion(np.array([[9, 1], [0, 10]]), ("angry", "happy"))
+        >>> metrics.accuracy, metrics.recall
+        (0.95, {'angry': 0.9, 'happy': 1.0})
+    """
     n, hits = int(counts.sum()), np.diagonal(counts)
     per_label, per_prediction = counts.sum(axis=1), counts.sum(axis=0)
-    seen = per_label > 0
-    recall = hits[seen] / per_label[seen]
-    either = per_label + per_prediction
-    f1 = 2 * hits[either > 0] / either[either > 0]
+    occurs = per_label > 0
+    recall = hits[occurs] / per_label[occurs]
+    # F1 = 2 TP / (2 TP + FP + FN), and the denominator is the number of labels plus that of predictions of the class.
+    denominator = per_label + per_prediction
+    f1 = 2 * hits[denominator > 0] / denominator[denominator > 0]
     low, high = wilson_interval(int(hits.sum()), n)
     return Score(
         accuracy=int(hits.sum()) / n,
@@ -101,7 +118,7 @@ def score_from_confusion(counts: npt.NDArray[np.int64], classes: tuple[str, ...]
         high=high,
         balanced_accuracy=float(recall.mean()),
         macro_f1=float(f1.mean()),
-        recall={classes[i]: float(r) for i, r in zip(np.flatnonzero(seen), recall, strict=True)},
+        recall={classes[i]: float(r) for i, r in zip(np.flatnonzero(occurs), recall, strict=True)},
         confusion=counts.tolist(),
         n=n,
     )
@@ -112,5 +129,5 @@ def _predict_labels(predict: Callable[[Images], Floats], images: Images, n_class
     if outputs.shape != (len(images), n_classes):
         raise CandidateError(f"predictions must have shape {(len(images), n_classes)}, but got {outputs.shape}")
     if not np.isfinite(outputs).all():
-        raise CandidateError("predictions must be finite, but got NaN or infinity; the net or its file is broken")
+        raise CandidateError("predictions must be finite, but got NaN or infinity; the network or its file is broken")
     return np.asarray(outputs.argmax(axis=1), np.int64)

@@ -1,15 +1,19 @@
-"""The flow, on one page: a candidate goes in, one ONNX file and a record of what was read off it come out.
+"""The flow, on one page: from a candidate to one ONNX file, and a record of the figures that were read off the file.
 
-build, prune the shape, export untrained, count, measure     seconds: nobody trains what cannot be shipped
-constraint broken? stop
-train in rungs, promote the non-dominated                    minutes
-prune, quantise, export, parity gate, score THE FILE, measure THE FILE
+1. Build, prune the shape, export untrained, count, measure: seconds.
+2. Stop if a constraint on latency or size is violated: what cannot ship is not trained.
+3. Train in rungs; after each, only promoted candidates continue: minutes.
+4. Compress, export, check parity, score the file, measure the file.
+
+`Evaluator.evaluate` takes these steps for a candidate of the search, `Evaluator.train_final` trains a member of the
+front further and takes step 4 again.
 """
 
 import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import nn
 
@@ -19,7 +23,7 @@ from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.distillation.base import Distillation
-from nas.errors import CandidateError, NasError
+from nas.errors import CandidateError, NasError, one_line
 from nas.evaluation.constraints import describe_violations, violations
 from nas.evaluation.finalize import ArtifactEvaluator
 from nas.evaluation.latency_evaluator import LatencyEvaluator
@@ -30,35 +34,42 @@ from nas.latency.speedup import NO_GAIN
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Phase, Record, utc_timestamp
 from nas.results.run_folder import RunFolder
-from nas.runtimes.base import Runtime
+from nas.runtimes.base import DeviceRuntime, Runtime
+from nas.training.checkpoints import Checkpoints
+from nas.training.model_builder import ModelBuilder
 from nas.training.trainer import InitialWeights, LogFunction, ShouldStop, Trainer
 from search_spaces._base import SearchSpace
 
 Promote = Callable[[int, float, UntrainedMetrics], bool]
-"""(rungs done, accuracy there, the draft) to whether training goes on."""
+"""From (finished rungs, accuracy after them, untrained metrics) to whether the candidate trains for another rung."""
+
+MAX_REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Turns candidates into records. All parts are handed in; nothing is looked up here.
+    """Turns candidates into records.
+
+    Everything is handed in. The parts that do the work are made once, at first use; `dataclasses.replace` gives an
+    evaluator with parts of its own that follow the replaced values.
 
     Attributes:
-        config: what was asked.
-        folder: where files go.
-        space: builds nets.
-        profile: the target.
-        host: this machine.
-        compression: what is done to nets.
-        runtime: runs files on this machine.
-        data: faces.
-        digest: of the data, part of every file's metadata.
-        board: times finished files on the target itself, where there is a way to it; drafts are predicted then.
-        course: what nets learn from teachers; None without any.
-        watch: told what is being done, in words.
-        proxies: read off each draft that is to be trained.
-        start: what candidates begin with; None lets them begin with fresh weights.
-        repeat: number of the training, where a candidate is trained several times.
-        timer: times files on this machine in a process of its own; None times them in this one.
+        config: configuration of the search.
+        folder: of the run; files, checkpoints and records go there.
+        space: search space.
+        profile: hardware profile of the target.
+        host_profile: hardware profile of this machine.
+        compression: compressors for the target.
+        host_runtime: runs files on this machine.
+        data: images, labels and splits.
+        data_digest: digest of the data, part of every file's metadata.
+        device_runtime: times files on the target device; None where the target cannot be reached, or is this machine.
+        distillation: loss and teachers; None without teachers.
+        log: receives one line of text about each step.
+        initial_weights: weights that every candidate starts from; None starts from fresh ones.
+        proxies: zero-cost proxies to record for each candidate that is to be trained.
+        seed_index: number of the training, where a candidate is trained several times.
+        timing_worker: process that times files on this machine; None times them in this process.
     """
 
     config: SearchConfig
@@ -70,45 +81,13 @@ class Evaluator:
     host_runtime: Runtime
     data: FaceData
     data_digest: str
-    device_runtime: Runtime | None = None
+    device_runtime: DeviceRuntime | None = None
     distillation: Distillation | None = None
     log: LogFunction = lambda _: None
     initial_weights: InitialWeights | None = None
     proxies: Sequence[Proxy] = ()
     seed_index: int = 0
     timing_worker: TimingWorker | None = None
-
-    @property
-    def trainer(self) -> Trainer:
-        """Builds and trains the nets."""
-        return Trainer(
-            config=self.config, folder=self.folder, space=self.space, compression=self.compression, data=self.data,
-            distillation=self.distillation, initial_weights=self.initial_weights, log=self.log, seed_index=self.seed_index,
-        )  # fmt: skip
-
-    @property
-    def latency_evaluator(self) -> LatencyEvaluator:
-        """Times the files."""
-        return LatencyEvaluator(
-            profile=self.profile, host_profile=self.host_profile, host_runtime=self.host_runtime, device_runtime=self.device_runtime, folder=self.folder,
-            input_shape=self.data.input_shape, measures_energy="energy" in self.config.search.objectives, log=self.log,
-            timing_worker=self.timing_worker,
-        )  # fmt: skip
-
-    @property
-    def untrained_evaluator(self) -> UntrainedEvaluator:
-        """Says what candidates weigh and how fast they are before any training."""
-        return UntrainedEvaluator(
-            config=self.config, trainer=self.trainer, latency_evaluator=self.latency_evaluator, proxies=self.proxies
-        )
-
-    @property
-    def artifact_evaluator(self) -> ArtifactEvaluator:
-        """Makes files of trained nets, and reads all figures off them."""
-        return ArtifactEvaluator(
-            config=self.config, folder=self.folder, compression=self.compression, data=self.data, data_digest=self.data_digest,
-            host_runtime=self.host_runtime, trainer=self.trainer, latency_evaluator=self.latency_evaluator,
-        )  # fmt: skip
 
     def evaluate(
         self,
@@ -119,50 +98,139 @@ class Evaluator:
         is_search_over: Callable[[], bool] = lambda: False,
         stop: ShouldStop | None = None,
     ) -> Record:
-        """Everything about one candidate of the search. Never raises for what a candidate can do wrong.
+        """Evaluate a candidate of the search. A fault of the candidate ends in a failed record, not in an exception.
 
         Args:
-            candidate: what to build.
+            candidate: which one.
             trial: number of its Optuna trial.
-            promote: decides after each rung.
-            deadline: whether the time for the search is over; the candidate then ends with the rung it is in.
-            stop: asked before each training step; True ends the rung there, and the record says how far it came.
+            promote: decides after each rung whether training continues.
+            is_search_over: whether the time of the search is spent; the candidate then ends with its present rung.
+            stop: called before each training step; True ends the rung there, and the record has the epochs so far.
+
+        Raises:
+            NasError: the user has to change something; it is no fault of this candidate.
         """
-        clock, blank = PhaseTimer(), self.empty_record(candidate, trial, "search")
-        return self._catch_failure(blank, clock, lambda: self._evaluate(blank, clock, promote, is_search_over, stop))
+        timer, record = PhaseTimer(), self.empty_record(candidate, trial, "search")
+        return self._catch_failure(record, timer, lambda: self._evaluate(record, timer, promote, is_search_over, stop))
+
+    def _evaluate(
+        self,
+        record: Record,
+        timer: PhaseTimer,
+        promote: Promote,
+        is_search_over: Callable[[], bool],
+        stop: ShouldStop | None,
+    ) -> Record:
+        self.log("export untrained, measure")
+        untrained = self.evaluate_untrained(record.candidate, timer)
+        record = replace(record, gain=untrained.int8_speedup, latency=untrained.latency)
+        if infeasible := self._infeasible_record(record, untrained, timer):
+            return infeasible
+        record = replace(record, proxies=self.untrained_evaluator.proxy_scores(record.candidate, timer))
+        net, record = self._train_rungs(record, untrained, timer, promote, is_search_over, stop)
+        return self.finalize(record, net, timer)
+
+    def _infeasible_record(self, record: Record, untrained: UntrainedMetrics, timer: PhaseTimer) -> Record | None:
+        """The final record of a candidate that violates a constraint before training; None where it violates none."""
+        broken = violations(
+            self.config.limits, self.config.search.objectives,
+            latency=self.latency_evaluator.lower_bound(untrained.latency), size_bytes=untrained.size_bytes,
+            int8_speedup=untrained.int8_speedup,
+        )  # fmt: skip
+        reason = describe_violations(broken, untrained.int8_speedup)
+        if not reason:
+            return None
+        return replace(
+            record, status="infeasible", reason=reason, violations=broken, seconds=timer.seconds,
+            host=untrained.host_latency, size_bytes=untrained.size_bytes, params=untrained.costs.params,
+            nonzero_params=untrained.costs.nonzero_params, macs=untrained.costs.macs, finished=utc_timestamp(),
+        )  # fmt: skip
+
+    def _train_rungs(
+        self,
+        record: Record,
+        untrained: UntrainedMetrics,
+        timer: PhaseTimer,
+        promote: Promote,
+        is_search_over: Callable[[], bool],
+        stop: ShouldStop | None,
+    ) -> tuple[nn.Module, Record]:
+        """The network after its last rung, and the record with that rung and the epochs so far."""
+        candidate, n_rungs = record.candidate, len(self.config.training.rungs)
+        net, rung = self.checkpoints.load(candidate)
+        # Promotion is decided before a rung, not after the last one, so that a search which was interrupted between a
+        # checkpoint and the decision decides again.
+        while net is None or (
+            rung < n_rungs
+            and not is_search_over()
+            and promote(rung, self.trainer.float_accuracy(candidate, net, timer), untrained)
+        ):
+            previous_epochs = self._epochs_after(rung)
+            phase = self.trainer.make_phase(
+                f"rung {rung + 1} of {n_rungs}", rung, self._rung_epochs(rung), previous_epochs
+            )
+            net, epochs = self.trainer.train(candidate, net, phase, timer, stop)
+            rung += 1
+            if stop is not None and stop():  # an incomplete rung leaves no checkpoint
+                return net, replace(record, rung=rung, epochs=previous_epochs + epochs)
+            self.checkpoints.save(candidate, net, rung)
+        return net, replace(record, rung=rung, epochs=self._epochs_after(rung))
 
     def train_final(self, record: Record, *, epochs: float, stop: ShouldStop | None = None) -> list[Record]:
-        """Train a member of the front on from what it has learned, and read all figures off the new file.
+        """Train a member of the front further, and read all figures off the new file.
 
-        With `repeat` it begins anew, for all of its epochs. Never raises for what a candidate can do wrong.
+        The first training (`seed_index` 0) continues from the checkpoint of the search. Further ones start from fresh
+        weights, and add the epochs of the search. A fault of the candidate ends in a failed record.
 
         Args:
             record: a complete record of the search.
-            epochs: passes over the training set, on top of those it had.
-            stop: asked before each training step; True ends the training there.
+            epochs: passes over the training split, on top of those of the search.
+            stop: called before each training step; True ends the training there.
 
         Returns:
-            The member's record; before it that of its float twin, of the same weights, where 8 bits gain nothing.
+            The record of the member. Before it, where INT8 is no faster, that of its FP32 baseline, of the same
+            weights.
+
+        Raises:
+            NasError: the user has to change something; it is no fault of this candidate.
         """
-        clock, blank = PhaseTimer(), self.empty_record(record.candidate, record.trial, "verified")
+        timer, empty = PhaseTimer(), self.empty_record(record.candidate, record.trial, "verified")
         trained: list[nn.Module] = []
 
-        def work() -> Record:
-            net, told = self._train_final(blank, record, epochs, stop, clock)
+        def train_and_finalize() -> Record:
+            net, progress = self._train_final(empty, record, epochs, stop, timer)
             trained.append(net)
-            return self.finalize(told, net, clock, stop=stop)
+            return self.finalize(progress, net, timer, stop=stop)
 
-        found = self._catch_failure(blank, clock, work)
-        twin = self.compression.fp32_baseline(record.candidate)
-        if twin is None or found.violations.get(NO_GAIN, 0.0) <= 0:
-            return [found]
-        note = f"in the place of {blank.key}, whose 8-bit units gain nothing"
-        other = replace(blank, key=twin.key, candidate=twin, rung=found.rung, epochs=found.epochs, notes=(note,))
-        second = PhaseTimer()
-        return [self._catch_failure(other, second, lambda: self.finalize(other, trained[0], second)), found]
+        verified = self._catch_failure(empty, timer, train_and_finalize)
+        baseline = self.compression.fp32_baseline(record.candidate)
+        if baseline is None or verified.violations.get(NO_GAIN, 0.0) <= 0:
+            return [verified]
+        note = f"in the place of {empty.key}, whose 8-bit units gain nothing"
+        other = replace(
+            empty, key=baseline.key, candidate=baseline, rung=verified.rung, epochs=verified.epochs, notes=(note,)
+        )
+        baseline_timer = PhaseTimer()
+        return [
+            self._catch_failure(other, baseline_timer, lambda: self.finalize(other, trained[0], baseline_timer)),
+            verified,
+        ]
+
+    def _train_final(
+        self, empty: Record, record: Record, epochs: float, stop: ShouldStop | None, timer: PhaseTimer
+    ) -> tuple[nn.Module, Record]:
+        """The network of a member after its final training, and its new record with rung and epochs."""
+        net, rung = self.checkpoints.load(record.candidate)
+        previous_epochs = self._epochs_after(rung) if net is not None else 0.0
+        if net is None:
+            epochs += record.epochs
+        n_rungs = len(self.config.training.rungs)
+        phase = self.trainer.make_phase("final training", n_rungs, epochs, previous_epochs)
+        trained, new_epochs = self.trainer.train(record.candidate, net, phase, timer, stop)
+        return trained, replace(empty, rung=max(rung, record.rung), epochs=previous_epochs + new_epochs)
 
     def evaluate_untrained(self, candidate: Candidate, phase_timer: PhaseTimer | None = None) -> UntrainedMetrics:
-        """What a candidate weighs and how fast it is, see `nas.evaluation.untrained`.
+        """Costs, size and latency of a candidate before training, see `nas.evaluation.untrained`.
 
         Raises:
             CandidateError: it cannot be built, exported or measured.
@@ -172,92 +240,96 @@ class Evaluator:
     def finalize(
         self, record: Record, net: nn.Module, phase_timer: PhaseTimer, *, stop: ShouldStop | None = None
     ) -> Record:
-        """The file of a trained net, and its record with every figure, see `nas.evaluation.finalize`.
+        """Write the file of a trained network, and complete its record from it, see `nas.evaluation.finalize`.
 
         Raises:
-            CandidateError: export or parity fails.
+            CandidateError: export, parity or timing fails.
         """
         return self.artifact_evaluator.finalize(record, net, phase_timer, stop=stop)
 
-    def _evaluate(
-        self,
-        blank: Record,
-        phase_timer: PhaseTimer,
-        promote: Promote,
-        is_search_over: Callable[[], bool],
-        stop: ShouldStop | None,
-    ) -> Record:
-        candidate = blank.candidate
-        self.log("export untrained, measure")
-        draft = self.evaluate_untrained(candidate, phase_timer)
-        likely = self.latency_evaluator.lower_bound(draft.latency)
-        broken = violations(self.config, latency=likely, size_bytes=draft.size_bytes, int8_speedup=draft.int8_speedup)
-        blank = replace(blank, gain=draft.int8_speedup, latency=draft.latency)
-        if why := describe_violations(broken, draft.int8_speedup):
-            return replace(
-                blank, status="infeasible", reason=why, violations=broken, seconds=phase_timer.seconds, host=draft.host_latency,
-                size_bytes=draft.size_bytes, params=draft.costs.params, nonzero_params=draft.costs.nonzero_params,
-                macs=draft.costs.macs, finished=utc_timestamp(),
-            )  # fmt: skip
-        trainer, rungs = self.trainer, self.config.training.rungs
-        blank = replace(blank, proxies=self.untrained_evaluator.proxy_scores(candidate, phase_timer))
-        net, rung = trainer.load_checkpoint(candidate)
-        # Asked before each rung, not after: so it is asked again if the process died between rung and answer.
-        while net is None or (
-            rung < len(rungs)
-            and not is_search_over()
-            and promote(rung, trainer.float_accuracy(candidate, net, phase_timer), draft)
-        ):
-            share = rungs[rung] - (rungs[rung - 1] if rung else 0.0)
-            what = f"rung {rung + 1} of {len(rungs)}"
-            had = rungs[rung - 1] * self.config.training.epochs if rung else 0.0
-            cycle = self.trainer.make_phase(what, rung, share * self.config.training.epochs, had)
-            net, came = self.trainer.train(candidate, net, cycle, phase_timer, stop)
-            rung += 1
-            if stop is not None and stop():  # not kept as a finished rung
-                return self.finalize(replace(blank, rung=rung, epochs=had + came), net, phase_timer)
-            self.trainer.save_checkpoint(candidate, net, rung)
-        return self.finalize(
-            replace(blank, rung=rung, epochs=rungs[rung - 1] * self.config.training.epochs), net, phase_timer
-        )
-
-    def _train_final(
-        self, blank: Record, record: Record, epochs: float, stop: ShouldStop | None, phase_timer: PhaseTimer
-    ) -> tuple[nn.Module, Record]:
-        """The net of a member after its final training, and its record so far."""
-        net, rung = self.trainer.load_checkpoint(record.candidate)
-        had = self.config.training.rungs[rung - 1] * self.config.training.epochs if net is not None else 0.0
-        if net is None:  # its weights are gone: it is trained from scratch, for all of its epochs
-            epochs += record.epochs
-        cycle = self.trainer.make_phase("final training", len(self.config.training.rungs), epochs, had)
-        trained, came = self.trainer.train(record.candidate, net, cycle, phase_timer, stop)
-        return trained, replace(blank, rung=max(rung, record.rung), epochs=had + came)
-
-    def _catch_failure(self, blank: Record, phase_timer: PhaseTimer, work: Callable[[], Record]) -> Record:
-        """What `work` returns, or why it failed: one candidate must never stop a search of hours."""
-        try:
-            return work()
-        except CandidateError as error:
-            why = _one_line(error)
-        except NasError:
-            raise
-        except Exception as error:
-            why = f"{type(error).__name__}: {_one_line(error)}"
-        return replace(blank, status="failed", reason=why, seconds=phase_timer.seconds, finished=utc_timestamp())
-
     def empty_record(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
-        """A record without figures, which counts as failed."""
-        worker = f"{platform.node()}/{os.getpid()}"
-        taught = self.trainer.distillation_for(candidate, len(self.config.training.rungs) if phase != "search" else 0)
+        """A record without figures, with the status "failed"."""
+        phase_index = 0 if phase == "search" else len(self.config.training.rungs)
+        distillation = self.trainer.distillation_for(candidate, phase_index)
         return Record(
             trial=trial, key=candidate.key, status="failed", phase=phase, seed=self.seed_index, candidate=candidate,
-            worker=worker, teacher=taught.description if taught else "",
+            worker=f"{platform.node()}/{os.getpid()}", teacher=distillation.description if distillation else "",
         )  # fmt: skip
 
     def failed_record(self, candidate: Candidate, *, trial: int, phase: Phase, reason: str) -> Record:
-        """The record of a candidate that was given up, for this reason."""
+        """The record of a candidate that failed for this reason, one line."""
         return replace(self.empty_record(candidate, trial, phase), reason=reason, finished=utc_timestamp())
 
+    def _catch_failure(self, empty: Record, timer: PhaseTimer, work: Callable[[], Record]) -> Record:
+        """The result of `work`, or a failed record: one candidate must not end a search of hours."""
+        try:
+            return work()
+        except CandidateError as error:
+            reason = one_line(error, max_length=MAX_REASON_CHARACTERS)
+        except NasError:  # the user's to mend, and the same for the next candidate
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {one_line(error, max_length=MAX_REASON_CHARACTERS)}"
+        return replace(empty, status="failed", reason=reason, seconds=timer.seconds, finished=utc_timestamp())
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]
+    def _epochs_after(self, rung: int) -> float:
+        """Epochs that a candidate has trained for after so many rungs."""
+        return self.config.training.rungs[rung - 1] * self.config.training.epochs if rung else 0.0
+
+    def _rung_epochs(self, rung: int) -> float:
+        """Epochs of the rung that follows so many finished ones."""
+        rungs = self.config.training.rungs
+        return (rungs[rung] - (rungs[rung - 1] if rung else 0.0)) * self.config.training.epochs
+
+    # The parts, each made once and handed to those that need it.
+
+    @cached_property
+    def builder(self) -> ModelBuilder:
+        """Builds the networks of candidates."""
+        return ModelBuilder(
+            compression_config=self.config.compression, space=self.space, compression=self.compression, data=self.data,
+            seed=self.config.run.seed, seed_index=self.seed_index,
+        )  # fmt: skip
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Saves and restores the progress of candidates."""
+        return Checkpoints(folder=self.folder, builder=self.builder, n_rungs=len(self.config.training.rungs))
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Trains networks."""
+        return Trainer(
+            training_config=self.config.training, compression_config=self.config.compression,
+            distillation_config=self.config.distillation, run_config=self.config.run, builder=self.builder,
+            checkpoints=self.checkpoints, data=self.data, distillation=self.distillation,
+            initial_weights=self.initial_weights, log=self.log,
+        )  # fmt: skip
+
+    @cached_property
+    def latency_evaluator(self) -> LatencyEvaluator:
+        """Measures or predicts the latency of files."""
+        return LatencyEvaluator(
+            profile=self.profile, host_profile=self.host_profile, host_runtime=self.host_runtime,
+            device_runtime=self.device_runtime, input_shape=self.data.input_shape,
+            measures_energy="energy" in self.config.search.objectives, folder=self.folder, log=self.log,
+            timing_worker=self.timing_worker,
+        )  # fmt: skip
+
+    @cached_property
+    def untrained_evaluator(self) -> UntrainedEvaluator:
+        """Takes step 1: candidates before training."""
+        return UntrainedEvaluator(
+            limits=self.config.limits, folder=self.folder, builder=self.builder, compression=self.compression,
+            data=self.data, latency_evaluator=self.latency_evaluator, proxies=self.proxies,
+        )  # fmt: skip
+
+    @cached_property
+    def artifact_evaluator(self) -> ArtifactEvaluator:
+        """Takes step 4: files of trained networks."""
+        return ArtifactEvaluator(
+            objectives=self.config.search.objectives, limits=self.config.limits,
+            compression_config=self.config.compression, folder=self.folder, compression=self.compression,
+            data=self.data, data_digest=self.data_digest, host_runtime=self.host_runtime, builder=self.builder,
+            trainer=self.trainer, latency_evaluator=self.latency_evaluator, log=self.log,
+        )  # fmt: skip

@@ -1,7 +1,7 @@
-"""The families and their members: a module without a leading underscore in a family's folder is a member.
+"""Registry of the families and their members: each module in a family's folder is a member, unless it begins with "_".
 
-A member ends with one constant (`SPACE`, `DATASET`, ...), and its file name is the word on the command line. Nothing is
-registered by hand, and this is the only user of importlib.
+A member ends with its family's constant (`SPACE`, `DATASET`, ...), and its file name is its name on the command line.
+Nothing is registered by hand. No other module uses importlib.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from nas.errors import ConfigError, UnknownMemberError
+from nas.errors import ConfigError, UnknownMemberError, one_line
 
 FAMILIES: dict[str, tuple[str, str]] = {
     "space": ("search_spaces", "SPACE"),
@@ -22,17 +22,24 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "compressor": ("nas.compression.compressors", "COMPRESSOR"),
     "importance": ("nas.compression.importance", "IMPORTANCE"),
     "sampler": ("nas.searcher.samplers", "make"),
-    "lesson": ("nas.distillation.methods", "LESSON"),
+    "method": ("nas.distillation.methods", "METHOD"),
     "model": ("nas.models.zoo", "MODEL"),
     "proxy": ("nas.evaluation.proxies", "PROXY"),
 }
+"""Folder of each family, and the constant that its members end with."""
+TITLES = {"method": "distillation method", "importance": "importance criterion"}
+"""What error messages call a family, where its name alone does not tell."""
 
 
 def names(family: str) -> tuple[str, ...]:
-    """The members of a family, sorted.
+    """Names of a family's members, sorted.
 
     Raises:
         UnknownMemberError: `family` is not one of `FAMILIES`.
+
+    Examples:
+        >>> names("method")
+        ('attention', 'bounded', 'dkd', 'hints', 'logits')
     """
     package, _ = _family(family)
     path = importlib.import_module(package).__path__
@@ -40,47 +47,57 @@ def names(family: str) -> tuple[str, ...]:
 
 
 def load(family: str, name: str) -> Any:
-    """The constant that the member `name` ends with.
+    """The constant that ends the member's module.
 
     Raises:
         UnknownMemberError: the family has no such member; the message lists those it has.
+
+    Examples:
+        >>> load("method", "dkd").name
+        'dkd'
     """
     package, constant = _family(family)
     if name not in names(family):
         raise UnknownMemberError(
-            f"{family} must be one of {', '.join(names(family))}, but got {name!r}{near(name, names(family))}"
+            f"{TITLES.get(family, family)} must be one of {', '.join(names(family))}, but got {name!r}"
+            f"{near(name, names(family))}"
         )
     return getattr(importlib.import_module(f"{package}.{name}"), constant)
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """A question after the one known word that looks like this one, to end a message with; empty without one."""
-    found = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    """The end of an error message: a question after the known word that is closest to this one, or an empty string.
+
+    Examples:
+        >>> near("quantise", ["quantize", "low_rank"])
+        "; did you mean 'quantize'?"
+    """
+    matches = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def factory(word: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names; modules are looked for in the current folder too.
+    """The function named by "package.module:function". The current folder is searched for modules too.
 
     Raises:
-        ConfigError: the word is of another form, there is no such module or function, or importing it fails.
+        ConfigError: the word has another form, there is no such module or function, or importing it fails.
     """
     module, _, name = word.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError(f"a factory must be package.module:function, but got {word!r}")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
-        found: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # it is someone else's code
+        function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # a user's module may raise anything
         raise ConfigError(
-            f"factory {word} must be importable from {here} or an installed package, but importing {module} raised "
-            f"{type(error).__name__}: {error}"
+            f"factory {word} must be importable from {folder} or an installed package, but importing {module} raised "
+            f"{type(error).__name__}: {one_line(error)}"
         ) from None
-    if not callable(found):
+    if not callable(function):
         raise ConfigError(f"factory {word} must name a function of {module}, but {name!r} is none there")
-    return found
+    return function
 
 
 def _family(family: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What can be built: one module without a leading underscore per search space, each ending with `SPACE`."""
+"""Search spaces, one module each, ending with `SPACE`; modules with a leading underscore are their parts."""
 
 from search_spaces._base import HEAD, STEM, Architecture, Choice, DisconnectedError, SearchSpace, Value
 

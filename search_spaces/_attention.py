@@ -1,8 +1,8 @@
 """Channel attention: each channel of a map [N, C, H, W] is scaled by a gate in 0..1 computed from the channel means.
 
-Squeeze-and-excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507) with C//4 inner channels, and ECA (Wang et al.
-2020, https://arxiv.org/abs/1910.03151). ECA's kernel is always 3, the size its rule gives for C up to 64, so that a
-pruned net has the same kernel as the wide one.
+- Squeeze-and-excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507), in the spaces with C // 4 inner channels.
+- Efficient channel attention, ECA (Wang et al. 2020, https://arxiv.org/abs/1910.03151). Its kernel is always 3, as
+  its rule has it for C up to 64, so that a pruned network has the same kernel as the wide one.
 """
 
 from functools import lru_cache
@@ -23,16 +23,30 @@ ATTENTION_NAMES = ("none", "se", "eca")
 
 
 class SqueezeExcite(nn.Module):
-    """Gates from two 1x1 convolutions, C to C//4 to C."""
+    """Squeeze-and-excitation: gates from two 1x1 convolutions over the channel means, with a ReLU in between.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: channels C of the map.
+        squeezed_width: channels between the convolutions; None for C // 4, at least 1.
+        bias: whether the convolutions have one.
+        gate_layer: activation that makes gates of the result.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        squeezed_width: int | None = None,
+        *,
+        bias: bool = True,
+        gate_layer: type[nn.Module] = nn.Sigmoid,
+    ) -> None:
         super().__init__()
-        inner = max(1, width // 4)
+        inner = max(1, width // 4) if squeezed_width is None else squeezed_width
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.down = nn.Conv2d(width, inner, 1)
+        self.down = nn.Conv2d(width, inner, 1, bias=bias)
         self.act = nn.ReLU()
-        self.up = nn.Conv2d(inner, width, 1)
-        self.gate = nn.Sigmoid()
+        self.up = nn.Conv2d(inner, width, 1, bias=bias)
+        self.gate = gate_layer()
         self.scale = Scale()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +57,7 @@ class SqueezeExcite(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """Gates from a convolution of length 3 along the channel axis: three weights, whatever the width."""
+    """ECA: gates from a convolution of length 3 along the channel axis, three weights at any width."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,10 +76,10 @@ class EfficientChannelAttention(nn.Module):
 
 
 def make_attention(name: str, width: int) -> nn.Module | None:
-    """A new attention module for this width, None for "none".
+    """A new attention module for this width; None for "none".
 
     Raises:
-        ValueError: the name is none of `ATTENTION_NAMES`.
+        ValueError: `name` is not in `ATTENTION_NAMES`.
     """
     if name not in ATTENTION_NAMES:
         raise ValueError(f"attention must be one of {', '.join(ATTENTION_NAMES)}, but got {name!r}")
@@ -76,7 +90,7 @@ def make_attention(name: str, width: int) -> nn.Module | None:
 
 @lru_cache(maxsize=10_000)
 def attention_workload(name: str, width: int, pixels: int) -> Workload:
-    """What an attention module of this width has to do on a map of so many pixels."""
+    """Workload of an attention module of this width on a map of so many pixels."""
     if name == "none":
         return ZERO_WORKLOAD
     inner = max(1, width // 4)

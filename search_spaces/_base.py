@@ -1,7 +1,7 @@
-"""What a search space is: a flat list of choices, a canonical reading of them, and a builder.
+"""Search space contract: a flat list of choices, a decoder to canonical architectures, and a builder.
 
-The space is flat on purpose: every gene is always asked, and a gene without effect is dropped by `decode`. So two picks
-that give the same net decode to equal architectures, and a search never trains one net twice.
+The space is flat: every gene always has a value, and `decode` drops genes without an effect. Two configurations of the
+same network so decode to equal architectures, and a search never trains one network twice.
 """
 
 from abc import ABC, abstractmethod
@@ -15,44 +15,51 @@ from torch import nn
 from search_spaces._work import Workload, sum_workloads, trace_layers
 
 Value = str | int | float
-"""What a gene can hold. Numbers that have an order are given as numbers, so that a sampler can use the order."""
+"""Value of a gene. Ordered options are numbers, so that a sampler can use the order."""
 
 Architecture = dict[str, Any]
-"""A canonical description of one net: JSON-ready (str, int, float, bool, None, list, dict), equal for equal nets."""
+"""Canonical description of one network, equal for equal networks; JSON types only (str, int, float, bool, None, list,
+dict)."""
 
 STEM, HEAD = "stem", "head"
 
 
 class DisconnectedError(ValueError):
-    """The picks leave no path from the input to the output."""
+    """A configuration leaves no path from the input to the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One gene: a name and the values it may take, at least one, all of one type, numbers ascending."""
+    """One gene: a name and its options, at least one, all of one type, numbers ascending."""
 
     name: str
     options: tuple[Value, ...]
 
     def __post_init__(self) -> None:
         if not self.options or len(set(self.options)) != len(self.options):
-            raise ValueError(f"a choice needs distinct options, but {self.name!r} got {self.options}")
+            raise ValueError(
+                f"options of a choice must be distinct and at least one, but {self.name!r} got {self.options}"
+            )
 
 
 class SearchSpace(ABC):
-    """Describes nets and builds them. It holds no weights and no state: every method is a pure function.
+    """Describes networks and builds them. It holds no weights and no state: every method is a pure function.
 
-    Life: `choices` is asked once for a target; each pick is a mapping from gene name to one of its options; `decode`
-    makes it canonical; `build` turns the result into a torch module, as often as wanted.
+    Life: `choices` is called once for a target. A configuration maps each gene to one of its options, `decode` makes an
+    architecture of it, and `build` turns that into a torch module, any number of times.
 
-    Promises: `decode` is total on picks from `choices` but for `DisconnectedError`; equal nets decode to equal
-    architectures, and decoding is repeatable; an architecture survives a JSON round trip; `build` accepts images from
-    32x32 to 112x112 with 1 or 3 channels, and `torch.fx.symbolic_trace` can trace what it returns.
+    Promises:
+
+    - `decode` is total on configurations from `choices` but for `DisconnectedError`, and repeatable;
+    - equal networks decode to equal architectures;
+    - an architecture survives a JSON round trip;
+    - `build` accepts images from 32x32 to 112x112 with 1 or 3 channels;
+    - `torch.fx.symbolic_trace` can trace a built network.
     """
 
     name: str
     stages: tuple[str, ...]
-    """Names of the body's stages, in order. A built net has a child module `stem`, one of each of these names, and
+    """Names of the body's stages, in order. A built network has a child module `stem`, one of each of these names, and
     `head`; each is a unit of compression."""
 
     @abstractmethod
@@ -60,12 +67,12 @@ class SearchSpace(ABC):
         """The genes, with every width a multiple of `channel_multiple`."""
 
     def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
-        """Picks of nets that are known to be good, asked first. Full or partial: what is left out is sampled."""
+        """Configurations known to be good, which are evaluated first. Genes that one leaves out are sampled."""
         return ()
 
     @abstractmethod
     def decode(self, configuration: Mapping[str, Value]) -> Architecture:
-        """The canonical architecture of a pick. Genes that have no effect are dropped, equivalent forms are unified.
+        """The canonical architecture of a configuration: genes without an effect are dropped, equivalent forms unified.
 
         Raises:
             DisconnectedError: there is no path from the input to the output.
@@ -74,7 +81,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def widths(self, architecture: Architecture) -> dict[str, int]:
-        """The width of each stage in use, in channels: of the stage's stream, before any pruning."""
+        """Channels of the stream of each stage in use, before any pruning."""
 
     @abstractmethod
     def build(
@@ -85,14 +92,14 @@ class SearchSpace(ABC):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> nn.Module:
-        """A net from images [N, C, H, W], raw pixel values 0..255 as float32, to logits [N, classes].
+        """A network from images [N, C, H, W], raw pixel values 0..255 as float32, to logits [N, classes].
 
         Args:
-            architecture: what `decode` returned (also after a JSON round trip).
-            input_shape: (C, H, W) of the images; the net resizes and normalises them itself.
-            classes: how many logits.
-            widths: overrides of `widths(architecture)`, for a pruned net. A net built with narrower widths has the
-                same modules under the same names as the wide one.
+            architecture: from `decode`, also after a JSON round trip.
+            input_shape: (C, H, W) of the images; the network resizes and normalises them itself.
+            classes: number of logits.
+            widths: overrides of `widths(architecture)`, for a pruned network, which has the same modules under the same
+                names as the wide one.
         """
 
     def workload(
@@ -103,21 +110,21 @@ class SearchSpace(ABC):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> dict[str, Workload]:
-        """What the net that `build` gives for the same arguments has to do, by unit; `prepare` is a unit too.
+        """Workload of the network that `build` returns for the same arguments, by unit; `prepare` is a unit too.
 
-        Here the net is built without weights and looked at. A space whose nets are described a hundred times for each
-        that is asked counts without building.
+        This default builds the network on the meta device and traces it. A sampler screens hundreds of candidates for
+        each one it proposes, so a space of ours overrides it and counts without building.
         """
         with torch.device("meta"):
             net = self.build(architecture, input_shape=input_shape, classes=classes, widths=widths)
-        found: dict[str, list[Workload]] = {}
+        by_unit: dict[str, list[Workload]] = {}
         for layer in trace_layers(net, input_shape):
-            found.setdefault(layer.name.partition(".")[0], []).append(layer.workload)
-        return {unit: sum_workloads(works) for unit, works in found.items()}
+            by_unit.setdefault(layer.name.partition(".")[0], []).append(layer.workload)
+        return {unit: sum_workloads(works) for unit, works in by_unit.items()}
 
     operations: tuple[str, ...] = ()
-    """Words of the operations that `count` counts."""
+    """Names of the operations that `count_operations` counts."""
 
     def count_operations(self, architecture: Architecture) -> tuple[int, ...]:
-        """How often each of `operations` stands in the net."""
+        """How often the network contains each of `operations`."""
         return ()

@@ -1,4 +1,4 @@
-"""The cell as a torch module: a small graph of ops between two earlier maps and one output."""
+"""Cell modules: a cell is a small graph of ops from two earlier maps to one output."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from search_spaces._work import (
 
 
 class CellNode(nn.Module):
-    """The sum of one or two ops, each on one of the maps that the cell holds so far."""
+    """Sum of one or two ops, each on a slot or an earlier node of the cell."""
 
     def __init__(self, edges: Node, *, width: int, is_reduction: bool, activation: str) -> None:
         super().__init__()
@@ -33,22 +33,23 @@ class CellNode(nn.Module):
             self.add = Add()
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
-        """Shape [N, width, H, W]; `maps` holds the cell's slots and nodes by number."""
+        """Shape [N, width, H, W]; `maps` holds the slots and nodes of the cell by number."""
         values = [self.get_submodule(n)(maps[s]) for n, s in zip(("a", "b"), self.input_ids, strict=False)]
         total: Tensor = self.add(*values) if len(values) == 2 else values[0]
         return total
 
 
 class Cell(nn.Module):
-    """1x1 convolution on each map it reads, then nodes, then all nodes side by side, then attention if any.
+    """A 1x1 convolution on each input, then the nodes, their concatenation, and attention if any.
 
     Args:
-        genotype: living nodes only.
-        plugs: what is plugged into each slot that is read.
-        widths_in: channels of all maps so far (stem first), by source number.
+        genotype: live nodes only.
+        inputs: of each slot that is read.
+        in_channels: channels of all maps so far, stem first, by source number.
         width: channels of each node.
-        reduces: ops that read a slot have stride 2.
-        attention: applied to the output, None for none.
+        is_reduction: whether ops that read a slot have stride 2.
+        activation: name of the activation.
+        attention: applied to the output; None for none.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Cell(nn.Module):
         self.attention = attention
 
     def forward(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Shape [N, nodes * width, H, W]; `outputs` are the stem's map and those of all cells before."""
+        """Shape [N, nodes * width, H, W]; `outputs` are the maps of the stem and of all earlier cells."""
         maps = {slot: self.get_submodule(f"input{slot}")(outputs[source]) for slot, source in self.inputs}
         for i in range(self.n_nodes):
             maps[i + 2] = self.get_submodule(f"node{i}")(maps)
@@ -84,7 +85,7 @@ class Cell(nn.Module):
 
 
 class CellStage(nn.Module):
-    """Some cells in order, as `cell0`, `cell1`, ...: each reads maps of the list that is handed through."""
+    """Cells in order, as `cell0`, `cell1`, ...; each reads from the list of all earlier maps."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         super().__init__()
@@ -130,14 +131,14 @@ def cell_workload(
     is_reduction: bool,
     activation: str,
 ) -> tuple[Workload, int]:
-    """What a cell without attention has to do, and the height of the map it puts out.
+    """Workload of a cell without attention, and the height of its output.
 
     Args:
-        genotype: living nodes only.
-        inputs: of each slot that is read: slot, channels and height of what is plugged in, stride.
+        genotype: live nodes only.
+        inputs: of each slot that is read: slot, channels and height of its input map, and stride.
         width: channels of each node.
-        is_reduction: ops that read a slot have stride 2.
-        activation: its name.
+        is_reduction: whether ops that read a slot have stride 2.
+        activation: name of the activation.
     """
     works, sizes = [], dict[int, int]()
     for slot, channels, size, stride in inputs:
@@ -154,7 +155,7 @@ def cell_workload(
             works.append(op_workload(word, width=width, stride=stride, size=sizes[source], activation=activation))
             tail = op_fusion_tail(word, stride=stride, activation=activation)
             if word == "skip" and stride == 1 and source < 2 and readers[source] == 1:
-                tail = adapted  # the map itself, read by nobody else
+                tail = adapted  # the identity passes on the tail of the 1x1 convolution, if it is its only reader
             tails.append(tail)
         if len(node) == 2:
             works.append(add_workload(width, out**2, *tails))

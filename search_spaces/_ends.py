@@ -1,4 +1,4 @@
-"""What every net begins and ends with: `prepare` and `stem` in front, `head` behind, and the genes they share."""
+"""First and last modules of every network, `prepare`, `stem` and `head`, and the genes that all spaces share."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ SHARED_CHOICES = (
 
 
 def make_preprocessing(*, size: tuple[int, int], input_size: int) -> nn.Sequential:
-    """Pixels [N, C, *size] in 0..255 to [N, C, input_size, input_size] in about -2..2; no resize where sizes agree."""
+    """Pixels [N, C, *size] in 0..255 to [N, C, input_size, input_size] in about -2..2; no resize at equal sizes."""
     target = (input_size, input_size)
     resize = None if size == target else nn.Upsample(target, mode="bilinear", align_corners=False)
     return named_sequential(resize=resize, normalise=Normalise())
@@ -43,7 +43,7 @@ def input_workload(
     stem_stride: int,
     activation: str,
 ) -> tuple[dict[str, Workload], int]:
-    """What `prepare` and `stem` have to do, by unit, and the height of the map that the stem puts out."""
+    """Workload of `prepare` and `stem`, and the height of the stem's output."""
     channels, *size = input_shape
     out = -(-input_size // stem_stride)
     stem = layer_workload(9, channels, stem_width, input_size**2, out**2)
@@ -64,10 +64,10 @@ def _preprocessing_workload(channels: int, size: tuple[int, int], input_size: in
 
 @cache
 def head_workload(width: int, pixels: int, classes: int) -> Workload:
-    """What `head` has to do on a map of so many pixels."""
+    """Workload of `head` on a map of so many pixels."""
     return sum_workloads([memory_bound_workload(width, width, pixels, 1), layer_workload(1, width, classes, 1, 1)])
 
 
 def round_to_multiple(widths: tuple[int, ...], multiple: int) -> tuple[int, ...]:
-    """The widths moved to the nearest multiple, at least one step, ascending, without repeats."""
+    """Each width rounded to the nearest multiple, at least one; ascending, without duplicates."""
     return tuple(sorted({max(1, round(w / multiple)) * multiple for w in widths}))

@@ -1,12 +1,13 @@
-"""Cells as plain lists: which nodes live, which cells live, and the one form that all equal nets share.
+"""Genotypes, cells as plain lists: removal of dead nodes and cells, and the canonical form of equal networks.
 
 A genotype is a list of nodes; a node is a list of one or two edges `[op, source]`. Sources 0 and 1 are the cell's two
-slots (the older and the newer map), 2, 3, ... are nodes before. A node without any path from the slots is dead and
-dropped, and so is every edge from it; a cell is dead when no living cell reads it.
+slots (the older and the newer map), and 2, 3, ... are earlier nodes. A node without a path from the slots is dead, and
+is dropped with every edge from it; a cell is dead when no live cell reads it.
 
-Renaming nodes, exchanging the edges of a node, and exchanging the slots together with what is plugged into them change
-nothing but names, and `canonical` picks the smallest of these forms, node by node. Where several nodes could come next
-it tries each, because sorting nodes by what they compute would confuse two equal nodes with one node read twice.
+Three changes leave the network the same: renumbering nodes, exchanging the edges of a node, and exchanging the slots
+together with their inputs. `canonical_form` returns the smallest of these forms, node by node. Where several nodes
+could come next it tries each. Sorting nodes by what they compute would not do: it confuses two equal nodes with one
+node that is read twice.
 """
 
 from collections.abc import Mapping
@@ -23,16 +24,16 @@ Genotype = list[Node]
 FrozenGenotype = tuple[tuple[tuple[str, int], ...], ...]
 """A genotype that can be hashed."""
 CellInput = list[int]
-"""[slot, source, stride]: source 0 is the stem, i the i-th living cell; stride of the 1x1 convolution in between."""
+"""[slot, source, stride]: source 0 is the stem and i the i-th live cell; the stride is that of the 1x1 convolution."""
 FrozenCellInputs = tuple[tuple[tuple[int, ...], ...], ...]
-"""The plugs of some cells, hashable."""
+"""The inputs of some cells, hashable."""
 
 SLOTS = (0, 1)
 
 
 @dataclass(kw_only=True)
 class PlacedCell:
-    """One living cell: its stage, its kind ("normal" or "reduce") and what is plugged into the slots it reads."""
+    """One live cell: its stage, its kind ("normal" or "reduce") and the inputs of the slots that it reads."""
 
     stage: str
     kind: str
@@ -40,7 +41,7 @@ class PlacedCell:
 
 
 def remove_dead_nodes(nodes: Genotype) -> Genotype:
-    """The genotype without dead nodes, dead edges and "none", nodes numbered anew. May be empty."""
+    """The genotype without dead nodes, dead edges and "none", its nodes renumbered. May be empty."""
     number = {slot: slot for slot in SLOTS}
     kept: Genotype = []
     for i, node in enumerate(nodes):
@@ -62,15 +63,15 @@ def reduction_positions(cells: int) -> tuple[int, int]:
 
 
 def place_cells(cells: int, *, genotypes: Mapping[str, Genotype], stages: tuple[str, ...]) -> list[PlacedCell]:
-    """The living cells of a chain of `cells`, in order, each reading the two outputs before it.
+    """The live cells of a chain of `cells`, in order; each reads the two outputs before it.
 
     Raises:
-        DisconnectedError: a cell that is read has no living node.
+        DisconnectedError: a cell that is read has no live node.
     """
     slots = tuple(sorted((kind, used_slots(genotype)) for kind, genotype in genotypes.items()))
     return [
-        PlacedCell(stage=stages[halvings], kind=kind, inputs=[list(plug) for plug in plugs])
-        for halvings, kind, plugs in _chain(cells, slots)
+        PlacedCell(stage=stages[halvings], kind=kind, inputs=[list(each) for each in inputs])
+        for halvings, kind, inputs in _chain(cells, slots)
     ]
 
 
@@ -78,12 +79,13 @@ def place_cells(cells: int, *, genotypes: Mapping[str, Genotype], stages: tuple[
 def _chain(
     cells: int, slots: tuple[tuple[str, tuple[int, ...]], ...]
 ) -> tuple[tuple[int, str, tuple[tuple[int, int, int], ...]], ...]:
-    """Halvings before each living cell, its kind and its plugs; `slots` are those that each kind reads."""
+    """Of each live cell: reductions up to it, its kind and its inputs; `slots` are those that each kind reads."""
     read = dict(slots)
     halvings = [sum(r <= position for r in reduction_positions(cells)) for position in range(cells)]
     kinds = ["reduce" if position in reduction_positions(cells) else "normal" for position in range(cells)]
     alive: dict[int, list[tuple[int, int]]] = {}  # position -> [(slot, position it reads)]
     wanted = {cells - 1}
+    # Backwards from the last cell, so each position is decided after all its readers.
     for position in range(cells - 1, -1, -1):
         if position in wanted:
             if not read[kinds[position]]:
@@ -109,15 +111,15 @@ def _chain(
 
 
 def canonical_form(genotype: Genotype, inputs: list[list[CellInput]]) -> tuple[Genotype, list[list[CellInput]]]:
-    """The smallest form of a living genotype together with the plugs of all cells that use it."""
+    """The smallest form of a live genotype, together with the inputs of all cells that use it."""
     frozen = tuple([tuple([(str(op), int(source)) for op, source in node]) for node in genotype])
-    form, plugged = _canonical_form(frozen, tuple([tuple([tuple(plug) for plug in cell]) for cell in inputs]))
-    return [[[*edge] for edge in node] for node in form], [[[*plug] for plug in cell] for cell in plugged]
+    form, reordered = _canonical_form(frozen, tuple([tuple([tuple(each) for each in cell]) for cell in inputs]))
+    return [[[*edge] for edge in node] for node in form], [[[*each] for each in cell] for cell in reordered]
 
 
 @lru_cache(maxsize=100_000)
 def _canonical_form(genotype: FrozenGenotype, inputs: FrozenCellInputs) -> tuple[FrozenGenotype, FrozenCellInputs]:
-    """The smaller of the forms for either order of the slots; the plugs depend on that order alone."""
+    """The smaller of the forms for both orders of the slots; the inputs depend on that order alone."""
     return min(
         (
             _smallest_form(genotype, slots),
@@ -129,14 +131,14 @@ def _canonical_form(genotype: FrozenGenotype, inputs: FrozenCellInputs) -> tuple
 
 @lru_cache(maxsize=100_000)
 def _smallest_form(genotype: FrozenGenotype, slots: tuple[int, ...]) -> FrozenGenotype:
-    """The smallest of all orders of the nodes, where slot i is called `slots[i]`."""
+    """The smallest form over all orders of the nodes, with slot i renumbered to `slots[i]`."""
     return _smallest_order(genotype, tuple(range(len(genotype))), dict(zip(SLOTS, slots, strict=True)))
 
 
 def _smallest_order(genotype: FrozenGenotype, left: tuple[int, ...], number: dict[int, int]) -> FrozenGenotype:
-    """The nodes that are left, renamed and in the smallest order: the first node decides, and of equals each is tried.
+    """The remaining nodes, renumbered and in the lexicographically smallest order; of equal first nodes each is tried.
 
-    Any node whose sources have their number may come next, so nothing that is tried ends in a dead end.
+    Any node whose sources are numbered may come next, so no branch ends in a dead end.
     """
     form, number = [], dict(number)
     while left:
@@ -162,7 +164,7 @@ def _smallest_order(genotype: FrozenGenotype, left: tuple[int, ...], number: dic
 
 
 def _renumbered(node: tuple[tuple[str, int], ...], number: Mapping[int, int]) -> tuple[tuple[str, int], ...]:
-    """The node's edges from sources by their number, in the order of these."""
+    """The edges of a node with their sources renumbered, in the order of the sources."""
     edges = [(number[source], op) for op, source in node]
     if len(edges) > 1:
         edges.sort()

@@ -1,8 +1,7 @@
-"""Tiny modules for what is usually a line of Python, so that a traced net consists of named modules only.
+"""Leaf modules for single tensor operations, with which a traced network consists of named modules only.
 
-`torch.fx.symbolic_trace` steps into every module outside `torch.nn`. A `Leaf` stays one node of its own, so each
-operation of a net has a qualified name (`stage2.cell1.node0.add`), and whoever rewrites the graph needs no list of
-functions and operators.
+`torch.fx.symbolic_trace` steps into every module outside `torch.nn`. A `Leaf` stays one node, so each operation has a
+qualified name (`stage2.cell1.node0.add`), and a graph rewrite needs no list of functions and operators.
 """
 
 from typing import Any, cast
@@ -15,7 +14,7 @@ class Leaf(nn.Module):
     """A module that `torch.fx` records as one `call_module` node. Inputs are positional."""
 
     def __call__(self, *inputs: Any) -> Any:
-        """Run the module, or record it when an input is a tracer's proxy."""
+        """Run the module, or record it as one node when an input is a tracer's proxy."""
         for value in inputs:
             if isinstance(value, fx.Proxy):
                 tracer = cast(fx.Tracer, value.tracer)
@@ -24,7 +23,7 @@ class Leaf(nn.Module):
 
 
 class Add(Leaf):
-    """Sum of two maps of one shape [N, C, H, W]."""
+    """Sum of two maps of equal shape [N, C, H, W]."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Shape [N, C, H, W]."""
@@ -32,7 +31,7 @@ class Add(Leaf):
 
 
 class Concat(Leaf):
-    """Maps [N, C_i, H, W] side by side in the channel axis."""
+    """Concatenation of maps [N, C_i, H, W] along the channel axis."""
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Shape [N, sum of C_i, H, W]."""
@@ -40,7 +39,7 @@ class Concat(Leaf):
 
 
 class Scale(Leaf):
-    """Each channel of a map [N, C, H, W] times its gate [N, C, 1, 1]."""
+    """Product of each channel of a map [N, C, H, W] and its gate [N, C, 1, 1]."""
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         """Shape [N, C, H, W]."""
@@ -48,7 +47,7 @@ class Scale(Leaf):
 
 
 class SwapAxes(Leaf):
-    """Exchange axes 1 and 2: [N, A, B, D] to [N, B, A, D]."""
+    """Exchange of axes 1 and 2: [N, A, B, D] to [N, B, A, D]."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape [N, B, A, D]."""
@@ -56,7 +55,7 @@ class SwapAxes(Leaf):
 
 
 class Normalise(Leaf):
-    """(x - mean) / std with two fixed numbers, in pixel values."""
+    """(x - mean) / std, with both fixed, in pixel values 0..255."""
 
     def __init__(self, *, mean: float = 127.5, std: float = 64.0) -> None:
         super().__init__()
@@ -64,7 +63,7 @@ class Normalise(Leaf):
         self.std = std
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Shape of x, which is any."""
         return (x - self.mean) / self.std
 
     def extra_repr(self) -> str:

@@ -1,13 +1,13 @@
-"""The primitives: every op keeps the width, [N, C, H, W] to [N, C, ceil(H/stride), ceil(W/stride)].
+"""Operations of cells. Each keeps the width: [N, C, H, W] to [N, C, ceil(H / stride), ceil(W / stride)].
 
 After DARTS (Liu et al. 2019, https://arxiv.org/abs/1806.09055), MobileNetV2 (https://arxiv.org/abs/1801.04381) and
-PIBConv. What is different here:
+PIBConv. Different here:
 
-- order conv-BN-activation (DARTS: activation-conv-BN), because runtimes fuse it into one kernel if it is a ReLU;
-- separable convolutions exist applied once and, as in DARTS, twice: twice costs exactly two times the latency;
+- the order is conv-BN-activation (DARTS: activation-conv-BN), which runtimes fuse into one kernel with a ReLU;
+- separable convolutions exist applied once and, as in DARTS, twice, which takes exactly two times the latency;
 - a skip with stride 2 is a 1x1 convolution with stride 2 and batch norm, not DARTS' FactorizedReduce, whose slice needs
   padding on odd maps and becomes five ONNX nodes;
-- activations are never in place, which would break tracing tools.
+- activations are never in place, which tracing tools do not support.
 """
 
 from collections import OrderedDict
@@ -22,11 +22,11 @@ from search_spaces._work import Workload, fusion_tail, scaled_workload
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hard_swish": nn.Hardswish}
 
 NONE_OP = "none"
-"""The op that cuts an edge. It has no module: nodes that it leaves without input are dropped."""
+"""Name of the op that cuts an edge. It has no module; nodes that it leaves without an input are dropped."""
 
 
 def named_sequential(**parts: nn.Module | None) -> nn.Sequential:
-    """The given modules in order under their names; None is left out."""
+    """The modules in order, under their names; None is left out."""
     return nn.Sequential(OrderedDict((name, part) for name, part in parts.items() if part is not None))
 
 
@@ -34,7 +34,7 @@ def make_activation(name: str) -> nn.Module:
     """A new activation.
 
     Raises:
-        ValueError: the name is none of `ACTIVATIONS`.
+        ValueError: `name` is not in `ACTIVATIONS`.
     """
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, but got {name!r}")
@@ -44,7 +44,7 @@ def make_activation(name: str) -> nn.Module:
 def conv(
     width_in: int, width_out: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> nn.Conv2d:
-    """A convolution without bias, padded so that stride 1 keeps the size of the map."""
+    """A convolution without bias, padded so that the map keeps its size at stride 1."""
     padding = dilation * (kernel // 2)
     return nn.Conv2d(width_in, width_out, kernel, stride, padding, dilation, groups, bias=False)
 
@@ -52,7 +52,7 @@ def conv(
 def conv_bn_act(
     width_in: int, width_out: int, kernel: int, *, stride: int = 1, groups: int = 1, activation: str | None
 ) -> nn.Sequential:
-    """Convolution, batch norm and, unless None, activation: one kernel in a runtime, with ReLU."""
+    """Convolution, batch norm and, unless None, activation; with a ReLU one kernel in a runtime."""
     return named_sequential(
         conv=conv(width_in, width_out, kernel, stride=stride, groups=groups),
         bn=nn.BatchNorm2d(width_out),
@@ -61,7 +61,7 @@ def conv_bn_act(
 
 
 class Residual(nn.Module):
-    """act(body(x) + shortcut(x)); without a shortcut module x itself is added, without an activation none follows."""
+    """act(body(x) + shortcut(x)), where a missing shortcut or activation is the identity."""
 
     def __init__(self, body: nn.Module, *, shortcut: nn.Module | None = None, activation: str | None = None) -> None:
         super().__init__()
@@ -71,29 +71,29 @@ class Residual(nn.Module):
         self.act = None if activation is None else make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape of what `body` returns."""
+        """Shape of the output of `body`."""
         y: Tensor = self.add(self.body(x), x if self.shortcut is None else self.shortcut(x))
         return y if self.act is None else self.act(y)
 
 
 def make_shortcut(width_in: int, width_out: int, stride: int) -> nn.Module | None:
-    """None where x itself fits, else 1x1 convolution and batch norm."""
+    """None where the shapes agree, else 1x1 convolution and batch norm."""
     same = width_in == width_out and stride == 1
     return None if same else conv_bn_act(width_in, width_out, 1, stride=stride, activation=None)
 
 
 def skip(width: int, stride: int, activation: str) -> nn.Module:
-    """The map itself; with stride 2 a 1x1 convolution and batch norm."""
+    """Identity; with stride 2 a 1x1 convolution and batch norm."""
     return make_shortcut(width, width, stride) or nn.Identity()
 
 
 def max_pool(width: int, stride: int, activation: str) -> nn.Module:
-    """Maximum of 3x3."""
+    """3x3 max pooling."""
     return nn.MaxPool2d(3, stride, padding=1)
 
 
 def avg_pool(width: int, stride: int, activation: str) -> nn.Module:
-    """Mean of those of 3x3 that lie inside the map."""
+    """3x3 average pooling, without the padding in the mean."""
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
@@ -108,7 +108,7 @@ def separable(width: int, stride: int, activation: str, *, kernel: int, dilation
 
 
 def separable_twice(width: int, stride: int, activation: str, *, kernel: int) -> nn.Module:
-    """DARTS' separable convolution: applied twice, the stride in the first."""
+    """DARTS' separable convolution: two in a row, the first with the stride."""
     return named_sequential(
         first=separable(width, stride, activation, kernel=kernel),
         second=separable(width, 1, activation, kernel=kernel),
@@ -127,7 +127,7 @@ def residual_conv(width: int, stride: int, activation: str) -> nn.Module:
 
 
 def inverted_bottleneck(width: int, stride: int, activation: str, *, expansion: int = 3) -> nn.Module:
-    """MobileNetV2's block: 1x1 up, depthwise 3x3, 1x1 down without activation, plus x where the stride is 1."""
+    """MobileNetV2's block: 1x1 expansion, depthwise 3x3, linear 1x1 projection, plus x where the stride is 1."""
     inner = expansion * width
     body = named_sequential(
         up=conv_bn_act(width, inner, 1, activation=activation),
@@ -138,7 +138,7 @@ def inverted_bottleneck(width: int, stride: int, activation: str, *, expansion: 
 
 
 def pib_conv(width: int, stride: int, activation: str, *, kernel: int = 3) -> nn.Module:
-    """PIBConv as published: the second kxk convolution has two inputs per group. 3C^2 + 3k^2C weights.
+    """PIBConv as published, whose second kxk convolution has two inputs per group. 3C^2 + 3k^2C weights.
 
     Depthwise kxk, BN, 1x1 to 2C, kxk from 2C to C in C groups, GELU (whatever `activation` is), 1x1; no BN at the end.
     """
@@ -155,8 +155,8 @@ def pib_conv(width: int, stride: int, activation: str, *, kernel: int = 3) -> nn
 def pib_conv_depthwise(width: int, stride: int, activation: str, *, kernel: int = 3) -> nn.Module:
     """PIBConv with a true depthwise second convolution on 2C, then 1x1 back to C. 4C^2 + 3k^2C weights.
 
-    More multiply-accumulates than the published form, and twice as fast in ONNX Runtime, which has no fast kernel for
-    two inputs per group.
+    It has more MACs than the published form and is twice as fast in ONNX Runtime, which has no fast kernel for two
+    inputs per group.
     """
     return named_sequential(
         dw=conv(width, width, kernel, stride=stride, groups=width),
@@ -189,14 +189,14 @@ OPS: dict[str, Callable[[int, int, str], nn.Module]] = {
 UNSEARCHED_OPS: dict[str, Callable[[int, int, str], nn.Module]] = {
     "pib_conv_5x5": lambda w, s, a: pib_conv(w, s, a, kernel=5),
 }
-"""Ops of published cells that no search offers."""
+"""Ops of published cells that are not searched."""
 
 
 def make_op(name: str, *, width: int, stride: int, activation: str) -> nn.Module:
     """A new op.
 
     Raises:
-        ValueError: the name is none of `OPS` and `UNSEARCHED_OPS`.
+        ValueError: `name` is in neither `OPS` nor `UNSEARCHED_OPS`.
     """
     known = {**OPS, **UNSEARCHED_OPS}
     if name not in known:
@@ -206,16 +206,16 @@ def make_op(name: str, *, width: int, stride: int, activation: str) -> nn.Module
 
 @lru_cache(maxsize=100_000)
 def op_workload(name: str, *, width: int, stride: int, size: int, activation: str) -> Workload:
-    """What an op has to do on a square map of this height."""
+    """Workload of an op on a square map of this height."""
     return scaled_workload(_op_builder(name, stride, activation), width, size, -(-size // stride))
 
 
 def op_fusion_tail(name: str, *, stride: int, activation: str) -> str:
-    """What may take in the sum behind an op; empty for none, and where the op is the map itself."""
+    """What a sum behind the op can be fused into, see `_work.TAIL_CONV`; empty for nothing, and for the identity."""
     return fusion_tail(_op_builder(name, stride, activation))
 
 
 @cache
 def _op_builder(name: str, stride: int, activation: str) -> Callable[[int], nn.Module]:
-    """Width to a new op: one object for each op, stride and activation."""
+    """Width to a new op. One object for each op, stride and activation, since workload caches are keyed by it."""
     return lambda width: make_op(name, width=width, stride=stride, activation=activation)

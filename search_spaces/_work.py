@@ -1,7 +1,10 @@
-"""What a net has to do, counted without building it: kernels, multiply-accumulates, elements moved and weights.
+"""Workload of a network, counted without building it: kernels, MACs, elements read and written, and weights.
 
-The counts describe a net to whoever guesses what it will cost or be worth; what a file really costs is read off the
-file. An op is looked at once, and its layers are scaled to every width and size from then on.
+The counts are inputs of cost and accuracy predictions; the costs of a file are read off the file. Each op is traced
+once, and its layers are scaled to every width and size from then on.
+
+Fusion follows `nas.latency.costs`: a runtime fuses batch norm and ReLU into the convolution before, a sum into one of
+the convolutions that it reads, and an elementwise layer into an elementwise kernel.
 """
 
 from collections import Counter
@@ -19,17 +22,24 @@ WORKLOAD_FIELDS = (
     "dense", "dense_macs", "pointwise", "pointwise_macs", "depthwise", "depthwise_macs", "moving", "moved",
     "elements", "weights", "channels", "joined",
 )  # fmt: skip
-"""Of a `Workload`: kernels and multiply-accumulates of dense k x k, of 1x1 and linear, and of grouped layers; kernels
-without weights and the elements they read and write, with those that a layer adds to the kernel that takes it in;
-elements that layers with weights read and write; weights; outputs; layers that the kernel before takes in."""
+"""Fields of a `Workload`:
+
+- `dense`, `dense_macs`: kernels and MACs of k x k convolutions with one group;
+- `pointwise`, `pointwise_macs`: of 1x1 convolutions and linear layers;
+- `depthwise`, `depthwise_macs`: of convolutions with more than one group;
+- `moving`, `moved`: memory-bound kernels, and the elements that these and fused layers read and write;
+- `elements`: elements that layers with weights read and write;
+- `weights`, `channels`: of layers with weights, their weights and output channels;
+- `joined`: layers that are fused into the kernel before.
+"""
 
 Workload = tuple[int, ...]
-"""One count for each of `PARTS`, for one image."""
+"""One count for each of `WORKLOAD_FIELDS`, for one image."""
 
 ZERO_WORKLOAD: Workload = (0,) * len(WORKLOAD_FIELDS)
 TAIL_CONV, TAIL_SUM, TAIL_ELEMENTWISE = "conv", "held", "chain"
-"""What may take in the layer that reads its map alone: a convolution, one that has taken in a sum, and a kernel that
-works on single elements."""
+"""Fusion tails, the kinds of kernel that the only reader of a map can be fused into: a convolution, a convolution with
+a fused sum, and an elementwise kernel. The empty string stands for none."""
 _WEIGHTED = (nn.Conv2d, nn.Linear)
 _EPILOGUE = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.Hardtanh)
 _ELEMENTWISE = (
@@ -38,22 +48,24 @@ _ELEMENTWISE = (
 )  # fmt: skip
 _MEMORY_BOUND = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, Concat)
 _FUSED_MAPS: dict[type[nn.Module], int] = {Add: 1, Scale: 2}
-"""Maps that a layer adds to the kernel that takes it in: a sum reads one more, a gate grows to what it scales."""
+"""Maps that a fused layer adds to the traffic of its kernel: a sum reads one more, and a gate [N, C, 1, 1] grows to the
+map that it scales, which is read and written."""
 _PROBE_WIDTH, _PROBE_SIZE = 16, 16
+"""Width and height at which an op is traced; any value does from which counts scale without rounding."""
 
 
 class Layer(NamedTuple):
-    """One layer of a net, for one image.
+    """One layer of a network, for one image.
 
     Attributes:
         name: of its module; the first part is the unit.
-        window: weights for each pair of channels; 0 for a layer without weights.
-        reads: channels in, of all maps that it reads.
-        writes: channels out.
+        kernel_elements: weights for each pair of channels; 0 for a layer without weights.
+        in_channels: sum over all maps that it reads.
+        out_channels: of the map that it writes.
         groups: of a convolution.
-        pixels_in: of the maps it reads.
-        pixels_out: of the map it writes.
-        adds: maps that it adds to the kernel before, which takes it in; -1 where it is a kernel of its own.
+        pixels_in: of the maps that it reads.
+        pixels_out: of the map that it writes.
+        fused_maps: maps that it adds to the traffic of the kernel it is fused into; -1 for a kernel of its own.
     """
 
     name: str
@@ -67,7 +79,7 @@ class Layer(NamedTuple):
 
     @property
     def workload(self) -> Workload:
-        """What it has to do."""
+        """The workload of this layer."""
         if self.kernel_elements:
             return layer_workload(
                 self.kernel_elements,
@@ -85,7 +97,7 @@ class Layer(NamedTuple):
 def layer_workload(
     kernel_elements: int, in_channels: int, out_channels: int, pixels_in: int, pixels_out: int, *, groups: int = 1
 ) -> Workload:
-    """The work of a convolution, or of a linear layer as one with a window and maps of one pixel."""
+    """Workload of a convolution, or of a linear layer as a 1x1 convolution of maps of one pixel."""
     weights = kernel_elements * in_channels * out_channels // groups
     macs, elements = weights * pixels_out, in_channels * pixels_in + out_channels * pixels_out
     if groups > 1:
@@ -96,49 +108,48 @@ def layer_workload(
 
 
 def memory_bound_workload(in_channels: int, out_channels: int, pixels_in: int, pixels_out: int) -> Workload:
-    """The work of a layer without weights: channels and pixels that it reads and writes."""
+    """Workload of a layer without weights, from the channels and pixels that it reads and writes."""
     return (0, 0, 0, 0, 0, 0, 1, in_channels * pixels_in + out_channels * pixels_out, 0, 0, 0, 0)
 
 
 def fused_workload(channels: int, pixels: int, *, n_maps: int) -> Workload:
-    """What a layer adds to the kernel that takes it in: so many maps of this size, read or written."""
+    """Workload that a fused layer adds to its kernel: `n_maps` maps of this size, read or written."""
     return (0, 0, 0, 0, 0, 0, 0, n_maps * channels * pixels, 0, 0, 0, 1)
 
 
 def add_workload(channels: int, pixels: int, first: str, second: str) -> Workload:
-    """The work of a sum of two maps, `first` and `second` being what wrote them: see `TAIL_CONV`."""
+    """Workload of a sum of two maps, where `first` and `second` are their fusion tails: see `TAIL_CONV`."""
     if {TAIL_CONV, TAIL_ELEMENTWISE} & {first, second}:
         return fused_workload(channels, pixels, n_maps=1)
     return memory_bound_workload(2 * channels, channels, pixels, pixels)
 
 
 def activation_workload(name: str, channels: int, pixels: int) -> Workload:
-    """The work of an activation behind a convolution, which takes a ReLU in and nothing else."""
+    """Workload of an activation after a convolution, into which a ReLU is fused and nothing else."""
     return ZERO_WORKLOAD if name == "relu" else memory_bound_workload(channels, channels, pixels, pixels)
 
 
 def activation_fusion_tail(name: str) -> str:
-    """What may take in the layer behind a convolution and this activation."""
+    """Fusion tail of a convolution with this activation."""
     return TAIL_CONV if name == "relu" else TAIL_ELEMENTWISE
 
 
 def sum_workloads(works: Iterable[Workload]) -> Workload:
-    """The sum."""
+    """Sum of workloads, field by field."""
     return tuple(map(sum, zip(*works, strict=True))) or ZERO_WORKLOAD
 
 
 def trace_layers(net: nn.Module, shape: tuple[int, ...]) -> list[Layer]:
-    """The layers of a net, on any device, in the order in which an input [1, *shape] reaches them.
+    """Layers of a network, on any device, in the order in which an input [1, *shape] reaches them.
 
-    A layer that the kernel before takes in, as `nas.latency.costs` has it, joins it; batch norms and rectifiers that do are
-    left out.
+    Fused layers are marked, except batch norms and rectifiers, which add no traffic and are left out.
     """
     return _trace_fused_layers(net, shape)[0]
 
 
 @dataclass(kw_only=True)
 class _TracedModule:
-    """A module that ran: the maps it read by the number of the step that wrote them."""
+    """One call of a module in a forward pass; `source_steps` are the calls that wrote its inputs, -1 for none."""
 
     name: str
     module: nn.Module
@@ -148,12 +159,13 @@ class _TracedModule:
 
 
 def _trace_fused_layers(net: nn.Module, shape: tuple[int, ...]) -> tuple[list[Layer], str]:
-    """The layers, and what the last of them may take in."""
+    """The layers of a network, and the fusion tail of the last."""
     steps = _trace_modules(net, shape)
     readers = Counter(source for step in steps for source in step.source_steps)
-    state: dict[int, str] = {}  # what wrote a map
+    state: dict[int, str] = {}  # fusion tail of the output of each step
     found = []
     for i, step in enumerate(steps):
+        # A map with a second reader has to be written to memory, so nothing is fused into its kernel.
         tails = [state.get(source, "") if readers[source] == 1 else "" for source in step.source_steps]
         kind = _fusion_tail_after(step.module, tails)
         joins = isinstance(step.module, _ELEMENTWISE) and (kind == TAIL_SUM or TAIL_ELEMENTWISE in tails)
@@ -165,7 +177,7 @@ def _trace_fused_layers(net: nn.Module, shape: tuple[int, ...]) -> tuple[list[La
 
 
 def _fusion_tail_after(module: nn.Module, tails: list[str]) -> str:
-    """What may take in the layer behind a module, of what wrote the maps that it reads."""
+    """Fusion tail of a module, from those of its inputs."""
     if isinstance(module, _WEIGHTED):
         return TAIL_CONV
     if isinstance(module, _EPILOGUE):
@@ -177,19 +189,19 @@ def _fusion_tail_after(module: nn.Module, tails: list[str]) -> str:
 
 def _trace_modules(net: nn.Module, shape: tuple[int, ...]) -> list[_TracedModule]:
     found: list[_TracedModule] = []
-    number: dict[int, int] = {}  # of a tensor, which may be written in place
+    step_of: dict[int, int] = {}  # by the tensor's id; an in-place module overwrites the step of its input
 
-    def noting(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            sources = [number.get(id(each), -1) for each in inputs]
-            number[id(output)] = len(found)
+    def recorder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            sources = [step_of.get(id(each), -1) for each in inputs]
+            step_of[id(output)] = len(found)
             step = _TracedModule(name=name, module=module, inputs=[*inputs], output=output, source_steps=sources)
             found.append(step)
 
-        return note
+        return record
 
     kinds = (*_WEIGHTED, *_EPILOGUE, *_ELEMENTWISE, *_MEMORY_BOUND)
-    hooks = [m.register_forward_hook(noting(name)) for name, m in net.named_modules() if isinstance(m, kinds)]
+    hooks = [m.register_forward_hook(recorder(name)) for name, m in net.named_modules() if isinstance(m, kinds)]
     with torch.no_grad():
         net.eval()(torch.zeros(1, *shape, device=next(net.parameters(), torch.zeros(())).device))
     for hook in hooks:
@@ -205,12 +217,13 @@ def _layer(step: _TracedModule, *, fused_maps: int) -> Layer:
     elif isinstance(module, nn.Linear):
         window = 1
     pixels = first[0, 0].numel()
+    # A gate [N, C, 1, 1] has another size than the map that it scales; its traffic is negligible.
     reads = sum(each.shape[1] for each in step.inputs if each[0, 0].numel() == pixels)
     return Layer(step.name, window, reads, written.shape[1], groups, pixels, written[0, 0].numel(), fused_maps)
 
 
 class _LayerTemplate(NamedTuple):
-    """A part that keeps its width: its layers, in widths, and what may take in the layer behind it."""
+    """An op that keeps its width: its layers with channels in units of the width, and its fusion tail."""
 
     layers: tuple[tuple[float, ...], ...]
     tail: str
@@ -218,11 +231,12 @@ class _LayerTemplate(NamedTuple):
 
 @cache
 def _layer_template(make: Callable[[int], nn.Module]) -> _LayerTemplate:
-    """Of each layer window, then reads, writes and groups in widths, where its maps stand, and the maps it adds.
+    """The layers of an op, traced at `_PROBE_WIDTH`.
 
-    Maps stand at 1 if they have the size that went in, at 0 if that which comes out.
+    Of each layer: kernel elements; input channels, output channels and groups in units of the width (groups 0 for one
+    group); whether its input, and its output, has the size of the op's input (1) or output (0); fused maps.
     """
-    with torch.random.fork_rng(devices=[]):  # nobody else's weights shall depend on it
+    with torch.random.fork_rng(devices=[]):  # initialising the weights must not change the caller's random state
         net = make(_PROBE_WIDTH)
     whole = _PROBE_SIZE**2
     layers, tail = _trace_fused_layers(net, (_PROBE_WIDTH, _PROBE_SIZE, _PROBE_SIZE))
@@ -240,19 +254,19 @@ def _layer_template(make: Callable[[int], nn.Module]) -> _LayerTemplate:
 
 
 def fusion_tail(make: Callable[[int], nn.Module]) -> str:
-    """What may take in the layer behind an op: see `TAIL_CONV`; empty for none, and for an op that has no layers."""
+    """Fusion tail of an op, see `TAIL_CONV`; empty for none, and for an op without layers."""
     return _layer_template(make).tail
 
 
 @lru_cache(maxsize=100_000)
 def scaled_workload(make: Callable[[int], nn.Module], width: int, size_in: int, size_out: int) -> Workload:
-    """The work of an op at a width [channels], from a square map to another.
+    """Workload of an op on a square map.
 
     Args:
-        make: width to a new op; the same object each time, as it is looked at once.
+        make: width to a new op; pass the same object each time, since it is the key of the cache of traced ops.
         width: channels in and out.
-        size_in: height of the map that goes in.
-        size_out: height of the map that comes out.
+        size_in: height of the input map.
+        size_out: height of the output map.
     """
     pixels = (size_out**2, size_in**2)
     works = []

@@ -1,10 +1,14 @@
-"""Normal and reduction cells after DARTS (Liu et al. 2019, https://arxiv.org/abs/1806.09055).
+"""DARTS space: chains of normal and reduction cells (Liu et al. 2019, https://arxiv.org/abs/1806.09055).
 
-A net is a stem, a chain of cells with two reduction cells at one and two thirds, global pooling and one linear layer.
-Each cell reads the two outputs before it and has up to 4 nodes, each the sum of two ops; the width doubles at each
-reduction. What is different here: an input pair is one choice; the ops are those of `_ops.py`; dead nodes and dead
-cells are really absent; the stem gives the searched width, not three times it; attention sits on the output of each
-cell of the last stage, where maps are small and it is cheap.
+A network is a stem, a chain of cells with two reduction cells at one and two thirds, global pooling and one linear
+layer. Each cell reads the two outputs before it and has up to 4 nodes, each the sum of two ops; the width doubles at
+each reduction. Different here:
+
+- a pair of inputs is one choice;
+- the ops are those of `_ops.py`;
+- dead nodes and dead cells are not built;
+- the stem has the searched width, not three times it;
+- attention is on the output of each cell of the last stage, where maps are small and it is cheap.
 """
 
 from collections import defaultdict
@@ -33,20 +37,20 @@ from search_spaces._work import Workload, sum_workloads
 CELL_KINDS = ("normal", "reduce")
 NODES_PER_CELL = 4
 INPUT_PAIRS = {f"{a},{b}": (a, b) for a, b in combinations(range(NODES_PER_CELL + 1), 2)}
-"""Words of the pairs of inputs that a node may have."""
+"""Option to the pair of inputs of a node."""
 INITIAL_CELLS = (
     (3, 16, ("none", "res_conv_3x3", "none"), ("none", "conv_3x3", "none")),
     (5, 16, ("skip", "sep_conv_3x3", "none"), ("none", "conv_3x3", "none")),
     (4, 24, ("none", "res_conv_3x3", "none"), ("max_pool_3x3", "conv_3x3", "none")),
     (6, 16, ("skip", "sep_conv_3x3", "sep_conv_3x3"), ("max_pool_3x3", "sep_conv_5x5", "none")),
 )
-"""Cells, width, and for normal and reduction cells: the first node's two ops, and the second node's op on the first."""
+"""Cells, width, and of normal and of reduction cells: both ops of node 0, and the op of node 1 on node 0."""
 
 
 class DartsSpace(SearchSpace):
-    """Stage 1 is what comes before the first reduction, stages 2 and 3 begin with one.
+    """Stage 1 is before the first reduction, and stages 2 and 3 begin with one.
 
-    With few cells there may be nothing before the first reduction; a stage without living cells is not in use.
+    With few cells nothing may be before the first reduction; a stage without live cells is not in use.
     """
 
     name = "darts"
@@ -65,13 +69,13 @@ class DartsSpace(SearchSpace):
         )
 
     def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
-        """Small nets with one or two living nodes in a cell: few kernels, so fast on every device."""
+        """Small networks with one or two live nodes in a cell: few kernels, so fast on every device."""
         options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
         seeds = [_initial_configuration(*shape) for shape in INITIAL_CELLS]
         return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
 
     def decode(self, configuration: Mapping[str, Value]) -> Architecture:
-        """Living cells and nodes only, in the one form that equal nets share."""
+        """Live cells and nodes only, in the canonical form of equal networks."""
         genotypes = {
             kind: _live_genotype(tuple(str(configuration[gene]) for gene in CELL_GENES[kind])) for kind in CELL_KINDS
         }
@@ -80,9 +84,9 @@ class DartsSpace(SearchSpace):
         for kind in CELL_KINDS:
             mine = [cell for cell in cells if cell.kind == kind]
             if mine:
-                used[kind], plugs = canonical_form(genotypes[kind], [cell.inputs for cell in mine])
-                for cell, plugged in zip(mine, plugs, strict=True):
-                    cell.inputs = plugged
+                used[kind], inputs = canonical_form(genotypes[kind], [cell.inputs for cell in mine])
+                for cell, reordered in zip(mine, inputs, strict=True):
+                    cell.inputs = reordered
         return {
             "width": configuration["width"],
             **{choice.name: configuration[choice.name] for choice in SHARED_CHOICES},
@@ -103,7 +107,7 @@ class DartsSpace(SearchSpace):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> nn.Module:
-        """The net; overridden widths are those of the nodes, the stem keeps its own."""
+        """The network; `widths` overrides those of the nodes, and the stem keeps its own."""
         channels, *size = input_shape
         widths = {**self.widths(architecture), **(widths or {})}
         activation = architecture["activation"]
@@ -140,57 +144,58 @@ class DartsSpace(SearchSpace):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> dict[str, Workload]:
-        """Counted cell by cell; equal cells are counted once."""
-        kept = {**self.widths(architecture), **(widths or {})}
+        """Counted cell by cell, without building the network; the workload of equal cells is cached."""
+        stage_widths = {**self.widths(architecture), **(widths or {})}
         cells, stem_width = architecture["cells"], architecture["width"]
         frozen = {
             kind: tuple(tuple(map(tuple, n)) for n in architecture[kind]) for kind in CELL_KINDS if kind in architecture
         }
         out = {
-            stage: {kind: len(genotype) * width for kind, genotype in frozen.items()} for stage, width in kept.items()
+            stage: {kind: len(genotype) * width for kind, genotype in frozen.items()}
+            for stage, width in stage_widths.items()
         }
         activation = architecture["activation"]
-        found, size = input_workload(
+        workloads, size = input_workload(
             input_shape, input_size=architecture["input_size"], stem_width=stem_width,
             stem_stride=architecture["stem_stride"], activation=activation,
         )  # fmt: skip
         maps, works = [(stem_width, size)], dict[str, list[Workload]]()
         for cell in cells:
             kind, stage = cell["kind"], cell["stage"]
-            plugs = tuple((slot, *maps[source], stride) for slot, source, stride in cell["plugs"])
+            inputs = tuple((slot, *maps[source], stride) for slot, source, stride in cell["plugs"])
             work, size = cell_workload(
-                frozen[kind], plugs, width=kept[stage], is_reduction=kind == "reduce", activation=activation
+                frozen[kind], inputs, width=stage_widths[stage], is_reduction=kind == "reduce", activation=activation
             )
             works.setdefault(stage, []).append(work)
             if stage == self.stages[-1]:
                 works[stage].append(attention_workload(architecture["attention"], out[stage][kind], size**2))
             maps.append((out[stage][kind], size))
         head = head_workload(out[cells[-1]["stage"]][cells[-1]["kind"]], size**2, classes)
-        return found | {stage: sum_workloads(parts) for stage, parts in works.items()} | {"head": head}
+        return workloads | {stage: sum_workloads(parts) for stage, parts in works.items()} | {"head": head}
 
     operations = tuple(OPS)
 
     def count_operations(self, architecture: Architecture) -> tuple[int, ...]:
-        """Living edges with each op, in all cells."""
+        """Number of live edges with each op, over all cells."""
         kinds = [cell["kind"] for cell in architecture["cells"]]
-        found = dict.fromkeys(self.operations, 0)
+        counts = dict.fromkeys(self.operations, 0)
         for kind in CELL_KINDS:
             if times := kinds.count(kind):
                 for node in architecture[kind]:
                     for op, _ in node:
-                        found[op] = found.get(op, 0) + times
-        return tuple(found[op] for op in self.operations)
+                        counts[op] = counts.get(op, 0) + times
+        return tuple(counts[op] for op in self.operations)
 
 
 def _initial_configuration(cells: int, width: int, *ops: tuple[str, str, str]) -> dict[str, Value]:
-    picked: dict[str, Value] = {"cells": cells, "width": width, "stem_stride": 2, "input_size": 48}
-    picked |= {"activation": "relu", "attention": "none"}
+    configuration: dict[str, Value] = {"cells": cells, "width": width, "stem_stride": 2, "input_size": 48}
+    configuration |= {"activation": "relu", "attention": "none"}
     for kind, (older, newer, second) in zip(CELL_KINDS, ops, strict=True):
         for i in range(NODES_PER_CELL):
-            picked |= {f"{kind}.n{i}.pair": "0,1", f"{kind}.n{i}.op_a": NONE_OP, f"{kind}.n{i}.op_b": NONE_OP}
-        picked |= {f"{kind}.n0.op_a": older, f"{kind}.n0.op_b": newer}
-        picked |= {f"{kind}.n1.pair": "1,2", f"{kind}.n1.op_b": second}
-    return picked
+            configuration |= {f"{kind}.n{i}.pair": "0,1", f"{kind}.n{i}.op_a": NONE_OP, f"{kind}.n{i}.op_b": NONE_OP}
+        configuration |= {f"{kind}.n0.op_a": older, f"{kind}.n0.op_b": newer}
+        configuration |= {f"{kind}.n1.pair": "1,2", f"{kind}.n1.op_b": second}
+    return configuration
 
 
 def _node_genes(kind: str, i: int) -> tuple[Choice, ...]:
@@ -206,7 +211,7 @@ def _node_genes(kind: str, i: int) -> tuple[Choice, ...]:
 
 @lru_cache(maxsize=100_000)
 def _live_genotype(values: tuple[str, ...]) -> Genotype:
-    """What lives of a cell with these values of its genes; not to be changed."""
+    """The live nodes of a cell with these values of its genes. The result is cached and must not be modified."""
     nodes: Genotype = []
     for pair, op_a, op_b in zip(*[iter(values)] * 3, strict=True):
         a, b = INPUT_PAIRS[pair]

@@ -1,10 +1,11 @@
-"""Chains of dense or residual 3x3 convolutions.
+"""Plain space: chains of dense or residual 3x3 convolutions.
 
 Dense after VGG (https://arxiv.org/abs/1409.1556), residual after ResNet (https://arxiv.org/abs/1512.03385).
 
-At 48x48 with batch 1 a net's latency is close to its number of kernels, and dense 3x3 convolutions are the fastest
-arithmetic there is, so such chains often beat cells per millisecond. What is different here: attention, if any, sits
-once at the end of the last stage, and the first residual block of a stage always has a 1x1 convolution as its shortcut.
+At 48x48 and batch 1 latency is nearly proportional to the number of kernels, and dense 3x3 convolutions have the
+highest arithmetic rate, so such chains often have a better accuracy per millisecond than cells. Different here:
+attention, if any, is at the end of the last stage alone, and the first residual block of a stage always has a 1x1
+convolution as its shortcut.
 """
 
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ INITIAL_CHAINS = (
     (2, 16, (32, 48, 96, 128), "drrr"),
     (1, 16, (32, 64, 96, 128), "drrd"),
 )
-"""Stem stride, stem width, widths of the stages, and their blocks: (d)ense or (r)esidual."""
+"""Stem stride, stem width, widths of the stages, and their blocks, (d)ense or (r)esidual."""
 STAGE_GENES = ("depth", "width", "block", "down")
 
 
@@ -63,8 +64,8 @@ class PlainNet(nn.Module):
 class PlainSpace(SearchSpace):
     """Three or four stages of equal blocks; a stage may begin by halving the map.
 
-    A dense block is one convolution, a residual block two. A stage that changes neither the map's size, nor the width,
-    nor the block only continues the stage before it, so it is counted there and is not in use itself.
+    A dense block is one convolution, a residual block two. A stage that changes neither the size of the map, nor the
+    width, nor the block continues the stage before: its depth is added there, and it is not in use itself.
     """
 
     name = "plain"
@@ -85,13 +86,13 @@ class PlainSpace(SearchSpace):
         return tuple(genes)
 
     def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
-        """Narrow to wide chains that halve the map at every stage, all on the grid."""
+        """Narrow to wide chains that halve the map at every stage, as far as the options contain them."""
         options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
         seeds = [_initial_configuration(*shape) for shape in INITIAL_CHAINS]
         return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
 
     def decode(self, configuration: Mapping[str, Value]) -> Architecture:
-        """Stages in use only, each with all its genes. Never disconnected."""
+        """Stages in use only, each with all its genes. No configuration is disconnected."""
         body: list[dict[str, Value]] = []
         for stage in self.stages:
             genes = {gene: configuration[f"{stage}.{gene}"] for gene in STAGE_GENES}
@@ -105,7 +106,7 @@ class PlainSpace(SearchSpace):
         return {"stem_width": configuration["stem_width"], **shared, "body": body}
 
     def widths(self, architecture: Architecture) -> dict[str, int]:
-        """Channels that each stage in use puts out."""
+        """Output channels of each stage in use."""
         return {stage["stage"]: stage["width"] for stage in architecture["body"]}
 
     def build(
@@ -116,16 +117,16 @@ class PlainSpace(SearchSpace):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> nn.Module:
-        """The net; overridden widths are those of the stages, the stem keeps its own."""
+        """The network; `widths` overrides those of the stages, and the stem keeps its own."""
         channels, *size = input_shape
-        kept = {**self.widths(architecture), **(widths or {})}
+        stage_widths = {**self.widths(architecture), **(widths or {})}
         activation, width_in = architecture["activation"], architecture["stem_width"]
         parts: dict[str, nn.Module] = {
             "prepare": make_preprocessing(size=(size[0], size[1]), input_size=architecture["input_size"]),
             "stem": make_stem(channels, width_in, stride=architecture["stem_stride"], activation=activation),
         }
         for stage in architecture["body"]:
-            width = kept[stage["stage"]]
+            width = stage_widths[stage["stage"]]
             is_last = stage is architecture["body"][-1]
             attention = make_attention(architecture["attention"], width) if is_last else None
             blocks = _blocks(stage, width_in=width_in, width=width, activation=activation)
@@ -141,44 +142,44 @@ class PlainSpace(SearchSpace):
         classes: int,
         widths: Mapping[str, int] | None = None,
     ) -> dict[str, Workload]:
-        """Counted block by block."""
-        kept = {**self.widths(architecture), **(widths or {})}
+        """Counted block by block, without building the network."""
+        stage_widths = {**self.widths(architecture), **(widths or {})}
         body, width_in = architecture["body"], architecture["stem_width"]
         activation = architecture["activation"]
-        found, size = input_workload(
+        workloads, size = input_workload(
             input_shape, input_size=architecture["input_size"], stem_width=width_in,
             stem_stride=architecture["stem_stride"], activation=activation,
         )  # fmt: skip
         for stage in body:
-            width, works = kept[stage["stage"]], []
+            width, works = stage_widths[stage["stage"]], []
             if stage["down"] == "max_pool":
                 before, size = size, size // 2
                 works.append(memory_bound_workload(width_in, width_in, before**2, size**2))
             for i in range(stage["depth"]):
                 before, size = size, -(-size // 2) if i == 0 and stage["down"] == "stride" else size
                 maps = (width if i else width_in, width, before**2, size**2)
-                works += _block_workload(stage["block"], *maps, activation, adapts=i == 0)
+                works += _block_workload(stage["block"], *maps, activation, has_projection=i == 0)
             if stage is body[-1]:
                 works.append(attention_workload(architecture["attention"], width, size**2))
-            found[stage["stage"]] = sum_workloads(works)
+            workloads[stage["stage"]] = sum_workloads(works)
             width_in = width
-        return found | {"head": head_workload(width_in, size**2, classes)}
+        return workloads | {"head": head_workload(width_in, size**2, classes)}
 
     operations = ("dense", "residual")
 
     def count_operations(self, architecture: Architecture) -> tuple[int, ...]:
-        """Blocks of each kind."""
+        """Number of blocks of each kind."""
         return tuple(sum(s["depth"] for s in architecture["body"] if s["block"] == kind) for kind in self.operations)
 
 
 def _initial_configuration(stem_stride: int, stem: int, widths: tuple[int, ...], blocks: str) -> dict[str, Value]:
-    picked: dict[str, Value] = {"stem_stride": stem_stride, "stem_width": stem, "input_size": 48}
-    picked |= {"activation": "relu", "attention": "none"}
+    configuration: dict[str, Value] = {"stem_stride": stem_stride, "stem_width": stem, "input_size": 48}
+    configuration |= {"activation": "relu", "attention": "none"}
     for stage, width, block in zip(DEPTHS, widths, blocks, strict=True):
         kind = "residual" if block == "r" else "dense"
-        picked |= {f"{stage}.width": width, f"{stage}.block": kind, f"{stage}.depth": 1}
-        picked[f"{stage}.down"] = "none" if stage == "stage1" and stem_stride == 2 else "stride"
-    return picked
+        configuration |= {f"{stage}.width": width, f"{stage}.block": kind, f"{stage}.depth": 1}
+        configuration[f"{stage}.down"] = "none" if stage == "stage1" and stem_stride == 2 else "stride"
+    return configuration
 
 
 def _blocks(stage: Mapping[str, Any], *, width_in: int, width: int, activation: str) -> dict[str, nn.Module | None]:
@@ -187,31 +188,32 @@ def _blocks(stage: Mapping[str, Any], *, width_in: int, width: int, activation: 
     for i in range(stage["depth"]):
         stride = 2 if i == 0 and stage["down"] == "stride" else 1
         block = _residual_block if stage["block"] == "residual" else _dense_block
-        blocks[f"block{i}"] = block(width if i else width_in, width, stride, activation, adapts=i == 0)
+        blocks[f"block{i}"] = block(width if i else width_in, width, stride, activation, has_projection=i == 0)
     return blocks
 
 
-def _dense_block(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
+def _dense_block(width_in: int, width: int, stride: int, activation: str, *, has_projection: bool) -> nn.Module:
     return conv_bn_act(width_in, width, 3, stride=stride, activation=activation)
 
 
-def _residual_block(width_in: int, width: int, stride: int, activation: str, *, adapts: bool) -> nn.Module:
+def _residual_block(width_in: int, width: int, stride: int, activation: str, *, has_projection: bool) -> nn.Module:
     body = named_sequential(
         first=conv_bn_act(width_in, width, 3, stride=stride, activation=activation),
         second=conv_bn_act(width, width, 3, activation=None),
     )
-    # The first block of a stage always adapts, or stages of equal width could not be pruned apart.
-    shortcut = conv_bn_act(width_in, width, 1, stride=stride, activation=None) if adapts else None
+    # The first block of a stage has a projection. An identity would tie the channels of two stages of equal width,
+    # which could then only be pruned together.
+    shortcut = conv_bn_act(width_in, width, 1, stride=stride, activation=None) if has_projection else None
     return Residual(body, shortcut=shortcut, activation=activation)
 
 
 def _block_workload(
-    kind: str, width_in: int, width: int, before: int, after: int, activation: str, *, adapts: bool
+    kind: str, width_in: int, width: int, before: int, after: int, activation: str, *, has_projection: bool
 ) -> list[Workload]:
     first, act = layer_workload(9, width_in, width, before, after), activation_workload(activation, width, after)
     if kind == "dense":
         return [first, act]
-    shortcut = [layer_workload(1, width_in, width, before, after)] if adapts else []
+    shortcut = [layer_workload(1, width_in, width, before, after)] if has_projection else []
     return [
         first,
         act,

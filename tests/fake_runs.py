@@ -1,4 +1,4 @@
-"""Run folders made by hand: records with figures that a test can reckon with, and no training at all."""
+"""Run folders made by hand: records with known figures, without any training."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ CLASSES = ("angry", "happy", "sad")
 
 
 def some_score(accuracy: float, *, n: int = 300) -> Score:
-    """A score of so much accuracy (to 1/n), its errors all in the neighbouring class."""
+    """A score with this accuracy (to 1/n), whose errors are all in the neighbouring class."""
     counts = np.zeros((3, 3), dtype=np.int64)
     for k in range(3):
         right = round(accuracy * n * (k + 1) / 3) - round(accuracy * n * k / 3)
@@ -28,6 +28,7 @@ def some_score(accuracy: float, *, n: int = 300) -> Score:
 
 
 def some_latency(ms: float, *, kind: str = "predicted", device: str = "Jetson Orin Nano") -> Latency:
+    """A latency; the interval of a predicted one is wide."""
     measured = kind == "measured"
     return Latency(
         kind=kind,
@@ -45,7 +46,7 @@ def some_latency(ms: float, *, kind: str = "predicted", device: str = "Jetson Or
 
 
 def some_record(trial: int, accuracy: float | None, latency_ms: float | None, **fields: Any) -> Record:
-    """A record; its key follows from the trial number, unless `key_of` names another trial."""
+    """A record; its key follows from the trial number, or from that of the trial `key_of`."""
     of = fields.pop("key_of", trial)
     candidate = Candidate(
         space="plain",
@@ -77,9 +78,9 @@ def some_record(trial: int, accuracy: float | None, latency_ms: float | None, **
 
 
 def a_search() -> list[Record]:
-    """Front: trials 0, 1, 2 and 5. Trial 3 is dominated, 4 and 6 are infeasible, 7 failed.
+    """Search front: trials 0, 1, 2 and 5; trial 3 is dominated, 4 and 6 are infeasible, 7 failed.
 
-    Verified: 0, 1, 2 and 5; there 2 overtakes 5, which falls.
+    Verified are 0, 1, 2 and 5; after full training 2 dominates 5, which is dropped.
     """
     return [
         some_record(0, 0.40, 1.0),
@@ -108,7 +109,7 @@ def a_run(runs: Path, *, records: list[Record] | None = None, **fields: Any) -> 
 
 
 def a_model(folder: RunFolder, name: str) -> dict[str, Any]:
-    """Write a real ONNX file of one linear layer into a run, and return the fields a record of it must have."""
+    """Write an ONNX file of one linear layer into a run, and return the fields that its record must have."""
     weights = np.linspace(-1, 1, 64 * 3, dtype=np.float32).reshape(64, 3) / 255
     graph = helper.make_graph(
         [
@@ -129,7 +130,7 @@ def a_model(folder: RunFolder, name: str) -> dict[str, Any]:
 
 
 def expected_probabilities(image: Any) -> Any:
-    """What the file of `a_model` must give for images [N, 1, 8, 8], by numpy in double precision."""
+    """Probabilities [N, 3] of the file of `a_model` for images [N, 1, 8, 8], by numpy in double precision."""
     weights = np.linspace(-1, 1, 64 * 3, dtype=np.float32).reshape(64, 3).astype(np.float64) / 255
     logits = image.reshape(len(image), -1).astype(np.float64) @ weights
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""What the study of a run holds, as Optuna reads it."""
+"""The Optuna study of a run."""
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -8,10 +8,10 @@ from nas.searcher.storage import open_storage
 
 
 def study_of(folder: RunFolder, storage: str | None = None) -> optuna.Study:
-    """The study of a run: in its journal, or in the storage of this address."""
+    """The study of a run, from its journal or from the storage at a URL."""
     return optuna.load_study(study_name=folder.config.run_name, storage=open_storage(folder.path, storage))
 
 
 def trials_of(folder: RunFolder, storage: str | None = None) -> list[FrozenTrial]:
-    """All trials of a run, in the order they were asked."""
+    """All trials of a run, in the order they were created."""
     return study_of(folder, storage).get_trials()

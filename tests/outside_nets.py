@@ -1,4 +1,4 @@
-"""Nets as other people write them: functions, shared activations, reshapes, a softmax at the end."""
+"""User-defined nets for tests: functions, shared activations, reshapes, a softmax at the end."""
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """torchvision's manner: pooling behind the stem, an identity block, global pooling, `torch.flatten`."""
+    """In the manner of torchvision: pooling behind the stem, an identity block, global pooling, `torch.flatten`."""
 
     def __init__(self, num_classes: int = 3, channels: int = 1) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class ResNet(nn.Module):
 
 
 class Functional(nn.Module):
-    """A small Xception with functions for all that has no weights, a convolution as classifier, and a softmax."""
+    """A small Xception with functions for everything without weights, a convolution as classifier, and a softmax."""
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Functional(nn.Module):
 
 
 class Vgg(nn.Module):
-    """Two convolutions and a classifier of two layers over the flattened map; it wants 32x32."""
+    """Two convolutions and a classifier of two layers over the flattened map; needs 32x32 images."""
 
     def __init__(self, middle: nn.Module | None = None) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Vgg(nn.Module):
 
 
 class Loose(Vgg):
-    """With a weight that belongs to no layer."""
+    """A net with a weight that belongs to no layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ class Loose(Vgg):
 
 
 class Branching(Vgg):
-    """What it does depends on the image."""
+    """A net whose control flow depends on the image."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x if x.sum() > 0 else -x)
 
 
 class Twice(Vgg):
-    """One convolution, called twice."""
+    """A net that calls one convolution twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Twice(Vgg):
 
 
 class Bare(nn.Module):
-    """A stem and a head, nothing between."""
+    """A stem and a head without a stage between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Bare(nn.Module):
 
 
 class Linear(nn.Module):
-    """No convolution at all."""
+    """A net without convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,12 +136,12 @@ def rgb(classes: int) -> nn.Module:
 
 
 def broken() -> nn.Module:
-    """A factory that fails."""
+    """A factory that raises."""
     raise KeyError("backbone")
 
 
 def nothing() -> str:
-    """A factory of something else."""
+    """A factory that returns no net."""
     return "resnet"
 
 

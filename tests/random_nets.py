@@ -1,4 +1,4 @@
-"""Random nets of every search space whose outputs really move, and images that differ as faces do."""
+"""Random nets of every search space whose outputs really vary, and images that differ as faces do."""
 
 import random
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ SPACES = registry.names("space")
 def context_of(
     bits: dict[str, int] | None = None, *, signed: bool = False, images: int = 64, **fields: Any
 ) -> CompressionContext:
-    """A context for compressors: these bit-widths and fields of the candidate, and labelled pictures."""
+    """A compression context with these bit-widths, fields of the candidate, and labelled pictures."""
     pixels = pictures(images, seed=7) if images else np.empty((0, *SHAPE), np.uint8)
     blank: dict[str, Any] = {"space": "plain", "architecture": {}, "widths": {}, "pruned": {}}
     return CompressionContext(
@@ -39,6 +39,8 @@ def context_of(
 
 @dataclass(frozen=True)
 class RandomNet:
+    """A net with the architecture and the space that it was built from."""
+
     space: SearchSpace
     architecture: Architecture
     net: nn.Module
@@ -51,13 +53,14 @@ class RandomNet:
     def units(self) -> tuple[str, ...]:
         return ("stem", *self.widths, "head")
 
-    def twin(self, widths: dict[str, int]) -> nn.Module:
+    def with_widths(self, widths: dict[str, int]) -> nn.Module:
+        """Another net of the same architecture with these stage widths."""
         return build(self.space, self.architecture, widths)
 
 
-def random_net(word: str, *, seed: int, **fixed: Any) -> RandomNet:
-    """A small net in eval mode; genes given by name are fixed."""
-    space, picks = registry.load("space", word), random.Random(seed)
+def random_net(space_name: str, *, seed: int, **fixed: Any) -> RandomNet:
+    """A small random net in eval mode; genes given by name are fixed."""
+    space, picks = registry.load("space", space_name), random.Random(seed)
     while True:
         picked = {c.name: picks.choice(c.options) for c in space.choices(channel_multiple=8)}
         for gene in picked:
@@ -77,7 +80,7 @@ def random_net(word: str, *, seed: int, **fixed: Any) -> RandomNet:
 def build(
     space: SearchSpace, architecture: Architecture, widths: dict[str, int] | None, *, scaled: bool = True
 ) -> nn.Module:
-    """Batch statistics were seen, not guessed, and the head may be scaled so that each logit moves by about 1.5."""
+    """A net in eval mode with running statistics of pictures; with `scaled`, each logit varies by about 1.5 (std)."""
     net = space.build(architecture, input_shape=SHAPE, classes=len(CLASSES), widths=widths).train()
     with torch.no_grad():
         for seed in range(6):
@@ -94,10 +97,10 @@ def build(
 
 
 @cache
-def trained_net(word: str, *, seed: int, **fixed: Any) -> RandomNet:
-    """A random net that has learned in 25 steps whether a picture is bright, and whether it is contrasty."""
-    found = random_net(word, seed=seed, **({"cells": 2} | fixed))
-    net = build(found.space, found.architecture, None, scaled=False).train()
+def trained_net(space_name: str, *, seed: int, **fixed: Any) -> RandomNet:
+    """A random net trained for 25 steps to classify pictures by brightness and contrast."""
+    sample = random_net(space_name, seed=seed, **({"cells": 2} | fixed))
+    net = build(sample.space, sample.architecture, None, scaled=False).train()
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
     for step in range(25):
         images = pictures(16, seed=1000 + step)
@@ -105,22 +108,22 @@ def trained_net(word: str, *, seed: int, **fixed: Any) -> RandomNet:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return RandomNet(space=found.space, architecture=found.architecture, net=net.eval())
+    return RandomNet(space=sample.space, architecture=sample.architecture, net=net.eval())
 
 
 def exported(net: nn.Module, folder: Path, **metadata: str) -> ExportedFile:
-    """The net's file in a folder, folded and not compressed."""
+    """The exported file of a net, folded and not compressed."""
     graph = fold(net, input_shape=SHAPE)
     return export_onnx(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata=metadata)
 
 
 def labels_of(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """[N] in 0..3: twice bright, plus contrasty."""
+    """Labels [N] in 0..3: 2 where a picture is bright, plus 1 where its contrast is high."""
     return (2 * (images.mean((1, 2, 3)) > 125) + (images.std((1, 2, 3)) > 40)).astype(np.int64)
 
 
 def pictures(count: int, *, seed: int, shape: tuple[int, int, int] = SHAPE) -> npt.NDArray[np.uint8]:
-    """Coarse patches under fine noise, each of its own brightness and contrast, [count, *shape]."""
+    """Coarse patches under fine noise, each picture with its own brightness and contrast, [count, *shape] uint8."""
     rng = np.random.default_rng(seed)
     c, h, w = shape
     patches = rng.normal(size=(count, c, h // 4, w // 4)).repeat(4, 2).repeat(4, 3)

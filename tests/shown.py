@@ -1,8 +1,8 @@
-"""What a command shows, as a test reads it."""
+"""Output of a command as plain text."""
 
 import re
 
 
 def plain(text: str) -> str:
-    """Text without colours, and with spaces for line breaks and frames."""
+    """Text without colour codes, with single spaces for line breaks and frames."""
     return re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text).replace("│", " "))

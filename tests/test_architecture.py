@@ -62,6 +62,9 @@ DOORS = {
 }
 FREE = ("importlib.metadata", "importlib.resources")
 
+# Members that are classes of the public API too, and the module that hands them on.
+PUBLIC_MEMBERS = {("nas", "nas.searcher.samplers.screened")}
+
 # All that the ground floor may import besides the standard library and itself.
 GROUND = {
     "search_spaces": ("torch",),
@@ -198,7 +201,7 @@ def _fault(name: str, target: str) -> str | None:
         here, there = _floor(name), _floor(target)
         if there is None or here is None:
             return f"{target}, which has no floor"
-        if _is_member(target):
+        if _is_member(target) and (name, target) not in PUBLIC_MEMBERS:
             if _family(target) == _family(name) and _is_member(name):
                 return f"its sibling {target}; shared parts go into the package above"
             return f"the member {target}; ask nas.registry for it"

@@ -1,4 +1,4 @@
-"""Candidates: the key tells equal nets from different ones, and pruning stays on the grid."""
+"""Candidates: keys are equal for equal networks only, and pruned widths lie on the grid."""
 
 import json
 from dataclasses import FrozenInstanceError
@@ -52,7 +52,7 @@ some = settings(max_examples=40, deadline=None, derandomize=True)
 @spaces
 @given(data=st.data())
 @some
-def test_a_candidate_survives_json_and_keeps_its_key(space: SearchSpace, data: st.DataObject) -> None:
+def test_json_round_trip_keeps_the_candidate_and_its_key(space: SearchSpace, data: st.DataObject) -> None:
     found = decoded(space, drawn(space, data))
     again = Candidate.from_json(json.dumps(json.loads(found.to_json())))
     assert again == found
@@ -64,7 +64,7 @@ def test_a_candidate_survives_json_and_keeps_its_key(space: SearchSpace, data: s
 @spaces
 @given(data=st.data())
 @some
-def test_genes_of_stages_that_are_not_in_use_change_nothing(space: SearchSpace, data: st.DataObject) -> None:
+def test_genes_of_unused_stages_have_no_effect(space: SearchSpace, data: st.DataObject) -> None:
     picked = drawn(space, data)
     found = decoded(space, picked)
     unused = [stage for stage in space.stages if stage not in found.widths]
@@ -77,7 +77,7 @@ def test_genes_of_stages_that_are_not_in_use_change_nothing(space: SearchSpace, 
 @spaces
 @given(data=st.data())
 @some
-def test_sparsities_that_leave_the_same_channels_are_one_candidate(space: SearchSpace, data: st.DataObject) -> None:
+def test_sparsities_with_the_same_channels_are_one_candidate(space: SearchSpace, data: st.DataObject) -> None:
     picked = drawn(space, data)
     a = decoded(space, picked)
     stage = data.draw(st.sampled_from(list(a.widths)))
@@ -87,7 +87,7 @@ def test_sparsities_that_leave_the_same_channels_are_one_candidate(space: Search
 
 
 @spaces
-def test_no_sparsity_gene_prunes_nothing_and_no_bits_gene_takes_the_widest(space: SearchSpace) -> None:
+def test_missing_genes_prune_nothing_and_take_the_widest_bits(space: SearchSpace) -> None:
     picked = {choice.name: choice.options[-1] for choice in space.choices(channel_multiple=8)}
     found = decode(space, picked, channel_multiple=8, precisions=(16, 32))
     assert found.pruned == found.widths
@@ -97,7 +97,7 @@ def test_no_sparsity_gene_prunes_nothing_and_no_bits_gene_takes_the_widest(space
 
 
 @spaces
-def test_a_pick_without_a_path_is_refused(space: SearchSpace) -> None:
+def test_disconnected_architecture_is_refused(space: SearchSpace) -> None:
     picked = {choice.name: choice.options[-1] for choice in genes(space, (32,))}
     nothing = {choice.name: "none" for choice in space.choices(channel_multiple=8) if "none" in choice.options}
     try:
@@ -106,7 +106,7 @@ def test_a_pick_without_a_path_is_refused(space: SearchSpace) -> None:
         with pytest.raises(DisconnectedError, match=r"path|connected|reach"):
             decoded(space, picked | nothing)
     else:
-        assert decoded(space, picked | nothing).widths, "a space that is never disconnected decodes every pick"
+        assert decoded(space, picked | nothing).widths, "a space that is never disconnected decodes all gene values"
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,16 @@ def test_a_pick_without_a_path_is_refused(space: SearchSpace) -> None:
     ],
     ids=lambda change: str(change),
 )
-def test_every_part_of_a_candidate_is_in_its_key(change: dict[str, Any]) -> None:
+def test_key_depends_on_every_field(change: dict[str, Any]) -> None:
     assert candidate(**change).key != candidate().key
 
 
-def test_the_order_of_fields_is_not_in_the_key() -> None:
+def test_key_does_not_depend_on_the_order_of_entries() -> None:
     turned = candidate(widths={"stage2": 32, "stage1": 16}, architecture={"note": None, "ops": ["a", "b"], "depth": 2})
     assert turned.key == candidate().key
 
 
-def test_sparsity_is_the_mean_share_of_channels_that_leave() -> None:
+def test_sparsity_is_the_mean_share_of_removed_channels() -> None:
     assert candidate().sparsity == pytest.approx((0 + 0.5) / 2)
     assert candidate(pruned={"stage1": 4, "stage2": 8}).sparsity == pytest.approx(0.75)
     assert candidate().is_pruned
@@ -149,13 +149,13 @@ def test_a_candidate_is_frozen() -> None:
         (48, 0.25, 16, 32), (32, 0.75, 32, 32), (7, 0.5, 1, 4), (12, 0.0, 8, 12), (20, 0.0, 8, 20),
     ],
 )  # fmt: skip
-def test_kept_width_by_hand(width: int, sparsity: float, multiple: int, kept: int) -> None:
+def test_pruned_width_of_hand_computed_cases(width: int, sparsity: float, multiple: int, kept: int) -> None:
     assert pruned_width(width, sparsity, multiple) == kept
 
 
 @given(st.integers(1, 64), st.sampled_from([1, 4, 8, 16, 32]), st.floats(0, 0.99), st.floats(0, 0.99))
 @settings(derandomize=True)
-def test_kept_width_is_on_the_grid_near_the_share_and_never_grows(
+def test_pruned_width_is_on_the_grid_near_the_share_and_never_larger(
     steps: int, multiple: int, a: float, b: float
 ) -> None:
     width = steps * multiple
@@ -168,11 +168,11 @@ def test_kept_width_is_on_the_grid_near_the_share_and_never_grows(
 
 @given(st.integers(1, 2000), st.sampled_from([1, 4, 8, 16, 32]))
 @settings(derandomize=True)
-def test_no_sparsity_keeps_every_channel(width: int, multiple: int) -> None:
+def test_sparsity_zero_keeps_every_channel(width: int, multiple: int) -> None:
     assert pruned_width(width, 0.0, multiple) == width
 
 
 @pytest.mark.parametrize("sparsity", [1.0, -0.1, 1.2])
-def test_a_sparsity_outside_its_range_is_refused(sparsity: float) -> None:
+def test_sparsity_outside_its_range_is_refused(sparsity: float) -> None:
     with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\), but got"):
         pruned_width(16, sparsity, 8)

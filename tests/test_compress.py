@@ -1,4 +1,4 @@
-"""`nas compress` end to end on drawn spots: a net from outside the package, its base, its candidates, and refusals."""
+"""`nas compress` end to end on synthetic spots: a user-defined model, its baseline, its candidates, and refusals."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from nas.searcher.searcher import search
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
-from tests.tiny_search import SEARCH, Killed, Training, accuracy, after, make_quick, replace_step
+from tests.tiny_search import ASSEMBLY, Killed, Training, accuracy, after, make_quick, replace_step
 
 BASE: Any = import_module("nas.searcher.baseline")
 FACES = learnable_faces(train=32, val=24, test=12)
@@ -43,7 +43,7 @@ def build(num_classes):
 
 @pytest.fixture(autouse=True)
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: FACES)
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: FACES)
     return make_quick(monkeypatch)
 
 
@@ -61,7 +61,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "w.pt"
 
 
-def test_a_factory_from_outside_goes_through_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_defined_factory_through_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_nets_of_a_test.py").write_text(FACTORY)
     monkeypatch.chdir(tmp_path)
     flags = "--dataset synthetic --target jetson --trials 3 --epochs 0.5 --rungs 1 --verify 1 --final-epochs 1"
@@ -81,18 +81,18 @@ def test_a_factory_from_outside_goes_through_the_command_line(tmp_path: Path, mo
     lines = [line.split() for line in found.output.splitlines()]
     front = lines[next(i for i, words in enumerate(lines) if words[:2] == ["trial", "accuracy"]) + 1 :]
     assert front[0][0] == "base"
-    assert "recall by class, and points gained or lost against the uncompressed net" in found.output
+    assert "recall by class, and its change in percentage points against the uncompressed model" in found.output
     with (folder.path / "pareto.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [rows[0]["phase"], rows[0]["trial"], rows[0]["compression_ratio"]] == ["base", "-1", "1.0"]
     assert all(float(row["size_ratio"]) > 0 for row in rows[1:])
     assert json.loads((folder.path / "pareto.json").read_text())["base"]["phase"] == "base"
     report = (folder.path / "report.html").read_text()
-    assert "What each class lost" in report
+    assert "Recall lost to compression" in report
     assert "uncompressed" in report
 
 
-def test_a_net_without_weights_is_trained_first_and_all_candidates_start_from_it(
+def test_a_model_without_weights_is_trained_first_and_all_candidates_start_from_it(
     go: Callable[..., RunFolder], trainings: list[Training]
 ) -> None:
     folder = go(final_epochs=2, rungs=(0.5, 1.0), epochs=0.5, verify=0)
@@ -108,7 +108,7 @@ def test_a_net_without_weights_is_trained_first_and_all_candidates_start_from_it
         torch.testing.assert_close(tensor, state[name])
 
 
-def test_given_weights_are_measured_as_they_are_and_doubted_where_they_only_guess(
+def test_given_weights_are_evaluated_as_they_are_with_a_warning_at_chance_accuracy(
     go: Callable[..., RunFolder], trainings: list[Training], weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = go(weights=weights, trials=1, verify=0)
@@ -124,10 +124,10 @@ def test_given_weights_are_measured_as_they_are_and_doubted_where_they_only_gues
     assert accuracy(folder.path / base.model, FACES) == pytest.approx(float((said == FACES.val.labels).mean()))
 
 
-def test_a_candidate_is_pruned_at_once_in_steps_and_not_trained_in_full_before(
+def test_a_candidate_is_pruned_in_steps_without_training_the_full_model_first(
     go: Callable[..., RunFolder], trainings: list[Training], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SEARCH, "load", _always(SEARCH.load, "sparsity.stage1", 0.75))
+    monkeypatch.setattr(ASSEMBLY, "load", _always(ASSEMBLY.load, "sparsity.stage1", 0.75))
     folder = go(weights=weights, trials=1, verify=0, epochs=1.0, prune_steps=2, compressors=("prune_structured",))
     (record,) = [r for r in folder.records() if r.phase == "search"]
     assert record.candidate.pruned["stage1"] < record.candidate.widths["stage1"]
@@ -137,22 +137,27 @@ def test_a_candidate_is_pruned_at_once_in_steps_and_not_trained_in_full_before(
 
 
 def _always(load: Callable[[str, str], Any], gene: str, value: float) -> Callable[[str, str], Any]:
-    """The registry, but its pruner tries nothing but this value of a gene first."""
+    """The registry's `load`, whose pruner proposes only this value of a gene first."""
 
     def loaded(family: str, name: str) -> Any:
         member = load(family, name)
         if family == "compressor":
             member = type(member)()
-            member.seeds = lambda stages, profile: ({f"sparsity.{s}": value for s in stages},)
+            member.initial_settings = lambda stages, profile: ({f"sparsity.{s}": value for s in stages},)
         return member
 
     return loaded
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "calls"), [("base", "_measured", 0), ("trainer", "train", 1), ("trainer", "train", 3)]
+    ("module", "name", "calls"),
+    [
+        ("searcher.baseline", "_evaluate_baseline", 0),
+        ("training.trainer", "train", 1),
+        ("training.trainer", "train", 3),
+    ],
 )
-def test_a_compression_that_died_goes_on_and_ends_as_if_it_had_not(
+def test_a_killed_compression_resumes_and_ends_with_the_same_records(
     go: Callable[..., RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, calls: int
 ) -> None:
     fields: dict[str, Any] = {"rungs": (0.5, 1.0), "trials": 2, "verify": 0}
@@ -180,13 +185,13 @@ def test_other_weights_in_the_same_run_are_refused(go: Callable[..., RunFolder],
         go(trials=2, verify=0)
 
 
-def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
+def test_a_model_that_cannot_be_exported_is_refused_before_any_training(
     go: Callable[..., RunFolder], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: Any, **__: Any) -> Any:
         raise ExportError("a net must use layers with an ONNX form, but 'stage1.x' is a Fold")
 
-    replace_step(monkeypatch, "export", lambda _: refuses)
+    replace_step(monkeypatch, "export_onnx", lambda _: refuses)
     with pytest.raises(
         ConfigError, match=r"tests.outside_nets:Functional cannot be compressed: .*'stage1.x' is a Fold"
     ):
@@ -194,7 +199,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
     assert trainings == []
 
 
-def test_a_net_that_cannot_be_followed_makes_no_run(go: Callable[..., RunFolder], tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_traced_leaves_no_run_folder(go: Callable[..., RunFolder], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be compressed: .*'gain' is a tensor outside a layer"):
         go(model="tests.outside_nets:Loose")
     assert not list(tmp_path.iterdir())
@@ -207,14 +212,14 @@ def test_without_weights_there_must_be_epochs_and_time(go: Callable[..., RunFold
         go(runs=tmp_path / "short", budget=1e-6)
 
 
-def test_the_base_is_exported_by_its_name(go: Callable[..., RunFolder], tmp_path: Path, weights: Path) -> None:
+def test_the_baseline_is_exported_by_its_name(go: Callable[..., RunFolder], tmp_path: Path, weights: Path) -> None:
     folder = go(weights=weights, trials=1, verify=0)
     model = nas.export(folder, "base", out=tmp_path / "out")
     assert json.loads((tmp_path / "out" / "record.json").read_text())["phase"] == "base"
     assert accuracy(model, FACES) == pytest.approx(find_baseline(folder.records()).score.accuracy)  # type: ignore[union-attr]
 
 
-def test_the_python_face_is_the_same_flow(tmp_path: Path, weights: Path) -> None:
+def test_nas_compress_of_python_is_the_same_flow(tmp_path: Path, weights: Path) -> None:
     fields = {name: value for name, value in TINY.items() if name != "model"} | {"trials": 1, "verify": 0}
     run = nas.compress(TINY["model"], weights=weights, runs=tmp_path, **fields)
     assert run.baseline is not None
@@ -222,10 +227,10 @@ def test_the_python_face_is_the_same_flow(tmp_path: Path, weights: Path) -> None
     assert run.records.iloc[0]["phase"] == "base"
 
 
-def test_fewer_epochs_are_the_default_for_a_net_with_weights_and_a_model_is_needed() -> None:
+def test_a_model_has_fewer_default_epochs_and_compress_requires_one() -> None:
     assert make_config(model="resnet8").training.epochs == COMPRESS_EPOCHS < make_config().training.epochs
     assert make_config(model="resnet8", epochs=5).training.epochs == 5
-    with pytest.raises(ConfigError, match="weights must come with a model"):
+    with pytest.raises(ConfigError, match="weights requires a model, but none is given"):
         make_config(weights="w.pt")
     found = CliRunner().invoke(app, ["compress"])
     assert found.exit_code == 2

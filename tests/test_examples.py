@@ -1,4 +1,4 @@
-"""The recipes: every configuration is one, and the script of teacher and students ends in its table."""
+"""The examples: every TOML file is a valid configuration, and the script of teacher and students shows its table."""
 
 import runpy
 import sys
@@ -10,13 +10,13 @@ from nas.config import read_config
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from tests.conftest import learnable_faces
-from tests.tiny_search import SEARCH, make_quick
+from tests.tiny_search import ASSEMBLY, make_quick
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
-def test_a_configuration_can_be_read_and_names_members_that_exist(path: Path) -> None:
+def test_a_configuration_is_valid_and_names_members_that_exist(path: Path) -> None:
     config = read_config(path)
     for family, words in {"compressor": config.compression.compressors, "sampler": [config.search.sampler]}.items():
         for word in words:
@@ -25,11 +25,11 @@ def test_a_configuration_can_be_read_and_names_members_that_exist(path: Path) ->
     assert f"--config examples/{path.name}" in path.read_text()
 
 
-def test_students_learn_from_their_teacher_and_all_are_in_one_table(
+def test_students_are_distilled_from_their_teacher_and_all_are_in_one_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_quick(monkeypatch)
-    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: learnable_faces(train=32, val=24, test=12))
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: learnable_faces(train=32, val=24, test=12))
     flags = f"--teacher resnet8 --students tiny_xception --compare --epochs 1 --threads 1 --runs {tmp_path} --name m"
     monkeypatch.setattr(sys, "argv", ["mini_resemotenet.py", *flags.split(), "--target", "jetson"])
     runpy.run_path(str(EXAMPLES / "mini_resemotenet.py"), run_name="__main__")
@@ -39,7 +39,7 @@ def test_students_learn_from_their_teacher_and_all_are_in_one_table(
     ]  # fmt: skip
     head = next(line for line in table if line[:1] == ["run"])
     assert {"weights", "bytes", "MMAC", "accuracy", "frames/s"} <= set(head)
-    taught = {path.name: RunFolder.open_existing(path).records() for path in tmp_path.iterdir()}
-    assert {name: [bool(r.teacher) for r in records] for name, records in taught.items()} == {
+    records_of = {path.name: RunFolder.open_existing(path).records() for path in tmp_path.iterdir()}
+    assert {name: [bool(r.teacher) for r in records] for name, records in records_of.items()} == {
         "m-teacher": [False], "m-tiny_xception": [True], "m-tiny_xception-alone": [False]
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The score, against closed forms and slow twins."""
+"""Metrics, against closed forms and slow implementations."""
 
 import json
 
@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 
 from nas.data.base import Images, Split
 from nas.errors import CandidateError
-from nas.metrics import Floats, Score, score, score_from_confusion, wilson_interval
+from nas.metrics import Floats, Score, score, score_from_confusion
 
 CLASSES = ("angry", "happy", "sad")
 PAIRS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
 
 
 def split(labels: list[int]) -> Split:
-    """Faces whose first pixel holds their number."""
+    """Images whose first pixel holds their index."""
     images = np.zeros((len(labels), 1, 32, 32), np.uint8)
     images[:, 0, 0, 0] = np.arange(len(labels))
     return Split(images=images, labels=np.array(labels, np.int64))
 
 
-def answering(predicted: list[int]) -> "npt.NDArray[np.float32]":
+def one_hot(predicted: list[int]) -> "npt.NDArray[np.float32]":
     return np.eye(3, dtype=np.float32)[predicted]
 
 
 def scored(pairs: list[tuple[int, int]], *, batch: int = 7) -> Score:
-    table = answering([p for _, p in pairs])
+    table = one_hot([p for _, p in pairs])
 
     def predict(images: Images) -> Floats:
         return table[images[:, 0, 0, 0]]
@@ -48,7 +48,7 @@ def test_worked_example() -> None:
 
 
 @given(pairs=PAIRS)
-def test_equals_the_slow_twin(pairs: list[tuple[int, int]]) -> None:
+def test_metrics_equal_a_slow_implementation(pairs: list[tuple[int, int]]) -> None:
     s = scored(pairs)
     assert s.accuracy == pytest.approx(sum(t == p for t, p in pairs) / len(pairs))
     f1 = []
@@ -72,49 +72,20 @@ def test_json_round_trip() -> None:
     assert Score.from_dict(json.loads(json.dumps(s.to_dict()))) == s
 
 
-def test_among_equal_probabilities_the_first_class_counts() -> None:
+def test_the_first_of_equal_probabilities_counts() -> None:
     s = score(lambda images: np.full((len(images), 3), 1 / 3, np.float32), split([0, 1]), CLASSES)
     assert s.confusion == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
 
 
-def test_wilson_against_published_values() -> None:
-    # R. G. Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81/263, 15/148, 0/20, 1/29.
-    for hits, n, low, high in (
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ):
-        assert wilson_interval(hits, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(n=st.integers(1, 10_000), data=st.data())
-def test_wilson_solves_its_own_equation(n: int, data: st.DataObject) -> None:
-    """Both ends p satisfy |share - p| = z sqrt(p (1 - p) / n), Wilson's definition."""
-    hits = data.draw(st.integers(1, n))
-    low, high = wilson_interval(hits, n)
-    for end in (low, high):
-        if 0 < end < 1:
-            assert abs(hits / n - end) == pytest.approx(1.959964 * (end * (1 - end) / n) ** 0.5, rel=1e-4, abs=1e-9)
-    mirrored = wilson_interval(n - hits, n)
-    assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-12)
-
-
-def test_wilson_refuses_what_is_no_share() -> None:
-    for hits, n in ((1, 0), (-1, 3), (4, 3)):
-        with pytest.raises(ValueError, match="an interval needs 0 <= hits <= n"):
-            wilson_interval(hits, n)
-
-
-def test_wrong_predictions_are_refused() -> None:
+def test_predictions_of_another_shape_or_not_finite_are_refused() -> None:
     with pytest.raises(CandidateError, match=r"shape \(2, 3\), but got \(2, 4\)"):
         score(lambda images: np.zeros((len(images), 4), np.float32), split([0, 1]), CLASSES)
     with pytest.raises(CandidateError, match="must be finite"):
         score(lambda images: np.full((len(images), 3), np.nan, np.float32), split([0, 1]), CLASSES)
-    with pytest.raises(ValueError, match="at least one face"):
+    with pytest.raises(ValueError, match="at least one image"):
         score(lambda images: np.zeros((len(images), 3), np.float32), split([]), CLASSES)
 
 
-def test_from_confusion_is_what_score_computes() -> None:
+def test_metrics_of_the_confusion_matrix_are_those_of_the_predictions() -> None:
     s = scored([(0, 0), (0, 1), (2, 2)])
     assert score_from_confusion(np.array(s.confusion), CLASSES) == s

@@ -1,4 +1,4 @@
-"""Pareto mathematics against closed forms, slow twins and a second implementation."""
+"""Pareto mathematics against closed forms, slow reference implementations and Optuna."""
 
 import itertools
 
@@ -29,13 +29,13 @@ def counted_volume(points, reference) -> int:
     return sum(any(all(p[d] >= c[d] + 1 for d in range(len(c))) for p in points) for c in cells)
 
 
-def test_the_front_of_a_hand_drawn_case() -> None:
+def test_front_of_a_hand_computed_case() -> None:
     points = [[0.6, 5.0], [0.7, 9.0], [0.5, 6.0], [0.7, 9.0], [np.nan, 1.0], [0.8, np.inf]]
     assert non_dominated(points, [True, False]).tolist() == [True, True, False, False, False, True]
 
 
 @given(clouds(3), st.tuples(st.booleans(), st.booleans(), st.booleans()))
-def test_the_front_is_what_the_definition_says(points, maximize) -> None:
+def test_front_matches_the_definition(points, maximize) -> None:
     expected = [
         not any(dominates(q, p, maximize) for q in points) and not any((q == p).all() for q in points[:i])
         for i, p in enumerate(points)
@@ -44,27 +44,27 @@ def test_the_front_is_what_the_definition_says(points, maximize) -> None:
 
 
 @given(clouds(2), st.randoms(use_true_random=False))
-def test_the_front_does_not_depend_on_the_order(points, random) -> None:
+def test_front_does_not_depend_on_the_order(points, random) -> None:
     order = list(range(len(points)))
     random.shuffle(order)
     front = {tuple(p) for p in points[non_dominated(points, [True, False])]}
     assert {tuple(p) for p in points[order][non_dominated(points[order], [True, False])]} == front
 
 
-def test_ranks_of_three_layers_with_a_twin_and_a_nan() -> None:
+def test_ranks_of_three_layers_with_equal_points_and_a_nan() -> None:
     points = [[3, 3], [2, 2], [1, 1], [2, 2], [np.nan, 9]]
     assert ranks(points, [True, True]).tolist() == [0, 1, 2, 1, 3]
 
 
 @given(clouds(2))
-def test_a_rank_is_the_longest_chain_of_dominators(points) -> None:
+def test_rank_is_the_length_of_the_longest_chain_of_dominators(points) -> None:
     found = ranks(points, [True, False])
     for p, rank in zip(points, found, strict=True):
         above = [r for q, r in zip(points, found, strict=True) if dominates(q, p, [True, False])]
         assert rank == (max(above) + 1 if above else 0)
 
 
-def test_hypervolume_of_boxes_that_overlap() -> None:
+def test_hypervolume_of_overlapping_boxes() -> None:
     # accuracy 0.5 at 2 ms and 0.8 at 6 ms, reference (0, 10 ms): 0.5*8 + (0.8-0.5)*4
     assert hypervolume([[0.5, 2.0], [0.8, 6.0]], [0.0, 10.0], [True, False]) == pytest.approx(5.2)
 
@@ -84,7 +84,7 @@ def test_hypervolume_equals_counted_cells(columns: int) -> None:
 
 @settings(max_examples=50)
 @given(clouds(3), arrays(np.float64, (3,), elements=GRID))
-def test_a_further_point_never_shrinks_the_volume(points, further) -> None:
+def test_further_point_never_reduces_the_volume(points, further) -> None:
     before = hypervolume(points, [-1.0] * 3, [True] * 3)
     assert hypervolume(np.vstack([points, further]), [-1.0] * 3, [True] * 3) >= before - 1e-9
 
@@ -95,19 +95,19 @@ def test_hypervolume_agrees_with_optuna() -> None:
     assert hypervolume(points, [1.1] * 3, [False] * 3) == pytest.approx(wfg(points, np.full(3, 1.1)))
 
 
-def test_the_knee_is_the_corner_of_a_bent_front() -> None:
+def test_knee_is_the_corner_of_a_convex_front() -> None:
     # Scaled, the values of (accuracy, latency) sum to 1, 0.9 + 0.8 and 1.
     assert knee([[0.5, 1.0], [0.68, 2.8], [0.7, 10.0]], [True, False]) == 1
     assert knee([[0.1, 9.0], [0.7, 10.0], [0.7, 3.0]], [True, False]) == 2
     assert knee([[0.6, 5.0]], [True, False]) == 0
 
 
-def test_the_knee_ignores_the_dominated_and_the_unknown() -> None:
+def test_knee_ignores_dominated_points_and_nan() -> None:
     points = [[np.nan, 0.0], [0.5, 1.0], [0.66, 2.9], [0.68, 2.8], [0.7, 10.0]]
     assert knee(points, [True, False]) == 3
 
 
-def test_spread_takes_the_knee_of_three_first_and_then_the_ends() -> None:
+def test_spread_takes_the_knee_first_and_then_the_ends() -> None:
     points = [[0.5, 1.0], [0.68, 2.8], [0.4, 9.0], [0.7, 10.0]]
     assert spread(points, [True, False], 1) == [1]
     assert set(spread(points, [True, False], 9)) == {0, 1, 3}
@@ -123,7 +123,7 @@ def test_spread_chooses_distinct_members_of_the_front(points, k) -> None:
     assert all(mask[i] for i in chosen)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="one column for each flag"):
         non_dominated([[1.0, 2.0]], [True])
     with pytest.raises(ValueError, match="one column for each flag"):

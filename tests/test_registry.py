@@ -1,4 +1,4 @@
-"""The file is the registration: names, constants, and one line for a word that names nothing."""
+"""The registry: names of members, their constants, and errors for unknown words."""
 
 import sys
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A family of its own: two members, one private part, and a member that must not be imported without need."""
+    """A family of two members, a private module, and a member that fails when it is imported."""
     folder = tmp_path / "fruits"
     folder.mkdir()
     (folder / "pear.py").write_text("FRUIT = 'a pear'\n")
     (folder / "apple.py").write_text("FRUIT = 'an apple'\n")
     (folder / "_base.py").write_text("FRUIT = 'no member'\n")
-    (folder / "broken.py").write_text("raise RuntimeError('imported without need')\n")
+    (folder / "broken.py").write_text("raise RuntimeError('imported unnecessarily')\n")
     (folder / "notes.txt").write_text("no module\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(registry.FAMILIES, "fruit", ("fruits", "FRUIT"))
@@ -33,11 +33,11 @@ def test_names_are_the_public_modules_sorted(family: str) -> None:
     assert registry.names(family) == ("apple", "broken", "pear")
 
 
-def test_load_gives_the_constant_and_touches_no_other_member(family: str) -> None:
+def test_load_returns_the_constant_and_imports_no_other_member(family: str) -> None:
     assert registry.load(family, "pear") == "a pear"
 
 
-def test_a_file_that_appears_is_a_member(family: str, tmp_path: Path) -> None:
+def test_a_new_file_is_a_member(family: str, tmp_path: Path) -> None:
     (tmp_path / "fruits" / "fig.py").write_text("FRUIT = 'a fig'\n")
 
     assert "fig" in registry.names(family)
@@ -49,13 +49,13 @@ def test_an_unknown_word_lists_the_members(family: str) -> None:
     assert isinstance(caught.value, UserError)
 
 
-def test_a_word_that_looks_like_a_member_is_asked_about(family: str) -> None:
+def test_an_unknown_word_suggests_the_closest_member(family: str) -> None:
     with pytest.raises(UnknownMemberError, match=r"but got 'peer'; did you mean 'pear'\?$"):
         registry.load(family, "peer")
 
 
 @pytest.mark.parametrize("word", ["_base", "pear.FRUIT", "", "../pear"])
-def test_a_private_part_or_a_path_is_no_member(family: str, word: str) -> None:
+def test_a_private_module_or_a_path_is_not_a_member(family: str, word: str) -> None:
     with pytest.raises(UnknownMemberError):
         registry.load(family, word)
 
@@ -63,6 +63,11 @@ def test_a_private_part_or_a_path_is_no_member(family: str, word: str) -> None:
 def test_an_unknown_family_lists_the_families() -> None:
     with pytest.raises(UnknownMemberError, match=r"family must be one of space, target, .*, but got 'colour'"):
         registry.names("colour")
+
+
+def test_an_unknown_distillation_method_is_called_by_its_full_name() -> None:
+    with pytest.raises(UnknownMemberError, match=r"distillation method must be one of attention, .*, but got 'logit'"):
+        registry.load("method", "logit")
 
 
 @pytest.mark.parametrize("name", sorted(registry.FAMILIES))

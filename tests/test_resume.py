@@ -1,4 +1,4 @@
-"""Kill and resume: the real process dies by SIGKILL at random moments, and what it leaves is as if it had not."""
+"""Kill and resume: a search killed by SIGKILL at random moments ends with the results of one that was not."""
 
 import hashlib
 import os
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState
@@ -22,7 +23,7 @@ from tests.journal import trials_of
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 12
 TRIALS = 10
-"""The first eight ask nets that are known to be good; the others are random."""
+"""The first eight are the known good networks of the space; the others are random."""
 FLAGS = (
     "search --target jetson --space plain --sampler random --epochs 0.5 --verify 2 --final-epochs 1 --threads 1 "
     "--seed 3 --data-option n=200 --data-option size=32 --name run"
@@ -43,7 +44,7 @@ def searching(runs: Path, trials: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_until_open(process: subprocess.Popen[bytes], folder: RunFolder, before: int) -> None:
-    """Until the process has opened the run folder: what it does before, it does to nobody."""
+    """Wait until the process has opened the run folder; before that it has written nothing."""
     end = time.monotonic() + 240
     while opened(folder) == before:
         assert process.poll() is None, "the search ended before it began"
@@ -56,12 +57,12 @@ def opened(folder: RunFolder) -> int:
     return lock.stat().st_mtime_ns if lock.exists() else 0
 
 
-def lines(folder: RunFolder) -> list[str]:
-    return folder.read_lines("records.jsonl")
+def lines(folder: RunFolder) -> list[dict[str, Any]]:
+    return folder.json_lines("records.jsonl")
 
 
 def whole(folder: RunFolder) -> list[Record]:
-    """The records, after making sure that none is there twice and that their files are those they tell of."""
+    """The records, after asserting that none occurs twice and that each file has the SHA-256 of its record."""
     records = folder.records()
     assert max(Counter((r.phase, r.key) for r in records).values(), default=1) == 1
     for record in records:
@@ -71,7 +72,7 @@ def whole(folder: RunFolder) -> list[Record]:
 
 
 def is_explained(trial: FrozenTrial, records: dict[int, Record]) -> bool:
-    """Whether a finished trial has its record, repeats one, or says why it has none."""
+    """Whether a finished trial has a record, duplicates one, or has the reason why it has none."""
     if trial.number in records:
         return trial.user_attrs["key"] == records[trial.number].key
     return "duplicate_of" in trial.user_attrs or bool(trial.state == TrialState.FAIL and trial.user_attrs["reason"])
@@ -79,9 +80,9 @@ def is_explained(trial: FrozenTrial, records: dict[int, Record]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # two minutes on two idle cores, many on busy ones
-def test_a_search_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_search_that_is_killed_repeatedly_ends_with_the_same_results(tmp_path: Path) -> None:
     folder, trials, kills = RunFolder(tmp_path / "killed" / "run"), TRIALS, 0
-    moments, seen, longest_s = random.Random(0), list[str](), 3.0
+    moments, seen, longest_s = random.Random(0), list[dict[str, Any]](), 3.0
     while kills < KILLS:
         before = opened(folder)
         with searching(tmp_path / "killed", trials) as process:

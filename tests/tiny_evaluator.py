@@ -1,4 +1,4 @@
-"""One small net of `plain`, and what evaluates it: for tests of the flow."""
+"""A small candidate of the `plain` space and an evaluator for it, for tests of the flow."""
 
 import json
 from collections.abc import Callable
@@ -28,11 +28,12 @@ Make = Callable[..., Evaluator]
 
 
 def an_evaluator(place: Path, data: FaceData, **fields: Any) -> Evaluator:
-    config = {"load_target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
+    config = {"target": "jetson", "max_latency": None, "epochs": 2, "rungs": RUNGS, "threads": 1} | fields
     folder = a_run(place, records=[], **config)
     return Evaluator(
         config=folder.config, folder=folder, space=registry.load("space", "plain"), data_digest="d" * 64, data=data,
-        profile=load_target(folder.config.search.target), host_profile=load_target("cpu"), host_runtime=registry.load("runtime", "onnxruntime"),
+        profile=load_target(folder.config.search.target), host_profile=load_target("cpu"),
+        host_runtime=registry.load("runtime", "onnxruntime"),
         compression=CompressionPipeline(
             compressors=[registry.load("compressor", name) for name in folder.config.compression.compressors],
             profile=load_target(folder.config.search.target),
@@ -45,11 +46,11 @@ def small(**genes: Value) -> Candidate:
     return decode(registry.load("space", "plain"), picked, channel_multiple=8, precisions=(8, 16, 32))
 
 
-def always(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
+def always(rung: int, accuracy: float, untrained: UntrainedMetrics) -> bool:
     return True
 
 
-def never(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
+def never(rung: int, accuracy: float, untrained: UntrainedMetrics) -> bool:
     return False
 
 
@@ -58,6 +59,6 @@ def evaluate(evaluator: Evaluator, candidate: Candidate | None = None, **more: A
 
 
 def fields_of(record: Record) -> dict[str, Any]:
-    """What two evaluations of one candidate must share: all but clocks and processes."""
+    """Fields that are equal in two evaluations of one candidate: all but times and processes."""
     fields: dict[str, Any] = json.loads(record.to_json())
     return {k: v for k, v in fields.items() if k not in ("host", "seconds", "worker", "finished")}

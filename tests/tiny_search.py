@@ -1,4 +1,4 @@
-"""Real searches that are quick enough for a test, and what is read off the run folders that they leave."""
+"""Real searches that are fast enough for a test, and checks of the run folders that they leave."""
 
 import csv
 import hashlib
@@ -22,7 +22,6 @@ import nas.evaluation.untrained
 import nas.latency.measured.timing_loop
 import nas.searcher.crash_guard
 import nas.training.trainer
-from nas.cli.main import main
 from nas.data.base import FaceData, Images
 from nas.metrics import Floats
 from nas.results.record import Record
@@ -31,6 +30,7 @@ from nas.training.execution import ExecutionFormat
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
 
+ASSEMBLY: Any = import_module("nas.searcher.assembly")
 SEARCH: Any = import_module("nas.searcher.searcher")  # nas.search itself is the function
 TINY: dict[str, Any] = {
     "target": "jetson", "space": "plain", "trials": 3, "epochs": 0.5, "rungs": (1.0,), "verify": 0, "final_epochs": 1,
@@ -51,34 +51,35 @@ class Training:
 
 
 class Killed(BaseException):
-    """What SIGKILL is to a test within one process: nothing catches it."""
+    """Stands for SIGKILL in a test within one process: nothing catches it."""
 
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    """Make training and timing quick. Returns the list that every training is noted in."""
-    for name, value in {"QUICK_RUNS": 20, "FULL_RUNS": 20, "CALM_S": 0.0, "QUICK_CALM_S": 0.0}.items():
+    """Make training and timing fast. Returns a list to which every training is appended."""
+    runs = {"MAX_SEARCH_RUNS": 20, "MAX_FINAL_RUNS": 20}
+    for name, value in (runs | {"FINAL_PATIENCE_S": 0.0, "SEARCH_PATIENCE_S": 0.0}).items():
         monkeypatch.setattr(nas.evaluation.latency_evaluator, name, value)
     monkeypatch.setattr(nas.latency.measured.timing_loop, "WARM_UP_RUNS", 3)
-    # In this process, because what is patched here does not count elsewhere.
-    monkeypatch.setattr(SEARCH, "Timer", lambda **_: nullcontext())
+    # Timing in this process, because the patches above do not reach another.
+    monkeypatch.setattr(SEARCH, "TimingWorker", lambda **_: nullcontext())
     monkeypatch.setattr(nas.training.trainer, "choose_execution", lambda *_, **__: ExecutionFormat())
-    monkeypatch.setattr(SEARCH, "look_ahead", lambda *_, **__: None)
+    monkeypatch.setattr(SEARCH, "probe_candidate_cost", lambda *_, **__: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    done: list[Training] = []
+    trainings: list[Training] = []
     train = nas.training.trainer.train
 
-    def noting(net: Any, *arguments: Any, epochs: float, seed: int, **more: Any) -> Any:
+    def recorded_train(net: Any, *arguments: Any, epochs: float, seed: int, **more: Any) -> Any:
         before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         params = sum(p.numel() for p in net.parameters())
-        done.append(Training(epochs=epochs, seed=seed, params=params, before=before))
+        trainings.append(Training(epochs=epochs, seed=seed, params=params, before=before))
         return train(net, *arguments, epochs=epochs, seed=seed, **more)
 
-    monkeypatch.setattr(nas.training.trainer, "train", noting)
-    return done
+    monkeypatch.setattr(nas.training.trainer, "train", recorded_train)
+    return trainings
 
 
 def after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, but it dies at the call after so many."""
+    """The function, but its call after so many raises `Killed`."""
     made: list[None] = []
 
     def dying(*arguments: Any, **more: Any) -> Any:
@@ -91,7 +92,7 @@ def after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def replace_step(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[Any], Any]) -> None:
-    """Change a step of the flow by its name, `export` or `train` say, in one object for all modules that take it."""
+    """Replace a function of the flow, such as `export_onnx`, by one object in all modules that import it."""
     places = [
         m
         for m in (
@@ -108,19 +109,19 @@ def replace_step(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[A
 
 
 def session(model: Path) -> ort.InferenceSession:
-    """A file as a stranger opens it."""
+    """ONNX Runtime's own session of a file."""
     onnx.checker.check_model(onnx.load(str(model)), full_check=True)
     return ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 
 
 def probabilities(model: Path, images: Images) -> Floats:
-    """What the file says of raw pixels, [N, K]."""
+    """[N, K] Class probabilities that the file gives for raw pixels."""
     found: Floats = session(model).run(["probabilities"], {"image": images.astype("float32")})[0]
     return found
 
 
 def accuracy(model: Path, faces: FaceData) -> float:
-    """Share of the selection split that the file gets right."""
+    """Top-1 accuracy of the file on the selection split, 0..1."""
     return float((probabilities(model, faces.val.images).argmax(1) == faces.val.labels).mean())
 
 
@@ -138,7 +139,7 @@ def rows(folder: RunFolder) -> list[dict[str, str]]:
 
 
 def assert_whole(folder: RunFolder) -> None:
-    """No candidate twice, every record's file is the one it tells of, every trial is finished."""
+    """No candidate has two records, each record's file has its SHA-256, and every trial is finished."""
     for records in (searched(folder), verified(folder)):
         assert max(Counter(r.key for r in records).values(), default=1) == 1
     for record in folder.records():
@@ -146,15 +147,13 @@ def assert_whole(folder: RunFolder) -> None:
             assert hashlib.sha256((folder.path / record.model).read_bytes()).hexdigest() == record.sha256
     trials = trials_of(folder)
     assert all(t.state.is_finished() for t in trials if t.state != TrialState.WAITING)
-    told = {t.number: t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
-    assert {r.trial: r.key for r in searched(folder)}.items() <= told.items()
+    keys = {t.number: t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
+    assert {r.trial: r.key for r in searched(folder)}.items() <= keys.items()
 
 
 def command_line() -> None:
-    """The real command line, but every training in the same form: which one is fastest depends on the moment."""
+    """The command line, but all training runs in one execution format: which is fastest depends on the moment."""
     import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
     nas.training.trainer.choose_execution = lambda *_, **__: ExecutionFormat()
-    nas.searcher.crash_guard.MAX_CRASHES = (
-        10**6
-    )  # tests kill it as often as they like, for which no candidate is to blame
-    main()
+    nas.searcher.crash_guard.MAX_CRASHES = 10**6  # tests kill the process often, and no candidate is to be abandoned
+    import_module("nas.cli.main").main()

@@ -1,7 +1,7 @@
-"""The command line: the commands put together, and how the process ends. Each command is a module in `nas.cli.commands`.
+"""The command line: its commands, and how the process ends.
 
-They parse, call and print; what they call is imported at use. A `NasError` is one line on stderr and exit status 2; an
-interrupted command says so and exits with 130.
+Each command is a module in `nas.cli.commands`, which parses, calls and prints, and imports what it calls at use. A
+`NasError` is one line on standard error and exit status 2; an interrupted command says so and exits with 130.
 """
 
 import logging
@@ -16,7 +16,8 @@ from nas.cli.commands import dashboard, data, doctor, export, measure, pick, rep
 
 app = typer.Typer(
     name="nas", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Search for small, fast facial-expression nets for a device, and hold ONNX files with measured figures.",
+    help="Search for small, fast facial-expression networks for a device; the results are ONNX files with their "
+    "accuracy, latency and size.",
     epilog="Example: nas search --target jetson",
 )  # fmt: skip
 for command in (search, pick, export, measure, report, table, dashboard, doctor):  # in the order of `nas --help`
@@ -26,24 +27,25 @@ app.add_typer(targets.app, name="targets")
 
 
 def main() -> None:
-    """The entry point of the `nas` command."""
+    """Entry point of the `nas` command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _handle_sigterm)  # what `timeout` and job schedulers send
+    signal.signal(signal.SIGTERM, _handle_sigterm)  # sent by `timeout` and by job schedulers
     try:
         status = app(prog_name="nas", standalone_mode=False)
-    except typer.TyperException as error:  # a flag or a command that does not exist, a value of the wrong kind
-        typer.echo(f"nas: {error.format_message().rstrip('.')}; `nas COMMAND --help` lists what there is", err=True)
+    except typer.TyperException as error:  # an unknown option or command, or a value of the wrong type
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        typer.echo(f"nas: {message}; see `nas COMMAND --help`", err=True)
         status = 2
     sys.exit(status or 0)
 
 
 def _handle_sigterm(number: int, frame: object) -> None:
-    """End like Ctrl-C: with a line that says so, and without being taken for a crash of the candidate at work."""
+    """End like Ctrl-C, so that the candidate in progress does not count as crashed when the search resumes."""
     raise KeyboardInterrupt
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         typer.echo(f"fer-nas {nas.__version__}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""What a compressor is: genes that a target allows, and what they do to a net or to its folded graph."""
+"""Contract of a compressor: genes that a target allows, and what they change in a net or in its folded graph."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,22 +13,23 @@ from nas.candidate import Candidate
 from nas.compression.gene_provider import GeneProvider
 
 FineTuneFunction = Callable[[nn.Module], None]
-"""Trains a net in place, for a short while and gently; it is on the CPU in eval mode before and after."""
+"""Trains a net in place, briefly and at a low learning rate. The net is on the CPU in eval mode before and after."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompressionContext:
-    """What a compressor may know when it works on a net.
+    """Facts that a compressor may use when it works on a net.
 
     Attributes:
-        candidate: whose genes it follows.
-        profile: the target.
+        candidate: the candidate whose genes apply.
+        profile: the target device.
         input_shape: (C, H, W) of the images.
-        images: training images [N, C, H, W], for calibration and importance; never of another split, never noise.
-        labels: their classes [N].
-        seed: of everything random.
-        shapes_only: whether the net's weights are fresh, and what is made of them will be overwritten or never read.
-        learned_steps: whether quantised training learns the grids along with the weights.
+        images: training images [N, C, H, W] for calibration and importance; never from another split, never noise.
+        labels: class indices [N] of the images.
+        seed: seed of every random choice.
+        shapes_only: whether only shapes matter, because the weights are untrained and will be overwritten or never
+            read.
+        learn_scales: whether quantisation-aware training learns the quantisation scales along with the weights.
     """
 
     candidate: Candidate
@@ -42,66 +43,127 @@ class CompressionContext:
 
 
 class Compressor(GeneProvider):
-    """One way to make a net smaller or faster. Stateless.
+    """One method that makes a net smaller or faster. Stateless: everything it needs arrives in its arguments.
 
-    Life: `choices` is asked once for a target, `settle` for each candidate. Where a member reshapes a candidate, the
-    net learns in its full form for half of its first training; then `on_model` fills the pruned form and `restructure`
-    changes layers, and the rest of the training recovers. Every training runs within `training`. A finished net goes
-    through `nas.onnx_export.exporter.fold`, then `on_graph`; members of the front through `fine_tune` instead.
+    Life, in this order:
 
-    Promises: the neutral setting changes nothing; a stronger setting never makes the file larger; the result still
-    exports, and torch computes from it what the exported file computes.
+    1. `choices` and `initial_settings` are called once for each target and define the genes of the search.
+    2. `effective_settings` reduces the genes of each configuration to those that change the candidate. The candidate's
+       key depends on the result.
+    3. Where `changes_shape` is true, the net first trains in its full form. Half-way through its first training,
+       `prune` fills the net of the pruned widths and `restructure` replaces layers; the rest of the training recovers
+       the accuracy.
+    4. Every training runs inside `training`.
+    5. `nas.onnx_export.folding.fold` turns the trained net into a graph, which `rewrite_graph` changes for the export.
+       A candidate on the front takes `fine_tune` instead.
+    6. `notes` explains the resulting file to the reader of its figures.
+
+    Promises:
+
+    - The neutral setting, the first one of `initial_settings`, changes nothing.
+    - A stronger setting never makes the file larger.
+    - The result exports, and torch computes from the graph what a runtime computes from the file.
+
+    Only `choices` must be implemented; all other methods default to doing nothing.
     """
 
     def changes_shape(self, candidate: Candidate) -> bool:
-        """Whether the candidate's net changes its layers' shapes half-way through its first training."""
+        """Whether the shapes of the candidate's layers change half-way through its first training."""
         return False
 
-    # A hook may do nothing, so it is not abstract.
+    # Not abstract: most members do not prune.
     def prune(self, wide: nn.Module, slim: nn.Module, context: CompressionContext) -> None:
-        """Fill a fresh slim net, in place, from a trained wide one with the same module names.
+        """Fill an untrained slim net, in place, from a trained wide net with the same module names.
+
+        Args:
+            wide: the trained net; it is not changed.
+            slim: the net of the pruned widths.
+            context: the candidate and the images for the importance of channels.
 
         Raises:
-            BuildError: the slim net is not a narrower form of the wide one; the layer is named.
+            BuildError: the slim net is not a narrower form of the wide net; the message names the layer.
+            UnknownMemberError: a gene names a criterion that does not exist.
         """
 
     def restructure(self, net: nn.Module, context: CompressionContext) -> nn.Module:
-        """The net with layers replaced by smaller ones computed from them; it may be changed in place.
+        """Replace layers by smaller ones that are computed from their weights.
 
-        The same candidate always gets the same layers and names, whatever the weights are: a checkpoint is loaded into
-        a fresh net that went through here.
+        Layers and names depend on the candidate alone, never on the weights: a checkpoint is loaded into an untrained
+        net that was restructured in the same way.
+
+        Args:
+            net: a net of the pruned widths; it may be changed in place.
+            context: with `shapes_only`, the new weights may be arbitrary.
+
+        Returns:
+            The restructured net, or `net` itself.
+
+        Raises:
+            MissingPackageError: the member needs an optional package that is not installed.
         """
         return net
 
     @contextmanager
     def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
-        """Change how a net learns (masks, rounding) within the block. Afterwards its weights are plain and final.
+        """Context manager that changes how a net trains (masks, rounding); afterwards its weights are plain and final.
+
+        Args:
+            net: the net, or the rewritten graph in a fine-tuning; it is changed in place.
+            context: the candidate.
 
         Yields:
-            What is called before each training step with the progress of this training, 0..1.
+            A function to call before each training step with the progress of this training, 0..1.
+
+        Raises:
+            MissingPackageError: the member needs an optional package that is not installed.
         """
-        yield _no_op
+        yield no_op
 
     def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
         """Rewrite a folded graph for the export.
 
         Args:
-            graph: from `nas.onnx_export.exporter.fold`; it may be changed.
-            context: whose `images` calibrate.
+            graph: from `nas.onnx_export.folding.fold`; it may be changed in place.
+            context: the candidate, and the images for calibration.
 
         Returns:
             A graph that computes in torch what the exported file computes in a runtime.
+
+        Raises:
+            ExportError: the graph, the bits or the calibration images do not fit the method.
         """
         return graph
 
     def fine_tune(self, graph: fx.GraphModule, context: CompressionContext, fit: FineTuneFunction) -> fx.GraphModule:
-        """Like `on_graph`, with leave to train the rewritten graph; members that gain nothing by it only rewrite."""
+        """Like `rewrite_graph`, but the rewritten graph may be trained. By default it is only rewritten.
+
+        Args:
+            graph: as in `rewrite_graph`.
+            context: as in `rewrite_graph`.
+            fit: trains the graph in place; a member calls it once or not at all.
+
+        Returns:
+            As `rewrite_graph`: the same kinds of modules, with trained weights.
+
+        Raises:
+            ExportError: as in `rewrite_graph`.
+            TrainError: the training diverged.
+            MissingPackageError: the member needs an optional package that is not installed.
+        """
         return self.rewrite_graph(graph, context)
 
     def notes(self, graph: fx.GraphModule, candidate: Candidate) -> tuple[str, ...]:
-        """What a reader of the figures of this graph's file has to know, one sentence each."""
+        """Facts that a reader needs to understand the figures of the exported file.
+
+        Args:
+            graph: the rewritten graph.
+            candidate: the candidate.
+
+        Returns:
+            One sentence for each fact; empty where there is none.
+        """
         return ()
 
 
-def _no_op(progress: float) -> None:
-    return None
+def no_op(progress: float) -> None:
+    """A step callback that does nothing."""

@@ -20,7 +20,7 @@ import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 from torch.nn import functional
 
-from nas.errors import ConfigError, MeasureError
+from nas.errors import ConfigError, MeasureError, one_line
 from nas.runtimes.base import Runtime
 
 Images = npt.NDArray[np.uint8]
@@ -281,7 +281,7 @@ def teacher_session(
         try:
             rows = session.predict(np.concatenate([fitted, fitted[:1].repeat(padding, 0)]) if padding else fitted)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise ConfigError(
                 f"teacher {teacher.path} must take images of shape {list(teacher.input_shape)}, but the runtime says: "
                 f"{reason}; save its logits for the training images as an array instead"

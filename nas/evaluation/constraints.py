@@ -1,8 +1,8 @@
-"""The limits of a search: which of them a candidate breaks, by how much, and how that reads."""
+"""Constraints of a search: the violation of each by a candidate, and their description."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from nas.config import SearchConfig
+from nas.config import LimitFields
 from nas.latency.estimate import Latency, corrected_for_load
 from nas.latency.speedup import NO_GAIN, Int8Speedup
 
@@ -10,38 +10,48 @@ _VERBS = {"min_accuracy": "missed"}
 
 
 def violations(
-    config: SearchConfig,
+    limits: LimitFields,
+    objectives: Sequence[str],
     *,
     latency: Latency | None,
     size_bytes: int | None,
     accuracy: float | None = None,
     int8_speedup: Int8Speedup | None = None,
 ) -> dict[str, float]:
-    """Constraint to the share by which it is broken; zero or less is kept. What is not known yet is left out.
+    """Violation of each constraint; zero or less satisfies it.
+
+    Latency and size give the share of the limit by which they exceed it, accuracy the difference to it, and INT8 the
+    share of the FP32 baseline's latency that is missing. Figures that are None are left out.
 
     Args:
-        config: whose limits they are.
-        latency: on the target; no candidate breaks a limit because the machine was busy.
+        limits: upper limits of latency and size, lower limit of accuracy.
+        objectives: of the search. With "size" among them, INT8 need not be faster: the smaller file is a gain itself.
+        latency: on the target. The load of a busy machine is subtracted first, so that it violates no limit.
         size_bytes: of the file.
         accuracy: on the selection split, 0..1.
-        gained: what 8-bit units gain over the float twin: they must pay, unless a smaller file is a gain as well.
+        int8_speedup: of the candidate against its FP32 baseline; None where nothing is in INT8.
     """
     found = {}
-    if latency and config.limits.max_latency:
-        found["max_latency"] = corrected_for_load(latency).latency_ms / config.limits.max_latency - 1
-    if size_bytes and config.limits.max_size:
-        found["max_size"] = size_bytes / config.limits.max_size - 1
-    if accuracy is not None and config.limits.min_accuracy:
-        found["min_accuracy"] = config.limits.min_accuracy - accuracy
-    if int8_speedup is not None and "size" not in config.search.objectives:
+    if latency and limits.max_latency:
+        found["max_latency"] = corrected_for_load(latency).latency_ms / limits.max_latency - 1
+    if size_bytes and limits.max_size:
+        found["max_size"] = size_bytes / limits.max_size - 1
+    if accuracy is not None and limits.min_accuracy:
+        found["min_accuracy"] = limits.min_accuracy - accuracy
+    if int8_speedup is not None and "size" not in objectives:
         found[NO_GAIN] = int8_speedup.violation
     return found
 
 
-def describe_violations(broken: Mapping[str, float], int8_speedup: Int8Speedup | None) -> str:
-    """The constraints that are broken, in words; empty where all are kept."""
+def describe_violations(violation_by_name: Mapping[str, float], int8_speedup: Int8Speedup | None) -> str:
+    """The violated constraints in words, separated by semicolons; empty where all are satisfied.
+
+    Args:
+        violation_by_name: what `violations` returned.
+        int8_speedup: the one that was given there; needed where the constraint on INT8 is violated.
+    """
     return "; ".join(
         f"8 bits: {int8_speedup}" if name == NO_GAIN else f"{name} {_VERBS.get(name, 'exceeded')} by {share:.1%}"
-        for name, share in broken.items()
+        for name, share in violation_by_name.items()
         if share > 0
     )

@@ -1,17 +1,19 @@
-"""From a trained net to the file that ships, and its record: every figure in it was read off that file."""
+"""Evaluator of trained candidates: the file that ships, and a record whose every figure was read off that file."""
 
 import json
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import fx, nn
 
+from hw_profiles._base import INT8_BITS
 from nas.candidate import Candidate
-from nas.compression.pipeline import INT8_BITS, CompressionPipeline
-from nas.config import SearchConfig
+from nas.compression.pipeline import CompressionPipeline
+from nas.config import CompressionFields, LimitFields
 from nas.data.base import FaceData
 from nas.evaluation.constraints import describe_violations, violations
 from nas.evaluation.latency_evaluator import LatencyEvaluator
@@ -26,151 +28,179 @@ from nas.results.front import maximize_flags, objective_values, search_front
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record, utc_timestamp
 from nas.results.run_folder import RunFolder
-from nas.runtimes.base import Runtime
-from nas.training.trainer import CALIBRATION_IMAGES, QAT_EXECUTION, ShouldStop, Trainer, TrainingPhase
+from nas.runtimes.base import Runtime, Session
+from nas.training.model_builder import CALIBRATION_IMAGES, ModelBuilder
+from nas.training.trainer import LogFunction, ShouldStop, Trainer
 
 N_PARITY_IMAGES = 256
+"""Images of the selection split, at most, on which torch and the runtime must agree."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactEvaluator:
-    """Compresses, exports, gates, scores and measures trained nets.
+    """Compresses, exports, checks, scores and measures trained networks.
 
     Attributes:
-        config: what was asked.
-        folder: where files go.
-        compression: what is done to nets.
-        data: faces.
-        digest: of the data, part of every file's metadata.
-        runtime: runs files on this machine.
-        trainer: has trained the nets.
-        stopwatch: times the files.
+        objectives: of the search.
+        limits: constraints of a candidate.
+        compression_config: share of the epochs for quantisation-aware training.
+        folder: of the run.
+        compression: gives the FP32 baseline, and fine-tunes quantised graphs.
+        data: selection split, test split and training images for calibration.
+        data_digest: part of every file's metadata.
+        host_runtime: runs files on this machine.
+        builder: compresses the graphs.
+        trainer: trains quantised graphs, and scores them in torch.
+        latency_evaluator: times the files.
+        log: receives one line of text about each step.
     """
 
-    config: SearchConfig
+    objectives: Sequence[str]
+    limits: LimitFields
+    compression_config: CompressionFields
     folder: RunFolder
     compression: CompressionPipeline
     data: FaceData
     data_digest: str
     host_runtime: Runtime
+    builder: ModelBuilder
     trainer: Trainer
     latency_evaluator: LatencyEvaluator
+    log: LogFunction
 
     def finalize(
         self, record: Record, net: nn.Module, phase_timer: PhaseTimer, *, stop: ShouldStop | None = None
     ) -> Record:
-        """The record with everything that can be read off the file of a trained net.
+        """The record with every figure of the file of a trained network.
 
-        A verified net with 8-bit units may learn on in its quantised form, and is timed beside its float twin.
+        A member of the front with INT8 units may be trained further in its quantised form, and is timed beside its FP32
+        baseline, which has the same weights.
+
+        Args:
+            record: with candidate, phase, rung, epochs and the latency of the untrained file.
+            net: the candidate's network in its final shape.
+            phase_timer: adds up the seconds.
+            stop: called before each step of quantisation-aware training; True ends it there.
 
         Raises:
-            CandidateError: export or parity fails.
+            CandidateError: export, parity or timing fails.
         """
-        candidate, verified = record.candidate, record.phase != "search"
-        name = _model_path(record)
-        self.trainer.log("compress, export")
+        candidate, is_final = record.candidate, record.phase != "search"
+        model_path = _model_path(record)
+        self.log("compress, export")
         graph, notes = self._final_graph(record, net.eval(), phase_timer, stop)
         notes += self.compression.notes(graph, candidate)
-        with ExitStack() as held:
+        with ExitStack() as stack:
             with phase_timer("export"):
-                file = self._export(graph, self.folder.path / name, self._metadata(record))
+                file = self._export(graph, self.folder.path / model_path, self._metadata(record))
                 files = [file]
-                if verified and (twin := self.compression.fp32_baseline(candidate)):
-                    beside = self.folder.path / "models" / f".twin-{candidate.key}-{os.getpid()}.onnx"
-                    held.callback(beside.unlink, missing_ok=True)
-                    files.append(
-                        self._export(self.trainer.compress_graph(twin, net, n_images=CALIBRATION_IMAGES), beside, {})
-                    )
-                counted = [compute_costs(each.path) for each in files]
-            self.trainer.log("score the file")
+                if is_final and (baseline := self.compression.fp32_baseline(candidate)):
+                    files.append(stack.enter_context(self._exported_baseline(baseline, net, key=candidate.key)))
+                costs = [compute_costs(exported.path) for exported in files]
+            self.log("score the file")
             with phase_timer("score"):
-                scored, tested, agreed = self._score_and_check_parity(graph, file, candidate, use_test_split=verified)
-                before = self._score_file(files[1].path) if len(files) > 1 else None
-            self.trainer.log("measure the file")
+                scores = self._score_files(graph, files, candidate.bits, use_test_split=is_final)
+            self.log("measure the file")
             with phase_timer("measure"):
+                sized = replace(record, size_bytes=file.size_bytes)
                 latencies, hosts = self.latency_evaluator.measure_final(
-                    [each.path for each in files], counted, key=candidate.key, is_final=verified, untrained_latency=record.latency,
-                    would_enter_front=lambda latency: self.would_enter_front(replace(record, size_bytes=file.size_bytes), scored, latency),
+                    [exported.path for exported in files], costs, key=candidate.key, is_final=is_final,
+                    untrained_latency=record.latency,
+                    would_enter_front=lambda latency: self.would_enter_front(sized, scores.val, latency),
                 )  # fmt: skip
-        gained = int8_speedup(*latencies) if len(files) > 1 else record.gain
+        speedup = int8_speedup(*latencies) if len(files) > 1 else record.gain
         broken = violations(
-            self.config, latency=latencies[0], size_bytes=file.size_bytes, accuracy=scored.accuracy, int8_speedup=gained
-        )
-        why = describe_violations(broken, gained)
+            self.limits, self.objectives, latency=latencies[0], size_bytes=file.size_bytes,
+            accuracy=scores.val.accuracy, int8_speedup=speedup,
+        )  # fmt: skip
+        reason = describe_violations(broken, speedup)
+        parity = scores.parity
         return replace(
-            record, status="infeasible" if why else "complete", reason=why, violations=broken,
-            latency=latencies[0], host=hosts[0], gain=gained, before=before, notes=(*record.notes, *notes),
-            score=scored, accuracy_split=self.split_name, test=tested,
-            parity={"max_difference": agreed.max_difference, "agreement": agreed.agreement, "n": agreed.n_images},
-            size_bytes=file.size_bytes, packed_bytes=packed_bytes(file.path), params=counted[0].params,
-            nonzero_params=counted[0].nonzero_params, macs=counted[0].macs, model=name, sha256=file.sha256,
+            record, status="infeasible" if reason else "complete", reason=reason, violations=broken,
+            latency=latencies[0], host=hosts[0], gain=speedup, before=scores.baseline, notes=(*record.notes, *notes),
+            score=scores.val, accuracy_split=self.split_name, test=scores.test,
+            parity={"max_difference": parity.max_difference, "agreement": parity.agreement, "n": parity.n_images},
+            size_bytes=file.size_bytes, packed_bytes=packed_bytes(file.path), params=costs[0].params,
+            nonzero_params=costs[0].nonzero_params, macs=costs[0].macs, model=model_path, sha256=file.sha256,
             seconds=phase_timer.seconds, finished=utc_timestamp(),
         )  # fmt: skip
 
-    def would_enter_front(self, record: Record, score: Score, latency: Latency) -> bool:
-        """Whether a record of the search would enter the front with this score and latency."""
-        objectives = self.config.search.objectives
-        mine = replace(record, score=score, latency=latency)
-        points = objective_values([*search_front(self.folder.records(), objectives), mine], objectives)
-        return bool(non_dominated(points, maximize_flags(objectives))[-1])
+    def would_enter_front(self, record: Record, val_score: Score, latency: Latency) -> bool:
+        """Whether a record of the search, given this score and latency, would enter the front of the run so far."""
+        candidate = replace(record, score=val_score, latency=latency)
+        records = [*search_front(self.folder.records(), self.objectives), candidate]
+        points = objective_values(records, self.objectives)
+        return bool(non_dominated(points, maximize_flags(self.objectives))[-1])
 
     @property
     def split_name(self) -> str:
-        """The selection split in words; synthetic faces are called so."""
+        """The selection split in words; synthetic images are named as such."""
         return f"val ({self.data.val_name}{', synthetic faces' if self.data.synthetic else ''})"
 
     def _final_graph(
         self, record: Record, net: nn.Module, phase_timer: PhaseTimer, stop: ShouldStop | None
     ) -> tuple[fx.GraphModule, tuple[str, ...]]:
-        """The graph of the file, and notes on it: quantised after training, or trained on so where that is better."""
+        """The graph to export, and notes: quantised after training, or in training where that is more accurate."""
+        candidate = record.candidate
         with phase_timer("export"):
-            graph = self.trainer.compress_graph(record.candidate, net, n_images=CALIBRATION_IMAGES)
-        epochs = self.config.compression.qat * record.epochs
-        if record.phase != "verified" or INT8_BITS not in record.candidate.bits.values() or not epochs:
+            graph = self.builder.compress_graph(candidate, net, n_images=CALIBRATION_IMAGES)
+        epochs = self.compression_config.qat * record.epochs
+        if record.phase != "verified" or INT8_BITS not in candidate.bits.values() or not epochs:
             return graph, ()
 
         def fit(module: nn.Module) -> None:
-            cycle = TrainingPhase(name="quantised training", index=len(self.config.training.rungs) + 1, epochs=epochs)
-            self.trainer.fit(record.candidate, module, cycle, phase_timer, stop, is_qat=True)
+            self.trainer.fit_quantized(candidate, module, epochs, phase_timer, stop)
 
-        context = self.trainer.compression_context(record.candidate, CALIBRATION_IMAGES)
+        context = self.builder.compression_context(candidate, CALIBRATION_IMAGES)
         tuned = self.compression.compress_graph(net, context, fit=fit)
         with phase_timer("score"):
-            after, trained = (self.trainer.accuracy(form, QAT_EXECUTION) for form in (graph, tuned))
-        if trained <= after:
-            return graph, (f"quantised after training; training on in 8 bits gave {trained - after:+.2%}",)
-        return tuned, (f"trained on in 8 bits for {epochs:.1f} epochs, which gave {trained - after:+.2%}",)
+            before, after = (self.trainer.accuracy(form) for form in (graph, tuned))
+        # At equal accuracy the graph stays that nothing more was done to.
+        if after <= before:
+            return graph, (f"quantised after training; training on in 8 bits gave {after - before:+.2%}",)
+        return tuned, (f"trained on in 8 bits for {epochs:.1f} epochs, which gave {after - before:+.2%}",)
+
+    @contextmanager
+    def _exported_baseline(self, baseline: Candidate, net: nn.Module, *, key: str) -> Iterator[ExportedFile]:
+        """The file of the FP32 baseline of the candidate `key`, of the same weights; deleted afterwards."""
+        path = self.folder.path / "models" / f".twin-{key}-{os.getpid()}.onnx"
+        try:
+            yield self._export(self.builder.compress_graph(baseline, net, n_images=CALIBRATION_IMAGES), path, {})
+        finally:
+            path.unlink(missing_ok=True)
 
     def _export(self, graph: fx.GraphModule, path: Path, metadata: dict[str, str]) -> ExportedFile:
         return export_onnx(graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata=metadata)
 
-    def _score_and_check_parity(
-        self, graph: fx.GraphModule, file: ExportedFile, candidate: Candidate, *, use_test_split: bool
-    ) -> tuple[Score, Score | None, Parity]:
-        """The file's score on the selection split, on the test split if asked and there is one, and its parity."""
-        session = self.host_runtime.load(file.path, threads=self.trainer.threads)
-        try:
-            agreed = check_parity(
-                graph, session, self.data.val.images[:N_PARITY_IMAGES], path=file.path, load=self.host_runtime.load,
-                max_difference=parity_tolerance(candidate.bits),
-            )  # fmt: skip
-            scored = score(session.predict, self.data.val, self.data.classes)
-            held_out = self.data.test if use_test_split else None
-            tested = score(session.predict, held_out, self.data.classes) if held_out is not None else None
-        finally:
-            session.close()
-        return scored, tested, agreed
+    def _score_files(
+        self, graph: fx.GraphModule, files: Sequence[ExportedFile], bits: Mapping[str, int], *, use_test_split: bool
+    ) -> "_Scores":
+        """Check the first file against its graph and score it; score the second, the FP32 baseline, on val alone.
 
-    def _score_file(self, path: Path) -> Score:
-        session = self.host_runtime.load(path, threads=self.trainer.threads)
-        try:
-            return score(session.predict, self.data.val, self.data.classes)
-        finally:
-            session.close()
+        Raises:
+            ParityError: torch and the runtime disagree.
+        """
+        with self._open(files[0]) as session:
+            parity = check_parity(
+                graph, session, self.data.val.images[:N_PARITY_IMAGES], path=files[0].path,
+                load=self.host_runtime.load, max_difference=parity_tolerance(bits),
+            )  # fmt: skip
+            val = score(session.predict, self.data.val, self.data.classes)
+            test_split = self.data.test if use_test_split else None
+            test = score(session.predict, test_split, self.data.classes) if test_split is not None else None
+        baseline = None
+        if len(files) > 1:
+            with self._open(files[1]) as session:
+                baseline = score(session.predict, self.data.val, self.data.classes)
+        return _Scores(val=val, test=test, baseline=baseline, parity=parity)
+
+    def _open(self, file: ExportedFile) -> "closing[Session]":
+        """A session on a file, closed at the end of the block: its threads would disturb the next measurement."""
+        return closing(self.host_runtime.load(file.path, threads=self.trainer.threads))
 
     def _metadata(self, record: Record) -> dict[str, str]:
         return {
-            "space": self.trainer.space.name,
+            "space": record.candidate.space,
             "candidate": record.candidate.to_json(),
             "key": record.key,
             "dataset": self.data.name,
@@ -182,7 +212,17 @@ class ArtifactEvaluator:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Scores:
+    """Scores of a candidate's file on both splits, of its FP32 baseline on val, and the parity of the former."""
+
+    val: Score
+    test: Score | None
+    baseline: Score | None
+    parity: Parity
+
+
 def _model_path(record: Record) -> str:
-    """Where a record's file goes, below the run folder: the search's own file stays beside the verified one."""
+    """Path of a record's file below the run folder; the file of the search stays beside the verified one."""
     suffix = (f"-{record.phase}" if record.phase != "search" else "") + (f"-{record.seed}" if record.seed else "")
     return f"models/{record.key}{suffix}.onnx"

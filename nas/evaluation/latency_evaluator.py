@@ -1,4 +1,11 @@
-"""The latencies of a candidate's files: on this machine, and on the target, where they are measured or predicted."""
+"""Latency evaluator: measures a candidate's files on this machine and on the target, or predicts them for the target.
+
+Three kinds of target:
+
+- This machine: every latency is measured.
+- A device that can be reached: measured there where the prediction is uncertain or the candidate may enter the front.
+- A device that cannot be reached: every latency is predicted.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,24 +19,26 @@ from nas.latency.estimate import Latency, corrected_for_load
 from nas.latency.measured.timing import IDLE_WAIT_S, measure, measure_interleaved, measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
-from nas.latency.predicted.predict import predict_latency as predict_latency
+from nas.latency.predicted.predict import predict_latency
 from nas.results.run_folder import RunFolder
-from nas.runtimes.base import Runtime
+from nas.runtimes.base import DeviceRuntime, Runtime
 
 MAX_SEARCH_RUNS = 200
-"""Timed runs of a draft, and of a finished file during the search, at most."""
+"""Timed runs of an untrained file, and of a finished file during the search, at most."""
 MAX_FINAL_RUNS = 400
-"""Timed runs of a file that was trained in full, at most."""
+"""Timed runs of a file after the final training, at most."""
 MIN_FINAL_RUNS = 200
-"""Of a file that was trained in full, however long they take."""
+"""Timed runs of a file after the final training, at least, however long they take."""
 UNTRAINED_LIMIT_S = 1.0
-"""Seconds that timing a draft and its twin may take."""
+"""Seconds for timing an untrained file and its FP32 baseline."""
 SEARCH_LIMIT_S = 2.0
-"""Seconds that timing a finished file may take during the search."""
+"""Seconds for timing a finished file during the search."""
 PRECHECK_LIMIT_S = 0.25
+"""Seconds for the check whether an untrained file is clearly above the latency limit."""
 FINAL_PATIENCE_S = IDLE_WAIT_S
-"""How long a file that was trained in full waits for a calm machine."""
+"""Seconds that a measurement after the final training waits for an idle machine."""
 SEARCH_PATIENCE_S = 0.3
+"""Seconds that a measurement during the search waits for an idle machine."""
 
 PREDICTED_BEFORE_NOTE = (
     "measured on the finished file; what was decided before and during training rests on a prediction"
@@ -42,24 +51,24 @@ UNTRAINED_NOTE = "measured on the untrained file, and not again, as it is off th
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyEvaluator:
-    """Times files here, and says what they take on the target.
+    """Measures files on this machine, and measures or predicts their latency on the target.
 
     Attributes:
-        profile: the target.
-        host: this machine.
-        runtime: runs files on this machine.
-        board: times files on the target itself, where there is a way to it.
+        profile: hardware profile of the target.
+        host_profile: hardware profile of this machine.
+        host_runtime: runs files on this machine.
+        device_runtime: times files on the target device; None where it cannot be reached, or is this machine.
         input_shape: (C, H, W) of the files' input.
-        energy: whether the board shall measure energy too.
-        folder: where the logs of failures go, and what a board has told.
-        watch: told what is being done, in words.
-        timer: a process of its own that times on this machine; None times in this one.
+        measures_energy: whether the device measures energy too.
+        folder: of the run; logs of failures and samples of the device's latencies go there.
+        log: receives one line of text about the progress.
+        timing_worker: process that times files on this machine; None times them in this process.
     """
 
     profile: HardwareProfile
     host_profile: HardwareProfile
     host_runtime: Runtime
-    device_runtime: Runtime | None
+    device_runtime: DeviceRuntime | None
     input_shape: tuple[int, int, int]
     measures_energy: bool
     folder: RunFolder
@@ -69,19 +78,19 @@ class LatencyEvaluator:
     def measure_untrained(
         self, paths: Sequence[Path], file_costs: Sequence[Costs], *, key: str = "", limit_ms: float | None = None
     ) -> list[Latency]:
-        """Latencies of untrained files on the target, quickly. All are measured, or all are predicted.
+        """Latencies of untrained files on the target, within seconds. All are measured, or all are predicted.
 
-        On this machine timing ends as soon as it is precise, surely above the limit, or the time is up. A board is
-        asked where the prediction is not sure, unless it is sure that the limit is broken.
+        On this machine, timing ends at a precision of 1 %, clearly above the limit, or after `UNTRAINED_LIMIT_S`. A
+        device measures them where a prediction is uncertain, unless even its lower end exceeds the limit.
 
         Args:
-            paths: the candidate's file and, where it has one, its twin's.
-            file_costs: what each of them costs.
+            paths: the candidate's file and, where it has one, that of its FP32 baseline.
+            file_costs: costs of each file.
             key: of the candidate.
-            limit_ms: what the candidate must not exceed.
+            limit_ms: upper latency limit of the candidate, in ms.
 
         Raises:
-            MeasureError: the device gives no figure; the end of a board's log is kept under the candidate's key.
+            MeasureError: timing fails; the end of a device's log is written under the candidate's key.
         """
         if self.is_on_host:
             plan = TimingPlan(
@@ -92,14 +101,20 @@ class LatencyEvaluator:
                 early_stop_above_ms=limit_ms,
             )
             return self.measure_on_host(paths, plan)
-        predicted = [self._predict(each) for each in file_costs]
-        is_out = limit_ms is not None and predicted[0].low_ms > limit_ms
-        if self.device_runtime is None or is_out or all(map(is_confident, predicted)):
+        predicted = [self._predict(costs) for costs in file_costs]
+        is_infeasible = limit_ms is not None and predicted[0].low_ms > limit_ms
+        if self.device_runtime is None or is_infeasible or all(map(is_confident, predicted)):
             return predicted
         return self._measure_on_device(paths, file_costs, key)
 
     def is_clearly_above(self, path: Path, file_costs: Costs, limit_ms: float) -> bool:
-        """Whether a short look at an untrained file tells that it takes longer than so many milliseconds."""
+        """Whether a short measurement, or a prediction, puts an untrained file above a limit with its whole interval.
+
+        Args:
+            path: the file.
+            file_costs: its costs.
+            limit_ms: limit in ms.
+        """
         if not self.is_on_host:
             return self._predict(file_costs).low_ms > limit_ms and self.device_runtime is not None
         plan = TimingPlan(
@@ -109,8 +124,8 @@ class LatencyEvaluator:
             early_stop_above_ms=limit_ms,
             relative_precision=0.02,
         )
-        found = self.measure_on_host([path], plan)[0]
-        return corrected_for_load(found).low_ms > limit_ms
+        latency = self.measure_on_host([path], plan)[0]
+        return corrected_for_load(latency).low_ms > limit_ms
 
     def measure_final(
         self,
@@ -124,16 +139,23 @@ class LatencyEvaluator:
     ) -> tuple[list[Latency], list[Latency]]:
         """Latencies of finished files on the target, and on this machine.
 
+        After the final training, a device that can be reached measures every file. During the search it skips files
+        whose candidate would not enter the front even at the lower end of a prediction: those keep the latency of the
+        untrained file, if it was measured or its prediction is certain enough.
+
         Args:
-            paths: the candidate's file and, where it is timed beside one, its twin's.
-            file_costs: what each of them costs.
+            paths: the candidate's file and, where it is timed beside one, that of its FP32 baseline.
+            file_costs: costs of each file.
             key: of the candidate.
-            verified: whether they were trained in full: then they are measured at length, and by a board in any case.
-            draft: what the untrained file took.
-            enters: whether the candidate would enter the front with such a latency.
+            is_final: whether the final training is done, after which measurements are long.
+            untrained_latency: of the untrained file on the target; None where it is not known.
+            would_enter_front: whether the candidate would enter the front with such a latency.
+
+        Returns:
+            Latencies on the target and on this machine, each in the order of `paths`.
 
         Raises:
-            MeasureError: the device gives no figure; the end of a board's log is kept under the candidate's key.
+            MeasureError: timing fails; the end of a device's log is written under the candidate's key.
         """
         full = TimingPlan(
             runs=MAX_FINAL_RUNS,
@@ -155,14 +177,13 @@ class LatencyEvaluator:
                 return [replace(untrained_latency, notes=(*untrained_latency.notes, UNTRAINED_NOTE))], hosts
             if is_confident(untrained_latency):
                 return [replace(untrained_latency, notes=(*untrained_latency.notes, ONLINE_PREDICTION_NOTE))], hosts
-        found = self._measure_on_device(paths, file_costs, key)
-        told = (
-            (PREDICTED_BEFORE_NOTE,) if untrained_latency is not None and untrained_latency.kind == "predicted" else ()
-        )
-        return [replace(each, notes=(*each.notes, *told)) for each in found], hosts
+        measured = self._measure_on_device(paths, file_costs, key)
+        was_predicted = untrained_latency is not None and untrained_latency.kind == "predicted"
+        notes = (PREDICTED_BEFORE_NOTE,) if was_predicted else ()
+        return [replace(latency, notes=(*latency.notes, *notes)) for latency in measured], hosts
 
     def measure_on_host(self, paths: Sequence[Path], plan: TimingPlan) -> list[Latency]:
-        """Latencies on this machine; several files side by side, so that they can be compared."""
+        """Latencies on this machine; several files are timed by turns, so that they can be compared."""
         device, shapes = self.host_profile.title, [self.input_shape] * len(paths)
         if self.timing_worker is not None:
             return self.timing_worker.measure(
@@ -173,45 +194,45 @@ class LatencyEvaluator:
         return measure_interleaved(paths, self.host_runtime, device=device, input_shape=shapes, plan=plan)
 
     def lower_bound(self, latency: Latency) -> Latency:
-        """What is held against limits: a prediction where the device has the last word counts as its lower end."""
-        is_guess = self.device_runtime is not None and latency.kind == "predicted"
-        return replace(latency, latency_ms=latency.low_ms) if is_guess else latency
+        """The latency to check against limits: the lower end of a prediction that the device may still correct."""
+        is_provisional = self.device_runtime is not None and latency.kind == "predicted"
+        return replace(latency, latency_ms=latency.low_ms) if is_provisional else latency
 
     @property
     def is_on_host(self) -> bool:
-        """Whether this machine's runtime times the target."""
+        """Whether the target is this machine."""
         return self.profile.local and self.device_runtime is None
 
     @property
     def online_model(self) -> OnlineLatencyModel:
-        """What was learned of the board in this run."""
+        """Latency model fitted to the measurements of this run on the device."""
         return OnlineLatencyModel(folder=self.folder, profile=self.profile)
 
     def _predict(self, file_costs: Costs) -> Latency:
-        """By what this run has learned of its board, or by the target's calibration or profile, whichever is surer."""
-        known = predict_latency(file_costs, self.profile)
-        learned = self.online_model.predict(file_costs) if self.device_runtime is not None else None
-        return learned if learned is not None and _relative_width(learned) < _relative_width(known) else known
+        """Prediction by the target's calibration or profile, or by the online model where its interval is narrower."""
+        offline = predict_latency(file_costs, self.profile)
+        online = self.online_model.predict(file_costs) if self.device_runtime is not None else None
+        return online if online is not None and _relative_width(online) < _relative_width(offline) else offline
 
     def _measure_on_device(self, paths: Sequence[Path], file_costs: Sequence[Costs], key: str) -> list[Latency]:
-        """What the board takes for the files.
+        """Latencies that the device measures; each is added to the samples of the online model.
 
         Raises:
-            MeasureError: the board gives no figure; the end of its log is kept under the candidate's key.
+            MeasureError: timing fails; the end of the device's log is written under the candidate's key.
         """
         assert self.device_runtime is not None  # noqa: S101
-        answers = measure_on_device(
+        results = measure_on_device(
             paths, self.device_runtime, self.profile, with_energy=self.measures_energy, log=self.log
         )
-        found = []
-        for path, answer, costs in zip(paths, answers, file_costs, strict=True):
-            if isinstance(answer, MeasureError):
-                if answer.log:
-                    self.folder.write(f"models/{key or path.stem}-board.log", "\n".join(answer.log) + "\n")
-                raise answer
-            self.online_model.add(path.stem, costs, answer)
-            found.append(answer)
-        return found
+        latencies = []
+        for path, result, costs in zip(paths, results, file_costs, strict=True):
+            if isinstance(result, MeasureError):
+                if result.log_lines:
+                    self.folder.write(f"models/{key or path.stem}-board.log", "\n".join(result.log_lines) + "\n")
+                raise result
+            self.online_model.add(path.stem, costs, result)
+            latencies.append(result)
+        return latencies
 
 
 def _relative_width(predicted: Latency) -> float:

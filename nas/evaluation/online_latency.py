@@ -1,10 +1,12 @@
-"""What a search learns of its target while it measures there, so that the device need not time every candidate.
+"""Online latency model: fitted during a search to its own measurements on the target device.
 
-Each net that the device timed is a sample; from ten on, a roofline is learned from them (`nas.latency.predicted.learned_roofline`) and
-again with every fifth measurement. A net that was timed untrained and again when finished is one sample: as two, it
-would be held out and learned at once, and the model would be far too sure of itself. Where it is sure of a candidate
-its word is enough; where it is not, or the candidate would enter the front, the device is asked, and the answer is a
-further sample.
+It saves measurements on a slow device. Each network that the device timed is a sample. From 10 samples on, a roofline
+is fitted to them (`nas.latency.predicted.learned_roofline`), and again after every 5 further ones. A network that was
+timed untrained and again when finished is one sample: as two it would be trained on and held out at once, and the
+estimated error would be far too small. Where the prediction is certain it replaces the measurement; where it is not, or
+where the candidate would enter the front, the device measures, which adds a sample.
+
+    runs/NAME/latencies.jsonl    one line for each measurement: key, latency_ms, costs
 """
 
 import functools
@@ -23,39 +25,39 @@ from nas.results.run_folder import RunFolder
 
 SAMPLES_FILE = "latencies.jsonl"
 MIN_SAMPLES = 10
-"""Nets that are learned from, at least."""
+"""Smallest number of different networks to fit."""
 REFIT_EVERY = 5
-"""Measurements after which it is learned again."""
+"""Measurements between two fits."""
 MAX_RELATIVE_ERROR = 0.10
-"""Standard error of a prediction, as a share of it, above which the device is asked."""
+"""Standard error of a prediction, as a share of it, above which the device measures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineLatencyModel:
-    """The samples of a run, and what was learned from them. They lie in the run's folder, for all of its processes.
+    """Samples of a run, and the model that is fitted to them. All processes of a run share the samples.
 
     Attributes:
         folder: of the run.
-        profile: of the target.
+        profile: hardware profile of the target.
     """
 
     folder: RunFolder
     profile: HardwareProfile
 
     def add(self, key: str, file_costs: Costs, latency: Latency) -> None:
-        """Keep what the device took for a net."""
+        """Append one measurement of the device."""
         line = {"key": key, "latency_ms": latency.latency_ms, "costs": asdict(file_costs)}
         self.folder.append_line(SAMPLES_FILE, json.dumps(line))
 
     def predict(self, file_costs: Costs) -> Latency | None:
-        """What the model says of a net; None as long as there are too few samples to learn from."""
+        """Predicted latency of a file; None as long as there are too few samples to fit."""
         model = self.model
         return model.predict(file_costs) if model else None
 
     @property
     def model(self) -> LearnedRoofline | None:
-        """What was learned from the samples so far; None where there are too few."""
-        lines = self.folder.read_lines(SAMPLES_FILE)
+        """The model fitted to the samples so far; None where there are too few."""
+        lines = self.folder.json_lines(SAMPLES_FILE)
         count = len(lines) // REFIT_EVERY * REFIT_EVERY
         return _fit_model(self.folder.path, count, self.profile.name, self) if count >= MIN_SAMPLES else None
 
@@ -64,17 +66,18 @@ class OnlineLatencyModel:
 
 
 def is_confident(predicted: Latency) -> bool:
-    """Whether a prediction's standard error is at most `UNSURE`, by its own interval."""
-    half = (predicted.high_ms - predicted.low_ms) / 2
-    return half / Z_95 <= MAX_RELATIVE_ERROR * predicted.latency_ms
+    """Whether the standard error of a prediction, by its 95 % interval, is at most `MAX_RELATIVE_ERROR` of it."""
+    half_width = (predicted.high_ms - predicted.low_ms) / 2
+    return half_width / Z_95 <= MAX_RELATIVE_ERROR * predicted.latency_ms
 
 
 @functools.lru_cache(maxsize=4)
 def _fit_model(_path: Path, count: int, _target: str, online_model: OnlineLatencyModel) -> LearnedRoofline | None:
-    """The model of the first `count` measurements; None where they are of too few nets, which only costs more."""
+    """The model of the first `count` measurements; None where they are of too few networks, or do not determine it."""
     latencies: dict[tuple[Kernel, ...], list[float]] = {}
     nets: dict[tuple[Kernel, ...], Costs] = {}
-    for line in map(json.loads, online_model.folder.read_lines(SAMPLES_FILE)[:count]):
+    # Files with equal kernels, an untrained and a finished one, are one sample with the median of their latencies.
+    for line in online_model.folder.json_lines(SAMPLES_FILE)[:count]:
         net = Costs.from_dict(line["costs"])
         nets.setdefault(net.kernels, net)
         latencies.setdefault(net.kernels, []).append(line["latency_ms"])

@@ -1,4 +1,8 @@
-"""A candidate exported untrained: nobody trains what cannot be shipped."""
+"""Evaluator of untrained candidates: latency, size and costs from an export with fresh weights.
+
+The untrained file has the layers and the precision of the trained one, and so its latency and size. A candidate that
+violates a limit on them is never trained.
+"""
 
 import math
 import os
@@ -10,27 +14,32 @@ import torch
 from torch import nn
 
 from nas.candidate import Candidate
-from nas.config import SearchConfig
+from nas.compression.pipeline import CompressionPipeline
+from nas.config import LimitFields
+from nas.data.base import FaceData
 from nas.evaluation.latency_evaluator import LatencyEvaluator
 from nas.evaluation.proxy import Proxy
 from nas.latency.costs import Costs, compute_costs
 from nas.latency.estimate import Latency
 from nas.latency.speedup import Int8Speedup, int8_speedup
+from nas.models.seeding import forked_rng
 from nas.onnx_export.exporter import ExportedFile, export_onnx
 from nas.results.phase_timer import PhaseTimer
-from nas.training.trainer import UNTRAINED_CALIBRATION_IMAGES, Trainer
+from nas.results.run_folder import RunFolder
+from nas.training.model_builder import INITIALISATION, UNTRAINED_CALIBRATION_IMAGES, ModelBuilder
 
 
 @dataclass(frozen=True, kw_only=True)
 class UntrainedMetrics:
-    """What a candidate weighs and how fast it is, before a second of training.
+    """Figures of a candidate before any training.
 
     Attributes:
         costs: MACs and weights of the file.
         size_bytes: of the file.
         latency: on the target.
-        host: on this machine; None when the target is predicted and nobody asked yet.
-        gain: what its 8-bit units gain over the float twin; None where there are none.
+        host_latency: on this machine; None where the target is another device.
+        int8_speedup: of the candidate against its FP32 baseline; None where nothing is in INT8, and where the candidate
+            violates a limit anyway.
     """
 
     costs: Costs
@@ -42,80 +51,89 @@ class UntrainedMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class UntrainedEvaluator:
-    """Builds, exports and times nets with fresh weights. No file of theirs is left behind.
+    """Builds, exports and times networks with fresh weights. Their files are deleted again.
 
     Attributes:
-        config: what was asked.
-        trainer: builds the nets.
-        stopwatch: times their files.
-        proxies: read off the net of each candidate that is to be trained.
+        limits: a candidate that exceeds those of latency or size needs no FP32 baseline.
+        folder: place of the temporary files.
+        builder: builds the networks.
+        compression: gives the FP32 baseline.
+        data: its image shape and classes.
+        latency_evaluator: times the files.
+        proxies: zero-cost proxies to score.
     """
 
-    config: SearchConfig
-    trainer: Trainer
+    limits: LimitFields
+    folder: RunFolder
+    builder: ModelBuilder
+    compression: CompressionPipeline
+    data: FaceData
     latency_evaluator: LatencyEvaluator
     proxies: Sequence[Proxy] = ()
 
     def evaluate(self, candidate: Candidate, phase_timer: PhaseTimer) -> UntrainedMetrics:
-        """Build, prune the shape, export untrained, count, measure beside the float twin.
+        """Build, prune the shape, export untrained, count, and measure beside the FP32 baseline.
 
         Raises:
             CandidateError: any of it fails.
         """
-        twin = self.trainer.compression.fp32_baseline(candidate)
-        with phase_timer("build"):
-            torch.manual_seed(0)
-            net = self.trainer.build_final_shape(candidate).eval()
-        with ExitStack() as held:
-            files = [held.enter_context(self._exported_untrained(candidate, net, phase_timer))]
-            if twin is not None and not self._is_infeasible(*files[0], phase_timer):
-                files.append(held.enter_context(self._exported_untrained(twin, net, phase_timer)))
+        baseline = self.compression.fp32_baseline(candidate)
+        with ExitStack() as stack:
+            stack.enter_context(forked_rng(0))
+            with phase_timer("build"):
+                net = self.builder.build_final_shape(candidate).eval()
+            exports = [stack.enter_context(self._exported_untrained(candidate, net, phase_timer))]
+            if baseline is not None and not self._is_infeasible(*exports[0], phase_timer):
+                exports.append(stack.enter_context(self._exported_untrained(baseline, net, phase_timer)))
             with phase_timer("measure"):
                 latencies = self.latency_evaluator.measure_untrained(
-                    [file.path for file, _ in files], [counted for _, counted in files], key=candidate.key,
-                    limit_ms=self.config.limits.max_latency,
+                    [file.path for file, _ in exports], [costs for _, costs in exports], key=candidate.key,
+                    limit_ms=self.limits.max_latency,
                 )  # fmt: skip
-        file, counted = files[0]
+        file, costs = exports[0]
         return UntrainedMetrics(
-            costs=counted, size_bytes=file.size_bytes, latency=latencies[0],
-            host_latency=latencies[0] if self.latency_evaluator.is_on_host else None, int8_speedup=int8_speedup(*latencies) if len(files) > 1 else None,
+            costs=costs, size_bytes=file.size_bytes, latency=latencies[0],
+            host_latency=latencies[0] if self.latency_evaluator.is_on_host else None,
+            int8_speedup=int8_speedup(*latencies) if len(exports) > 1 else None,
         )  # fmt: skip
 
     def proxy_scores(self, candidate: Candidate, phase_timer: PhaseTimer) -> dict[str, float]:
-        """What the zero-cost proxies read off the candidate's net; one that has no finite answer is left out."""
+        """Scores of the zero-cost proxies by name, larger is better; scores that are not finite are left out.
+
+        The network has the weights that the training of the candidate starts from, but in its final shape.
+        """
         if not self.proxies:
             return {}
-        with phase_timer("proxies"), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.trainer.seed_for(candidate, -1))
-            net = self.trainer.build_final_shape(candidate).eval()
-            images = torch.from_numpy(
-                self.trainer.compression_context(candidate, UNTRAINED_CALIBRATION_IMAGES).images
-            ).float()
-            found = {proxy.name: proxy.score(net, images) for proxy in self.proxies}
-        return {name: value for name, value in found.items() if math.isfinite(value)}
+        with phase_timer("proxies"), forked_rng(self.builder.seed_for(candidate, INITIALISATION)):
+            net = self.builder.build_final_shape(candidate).eval()
+            context = self.builder.compression_context(candidate, UNTRAINED_CALIBRATION_IMAGES)
+            images = torch.from_numpy(context.images).float()
+            scores = {proxy.name: proxy.score(net, images) for proxy in self.proxies}
+        return {name: score for name, score in scores.items() if math.isfinite(score)}
 
     def _is_infeasible(self, file: ExportedFile, file_costs: Costs, phase_timer: PhaseTimer) -> bool:
-        """Whether a draft surely breaks a limit, so that its float twin need not be asked for what 8 bits gain."""
-        if self.config.limits.max_size and file.size_bytes > self.config.limits.max_size:
+        """Whether an untrained file clearly exceeds a limit, so that timing its FP32 baseline would be wasted."""
+        if self.limits.max_size and file.size_bytes > self.limits.max_size:
             return True
-        if not self.config.limits.max_latency:
+        if not self.limits.max_latency:
             return False
         with phase_timer("measure"):
-            return self.latency_evaluator.is_clearly_above(file.path, file_costs, self.config.limits.max_latency)
+            return self.latency_evaluator.is_clearly_above(file.path, file_costs, self.limits.max_latency)
 
     @contextmanager
     def _exported_untrained(
         self, candidate: Candidate, net: nn.Module, phase_timer: PhaseTimer
     ) -> Iterator[tuple[ExportedFile, Costs]]:
-        """The file of a candidate's net with fresh weights, and what it costs; the file is gone afterwards."""
-        data = self.trainer.data
+        """The file of a network with fresh weights, and its costs; the file is deleted afterwards."""
         with phase_timer("build"):
-            graph = self.trainer.compress_graph(candidate, net, n_images=UNTRAINED_CALIBRATION_IMAGES, shapes_only=True)
-        path = self.trainer.folder.path / "models" / f".draft-{candidate.key}-{os.getpid()}.onnx"
+            graph = self.builder.compress_graph(candidate, net, n_images=UNTRAINED_CALIBRATION_IMAGES, shapes_only=True)
+        path = self.folder.path / "models" / f".draft-{candidate.key}-{os.getpid()}.onnx"
         try:
             with phase_timer("export"):
-                file = export_onnx(graph, path, input_shape=data.input_shape, classes=data.classes, metadata={})
-                counted = compute_costs(path)
-            yield file, counted
+                file = export_onnx(
+                    graph, path, input_shape=self.data.input_shape, classes=self.data.classes, metadata={}
+                )
+                costs = compute_costs(path)
+            yield file, costs
         finally:
             path.unlink(missing_ok=True)

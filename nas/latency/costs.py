@@ -1,11 +1,14 @@
-"""What a file costs, read off its ONNX graph: multiply-accumulates, bytes and kernels after fusion, at batch 1.
+"""Costs of an ONNX file at batch 1: multiply-accumulates, bytes and kernels after fusion, read off its graph.
 
-A kernel is what a runtime launches once. Fusion follows what TensorRT documents ("Types of Fusions" in its developer
-guide) and ONNX Runtime does: a convolution takes in its bias, batch normalisation, ReLU-like activation and one
-residual addition; chains of element-wise operators are one kernel. Hard-swish, SiLU and sigmoid after a convolution are
-not on that list, so they count as an element-wise kernel; a concatenation is a copy kernel; squeeze-and-excitation is
-four. Q/DQ pairs, casts and reshapes are no kernels: they are done while a neighbour loads or stores. No fusion reaches
-across Q/DQ.
+A kernel is one launch of the runtime. The fusion rules follow TensorRT's documentation ("Types of Fusions" in its
+developer guide) and ONNX Runtime:
+
+- a convolution takes in its bias, batch normalisation, a ReLU-like activation and one residual addition;
+- a chain of element-wise operators is one kernel;
+- hard-swish, SiLU and sigmoid after a convolution are not on TensorRT's list, so they are an element-wise kernel;
+- a concatenation is a copy kernel, and squeeze-and-excitation is four kernels;
+- Q/DQ pairs, casts and reshapes are no kernels: a neighbour does them while it loads or stores;
+- no fusion reaches across Q/DQ.
 """
 
 import math
@@ -24,10 +27,11 @@ from nas.errors import ExportError
 from nas.latency.onnx_graph import WEIGHTED_OPS, ResolvedGraph
 
 PACK_LEVEL = 9
+"""zlib's strongest level: the figure must not depend on how a packer was configured."""
 CONV_KINDS = frozenset({"conv", "pointwise", "depthwise", "grouped", "linear"})
 
 _EPILOGUE_OPS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "BatchNormalization"})
-_KIND_BY_OP = {
+KIND_BY_OP = {
     "Concat": "concat",
     "Split": "concat",
     "Slice": "concat",
@@ -47,21 +51,21 @@ _KIND_BY_OP = {
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """One launch, for one image.
+    """One launch for one image.
 
     Attributes:
-        name: of the ONNX node that opens it.
+        name: name of its first ONNX node.
         kind: conv, pointwise (1x1), depthwise, grouped, linear, pool, elementwise, concat, resize or reduce.
         macs: multiply-accumulates; 0 where the kernel only moves or compares.
-        input_bytes: activations read, a fused residual among them.
+        input_bytes: activations read, including a fused residual.
         output_bytes: activations written.
         weight_bytes: weights and biases read.
-        bits: width of the arithmetic: 8 where inputs and weights come from DequantizeLinear, 16 for half, else 32.
-        in_channels: of the first input; 0 without weights.
-        out_channels: of the output; 0 without weights.
-        groups: of a convolution.
-        operators: ONNX operators in it, in order.
-        profiled_us: microseconds that the runtime's profiler saw it take; None where nothing looked.
+        bits: width of the arithmetic: 8 where inputs and weights come from DequantizeLinear, 16 for FP16, else 32.
+        in_channels: channels of the first input; 0 without weights.
+        out_channels: channels of the output; 0 without weights.
+        groups: groups of a convolution.
+        operators: its ONNX operators, in order.
+        profiled_us: microseconds by the runtime's profiler; None where it was not profiled.
     """
 
     name: str
@@ -83,9 +87,9 @@ class Costs:
     """Costs of one file for one image.
 
     Attributes:
-        kernels: in the order they run.
-        params: elements of all stored weights: of convolutions, linear layers, normalisations and channel-wise factors.
-        nonzero_params: those of them that are not zero.
+        kernels: in order of execution.
+        params: elements of all weights: of convolutions, linear layers, normalisations and channel-wise factors.
+        nonzero_params: how many of these are not zero.
     """
 
     kernels: tuple[Kernel, ...]
@@ -108,7 +112,7 @@ def compute_costs(model: onnx.ModelProto | Path) -> Costs:
     """Read the costs off a file or a model.
 
     Raises:
-        ExportError: the file is no ONNX file, or a tensor's shape is unknown at batch 1.
+        ExportError: the file is no ONNX file, or the shape of a tensor is unknown at batch 1.
     """
     if isinstance(model, Path):
         try:
@@ -126,7 +130,7 @@ def compute_costs(model: onnx.ModelProto | Path) -> Costs:
 
 @dataclass
 class _OpenKernel:
-    """A kernel while nodes are still fused into it."""
+    """A kernel that may still take in nodes; `channels` are (input channels, output channels, groups)."""
 
     index: int
     node: NodeProto
@@ -142,79 +146,85 @@ class _OpenKernel:
 
 
 def _fuse_kernels(graph: ResolvedGraph) -> Iterator[Kernel]:
-    drafts: list[_OpenKernel] = []
-    open_at: dict[str, _OpenKernel] = {}  # tail -> the kernel that writes it
+    """Kernels in order of their first nodes: each node joins an open kernel or opens its own."""
+    kernels: list[_OpenKernel] = []
+    open_by_output: dict[str, _OpenKernel] = {}  # by the tensor that the kernel writes so far
     for node in graph.nodes:
-        host = _find_fusion_target(graph, node, open_at)
-        if host is None:
-            host = _open_kernel(graph, node, index=len(drafts))
-            drafts.append(host)
+        kernel = _find_fusion_target(graph, node, open_by_output)
+        if kernel is None:
+            kernel = _open_kernel(graph, node, index=len(kernels))
+            kernels.append(kernel)
         else:
-            own = open_at.pop(host.output_name)
-            others = [i for i in graph.activation_inputs(node) if graph.resolve_view(i) != own.output_name]
-            host.input_bytes += sum(graph.tensor_bytes(i) for i in others)
-            host.has_residual |= bool(others)
-        host.operators.append(node.op_type)
-        host.output_name = node.output[0]
-        open_at[host.output_name] = host
-    for d in drafts:
+            del open_by_output[kernel.output_name]
+            # The intermediate stays in registers; what else the node reads, a residual, comes from memory.
+            others = [i for i in graph.activation_inputs(node) if graph.resolve_view(i) != kernel.output_name]
+            kernel.input_bytes += sum(graph.tensor_bytes(i) for i in others)
+            kernel.has_residual |= bool(others)
+        kernel.operators.append(node.op_type)
+        kernel.output_name = node.output[0]
+        open_by_output[kernel.output_name] = kernel
+    for kernel in kernels:
         yield Kernel(
-            name=d.node.name or d.node.output[0],
-            kind=d.kind,
-            macs=d.macs,
-            input_bytes=d.input_bytes,
-            output_bytes=graph.output_bytes(d.output_name),
-            weight_bytes=d.weight_bytes,
-            bits=d.bits,
-            in_channels=d.channels[0],
-            out_channels=d.channels[1],
-            groups=d.channels[2],
-            operators=tuple(d.operators),
+            name=kernel.node.name or kernel.node.output[0],
+            kind=kernel.kind,
+            macs=kernel.macs,
+            input_bytes=kernel.input_bytes,
+            output_bytes=graph.output_bytes(kernel.output_name),
+            weight_bytes=kernel.weight_bytes,
+            bits=kernel.bits,
+            in_channels=kernel.channels[0],
+            out_channels=kernel.channels[1],
+            groups=kernel.channels[2],
+            operators=tuple(kernel.operators),
         )
 
 
 def _find_fusion_target(
     graph: ResolvedGraph, node: NodeProto, open_by_output: dict[str, _OpenKernel]
 ) -> _OpenKernel | None:
-    """The kernel that takes this node in, the latest where there are two; None when it needs its own."""
-    if node.op_type in WEIGHTED_OPS or node.op_type in _KIND_BY_OP:
+    """The kernel that takes a node in, the later where two could; None where the node needs its own."""
+    if node.op_type in WEIGHTED_OPS or node.op_type in KIND_BY_OP:
         return None
-    tails = {graph.resolve_view(i): None for i in graph.activation_inputs(node)}
-    found = [
-        open_by_output[t]
-        for t in tails
-        if t in open_by_output and graph.consumer_counts[t] == 1 and t not in graph.fusion_barriers
+    sources = {graph.resolve_view(i): None for i in graph.activation_inputs(node)}  # a set in order
+    # A tensor that something else reads too must be written, so its kernel ends there.
+    candidates = [
+        open_by_output[name]
+        for name in sources
+        if name in open_by_output and graph.consumer_counts[name] == 1 and name not in graph.fusion_barriers
     ]
-    convs = [d for d in found if d.kind in CONV_KINDS]
+    convs = [kernel for kernel in candidates if kernel.kind in CONV_KINDS]
     if node.op_type in _EPILOGUE_OPS and convs:
         return convs[-1]
-    if node.op_type in {"Add", "Sub", "Mul", "Div"} and convs and len(tails) == 1:
-        return convs[-1]  # a factor or an offset that is constant
-    if node.op_type == "Add" and len(tails) == 2:
-        same = len({graph.shape(t) for t in tails}) == 1
-        late = [d for d in convs if same and not d.has_residual]
-        if late:
-            return max(late, key=lambda d: d.index)
-    chains = [d for d in found if d.kind == "elementwise"]
+    if node.op_type in {"Add", "Sub", "Mul", "Div"} and convs and len(sources) == 1:
+        return convs[-1]  # the other operand is a constant factor or offset
+    if node.op_type == "Add" and len(sources) == 2:
+        same = len({graph.shape(name) for name in sources}) == 1  # a broadcast is no residual
+        late = [kernel for kernel in convs if same and not kernel.has_residual]
+        if late:  # of two branches the later one adds, as the other has finished by then
+            return max(late, key=lambda kernel: kernel.index)
+    chains = [kernel for kernel in candidates if kernel.kind == "elementwise"]
     return chains[-1] if chains else None
 
 
 def _open_kernel(graph: ResolvedGraph, node: NodeProto, *, index: int) -> _OpenKernel:
+    """A kernel of one node."""
     data = graph.activation_inputs(node)
-    draft = _OpenKernel(
+    kernel = _OpenKernel(
         index=index,
         node=node,
-        kind=_KIND_BY_OP.get(node.op_type, "elementwise"),
+        kind=KIND_BY_OP.get(node.op_type, "elementwise"),
         output_name=node.output[0],
         input_bytes=sum(graph.tensor_bytes(i) for i in dict.fromkeys(data)),
     )
     weights = [i for i in node.input if i in graph.constants]
-    draft.bits = 8 * min(4, max((graph.element_bytes(i) for i in data), default=4))
+    # The widest operand decides the arithmetic; 64-bit integers (shapes) count as 32.
+    kernel.bits = 8 * min(4, max((graph.element_bytes(i) for i in data), default=4))
     if node.op_type in WEIGHTED_OPS:
-        draft.weight_bytes = sum(graph.tensor_bytes(i) for i in weights)
-        draft.bits = 8 * min(4, max(graph.element_bytes(i) for i in [*data, *weights[:1]]))
-        draft.kind, draft.macs, draft.channels = _kind_macs_channels(graph, node)
-    return draft
+        kernel.weight_bytes = sum(graph.tensor_bytes(i) for i in weights)
+        # The first constant is the weight; a bias stays at 32 bits in an INT8 convolution.
+        kernel.bits = 8 * min(4, max(graph.element_bytes(i) for i in [*data, *weights[:1]]))
+        kernel.kind, kernel.macs, kernel.channels = _kind_macs_channels(graph, node)
+    return kernel
 
 
 def _kind_macs_channels(graph: ResolvedGraph, node: NodeProto) -> tuple[str, int, tuple[int, int, int]]:
@@ -227,20 +237,25 @@ def _kind_macs_channels(graph: ResolvedGraph, node: NodeProto) -> tuple[str, int
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     source, target = graph.shape(node.input[0])[1], graph.shape(node.output[0])[1]
     window = math.prod(graph.shape(node.input[1])[2:])
-    if node.op_type == "ConvTranspose":
+    if node.op_type == "ConvTranspose":  # each input element meets the whole window
         macs = math.prod(graph.shape(node.input[0])) * target // groups * window
     else:
         macs = outputs * source // groups * window
+    return conv_kind(in_channels=source, groups=groups, window=window), macs, (source, target, groups)
+
+
+def conv_kind(*, in_channels: int, groups: int, window: int) -> str:
+    """Kind of a convolution: pointwise, conv, depthwise or grouped. `window` is the number of its positions."""
     if groups == 1:
-        return "pointwise" if window == 1 else "conv", macs, (source, target, groups)
-    return "depthwise" if groups == source else "grouped", macs, (source, target, groups)
+        return "pointwise" if window == 1 else "conv"
+    return "depthwise" if groups == in_channels else "grouped"
 
 
 def packed_bytes(model: Path | onnx.ModelProto) -> int:
-    """Bytes of an ONNX file, or of a model as it would be written, under zlib at level 9; about 0.1 s for 1 MB.
+    """Bytes of an ONNX file, or of a model as it would be written, after zlib at level 9; about 0.1 s for 1 MB.
 
-    This is what a zip archive, a gzip layer or an app package stores, and the one figure that zeros among the weights
-    improve. Random float32 weights pack to about 93 % of their bytes, so compare packed with packed.
+    This is what a zip archive, a gzip layer or an app package stores, and the only size that zeros among the weights
+    reduce. Random FP32 weights pack to about 93 % of their bytes, so compare packed sizes with packed sizes only.
 
     Raises:
         OSError: the file cannot be read.

@@ -1,14 +1,16 @@
-"""A latency as a statement: value, interval, where and how; and what it would be on a machine at its best."""
+"""Latency of one inference as a statement: value, interval, provenance, and its correction for a busy machine."""
 
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from nas.runtimes.disturbance import DRIFT_LIMIT
+
 LatencyKind = Literal["measured", "predicted"]
 
-MAX_REFERENCE_SLOWDOWN = 0.03
-"""How much slower than at its best the reference network may be beside a round that counts."""
+MAX_REFERENCE_SLOWDOWN = DRIFT_LIMIT
+"""How much slower than at its best, as a share, the reference network may be around a round that counts."""
 OPTIONAL_FIELDS = frozenset({"energy_mj", "layers", "slowdown"})
-"""Fields that are left out of JSON where they hold nothing."""
+"""Fields that JSON omits where they are empty, so that files written before they existed read the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,23 +18,23 @@ class Latency:
     """One latency with its provenance. All times are milliseconds for one inference of one image.
 
     Attributes:
-        kind: `measured` on the device named, or `predicted` by a model of it.
+        kind: `measured` on the named device, or `predicted` by a model of it.
         device: what it was measured on or predicted for, in words.
         runtime: word of the runtime.
         latency_ms: the median of the runs, or the prediction.
         low_ms: lower end of the 95 % interval of `latency_ms`.
         high_ms: upper end of it.
-        p5_ms: 5th percentile of the runs, the figure that repeats on a shared machine; None when predicted.
+        p5_ms: 5th percentile of the runs, which repeats best on a shared machine; None when predicted.
         p99_ms: 99th percentile of the runs; None when predicted.
-        runs: how many runs were timed; 0 when predicted.
-        threads: threads the runtime was given.
-        drift: relative change of the reference network around the measurement; None when predicted.
+        runs: number of timed runs; 0 when predicted.
+        threads: threads of the runtime.
+        drift: relative change of the reference network across the measurement; None when predicted.
         slowdown: how much slower the reference network was than at its best on this machine, as a share; None where
-            nobody looked.
-        notes: what a reader has to know ("busy machine: ...").
-        versions: names and versions of what ran it and the state of the device, or of the model that predicted it.
+            the best is unknown.
+        notes: caveats for the reader ("busy machine: ...").
+        versions: names and versions of the software that ran it and the state of the device, or of the predictor.
         energy_mj: millijoules of one inference above idle; None where nothing measured them.
-        layers: name and milliseconds of each layer that the device executed, in order; empty when not asked for.
+        layers: name and milliseconds of each executed layer, in order; empty unless requested.
     """
 
     kind: LatencyKind
@@ -52,23 +54,34 @@ class Latency:
     layers: tuple[tuple[str, float], ...] = ()
     slowdown: float | None = None
 
+    @property
+    def robust_ms(self) -> float:
+        """The figure that repeats best: the 5th percentile, or the prediction where there is none."""
+        return self.p5_ms or self.latency_ms
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether a note says that the machine or the board was busy. Notes are stored, so old records answer too."""
+        return any("busy" in note for note in self.notes)
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; what is optional and not there is left out."""
+        """JSON-ready fields, without optional ones that are empty."""
         fields = asdict(self)
         return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v not in (None, ())}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Latency":
-        """The inverse of `to_dict`, also after a JSON round trip; fields of a later version are ignored."""
+        """The inverse of `to_dict`, also after a JSON round trip. Fields of a later version are ignored."""
         known = {k: v for k, v in fields.items() if k in cls.__dataclass_fields__}
         layers = tuple((str(name), float(ms)) for name, ms in fields.get("layers", ()))
         return cls(**{**known, "notes": tuple(fields.get("notes", ())), "layers": layers})
 
 
 def corrected_for_load(latency: Latency) -> Latency:
-    """What a latency would have been on this machine at its best: shorter by the slowdown of the reference network.
+    """The latency that this machine would give at its best: value and interval divided by 1 + slowdown.
 
-    As it is where the machine was calm, where nobody looked, and where it was predicted.
+    Unchanged where the machine was calm, where its best is unknown, and for predictions. `p5_ms` and `slowdown` stay
+    as measured. The correction assumes that other work slows the file as much as it slows the reference network.
     """
     slower = latency.slowdown or 0.0
     if slower <= MAX_REFERENCE_SLOWDOWN:

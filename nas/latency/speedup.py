@@ -1,7 +1,7 @@
-"""INT8 must pay: a quantised net is timed beside its own float twin, and where it is not faster the twin ships.
+"""Speed-up of an INT8 net over its FP32 baseline, timed side by side; a net that is not faster ships as the baseline.
 
-Quantising a net that is small or made of depthwise convolutions makes it slower on most devices: its arithmetic is
-cheap already, and every border between integers and floats costs a kernel.
+Quantisation slows down small nets and nets of depthwise convolutions on most devices: their arithmetic is cheap
+already, and each border between integers and floats costs a kernel.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,20 +10,20 @@ from typing import Any
 from nas.latency.estimate import Latency
 
 NO_GAIN = "no_gain"
-"""Constraint that 8-bit units break when they make a net no faster than its float twin."""
+"""Name of the constraint that an INT8 net violates when it is no faster than its FP32 baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Speedup:
-    """How much faster a net is than its float twin, both timed in one interleaved run or both predicted.
+    """How much faster an INT8 net is than its FP32 baseline, both timed in one interleaved run or both predicted.
 
     Attributes:
-        speedup: the twin's latency by the net's own; above 1 the net is faster.
-        low: lower end of the 95 % interval of `speedup`; the value itself for predictions, whose errors are common to
+        speedup: latency of the baseline divided by that of the net; above 1 the net is faster.
+        low: lower end of the 95 % interval of `speedup`; `speedup` itself for predictions, whose errors are common to
             both.
-        high: upper end.
-        twin_ms: the twin's latency in milliseconds.
-        own_ms: the net's own.
+        high: upper end of it.
+        twin_ms: latency of the FP32 baseline in milliseconds. The name is stored in records.
+        own_ms: latency of the INT8 net in milliseconds.
         kind: "measured" or "predicted".
     """
 
@@ -36,25 +36,32 @@ class Int8Speedup:
 
     @property
     def is_faster(self) -> bool:
-        """Whether the net is faster than its twin beyond the intervals."""
+        """Whether the whole interval is above 1."""
         return self.low > 1
 
     @property
     def violation(self) -> float:
-        """By how much the net misses being faster, as a share; zero or less where it pays."""
+        """How far `low` misses 1, as a share; zero or less where INT8 pays."""
         return 1 / self.low - 1
 
     def __str__(self) -> str:
+        # Part of the reasons in records, so the words stay as they are.
         verdict = f"{self.speedup:.2f} times as fast" if self.is_faster else "no gain"
         return f"{verdict}: {self.own_ms:.4g} ms against {self.twin_ms:.4g} ms of its float twin, {self.kind}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON-ready fields."""
         return asdict(self)
 
 
 def int8_speedup(quantised: Latency, fp32_baseline: Latency) -> Int8Speedup:
-    """What quantisation gains, from both latencies of one kind.
+    """Compare a net with its baseline.
+
+    The interval divides the ends of both: wider than a 95 % interval of the ratio, so the verdict errs towards FP32.
+
+    Args:
+        quantised: latency of the INT8 net.
+        fp32_baseline: latency of the same net in FP32, of the same kind.
 
     Raises:
         ValueError: one is measured and the other predicted.

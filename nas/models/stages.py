@@ -14,8 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from nas.errors import BuildError
-from nas.onnx_export.folding import module_nodes, module_of, trace
+from nas.errors import BuildError, one_line
+from nas.onnx_export.folding import has_parameters, module_nodes, module_of, trace
 from search_spaces._base import HEAD, STEM
 from search_spaces._leaf import Concat, Normalise
 
@@ -119,7 +119,7 @@ class _ShapeRecorder(fx.Interpreter):
         try:
             result = super().run_node(n)
         except Exception as error:
-            raise BuildError(f"layer {original_name(n)!r} cannot take its input: {_first_line(error)}") from error
+            raise BuildError(f"layer {original_name(n)!r} cannot take its input: {one_line(error)}") from error
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)
         return result
@@ -146,7 +146,7 @@ def _check_supported(graph: fx.GraphModule, shapes: dict[fx.Node, Shape], classe
         raise BuildError(f"a net must return logits [N, {classes}], one for each class of the data, but returns {got}")
     called: set[str] = set()
     for node in module_nodes(graph):
-        if str(node.target) in called and _has_weights(module_of(graph, node)):
+        if str(node.target) in called and has_parameters(module_of(graph, node)):
             raise BuildError(
                 f"a layer with weights must be called once, but {original_name(node)!r} is called twice; use one layer "
                 "for each call"
@@ -225,7 +225,7 @@ def _head_nodes(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shap
     for i, node in enumerate(chain):
         (source,) = node.all_input_nodes
         reduces_maps = _n_pixels(shapes[node]) == 1 < _n_pixels(shapes[source])
-        if node is last or (reduces_maps and not _has_weights(module_of(graph, node))):
+        if node is last or (reduces_maps and not has_parameters(module_of(graph, node))):
             return chain[i:]
     return [last]
 
@@ -261,13 +261,5 @@ def _n_pixels(shape: Shape) -> int:
     return shape[2] * shape[3] if len(shape) == 4 else 1
 
 
-def _has_weights(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
-
-
 def _is_layer(module: nn.Module) -> bool:
-    return _has_weights(module) and not isinstance(module, (*NORM_LAYERS, nn.PReLU))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return has_parameters(module) and not isinstance(module, (*NORM_LAYERS, nn.PReLU))

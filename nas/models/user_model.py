@@ -20,7 +20,8 @@ from nas.compression.pruning.channel_groups import trace_channel_groups
 from nas.compression.pruning.slicing import channel_segments, slice_channels
 from nas.config import SearchConfig
 from nas.data.base import FaceData
-from nas.errors import CandidateError, ConfigError
+from nas.errors import CandidateError, ConfigError, one_line
+from nas.models.seeding import forked_rng
 from nas.models.stages import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
@@ -159,8 +160,7 @@ def load_user_model(config: SearchConfig, data: FaceData, *, channel_multiple: i
         UserError: there is no such model, its weights do not fit, or it cannot be compressed.
     """
     name, shape = str(config.search.model), data.input_shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.seed)
+    with forked_rng(config.run.seed):
         net = _make_model(name, shape, len(data.classes), config)
     try:
         if config.search.weights is not None:
@@ -242,7 +242,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
             f"weights must be a state dict, but {path} cannot be read: {error.strerror}; check the path"
         ) from None
     except Exception as error:  # pickle and zip errors share no base
-        reason = str(error).strip().splitlines()[0]
+        reason = one_line(error)
         raise ConfigError(
             f"weights must be a state dict that torch.load(weights_only=True) reads, but {path} is not: {reason}; "
             "save it with torch.save(net.state_dict(), path)"

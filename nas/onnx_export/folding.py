@@ -1,12 +1,15 @@
-"""A trained net as a graph of leaf modules with nothing in it that inference does not need.
+"""Graph of leaf modules of a trained net, without anything that inference does not need.
 
-`fold` gives every node one module: functions and methods (`operator.add`, `torch.cat`, `x.flatten(1)`) become modules
-too, so that whatever walks the graph afterwards (the ONNX writer, the quantiser) looks at module types only. The
-difference to torch.fx's own fusion: batch norm is folded in double precision, and scales move into convolutions.
+`fold` turns every node into a module. Functions and methods (`operator.add`, `torch.cat`, `x.flatten(1)`) become
+modules too, so that later passes over the graph (ONNX export, quantisation) need module types only.
+
+Why not torch.fx's own fusion (`torch.fx.experimental.optimization.fuse`): here batch norm is folded in float64,
+constant input scaling moves into the first convolution, and the result is checked against the net.
 """
 
 import copy
 import operator
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -16,11 +19,9 @@ from nas.errors import ExportError
 from nas.onnx_export.functional import Affine, Subtract, module_for_call
 from search_spaces._leaf import Leaf, Normalise
 
-__all__ = ["Affine", "LeafTracer", "Subtract", "fold", "insert_after", "module_nodes", "module_of", "trace"]
-
 
 class LeafTracer(fx.Tracer):
-    """Stops at torch's own modules and at every `Leaf`; everything else is traced through."""
+    """Tracer that stops at torch's own modules and at every `Leaf`, and traces through everything else."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether the module becomes one node."""
@@ -28,7 +29,7 @@ class LeafTracer(fx.Tracer):
 
 
 def trace(net: nn.Module) -> fx.GraphModule:
-    """The graph of leaf modules of a net; `net` itself is shared, not copied.
+    """The graph of leaf modules of a net; the modules of `net` are shared, not copied.
 
     Raises:
         ExportError: the net's control flow depends on its data, or it calls a function that has no module.
@@ -43,21 +44,21 @@ def trace(net: nn.Module) -> fx.GraphModule:
 
 
 def fold(net: nn.Module, *, input_shape: tuple[int, int, int]) -> fx.GraphModule:
-    """The net as it is exported: batch norm in the convolutions, dropout gone, input scaling in the stem.
+    """The net as it is exported: batch norm folded into the convolutions, dropout removed, input scaling in the stem.
 
     Args:
         net: from raw pixels [N, C, H, W] to logits [N, K]; it is not changed.
-        input_shape: (C, H, W), used to prove that the folded graph computes the same.
+        input_shape: (C, H, W), for the check that the folded graph computes the same.
 
     Returns:
         A graph in eval mode on the CPU in float32; each node is a module, named as in `net`.
 
     Raises:
-        ExportError: the net cannot be traced, or folding changed what it computes (not a rounding difference).
+        ExportError: the net cannot be traced, or folding changed its logits by more than rounding.
     """
-    whole = copy.deepcopy(net).cpu().float().eval()
-    expected = _noise_logits(whole, input_shape)
-    graph = trace(whole)
+    unfolded = copy.deepcopy(net).cpu().float().eval()
+    expected = _noise_logits(unfolded, input_shape)
+    graph = trace(unfolded)
     _drop_identities(graph)
     _split_normalise(graph)
     _fold_batch_norms(graph)
@@ -80,10 +81,33 @@ def module_nodes(graph: fx.GraphModule) -> list[fx.Node]:
 
 
 def insert_after(graph: fx.GraphModule, node: fx.Node, module: nn.Module, name: str) -> fx.Node:
-    """Put a one-input module behind a node; nobody reads it yet. `name` is a dotted path and must be free."""
+    """Insert a one-input module behind a node; nothing reads it yet.
+
+    Args:
+        graph: changed in place.
+        node: the node that the module reads.
+        module: the module.
+        name: its dotted path, which must be free.
+    """
     graph.add_submodule(name, module)
     with graph.graph.inserting_after(node):
         return graph.graph.call_module(name, (node,))
+
+
+def replace_inputs(node: fx.Node, replacement: fx.Node, readers: Iterable[fx.Node]) -> None:
+    """Make these readers of `node` read `replacement` instead."""
+    for reader in readers:
+        reader.replace_input_with(node, replacement)
+
+
+def unit_name(item: fx.Node | str) -> str:
+    """The unit (`stem`, a stage, `head`) of a module node or of a qualified name: its first component."""
+    return (item if isinstance(item, str) else str(item.target)).partition(".")[0]
+
+
+def has_parameters(module: nn.Module) -> bool:
+    """Whether the module or a child of it has a parameter."""
+    return next(module.parameters(), None) is not None
 
 
 def _functions_to_modules(graph: fx.GraphModule) -> None:
@@ -104,11 +128,11 @@ def _functions_to_modules(graph: fx.GraphModule) -> None:
 
 
 def _drop_shape_reads(graph: fx.GraphModule) -> None:
-    """Sizes are read for flattening only, which needs none as a module."""
+    """Remove reads of sizes: they are there for flattening only, which needs none as a module."""
     for node in reversed(list(graph.graph.nodes)):
         if node.op in _CALL_OPS and node.target in _SHAPE_FUNCTIONS:
             if node.users:
-                module_for_call(node)  # raises: there is no module for it
+                module_for_call(node)  # raises an ExportError that names the call: sizes have no module
             graph.graph.erase_node(node)
 
 
@@ -150,6 +174,7 @@ def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     if norm.running_mean is None or norm.running_var is None:
         raise ExportError("batch norm must keep running statistics; build it with track_running_stats=True")
     mean, var = norm.running_mean.double(), norm.running_var.double()
+    # y = (conv(x) + bias - mean) * gain + beta, in float64 so that one rounding to float32 remains.
     gain = torch.rsqrt(var + norm.eps) * (1.0 if norm.weight is None else norm.weight.double())
     bias = torch.zeros_like(mean) if conv.bias is None else conv.bias.double()
     shift = (bias - mean) * gain + (0.0 if norm.bias is None else norm.bias.double())
@@ -172,19 +197,19 @@ def _fold_scales(graph: fx.GraphModule) -> None:
 
 
 def _called_once(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the module's weights may change for this one call's sake."""
+    """Whether the module is called once only, so that its weights may change for this call."""
     return sum(n.target == node.target for n in module_nodes(graph)) == 1
 
 
 def _noise_logits(net: nn.Module, input_shape: tuple[int, int, int]) -> Tensor:
-    """[2, K] What a net says of two images of noise."""
+    """Logits [2, K] of two noise images."""
     pixels = torch.randint(0, 256, (2, *input_shape), generator=torch.Generator().manual_seed(0)).float()
     with torch.inference_mode():
-        found: Tensor = net(pixels)
-    return found
+        logits: Tensor = net(pixels)
+    return logits
 
 
 def _check_equal(expected: Tensor, got: Tensor) -> None:
     difference = float((expected - got).abs().max() / (1 + expected.abs().max()))
-    if not difference < 1e-3:  # also caught when it is not a number
+    if not difference < 1e-3:  # written this way round, NaN is rejected too
         raise ExportError(f"a folded net must compute what the net does, but its logits differ by {difference:.2g}")

@@ -1,4 +1,4 @@
-"""Functions and methods as modules: what a traced net calls, in the form that the graph's walkers look at."""
+"""Modules for functions and methods: each call of a traced net in the form that later passes over the graph expect."""
 
 import operator
 from collections.abc import Callable, Iterable
@@ -37,20 +37,20 @@ class Subtract(Leaf):
 
 
 def module_for_call(node: fx.Node) -> tuple[nn.Module, Iterable[fx.Node]]:
-    """The module that computes what a `call_function` or `call_method` node does, and its inputs.
+    """The module that computes a `call_function` or `call_method` node, and its inputs.
 
     Raises:
         ExportError: no module is known for the function with these arguments.
     """
-    make = _MODULE_FACTORIES.get(node.target)
+    factory = _MODULE_FACTORIES.get(node.target)
     try:
-        found = make(*node.args, **node.kwargs) if make else None
-    except TypeError:  # an argument that the entry does not know
-        found = None
-    if found is None:
+        call = factory(*node.args, **node.kwargs) if factory else None
+    except TypeError:  # an argument that the factory does not have
+        call = None
+    if call is None:
         called = getattr(node.target, "__name__", node.target)
         raise ExportError(f"a net must use modules, but {node.name!r} calls {called}; wrap it in a leaf module")
-    return found
+    return call
 
 
 ModuleCall = tuple[nn.Module, Iterable[Any]] | None
@@ -81,7 +81,7 @@ def _cat(tensors: Any, dim: int = 0) -> ModuleCall:
 
 
 def _activation(module: Callable[[], nn.Module]) -> Callable[..., ModuleCall]:
-    """A function of one map without settings that change what it computes."""
+    """Factory for a function of one map without settings that change the result."""
 
     def make(x: Any, inplace: bool = False) -> ModuleCall:
         return module(), (x,)
@@ -117,14 +117,14 @@ def _log_softmax(x: Any, dim: int | None = None, _stacklevel: int = 3, dtype: An
 
 
 def _view(x: Any, *shape: Any) -> ModuleCall:
-    """[N, C, H, W] seen as [N, C * H * W]: the first number is that of the images, or the second is given."""
+    """[N, C, H, W] viewed as [N, C * H * W]: the first size is the batch's, or the second is given."""
     batch, rest = shape if len(shape) == 2 else (None, None)
     is_flat = (isinstance(batch, fx.Node) and rest == -1) or (batch == -1 and isinstance(rest, int))
     return (nn.Flatten(), (x,)) if is_flat else None
 
 
 def _squeeze(x: Any, dim: int | None = None) -> ModuleCall:
-    """Of a pooled map [N, C, 1, 1]; what is flat already stays so."""
+    """A pooled map [N, C, 1, 1] flattened; a flat input stays flat."""
     return (nn.Flatten(), (x,)) if dim in (None, 2, 3, -1, -2) else None
 
 

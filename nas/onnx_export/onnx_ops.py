@@ -1,7 +1,7 @@
-"""How each leaf module is written as ONNX nodes: one function per module type, found by its type.
+"""ONNX form of each leaf module: one function per module type, dispatched on the type.
 
-A new operation needs one function here with `@emit.register`, or none at all if it is made of modules that are known
-(the tracer looks inside). GELU is spelled with Erf, which ONNX Runtime and TensorRT fuse back into one kernel.
+A new operation needs one function here with `@emit.register`, or none if it is made of supported modules, because the
+tracer looks inside. GELU is written with Erf, which ONNX Runtime and TensorRT fuse back into one kernel.
 """
 
 from functools import singledispatch
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nas.errors import ExportError
-from nas.onnx_export.folding import Affine, Subtract
+from nas.onnx_export.functional import Affine, Subtract
 from nas.onnx_export.graph_builder import GraphBuilder
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 
@@ -23,13 +23,13 @@ def emit(module: nn.Module, builder: GraphBuilder, name: str, inputs: list[str])
     """Write one module's nodes; returns the name of its output value.
 
     Args:
-        module: picks the function by its type.
+        module: its type selects the function.
         builder: receives nodes and initialisers; knows the shape of each input.
-        name: the module's qualified name, and the name that the output must carry if there is a node.
+        name: the module's qualified name, which the output must carry if a node is written.
         inputs: names of the input values.
 
     Raises:
-        ExportError: no function is registered for this type, or it cannot be said in ONNX.
+        ExportError: no function is registered for this type, or ONNX or a runtime cannot represent its settings.
     """
     raise ExportError(f"every layer must have an ONNX form, but {name!r} is a {type(module).__name__}; register one")
 
@@ -51,17 +51,41 @@ def _identity(module: nn.Module, builder: GraphBuilder, name: str, inputs: list[
 
 @emit.register
 def _conv2d(module: nn.Conv2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    weights = [builder.add_parameter(f"{name}.weight", module.weight, dtype_like=inputs[0])]
-    if module.bias is not None:
-        weights.append(builder.add_parameter(f"{name}.bias", module.bias, dtype_like=inputs[0]))
-    return builder.add_node("Conv", [*inputs, *weights], name, **conv_attributes(module, name))
+    return emit_weighted(module, builder, name, [*inputs, *_add_weights(module, builder, name, inputs)])
+
+
+def emit_weighted(layer: nn.Conv2d | nn.Linear, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    """Write the Conv or Gemm of a layer whose weights are values of the graph already; returns the name of its output.
+
+    Args:
+        layer: for its geometry; its weights are not read.
+        builder: receives the node.
+        name: of the node and of its output.
+        inputs: names of the input, the weight and, if there is one, the bias.
+
+    Raises:
+        ExportError: the layer pads with other values than zeros.
+    """
+    if isinstance(layer, nn.Linear):
+        return builder.add_node("Gemm", inputs, name, transB=1)
+    return builder.add_node("Conv", inputs, name, **conv_attributes(layer, name))
+
+
+def _add_weights(
+    layer: nn.Conv1d | nn.Conv2d | nn.Linear, builder: GraphBuilder, name: str, inputs: list[str]
+) -> list[str]:
+    """Add a layer's weight and bias as initialisers of the input's type; returns their names."""
+    weights = [builder.add_parameter(f"{name}.weight", layer.weight, dtype_like=inputs[0])]
+    if layer.bias is not None:
+        weights.append(builder.add_parameter(f"{name}.bias", layer.bias, dtype_like=inputs[0]))
+    return weights
 
 
 def conv_attributes(module: nn.Conv2d, name: str) -> dict[str, Any]:
     """ONNX attributes of a convolution.
 
     Raises:
-        ExportError: the padding is not of zeros.
+        ExportError: the layer pads with other values than zeros.
     """
     if module.padding_mode != "zeros":
         raise ExportError(f"a convolution must pad with zeros, but {name!r} pads with {module.padding_mode!r}")
@@ -78,6 +102,7 @@ def _conv_pads(module: nn.Conv2d) -> list[int]:
     if module.padding == "valid":
         return [0, 0, 0, 0]
     if module.padding == "same":
+        # torch puts the odd pixel at the end.
         totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         return [t // 2 for t in totals] + [t - t // 2 for t in totals]
     return [int(p) for p in module.padding] * 2
@@ -86,13 +111,10 @@ def _conv_pads(module: nn.Conv2d) -> list[int]:
 @emit.register
 def _conv1d(module: nn.Conv1d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
-        raise ExportError(f"a 1-d convolution must pad with a number of zeros, but {name!r} pads otherwise")
-    weights = [builder.add_parameter(f"{name}.weight", module.weight, dtype_like=inputs[0])]
-    if module.bias is not None:
-        weights.append(builder.add_parameter(f"{name}.bias", module.bias, dtype_like=inputs[0]))
+        raise ExportError(f"a 1-d convolution must pad with a fixed number of zeros, but {name!r} does not")
     return builder.add_node(
         "Conv",
-        [*inputs, *weights],
+        [*inputs, *_add_weights(module, builder, name, inputs)],
         name,
         kernel_shape=list(module.kernel_size),
         strides=list(module.stride),
@@ -104,10 +126,7 @@ def _conv1d(module: nn.Conv1d, builder: GraphBuilder, name: str, inputs: list[st
 
 @emit.register
 def _linear(module: nn.Linear, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    weights = [builder.add_parameter(f"{name}.weight", module.weight, dtype_like=inputs[0])]
-    if module.bias is not None:
-        weights.append(builder.add_parameter(f"{name}.bias", module.bias, dtype_like=inputs[0]))
-    return builder.add_node("Gemm", [*inputs, *weights], name, transB=1)
+    return emit_weighted(module, builder, name, [*inputs, *_add_weights(module, builder, name, inputs)])
 
 
 @emit.register
@@ -185,7 +204,7 @@ def _max_pool(module: nn.MaxPool2d, builder: GraphBuilder, name: str, inputs: li
 @emit.register
 def _avg_pool(module: nn.AvgPool2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if module.divisor_override is not None:
-        raise ExportError(f"an average pool must divide by its window, but {name!r} divides by a given number")
+        raise ExportError(f"an average pool must divide by its window, but {name!r} has a divisor_override")
     include = int(module.count_include_pad)
     return builder.add_node("AveragePool", inputs, name, count_include_pad=include, **_pool_attributes(module, name))
 
@@ -214,20 +233,21 @@ def _global_avg_pool(module: nn.AdaptiveAvgPool2d, builder: GraphBuilder, name: 
 @emit.register
 def _flatten(module: nn.Flatten, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if (module.start_dim, module.end_dim) != (1, -1):
-        raise ExportError(f"a flatten must keep the batch only, but {name!r} goes from {module.start_dim}")
+        raise ExportError(f"a flatten must keep the batch axis only, but {name!r} starts at axis {module.start_dim}")
     return builder.add_node("Flatten", inputs, name, axis=1)
 
 
 @emit.register
 def _upsample(module: nn.Upsample, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if module.mode != "bilinear" or module.align_corners or module.size is None:
-        raise ExportError(f"a resize must be bilinear to a size, corners not aligned, but {name!r} is otherwise")
+        raise ExportError(f"a resize must be bilinear to a size, corners not aligned, but {name!r} is not")
     return resize(builder, name, inputs, size=_pair(module.size))
 
 
 def resize(builder: GraphBuilder, name: str, inputs: list[str], *, size: tuple[int, int]) -> str:
-    """Bilinear resize [N, C, H, W] to [N, C, *size], half-pixel centres, no antialiasing, as torch interpolates."""
-    scales = [exact_resize_scale(have, want) for have, want in zip(builder.shapes[inputs[0]][2:], size, strict=True)]
+    """Bilinear resize [N, C, H, W] to [N, C, *size] as in torch: half-pixel centres, no antialiasing."""
+    sizes = zip(builder.shapes[inputs[0]][2:], size, strict=True)
+    scales = [exact_resize_scale(input_size, output_size) for input_size, output_size in sizes]
     constant = builder.add_constant(f"{name}.scales", np.array([1, 1, *scales], np.float32))
     return builder.add_node(
         "Resize",
@@ -239,7 +259,7 @@ def resize(builder: GraphBuilder, name: str, inputs: list[str], *, size: tuple[i
 
 
 def exact_resize_scale(input_size: int, output_size: int) -> np.float32:
-    """The float32 nearest to want / have for which floor(have * scale) == want, as ONNX computes the size."""
+    """The float32 nearest to output / input for which floor(input * scale), ONNX's output size, is exact."""
     scale = np.float32(output_size / input_size)
     while floor(np.float32(input_size) * scale) < output_size:
         scale = np.nextafter(scale, np.float32(np.inf), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The proof that a runtime computes from a file what torch computes from the graph that it was written from."""
+"""Parity gate: does a runtime compute from a file what torch computes from the graph that the file was written from?"""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,8 +13,10 @@ import torch
 from onnx import TensorProto, helper
 from torch import fx
 
+from hw_profiles._base import FLOAT16_BITS, INT8_BITS
 from nas.errors import ParityError
 from nas.onnx_export.exporter import OUTPUT_NAME, onnx_value_names
+from nas.onnx_export.interpreter import run_with_callback
 
 TIE_MARGIN = 0.02
 """Lead of the first class, in probability, up to which an image counts as a tie."""
@@ -23,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class PredictSession(Protocol):
-    """A loaded file: what parity needs of a runtime's session."""
+    """A loaded file: the part of a runtime's session that parity needs."""
 
     def predict(self, images: Images) -> Floats:
         """Output [N, K] of images [N, C, H, W] with values 0..255."""
@@ -34,13 +36,14 @@ class PredictSession(Protocol):
 
 @dataclass(frozen=True)
 class Parity:
-    """How well the runtime agrees with torch on `n` images.
+    """Agreement of a runtime with torch.
 
     Attributes:
         max_difference: largest difference of a probability, 0..1.
         agreement: share of images with the same top-1 class, 0..1.
-        n: images compared.
-        clear_agreement: the same, among the images whose first class leads by more than `TIE` in torch; 1 without any.
+        n_images: number of images compared.
+        non_tie_agreement: `agreement` among the images whose first class leads by more than `TIE_MARGIN` in torch; 1
+            without any.
     """
 
     max_difference: float
@@ -53,7 +56,7 @@ def compute_parity(graph: fx.GraphModule, session: PredictSession, images: Image
     """Compare torch and a loaded file on images [N, C, H, W].
 
     Raises:
-        ParityError: there are no images, or the runtime's output has another shape (`path` is named).
+        ParityError: there are no images, or the runtime's output has another shape; the message names `path`.
     """
     if not len(images):
         raise ParityError(f"parity of {path} must be checked on images, but got none")
@@ -62,14 +65,13 @@ def compute_parity(graph: fx.GraphModule, session: PredictSession, images: Image
         raise ParityError(f"{path} must give probabilities {expected.shape}, but gave {got.shape}")
     same = expected.argmax(1) == got.argmax(1)
     ordered = np.sort(expected, axis=1)
-    clear = (
-        ordered[:, -1] - ordered[:, -2] > TIE_MARGIN if expected.shape[1] > 1 else np.ones(len(expected), dtype=bool)
-    )
+    is_single = expected.shape[1] == 1
+    no_tie = np.ones(len(expected), dtype=bool) if is_single else ordered[:, -1] - ordered[:, -2] > TIE_MARGIN
     return Parity(
         max_difference=float(np.nan_to_num(np.abs(expected - got), nan=np.inf).max()),
         agreement=float(same.mean()),
         n_images=len(images),
-        non_tie_agreement=float(same[clear].mean()) if clear.any() else 1.0,
+        non_tie_agreement=float(same[no_tie].mean()) if no_tie.any() else 1.0,
     )
 
 
@@ -83,20 +85,20 @@ def check_parity(
     max_difference: float = 1e-4,
     min_agreement: float = 0.99,
 ) -> Parity:
-    """The parity gate: like `parity`, but a disagreement fails, with the first diverging node named.
+    """The parity gate: like `compute_parity`, but too large a difference raises, with the first diverging node named.
 
     Args:
-        graph: what was exported to `path`.
+        graph: the graph that was exported to `path`.
         session: the loaded file.
         images: [N, C, H, W] uint8.
         path: the file.
-        load: loads an ONNX file in the same runtime; needed to find the node.
-        max_difference: largest difference of a probability that passes. Files with 8-bit units: see `tolerance`.
-        min_agreement: least share of equal top-1 classes that passes, among images that are no tie in torch: where two
+        load: loads an ONNX file in the same runtime; without it the diverging node is not searched for.
+        max_difference: largest accepted difference of a probability; see `parity_tolerance` for INT8 and FP16.
+        min_agreement: smallest accepted share of equal top-1 classes among images that are no tie in torch. Where two
             classes are within a rounding step of each other, either order is right.
 
     Raises:
-        ParityError: the two disagree by more than that.
+        ParityError: the two differ by more than that.
     """
     result = compute_parity(graph, session, images, path=path)
     if result.max_difference <= max_difference and result.non_tie_agreement >= min_agreement:
@@ -110,12 +112,16 @@ def check_parity(
 
 
 def parity_tolerance(bits: Mapping[str, int]) -> float:
-    """Largest difference of a probability that a sound file of these bit-widths shows.
+    """Largest difference of a probability that a correct file of these bit-widths shows.
 
-    Float files differ by rounding only. In 8-bit files one value that falls on the other side of a rounding step moves
-    later ones by whole steps; in 16-bit files float16 keeps 11 bits and runtimes may keep more in between.
+    - FP32 files differ by rounding only: 1e-4.
+    - FP16 keeps 11 bits, and runtimes may keep more in between: 0.01.
+    - In INT8 files a value on the other side of a rounding step moves later values by whole steps: 0.15.
+
+    Args:
+        bits: unit to bit-width.
     """
-    return 0.15 if 8 in bits.values() else 0.01 if 16 in bits.values() else 1e-4
+    return 0.15 if INT8_BITS in bits.values() else 0.01 if FLOAT16_BITS in bits.values() else 1e-4
 
 
 def torch_probabilities(graph: fx.GraphModule, images: Images, *, batch_size: int = 256) -> Floats:
@@ -133,7 +139,8 @@ def first_diverging_node(
 ) -> str:
     """The first node, in order of execution, whose output differs by more than `tolerance` of its largest value.
 
-    Bisection: each probe is the file cut off after one node, so that any runtime can answer it.
+    Bisection: each probe is the file truncated after one node, so that any runtime can run it. Of several divergences
+    it finds one, which is the first if all later nodes diverge too.
     """
     expected = _node_outputs(graph, torch.from_numpy(images).float())
     model = onnx.load(path)
@@ -142,6 +149,7 @@ def first_diverging_node(
     def differs(name: str) -> bool:
         want = expected[name].flatten(1).numpy()
         got = _run_truncated(model, name, images, load)
+        # 1e-6: a node that outputs zeros only may differ by rounding. `not <=`: NaN counts as a difference.
         return got.shape != want.shape or not np.abs(got - want).max() <= tolerance * (np.abs(want).max() + 1e-6)
 
     low, high = 0, len(names)
@@ -155,34 +163,33 @@ def _node_outputs(graph: fx.GraphModule, pixels: torch.Tensor) -> dict[str, torc
     names = onnx_value_names(graph)
     values: dict[str, torch.Tensor] = {}
 
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> torch.Tensor:
-            result: torch.Tensor = super().run_node(n)
-            if n in names:
-                values[names[n]] = result
-            return result
+    def record_value(node: fx.Node, value: torch.Tensor) -> torch.Tensor:
+        if node in names:
+            values[names[node]] = value
+        return value
 
     with torch.inference_mode():
-        Recorder(graph).run(pixels)
+        run_with_callback(graph, pixels, record_value)
     return values
 
 
 def _run_truncated(model: onnx.ModelProto, name: str, images: Images, load: Callable[[Path], PredictSession]) -> Floats:
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
-    last = next(i for i, node in enumerate(cut.graph.node) if node.name == name)
-    del cut.graph.node[last + 1 :]
-    read = {value for node in cut.graph.node for value in node.input}
-    kept = [tensor for tensor in cut.graph.initializer if tensor.name in read]
-    del cut.graph.initializer[:]
-    cut.graph.initializer.extend(kept)
-    ends = [helper.make_node("Cast", [name], [f"{name}/float"], to=TensorProto.FLOAT)]
-    ends.append(helper.make_node("Flatten", [f"{name}/float"], [OUTPUT_NAME], axis=1))
-    cut.graph.node.extend(ends)
-    cut.graph.output[0].CopyFrom(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", None]))
+    truncated = onnx.ModelProto()
+    truncated.CopyFrom(model)
+    last = next(i for i, node in enumerate(truncated.graph.node) if node.name == name)
+    del truncated.graph.node[last + 1 :]
+    read = {value for node in truncated.graph.node for value in node.input}
+    initializers = [tensor for tensor in truncated.graph.initializer if tensor.name in read]
+    del truncated.graph.initializer[:]
+    truncated.graph.initializer.extend(initializers)
+    # Sessions return one float32 matrix, so the node's output is cast and flattened to [N, numbers].
+    cast = helper.make_node("Cast", [name], [f"{name}/float"], to=TensorProto.FLOAT)
+    flatten = helper.make_node("Flatten", [f"{name}/float"], [OUTPUT_NAME], axis=1)
+    truncated.graph.node.extend([cast, flatten])
+    truncated.graph.output[0].CopyFrom(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", None]))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "probe.onnx"
-        onnx.save(cut, file)
+        onnx.save(truncated, file)
         session = load(file)
         try:
             return session.predict(images)

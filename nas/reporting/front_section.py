@@ -1,80 +1,110 @@
-"""The report's main part: the plot of the front, and its table beside what the search had said."""
+"""Report sections on the front: its plot, and its table beside the figures of the search."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
 
 from nas.latency.estimate import Latency
-from nas.reporting import page as paper
 from nas.reporting import plots
-from nas.reporting.page import escape_html
-from nas.reporting.run_view import RunView, format_accuracy, format_latency, record_label
+from nas.reporting.rendering import render
+from nas.reporting.run_view import RunView, format_accuracy, format_latency
 from nas.results.compression_effect import compression_ratio, size_ratio
-from nas.results.formatting import format_bits, format_int8_speedup, format_settings, format_widths
+from nas.results.formatting import format_bits, format_int8_speedup, format_settings, format_widths, record_label
 from nas.results.front import is_feasible, latest_by_key
 from nas.results.front_table import host_latency
 from nas.results.record import Record
 
-EMPTY_CELL = "&mdash;"
-NO_TEST_NOTE = "The data has no test split here, so there is no test figure."
 X_AXIS_TITLES = (
     "latency on the target, ms",
-    "latency on the machine of the search, ms (5th percentile)",
+    "latency on the search host, ms (5th percentile)",
     "size of the file, kB",
 )
 
 
-def front_section(views: Sequence[RunView]) -> str:
-    """The plot of all fronts: where each candidate is, what was searched, and where full training took it."""
-    layers = [layer for i, v in enumerate(views) for layer in _plot_series(v, i, show_run_name=len(views) > 1)]
-    c = views[0].config
-    limits = (
-        (c.limits.max_latency, 100 * c.limits.min_accuracy if c.limits.min_accuracy else None)
-        if len(views) == 1
-        else (None, None)
-    )
+def front_section(views: Sequence[RunView]) -> Markup:
+    """The plot of all fronts: every candidate, both fronts, and where full training moved each member."""
     if not any(v.front for v in views):
-        return paper.section("The front", "No candidate is complete yet.")
+        return render("plot.html", title="The front", note="No candidate is complete yet.", plot="")
+    series = [s for i, v in enumerate(views) for s in _plot_series(v, i, show_run_name=len(views) > 1)]
+    limits = views[0].config.limits
+    min_accuracy = 100 * limits.min_accuracy if limits.min_accuracy else None
     errors = [share for v in views for r in v.front if (share := _relative_error(r.latency))]
     note = (
-        "Up and to the left is better. Filled circles are measured, open diamonds predicted; a solid line joins the "
-        "front that was trained in full and measured again, a dotted one the front as the search left it, and thin "
-        "dotted lines show where full training took each member. Ticks at the bottom are candidates that broke a "
-        "limit before any training. Dashed lines are the limits asked for."
+        "Up and to the left is better. Filled circles are measured, open diamonds predicted. A solid line joins the "
+        "verified front (trained in full and measured again), a dotted line the search front; thin dotted lines show "
+        "where full training moved each member. Ticks at the bottom are candidates that violated a constraint before "
+        "any training. Dashed lines are the constraints."
     )
     if errors:
         note += f" A predicted latency may be off by about {max(errors):.0%}; switch the intervals on to see it."
-    return paper.section("The front", note, plots.front_plot(layers, X_AXIS_TITLES, limits=limits))
+    plot = plots.front_plot(
+        series, X_AXIS_TITLES, limits=(limits.max_latency, min_accuracy) if len(views) == 1 else (None, None)
+    )
+    return render("plot.html", title="The front", note=note, plot=Markup(plot))  # noqa: S704  made by plotly
 
 
-def _test_accuracy_html(r: Record) -> str:
-    """The test split's figure under that of the selection split."""
-    return f"<small>test {r.test.accuracy:.1%} ({r.test.low:.1%} to {r.test.high:.1%})</small>" if r.test else ""
+def table_section(view: RunView, *, show_run_name: bool) -> Markup:
+    """The table of a run's front, with the command that exports each member, and the members that dropped off.
+
+    Args:
+        view: the run.
+        show_run_name: whether the title names the run.
+    """
+    searched = {r.key: r for r in view.search_records}
+    is_verified = bool(view.fronts.verified)
+    note = "Not verified yet: these candidates were selected by the scores shown, so expect some to drop."
+    if is_verified:
+        test_note = "This run has no test split, so there is no test figure."
+        if any(r.test for r in view.front):
+            test_note = "Test figures were taken once, on the final files."
+        note = f"Trained in full and measured again after the search. Intervals are 95 % intervals. {test_note}"
+    trained = {r.key for r in latest_by_key(view.records, "verified")}
+    return render(
+        "front_table.html",
+        title=f"{'Verified' if is_verified else 'Search'} front{f' of {view.name}' if show_run_name else ''}",
+        note=note,
+        rows=[
+            *([_table_row(view, view.baseline, None)] if view.baseline else []),
+            *(_table_row(view, r, searched.get(r.key)) for r in view.front),
+        ],
+        dropped=[
+            f"trial {d.search.trial} ({format_accuracy(d.search)} in the search): {d.reason}"
+            for d in view.fronts.dropped
+        ],
+        is_verified=is_verified,
+        n_waiting=len({r.key for r in view.fronts.search} - trained),
+    )
 
 
-def _relative_error(m: Latency | None) -> float | None:
-    """Half-width of a predicted latency's interval, as a share of it."""
-    return m.high_ms / m.latency_ms - 1 if m and m.kind == "predicted" and m.latency_ms else None
+def _relative_error(latency: Latency | None) -> float | None:
+    """Half-width of a predicted latency's interval, as a share of the latency."""
+    if latency is None or latency.kind != "predicted" or not latency.latency_ms:
+        return None
+    return latency.high_ms / latency.latency_ms - 1
 
 
 def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plots.PlotSeries]:
     main = plots.COLOURS[index % len(plots.COLOURS)]
     second = main if show_run_name else "#4357ad"
     suffix = f", {view.name}" if show_run_name else ""
-    on_front = {r.key for r in view.search_front}
+    on_front = {r.key for r in view.fronts.search}
     verified = {r.key: r for r in latest_by_key(view.records, "verified") if r.status == "complete"}
-    moved = [p for r in view.search_front if r.key in verified for p in (r, verified[r.key])]
-    fell = {f.verified.key for f in view.dropped}
+    moved = [p for r in view.fronts.search if r.key in verified for p in (r, verified[r.key])]
+    dropped = {d.verified.key for d in view.fronts.dropped}
+    untrained = [r for r in view.search_records if r.status == "infeasible" and not r.score and r.latency]
+    infeasible = [r for r in view.search_records if r.score and not is_feasible(r)]
+    dominated = [r for r in view.search_records if is_feasible(r) and r.key not in on_front]
     groups = (
-        ("broke a limit, never trained", "untrained", plots.PALE, [
-            r for r in view.search_records if r.status == "infeasible" and not r.score and r.latency
-        ]),
-        ("broke a limit", "infeasible", plots.PALE, [r for r in view.search_records if r.score and not is_feasible(r)]),
-        ("dominated", "dominated", plots.GREY, [r for r in view.search_records if is_feasible(r) and r.key not in on_front]),
+        ("infeasible, not trained", "untrained", plots.PALE, untrained),
+        ("infeasible", "infeasible", plots.PALE, infeasible),
+        ("dominated", "dominated", plots.GREY, dominated),
         ("moved", "moved", plots.GREY, moved),
-        ("search front", "search", second, view.search_front),
-        ("fell off", "dominated", "#b4441a", [r for k, r in verified.items() if k in fell]),
-        ("verified front", "verified", main, view.verified_front),
-        ("uncompressed net", "base", plots.INK, [view.baseline] if view.baseline else []),
-    )  # fmt: skip
+        ("search front", "search", second, view.fronts.search),
+        ("dropped", "dominated", "#b4441a", [r for key, r in verified.items() if key in dropped]),
+        ("verified front", "verified", main, view.fronts.verified),
+        ("uncompressed model", "base", plots.INK, [view.baseline] if view.baseline else []),
+    )
     return [
         plots.PlotSeries(name=name + suffix, role=role, colour=colour, points=tuple(_plot_point(r) for r in members))
         for name, role, colour, members in groups
@@ -83,109 +113,80 @@ def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plot
 
 
 def _plot_point(r: Record) -> plots.PlotPoint:
+    size_kb = r.size_bytes / 1e3 if r.size_bytes else None
     host = host_latency(r)
-    size = r.size_bytes / 1e3 if r.size_bytes else None
-    at_host = (host.p5_ms or host.latency_ms) if host else None
+    at_host = host.robust_ms if host else None
     return plots.PlotPoint(
         x=(
             (r.latency.latency_ms, r.latency.low_ms, r.latency.high_ms) if r.latency else None,
             (at_host, at_host, at_host) if at_host else None,
-            (size, size, size) if size else None,
+            (size_kb, size_kb, size_kb) if size_kb else None,
         ),
         y=100 * r.score.accuracy if r.score else None,
         y_low=100 * r.score.low if r.score else None,
         y_high=100 * r.score.high if r.score else None,
         kind=r.latency.kind if r.latency else "",
-        hover=_hover_html(r),
+        hover=render("hover.html", label=record_label(r), lines=_hover_lines(r)),
     )
 
 
-def _hover_html(r: Record) -> str:
-    lines = [f"<b>trial {record_label(r)}</b> {escape_html(r.candidate.space)}, {r.phase}"]
+def _hover_lines(r: Record) -> list[str]:
+    lines = [f"{r.candidate.space}, {r.phase}"]
     if r.score:
-        lines.append(f"{r.score.accuracy:.1%} [{r.score.low:.1%}, {r.score.high:.1%}] {escape_html(r.accuracy_split)}")
+        lines.append(f"{r.score.accuracy:.1%} [{r.score.low:.1%}, {r.score.high:.1%}] {r.accuracy_split}")
     if r.latency:
-        lines.append(f"{r.latency.latency_ms:.3g} ms {r.latency.kind}, {escape_html(r.latency.device)}")
+        lines.append(f"{r.latency.latency_ms:.3g} ms {r.latency.kind}, {r.latency.device}")
     if host := host_latency(r):
-        lines.append(f"{host.p5_ms or host.latency_ms:.3g} ms measured, {escape_html(host.device)}")
+        lines.append(f"{host.robust_ms:.3g} ms measured, {host.device}")
     if r.params and r.macs:
         lines.append(f"{r.params:,} weights, {r.macs / 1e6:.2f} MMAC, {(r.size_bytes or 0) / 1e3:.1f} kB")
-    lines.append(f"sparsity {r.candidate.sparsity:.0%}, {escape_html(format_bits(r.candidate.bits))}")
+    lines.append(f"sparsity {r.candidate.sparsity:.0%}, {format_bits(r.candidate.bits)}")
     lines.append(f"{r.epochs:.1f} epochs")
-    return "<br>".join([*lines, *([escape_html(r.reason)] if r.reason else [])])
+    return [*lines, *([r.reason] if r.reason else [])]
 
 
-def table_section(view: RunView, *, show_run_name: bool) -> str:
-    """The table of a run's front, with the command that exports each member, and who fell off.
+def _table_row(view: RunView, r: Record, searched: Record | None) -> dict[str, Any]:
+    """The cells of one record, as text; empty where a figure is unknown.
 
-    `show_run_name` says whether the title names the run.
+    Args:
+        view: the run.
+        r: the record.
+        searched: the record of the same candidate in the search.
     """
-    before = {r.key: r for r in view.search_records}
-    head = [
-        "trial", "accuracy", "in the search", "latency on the target", "host, p5", "file", "MMAC", "compression",
-        "epochs", "take it",
-    ]  # fmt: skip
-    first = [view.baseline] if view.baseline else []
-    body = [_table_row(view, r, before.get(r.key) if r is not view.baseline else None) for r in (*first, *view.front)]
-    which = "Verified front" if view.verified_front else "Search front"
-    note = (
-        "Trained in full and measured again after the search. An interval holds with 95 %. "
-        + ("Test figures were taken once, on the final files." if any(r.test for r in view.front) else NO_TEST_NOTE)
-        if view.verified_front
-        else "Not verified yet: these candidates were chosen by the very scores shown, so expect some to fall back."
-    )
-    fell = [
-        f"trial {f.search.trial} ({format_accuracy(f.search)} in the search): {escape_html(f.reason)}"
-        for f in view.dropped
-    ]
-    told = f"<p><b>Fell off the front when trained in full:</b></p>{paper.bullet_list(fell)}" if fell else ""
-    if view.verified_front and not fell:
-        told = "<p>Nobody who was verified fell off the front.</p>"
-    waiting = len({r.key for r in view.search_front} - {r.key for r in latest_by_key(view.records, "verified")})
-    if view.verified_front and waiting:
-        told += f"<p>{waiting} further members of the search front were not trained in full.</p>"
-    return paper.section(
-        f"{which}{f' of {view.name}' if show_run_name else ''}", note, paper.table(head, body, wrap=[3, 7, 9]), told
-    )
+    score, test, latency, host = r.score, r.test, r.latency, host_latency(r)
+    return {
+        "label": record_label(r),
+        "key": "not compressed" if r is view.baseline else r.key[:8],
+        "accuracy": format_accuracy(r) if score else "",
+        "interval": f"{score.low:.1%} to {score.high:.1%}" if score else "",
+        "test": f"test {test.accuracy:.1%} ({test.low:.1%} to {test.high:.1%})" if test else "",
+        "searched": format_accuracy(searched) if searched and searched is not r else "",
+        "target": format_latency(latency) if latency else "",
+        "kind": latency.kind if latency else "",
+        "target_interval": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "",
+        "device": latency.device if latency else "",
+        "host": f"{host.robust_ms:.3g} ms" if host else "",
+        "host_median": f"median {host.latency_ms:.3g}" if host else "",
+        "file": f"{(r.size_bytes or 0) / 1e3:.1f} kB",
+        "weights": f"{r.params or 0:,} weights",
+        "ratios": _format_ratios(view.baseline, r),
+        "mmac": f"{(r.macs or 0) / 1e6:.2f}",
+        "sparsity": f"{r.candidate.sparsity:.0%} of channels",
+        "compression": _compression_lines(r),
+        "epochs": f"{r.epochs:.1f}",
+        "command": f"nas export {view.folder.path} --trial {record_label(r)}",
+    }
 
 
-def _table_row(view: RunView, r: Record, before: Record | None) -> list[str]:
-    score, latency, host = r.score, r.latency, host_latency(r)
-    at_target, at_host = EMPTY_CELL, EMPTY_CELL
-    if latency:
-        span = f"<small>{latency.low_ms:.3g} to {latency.high_ms:.3g}; {escape_html(latency.device)}</small>"
-        at_target = f"<b>{format_latency(latency)}</b> {paper.latency_kind_badge(latency.kind)}{span}"
-    if host:
-        at_host = f"{host.p5_ms or host.latency_ms:.3g} ms<small>median {host.latency_ms:.3g}</small>"
-    return [
-        f"<b>{record_label(r)}</b><small>{'not compressed' if r is view.baseline else r.key[:8]}</small>",
-        f"<b>{format_accuracy(r)}</b><small>{score.low:.1%} to {score.high:.1%}</small>{_test_accuracy_html(r)}"
-        if score
-        else EMPTY_CELL,
-        format_accuracy(before) if before and before is not r else EMPTY_CELL,
-        at_target,
-        at_host,
-        f"{(r.size_bytes or 0) / 1e3:.1f} kB<small>{r.params or 0:,} weights</small>{_compression_ratio_html(view.baseline, r)}",
-        f"{(r.macs or 0) / 1e6:.2f}",
-        f"{r.candidate.sparsity:.0%} of channels{_compression_html(r)}",
-        f"{r.epochs:.1f}",
-        paper.copyable_command(f"nas export {view.folder.path} --trial {record_label(r)}"),
-    ]
+def _compression_lines(r: Record) -> list[str]:
+    candidate = r.candidate
+    lines = (format_widths(candidate), format_bits(candidate.bits), format_settings(candidate), format_int8_speedup(r))
+    return [line for line in (*lines, *r.notes) if line]
 
 
-def _compression_html(r: Record) -> str:
-    parts = [
-        format_widths(r.candidate),
-        format_bits(r.candidate.bits),
-        format_settings(r.candidate),
-        format_int8_speedup(r),
-    ]
-    return "".join(f"<small>{escape_html(part)}</small>" for part in (*parts, *r.notes) if part)
-
-
-def _compression_ratio_html(baseline: Record | None, r: Record) -> str:
-    """How much smaller than the uncompressed net."""
+def _format_ratios(baseline: Record | None, r: Record) -> str:
+    """How much smaller than the uncompressed model; empty for that model itself."""
     if baseline is None or r is baseline:
         return ""
     weights, size = compression_ratio(baseline, r), size_ratio(baseline, r)
-    return f"<small>R {weights:.2f} of weights, {size:.2f} of bytes</small>" if weights and size else ""
+    return f"R {weights:.2f} of weights, {size:.2f} of bytes" if weights and size else ""

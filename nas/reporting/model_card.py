@@ -1,21 +1,23 @@
-"""The text of a model card (Mitchell et al., "Model Cards for Model Reporting", FAT* 2019), from plain mappings."""
+"""Model card as Markdown (Mitchell et al., "Model Cards for Model Reporting", FAT* 2019), from plain mappings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas.results.data_facts import is_synthetic
+
 ETHICS = (
     (
-        "It predicts the expression that annotators would name for a cropped face. It does not know what a person "
-        "feels: the classes are contested, and on FER2013 people agree with its labels in about 65 of 100 faces."
+        "The model predicts the expression that annotators would name for a cropped face. It does not know what a "
+        "person feels: the classes are contested, and on FER2013 people agree with its labels in about 65 % of cases."
     ),
     (
         "In the European Union, inferring emotions at work and in education is prohibited (AI Act, Article 5(1)(f); "
-        "medical and safety uses excepted), other emotion recognition counts as high-risk, and people must be told."
+        "medical and safety uses excepted), other emotion recognition counts as high-risk, and people must be informed."
     ),
-    "Do not use it to decide about people: not in hiring, proctoring, policing, credit or insurance.",
-    "Most face data sets are for research only. A model trained on one inherits those terms.",
+    "Do not use it for decisions about people, such as hiring, proctoring, policing, credit or insurance.",
+    "Most face data sets are licensed for research only. A model trained on one inherits those terms.",
 )
-"""What everybody who holds a model or a report has to read, a sentence or two each."""
+"""Limits and legal notes that accompany every model and report, a sentence or two each."""
 
 
 def render_model_card(
@@ -25,12 +27,12 @@ def render_model_card(
     """The card as Markdown.
 
     Args:
-        record: `nas.results.run_folder.Record` as a mapping.
+        record: `nas.results.record.Record` as a mapping.
         data: facts of the data set, as in data.json.
-        config: `nas.config.SearchConfig` as a mapping.
+        config: the flat fields of `nas.config.SearchConfig`.
         shape: (C, H, W) of the input.
-        compression: what was done to the net and what it gave, as title to words.
-        baseline_recall: recall by class, 0..1, of the uncompressed net on the same split.
+        compression: compression and its effect, title to text.
+        baseline_recall: recall by class, 0..1, of the uncompressed model on the same split.
     """
     parts = (
         f"# Facial-expression model {record['key']}",
@@ -38,7 +40,7 @@ def render_model_card(
             (_summary(record, data, config), *(f"| {k} | {words} |" for k, words in (compression or {}).items()))
         ),
         "## Input and output\n\n" + _interface(record, data, shape),
-        "## Accuracy\n\n" + _accuracy(record, data, baseline_recall or {}),
+        "## Accuracy\n\n" + _accuracy(record, data, config, baseline_recall or {}),
         "## Latency\n\n" + "\n".join(_latency(record)),
         "## Data and training\n\n" + _training(record, data, config),
         "## Limits and ethics\n\n" + "\n".join(f"- {line}" for line in ETHICS),
@@ -48,19 +50,21 @@ def render_model_card(
 
 
 def _summary(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    faces = " **These faces are synthetic, drawn by code: the accuracy says nothing about real faces.**"
+    warning = ""
+    if is_synthetic(data, config["dataset"]):
+        warning = " **These faces are synthetic, drawn by code: the accuracy says nothing about real faces.**"
     pruned = {s: f"{w} to {r['candidate']['pruned'][s]}" for s, w in r["candidate"]["widths"].items()}
     widths = ", ".join(f"{s} {w}" for s, w in pruned.items())
     space = r["candidate"]["space"]
-    origin = f"The net `{space}`" if config.get("model") else f"Found by a search in the space `{space}`"
+    origin = f"The model `{space}`" if config.get("model") else f"Found by a search of the space `{space}`"
     if config.get("model") and r["phase"] != "base":
         origin += ", compressed by a search"
     return (
         f"{origin} for the target `{config['target']}` "
-        f"on the data set `{data.get('name', config['dataset'])}`.{faces if _is_synthetic(r, data) else ''}\n\n"
+        f"on the data set `{data.get('name', config['dataset'])}`.{warning}\n\n"
         f"| | |\n|---|---|\n| stored weights | {r['params']:,} ({r['nonzero_params']:,} not zero) |\n"
         f"| multiply-accumulates | {r['macs']:,} |\n| file | {r['size_bytes']:,} bytes |\n"
-        f"| channels (trained to kept) | {widths} |\n"
+        f"| channels (before to after pruning) | {widths} |\n"
         f"| bits | {', '.join(f'{u} {b}' for u, b in r['candidate']['bits'].items())} |"
     )
 
@@ -75,42 +79,44 @@ def _interface(r: Mapping[str, Any], data: Mapping[str, Any], shape: Sequence[in
     ).rstrip()
 
 
-def _accuracy(r: Mapping[str, Any], data: Mapping[str, Any], baseline_recall: Mapping[str, float]) -> str:
+def _accuracy(
+    r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any], baseline_recall: Mapping[str, float]
+) -> str:
     score = r.get("score")
     if not score:
-        return "Not scored."
+        return "Not evaluated."
     split = r["accuracy_split"]
-    split += " (synthetic faces)" if _is_synthetic(r, data) and "synthetic" not in split else ""
+    split += " (synthetic faces)" if is_synthetic(data, config["dataset"]) and "synthetic" not in split else ""
     recall = "\n".join(
         f"| {name} | {share:.1%} |{f' {baseline_recall[name]:.1%} |' if name in baseline_recall else ''}"
         for name, share in score["recall"].items()
     )
     head = "| class | recall | uncompressed |\n|---|---|---|" if baseline_recall else "| class | recall |\n|---|---|"
-    chosen = "The candidate was chosen by this split, so the figure is somewhat optimistic. "
-    if r["phase"] == "base":  # nobody chose it
-        chosen = ""
+    selected = "The candidate was selected on this split, so the figure is somewhat optimistic. "
+    if r["phase"] == "base":  # the uncompressed model is the only one, so nothing was selected
+        selected = ""
     return (
         f"{score['accuracy']:.2%} (95 % interval {score['low']:.2%} to {score['high']:.2%}) of {score['n']:,} faces "
-        f"of the split {split}, read off this very file by ONNX Runtime. Balanced accuracy "
+        f"of the split {split}, computed from this file in ONNX Runtime. Balanced accuracy "
         f"{score['balanced_accuracy']:.2%}, macro-F1 {score['macro_f1']:.3f}. "
-        f"{chosen}{_test_accuracy(r.get('test'))}\n\n{head}\n{recall}"
+        f"{selected}{_test_accuracy(r.get('test'))}\n\n{head}\n{recall}"
     )
 
 
 def _test_accuracy(test: Mapping[str, Any] | None) -> str:
     if not test:
-        return "There is no figure on untouched test data."
+        return "There is no figure on held-out test data."
     interval = f"{test['low']:.2%} to {test['high']:.2%}"
-    return f"On the test split, looked at once: {test['accuracy']:.2%} ({interval}) of {test['n']:,} faces."
+    return f"On the test split, evaluated once: {test['accuracy']:.2%} ({interval}) of {test['n']:,} faces."
 
 
 def _latency(r: Mapping[str, Any]) -> list[str]:
     lines = [f"- on the target: {describe_latency(r['latency'])}"] if r.get("latency") else []
-    return lines + ([f"- on the machine of the search: {describe_latency(r['host'])}"] if r.get("host") else [])
+    return lines + ([f"- on the search host: {describe_latency(r['host'])}"] if r.get("host") else [])
 
 
 def describe_latency(m: Mapping[str, Any]) -> str:
-    """A latency with its provenance, in one sentence."""
+    """A latency and its provenance as one phrase; `m` is `Latency.to_dict()`."""
     digits = "#.4g" if m["kind"] == "measured" else "#.3g"
     value = f"{m['latency_ms']:{digits}} ms [{m['low_ms']:{digits}}, {m['high_ms']:{digits}}] {m['kind']}"
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
@@ -118,7 +124,7 @@ def describe_latency(m: Mapping[str, Any]) -> str:
     if m["kind"] == "predicted":
         return f"{value} for {m['device']} ({m['runtime']}; {versions}){notes}"
     tail = f"median of {m['runs']} runs"
-    if "tensorrt" not in m["versions"]:  # a GPU has no threads of ours
+    if "tensorrt" not in m["versions"]:  # the thread count is that of ONNX Runtime on the CPU
         tail += f", {m['threads']} thread{'s' if m['threads'] != 1 else ''}"
     tail += f", 5th percentile {m['p5_ms']:#.4g} ms" if m.get("p5_ms") else ""
     tail += f", drift {m['drift']:+.1%}" if m.get("drift") is not None else ""
@@ -142,20 +148,16 @@ def _verification(r: Mapping[str, Any]) -> str:
     parity = r.get("parity") or {}
     agreed = (
         f" PyTorch and ONNX Runtime differed by at most {parity['max_difference']:.2g} in probability on "
-        f"{parity['n']:.0f} faces and named the same class for {parity['agreement']:.1%} of them."
+        f"{parity['n']:.0f} faces and predicted the same class for {parity['agreement']:.1%} of them."
         if {"max_difference", "n", "agreement"} <= set(parity)
         else ""
     )
     return (
         f"SHA-256 of model.onnx: `{r['sha256']}`.{agreed}\n\n"
-        "golden.npz holds one `image` and the `probabilities` that the file gave for it; another machine should come "
-        "within 0.001:\n\n"
+        "golden.npz holds one `image` and the `probabilities` that the file computed for it; another machine should "
+        "agree to within 0.001:\n\n"
         "```python\nimport numpy as np, onnxruntime as ort\n"
         'pair = np.load("golden.npz")\n'
         'got = ort.InferenceSession("model.onnx").run(None, {"image": pair["image"].astype("float32")})[0]\n'
         'print(abs(got - pair["probabilities"]).max())\n```'
     )
-
-
-def _is_synthetic(r: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    return bool(data.get("synthetic")) or "synthetic" in r["accuracy_split"] or data.get("name") == "synthetic"

@@ -1,4 +1,4 @@
-"""The report's plots, from plain numbers: the front, hypervolume against candidates, importances, time."""
+"""Plots of the report from plain numbers: the front, step curves and horizontal bars, as HTML by plotly."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ GREY, PALE, INK = "#8593a3", "#c3cad2", "#1b2430"
 SYMBOLS = {"measured": "circle", "predicted": "diamond-open"}
 FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,sans-serif'
 LOG_SCALE_MIN_RATIO = 8.0
-"""An axis whose largest value is that many times its smallest is logarithmic."""
+"""Ratio of the largest to the smallest value above which an axis is logarithmic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +20,12 @@ class PlotPoint:
     """One candidate in the plot of the front.
 
     Attributes:
-        x: one (value, low, high) for each x axis on offer; None where it is unknown.
-        y: accuracy in percent, None where it is unknown.
-        y_low: lower end of its interval.
-        y_high: upper end of it.
-        kind: `measured` or `predicted`, of the target's latency.
-        hover: HTML of the box that comes up.
+        x: one (value, low, high) for each selectable x axis; None where unknown.
+        y: accuracy in percent; None where unknown.
+        y_low: lower end of its 95 % interval.
+        y_high: upper end of that interval.
+        kind: `measured` or `predicted`, of the target latency.
+        hover: HTML of the hover box.
     """
 
     x: tuple[tuple[float, float, float] | None, ...]
@@ -38,9 +38,14 @@ class PlotPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class PlotSeries:
-    """Points drawn alike. `role` is untrained, infeasible, dominated, moved, search, verified or base.
+    """Points in one style.
 
-    The points of a `moved` layer come in pairs: where the search left a candidate, and where full training took it.
+    Attributes:
+        name: in the legend.
+        role: untrained, infeasible, dominated, moved, search, verified or base. The points of `moved` come in pairs: a
+            candidate in the search, and after full training.
+        colour: CSS colour.
+        points: in drawing order.
     """
 
     name: str
@@ -50,7 +55,7 @@ class PlotSeries:
 
 
 def plotly_script() -> str:
-    """plotly.js, whole: the page needs no network."""
+    """The whole of plotly.js, so that the page needs no network."""
     return str(get_plotlyjs())
 
 
@@ -58,11 +63,12 @@ def front_plot(layers: Sequence[PlotSeries], axes: Sequence[str], *, limits: tup
     """The front as HTML.
 
     Args:
-        layers: drawn in this order.
-        axes: titles of the x axes on offer; the first is shown.
-        limits: largest allowed value on the first axis, least accuracy in percent; None where there is none.
+        layers: in drawing order.
+        axes: titles of the selectable x axes; the first is shown at the start.
+        limits: largest value allowed on the first axis, and smallest accuracy allowed in percent; None for no limit.
     """
     known = [p.y for layer in layers for p in layer.points if p.y is not None]
+    # Candidates without an accuracy are ticks a little below the lowest one; + 1 separates them from a single point.
     floor = min(known, default=0.0) - 0.06 * (max(known, default=1.0) - min(known, default=0.0) + 1)
     figure = go.Figure([_trace(layer, floor) for layer in layers if layer.points])
     shown = [layer for layer in layers if layer.points]
@@ -77,7 +83,7 @@ def front_plot(layers: Sequence[PlotSeries], axes: Sequence[str], *, limits: tup
 
 
 def step_plot(series: Mapping[str, Sequence[float]], *, x: str, y: str, name: str) -> str:
-    """Step curves over 1, 2, 3, ... as HTML."""
+    """Step curves over 1, 2, 3, ... as HTML; `name` is unique in the page."""
     figure = go.Figure()
     for colour, (title, values) in zip(COLOURS * 9, series.items(), strict=False):
         figure.add_scatter(
@@ -91,7 +97,14 @@ def step_plot(series: Mapping[str, Sequence[float]], *, x: str, y: str, name: st
 
 
 def bar_plot(series: Mapping[str, Mapping[str, float]], *, x: str, name: str, max_bars: int = 14) -> str:
-    """Horizontal bars as HTML: for each series a value by name; the `max_bars` largest of their sums are drawn."""
+    """Horizontal bars as HTML.
+
+    Args:
+        series: title to the value of each bar by its name.
+        x: title of the x axis.
+        name: unique in the page.
+        max_bars: bars drawn, those with the largest sums over all series.
+    """
     totals: dict[str, float] = {}
     for values in series.values():
         for key, value in values.items():
@@ -145,12 +158,12 @@ def _line_shape(role: str) -> str:
 
 
 def _x_values(layer: PlotSeries, axis: int) -> list[float | None]:
-    found = [None if p.x[axis] is None else p.x[axis][0] for p in layer.points]  # type: ignore[index]
-    return _pairs_with_gaps(found) if layer.role == "moved" else found
+    values = [None if p.x[axis] is None else p.x[axis][0] for p in layer.points]  # type: ignore[index]
+    return _pairs_with_gaps(values) if layer.role == "moved" else values
 
 
 def _pairs_with_gaps(values: Sequence[object]) -> list:  # type: ignore[type-arg]
-    """a, b, None, c, d, None: lines that do not join."""
+    """a, b, None, c, d, None: None separates the lines of two pairs."""
     return [v for i in range(0, len(values) - 1, 2) for v in (values[i], values[i + 1], None)]
 
 

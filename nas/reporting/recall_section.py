@@ -1,52 +1,47 @@
-"""The report's part on a compression: which classes paid for it, against the uncompressed net."""
+"""Report section on compression: recall of each class against the uncompressed model."""
 
-from nas.reporting import page as paper
-from nas.reporting.page import escape_html
+from markupsafe import Markup
+
+from nas.reporting.rendering import render
 from nas.reporting.run_view import RunView
-from nas.results.compression_effect import MAX_RECALL_LOSS, large_recall_losses, recall_changes
+from nas.results.compression_effect import MAX_RECALL_LOSS, RecallChange, large_recall_losses, recall_changes
 
 FULL_SHADE_RECALL_LOSS = 4 * MAX_RECALL_LOSS
-"""Recall lost, 0..1, from which a cell is shaded in full."""
+"""Lost recall, 0..1, from which a cell has the darkest shade."""
 
 
-def recall_section(view: RunView, *, show_run_name: bool) -> str:
-    """Recall by class of the uncompressed net, and what each member of the front gained or lost; nothing without one.
+def recall_section(view: RunView, *, show_run_name: bool) -> Markup:
+    """Recall by class of the uncompressed model, and the change in each member of the front.
 
-    `show_run_name` says whether the title names the run.
+    Args:
+        view: the run.
+        show_run_name: whether the title names the run.
+
+    Returns:
+        The section; empty where the run has no uncompressed model with a score, or no front.
     """
     base, members = view.baseline, [r for r in view.front if r.score]
     if base is None or base.score is None or not members:
-        return ""
-    classes = [change.name for change in recall_changes(base, members[0])]
-    before = [(f"{base.score.recall[name]:.0%}", float("nan")) for name in classes]
-    rows = [
-        [
-            (
-                f"{c.percentage_points:+.1f}",
-                min(1.0, -c.percentage_points / 100 / FULL_SHADE_RECALL_LOSS)
-                if c.percentage_points < 0
-                else float("nan"),
-            )
-            for c in found
-        ]
-        for found in (recall_changes(base, r) for r in members)
-    ]
-    table = paper.heatmap_table("trial", classes, ["uncompressed", *(str(r.trial) for r in members)], [before, *rows])
-    warned = [
-        f"<b>Trial {r.trial}</b>: {escape_html('; '.join(map(str, lost)))}"
-        for r in members
-        if (lost := large_recall_losses(base, r))
-    ]
-    found = (
-        f'<div class="warn"><b>Classes that lose more than {100 * MAX_RECALL_LOSS:.0f} points.</b> Look at the faces behind these '
-        f"figures before such a net is used: few faces make large steps.{paper.bullet_list(warned)}</div>"
-        if warned
-        else f"<p>No class loses more than {100 * MAX_RECALL_LOSS:.0f} points.</p>"
+        return Markup()
+    changes = {r.trial: recall_changes(base, r) for r in members}
+    classes = [change.name for change in changes[members[0].trial]]
+    losses = {r.trial: large_recall_losses(base, r) for r in members}
+    return render(
+        "recall.html",
+        title=f"Recall lost to compression{f' in {view.name}' if show_run_name else ''}",
+        note="Recall of the uncompressed model, and below it the change by compression in percentage points, on "
+        f"{base.accuracy_split}. Rare classes suffer first, which the accuracy over all faces hides.",
+        titles=["trial", *classes],
+        rows=[
+            ("uncompressed", [(f"{base.score.recall[name]:.0%}", None) for name in classes]),
+            *((str(trial), [_cell(change) for change in by_class]) for trial, by_class in changes.items()),
+        ],
+        losses=[(f"Trial {trial}", f": {'; '.join(map(str, lost))}") for trial, lost in losses.items() if lost],
+        limit=f"{100 * MAX_RECALL_LOSS:.0f}",
     )
-    return paper.section(
-        f"What each class lost{f' in {view.name}' if show_run_name else ''}",
-        f"Recall of the uncompressed net, and below it the points that compression gained or lost, on "
-        f"{escape_html(base.accuracy_split)}. Rare classes suffer first, which accuracy over all faces hides.",
-        table,
-        found,
-    )
+
+
+def _cell(change: RecallChange) -> tuple[str, float | None]:
+    """Change in percentage points, and the depth of its shade: None for a class that lost nothing."""
+    points = change.percentage_points
+    return f"{points:+.1f}", min(1.0, -points / 100 / FULL_SHADE_RECALL_LOSS) if points < 0 else None

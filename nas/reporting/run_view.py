@@ -1,6 +1,5 @@
-"""One run, read once for its report, and how its figures are said."""
+"""View of one run for its report: everything is read and computed once."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,85 +7,79 @@ from typing import Any
 from nas.config import SearchConfig
 from nas.latency.estimate import Latency
 from nas.results.compression_effect import find_baseline
-from nas.results.front import Dropped, dropped_members, latest_by_key, pareto_front, search_front, verified_front
+from nas.results.data_facts import is_synthetic, read_data_facts
+from nas.results.front import Fronts, compute_fronts, latest_by_key
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One run, read once."""
+    """One run as it is when each property is first read; records that are added later do not show."""
 
     folder: RunFolder
 
     @cached_property
     def config(self) -> SearchConfig:
+        """The configuration the run was started with."""
         return self.folder.config
 
     @cached_property
     def records(self) -> list[Record]:
+        """All finished candidates, oldest first."""
         return self.folder.records()
 
     @cached_property
     def search_records(self) -> list[Record]:
+        """The latest record of each candidate of the search."""
         return latest_by_key(self.records, "search")
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        return self._read_json("data.json") or {"name": self.config.search.dataset}
+        """Facts of the data set, as in data.json."""
+        return read_data_facts(self.folder)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        return self._read_json("environment.json")
+        """Versions and machine, as in environment.json; empty where the file is missing."""
+        return self.folder.read_json("environment.json")
 
     @cached_property
     def importance(self) -> dict[str, dict[str, float]]:
-        return self._read_json("importance.json")
+        """Objective to importance of each gene, 0..1; empty where the file is missing."""
+        return self.folder.read_json("importance.json")
 
     @cached_property
+    def fronts(self) -> Fronts:
+        """Search front, verified front and dropped members."""
+        return compute_fronts(self.records, self.config.search.objectives)
+
+    @property
     def front(self) -> list[Record]:
-        return pareto_front(self.records, self.config.search.objectives)
-
-    @cached_property
-    def search_front(self) -> list[Record]:
-        return search_front(self.records, self.config.search.objectives)
-
-    @cached_property
-    def verified_front(self) -> list[Record]:
-        return verified_front(self.records, self.config.search.objectives)
-
-    @cached_property
-    def dropped(self) -> list[Dropped]:
-        return dropped_members(self.records, self.config.search.objectives)
+        """The verified front, or the search front while the verified front is empty."""
+        return self.fronts.final
 
     @cached_property
     def baseline(self) -> Record | None:
+        """The uncompressed model; None in a run that searched architectures."""
         return find_baseline(self.records)
 
     @property
     def name(self) -> str:
+        """Name of the run folder."""
         return self.folder.path.name
 
     @property
     def is_synthetic(self) -> bool:
-        return bool(self.data.get("synthetic", self.config.search.dataset == "synthetic"))
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        file = self.folder.path / name
-        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return found
+        """Whether the faces are drawn by code."""
+        return is_synthetic(self.data, self.config.search.dataset)
 
 
-def record_label(r: Record) -> str:
-    """What a record is called in tables."""
-    return "base" if r.phase == "base" else str(r.trial)
+def format_accuracy(record: Record) -> str:
+    """Accuracy in percent, or "no accuracy"."""
+    return f"{record.score.accuracy:.1%}" if record.score else "no accuracy"
 
 
-def format_accuracy(r: Record) -> str:
-    """A record's accuracy in words."""
-    return f"{r.score.accuracy:.1%}" if r.score else "no accuracy"
-
-
-def format_latency(m: Latency | None) -> str:
-    """A latency in words."""
-    return f"{m.latency_ms:.3g} ms" if m else "no latency"
+def format_latency(latency: Latency | None) -> str:
+    """Latency in ms, or "no latency"."""
+    return f"{latency.latency_ms:.3g} ms" if latency else "no latency"

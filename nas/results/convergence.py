@@ -1,13 +1,14 @@
-"""What further candidates would bring: expected gain in hypervolume and new members of the front, by the run's own.
+"""Forecast of what further candidates add: hypervolume and front members, estimated from the run's own curve.
 
-Improvements of the front are taken for events of a power-law process, whose rate falls as the search goes on
-(L. H. Crow, "Reliability Analysis for Complex, Repairable Systems", 1974): after t candidates there were about c * t^b,
-with 0 < b <= 1. Each brings a gain like the run's own, late ones counting most. What is not known of c, b and the gains
-is drawn, so a short run says little, and says so.
+Improvements of the front are modelled as events of a power-law process, whose rate falls as the search goes on
+(L. H. Crow, "Reliability Analysis for Complex, Repairable Systems", 1974): after t candidates there were about c * t^b
+improvements, with 0 < b <= 1. The size of an improvement is resampled from those of the run and shrinks with time. The
+unknowns (b, the number of improvements, the decay of their sizes) are drawn from their posteriors, so the interval of
+a short run is wide.
 
-That the rate does not rise holds for candidates drawn independently, since hypervolume is submodular (Ulrich & Thiele,
-"Bounding the Effectiveness of Hypervolume-Based (mu + lambda)-Archiving Algorithms", LION 2012). A sampler that comes
-upon a new region breaks it for a while; no forecast from the past sees that coming.
+The assumption that the rate does not rise holds for candidates drawn independently, because hypervolume is submodular
+(Ulrich & Thiele, "Bounding the Effectiveness of Hypervolume-Based (mu + lambda)-Archiving Algorithms", LION 2012). A
+sampler that reaches a new region of the space violates it for a while; no forecast from past improvements can see that.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,21 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 CONVERGENCE_THRESHOLD = 0.01
-"""Share of the hypervolume: a search whose further gain is below it, at the upper end, is flat."""
+"""A search has converged where the upper end of the forecast gain is below this share of the hypervolume."""
 N_DRAWS = 4000
+MAX_VALUES_AT_ONCE = 1000 * N_DRAWS
+"""Values in one array of draws (32 MB). A run whose records were written within moments of each other expects 100,000
+candidates an hour and more, and one array of draws then took gigabytes. Up to 1,000 improvements a draw, all draws fit
+into one block."""
 INTERVAL_PERCENTILES = (2.5, 97.5)
 """Percentiles at the ends of the 95 % interval."""
 BURN_IN_SHARE = 0.25
-"""Improvements in this first share of the run say nothing of the rate at its end."""
+"""Share of the run at its start whose improvements are left out of the estimate of the rate at its end."""
 GAIN_DECAY_PRIOR = (1.0, 0.7)
-"""Mean and deviation of the prior of c: of candidates drawn independently, gains fall about as 1 / t."""
+"""Mean and standard deviation of the normal prior of c in gain ~ t^-c; gains of candidates drawn independently fall
+about as 1 / t."""
 MIN_GAIN_SHARE = 1e-9
-"""Gains below it, as a share of the hypervolume, are rounding."""
+"""Gains up to this share of the hypervolume are rounding errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +48,12 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class ImprovementForecast:
-    """What so many further candidates would bring.
+    """What a number of further candidates is expected to add.
 
     Attributes:
-        candidates: how many further ones.
-        gain: hypervolume added, as a share of what there is.
-        members: candidates that will be on the front when they come; some of them displace others.
+        horizon: number of further candidates.
+        hypervolume_gain: hypervolume added, as a share of the present hypervolume.
+        front_members: candidates that are on the front when they are found; later ones may displace them.
     """
 
     horizon: int
@@ -64,114 +70,161 @@ class ImprovementForecast:
 
 
 def forecast_improvement(curve: Sequence[float], horizon: int) -> ImprovementForecast | None:
-    """What further candidates would bring, by the hypervolume so far. The same curve gives the same answer.
+    """Forecast from the hypervolume so far. The same curve gives the same forecast.
 
     Args:
-        curve: hypervolume after each finished candidate, 0..1 of what is possible; it never falls.
-        horizon: how many further ones, 1 or more.
+        curve: hypervolume after each finished candidate, 0..1 of the largest possible; it never falls.
+        horizon: number of further candidates, 1 or more.
 
     Returns:
-        None as long as nothing feasible was found, or only the last candidate was.
+        None until a candidate has finished after the first feasible one.
 
     Raises:
         ValueError: the curve falls or leaves 0..1, or `horizon` is below 1.
     """
     shares = np.asarray(curve, dtype=np.float64)
     if horizon < 1:
-        raise ValueError(f"candidates must be 1 or more, but got {horizon}")
+        raise ValueError(f"horizon must be 1 or more candidates, but got {horizon}")
     if len(shares) and not (
         shares[0] >= 0 and shares[-1] <= 1 + MIN_GAIN_SHARE and (np.diff(shares) >= -MIN_GAIN_SHARE).all()
     ):
-        raise ValueError("a curve of hypervolume must rise from 0 or more to at most 1, but this one does not")
-    found = shares[shares > 0]
-    after = len(found) - 1
-    if after < 1:
+        raise ValueError("a hypervolume curve must rise within 0..1, but this one falls or leaves that range")
+    feasible = shares[shares > 0]
+    n_observed = len(feasible) - 1
+    if n_observed < 1:
         return None
-    gains = np.diff(found) / found[-1]
-    at = np.flatnonzero(gains > MIN_GAIN_SHARE).astype(np.float64) + 0.5
-    rng = np.random.default_rng(0)
-    times = _draw_improvement_times(at, after, horizon, rng)
-    sizes = _draw_gains(at, gains[gains > MIN_GAIN_SHARE], times, rng)
-    totals = np.minimum(sizes.sum(axis=1), 1 / found[-1] - 1)
-    counts = np.isfinite(times).sum(axis=1)
+    gains = np.diff(feasible) / feasible[-1]
+    # The i-th candidate after the first feasible one occupies [i, i + 1); its middle keeps log(t) finite at i = 0.
+    observed_at = np.flatnonzero(gains > MIN_GAIN_SHARE).astype(np.float64) + 0.5
+    totals, counts = _simulate(observed_at, gains[gains > MIN_GAIN_SHARE], n_observed, horizon)
+    totals = np.minimum(totals, 1 / feasible[-1] - 1)  # the whole box has hypervolume 1
     return ImprovementForecast(
         horizon=horizon, hypervolume_gain=_interval_of(totals), front_members=_interval_of(counts)
     )
 
 
 def has_converged(curve: Sequence[float], horizon: int) -> bool:
-    """Whether so many further candidates would hardly gain anything: less than `CONVERGENCE_THRESHOLD`, at the upper end.
+    """Whether further candidates add less than `CONVERGENCE_THRESHOLD`, by the upper end of the forecast.
 
-    That must have been so half as many candidates ago, too: who asks after each one stops at the luckiest moment, and
-    an interval that holds at any one moment does not hold at that one. Never before as many candidates have come since
-    the first feasible one, and never without a feasible one.
+    All of these must hold:
+
+    - The forecast is below the threshold now.
+    - The forecast half a horizon ago was below it, too. A search that tests after each candidate stops at its luckiest
+      moment, and an interval that is valid at a fixed moment is not valid at that one.
+    - At least `horizon` candidates have finished since the first feasible one.
 
     Args:
-        curve: as in `outlook`.
-        horizon: how many further ones, 1 or more.
+        curve: as in `forecast_improvement`.
+        horizon: number of further candidates, 1 or more.
     """
-    since = int((np.asarray(curve) > 0).sum()) - 1
-    if since < horizon:
+    if int((np.asarray(curve) > 0).sum()) - 1 < horizon:
         return False
-    looks = (forecast_improvement(curve[: len(curve) - ago], horizon) for ago in (0, horizon // 2))
-    return all(found is not None and found.hypervolume_gain.high < CONVERGENCE_THRESHOLD for found in looks)
+    forecasts = (forecast_improvement(curve[: len(curve) - ago], horizon) for ago in (0, horizon // 2))
+    return all(f is not None and f.hypervolume_gain.high < CONVERGENCE_THRESHOLD for f in forecasts)
 
 
-def _draw_improvement_times(
+def _simulate(
+    observed_at: FloatArray, gains: FloatArray, n_observed: int, horizon: int
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Total gain [N_DRAWS] and number of further improvements [N_DRAWS] of simulated continuations.
+
+    Args:
+        observed_at: times of the observed improvements, in candidates since the first feasible one [n].
+        gains: their sizes, as shares of the hypervolume [n].
+        n_observed: candidates since the first feasible one.
+        horizon: number of further candidates.
+    """
+    rng = np.random.default_rng(0)
+    exponents, counts = _draw_counts(observed_at, n_observed, horizon, rng)
+    totals = np.empty(N_DRAWS)
+    for rows in _blocks(counts):
+        times = _draw_times(exponents[rows], counts[rows], n_observed, horizon, rng)
+        totals[rows] = _draw_gains(observed_at, gains, times, rng).sum(axis=1)
+    return totals, counts
+
+
+def _blocks(counts: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Rows to draw together: all where they fit into `MAX_VALUES_AT_ONCE`, else blocks of rows with similar counts."""
+    rows_at_once = MAX_VALUES_AT_ONCE // max(1, int(counts.max()))
+    if rows_at_once >= len(counts):
+        return [np.arange(len(counts))]
+    order = np.argsort(counts, kind="stable")  # a block is as wide as its largest count
+    step = max(1, rows_at_once)
+    return [order[start : start + step] for start in range(0, len(order), step)]
+
+
+def _draw_counts(
     observed_at: FloatArray, n_observed: int, horizon: int, rng: np.random.Generator
-) -> FloatArray:
-    """When the further improvements come [DRAWS, most of them], later than `n_observed`; infinite where there are fewer.
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Exponent b [N_DRAWS] and number of improvements within the horizon [N_DRAWS] of each draw.
 
     Of n improvements between t_0 and T the likelihood is b^n prod(t_i^(b - 1)) / (T^b - t_0^b)^n for b, with a flat
     prior on 0..1, and that of a Gamma(n + 1/2) for their number (Jeffreys' prior).
     """
     begin = BURN_IN_SHARE * n_observed
     logs = np.log(observed_at[observed_at > begin])
+    # 100 values suffice: after the few dozen improvements of a search, the posterior of b is far wider than 0.01.
     b = np.linspace(0.0, 1.0, 101)[1:]
     span = n_observed**b - begin**b
-    likely = len(logs) * (np.log(b) - np.log(span)) + (b - 1) * logs.sum()
-    chosen = rng.choice(len(b), size=N_DRAWS, p=np.exp(likely - likely.max()) / np.exp(likely - likely.max()).sum())
+    log_likelihood = len(logs) * (np.log(b) - np.log(span)) + (b - 1) * logs.sum()
+    weights = np.exp(log_likelihood - log_likelihood.max())  # the largest is 1: no overflow
+    chosen = rng.choice(len(b), size=N_DRAWS, p=weights / weights.sum())
     b, span = b[chosen], span[chosen]
-    more = (n_observed + horizon) ** b - n_observed**b
-    counts = np.minimum(rng.poisson(rng.gamma(len(logs) + 0.5, size=N_DRAWS) * more / span), horizon)
-    # Given their number, they are independent, with the process's density.
-    uniform = rng.random((N_DRAWS, max(1, int(counts.max()))))
-    times = (n_observed ** b[:, None] + uniform * more[:, None]) ** (1 / b[:, None])
+    further = (n_observed + horizon) ** b - n_observed**b
+    # The expected number scales with the growth of t^b; a candidate brings at most one improvement.
+    counts = np.minimum(rng.poisson(rng.gamma(len(logs) + 0.5, size=N_DRAWS) * further / span), horizon)
+    return b, counts
+
+
+def _draw_times(
+    exponents: FloatArray, counts: npt.NDArray[np.int64], n_observed: int, horizon: int, rng: np.random.Generator
+) -> FloatArray:
+    """Times of further improvements [rows, largest count], after `n_observed`; infinite beyond a row's count.
+
+    Given their number, the times are independent with density proportional to t^(b - 1): the inverse of its
+    distribution function is applied to uniform draws.
+    """
+    uniform = rng.random((len(counts), max(1, int(counts.max()))))
+    b = exponents[:, None]
+    further = (n_observed + horizon) ** b - n_observed**b
+    times = (n_observed**b + uniform * further) ** (1 / b)
     return np.where(np.arange(times.shape[1]) < counts[:, None], times, np.inf)
 
 
 def _draw_gains(observed_at: FloatArray, gains: FloatArray, times: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Gains at `times`, as shares of the hypervolume: gains of the run, made smaller by the time between.
+    """Gains at `times` [rows, columns], as shares of the hypervolume: gains of the run, shrunk by the time between.
 
-    Sizes fall as t^-c. c comes from the regression of ln(gain) on ln(t), with a normal prior of `GAIN_DECAY_PRIOR`.
+    Sizes fall as t^-c. c comes from the regression of ln(gain) on ln(t), with the normal prior `GAIN_DECAY_PRIOR`.
     """
-    if not len(observed_at):  # nothing but the first: what an improvement is worth is unknown
+    if not len(observed_at):
+        # Only the first feasible candidate improved the front, so the size of an improvement is unknown: 100 % each.
         return np.isfinite(times).astype(np.float64)
     x, y = np.log(observed_at), np.log(gains)
     mean, deviation = GAIN_DECAY_PRIOR
-    spread = float(((x - x.mean()) ** 2).sum())
-    noise = (
-        float(y.var())
-        if len(observed_at) < 3
-        else float(((y - y.mean() - _regression_slope(x, y) * (x - x.mean())) ** 2).mean())
-    )
-    weight = spread / max(noise, 0.25)
+    slope = _regression_slope(x, y)
+    x_squares = float(((x - x.mean()) ** 2).sum())
+    # Two points lie on their regression line exactly, so its residuals say nothing about the noise.
+    residuals = y - y.mean() - (slope * (x - x.mean()) if len(observed_at) >= 3 else 0.0)
+    noise = float((residuals**2).mean())
+    # A floor of 0.25 (a factor of 1.6 in gain) keeps few points that happen to lie on a line from fixing c.
+    weight = x_squares / max(noise, 0.25)
     precision = weight + deviation**-2
-    c = (mean * deviation**-2 - weight * _regression_slope(x, y)) / precision + rng.normal(size=N_DRAWS) / np.sqrt(
-        precision
-    )
-    of = rng.integers(len(observed_at), size=times.shape)
+    c_mean = (mean * deviation**-2 - weight * slope) / precision
+    c = c_mean + rng.normal(size=len(times)) / np.sqrt(precision)
+    sampled = rng.integers(len(observed_at), size=times.shape)
+    # Smoothed bootstrap with the usual n^(-1/5) bandwidth: gains larger than any so far occur, and the mean stays.
     width = np.sqrt(noise) * len(observed_at) ** -0.2
-    blur = np.exp(width * rng.normal(size=times.shape) - width**2 / 2)  # of mean 1: larger gains than seen do occur
-    return np.asarray(gains[of] * blur * (observed_at[of] / times) ** np.maximum(c, 0.0)[:, None])
+    blur = np.exp(width * rng.normal(size=times.shape) - width**2 / 2)
+    return np.asarray(gains[sampled] * blur * (observed_at[sampled] / times) ** np.maximum(c, 0.0)[:, None])
 
 
 def _regression_slope(x: FloatArray, y: FloatArray) -> float:
+    """Least-squares slope of y on x; 0 where x is constant."""
     spread = ((x - x.mean()) ** 2).sum()
     return float(((x - x.mean()) * (y - y.mean())).sum() / spread) if spread else 0.0
 
 
-def _interval_of(draws: FloatArray) -> Interval:
+def _interval_of(draws: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> Interval:
     low, high = np.percentile(draws, INTERVAL_PERCENTILES)
     return Interval(mean=float(draws.mean()), low=float(low), high=float(high))
 

@@ -1,18 +1,18 @@
-"""What a record says in words that fit a line or a cell: widths, bits, settings, and what 8 bits gain."""
+"""Text of a record's fields for a line or a table cell: widths, bits, settings, INT8 speedup and label."""
 
 from nas.candidate import Candidate
 from nas.results.record import Record
 
 
 def format_bits_compact(bits: dict[str, int]) -> str:
-    """Bit-widths in one word or few: "32", or "stem:32 stage1:8 head:32" where they differ."""
+    """Weight bits as a table cell: "32", or "stem:32 stage1:8 head:32" where units differ."""
     if len(set(bits.values())) == 1:
         return str(next(iter(bits.values())))
     return " ".join(f"{unit}:{width}" for unit, width in bits.items())
 
 
 def format_bits(bits: dict[str, int]) -> str:
-    """Bit-widths for people: the commonest, then the units that differ from it."""
+    """Weight bits as a phrase: the most common width, then the units that differ from it."""
     most = max(bits.values(), key=list(bits.values()).count)
     return ", ".join([f"{most} bits", *(f"{unit} {width}" for unit, width in bits.items() if width != most)])
 
@@ -24,14 +24,19 @@ def format_widths(candidate: Candidate) -> str:
 
 
 def format_settings(candidate: Candidate) -> str:
-    """Further compression genes that have an effect: "rank.stage2 0.5, zeros.stage3 0.9"; empty without any."""
+    """Further compression genes that are active: "rank.stage2 0.5, zeros.stage3 0.9"; empty without any."""
     return ", ".join(f"{name} {value}" for name, value in candidate.settings.items())
 
 
 def format_int8_speedup(record: Record) -> str:
-    """What 8 bits gain over the float twin: "8 bits 1.42 times as fast as in float [1.38, 1.46]"; empty without any."""
-    found = record.gain
-    if found is None:
+    """Speedup over the FP32 baseline: "INT8 1.42 times as fast as FP32 [1.38, 1.46]"; empty without INT8 units."""
+    gain = record.gain
+    if gain is None:
         return ""
-    interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.kind == "measured" else ", predicted"
-    return f"8 bits {found.speedup:.2f} times as fast as in float{interval}{'' if found.is_faster else ': no gain'}"
+    interval = f" [{gain.low:.2f}, {gain.high:.2f}]" if gain.kind == "measured" else ", predicted"
+    return f"INT8 {gain.speedup:.2f} times as fast as FP32{interval}{'' if gain.is_faster else ': no gain'}"
+
+
+def record_label(record: Record) -> str:
+    """The name of a record in tables and for `--trial`: its trial number, or "base" for the uncompressed model."""
+    return "base" if record.phase == "base" else str(record.trial)

@@ -1,11 +1,11 @@
-"""The Pareto front of a run: of the search, and verified after full training.
+"""Pareto fronts of a run: the search front, and the verified front after full training.
 
-A search front is optimistic: its members were picked because their short training and their score came out well. So
-they are trained in full and measured again, and a member that another one then dominates has fallen off. Both fronts
-are kept beside each other.
+The search front is optimistic: its members were selected by the scores of their short training. They are therefore
+trained in full and measured again, and a member that is dominated after that is dropped. Both fronts are shown side by
+side.
 
-The front is non-dominated in *all* objectives of the run. With size or energy as a third objective it may therefore
-hold a member that another beats in accuracy and latency, because it is smaller.
+The front is non-dominated in all objectives of the run. With size or energy as a third objective it may hold a member
+that another one beats in accuracy and latency, because it is smaller.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,10 +24,10 @@ class Dropped:
     """A member of the search front that is not on the verified front.
 
     Attributes:
-        search: its record of the search.
+        search: its record in the search.
         verified: its record after full training.
-        by: the verified member that dominates it; None when it fell for another reason.
-        reason: one sentence.
+        dominated_by: the verified member that dominates it; None where it was dropped for another reason.
+        reason: one phrase.
     """
 
     search: Record
@@ -36,15 +36,35 @@ class Dropped:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fronts:
+    """The two fronts of a run and the members dropped between them.
+
+    Attributes:
+        search: the front as the search left it, fastest first.
+        verified: the front after full training, fastest first; empty before any.
+        dropped: verified members of the search front that are not on the verified front, fastest first.
+    """
+
+    search: list[Record]
+    verified: list[Record]
+    dropped: list[Dropped]
+
+    @property
+    def final(self) -> list[Record]:
+        """The verified front, or the search front while the verified front is empty."""
+        return self.verified or self.search
+
+
 def search_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
-    """The front as the search left it: complete, within the constraints, fastest first. One record for each key."""
+    """Non-dominated feasible candidates of the search, one record for each key, fastest first."""
     return _feasible_front(latest_by_key(records, "search"), objectives)
 
 
 def representatives(members: Sequence[Record], objectives: Sequence[str], k: int) -> list[Record]:
-    """At most k members of a front that stand for all of it; from two on the most accurate one is among them.
+    """At most k members that represent a front; for k of 2 or more, the most accurate one is among them.
 
-    The others are those of `nas.pareto.spread`, in its order, so that a larger k only adds.
+    The others come from `nas.pareto.spread` in its order, so that a larger k only adds members.
     """
     points = objective_values(members, objectives)
     chosen = spread(points, maximize_flags(objectives), k)
@@ -56,27 +76,34 @@ def representatives(members: Sequence[Record], objectives: Sequence[str], k: int
 
 
 def verified_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
-    """The front among what was trained in full and measured again, fastest first; empty when there is nothing yet."""
+    """The front of the candidates that were trained in full and measured again, fastest first; empty before any."""
     return _feasible_front(latest_by_key(records, "verified"), objectives)
 
 
 def pareto_front(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
-    """The verified front, or the search front where full training left nothing that is complete and feasible."""
+    """The verified front, or the search front while no verified candidate is complete and feasible."""
     records = list(records)
     return verified_front(records, objectives) or search_front(records, objectives)
 
 
 def dropped_members(records: Iterable[Record], objectives: Sequence[str]) -> list[Dropped]:
-    """Members of the search front that were verified and did not stay on the front, fastest first."""
+    """Verified members of the search front that are not on the verified front, fastest first."""
+    return compute_fronts(records, objectives).dropped
+
+
+def compute_fronts(records: Iterable[Record], objectives: Sequence[str]) -> Fronts:
+    """Both fronts and the members that dropped off between them, each computed once."""
     records = list(records)
-    verified = {r.key: r for r in latest_by_key(records, "verified")}
-    stayed = {r.key: r for r in verified_front(records, objectives)}
-    found = []
-    for member in search_front(records, objectives):
-        again = verified.get(member.key)
-        if again and again.key not in stayed:
-            found.append(_explain_drop(member, again, list(stayed.values()), objectives))
-    return found
+    trained = {r.key: r for r in latest_by_key(records, "verified")}
+    searched = search_front(records, objectives)
+    verified = _feasible_front([*trained.values()], objectives)
+    stayed = {r.key for r in verified}
+    dropped = [
+        _explain_drop(member, trained[member.key], verified, objectives)
+        for member in searched
+        if member.key in trained and member.key not in stayed
+    ]
+    return Fronts(search=searched, verified=verified, dropped=dropped)
 
 
 def objective_values(records: Sequence[Record], objectives: Sequence[str]) -> Points:
@@ -86,37 +113,38 @@ def objective_values(records: Sequence[Record], objectives: Sequence[str]) -> Po
 
 
 def maximize_flags(objectives: Sequence[str]) -> list[bool]:
-    """For each objective whether more is better."""
+    """Whether more is better, for each objective."""
     return [OBJECTIVES[o] for o in objectives]
 
 
 def is_feasible(record: Record) -> bool:
-    """Whether a record is complete and keeps every constraint."""
+    """Whether a record is complete and satisfies every constraint."""
     return record.status == "complete" and all(v <= 0 for v in record.violations.values())
 
 
 def latest_by_key(records: Iterable[Record], phase: str) -> list[Record]:
     """The latest record of each key in a phase, in the order the keys first occurred.
 
-    Where a member was trained several times, it is that of the first training, which goes on from the search's: to take
-    the best of them would make its accuracy look better than it is.
+    Of a member that was trained with several seeds, it is the record of seed 0, which continues the training of the
+    search: taking the best of them would overstate its accuracy.
     """
-    found: dict[str, Record] = {}
+    latest: dict[str, Record] = {}
     for record in records:
         if record.phase == phase and not record.seed:
-            found[record.key] = record
-    return list(found.values())
+            latest[record.key] = record
+    return list(latest.values())
 
 
 def reference_point(records: Iterable[Record], objectives: Sequence[str]) -> list[float]:
-    """A reference point for hypervolume: accuracy 0, and of each cost the largest that a feasible record has.
+    """Reference point of the hypervolume: accuracy 0, and the largest value of each cost among feasible records.
 
-    It moves while a search goes on. So curves are drawn with the reference of all their records, at the end.
+    It moves while a search runs, so curves are computed with the reference point of all their records.
     """
     table = objective_values([r for r in records if is_feasible(r)], objectives)
     worst = [
         0.0 if up else float(np.nanmax(column, initial=0.0)) for column, up in _objective_columns(table, objectives)
     ]
+    # A point on the reference has no volume, so the worst cost is raised by 1e-9 of itself; 1 where no cost is known.
     return [w if up else w * (1 + 1e-9) or 1.0 for w, up in zip(worst, maximize_flags(objectives), strict=True)]
 
 
@@ -125,32 +153,40 @@ def hypervolume_curve(
 ) -> list[float]:
     """Hypervolume of the search front after each finished candidate, as a share of the box below the reference.
 
-    The box reaches from the reference point (`ref_point`, or `reference` of these records) to accuracy 1 at no cost, so
-    values are 0..1 and more is better. They compare only between curves with the same corner.
+    The box reaches from the reference point to accuracy 1 at no cost, so values are 0..1 and more is better. Curves
+    compare only with the same reference point.
+
+    Args:
+        records: of one run, oldest first; those of the search count.
+        objectives: of the search.
+        ref_point: one value for each objective; None takes `reference_point` of these records.
     """
-    found = [r for r in records if r.phase == "search"]
-    ref_point = list(ref_point) if ref_point is not None else reference_point(found, objectives)
+    searched = [r for r in records if r.phase == "search"]
+    ref_point = list(ref_point) if ref_point is not None else reference_point(searched, objectives)
     ideal = [1.0 if up else 0.0 for up in maximize_flags(objectives)]
     box = float(np.prod(np.abs(np.subtract(ideal, ref_point))))
     shares: list[float] = []
-    members = np.empty((0, len(objectives)))
-    for record in found:
+    share, members = 0.0, np.empty((0, len(objectives)))
+    for record in searched:
         if is_feasible(record):
-            members = np.vstack([members, objective_values([record], objectives)])
-            members = members[non_dominated(members, maximize_flags(objectives))]
-        shares.append(hypervolume(members, ref_point, maximize_flags(objectives)) / box)
+            points = np.vstack([members, objective_values([record], objectives)])
+            on_front = non_dominated(points, maximize_flags(objectives))
+            if on_front[-1]:  # a dominated candidate changes neither front nor hypervolume, the costly part
+                members = points[on_front]
+                share = hypervolume(members, ref_point, maximize_flags(objectives)) / box
+        shares.append(share)
     return shares
 
 
 def count_without_int8_speedup(records: Iterable[Record]) -> int:
-    """Candidates whose 8-bit units gain nothing, so that their float twins took their places."""
+    """Candidates whose INT8 units are no faster, so that their FP32 baselines took their places."""
     return sum(r.violations.get(NO_GAIN, 0.0) > 0 for r in records)
 
 
 def _feasible_front(records: Sequence[Record], objectives: Sequence[str]) -> list[Record]:
-    kept = [r for r in records if is_feasible(r)]
-    mask = non_dominated(objective_values(kept, objectives), maximize_flags(objectives))
-    return sorted((r for r, on in zip(kept, mask, strict=True) if on), key=lambda r: r.objective("latency") or 0.0)
+    feasible = [r for r in records if is_feasible(r)]
+    mask = non_dominated(objective_values(feasible, objectives), maximize_flags(objectives))
+    return sorted((r for r, on in zip(feasible, mask, strict=True) if on), key=lambda r: r.objective("latency") or 0.0)
 
 
 def _objective_columns(table: Points, objectives: Sequence[str]) -> Iterable[tuple[Points, bool]]:
@@ -179,7 +215,7 @@ def _explain_drop(search: Record, verified: Record, stayed: Sequence[Record], ob
 
 
 def _describe_margin(better: Record, worse: Record) -> str:
-    """By how much one record beats another, in words."""
+    """By how much one record beats another, as text."""
     parts = []
     if better.score and worse.score:
         parts.append(f"{100 * (better.score.accuracy - worse.score.accuracy):+.1f} points of accuracy")

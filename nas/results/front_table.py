@@ -1,4 +1,4 @@
-"""The front as the table that people get: pareto.csv, and pareto.json with all that is known of each member."""
+"""Table of the front: pareto.csv, and pareto.json with everything known of each member."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from nas.config import OBJECTIVES
 from nas.latency.estimate import Latency
 from nas.results.compression_effect import compression_ratio, find_baseline, size_ratio
 from nas.results.formatting import format_bits_compact, format_settings
-from nas.results.front import dropped_members, pareto_front, search_front
+from nas.results.front import compute_fronts
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 
@@ -26,27 +26,34 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of pareto.csv, in order. `host_latency_ms` is the 5th percentile on the machine that ran the search, the
 figure that repeats on a shared machine; `host_median_ms` is the median. `sparsity` is the share of channels removed,
-0..1. `packed_bytes` is the file's size under zlib, `speedup_of_8_bits` the float twin's latency by the file's own.
-`compression_ratio` and `size_ratio` are against the uncompressed net of the run, where there is one."""
+0..1. `packed_bytes` is the size of the file under zlib, `speedup_of_8_bits` the latency of the FP32 baseline divided by
+that of the file. `compression_ratio` and `size_ratio` are against the uncompressed model of the run, if it has one."""
 
 
 def table_rows(records: Iterable[Record], *, baseline: Record | None = None) -> list[dict[str, Any]]:
-    """One mapping from `COST_COLUMNS` to values for each record; None where a figure is unknown.
+    """One mapping from `COLUMNS` to values for each record; None where a figure is unknown.
 
-    `baseline` is the uncompressed net that ratios are taken against.
+    Args:
+        records: the rows.
+        baseline: the uncompressed model that ratios are taken against; None leaves the ratios unknown.
     """
     return [_table_row(r, baseline) for r in records]
 
 
 def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Path]:
-    """Write pareto.csv and pareto.json of a run anew from its records, and return their paths.
+    """Write pareto.csv and pareto.json of a run from its records.
 
-    pareto.csv has one row for each member of `front` and the columns `COST_COLUMNS`; the uncompressed net, where there is
-    one, comes first, its `phase` is "base". pareto.json holds the same rows, the uncompressed net under `base`, and for
-    each genotype, compression, score and both measurements in full; further the search front and who fell off.
+    - pareto.csv has the columns `COLUMNS` and one row for each member of the front. The uncompressed model, if the run
+      has one, comes first with the `phase` "base".
+    - pareto.json holds the same rows with genotype, compression, score and both latencies in full, the uncompressed
+      model under `base`, the search front, and the dropped members under `fallen`.
+
+    Returns:
+        The paths of pareto.csv and pareto.json.
     """
     records = folder.records()
-    members, base = pareto_front(records, objectives), find_baseline(records)
+    fronts, base = compute_fronts(records, objectives), find_baseline(records)
+    members = fronts.final
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=COLUMNS)
     writer.writeheader()
@@ -56,7 +63,7 @@ def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Pat
         "verified": bool(members) and members[0].phase == "verified",
         **({"base": _table_row(base, base) | _details(base)} if base else {}),
         "front": [_table_row(r, base) | _details(r) for r in members],
-        "search_front": table_rows(search_front(records, objectives), baseline=base),
+        "search_front": table_rows(fronts.search, baseline=base),
         "fallen": [
             {
                 "trial": f.search.trial,
@@ -64,7 +71,7 @@ def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Pat
                 "by_trial": f.dominated_by.trial if f.dominated_by else None,
                 "reason": f.reason,
             }
-            for f in dropped_members(records, objectives)
+            for f in fronts.dropped
         ],
     }
     table = folder.write("pareto.csv", text.getvalue())
@@ -72,7 +79,7 @@ def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Pat
 
 
 def host_latency(record: Record) -> Latency | None:
-    """What was measured on the machine that ran the search: `host`, or the latency itself where that is measured."""
+    """Latency measured on the search host: `host`, or the target latency where that was measured."""
     if record.host:
         return record.host
     return record.latency if record.latency and record.latency.kind == "measured" else None
@@ -92,7 +99,7 @@ def _table_row(r: Record, baseline: Record | None) -> dict[str, Any]:
         row |= {"latency_high_ms": r.latency.high_ms, "latency_kind": r.latency.kind}
         row |= {"latency_device": r.latency.device, "latency_runtime": r.latency.runtime}
     if host := host_latency(r):
-        row |= {"host_latency_ms": host.p5_ms or host.latency_ms, "host_median_ms": host.latency_ms}
+        row |= {"host_latency_ms": host.robust_ms, "host_median_ms": host.latency_ms}
         row["host_device"] = host.device
     if r.gain:
         row |= {"speedup_of_8_bits": r.gain.speedup, "speedup_low": r.gain.low, "speedup_high": r.gain.high}

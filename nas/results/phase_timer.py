@@ -1,4 +1,4 @@
-"""What takes how long of a candidate: seconds by phase, added up over all its steps."""
+"""Timer of a candidate's phases: seconds by phase, added up over all its steps."""
 
 import time
 from collections.abc import Iterator
@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 
 @dataclass
 class PhaseTimer:
-    """Seconds by phase."""
+    """Seconds by phase.
+
+    Attributes:
+        seconds: phase to the seconds spent in it so far.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        """Add the block's time to a phase."""
+        """Add the wall time of the block to a phase, also where the block raises."""
         begin = time.perf_counter()
         try:
             yield

@@ -1,6 +1,5 @@
-"""A finished or running search, for people with a notebook: its records and its front as pandas DataFrames."""
+"""Run for notebooks: records and front of a finished or running search as pandas DataFrames."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pandas as pd
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.results.compression_effect import find_baseline
+from nas.results.data_facts import DATA_FILE
 from nas.results.front import dropped_members, pareto_front, search_front
 from nas.results.front_table import COLUMNS, table_rows
 from nas.results.record import Record
@@ -19,11 +19,15 @@ SEED_COLUMNS = ("trial", "seeds", "failed", "mean", "low", "high", "rank_in_sear
 
 
 class Run:
-    """One run folder, read. Every property reads anew, so a run can be watched while it goes on.
+    """One run folder, opened for reading. Each property includes what a running search has added since.
 
-    Example:
-        >>> run = nas.load_run("runs/synthetic-darts-jetson")
+    Examples:
+        >>> run = nas.load_run("runs/synthetic-plain-jetson")
         >>> run.front[["trial", "accuracy", "latency_ms", "latency_kind"]]
+           trial  accuracy  latency_ms latency_kind
+        0      0      0.50         1.0    predicted
+        1      1      0.65         2.0    predicted
+        2      2      0.80         4.0    predicted
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -34,101 +38,104 @@ class Run:
 
     @property
     def config(self) -> SearchConfig:
-        """What was asked."""
+        """The configuration the run was started with."""
         return self.folder.config
 
     @property
     def data(self) -> dict[str, Any]:
         """Facts of the data set: name, classes, counts, digest, whether synthetic; empty where none were written."""
-        file = self.folder.path / "data.json"
-        facts: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return facts
+        return self.folder.read_json(DATA_FILE)
 
     @property
     def all_records(self) -> list[Record]:
-        """Every finished candidate as it was written, oldest first."""
+        """All finished candidates, oldest first."""
         return self.folder.records()
 
     @property
     def records(self) -> pd.DataFrame:
         """One row for each finished candidate, oldest first: the columns of pareto.csv, then status, reason, seed."""
-        found = self.all_records
+        records = self.all_records
         more = [
             {"status": r.status, "reason": r.reason, "rung": r.rung, "finished": r.finished, "seed": r.seed}
-            for r in found
+            for r in records
         ]
-        table = [row | extra for row, extra in zip(table_rows(found, baseline=find_baseline(found)), more, strict=True)]
+        rows = table_rows(records, baseline=find_baseline(records))
+        table = [row | extra for row, extra in zip(rows, more, strict=True)]
         return pd.DataFrame(table, columns=[*COLUMNS, "status", "reason", "rung", "finished", "seed"])
 
     @property
     def front(self) -> pd.DataFrame:
-        """The verified front, or the search front as long as nothing is verified; fastest first."""
-        found = self.all_records
-        table = table_rows(pareto_front(found, self.config.search.objectives), baseline=find_baseline(found))
+        """The verified front, or the search front while that is empty; fastest first."""
+        records = self.all_records
+        table = table_rows(pareto_front(records, self.config.search.objectives), baseline=find_baseline(records))
         return pd.DataFrame(table, columns=list(COLUMNS))
 
     @property
     def seed_statistics(self) -> pd.DataFrame:
-        """Verified members by accuracy across their trainings, best first: mean, its 95 % interval, rank before."""
+        """Verified members by mean accuracy across seeds, best first: its 95 % interval, and ranks before and after."""
         table = [
             {
-                "trial": p.statistics.record.trial, "seeds": len(p.statistics.accuracies), "failed": p.statistics.n_failed,
-                "mean": p.statistics.mean, "low": p.statistics.low, "high": p.statistics.high, "rank_in_search": p.search_rank,
-                "rank_verified": p.verified_rank,
+                "trial": s.record.trial, "seeds": len(s.accuracies), "failed": s.n_failed, "mean": s.mean, "low": s.low,
+                "high": s.high, "rank_in_search": change.search_rank, "rank_verified": change.verified_rank,
             }
-            for p in rank_changes(self.all_records)
+            for change in rank_changes(self.all_records)
+            for s in (change.statistics,)
         ]  # fmt: skip
         return pd.DataFrame(table, columns=list(SEED_COLUMNS))
 
     @property
     def baseline(self) -> Record | None:
-        """The uncompressed net that a compression began with; None in a run that searched architectures."""
+        """The uncompressed model; None in a run that searched architectures."""
         return find_baseline(self.all_records)
 
     @property
     def search_front(self) -> pd.DataFrame:
-        """The front as the search left it, before the full training; fastest first."""
+        """The front of the search, before full training; fastest first."""
         return pd.DataFrame(
             table_rows(search_front(self.all_records, self.config.search.objectives)), columns=list(COLUMNS)
         )
 
     @property
     def dropped(self) -> pd.DataFrame:
-        """Who fell off the front when trained in full, and why: trial, by_trial, reason."""
-        found = dropped_members(self.all_records, self.config.search.objectives)
+        """Members that dropped off the front after full training: trial, by_trial (the dominating one), reason."""
+        dropped = dropped_members(self.all_records, self.config.search.objectives)
         table = [
             {"trial": f.search.trial, "by_trial": f.dominated_by.trial if f.dominated_by else None, "reason": f.reason}
-            for f in found
+            for f in dropped
         ]
         return pd.DataFrame(table, columns=["trial", "by_trial", "reason"])
 
 
 def load_run(path: str | Path | None = None, *, runs: str | Path = "runs") -> Run:
-    """A run by the path of its folder.
+    """Open a run.
 
     Args:
-        path: the folder; None takes the one below `runs` that was written to last.
+        path: the run folder; None takes the one in `runs` that was written last.
         runs: folder of all runs.
 
     Raises:
-        ConfigError: there is no run.
+        ConfigError: `path` is no run folder, or `runs` holds none.
+
+    Examples:
+        >>> nas.load_run("runs/synthetic-plain-jetson")
+        Run('runs/synthetic-plain-jetson')
     """
     return Run(RunFolder.open_existing(Path(path)) if path is not None else newest_run(Path(runs)))
 
 
 def newest_run(runs_dir: Path) -> RunFolder:
-    """The run below `runs_dir` that was written to last.
+    """The run in `runs_dir` that was written last.
 
     Raises:
         ConfigError: there is none.
     """
-    found = [file.parent for file in runs_dir.glob("*/config.toml")]
-    if not found:
-        raise ConfigError(f"{runs_dir} holds no run yet; `nas search` makes one, or give the path of a run folder")
-    return RunFolder(max(found, key=_last_modified_s))
+    folders = [file.parent for file in runs_dir.glob("*/config.toml")]
+    if not folders:
+        raise ConfigError(f"{runs_dir} holds no run yet; start one with `nas search`, or give the path of a run folder")
+    return RunFolder(max(folders, key=_last_modified_s))
 
 
 def _last_modified_s(folder: Path) -> float:
-    """When a run was last written to, in seconds since the epoch."""
+    """When a run was written last, in seconds since the epoch."""
     files = (folder / "records.jsonl", folder / "config.toml")
     return max(f.stat().st_mtime for f in files if f.exists())

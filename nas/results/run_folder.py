@@ -1,15 +1,15 @@
-"""Records and the run folder: one JSON line per finished candidate, appended whole or not at all.
+"""Run folder: everything a search writes, in files that are appended to or replaced whole.
 
     runs/NAME/
-        config.toml  data.json  target.json          what was asked, of which faces and for which device
-        environment.json  journal.log                where, and Optuna's study
-        records.jsonl  rungs.jsonl                   finished candidates; accuracies on the way there
-        models/  checkpoints/  locks/  clocks/       the files; weights between rungs; who works on what, how long
-        forecast.json  ended.json                    how long it was said to take; why the search ended
-        pareto.csv  pareto.json  report.html         made anew from the records
+        config.toml  data.json  target.json          configuration, data set and device of the search
+        environment.json  journal.log                versions and machine; Optuna's study
+        records.jsonl  rungs.jsonl                   finished candidates; figures at each rung
+        models/  checkpoints/  locks/  clocks/       ONNX files; weights between rungs; locks; time worked
+        forecast.json  ended.json                    forecasts of the duration; why the search ended
+        pareto.csv  pareto.json  report.html         derived from the records
 
-Several processes may share a folder. What is being worked on is held by a lock of the operating system, so a process
-that dies in any way lets go of it at that moment.
+Several processes may share a folder. Work in progress is held by a lock of the operating system, which releases it
+when the process ends for any reason.
 """
 
 import fcntl
@@ -21,31 +21,42 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
 from nas.errors import ConfigError
 from nas.files import append_line, write_atomic
+from nas.results.json_lines import JsonLines
 from nas.results.record import Record
 
 logger = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """One run on disk. Append-only but for what is made anew from the records.
+    """One run on disk, shared by all processes that work on it.
 
-    Promises: a line of records.jsonl is there whole or not at all, and a reader never sees a torn one; whole files
-    appear by renaming. `claim` is held by at most one live process, also after `kill -9`.
+    - A reader never gets part of a record: a line of records.jsonl that is torn is skipped.
+    - A file that is written whole appears by renaming.
+    - A lock is held by at most one live process, also after `kill -9`.
+    - What one object has parsed stays parsed: it reads only what was appended since.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._records = JsonLines(path / "records.jsonl", Record.from_dict)
+        self._json_lines: dict[str, JsonLines[dict[str, Any]]] = {}
+        self._config: tuple[tuple[int, int, int], SearchConfig] | None = None
+
+    def __reduce__(self) -> tuple[type["RunFolder"], tuple[Path]]:
+        """Pickle the path alone: another process reads the files itself."""
+        return type(self), (self.path,)
 
     @classmethod
     def open(cls, config: SearchConfig) -> "RunFolder":
-        """The folder of this configuration, made when it is not there.
+        """The folder of a configuration, created if it does not exist.
 
         Raises:
-            ConfigError: the folder holds a run of another configuration; the message shows the difference.
+            ConfigError: the folder holds a run with another configuration; the message shows the difference.
         """
         folder = cls(config.folder)
         for name in ("models", "checkpoints", "locks", "clocks"):
@@ -57,67 +68,82 @@ class RunFolder:
             elif differences := read_run_config(file).differences(config):
                 raise ConfigError(
                     f"{folder.path} holds a run with another configuration ({'; '.join(differences)}); "
-                    "give this one a --name of its own, or repeat the first command to go on"
+                    "give this one a --name of its own, or repeat the first command to resume"
                 )
         return folder
 
     @classmethod
     def open_existing(cls, path: Path) -> "RunFolder":
-        """A folder that a search has made.
+        """The folder of an existing run.
 
         Raises:
-            ConfigError: there is none at `path`.
+            ConfigError: `path` is no run folder.
         """
         if not (path / "config.toml").exists():
-            raise ConfigError(f"{path} is no run folder (it holds no config.toml); `nas search` makes one below runs/")
+            raise ConfigError(f"{path} is no run folder (it holds no config.toml); start a run with `nas search`")
         return cls(path)
 
     @property
     def config(self) -> SearchConfig:
-        """The configuration the run was started with."""
-        return read_run_config(self.path / "config.toml")
+        """The configuration the run was started with; the file is parsed again only after it changed."""
+        file = self.path / "config.toml"
+        if not file.exists():
+            return read_run_config(file)  # raises with the reason
+        status = file.stat()
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._config is None or self._config[0] != version:
+            self._config = (version, read_run_config(file))
+        return self._config[1]
 
     def write(self, name: str, content: str | bytes) -> Path:
-        """Put a whole file into the folder: it appears complete or not at all."""
+        """Write a whole file into the folder; it appears complete or not at all."""
         return write_atomic(self.path / name, content)
 
     def append(self, record: Record) -> None:
-        """Add a finished candidate."""
+        """Append the record of a finished candidate."""
         self.append_line("records.jsonl", record.to_json())
 
     def records(self) -> list[Record]:
-        """All finished candidates, oldest first."""
-        return [Record.from_json(line) for line in self.read_lines("records.jsonl")]
+        """All finished candidates, oldest first.
+
+        Only lines that were appended since the last call are parsed, so a call after each candidate is cheap.
+
+        Returns:
+            A new list of the same `Record` objects as in earlier calls.
+        """
+        return self._records.read()
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The JSON object in a file of the folder; empty where the file does not exist."""
+        file = self.path / name
+        stored: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return stored
 
     def append_line(self, name: str, line: str) -> None:
-        """Add one line to a file of lines, and wait until it is on the disk."""
+        """Append one line to a file of JSON lines, and wait until it is on the disk."""
         with self.lock(f"append-{name}", wait=True):
             append_line(self.path / name, line)
 
-    def read_lines(self, name: str) -> list[str]:
-        """The whole lines of a file of JSON lines; torn ones are skipped."""
-        file = self.path / name
-        if not file.exists():
-            return []
-        return [line for line in file.read_text().splitlines() if _is_json(line)]
+    def json_lines(self, name: str) -> list[dict[str, Any]]:
+        """The decoded objects of a file of JSON lines, oldest first; torn lines are skipped.
 
-    def read_lines_from(self, name: str, start_byte: int) -> tuple[list[str], int]:
-        """The whole lines of a file of JSON lines from byte `start_byte` on, and the byte from which to go on later."""
-        file = self.path / name
-        if not file.exists() or file.stat().st_size <= start_byte:
-            return [], start_byte
-        with file.open("rb") as stream:
-            stream.seek(start_byte)
-            content = stream.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        return [line for line in whole.decode().splitlines() if _is_json(line)], start_byte + len(whole)
+        Only lines that were appended since the last call are parsed.
+
+        Returns:
+            A new list of the same objects as in earlier calls, which callers must not change.
+        """
+        return self._json_lines.setdefault(name, JsonLines(self.path / name, dict)).read()
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Hold `name` against all other processes while the block runs.
+        """Hold the lock `name` against all other processes while the block runs.
+
+        Args:
+            name: of the lock.
+            wait: wait for the process that holds it, instead of going on without it.
 
         Yields:
-            Whether it is held; always true with `wait`.
+            Whether the lock is held; always true with `wait`.
         """
         with (self.path / "locks" / f"{name}.lock").open("w") as file:
             try:
@@ -128,11 +154,11 @@ class RunFolder:
             yield True
 
     def log_work_interval(self, started_s: float) -> None:
-        """Note that this process has worked on the run from `started_s` (seconds since the epoch) until now."""
+        """Record that this process has worked on the run from `started_s` (seconds since the epoch) until now."""
         self.write(f"clocks/{int(started_s * 1e3)}-{os.getpid()}.json", json.dumps([started_s, time.time()]))
 
     def worked_s(self, *, until_s: float = math.inf) -> float:
-        """Seconds in which at least one process worked on the run, before a moment (seconds since the epoch)."""
+        """Seconds during which at least one process worked on the run, up to `until_s` (seconds since the epoch)."""
         spans = sorted(json.loads(f.read_text()) for f in (self.path / "clocks").glob("*.json"))
         total, end = 0.0, 0.0
         for first, last in spans:
@@ -142,7 +168,7 @@ class RunFolder:
 
 
 def with_resumed_fields(config: SearchConfig) -> SearchConfig:
-    """The configuration, with the `KEPT_FIELDS` that nobody gave as in the run that goes on, if there is one."""
+    """The configuration with the `KEPT_FIELDS` that were not given taken from the run to resume, if there is one."""
     file = config.folder / "config.toml"
     if not file.exists():
         return config
@@ -150,13 +176,5 @@ def with_resumed_fields(config: SearchConfig) -> SearchConfig:
     kept = {name: before.get(name) for name in KEPT_FIELDS if name not in config.fields_set}
     for name, value in kept.items():
         if value != config.get(name):
-            logger.warning("%s is %s, as this run was begun with it", name, value)
+            logger.warning("%s is %s, as in the run that is resumed", name, value)
     return config.with_fields(**kept)
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True

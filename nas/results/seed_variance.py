@@ -1,8 +1,8 @@
-"""What several trainings of the same members say: accuracy across seeds, and which places on the front are luck.
+"""Variance between training seeds: mean accuracy of each verified member, and ranks that are within seed noise.
 
-The deviation from seed to seed is taken to be the same for all members and estimated from all of them together, so that
-two or three seeds are enough to say something. It is that of training: the faces of the selection split are the same
-for all, so it is no interval for faces that nobody has seen; that is the one beside each file's accuracy.
+The standard deviation between seeds is assumed to be the same for all members and pooled over them, so that two or
+three seeds are enough for an estimate. It is the deviation of training alone: all seeds are evaluated on the same faces
+of the selection split, so the interval does not cover new faces. The interval beside the accuracy of a file does.
 """
 
 import math
@@ -17,7 +17,7 @@ from nas.results.front import latest_by_key
 from nas.results.record import Record
 
 MIN_EPOCH_SHARE = 0.99
-"""Share of seed 0's epochs below which another training does not compare with it."""
+"""Share of the epochs of seed 0 that another training needs to compare with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,11 @@ class SeedStatistics:
 
     Attributes:
         record: of seed 0, whose file ships.
-        accuracies: of each training that came to a figure, seed 0's first.
-        failed: trainings that came to none.
+        accuracies: of each comparable training with a score, seed 0 first.
+        n_failed: trainings without a score.
         mean: of the accuracies.
-        low: lower end of the mean's 95 % interval across seeds; None where no member has two seeds.
-        high: upper end of it.
+        low: lower end of the 95 % interval of the mean across seeds; None where no member has two seeds.
+        high: upper end of that interval.
     """
 
     record: Record
@@ -43,7 +43,13 @@ class SeedStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class RankChange:
-    """A verified member's rank by accuracy among the verified, 1 best, in the search and across its full trainings."""
+    """Rank of a verified member among the verified by accuracy, 1 best.
+
+    Attributes:
+        statistics: its full trainings.
+        search_rank: by the accuracy in the search.
+        verified_rank: by the mean accuracy across seeds.
+    """
 
     statistics: SeedStatistics
     search_rank: int
@@ -51,11 +57,11 @@ class RankChange:
 
 
 def seed_statistics(records: Sequence[Record]) -> list[SeedStatistics]:
-    """All verified members with a figure of seed 0, in the order they were verified."""
-    found = [
+    """All verified members with a score of seed 0, in the order they were verified."""
+    trainings = [
         _comparable_trainings(first, records) for first in latest_by_key(records, "verified") if first.score is not None
     ]
-    deviation, freedom = _pooled_std([accuracies for _, accuracies, _ in found])
+    deviation, freedom = _pooled_std([accuracies for _, accuracies, _ in trainings])
     half = student_t_975(freedom) * deviation if freedom else None
     return [
         SeedStatistics(
@@ -63,14 +69,14 @@ def seed_statistics(records: Sequence[Record]) -> list[SeedStatistics]:
             low=None if half is None else max(0.0, mean - half / math.sqrt(len(accuracies))),
             high=None if half is None else min(1.0, mean + half / math.sqrt(len(accuracies))),
         )
-        for first, accuracies, failed in found
+        for first, accuracies, failed in trainings
     ]  # fmt: skip
 
 
 def rank_changes(records: Sequence[Record]) -> list[RankChange]:
-    """Ranks by accuracy, the most accurate across seeds first; members that the search has no accuracy of are left out.
+    """Ranks by accuracy, the most accurate across seeds first. Ties: the member that was verified first ranks first.
 
-    Ties: the member that was verified first ranks first.
+    Members without an accuracy in the search are left out.
     """
     before = {r.key: r.score.accuracy for r in latest_by_key(records, "search") if r.score is not None}
     members = [s for s in seed_statistics(records) if s.record.key in before]
@@ -83,31 +89,39 @@ def rank_changes(records: Sequence[Record]) -> list[RankChange]:
 
 
 def indistinguishable(records: Sequence[Record]) -> list[tuple[SeedStatistics, SeedStatistics, float]]:
-    """Neighbours by mean accuracy whose order is within seed noise, better first, and what chance alone may differ by.
+    """Neighbours by mean accuracy whose order is within seed noise.
 
-    That is the half-width of the 95 % interval of the difference of their means, 0..1. Empty without repeated seeds.
+    Returns:
+        For each pair the better member, the worse one, and the half-width of the 95 % interval of the difference of
+        their means, 0..1, which is at least their difference. Empty without repeated seeds.
     """
     members = sorted(seed_statistics(records), key=lambda s: -s.mean)
     deviation, freedom = _pooled_std([s.accuracies for s in members])
     if not freedom:
         return []
-    found = []
+    ties = []
     for better, worse in pairwise(members):
         half = student_t_975(freedom) * deviation * math.sqrt(1 / len(better.accuracies) + 1 / len(worse.accuracies))
         if better.mean - worse.mean <= half:
-            found.append((better, worse, half))
-    return found
+            ties.append((better, worse, half))
+    return ties
 
 
 def describe_seed_variance(records: Sequence[Record]) -> list[str]:
-    """What a reader has to know of members' places, in sentences; none where nothing was verified."""
+    """Ranks and seed noise of the verified members, one line each; empty where none was verified."""
     ranked = rank_changes(records)
     if not ranked:
         return []
     if all(p.statistics.low is None for p in ranked):
         moved = ", ".join(f"trial {p.statistics.record.trial}: {p.search_rank} to {p.verified_rank}" for p in ranked)
-        told = f"rank by accuracy, in the search to verified: {moved}" if len(ranked) > 1 else ""
-        return [f"{told}; one training each, so how much is luck is not known (--verify-seeds 3 tells)"] if told else []
+        if len(ranked) == 1:
+            return []
+        return [
+            (
+                f"rank by accuracy, in the search to verified: {moved}; one training each, so the seed noise is "
+                "unknown (--verify-seeds 3 measures it)"
+            )
+        ]
     lines = [_describe_rank_change(p) for p in ranked]
     for better, worse, half in indistinguishable(records):
         lines.append(
@@ -118,15 +132,15 @@ def describe_seed_variance(records: Sequence[Record]) -> list[str]:
 
 
 def _comparable_trainings(first: Record, records: Sequence[Record]) -> tuple[Record, tuple[float, ...], int]:
-    """Seed 0's record, the accuracies that compare with its own, and how many trainings came to none."""
+    """The record of seed 0, the accuracies that compare with it (its own first), and the trainings without a score."""
     again = {r.seed: r for r in records if r.phase == "verified" and r.key == first.key and r.seed}
-    told = [r for _, r in sorted(again.items()) if r.score is not None and r.epochs >= MIN_EPOCH_SHARE * first.epochs]
-    accuracies = tuple(r.score.accuracy for r in (first, *told) if r.score is not None)
+    long_enough = [r for _, r in sorted(again.items()) if r.epochs >= MIN_EPOCH_SHARE * first.epochs]
+    accuracies = tuple(r.score.accuracy for r in (first, *long_enough) if r.score is not None)
     return first, accuracies, sum(r.score is None for r in again.values())
 
 
 def _pooled_std(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Standard deviation within groups, pooled, and its degrees of freedom; (0, 0) where no group has two."""
+    """Pooled standard deviation within groups and its degrees of freedom; (0, 0) where no group has two values."""
     freedom = sum(len(g) - 1 for g in groups if g)
     squares = math.fsum(float(np.sum((np.asarray(g) - np.mean(g)) ** 2)) for g in groups if g)
     return (math.sqrt(squares / freedom), freedom) if freedom else (0.0, 0)

@@ -1,8 +1,8 @@
-"""Pick one point of a front, and say why this one and what its neighbours would give.
+"""Selection of one member of the front, with the reason and the trade-offs against its neighbours.
 
-Rules: `knee` takes the knee of the members within the limits. Without it, limits from above (latency, size) ask for the
-most accurate member within them, and a lower limit of accuracy alone asks for the fastest that reaches it. With nothing
-asked, it is the knee.
+- With `knee`, or without limits, it is the knee of the members within the limits.
+- With a limit on latency or size, it is the most accurate member within the limits.
+- With a minimum accuracy alone, it is the fastest member that reaches it.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from nas.results.record import Record
 
 
 class Limits(BaseModel):
-    """What a pick must keep; None means no limit.
+    """Limits of a selection; None means no limit.
 
     Attributes:
         max_latency: milliseconds on the target; text may carry a unit ("5ms").
@@ -34,7 +34,7 @@ class Limits(BaseModel):
     min_accuracy: float | None = Field(default=None, ge=0, le=1)
 
     def describe_violations(self, record: Record) -> list[str]:
-        """The limits that a record breaks, in words; an unknown figure breaks its limit."""
+        """The limits that a record violates, as text; an unknown figure violates its limit."""
         checks = (
             (self.max_latency, record.objective("latency"), 1, "{:.3g} ms is above the limit of {:.3g} ms"),
             (self.max_size, record.objective("size"), 1, "{:.0f} bytes are above the limit of {:.0f}"),
@@ -52,10 +52,10 @@ NO_LIMITS = Limits()
 
 
 def make_limits(**fields: Any) -> Limits:
-    """Checked limits, from numbers or from text with a unit.
+    """Validated limits, from numbers or from text with a unit.
 
     Raises:
-        ConfigError: one line for the first that does not fit.
+        ConfigError: a value is not a number with a known unit or out of range; one line for the first.
     """
     try:
         return Limits(**fields)
@@ -71,9 +71,9 @@ class Selection:
 
     Attributes:
         record: the member.
-        why: one sentence.
-        faster: the next faster member of the front, None at its end.
-        slower: the next slower one, None at its end.
+        reason: one phrase.
+        faster: the next faster member of the front; None at its end.
+        slower: the next slower one; None at its end.
     """
 
     record: Record
@@ -82,7 +82,7 @@ class Selection:
     slower: Record | None
 
     def describe_trade_offs(self) -> list[str]:
-        """One sentence for each neighbour: what going there would give and take."""
+        """One line for each neighbour: accuracy and latency against the selected member."""
         sides = (("faster", self.faster), ("slower", self.slower))
         return [f"the next {word} one, {_describe_trade_off(self.record, other)}" for word, other in sides if other]
 
@@ -90,26 +90,26 @@ class Selection:
 def pick(
     records: Sequence[Record], objectives: Sequence[str], *, limits: Limits = NO_LIMITS, knee: bool = False
 ) -> Selection:
-    """Choose one member of the front of these records.
+    """Select one member of the front of these records.
 
     Args:
         records: all records of a run.
-        objectives: the run's.
-        limits: what the choice must keep.
-        knee: take the knee of what is within the limits, instead of the best in what is not limited.
+        objectives: of the run.
+        limits: what the member must satisfy.
+        knee: take the knee of the members within the limits, instead of the best in the objective without a limit.
 
     Raises:
         ConfigError: the front is empty, or none of its members is within the limits; the message names the nearest.
     """
     members = pareto_front(records, objectives)
     if not members:
-        raise ConfigError("a pick needs a front, but this run has no complete candidate yet; let the search go on")
+        raise ConfigError("a pick needs a front, but this run has no complete candidate yet; continue the search")
     within = [m for m in members if not limits.describe_violations(m)]
     if not within:
         nearest = min(members, key=lambda m: len(limits.describe_violations(m)))
         raise ConfigError(
-            f"no member of the front keeps all limits; trial {nearest.trial} comes nearest: "
-            f"{'; '.join(limits.describe_violations(nearest))}; loosen a limit or search on with it"
+            f"no member of the front satisfies all limits; trial {nearest.trial} comes nearest: "
+            f"{'; '.join(limits.describe_violations(nearest))}; relax a limit, or continue the search with it"
         )
     chosen, why = _select(within, objectives, limits, knee)
     why += f", of {len(members)} on the {'verified' if chosen.phase == 'verified' else 'search'} front"
@@ -146,13 +146,17 @@ def _describe_trade_off(here: Record, there: Record) -> str:
 
 
 def find_record(records: list[Record], which: int | str) -> Record:
-    """The record of a trial's number or of a key's first digits: verified if there is one, with a file, the latest.
+    """The record of a candidate.
 
-    `base` names the uncompressed net of a compression. Of a member that was trained with several seeds it is the first
-    training, which is the one on the front, unless that has no file.
+    Of several records of the same candidate, the first of these criteria that differs decides: it has a file; it is of
+    seed 0, which is the one on the front; it is feasible; it is verified; it is the latest.
+
+    Args:
+        records: all records of a run.
+        which: trial number, at least four first digits of a key, or `base` for the uncompressed model.
 
     Raises:
-        ConfigError: none fits, or several keys do.
+        ConfigError: no candidate matches, or several do.
     """
     text = str(which).strip()
     hits = [r for r in records if text == r.phase == "base" or (text.isdigit() and r.trial == int(text))] or [

@@ -1,4 +1,4 @@
-"""Where a search stands, for a person."""
+"""Status of a search: progress, best candidate and forecast, for display."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ SearchStage = Literal["base", "search", "verify", "done"]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchStatus:
-    """Where a search stands.
+    """State of a search at one moment.
 
     Attributes:
         run: the run's folder.
-        phase: what it is at.
-        activity: what is being done at this moment, in words.
-        done: candidates finished in the search, or members of the front verified.
-        total: of how many; None when time is the limit.
-        feasible: share of the finished candidates that keep all constraints, 0..1.
-        hypervolume: of the search front, relative to the worst values seen so far; more is better.
-        best: the most accurate feasible candidate in words.
+        stage: current stage.
+        activity: current step, as text.
+        done: finished candidates of the search, or verified members of the front.
+        total: how many there will be; None where time is the limit.
+        feasible_share: share of the finished candidates that satisfy all constraints, 0..1.
+        hypervolume: of the search front, relative to the worst values so far; more is better.
+        best: the most accurate feasible candidate, as text.
         left_s: seconds left of the budget; None without one.
-        forecast: how fast it goes and when it will end, in words; empty where that is not known, or no longer asked.
+        forecast: throughput and expected end, as text; empty where unknown.
     """
 
     run: str
@@ -51,15 +51,15 @@ def make_status(
     total: int | None,
     forecast: str,
 ) -> SearchStatus:
-    """The status by all records of a run; what is being done and the time left are not among them.
+    """Status from the records of a run; `activity` and `left_s` are left for the caller to fill.
 
     Args:
-        records: all of them.
+        records: all records.
         objectives: of the search.
         run: the run's folder.
-        stage: what it is at.
-        total: trainings or candidates that are wanted in this phase.
-        forecast: in words.
+        stage: current stage.
+        total: candidates or trainings planned in this stage; None where time is the limit.
+        forecast: throughput and expected end, as text.
     """
     searched = [r for r in records if r.phase == "search"]
     complete = [r for r in searched if r.status == "complete"]
@@ -68,8 +68,8 @@ def make_status(
     return SearchStatus(
         run=run, stage=stage, activity="", done=len(verified if stage in ("verify", "done") else searched),
         total=total, feasible_share=len(complete) / len(searched) if searched else 1.0,
-        hypervolume=_hypervolume(complete, objectives), best=_describe_record(best) if best else "none yet", left_s=None,
-        forecast=forecast,
+        hypervolume=_hypervolume(complete, objectives), best=_describe_record(best) if best else "none yet",
+        left_s=None, forecast=forecast,
     )  # fmt: skip
 
 

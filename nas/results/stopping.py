@@ -1,4 +1,4 @@
-"""Why a search ended, and what more of it would bring."""
+"""End of a search: its reason, the convergence test, and the forecast of the next hour."""
 
 import json
 from collections.abc import Sequence
@@ -17,13 +17,14 @@ StopReason = Literal["trials", "budget", "flat", "exhausted"]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchEnd:
-    """How a search ended, the last time it did.
+    """Reason why a search last ended. The fields are those stored in ended.json.
 
     Attributes:
-        why: `trials` or `budget` were spent, it was `flat`, or the space was `exhausted`.
-        candidates: finished until then.
-        horizon: candidates that were asked about, where it was flat.
-        told: the outlook by which it was flat, in words.
+        why: all `trials` are done, the `budget` is spent, the search is `flat` (has converged), or the space is
+            `exhausted`.
+        candidates: finished by then.
+        horizon: further candidates that the convergence test covered; None for other reasons.
+        told: the forecast by which the search has converged, as text.
     """
 
     why: StopReason
@@ -33,36 +34,42 @@ class SearchEnd:
 
     def __str__(self) -> str:
         reasons = {
-            "trials": "all candidates asked for are done",
+            "trials": "all trials are done",
             "budget": "its share of the budget is spent",
-            "exhausted": "the space holds little else: the last proposals were all known",
+            "exhausted": "the space is exhausted: the last proposals were all duplicates",
             "flat": self.told,
         }
         return f"the search ended after {self.candidates} candidates: {reasons[self.why]}"
 
 
 def read_search_end(folder: RunFolder) -> SearchEnd | None:
-    """How the search of a run ended; None where it never did."""
-    file = folder.path / SEARCH_END_FILE
-    return SearchEnd(**json.loads(file.read_text())) if file.exists() else None
+    """Why the search of a run last ended; None where it has not ended yet."""
+    stored = folder.read_json(SEARCH_END_FILE)
+    return SearchEnd(**stored) if stored else None
 
 
 def write_search_end(folder: RunFolder, end: SearchEnd) -> None:
-    """Keep how the search ended.
+    """Store why the search ended.
 
-    Without a new candidate it is why it ended before, unless it was only now asked whether it is flat: a later call for
-    the rest of the verification often finds the budget spent, too.
+    Without new candidates the stored reason stays, because a later call that only finishes the verification often finds
+    the budget spent, too. A convergence test with another horizon replaces it.
     """
     before = read_search_end(folder)
-    is_asked_anew = before is not None and end.why == "flat" and before.horizon != end.horizon
-    if before is None or is_asked_anew or before.candidates < end.candidates:
+    is_new_test = before is not None and end.why == "flat" and before.horizon != end.horizon
+    if before is None or is_new_test or before.candidates < end.candidates:
         folder.write(SEARCH_END_FILE, json.dumps(asdict(end), indent=1))
 
 
 def check_converged(folder: RunFolder, records: Sequence[Record], objectives: Sequence[str], horizon: int) -> bool:
-    """Whether so many further candidates would gain too little, for all processes on the run the same.
+    """Whether the search has converged, the same for all processes on the run.
 
-    What one of them has decided holds for all, and in a later call too, whatever came in between.
+    The decision of one process is stored and holds for all, also in later calls, whatever finished in between.
+
+    Args:
+        folder: the run.
+        records: all records of the run.
+        objectives: of the search.
+        horizon: number of further candidates, as in `has_converged`.
     """
     before = read_search_end(folder)
     if before is not None and (before.why, before.horizon) == ("flat", horizon):
@@ -78,29 +85,26 @@ def check_converged(folder: RunFolder, records: Sequence[Record], objectives: Se
 
 
 def describe_search_end(folder: RunFolder, records: Sequence[Record]) -> list[str]:
-    """Why the search ended, what the next hour would bring, and what was forecast, in sentences; only what is known."""
+    """Stop reason, throughput, forecast of the next hour, and earlier forecasts with the outcome, one line each."""
     searched = [r for r in records if r.phase == "search"]
     end, seconds = read_search_end(folder), search_time_s(folder, records)
-    found = estimate_throughput(records, seconds)
+    throughput = estimate_throughput(records, seconds)
     lines = []
     if end is not None:
         more = len(searched) - end.candidates
-        lines.append(f"{end}{f'; {more} more came since' if more > 0 else ''}")
-    if found is not None:
-        lines.append(f"pace: {found}")
-        lines += _forecast_next_hour(folder, searched, found)
-    came = f"it came to {len(searched)} candidates in {format_duration(seconds)}"
-    told = read_forecasts(folder)
-    for name, when in (("pilot", "before it began"), ("early", "after its first candidates")):
-        if searched and told.get(name, {}).get("words"):
-            lines.append(f"forecast {when}: {told[name]['words']}; {came}")
+        lines.append(f"{end}{f'; {more} more have finished since' if more > 0 else ''}")
+    if throughput is not None:
+        lines.append(f"throughput: {throughput}")
+        lines += _forecast_next_hour(folder, searched, throughput)
+    outcome = f"the outcome was {len(searched)} candidates in {format_duration(seconds)}"
+    forecasts = read_forecasts(folder)
+    for name, when in (("pilot", "before the search"), ("early", "after its first candidates")):
+        if searched and forecasts.get(name, {}).get("words"):
+            lines.append(f"forecast {when}: {forecasts[name]['words']}; {outcome}")
     return lines
 
 
 def _forecast_next_hour(folder: RunFolder, search_records: Sequence[Record], throughput: Throughput) -> list[str]:
-    ahead = forecast_improvement(
-        hypervolume_curve(search_records, folder.config.search.objectives), max(1, round(throughput.per_hour))
-    )
-    if ahead is None:
-        return []
-    return [f"the next hour, by the run's own curve: {ahead}; 95 % intervals"]
+    curve = hypervolume_curve(search_records, folder.config.search.objectives)
+    forecast = forecast_improvement(curve, max(1, round(throughput.per_hour)))
+    return [f"the next hour, by the run's own curve: {forecast}; 95 % intervals"] if forecast else []

@@ -1,10 +1,9 @@
-"""How fast a search goes and how long it will take: by a pilot before it starts, by its own candidates afterwards."""
+"""Throughput of a search and forecast of its end: from a cost probe at first, then from its own candidates."""
 
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,23 @@ from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 
 FORECAST_FILE = "forecast.json"
-"""What was forecast: `pilot` before the search began, `early` after its first few candidates."""
+"""Forecasts by name: `pilot` before the search started, `early` after its first few candidates."""
 MIN_CANDIDATES = 3
-"""Finished candidates from which a search is judged by its own."""
+"""Finished candidates needed for an estimate from the search itself."""
 EARLY_FORECAST_CANDIDATES = 5
-"""Finished candidates after which the early forecast is kept."""
+"""Finished candidates after which the early forecast is stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """How fast candidates come, in all processes together.
+    """Rate at which candidates finish, in all processes together.
 
     Attributes:
-        candidates: how many were finished.
+        candidates: finished candidates.
         per_hour: candidates finished in an hour of work on the run.
-        low: lower end of the 95 % interval of `per_hour`, by how much candidates differ in the time they take.
-        high: upper end of it.
-        feasible: share of the candidates that keep all constraints, 0..1.
+        low: lower end of the 95 % interval of `per_hour`, from the variation of seconds between candidates.
+        high: upper end of that interval.
+        feasible: share of the candidates that satisfy all constraints, 0..1.
     """
 
     candidates: int
@@ -47,49 +46,55 @@ class Throughput:
 
 
 def estimate_throughput(records: Sequence[Record], search_time_s: float) -> Throughput | None:
-    """The pace of a search that took so many seconds; None before `MIN_CANDIDATES` are finished.
+    """Throughput of a search; None before `MIN_CANDIDATES` have finished.
+
+    The interval is symmetric in the logarithm of the rate, so that its lower end stays above 0. The standard error of
+    the logarithm is the relative standard error of the mean seconds of a candidate (delta method).
 
     Args:
         records: of the run; those of the search count.
-        search_time_s: that the search took on the clock, see `searching_s`.
+        search_time_s: wall time of the search in seconds, as `search_time_s` gives it.
     """
-    found = [r for r in records if r.phase == "search"]
-    if len(found) < MIN_CANDIDATES or search_time_s <= 0:
+    searched = [r for r in records if r.phase == "search"]
+    if len(searched) < MIN_CANDIDATES or search_time_s <= 0:
         return None
-    each = np.array([math.fsum(r.seconds.values()) for r in found])
-    error = float(each.std(ddof=1) / max(each.mean(), 1e-9) / math.sqrt(len(each)))  # of the mean's logarithm
-    rate = 3600 * len(found) / search_time_s
+    seconds = np.array([math.fsum(r.seconds.values()) for r in searched])
+    error = float(seconds.std(ddof=1) / max(seconds.mean(), 1e-9) / math.sqrt(len(seconds)))
+    rate = 3600 * len(searched) / search_time_s
     return Throughput(
-        candidates=len(found),
+        candidates=len(searched),
         per_hour=rate,
         low=rate * math.exp(-Z_95 * error),
         high=rate * math.exp(Z_95 * error),
-        feasible=sum(map(is_feasible, found)) / len(found),
+        feasible=sum(map(is_feasible, searched)) / len(searched),
     )
 
 
 def search_time_s(folder: RunFolder, records: Sequence[Record]) -> float:
-    """Seconds on the clock that a run was worked on until the last candidate of its search was finished.
+    """Wall time in seconds during which the run was worked on until its last search candidate finished.
 
-    What other candidates took before that (a given net, verifications between two searches) is taken off.
+    The seconds of other candidates until then (an uncompressed model, verifications between two searches) are
+    subtracted. The result is 0 before the first candidate.
     """
-    ends = [_finished_at_s(r) for r in records if r.phase == "search" and r.finished]
+    ends = [r.finished_at_s for r in records if r.phase == "search" and r.finished]
     if not ends:
         return 0.0
-    others = [r for r in records if r.phase != "search" and r.finished and _finished_at_s(r) <= max(ends)]
-    return max(0.0, folder.worked_s(until_s=max(ends) + 1) - sum(math.fsum(r.seconds.values()) for r in others))
+    last_s = max(ends)
+    others = [r for r in records if r.phase != "search" and r.finished and r.finished_at_s <= last_s]
+    # Records are dated in whole seconds, so the last candidate may have finished up to 1 s after its date.
+    return max(0.0, folder.worked_s(until_s=last_s + 1) - sum(math.fsum(r.seconds.values()) for r in others))
 
 
 def format_probe_forecast(low_s: float, high_s: float, *, trials: int | None, remaining_s: float | None) -> str:
-    """What the seconds of a pilot's candidate mean for the search to come.
+    """Forecast of the search from the seconds of one probed candidate, as text.
 
     Args:
-        low_s: that the candidate takes if it stops at the first rung.
-        high_s: if it goes through all rungs.
-        trials: candidates asked for; None without that limit.
-        remaining_s: seconds left for the search, told where there are any; None without a budget.
+        low_s: seconds of the candidate if it stops at the first rung.
+        high_s: seconds if it completes all rungs.
+        trials: candidates to search; None without that limit.
+        remaining_s: seconds left for the search; None without a budget.
     """
-    parts = [f"a first net takes {format_duration(low_s)} to {format_duration(high_s)}"]
+    parts = [f"a first candidate takes {format_duration(low_s)} to {format_duration(high_s)}"]
     if remaining_s is not None and remaining_s > 0:
         parts.append(f"so about {remaining_s / high_s:,.0f} to {remaining_s / low_s:,.0f} candidates in the budget")
     if trials is not None:
@@ -100,11 +105,11 @@ def format_probe_forecast(low_s: float, high_s: float, *, trials: int | None, re
 
 
 def format_forecast(throughput: Throughput, *, trials: int | None, remaining_s: float | None) -> str:
-    """The pace, when the search will end by it, and with how many candidates.
+    """Throughput, time to the end of the search, and the number of candidates by then, as text.
 
     Args:
-        throughput: the pace so far.
-        trials: candidates asked for in all; None without that limit.
+        throughput: so far.
+        trials: candidates to search in total; None without that limit.
         remaining_s: seconds left for the search; None without a budget.
     """
     ends_s = [] if remaining_s is None else [max(0.0, remaining_s)]
@@ -117,17 +122,15 @@ def format_forecast(throughput: Throughput, *, trials: int | None, remaining_s: 
 
 
 def write_forecast_once(folder: RunFolder, name: str, fields: dict[str, Any]) -> None:
-    """Write down what was forecast, once."""
+    """Store a forecast under a name, unless one is stored already: the first is compared with the outcome."""
     known = read_forecasts(folder)
     if name not in known:
         folder.write(FORECAST_FILE, json.dumps(known | {name: fields}, indent=1))
 
 
 def read_forecasts(folder: RunFolder) -> dict[str, dict[str, Any]]:
-    """What was forecast, by name."""
-    file = folder.path / FORECAST_FILE
-    found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
-    return found
+    """Stored forecasts by name; empty where there are none."""
+    return folder.read_json(FORECAST_FILE)
 
 
 def format_duration(seconds: float | None) -> str:
@@ -137,7 +140,3 @@ def format_duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _finished_at_s(record: Record) -> float:
-    return datetime.fromisoformat(record.finished).timestamp()

@@ -1,21 +1,26 @@
-"""What a run was begun with, in words: the earlier runs that it has learned from."""
+"""Warm start of a run as text: the earlier runs whose results it started with."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 WARM_START_FILE = "warm_start.json"
 """In the run folder; see `nas.searcher.warm_start`."""
 
 
 def warm_start_lines(run_dir: Path) -> list[str]:
-    """One line for each earlier run that the run in this folder has learned from; none for most."""
+    """One line for each earlier run that this run was started with; empty without a warm start."""
     file = run_dir / WARM_START_FILE
     if not file.exists():
         return []
-    return [
-        f"begun with {each['path']}: accuracies of {len(each['told'])} nets"
-        + (f", first looks at {len(each['stopped'])} more" if each.get("stopped") else "")
-        + (", latencies and sizes" if each["same_target"] else f" (it was for {each['target']}, so no latencies)")
-        + f", and {len(each['front'])} nets of its front asked first"
-        for each in json.loads(file.read_text())
-    ]
+    return [_describe(prior) for prior in json.loads(file.read_text())]
+
+
+def _describe(prior: dict[str, Any]) -> str:
+    """One earlier run as text; `prior` is one entry of `WARM_START_FILE`."""
+    first_rungs = f", first-rung results of {len(prior['stopped'])} more" if prior.get("stopped") else ""
+    costs = ", latencies and sizes" if prior["same_target"] else f" (its target is {prior['target']}, so no latencies)"
+    return (
+        f"warm start from {prior['path']}: accuracies of {len(prior['told'])} candidates{first_rungs}{costs}, and "
+        f"{len(prior['front'])} members of its front proposed first"
+    )

@@ -1,4 +1,4 @@
-"""What a runtime is: something that loads an exported file on a device and runs it."""
+"""Contract of the runtime family: backends that run exported files in this process, or time them on a device."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from nas.errors import MeasureError
 Floats = npt.NDArray[np.float32]
 Log = Callable[[str], None]
 NO_POWER_MONITOR = "not measured: no power monitor found"
-"""What `Runtime.probe_device` finds of the energy of a device that cannot tell it."""
+"""Value of the finding `energy` of `DeviceRuntime.probe_device` on a device without a power monitor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerTiming:
-    """One layer that a device executed: its name after fusion, and its milliseconds."""
+    """One executed layer: its name after fusion, and its milliseconds."""
 
     name: str
     ms: float
@@ -30,19 +30,20 @@ class ExecutedNode:
     """One node that a runtime executes for one image, after all of its fusions and changes of layout.
 
     Attributes:
-        name: of the node.
-        operator: of the node; one of a domain of the runtime's own has the domain's last word before it (nchwc.Conv).
-        activation: what is fused behind a convolution, as an ONNX operator; empty without.
-        input_shape: of the first input.
-        output_shape: of the first output.
-        weight_shape: of the weights, [outputs, inputs of a group, ...]; empty without.
-        has_channels_last: whether images are [N, H, W, C].
+        name: name of the node.
+        op_type: its operator; one of a domain of the runtime's own is prefixed with the domain's last word
+            (nchwc.Conv).
+        fused_activation: activation that is fused into a convolution, as an ONNX operator; empty without.
+        input_shape: shape of the first input.
+        output_shape: shape of the first output.
+        weight_shape: shape of the weights, [outputs, inputs of a group, ...]; empty without.
+        is_channels_last: whether images are [N, H, W, C].
         output_bits: width of an element of the output.
         input_bytes: activations read.
         weight_bytes: constants read.
         output_bytes: activations written.
-        us: the least microseconds it took in some runs under the runtime's profiler, which adds to small ones; None
-            where nothing looked.
+        profiled_us: shortest time in microseconds over some runs under the runtime's profiler, which lengthens short
+            nodes; None where it was not profiled.
     """
 
     name: str
@@ -61,15 +62,15 @@ class ExecutedNode:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DeviceTiming:
-    """What a device reports of one file that it timed itself.
+    """Timing of one file by a device's own clock.
 
     Attributes:
-        times_ms: milliseconds of each run [runs], one image.
-        device: where, in words.
-        drift: relative change of the reference network around the runs.
-        versions: names and versions that the figure must carry, and the state of the device.
-        notes: what a reader has to know.
-        layers: in order of execution; empty when not asked for.
+        times_ms: milliseconds of each run of one image [runs].
+        device: the device in words.
+        drift: relative change of the reference network across the runs.
+        versions: names and versions of the software, and the state of the device.
+        notes: caveats for the reader.
+        layers: in order of execution; empty unless requested.
         energy_mj: millijoules of one inference above idle; None where nothing measures them.
     """
 
@@ -84,78 +85,141 @@ class DeviceTiming:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line about a device that was looked at: what, what was found, and whether it can be measured with that."""
+    """One line of a check of a device or of this machine.
+
+    Attributes:
+        name: what was checked.
+        value: what was found.
+        is_ok: whether the device can be measured, or `nas search` can run, in spite of it.
+        advice: what to do; empty where there is nothing to do. Also set where all is well but more is possible.
+    """
 
     name: str
     value: str
     is_ok: bool = True
+    advice: str = ""
 
 
 class Session(ABC):
-    """One loaded file. Close it before the next is timed: its threads disturb others."""
+    """One loaded file.
+
+    Life: made by `Runtime.load`; `predict` and `bound_run` any number of times, from one thread; `close`. Close it
+    before another file is timed, because its threads disturb other sessions.
+    """
 
     @abstractmethod
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
-        """Class probabilities [N, K] of images [N, C, H, W] with values 0..255."""
+        """Class probabilities [N, K] of images [N, C, H, W] with values 0..255.
+
+        Raises:
+            MeasureError: the session was closed, or the images do not fit the input.
+        """
 
     @abstractmethod
     def bound_run(self, images: npt.NDArray[np.uint8]) -> Callable[[], None]:
-        """A call without arguments that runs the file once on these images, inputs and outputs bound beforehand."""
+        """A call without arguments that runs the file once on these images; inputs and outputs are bound beforehand.
+
+        Raises:
+            MeasureError: the session was closed, or the images do not fit the input.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Release the file and its threads. Further calls are an error."""
+        """Release the file and its threads. Further calls raise MeasureError."""
 
 
-class Runtime(ABC):
-    """A way to run exported files. Stateless; optional packages are imported at use."""
+class Backend(ABC):
+    """A member of the runtime family: a `Runtime`, a `DeviceRuntime`, or both.
+
+    Life: one instance for each module of `nas/runtimes/backends`, its constant `RUNTIME`, made at import and shared by
+    all callers. Optional packages are imported at use, so importing a module never fails. An instance holds no state
+    of a file or a connection; at most caches that only save time.
+
+    Attributes:
+        name: name of the module, by which profiles refer to it.
+    """
 
     name: str
 
     @abstractmethod
     def unavailable_reason(self) -> str | None:
-        """None when this runtime can be used here, else one line: what is missing and how to get it."""
+        """None where files can be loaded in this process, else one line: what is missing and how to get it."""
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
-        """Names and versions that a measurement must carry."""
+        """Names and versions of the software, which every measurement carries."""
+
+
+class Runtime(Backend):
+    """A backend that runs exported files in this process.
+
+    A member implements `load`; `layer_times` and `executed_nodes` default to "cannot tell". It promises that a loaded
+    file runs on the device that its name says and nowhere else: a silent fallback is an error.
+    """
 
     @abstractmethod
     def load(self, model: Path, *, threads: int = 1) -> Session:
         """Load an exported file.
 
+        Args:
+            model: the ONNX file.
+            threads: threads inside an operator, where the device is a CPU.
+
+        Returns:
+            An open session; the caller closes it.
+
         Raises:
-            MeasureError: the runtime refuses the file, or would run it elsewhere than asked.
+            MeasureError: the runtime refuses the file, or would run it on another device.
         """
 
     def layer_times(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[LayerTiming, ...]:
-        """Milliseconds of each layer of a file on this machine, in order; their sum is more than the whole takes.
+        """Milliseconds of each layer of a file on this machine, in order.
+
+        Their sum exceeds the latency of the file, because profiling adds to each layer.
+
+        Args:
+            model: the ONNX file.
+            input_shape: (C, H, W) of its input.
 
         Raises:
-            MeasureError: this runtime cannot tell.
+            MeasureError: this runtime cannot time layers, or refuses the file.
         """
-        raise MeasureError(f"{self.name} does not tell the times of layers; measure without --layers")
+        raise MeasureError(f"{self.name} cannot time layers; measure without --layers")
 
     def executed_nodes(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[ExecutedNode, ...] | None:
-        """What of a file is executed on this machine, node by node; None where the runtime does not tell.
+        """Nodes of a file as they are executed on this machine; None where the runtime does not report them.
+
+        Args:
+            model: the ONNX file.
+            input_shape: (C, H, W) of its input.
 
         Raises:
             MeasureError: the runtime refuses the file.
         """
         return None
 
-    def can_time_on_device(self, profile: HardwareProfile) -> bool:
-        """Whether this runtime itself times files on that device, by `timings`, and not by the loop on this machine."""
-        return False
 
+class DeviceRuntime(Backend):
+    """A backend that times files on a device by the device's own clock, instead of by the timing loop on this machine.
+
+    Each call connects, does its work and disconnects; nothing is left on the device. A batch shares one connection and
+    one reference network.
+    """
+
+    @abstractmethod
+    def can_time_on_device(self, profile: HardwareProfile) -> bool:
+        """Whether `time_models` reaches the device of this profile. Does not connect."""
+
+    @abstractmethod
     def probe_device(self, profile: HardwareProfile) -> list[Finding]:
-        """Look whether files can be timed on the device, and how it stands.
+        """Connect, and check whether files can be timed on the device, and in what state it is.
 
         Raises:
-            MeasureError: there is no way to it.
+            ConfigError: the address of the device has a form that is refused.
+            MeasureError: the device cannot be reached, or nothing can be timed on it.
         """
-        raise MeasureError(f"{profile.name!r} must be a device that {self.name} times itself, but it is none")
 
+    @abstractmethod
     def time_models(
         self,
         models: Sequence[Path],
@@ -166,20 +230,20 @@ class Runtime(ABC):
         dry_run_commands: list[str] | None = None,
         log: Log = lambda _: None,
     ) -> list[DeviceTiming | MeasureError]:
-        """Time files on the device, one after the other. One that fails costs the others nothing.
+        """Time files on the device, one after the other. A file that fails does not affect the others.
 
         Args:
             models: exported files.
-            profile: of the device.
-            layers: whether each layer is timed too, in a run of its own.
-            energy: whether energy is measured too, where the device can.
-            dry: takes the commands, which are then not run; the result is empty.
-            say: told what is being done.
+            profile: the device.
+            with_layers: whether each layer is timed too, in a separate run.
+            with_energy: whether energy is measured too, where the device can.
+            dry_run_commands: takes the commands, which are then not run; the result is empty.
+            log: receives progress lines.
 
         Returns:
-            For each file, in order, its timing or why there is none.
+            For each file, in order, its timing or the reason why there is none.
 
         Raises:
-            MeasureError: nothing can be timed there at all.
+            ConfigError: the address of the device has a form that is refused.
+            MeasureError: nothing can be timed on the device at all.
         """
-        raise MeasureError(f"{profile.name!r} must be a device that {self.name} times itself, but it is none")

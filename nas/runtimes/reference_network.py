@@ -1,7 +1,8 @@
-"""The reference network: small, fixed, timed before and after a measurement to see whether the machine changed.
+"""Reference network: a small, fixed net that is timed before and after a measurement to detect changes of the machine.
 
 Three 3x3 convolutions with ReLU, global pooling and a linear layer on one 1x48x48 image, about 3 million
-multiply-accumulates. The weights come from a fixed seed; `REFERENCE_VERSION` changes whenever the file would.
+multiply-accumulates. The weights come from a fixed seed. `REFERENCE_VERSION` changes whenever the file would, because
+times of different references are not comparable.
 """
 
 import atexit
@@ -20,7 +21,7 @@ INPUT_SHAPE = (1, 48, 48)
 
 @functools.cache
 def reference_path() -> Path:
-    """Path of the reference network's file, made once for this process and removed at its end."""
+    """Path of the reference network's file, written once in this process and removed at its end."""
     folder = Path(tempfile.mkdtemp(prefix="fer-nas-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / f"reference-{REFERENCE_VERSION}.onnx"
@@ -29,7 +30,7 @@ def reference_path() -> Path:
 
 
 def reference_model() -> onnx.ModelProto:
-    """The reference network: float32 [N, 1, 48, 48] to [N, 7]."""
+    """The reference network: FP32 images [N, 1, 48, 48] to probabilities [N, 7]."""
     random = np.random.default_rng(REFERENCE_VERSION)
     nodes, weights, tensor, channels = [], [], "image", 1
     for i, (width, stride) in enumerate([(16, 1), (24, 2), (32, 2)]):

@@ -1,1 +1,1 @@
-"""Search loop: Optuna asks, the pipeline answers, records remember."""
+"""Search loop: a sampler proposes candidates, the pipeline evaluates them, records are kept."""

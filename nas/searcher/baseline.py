@@ -1,11 +1,11 @@
-"""Where a compression begins: the given net with trained weights, exported, scored and measured as it is.
+"""Baseline of a compression: the user's model with trained weights, exported, scored and measured uncompressed.
 
-Its record is the first of the run, `phase` "base" and trial -1, and the first row of every table. Its weights are kept
-in the run folder, so the same command goes on from them.
+Its record is the first of the run, with `phase` "base" and trial -1, and the first row of every table. Its weights are
+stored in the run folder, so that the same command resumes with them.
 
     runs/NAME/base/weights.pt      the state dict that every candidate starts from
-    runs/NAME/base/origin.json     where it came from
-    runs/NAME/base/checkpoints/    on the way there, where it is trained first
+    runs/NAME/base/origin.json     model and digest of the weights that were given
+    runs/NAME/base/checkpoints/    checkpoints of its training, where it comes without weights
 """
 
 import json
@@ -28,69 +28,71 @@ from nas.training.trainer import InitialWeights, TrainingPhase
 logger = logging.getLogger(__name__)
 
 BASELINE_STAGE = 1000
-"""Its training counts as final: with teachers, if there are any."""
+"""Index of its first training phase, beyond all rungs: it counts as final training, so teachers take part in it."""
 BASELINE_TRIAL = -1
-"""Number of the uncompressed net in tables."""
+"""Trial number of the uncompressed model in tables."""
 WEIGHTS_FILE, ORIGIN_FILE = "base/weights.pt", "base/origin.json"
 NO_LIMITS = {"max_latency": None, "max_size": None, "min_accuracy": None}
 PROBE_SPARSITY = 0.5
-"""What a net must bear in every stage before anything is trained."""
+"""Sparsity in every stage at which a model must export before anything is trained."""
 
 
 def check_compressible(evaluator: Evaluator) -> None:
-    """Refuse a net, or weights, before anything is spent on them: it is exported as it is and strongly compressed.
+    """Refuse a model, or its weights, before time is spent on it: it must export uncompressed and strongly compressed.
 
     Args:
-        evaluator: whose space is the given net.
+        evaluator: of the run; its space is that of the model.
 
     Raises:
-        ConfigError: the net cannot be exported or pruned, its weights are not those that the run was started with, or
-            there are none and no epochs to train it.
+        ConfigError: the model cannot be exported or pruned, its weights are not those that the run was started with, or
+            there are neither weights nor epochs to train it.
     """
     _check_origin(evaluator)
     if (evaluator.folder.path / WEIGHTS_FILE).exists():
         return
     genes = evaluator.compression.choices(evaluator.space.stages)
-    narrow = {gene.name: PROBE_SPARSITY for gene in genes if gene.name.startswith("sparsity.")}
-    fewest = {gene.name: min(gene.options) for gene in genes if gene.name.startswith("bits.")}
+    pruned = {gene.name: PROBE_SPARSITY for gene in genes if gene.name.startswith("sparsity.")}
+    quantized = {gene.name: min(gene.options) for gene in genes if gene.name.startswith("bits.")}
     try:
-        for picked in ({}, narrow | fewest):
+        for picked in ({}, pruned | quantized):
             evaluator.evaluate_untrained(evaluator.compression.decode(evaluator.space, picked))
     except CandidateError as error:
         raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
 
 
 def prepare_baseline(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> InitialWeights:
-    """The weights that every candidate starts from, after making sure of the record of the uncompressed net.
+    """Train the model where it has no weights, append its record, and return the weights that candidates start from.
+
+    Whatever an earlier process completed is not repeated.
 
     Args:
-        evaluator: whose space is the given net; `check` has passed it.
-        stop: asked before each training step; True ends the training of the net there.
+        evaluator: of the run; `check_compressible` has accepted its space.
+        stop: tested before each training step; True ends the training there.
 
     Raises:
-        ConfigError: the exported net does not compute what it should, or there is no time to train it.
+        ConfigError: the exported file fails the parity gate, or there is no time to train the model.
     """
     folder, config = evaluator.folder, evaluator.config
     (folder.path / "base" / "checkpoints").mkdir(parents=True, exist_ok=True)
     candidate = evaluator.compression.decode(evaluator.space, {})
-    clock = PhaseTimer()
+    phase_timer = PhaseTimer()
     with folder.lock("base", wait=True):
         if not (folder.path / WEIGHTS_FILE).exists():
-            net, epochs = _train_baseline(evaluator, candidate, clock, stop)
+            net, epochs = _train_baseline(evaluator, candidate, phase_timer, stop)
             with whole_file(folder.path / WEIGHTS_FILE) as beside:
                 torch.save(net.state_dict(), beside)
                 folder.write(ORIGIN_FILE, json.dumps(_check_origin(evaluator) | {"epochs": epochs}, indent=1))
         state: Mapping[str, Tensor] = torch.load(folder.path / WEIGHTS_FILE, weights_only=True)
         epochs = float(json.loads((folder.path / ORIGIN_FILE).read_text())["epochs"])
         if not any(r.phase == "base" for r in folder.records()):
-            record = _evaluate_baseline(evaluator, candidate, state, epochs, clock)
+            record = _evaluate_baseline(evaluator, candidate, state, epochs, phase_timer)
             folder.append(record)
             _warn_if_near_chance(evaluator, record)
     return InitialWeights(state_dict=state, epochs=epochs or float(config.training.final_epochs))
 
 
 def _check_origin(evaluator: Evaluator) -> dict[str, str | None]:
-    """Where the weights come from, after making sure that the run was started with the same."""
+    """Model and digest of its weights, after verifying that the run was started with the same."""
     config, file = evaluator.config, evaluator.folder.path / ORIGIN_FILE
     digest = None
     if config.search.weights is not None:
@@ -99,8 +101,8 @@ def _check_origin(evaluator: Evaluator) -> dict[str, str | None]:
         raise ConfigError("a model without --weights is trained first, but --final-epochs is 0; give one of the two")
     if file.exists() and (before := json.loads(file.read_text())["weights"]) != digest:
         raise ConfigError(
-            f"{evaluator.folder.path} was started with {_describe_weights(before)}, but now there are {_describe_weights(digest)}; "
-            "give this run a --name of its own"
+            f"{evaluator.folder.path} was started with {_describe_weights(before)}, but now there are "
+            f"{_describe_weights(digest)}; give this run a --name of its own"
         )
     return {"model": config.search.model, "weights": digest}
 
@@ -112,44 +114,47 @@ def _describe_weights(digest: str | None) -> str:
 def _train_baseline(
     evaluator: Evaluator, candidate: Candidate, phase_timer: PhaseTimer, stop: Callable[[], bool] | None
 ) -> tuple[nn.Module, float]:
-    """The net with its weights, and the epochs it was trained here: none where weights were given."""
+    """The trained network, and the epochs that it was trained here: 0 where weights were given."""
     config = evaluator.config
     if config.search.weights is not None:
-        return evaluator.trainer.build(candidate, candidate.widths), 0.0
+        return evaluator.builder.build(candidate, candidate.widths), 0.0
     evaluator = replace(evaluator, folder=RunFolder(evaluator.folder.path / "base"))
-    net, rung = evaluator.trainer.load_checkpoint(candidate)
+    net, rung = evaluator.checkpoints.load(candidate)
+    # In parts that end at the rungs, so that a process that dies loses one part at most.
     ends = [share * config.training.final_epochs for share in config.training.rungs]
-    came = ends[rung - 1] if rung else 0.0
+    epochs = ends[rung - 1] if rung else 0.0
     while rung < len(ends) and not (stop is not None and stop()):
-        what = f"the uncompressed net, part {rung + 1} of {len(ends)}"
-        cycle = TrainingPhase(name=what, index=BASELINE_STAGE + rung, epochs=ends[rung] - came, previous_epochs=came)
-        net, more = evaluator.trainer.train(candidate, net, cycle, phase_timer, stop)
-        came, rung = came + more, rung + 1
-        if not (stop is not None and stop()):
-            evaluator.trainer.save_checkpoint(candidate, net, rung)
+        name = f"the uncompressed model, part {rung + 1} of {len(ends)}"
+        phase = TrainingPhase(
+            name=name, index=BASELINE_STAGE + rung, epochs=ends[rung] - epochs, previous_epochs=epochs
+        )
+        net, trained_epochs = evaluator.trainer.train(candidate, net, phase, phase_timer, stop)
+        epochs, rung = epochs + trained_epochs, rung + 1
+        if not (stop is not None and stop()):  # a part that was cut short is no checkpoint of that rung
+            evaluator.checkpoints.save(candidate, net, rung)
     if net is None:
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
-    return net, came
+    return net, epochs
 
 
 def _evaluate_baseline(
     evaluator: Evaluator, candidate: Candidate, state: Mapping[str, Tensor], epochs: float, phase_timer: PhaseTimer
 ) -> Record:
-    """The record of the uncompressed net; it may break every limit."""
-    free = replace(evaluator, config=evaluator.config.with_fields(**NO_LIMITS))
-    net = free.trainer.build(candidate, candidate.widths)
+    """The record of the uncompressed model, which may violate every constraint."""
+    unlimited = replace(evaluator, config=evaluator.config.with_fields(**NO_LIMITS))
+    net = unlimited.builder.build(candidate, candidate.widths)
     net.load_state_dict(state)
-    blank = replace(free.empty_record(candidate, BASELINE_TRIAL, "base"), epochs=epochs)
-    if not epochs:  # given weights learned elsewhere
-        blank = replace(blank, teacher="")
+    record = replace(unlimited.empty_record(candidate, BASELINE_TRIAL, "base"), epochs=epochs)
+    if not epochs:  # weights that were given were not distilled from this run's teachers
+        record = replace(record, teacher="")
     try:
-        return free.finalize(blank, net, phase_timer)
+        return unlimited.finalize(record, net, phase_timer)
     except CandidateError as error:
         raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
 
 
 def _warn_if_near_chance(evaluator: Evaluator, record: Record) -> None:
-    """Say so where given weights do hardly better than guessing: most often they mean other classes or pixels."""
+    """Warn where given weights score near chance: most often they expect other classes or other pixel values."""
     classes = evaluator.data.classes
     if (
         evaluator.config.search.weights is not None
@@ -157,7 +162,7 @@ def _warn_if_near_chance(evaluator: Evaluator, record: Record) -> None:
         and record.score.balanced_accuracy < 1.5 / len(classes)
     ):
         logger.warning(
-            "the given weights do hardly better than guessing (balanced accuracy %.1f %%); its outputs must be in the "
-            "order %s, and --mean, --std and --input-size must be those it was trained with",
+            "the given weights score near chance (balanced accuracy %.1f %%); the model's outputs must be in the order "
+            "%s, and --mean, --std and --input-size must be those of its training",
             100 * record.score.balanced_accuracy, ", ".join(classes),
         )  # fmt: skip

@@ -1,10 +1,10 @@
-"""What a search may still spend, trials and time, when it is over and why, and when it will be by its own pace."""
+"""Search budget: the trials and the time that remain, why a search is over, and a forecast of when it will be."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from nas.config import SearchConfig
+from nas.config import SearchFields, TrainingFields
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.stopping import SearchEnd, StopReason, check_converged, read_search_end, write_search_end
@@ -16,47 +16,57 @@ from nas.results.throughput import (
     search_time_s,
     write_forecast_once,
 )
+from nas.searcher.search_records import SearchRecords
 
 GRACE_SHARE = 0.1
 """Share of the budget by which a rung may outlast the search."""
 
 
 class SearchBudget:
-    """The limits of one run, as one of its processes sees them; time counts while any process works on the run.
+    """The limits of one run, as one of its processes applies them.
+
+    Time counts while at least one process works on the run, so a run that is resumed goes on with what remained.
 
     Args:
-        config: with the limits.
-        folder: of the run.
-        started: when this process began to work on it, in seconds since the epoch.
+        folder: the run.
+        records: its search records.
+        search: trials, time limit, its share for the search, patience and objectives.
+        training: whether the front is trained in full afterwards.
+        started: when this process began to work on the run, in seconds since the epoch.
     """
 
-    def __init__(self, config: SearchConfig, folder: RunFolder, *, started: float) -> None:
-        self._config, self._folder, self._started = config, folder, started
-        self._improving_at = -1  # so many candidates were found not to be flat
+    def __init__(
+        self,
+        folder: RunFolder,
+        records: SearchRecords,
+        *,
+        search: SearchFields,
+        training: TrainingFields,
+        started: float,
+    ) -> None:
+        self._folder, self._records, self._search = folder, records, search
+        self._has_final_training = bool(training.verify and training.final_epochs)
+        self._started = started
+        self._n_not_converged = -1  # number of candidates for which convergence was tested last, and refuted
 
     def log_work_interval(self) -> None:
-        """Note that this process is at work."""
+        """Record that this process has worked on the run until now."""
         self._folder.log_work_interval(self._started)
 
     @property
     def search_share(self) -> float:
-        """Share of the budget for the search itself; all of it where nothing is verified."""
-        return (
-            self._config.search.search_share
-            if self._config.training.verify and self._config.training.final_epochs
-            else 1.0
-        )
+        """Share of the time limit for the search, 0..1; all of it where no final training follows."""
+        return self._search.search_share if self._has_final_training else 1.0
 
     def remaining_s(self, share: float = 1.0) -> float | None:
-        """Seconds left of so much of the budget, below zero when it is overspent; None without a budget."""
-        return (
-            None if self._config.search.budget is None else share * self._config.search.budget - self._folder.worked_s()
-        )
+        """Seconds that remain of a share of the time limit, negative once it is overspent; None without a limit."""
+        return None if self._search.budget is None else share * self._search.budget - self._folder.worked_s()
 
     def deadline(self, share: float) -> Callable[[], bool] | None:
-        """Whether so much of the budget is spent, cheap enough to be asked before each step; None without a budget.
+        """Tests whether a share of the time limit is spent; cheap enough for every training step. None without a limit.
 
-        A tenth of the budget is allowed on top, so that what is nearly done comes to its end.
+        The deadline lies `GRACE_SHARE` of the time limit later, though never beyond the limit itself, so that a rung
+        that is nearly complete is not thrown away.
         """
         left = self.remaining_s(min(share + GRACE_SHARE, 1.0))
         if left is None:
@@ -70,33 +80,37 @@ class SearchBudget:
         left = self.remaining_s(self.search_share)
         if left is not None and left <= 0:
             return "budget"
-        records = [r for r in self._folder.records() if r.phase == "search"]
-        if self._config.search.trials is not None and len(records) >= self._config.search.trials:
+        records = self._records.all()
+        if self._search.trials is not None and len(records) >= self._search.trials:
             return "trials"
-        horizon = self._config.search.patience
-        if horizon is None or len(records) == self._improving_at:
+        horizon = self._search.patience
+        if horizon is None or len(records) == self._n_not_converged:
             return None
-        if check_converged(self._folder, records, self._config.search.objectives, horizon):
+        if check_converged(self._folder, records, self._search.objectives, horizon):
             return "flat"
-        self._improving_at = len(records)
+        self._n_not_converged = len(records)
         return None
 
     def record_stop_reason(self, reason: StopReason) -> None:
-        """Keep why the search ended. Where it is flat, that was kept when it was found, and holds for all processes."""
+        """Write down why the search ended.
+
+        Convergence was written down when it was found and holds for all processes, so no later reason replaces it.
+        """
         before = read_search_end(self._folder)
-        is_flat = before is not None and (before.why, before.horizon) == ("flat", self._config.search.patience)
-        if reason != "flat" and not is_flat:
-            done = sum(r.phase == "search" for r in self._folder.records())
-            write_search_end(self._folder, SearchEnd(why=reason, candidates=done))
+        has_converged = before is not None and (before.why, before.horizon) == ("flat", self._search.patience)
+        if reason != "flat" and not has_converged:
+            write_search_end(self._folder, SearchEnd(why=reason, candidates=len(self._records.all())))
 
     def forecast(self, records: Sequence[Record]) -> str:
-        """How fast the search goes and when it will end, in words; by the pilot while there are too few candidates."""
-        found = estimate_throughput(records, search_time_s(self._folder, records))
-        if found is None:
+        """The rate of candidates and the expected end, in words; the cost probe's forecast while there are too few.
+
+        Args:
+            records: all records of the run.
+        """
+        throughput = estimate_throughput(records, search_time_s(self._folder, records))
+        if throughput is None:
             return str(read_forecasts(self._folder).get("pilot", {}).get("words", ""))
-        words = format_forecast(
-            found, trials=self._config.search.trials, remaining_s=self.remaining_s(self.search_share)
-        )
-        if found.candidates >= EARLY_FORECAST_CANDIDATES:
-            write_forecast_once(self._folder, "early", {**asdict(found), "words": words})
+        words = format_forecast(throughput, trials=self._search.trials, remaining_s=self.remaining_s(self.search_share))
+        if throughput.candidates >= EARLY_FORECAST_CANDIDATES:
+            write_forecast_once(self._folder, "early", {**asdict(throughput), "words": words})
         return words

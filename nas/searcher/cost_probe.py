@@ -1,10 +1,11 @@
-"""What a candidate costs in seconds, by one net: drafted, and trained for a few steps, before a search begins."""
+"""Cost probe: the seconds that one candidate takes, estimated from a few training steps before a search begins."""
 
 import logging
 import math
 from dataclasses import asdict, dataclass
 
 from nas.candidate import Candidate
+from nas.config import TrainingFields
 from nas.errors import CandidateError, NasError
 from nas.pipeline import Evaluator
 from nas.results.phase_timer import PhaseTimer
@@ -16,64 +17,83 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CostProbe:
-    """Seconds of one candidate: `low_s` if it stops at the first rung, `high_s` if it goes through all of them."""
+    """Seconds of one candidate: `low_s` if it stops at the first rung, `high_s` if it passes all rungs."""
 
     low_s: float
     high_s: float
 
 
-def probe_candidate_cost(evaluator: Evaluator, *, remaining_s: float | None) -> None:
-    """Time one net that is known to be good, and keep how far the search will come by it. Once in a run, if at all.
+def probe_candidate_cost(
+    evaluator: Evaluator, *, trials: int | None, training: TrainingFields, remaining_s: float | None
+) -> None:
+    """Time one known good network and write down the forecast that follows. Done at most once in a run.
+
+    Nothing is timed where
+
+    - another process times one,
+    - the run has a forecast or a search record already, or
+    - the space names no known good network.
+
+    A network that cannot be evaluated leaves an empty forecast and never stops the search.
 
     Args:
-        evaluator: of the run; its space gives the net.
-        remaining_s: seconds left for the search; None without a budget.
+        evaluator: of the run; the network is the first initial configuration of its space.
+        trials: limit of candidates; None without one.
+        training: rungs and epochs.
+        remaining_s: seconds that remain for the search; None without a time limit.
     """
     folder, space = evaluator.folder, evaluator.space
-    nets = space.initial_configurations(channel_multiple=evaluator.profile.channel_multiple)
-    with folder.lock("pilot") as ours:
+    configurations = space.initial_configurations(channel_multiple=evaluator.profile.channel_multiple)
+    with folder.lock("pilot") as is_held:
         if (
-            not nets
-            or not ours
+            not configurations
+            or not is_held
             or "pilot" in read_forecasts(folder)
             or any(r.phase == "search" for r in folder.records())
         ):
             return
-        evaluator.log("a pilot: one net, drafted and trained for a few steps")
+        evaluator.log("cost probe: one network, exported untrained and trained for a few steps")
         fields = {"words": ""}
-        with crash_guard(folder, "pilot") as made:
+        with crash_guard(folder, "pilot") as guard:
             try:
-                if not made.crashes:
-                    found = time_candidate(evaluator, evaluator.compression.decode(space, nets[0]))
-                    words = format_probe_forecast(
-                        found.low_s, found.high_s, trials=evaluator.config.search.trials, remaining_s=remaining_s
-                    )
-                    fields = {**asdict(found), "words": words}
+                if not guard.crashes:
+                    candidate = evaluator.compression.decode(space, configurations[0])
+                    probe = time_candidate(evaluator, candidate, training)
+                    words = format_probe_forecast(probe.low_s, probe.high_s, trials=trials, remaining_s=remaining_s)
+                    fields = {**asdict(probe), "words": words}
             except CandidateError as error:
-                logger.info("no pilot: %s", error)
+                logger.info("no cost probe: %s", error)
             except NasError:
                 raise
-            except Exception as error:  # it is one net of many; the search tells what is wrong with which
-                logger.warning("no forecast, as the pilot failed: %s: %s", type(error).__name__, error)
+            except Exception as error:  # one network of many; the search itself reports what fails
+                logger.warning("no forecast, because the cost probe failed: %s: %s", type(error).__name__, error)
             write_forecast_once(folder, "pilot", fields)
 
 
-def time_candidate(evaluator: Evaluator, candidate: Candidate) -> CostProbe:
-    """Time a candidate without training it: a few seconds for a net of usual size.
+def time_candidate(evaluator: Evaluator, candidate: Candidate, training: TrainingFields) -> CostProbe:
+    """Estimate the seconds of a candidate without training it; takes a few seconds for a network of usual size.
 
-    Exporting and measuring the trained file is taken to cost what the untrained one does, and scoring a third of a
-    training step for each batch, as a forward pass does.
+    Two assumptions stand in for what is not run:
+
+    - exporting and measuring the trained file takes as long as for the untrained one;
+    - scoring takes a third of a training step per batch, as a forward pass does beside forward and backward.
+
+    Args:
+        evaluator: of the run.
+        candidate: what to time.
+        training: rungs and epochs.
 
     Raises:
-        CandidateError: the net cannot be built, exported or measured.
+        CandidateError: the network cannot be built, exported or measured.
     """
-    clock, config = PhaseTimer(), evaluator.config
-    evaluator.evaluate_untrained(candidate, clock)
-    drafted_s = math.fsum(clock.seconds.values())
-    epoch_s = evaluator.trainer.estimate_epoch_seconds(candidate, clock)
-    share = len(evaluator.data.val) / max(1, len(evaluator.data.train))
-    fixed_s = drafted_s + math.fsum(clock.seconds.values()) + epoch_s / 3 * share
+    timer = PhaseTimer()
+    evaluator.evaluate_untrained(candidate, timer)
+    untrained_s = math.fsum(timer.seconds.values())
+    epoch_s = evaluator.trainer.estimate_epoch_seconds(candidate, timer)
+    validation_share = len(evaluator.data.val) / max(1, len(evaluator.data.train))
+    # The timer's sum now holds the untrained phases and the probe's own steps; it stands for the trained file's phases.
+    fixed_s = untrained_s + math.fsum(timer.seconds.values()) + epoch_s / 3 * validation_share
     return CostProbe(
-        low_s=fixed_s + config.training.rungs[0] * config.training.epochs * epoch_s,
-        high_s=fixed_s + config.training.epochs * epoch_s,
+        low_s=fixed_s + training.rungs[0] * training.epochs * epoch_s,
+        high_s=fixed_s + training.epochs * epoch_s,
     )

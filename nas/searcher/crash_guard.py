@@ -1,9 +1,10 @@
-"""How often some work has ended the process that did it: by a crash in native code, or for want of memory.
+"""Crash guard: counts how often a piece of work ended its process, by a crash in native code or for want of memory.
 
-A process that dies leaves no record of why. So each piece of work that may do that to a process is counted before it
-begins, and the count is taken back when it ends in any way that Python sees. What is left counts deaths.
+A process that dies leaves no record of why. So the count is raised before the work begins and taken back when it ends
+in any way that Python notices; what remains is the number of crashes.
 
-Whoever stops a search by `kill -9` looks the same from here; so a count begins anew whenever the work got further.
+A process that a person stops by `kill -9` counts as a crash too. So the count starts at zero again whenever the work
+makes progress.
 """
 
 from collections.abc import Iterator
@@ -12,32 +13,33 @@ from contextlib import contextmanager
 from nas.results.run_folder import RunFolder
 
 MAX_CRASHES = 3
-"""Processes that one piece of work may cost before it is given up."""
+"""Crashes after which a piece of work is abandoned."""
 ABANDONED_REASON = f"it ended the process {MAX_CRASHES} times"
-"""The reason of a record whose work was given up so."""
+"""Reason in the record of abandoned work."""
 
 
 class CrashGuard:
     """One attempt at a piece of work, while it lasts.
 
     Attributes:
-        deaths: processes that ended in it before, since it last got further.
+        crashes: processes that ended in this work since it last made progress.
     """
 
     def __init__(self, folder: RunFolder, name: str) -> None:
         self._folder, self._file = folder, f"locks/{name}.deaths"
-        found = folder.path / self._file
-        self.crashes = int(found.read_text() or 0) if found.exists() else 0
+        path = folder.path / self._file
+        # An empty file is one that the system cut off when it went down; it says nothing, so it counts as zero.
+        self.crashes = int(path.read_text() or 0) if path.exists() else 0
 
     @property
     def should_skip(self) -> bool:
-        """Whether the work shall be given up."""
+        """Whether the work is to be abandoned."""
         return self.crashes >= MAX_CRASHES
 
     def record_progress(self) -> None:
-        """Note that the work got further than ever before: what happens from now on is counted from none."""
+        """Record that the work got further than ever before, so that earlier crashes no longer count."""
         self.crashes = 0
-        self._write_count(1)
+        self._write_count(1)  # this attempt is still under way
 
     def _write_count(self, crashes: int) -> None:
         if crashes:
@@ -48,22 +50,23 @@ class CrashGuard:
 
 @contextmanager
 def crash_guard(folder: RunFolder, name: str) -> Iterator[CrashGuard]:
-    """Count the block as a death of the process until it ends.
+    """Count the block as a crash until it ends.
 
-    An exception, Ctrl-C among them, is no death: the count is as it was before. Hold the lock of the work meanwhile.
+    An exception, Ctrl-C included, is no crash: it restores the earlier count. The caller holds the work's lock
+    meanwhile, because the count is not safe against two processes.
 
     Args:
         folder: the run.
-        name: of the work, a file name.
+        name: of the work; part of a file name.
 
     Yields:
-        The attempt, with the deaths before it.
+        The attempt, with the crashes before it.
     """
-    made = CrashGuard(folder, name)
-    made._write_count(made.crashes + 1)
+    guard = CrashGuard(folder, name)
+    guard._write_count(guard.crashes + 1)
     try:
-        yield made
+        yield guard
     except BaseException:
-        made._write_count(made.crashes)
+        guard._write_count(guard.crashes)
         raise
-    made._write_count(0)
+    guard._write_count(0)

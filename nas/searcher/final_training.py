@@ -1,12 +1,14 @@
-"""The front in full: each member is trained on, exported, scored and measured again, once or with several seeds.
+"""Final training: members of the search front trained to their end, exported, scored and measured again.
 
-Seed 0 goes on from what the search has trained, and its file is the one that ships: the best of several by validation
-accuracy would be chosen by the very figure shown, and look better than it is. Further seeds begin anew, with their own
-initialisation and order of faces, for as many epochs as seed 0 had in all; they say how much of a member's place is
-luck. All members have their seed 0 before any has its seed 1.
+Each member is trained with one seed or several. Seed 0 continues from the weights of the search, and its file ships.
+The best of several seeds by validation accuracy does not ship instead: it would be selected by the very figure that is
+reported, so the figure would be biased upwards. Further seeds start from weights of their own, with their own order of
+images, and train for as many epochs as seed 0 did in all; they show how much of a member's rank is chance. All members
+complete seed 0 before any starts seed 1.
 
-What was finished is never done again. One that failed is tried once more with half of the epochs, which also lowers the
-learning rate of what goes on from trained weights; one that ends the process is given up, see `nas.searcher.crash_guard`.
+A training that has its record is not repeated. One that failed is tried once more with half of the epochs, which also
+lowers the learning rate where training continues from trained weights. One that keeps ending its process is abandoned,
+see `nas.searcher.crash_guard`.
 """
 
 import logging
@@ -14,8 +16,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from nas.config import TrainingFields
 from nas.pipeline import Evaluator
+from nas.results.front import representatives, search_front
 from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.results.seed_variance import MIN_EPOCH_SHARE
 from nas.searcher.crash_guard import ABANDONED_REASON, CrashGuard, crash_guard
 from nas.training.trainer import ShouldStop
@@ -23,23 +28,34 @@ from nas.training.trainer import ShouldStop
 logger = logging.getLogger(__name__)
 
 RETRY_EPOCH_SHARE = 0.5
-"""Share of the epochs in the second try of a member whose first one failed."""
-MAX_TRIES = 2
+"""Share of the epochs in the second attempt at a member whose first one failed."""
+MAX_ATTEMPTS = 2
+
+
+def select_members(records: Sequence[Record], objectives: Sequence[str], n_members: int) -> list[Record]:
+    """At most `n_members` of the search front that represent all of it, the most informative first."""
+    return representatives(search_front(records, objectives), objectives, n_members)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalTraining:
-    """Trains members of the front in full, and appends their records.
+    """Trains members of the front to their end, and appends their records. Life: made, `run` once.
+
+    Several processes may run it on one run folder; each training is locked by the process that does it.
 
     Attributes:
-        evaluator: does the work, and knows the configuration and the run folder.
-        members: complete records of the search, the most telling first.
-        stop: asked before each training step; None without a budget.
-        left_s: seconds left of the budget; None without one.
-        refresh: called after each piece of work.
+        evaluator: trains a member and reads the figures off its file.
+        folder: the run.
+        training: epochs and seeds of the final training.
+        members: complete records of the search, the most informative first.
+        stop: tested before each training step; None without a time limit.
+        remaining_s: returns the seconds that remain of the time limit, or None without one.
+        on_progress: called after each training.
     """
 
     evaluator: Evaluator
+    folder: RunFolder
+    training: TrainingFields
     members: Sequence[Record]
     stop: ShouldStop | None
     remaining_s: Callable[[], float | None]
@@ -48,102 +64,127 @@ class FinalTraining:
     @property
     def n_seeds(self) -> int:
         """Trainings of each member."""
-        return self.evaluator.config.training.verify_seeds
+        return self.training.verify_seeds
 
     def run(self) -> None:
-        """Do all that is not done yet, as far as the budget goes. Several processes share the work."""
+        """Do every training that has no record yet, as far as the time limit allows."""
         for seed in range(self.n_seeds):
             for position, member in enumerate(self.members):
                 name = f"verify-{member.key}" + (f"-{seed}" if seed else "")
-                with self.evaluator.folder.lock(name) as ours:
-                    if ours:
+                with self.folder.lock(name) as is_held:
+                    if is_held:
                         self._train_member(member, position, seed, name)
                 self.on_progress()
 
     def _train_member(self, member: Record, position: int, seed: int, name: str) -> None:
         evaluator = replace(self.evaluator, seed_index=seed)
-        while self._needs_training(tried := self._records(member, seed)):
+        while self._needs_training(attempts := self._records(member, seed)):
             epochs = self._further_seed_epochs(member, seed) if seed else self._first_seed_epochs(member, position)
             if epochs <= 0:
                 return
-            with crash_guard(evaluator.folder, name) as made:
-                found = self._train_once(evaluator, member, tried, epochs, made)
-            if seed and self._was_cut_short(found[-1], member):
-                logger.warning("trial %d, seed %d: cut short by the budget, not recorded", member.trial, seed)
+            with crash_guard(self.folder, name) as guard:
+                records = self._train_once(evaluator, member, attempts, epochs, guard)
+            if seed and self._was_cut_short(records[-1], member):
+                logger.warning("trial %d, seed %d: cut short by the time limit, not recorded", member.trial, seed)
                 return
-            for record in found:
-                evaluator.folder.append(record)
+            for record in records:
+                self.folder.append(record)
 
     def _train_once(
-        self, evaluator: Evaluator, member: Record, tried: Sequence[Record], epochs: float, guard: CrashGuard
+        self, evaluator: Evaluator, member: Record, attempts: Sequence[Record], epochs: float, guard: CrashGuard
     ) -> list[Record]:
-        """Records of one try; the member's is the last."""
+        """Records of one attempt; the member's own is the last."""
         if guard.should_skip:
             return [
                 evaluator.failed_record(member.candidate, trial=member.trial, phase="verified", reason=ABANDONED_REASON)
             ]
-        if not tried:
+        if not attempts:
             return evaluator.train_final(member, epochs=epochs, stop=self.stop)
-        found = evaluator.train_final(member, epochs=RETRY_EPOCH_SHARE * epochs, stop=self.stop)
-        note = f"second try, with half of the epochs; the first failed: {tried[-1].reason}"
-        return [replace(record, notes=(*record.notes, note)) for record in found]
+        records = evaluator.train_final(member, epochs=RETRY_EPOCH_SHARE * epochs, stop=self.stop)
+        note = f"second try, with half of the epochs; the first failed: {attempts[-1].reason}"
+        return [replace(record, notes=(*record.notes, note)) for record in records]
 
-    def _needs_training(self, tried: Sequence[Record]) -> bool:
-        """Whether there is something to do, by the tries so far; a seed beyond the first has one: half is no twin."""
-        if not tried:
+    def _needs_training(self, attempts: Sequence[Record]) -> bool:
+        """Whether another attempt follows these.
+
+        Only seed 0 is tried again: a further seed with half of the epochs would not be comparable with seed 0.
+        """
+        if not attempts:
             return True
-        last = tried[-1]
-        return last.status == "failed" and last.reason != ABANDONED_REASON and len(tried) < MAX_TRIES and last.seed == 0
+        last = attempts[-1]
+        return (
+            last.status == "failed"
+            and last.reason != ABANDONED_REASON
+            and len(attempts) < MAX_ATTEMPTS
+            and last.seed == 0
+        )
 
     def _records(self, member: Record, seed: int) -> list[Record]:
-        records = self.evaluator.folder.records()
-        return [r for r in records if r.phase == "verified" and r.key == member.key and r.seed == seed]
+        return [r for r in self.folder.records() if r.phase == "verified" and r.key == member.key and r.seed == seed]
 
     def _first_seed_record(self, member: Record) -> Record | None:
-        """The member's record of seed 0, where it came to figures."""
+        """The member's latest record of seed 0 that has a score; None without one."""
         return next((r for r in reversed(self._records(member, 0)) if r.score is not None), None)
 
     def _first_seed_epochs(self, member: Record, position: int) -> float:
-        """Epochs of seed 0: those asked for, or what its part of the time left allows with all its seeds."""
-        wanted, left = float(self.evaluator.config.training.final_epochs), self.remaining_s()
-        if left is None or not wanted:
-            return wanted
-        reserved = sum(self._further_seeds_s(m) for m in self.members[:position])
-        mine_s = (left - reserved) / (len(self.members) - position)
+        """Epochs of seed 0 on top of the search's: `final_epochs`, or fewer where time is short.
+
+        The time that remains, less what the members before this one still need for their further seeds, is divided
+        evenly among the members that follow. A member's part t has to pay for all of its n seeds. With e seconds per
+        epoch, o seconds of everything else and s epochs in the search, E final epochs take
+
+            seed 0:            o + E e                   (continues from the search's weights)
+            each further seed: o + (s + E) e             (repeats the search's epochs)
+
+        so t = o + (n - 1) (o + s e) + n E e, which is solved for E.
+        """
+        requested, remaining_s = float(self.training.final_epochs), self.remaining_s()
+        if remaining_s is None or not requested:
+            return requested
+        reserved_s = sum(self._further_seeds_s(m) for m in self.members[:position])
+        member_s = (remaining_s - reserved_s) / (len(self.members) - position)
         epoch_s, other_s = _epoch_and_other_s(member)
-        again_s = other_s + member.epochs * epoch_s  # a further seed learns what the search has taught, too
-        mine_s -= other_s + (self.n_seeds - 1) * again_s
-        return min(wanted, max(0.0, mine_s / (self.n_seeds * max(epoch_s, 1e-9))))
+        restart_s = other_s + member.epochs * epoch_s
+        member_s -= other_s + (self.n_seeds - 1) * restart_s
+        # A record without training time has epoch_s = 0: the bound keeps the quotient finite.
+        return min(requested, max(0.0, member_s / (self.n_seeds * max(epoch_s, 1e-9))))
 
     def _further_seeds_s(self, member: Record) -> float:
-        """Seconds that the further seeds of a member will take which has its seed 0."""
+        """Seconds that the missing seeds of a member will take; 0 where seed 0 has no score."""
         first = self._first_seed_record(member)
-        left = sum(not self._records(member, seed) for seed in range(1, self.n_seeds))
-        return left * _further_seed_s(member, first) if first else 0.0
+        n_missing = sum(not self._records(member, seed) for seed in range(1, self.n_seeds))
+        return n_missing * _further_seed_s(member, first) if first else 0.0
 
     def _further_seed_epochs(self, member: Record, seed: int) -> float:
-        """Epochs of a further seed on top of the search's: as many as seed 0 had, or none where time is short."""
-        first, left = self._first_seed_record(member), self.remaining_s()
+        """Epochs of a further seed on top of the search's: as many as seed 0 had; 0 where time is short."""
+        first, remaining_s = self._first_seed_record(member), self.remaining_s()
         if first is None:
             return 0.0
-        if left is not None and left < _further_seed_s(member, first):
+        if remaining_s is not None and remaining_s < _further_seed_s(member, first):
             logger.warning("trial %d: no time left for seed %d", member.trial, seed)
             return 0.0
+        # Positive even if seed 0 added no epochs, because 0 means that the seed is left out.
         return max(first.epochs - member.epochs, 1e-9)
 
-    def _was_cut_short(self, found: Record, member: Record) -> bool:
+    def _was_cut_short(self, record: Record, member: Record) -> bool:
+        """Whether the time limit ended a further seed at so few epochs that it does not compare with seed 0."""
         first = self._first_seed_record(member)
-        cut = self.stop is not None and self.stop()
-        return cut and first is not None and found.status != "failed" and found.epochs < MIN_EPOCH_SHARE * first.epochs
+        is_over = self.stop is not None and self.stop()
+        return (
+            is_over
+            and first is not None
+            and record.status != "failed"
+            and record.epochs < MIN_EPOCH_SHARE * first.epochs
+        )
 
 
 def _epoch_and_other_s(record: Record) -> tuple[float, float]:
-    """Seconds of an epoch, and of everything else, as a record of the search has them."""
+    """Seconds per epoch, and seconds of everything but training, from a record of the search."""
     train_s = record.seconds.get("train", 0.0)
     return train_s / max(record.epochs, 1e-9), math.fsum(record.seconds.values()) - train_s
 
 
 def _further_seed_s(member: Record, first: Record) -> float:
-    """Seconds that a further seed takes, which begins anew, by what seed 0 took."""
+    """Seconds of a further seed: what seed 0 took, and the epochs of the search once more."""
     epoch_s, _ = _epoch_and_other_s(member)
     return math.fsum(first.seconds.values()) + member.epochs * epoch_s

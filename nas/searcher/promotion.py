@@ -1,11 +1,11 @@
-"""What candidates have shown at their rungs, and who goes on: asynchronous promotion of the non-dominated.
+"""Promotion at rungs: a candidate trains on unless an earlier one at the same rung dominates it.
 
-Whoever reaches a rung is compared with those that were there before, and nobody is waited for, as in ASHA (Li et al.
-2018, https://arxiv.org/abs/1810.05934), by dominance in place of a single figure, as in MO-ASHA (Schmucker et al. 2021,
-https://arxiv.org/abs/2106.12639). Done differently here: no share of a rung goes on, but everyone whom no earlier one
-equals or betters in everything.
+The rule is asynchronous: a candidate that reaches a rung is compared with those that reached it before and waits for no
+other, as in ASHA (Li et al. 2018, https://arxiv.org/abs/1810.05934). The comparison is Pareto dominance instead of a
+single objective, as in MO-ASHA (Schmucker et al. 2021, https://arxiv.org/abs/2106.12639). Unlike in both, no fixed
+share of a rung is promoted: every candidate is, unless an earlier one is at least as good in all objectives.
 
-    runs/NAME/rungs.jsonl    one line for each candidate and rung: key, rung, values in the order of `judged`
+    runs/NAME/rungs.jsonl    one line per candidate and rung: key, rung, values in the order of `rung_objectives`
 """
 
 import itertools
@@ -23,19 +23,26 @@ from nas.searcher.crash_guard import CrashGuard
 
 RUNGS_FILE = "rungs.jsonl"
 MIN_IMAGES_SEEN = 8000
-"""Images that a net has seen before its accuracy says anything of it: after 4,800 of the drawn faces nets were still
-at chance, after 9,570 of FER2013 their order was that of the next rung with 0.81 (benchmarks/rung_ranking.py)."""
+"""Training images before a rung's accuracy is informative.
+
+After 4,800 images of the synthetic faces networks were still at chance; after 9,570 images of FER2013 the rank
+correlation with the next rung was 0.81 (benchmarks/rung_ranking.py).
+"""
 
 
 def rung_objectives(objectives: Sequence[str]) -> list[str]:
-    """The objectives that are known at a rung; energy is known of finished files only."""
+    """The objectives that are known at a rung: all but energy, which only a finished file has."""
     return [objective for objective in objectives if objective != "energy"]
 
 
 def drop_uninformative_rungs(config: SearchConfig, images_per_epoch: int) -> SearchConfig:
-    """The configuration without the default rungs that come too early, where an epoch has so many images.
+    """The configuration without default rungs that end before `MIN_IMAGES_SEEN` training images.
 
-    Rungs that somebody gave stay, and so do those of candidates that begin with trained weights.
+    Rungs that the user gave stay, and so do those of a compression, whose candidates start from trained weights.
+
+    Args:
+        config: of the run.
+        images_per_epoch: images in the training split.
     """
     if config.search.model is not None or "rungs" in config.fields_set:
         return config
@@ -47,41 +54,66 @@ def drop_uninformative_rungs(config: SearchConfig, images_per_epoch: int) -> Sea
     return config.with_fields(rungs=late)
 
 
-def promoter(folder: RunFolder, objectives: Sequence[str], candidate: Candidate, crash_guard: CrashGuard) -> Promote:
-    """Decides for one candidate at each of its rungs; asked again after a restart, it gives the same answer.
+class RungResults:
+    """The results of candidates at their rungs, in order of arrival, of all processes on one run.
+
+    Life: made once per search and shared by its parts. Each query first takes in the lines that were
+    appended to rungs.jsonl since the last one. Of two lines of one candidate and rung the first holds.
 
     Args:
-        folder: the run, where each candidate's figures at each rung are kept in the order of arrival.
-        objectives: of the search.
-        candidate: who asks.
-        crash_guard: told of each rung that is reached.
+        folder: the run.
+        objectives: objectives of the search, in order.
     """
-    known = rung_objectives(objectives)
 
-    def promote(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
-        cohort = [json.loads(text) for text in folder.read_lines(RUNGS_FILE)]
-        cohort = [line for line in cohort if line["rung"] == rung]
-        mine = next((line for line in cohort if line["key"] == candidate.key), None)
-        if mine is None:
-            found = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
-            mine = {"key": candidate.key, "rung": rung, "values": [found[o] for o in known]}
-            folder.append_line(RUNGS_FILE, json.dumps(mine))
-            crash_guard.record_progress()
-        before = itertools.takewhile(lambda line: line["key"] != candidate.key, cohort)
-        return bool(non_dominated([*(line["values"] for line in before), mine["values"]], maximize_flags(known))[-1])
+    def __init__(self, folder: RunFolder, objectives: Sequence[str]) -> None:
+        self._folder = folder
+        self._objectives = rung_objectives(objectives)
+        self._values_by_rung: dict[int, dict[str, list[float]]] = {}
+        self._n_read = 0
 
-    return promote
+    def promoter(self, candidate: Candidate, crash_guard: CrashGuard) -> Promote:
+        """The promotion rule for one candidate; after a restart it decides as it did before.
 
+        Args:
+            candidate: the candidate in training.
+            crash_guard: of its trial; each new rung counts as progress.
+        """
 
-def first_rung_accuracies(folder: RunFolder, objectives: Sequence[str]) -> dict[str, float]:
-    """Key to accuracy, 0..1, of the candidates that reached the first rung; none where accuracy is no objective."""
-    if "accuracy" not in objectives:
-        return {}
-    lines = (json.loads(text) for text in reversed(folder.read_lines(RUNGS_FILE)))  # of two the first holds
-    place = rung_objectives(objectives).index("accuracy")
-    return {line["key"]: float(line["values"][place]) for line in lines if line["rung"] == 1}
+        def promote(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
+            cohort = self._read_rung(rung)
+            if candidate.key in cohort:
+                # Decided before a restart: only those that came earlier count, so that the decision is the same.
+                earlier = [cohort[key] for key in itertools.takewhile(lambda key: key != candidate.key, cohort)]
+                values = cohort[candidate.key]
+            else:
+                figures = {"accuracy": accuracy, "latency": draft.latency.latency_ms, "size": draft.size_bytes}
+                earlier, values = list(cohort.values()), [figures[o] for o in self._objectives]
+                line = {"key": candidate.key, "rung": rung, "values": values}
+                self._folder.append_line(RUNGS_FILE, json.dumps(line))
+                crash_guard.record_progress()
+            # The candidate is last, and of equal points only the first is non-dominated: a tie is not promoted.
+            return bool(non_dominated([*earlier, values], maximize_flags(self._objectives))[-1])
 
+        return promote
 
-def first_rung_accuracy(folder: RunFolder, objectives: Sequence[str], key: str) -> float | None:
-    """Accuracy of a candidate at its first rung, 0..1; None where it reached none, or accuracy is no objective."""
-    return first_rung_accuracies(folder, objectives).get(key)
+    def first_rung_accuracies(self) -> dict[str, float]:
+        """Key to accuracy, 0..1, of candidates that reached the first rung; empty where accuracy is no objective."""
+        if "accuracy" not in self._objectives:
+            return {}
+        column = self._objectives.index("accuracy")
+        return {key: float(values[column]) for key, values in self._read_rung(1).items()}
+
+    def first_rung_accuracy(self, key: str) -> float | None:
+        """Accuracy of a candidate at the first rung, 0..1; None where it has none, or accuracy is no objective."""
+        values = self._read_rung(1).get(key)
+        if values is None or "accuracy" not in self._objectives:
+            return None
+        return float(values[self._objectives.index("accuracy")])
+
+    def _read_rung(self, rung: int) -> dict[str, list[float]]:
+        """Key to values of the candidates that reached a rung, in order of arrival."""
+        lines = self._folder.json_lines(RUNGS_FILE)
+        for line in lines[self._n_read :]:
+            self._values_by_rung.setdefault(line["rung"], {}).setdefault(line["key"], line["values"])
+        self._n_read = len(lines)
+        return self._values_by_rung.get(rung, {})

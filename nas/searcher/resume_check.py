@@ -1,7 +1,9 @@
-"""A run goes on with the data and the target that it was started with, or not at all: figures of two do not mix.
+"""Resume check: a run resumes with the data and the target that it was started with, or not at all.
 
-runs/NAME/data.json      digest, classes and counts of the data, and what is shown of it
-runs/NAME/target.json    the target's profile, and the calibration that its predictions go by
+Accuracies on two data sets, or latencies of two devices, cannot be compared in one front.
+
+    runs/NAME/data.json      digest, classes and sizes of the data, and what reports say of it
+    runs/NAME/target.json    the target's profile, and the calibration that its predictions are based on
 """
 
 import json
@@ -15,11 +17,11 @@ from nas.results.run_folder import RunFolder
 from nas.targets.catalog import device_runtime
 
 TARGET_FACTS = ("title", "runtime", "latency", "calibration")
-"""What latencies of a target depend on: fields of its profile, and the calibration that its predictions go by."""
+"""What the latencies of a target depend on: fields of its profile, and the calibration of its predictions."""
 
 
 def check_same_data(folder: RunFolder, data: FaceData) -> None:
-    """Keep the facts of the data, or make sure that they are those that are kept.
+    """Write data.json, or verify that the run was started with this data.
 
     Raises:
         ConfigError: the run was started with other data.
@@ -37,13 +39,19 @@ def check_same_data(folder: RunFolder, data: FaceData) -> None:
         )
 
 
-def check_same_target(folder: RunFolder, profile: HardwareProfile) -> None:
-    """Keep the facts of the target, or make sure that all latencies are of one device and predicted by one model.
+def check_same_target(folder: RunFolder, profile: HardwareProfile, *, target: str) -> None:
+    """Write target.json, or verify that all latencies of the run are of one device and one predictor.
+
+    Args:
+        folder: the run.
+        profile: of the target now.
+        target: the target's word, for the message.
 
     Raises:
-        ConfigError: the run was started with another form of the target, or its latencies were predicted otherwise.
+        ConfigError: the run was started with another form of the target, or another predictor.
     """
     file = folder.path / "target.json"
+    # Through JSON, so that tuples compare equal to the lists that are read back.
     facts = json.loads(json.dumps(asdict(profile)))
     facts["calibration"] = None if _is_measured_on_host(profile) else calibration_fingerprint(profile)
     before = json.loads(file.read_text()) if file.exists() else facts
@@ -53,13 +61,13 @@ def check_same_target(folder: RunFolder, profile: HardwareProfile) -> None:
         changed.append("version of the predictor")
     if changed:
         raise ConfigError(
-            f"{folder.path} was started with another {', '.join(changed)} of target {folder.config.search.target}, and "
-            "latencies of the two do not mix; give this run a --name of its own"
+            f"{folder.path} was started with another {', '.join(changed)} of target {target}, and latencies of the two "
+            "cannot be compared; give this run a --name of its own"
         )
     if not file.exists():
         folder.write("target.json", json.dumps(facts, indent=1))
 
 
 def _is_measured_on_host(profile: HardwareProfile) -> bool:
-    """Whether even drafts are measured, so that no prediction decides anything."""
+    """Whether even untrained files are measured, so that no decision depends on a prediction."""
     return profile.local and device_runtime(profile) is None

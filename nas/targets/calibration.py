@@ -1,26 +1,24 @@
-"""Calibrating a target: a few nets of the search spaces measured on it, and a model of all others learned from them.
+"""Calibration of a target: networks of the search spaces are measured on it, and a latency model is fitted to them.
 
-The nets are untrained, because weights change no latency. A fifth of them is held out, to say how good the model is;
-the model that is kept has learned from all. A model that predicts them worse than the target's profile does, or than
-`WORST` where the profile predicts nothing, is not kept.
+The networks are untrained, because weights do not change latency. 20 % of them are held out to estimate the model's
+error; the model that is kept is fitted on all. It is discarded if it predicts the held-out networks worse than the
+target's own profile does, or worse than `MAX_MEAN_ERROR` where the profile predicts nothing.
 
-Each net that was measured is kept in a journal beside the calibration, so a call that was interrupted goes on where it
-stopped.
+Each measurement is appended to a journal beside the calibration, so a call that was interrupted resumes.
 """
 
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
-from nas.config import SearchConfig
+from nas.config import CompressionFields
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
 from nas.latency.estimate import Latency, corrected_for_load
 from nas.latency.predicted.executed_graph import executed_costs
@@ -29,75 +27,22 @@ from nas.latency.predicted.predict import CALIBRATION_FOLDER, calibration_path, 
 from nas.latency.predicted.roofline import predict_roofline
 from nas.results.record import utc_timestamp
 from nas.targets.calibration_journal import CalibrationEntry, CalibrationJournal
+from nas.targets.calibration_result import LatencyCalibration, prediction_errors
 from nas.targets.calibration_sample import CalibrationCandidates, Shape
 from nas.targets.calibration_timing import MeasureFiles, make_measure_files
 from nas.targets.catalog import load_target
 
 DEFAULT_N_MODELS = 40
 MIN_MODELS = 10
+"""Measured networks below which no model is fitted."""
 HELD_OUT_FRACTION = 0.2
 MAX_MEAN_ERROR = 0.3
-"""Mean error on held-out nets at which a model of a target without a published one is of no use."""
+"""Mean error on held-out networks above which a model is discarded, for a target whose profile predicts nothing."""
 BATCH_SIZE = 5
-"""Nets written and measured at a time: one connection to a board, and the most that an interruption loses."""
+"""Networks exported and measured at a time: one connection to a board, and the most that an interruption loses."""
 DEFAULT_SPACES = ("plain", "darts")
 
 Log = Callable[[str], None]
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatencyCalibration:
-    """How a calibration went. The figures are of a model that had not seen the held-out nets; the model kept has.
-
-    Attributes:
-        target: what was calibrated.
-        path: the file that later predictions go by, where the model is trusted.
-        nets: measured nets, the held-out ones among them.
-        held_out: how many of them the figures are of.
-        spearman: rank correlation on the held-out nets.
-        mean_error: mean of |prediction / measured - 1| on them.
-        within_10: share of them predicted within 10 %.
-        bar: the mean error that must not be exceeded: the profile's own on the same nets, or `WORST`.
-        disturbed: share of the measurements that say the machine was busy.
-        failed: why nets were left out, one line for each.
-        model: the model, learned from all nets.
-    """
-
-    target: str
-    path: Path
-    n_models: int
-    n_held_out: int
-    spearman: float
-    mean_error: float
-    within_10: float
-    max_mean_error: float
-    disturbed_fraction: float
-    failures: tuple[str, ...]
-    model: LearnedRoofline
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether the model predicts held-out nets well enough to be used; false too where nothing could be told."""
-        return self.mean_error <= self.max_mean_error
-
-    def summary_lines(self) -> list[str]:
-        """What a person wants to know, line by line."""
-        errors = f"mean error {self.mean_error:.1%}, within 10 % {self.within_10:.0%}"
-        found = [
-            f"{self.target}: learned from {self.n_models} nets",
-            f"{self.n_held_out} nets held out: rank correlation {self.spearman:.3f}, {errors}",
-        ]
-        if self.is_trusted:
-            found.append(f"predictions for {self.target} now go by {self.path}")
-        else:
-            found.append(
-                f"not used: the mean error must be at most {self.max_mean_error:.1%}; measure more nets, or when idle"
-            )
-        if self.disturbed_fraction > 0:
-            what = "they count as if it had been as quick as at its best; calibrate again when idle"
-            found.append(f"{self.disturbed_fraction:.0%} of the nets were measured on a busy machine: {what}")
-        return found + [f"left out: {reason}" for reason in self.failures]
 
 
 def calibrate_target(
@@ -111,39 +56,43 @@ def calibrate_target(
     seed: int = 0,
     log: Log = lambda _: None,
 ) -> LatencyCalibration:
-    """Measure nets on a target, learn its prices, write its calibration; go on where an interrupted call stopped.
+    """Measure networks on a target, fit its latency model, and write it; resume a call that was interrupted.
 
     Args:
         target: a word of `nas targets`, or a profile.
-        nets: how many to measure, 10 or more; 20 to 50 are sensible.
-        spaces: where they are drawn from, in turn.
-        measure: times files on the target; None takes the way that the target names: this machine, or a board.
-        folder: where calibrations are kept.
-        input_shape: (C, H, W) of the nets' input.
+        n_models: networks to measure, at least 10; 20 to 50 are sensible.
+        spaces: search spaces that they are drawn from, in turn.
+        measure_files: times files on the target; None takes the target's own way: this machine, or a board.
+        folder: of all calibrations.
+        input_shape: (C, H, W) of the networks' input.
         seed: of the draw.
-        say: told what is being done.
+        log: receives progress.
+
+    Returns:
+        The calibration, whose model was written if it is trusted: if its mean error on the held-out networks is at most
+        that of the target's profile, or `MAX_MEAN_ERROR` where the profile predicts nothing.
 
     Raises:
-        ConfigError: fewer than 10 nets are asked for, or there is no way to measure on the target.
-        MeasureError: there is no way to the device now, or fewer than 10 nets could be measured.
+        ConfigError: fewer than 10 networks are requested, the spaces hold fewer, or the target cannot be measured.
+        MeasureError: the device cannot be reached now, or fewer than 10 networks could be measured.
     """
     profile = load_target(target) if isinstance(target, str) else target
     if n_models < MIN_MODELS:
         raise ConfigError(
-            f"a calibration needs {MIN_MODELS} nets or more, but got {n_models}; {DEFAULT_N_MODELS} is usual"
+            f"a calibration needs {MIN_MODELS} networks or more, but got {n_models}; {DEFAULT_N_MODELS} is usual"
         )
-    timed = measure_files or make_measure_files(profile, input_shape, log)
+    measure = measure_files or make_measure_files(profile, input_shape, log)
     sample = CalibrationCandidates(profile=profile, spaces=tuple(spaces), input_shape=input_shape)
-    held = round(HELD_OUT_FRACTION * n_models)
+    n_held_out = round(HELD_OUT_FRACTION * n_models)
 
-    def choose() -> tuple[list[Candidate], list[Candidate]]:
-        log(f"choosing {n_models} nets of {', '.join(spaces)}")
-        return sample.select(held, n_models - held, seed, log)
+    def choose_candidates() -> tuple[list[Candidate], list[Candidate]]:
+        log(f"choosing {n_models} networks of {', '.join(spaces)}")
+        return sample.select(n_held_out, n_models - n_held_out, seed, log)
 
-    asked = {"target": asdict(profile), "compressors": SearchConfig.model_fields["compressors"].default}
-    asked |= {"nets": n_models, "spaces": spaces, "input_shape": input_shape, "seed": seed}
-    journal = CalibrationJournal.open_or_create(folder / f".{profile.name}.jsonl", asked, choose)
-    _measure_missing(journal, sample, timed, log)
+    request: dict[str, Any] = {"target": asdict(profile), "compressors": CompressionFields().compressors}
+    request |= {"nets": n_models, "spaces": spaces, "input_shape": input_shape, "seed": seed}
+    journal = CalibrationJournal.open_or_create(folder / f".{profile.name}.jsonl", request, choose_candidates)
+    _measure_missing(journal, sample, measure, log)
     result = _fit_and_save(journal, profile, spaces, folder, seed)
     journal.remove()
     return result
@@ -152,28 +101,28 @@ def calibrate_target(
 def _measure_missing(
     journal: CalibrationJournal, sample: CalibrationCandidates, measure_files: MeasureFiles, log: Log
 ) -> None:
-    """Measure the nets that the journal lacks.
+    """Measure the networks that have no entry in the journal.
 
     Raises:
-        MeasureError: there is no way to the device, or so many nets failed that too few are left.
+        MeasureError: the device cannot be reached, or so many networks failed that too few remain.
     """
     total = len(journal.candidates)
     missing = [i for i in range(total) if i not in journal.entries]
     if journal.entries:
-        log(f"{total - len(missing)} of {total} nets were measured before")
-    begin = time.perf_counter()
-    for at in range(0, len(missing), BATCH_SIZE):
-        with tempfile.TemporaryDirectory(prefix="fer-nas-") as place:
-            _measure_batch(journal, missing[at : at + BATCH_SIZE], sample, measure_files, Path(place))
+        log(f"{total - len(missing)} of {total} networks were measured before")
+    started = time.perf_counter()
+    for first in range(0, len(missing), BATCH_SIZE):
+        with tempfile.TemporaryDirectory(prefix="fer-nas-") as files:
+            _measure_batch(journal, missing[first : first + BATCH_SIZE], sample, measure_files, Path(files))
         failed = [e.failure_reason for e in journal.entries.values() if e.failure_reason]
-        if len(failed) > total - MIN_MODELS:  # too few are left, and each may cost a time-out
+        if len(failed) > total - MIN_MODELS:  # at once, because each further failure may cost a time-out
             journal.remove()
             raise MeasureError(
-                f"a calibration needs {MIN_MODELS} measured nets, but {len(failed)} of {total} failed: {failed[-1]}"
+                f"a calibration needs {MIN_MODELS} measured networks, but {len(failed)} of {total} failed: {failed[-1]}"
             )
-        done = min(at + BATCH_SIZE, len(missing))
-        left_s = (time.perf_counter() - begin) / done * (len(missing) - done)
-        log(f"{total - len(missing) + done} of {total} nets measured, about {left_s:.0f} s left")
+        done = min(first + BATCH_SIZE, len(missing))
+        left_s = (time.perf_counter() - started) / done * (len(missing) - done)
+        log(f"{total - len(missing) + done} of {total} networks measured, about {left_s:.0f} s left")
 
 
 def _measure_batch(
@@ -183,60 +132,64 @@ def _measure_batch(
     measure_files: MeasureFiles,
     folder: Path,
 ) -> None:
-    written = {}
-    for number in indices:
-        candidate = journal.candidates[number]
+    """Export candidates, measure their files and add the outcomes to the journal."""
+    files = {}
+    for index in indices:
+        candidate = journal.candidates[index]
         try:
-            path, counted = sample.export(candidate, folder)
-            written[number] = path, executed_costs(path, counted, sample.profile, input_shape=sample.input_shape)
+            path, costs = sample.export(candidate, folder)
+            files[index] = path, executed_costs(path, costs, sample.profile, input_shape=sample.input_shape)
         except CandidateError as error:
-            journal.add(number, CalibrationEntry(failure_reason=f"{candidate.key}: {error}"))
-    found = measure_files([path for path, _ in written.values()]) if written else []
-    for (number, (_, counted)), timed in zip(written.items(), found, strict=True):
-        if isinstance(timed, UnreachableError):  # says nothing of the net: it is tried again by the next call
-            raise UnreachableError(f"{timed}; the same command goes on where this one stopped", log=timed.log)
-        if isinstance(timed, MeasureError):
-            journal.add(number, CalibrationEntry(failure_reason=f"{journal.candidates[number].key}: {timed}"))
+            journal.add(index, CalibrationEntry(failure_reason=f"{candidate.key}: {error}"))
+    measured = measure_files([path for path, _ in files.values()]) if files else []
+    for (index, (_, costs)), latency in zip(files.items(), measured, strict=True):
+        if isinstance(latency, UnreachableError):  # not the network's fault: the next call tries it again
+            raise UnreachableError(f"{latency}; repeat the command to resume", log_lines=latency.log_lines)
+        if isinstance(latency, MeasureError):
+            journal.add(index, CalibrationEntry(failure_reason=f"{journal.candidates[index].key}: {latency}"))
         else:
-            journal.add(number, CalibrationEntry(costs=counted, latency=timed))
+            journal.add(index, CalibrationEntry(costs=costs, latency=latency))
 
 
 def _fit_and_save(
     journal: CalibrationJournal, profile: HardwareProfile, spaces: Sequence[str], folder: Path, seed: int
 ) -> LatencyCalibration:
-    """Learn from what was measured, and write it down where it is good enough."""
-    found = {i: (e.costs, e.latency) for i, e in sorted(journal.entries.items()) if e.costs and e.latency}
-    disturbed = float(np.mean([_is_disturbed(m) for _, m in found.values()]))
-    latencies = {i: _latency_ms(m) for i, (_, m) in found.items()}
-    tested = [i for i in found if i < len(journal.held_out)]
-    rest = [i for i in found if i >= len(journal.held_out)]
+    """Fit the model to the journal's measurements, and write it where it is trusted."""
+    measured = {i: (e.costs, e.latency) for i, e in sorted(journal.entries.items()) if e.costs and e.latency}
+    disturbed = float(np.mean([latency.is_disturbed for _, latency in measured.values()]))
+    latencies_ms = {i: _latency_ms(latency) for i, (_, latency) in measured.items()}
+    held_out = [i for i in measured if i < len(journal.held_out)]
+    training = [i for i in measured if i >= len(journal.held_out)]
 
-    def learn_from(numbers: Sequence[int]) -> LearnedRoofline:
-        return fit_learned_roofline([found[i][0] for i in numbers], [latencies[i] for i in numbers], profile, seed=seed)
+    def fit(indices: Sequence[int]) -> LearnedRoofline:
+        costs = [measured[i][0] for i in indices]
+        return fit_learned_roofline(costs, [latencies_ms[i] for i in indices], profile, seed=seed)
 
-    true = np.array([latencies[i] for i in tested])
-    unseen = [found[i][0] for i in tested]
-    figures = prediction_errors(learn_from(rest).predict_ms(unseen), true)
-    published = [predict_roofline(each, profile).latency_ms for each in unseen if profile.latency]
-    bar = prediction_errors(np.array(published), true)["mean_error"] if published else MAX_MEAN_ERROR
-    model = learn_from([*rest, *tested])
-    first = next(iter(found.values()))[1]
+    held_out_ms = np.array([latencies_ms[i] for i in held_out])
+    held_out_costs = [measured[i][0] for i in held_out]
+    errors = prediction_errors(fit(training).predict_ms(held_out_costs), held_out_ms)
+    published_ms = [predict_roofline(costs, profile).latency_ms for costs in held_out_costs if profile.latency]
+    max_mean_error = (
+        prediction_errors(np.array(published_ms), held_out_ms)["mean_error"] if published_ms else MAX_MEAN_ERROR
+    )
+    model = fit([*training, *held_out])
+    first = next(iter(measured.values()))[1]
     facts = {
         "measured": utc_timestamp(),
         "device": first.device,
         "versions": first.versions,
         "spaces": list(spaces),
-        "held_out": {"nets": len(tested), **figures},
+        "held_out": {"nets": len(held_out), **errors},
         "disturbed": disturbed,
-        "nets": [{"candidate": asdict(journal.candidates[i]), "latency_ms": latencies[i]} for i in found],
+        "nets": [{"candidate": asdict(journal.candidates[i]), "latency_ms": latencies_ms[i]} for i in measured],
     }
     result = LatencyCalibration(
         target=profile.name,
         path=calibration_path(profile, folder=folder),
-        n_models=len(found),
-        n_held_out=len(tested),
-        **figures,
-        max_mean_error=bar,
+        n_models=len(measured),
+        n_held_out=len(held_out),
+        **errors,
+        max_mean_error=max_mean_error,
         disturbed_fraction=disturbed,
         failures=tuple(e.failure_reason for e in journal.entries.values() if e.failure_reason),
         model=model,
@@ -246,25 +199,11 @@ def _fit_and_save(
     return result
 
 
-def _is_disturbed(measured: Latency) -> bool:
-    return any("busy" in note for note in measured.notes)
-
-
 def _latency_ms(measured: Latency) -> float:
-    """What is learned: the median on a machine at its best.
+    """The latency to fit, in ms: the median, corrected to an idle machine.
 
-    Of a busy board, whose best nobody knows, the 5th percentile, which other work lengthens least.
+    A busy board has no known slowdown to correct for. There the 5th percentile, which other load lengthens least.
     """
-    if measured.slowdown is None and _is_disturbed(measured) and measured.p5_ms is not None:
+    if measured.slowdown is None and measured.is_disturbed and measured.p5_ms is not None:
         return measured.p5_ms
     return corrected_for_load(measured).latency_ms
-
-
-def prediction_errors(predicted: Floats, measured: Floats) -> dict[str, float]:
-    """Spearman's rank correlation, mean relative error, and share within 10 %; NaN where there is nothing to tell."""
-    if not len(measured):
-        return dict.fromkeys(("spearman", "mean_error", "within_10"), float("nan"))
-    errors = np.abs(predicted / measured - 1)
-    a, b = (pd.Series(values).rank().to_numpy(dtype=np.float64) for values in (predicted, measured))
-    spearman = float(np.corrcoef(a, b)[0, 1]) if a.std() * b.std() > 0 else float("nan")
-    return {"spearman": spearman, "mean_error": float(errors.mean()), "within_10": float((errors <= 0.1).mean())}

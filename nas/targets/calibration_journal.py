@@ -1,7 +1,7 @@
-"""What a calibration has measured so far: a file that is appended to, so that one that was killed goes on.
+"""Calibration journal: an append-only file of what a calibration has measured, from which a killed one resumes.
 
-The first line has what was asked for and the candidates that were chosen; each further one a candidate's number and its
-measurement, or why there is none. A line that was cut off is ignored.
+The first line holds the request and the chosen candidates. Each further line holds a candidate's index and its
+measurement, or why it has none. A line that was cut off is ignored.
 """
 
 import json
@@ -18,7 +18,7 @@ from nas.latency.estimate import Latency
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationEntry:
-    """One net that was tried: its costs and measurement, or why there are none."""
+    """The outcome for one candidate: its costs and latency, or why it has none."""
 
     costs: Costs | None = None
     latency: Latency | None = None
@@ -27,13 +27,13 @@ class CalibrationEntry:
 
 @dataclass(kw_only=True)
 class CalibrationJournal:
-    """Life: opened, each net added once, removed when the calibration stands.
+    """The journal of one calibration. Life: opened or created, each candidate added once, removed at the end.
 
     Attributes:
         path: of the file.
-        usual: the candidates that are held out.
-        spread: the others.
-        entries: number of a candidate (first the usual ones) to what became of it.
+        held_out: candidates that are held out.
+        training: the other candidates.
+        entries: index of a candidate in `candidates` to its outcome.
     """
 
     path: Path
@@ -48,35 +48,34 @@ class CalibrationJournal:
         request: dict[str, Any],
         choose_candidates: Callable[[], tuple[list[Candidate], list[Candidate]]],
     ) -> "CalibrationJournal":
-        """The journal of an earlier calibration that was asked for the same, else a new one in its place.
+        """The journal of an interrupted calibration with the same request, or else a new one in its place.
 
         Args:
             path: of the file.
-            request: what the measurements and the choice of nets depend on; JSON-ready.
-            choose_candidates: the usual and the spread candidates; called for a new one only.
+            request: what the measurements and the choice of candidates depend on; ready for JSON.
+            choose_candidates: returns the held-out and the training candidates; called for a new journal only.
         """
-        request = json.loads(json.dumps(request))
+        request = json.loads(json.dumps(request))  # tuples become lists, as in what is read back
         lines = _read_lines(path)
         if lines and lines[0].get("asked") == request:
-            usual, spread = ([_parse_candidate(c) for c in lines[0][part]] for part in ("usual", "spread"))
-            found = cls(path=path, held_out=usual, training=spread)
-            found.entries = {line["number"]: _parse_entry(line) for line in lines[1:]}
-            found._append("")  # ends a line that was cut off
-            return found
-        usual, spread = choose_candidates()
-        found = cls(path=path, held_out=usual, training=spread)
+            held_out, training = ([_parse_candidate(c) for c in lines[0][part]] for part in ("usual", "spread"))
+            journal = cls(path=path, held_out=held_out, training=training)
+            journal.entries = {line["number"]: _parse_entry(line) for line in lines[1:]}
+            journal._append("")  # ends a line that was cut off
+            return journal
+        held_out, training = choose_candidates()
         path.parent.mkdir(parents=True, exist_ok=True)
-        head = {"asked": request, "usual": [asdict(c) for c in usual], "spread": [asdict(c) for c in spread]}
+        head = {"asked": request, "usual": [asdict(c) for c in held_out], "spread": [asdict(c) for c in training]}
         write_atomic(path, json.dumps(head) + "\n")
-        return found
+        return cls(path=path, held_out=held_out, training=training)
 
     @property
     def candidates(self) -> list[Candidate]:
-        """All of them, by number."""
+        """All candidates, the held-out ones first."""
         return [*self.held_out, *self.training]
 
     def add(self, index: int, entry: CalibrationEntry) -> None:
-        """Keep what became of a candidate."""
+        """Append the outcome for a candidate."""
         fields: dict[str, Any] = {"number": index, "failed": entry.failure_reason}
         if entry.costs and entry.latency:
             fields |= {"costs": asdict(entry.costs), "measurement": entry.latency.to_dict()}
@@ -84,7 +83,7 @@ class CalibrationJournal:
         self.entries[index] = entry
 
     def remove(self) -> None:
-        """Take the file away."""
+        """Delete the file."""
         self.path.unlink(missing_ok=True)
 
     def _append(self, line: str) -> None:
@@ -93,14 +92,14 @@ class CalibrationJournal:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal as far as they are whole."""
-    found: list[dict[str, Any]] = []
+    """The complete lines of a journal, parsed."""
+    lines: list[dict[str, Any]] = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            found.append(json.loads(text))
+            lines.append(json.loads(text))
         except ValueError:  # cut off when the process was killed
             continue
-    return found
+    return lines
 
 
 def _parse_entry(line: dict[str, Any]) -> CalibrationEntry:

@@ -1,6 +1,7 @@
-"""How a calibration times files on its target: here, by the processor time of a thread, or on a board.
+"""Calibration timing: files are timed on this machine, by the processor time of a thread, or on a board.
 
-Here a net waits for the machine to be calm, and all nets are held against one reference by the same clock.
+On this machine each file waits until the machine is idle, and all are timed beside one reference network with the same
+clock.
 """
 
 import time
@@ -19,20 +20,20 @@ from nas.targets.calibration_sample import Shape
 from nas.targets.catalog import device_runtime
 
 RUNS = 200
-"""Timed runs of a net on this machine."""
+"""Timed runs of a file on this machine."""
 IDLE_WAIT_S = 3.0
-"""How long a net waits for this machine to be calm."""
+"""Seconds that a file waits for this machine to be idle, at most."""
 
 MeasureFiles = Callable[[Sequence[Path]], Sequence[Latency | MeasureError]]
 
 
 def make_measure_files(profile: HardwareProfile, input_shape: Shape, log: Callable[[str], None]) -> MeasureFiles:
-    """How files are timed on the target: each is answered by its measurement, or by why there is none.
+    """A function that times files on the target: for each file its latency, or the error that prevented it.
 
     Args:
         profile: of the target.
         input_shape: (C, H, W) of the files' input.
-        log: told what a board is doing.
+        log: receives a board's progress.
 
     Raises:
         ConfigError: the target is neither this machine nor a device that can be reached.
@@ -46,11 +47,10 @@ def make_measure_files(profile: HardwareProfile, input_shape: Shape, log: Callab
         )
     runtime = registry.load("runtime", profile.runtime)
     clock, plan = _cpu_clock_ns(), TimingPlan(runs=RUNS, idle_wait_s=IDLE_WAIT_S)
-    memory = reference_cache_path().with_name(
-        "reference-processor-time.json"
-    )  # by another clock than all other measurements
+    # A cache of its own, because its clock is not that of all other measurements.
+    cache = reference_cache_path().with_name("reference-processor-time.json")
 
-    def here(path: Path) -> Latency | MeasureError:
+    def measure_one(path: Path) -> Latency | MeasureError:
         try:
             return measure_here(
                 path,
@@ -59,18 +59,19 @@ def make_measure_files(profile: HardwareProfile, input_shape: Shape, log: Callab
                 input_shape=input_shape,
                 plan=plan,
                 clock_ns=clock,
-                reference_cache=memory,
+                reference_cache=cache,
             )
         except MeasureError as error:
             return error
 
-    return lambda paths: [here(path) for path in paths]
+    return lambda paths: [measure_one(path) for path in paths]
 
 
 def _cpu_clock_ns() -> Callable[[], int]:
-    """Processor time of this thread where it is fine enough: on an idle machine it is the time that passes.
+    """Processor time of this thread if its resolution is 1 us or finer, otherwise elapsed time.
 
-    On a busy machine a net whose run is longer than the scheduler's slice loses the processor in every run, while a
-    small net, and the reference too, run undisturbed.
+    On an idle machine both agree. On a busy one a network that runs for longer than the scheduler's time slice loses
+    the processor in every run, while a small network, the reference included, is not interrupted: elapsed time would
+    be biased by size.
     """
     return time.thread_time_ns if time.get_clock_info("thread_time").resolution <= 1e-6 else time.perf_counter_ns

@@ -1,13 +1,13 @@
-"""The devices one can search for, by the word after `--target`: those of `hw_profiles`, and the user's own.
+"""Catalog of targets: the devices that `--target` can name, from `hw_profiles` and the user's own.
 
-A user's own device stands in `nas.toml` in the working directory, as a copy of a known one that can be reached:
+A user's own device is a table in `nas.toml` in the working directory. It is a known device that can be reached:
 
     [target.mynano]
     like = "jetson-orin-nano"
     ssh = "user@host"               # or local = true: the device is this machine
     trtexec = "/usr/src/tensorrt/bin/trtexec"     # only where it is elsewhere; likewise ssh_config, build_limit_s
 
-or as a known one in another power mode, whose latency is predicted:
+or a known device in another power mode, whose latency is predicted:
 
     [target.slow]
     like = "jetson-agx-orin"
@@ -26,27 +26,27 @@ from hw_profiles._power_modes import with_power_mode
 from nas import registry
 from nas.errors import ConfigError, UnknownMemberError
 from nas.files import write_atomic
-from nas.runtimes.base import Runtime
+from nas.runtimes.base import Backend, DeviceRuntime
 from nas.runtimes.board.ssh import parse_address
 
 CONFIG_FILE = Path("nas.toml")
 SSH_RUNTIME, LOCAL_RUNTIME = "trtexec_ssh", "tensorrt"
-"""Runtimes that time files on the device itself."""
+"""Runtimes that time files on the device itself, over ssh or here."""
 
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class UserTarget(BaseModel):
-    """One table `[target.NAME]` of nas.toml. Frozen; checked here, once.
+    """One table `[target.NAME]` of nas.toml, validated.
 
     Attributes:
-        like: the known target that this device is one of.
+        like: name of the known target that this device is an instance of.
         ssh: `[user@]host[:port]`.
-        local: whether the device is this machine, by the tensorrt package.
-        power_mode: the board's power mode, where it is not that of the known target.
-        trtexec: absolute path on the board, where it is not at one of the usual places.
+        local: whether the device is this machine, used through the tensorrt package.
+        power_mode: the board's power mode, where it differs from that of the known target.
+        trtexec: absolute path on the board, where it is in none of the usual places.
         ssh_config: file for `ssh -F`.
-        build_limit_s: seconds that the engine of one candidate may take.
+        build_limit_s: seconds that building the engine of one candidate may take.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,18 +68,22 @@ class UserTarget(BaseModel):
         return self
 
     def to_profile(self, name: str, known_targets: dict[str, HardwareProfile]) -> HardwareProfile:
-        """The known device's profile under this name, with the way to it among its facts.
+        """The known device's profile under this name, with the connection among its facts.
+
+        Args:
+            name: of the user's target.
+            known_targets: name to profile of the targets in `hw_profiles`.
 
         Raises:
-            ConfigError: `like` is no known target, has no such power mode, or `name` is taken.
+            ConfigError: `like` is no known target or has no such power mode, or `name` is taken.
         """
         if self.like not in known_targets or name in known_targets:
-            what = (
+            fault = (
                 f"target {name!r} must have a name of its own"
                 if name in known_targets
                 else f"like = {self.like!r} is unknown"
             )
-            raise ConfigError(f"{what}; the known targets are {', '.join(known_targets)}")
+            raise ConfigError(f"{fault}; the known targets are {', '.join(known_targets)}")
         like = self._with_power_mode(known_targets[self.like])
         own = self.model_dump(mode="json", exclude={"like", "local", "power_mode"})
         facts = {k: v for k, v in own.items() if v is not None}
@@ -101,51 +105,56 @@ class UserTarget(BaseModel):
 
 
 def load_targets(file: Path | None = None) -> dict[str, HardwareProfile]:
-    """Every profile of every member of `hw_profiles`, and of `nas.toml`, by name, sorted. Aliases appear too.
+    """Name to profile of every target in `hw_profiles` and `nas.toml`, aliases included, sorted by name.
+
+    Args:
+        file: of the user's targets; None takes `nas.toml` in the working directory.
 
     Raises:
-        ConfigError: two members give one name, or nas.toml is not as it must be.
+        ConfigError: two members define the same name, or nas.toml is invalid.
     """
-    found: dict[str, HardwareProfile] = {}
+    known: dict[str, HardwareProfile] = {}
     for member in registry.names("target"):
         profiles: dict[str, HardwareProfile] = registry.load("target", member)
-        if twice := sorted(found.keys() & profiles.keys()):
-            raise ConfigError(f"a target's name must be unique, but {', '.join(twice)} occurs again in {member}.py")
-        found |= profiles
-    found = dict(sorted(found.items()))
-    mine = {name: entry.to_profile(name, found) for name, entry in load_user_targets(file).items()}
-    return dict(sorted({**found, **mine}.items()))
+        if duplicates := sorted(known.keys() & profiles.keys()):
+            raise ConfigError(
+                f"a target's name must be unique, but {', '.join(duplicates)} occurs again in {member}.py"
+            )
+        known |= profiles
+    known = dict(sorted(known.items()))
+    user_targets = {name: entry.to_profile(name, known) for name, entry in load_user_targets(file).items()}
+    return dict(sorted({**known, **user_targets}.items()))
 
 
 def load_target(name: str, file: Path | None = None) -> HardwareProfile:
     """The profile of one device.
 
     Raises:
-        UnknownMemberError: no profile has this name; the message lists those there are.
-        ConfigError: nas.toml is not as it must be.
+        UnknownMemberError: no target has this name; the message lists all names.
+        ConfigError: nas.toml is invalid.
     """
-    found = load_targets(file)
-    if name not in found:
+    targets = load_targets(file)
+    if name not in targets:
         raise UnknownMemberError(
-            f"target must be one of {', '.join(found)}, but got {name!r}{registry.near(name, found)}; "
-            "a board of yours: nas targets add NAME --like jetson-orin-nano --ssh user@host"
+            f"target must be one of {', '.join(targets)}, but got {name!r}{registry.near(name, targets)}; "
+            "to add a board of your own: nas targets add NAME --like jetson-orin-nano --ssh user@host"
         )
-    return found[name]
+    return targets[name]
 
 
-def device_runtime(profile: HardwareProfile) -> Runtime | None:
-    """The runtime that times files on this very device, a board or a GPU; None where there is no way to it."""
+def device_runtime(profile: HardwareProfile) -> DeviceRuntime | None:
+    """The runtime that times files on the device itself, a board or a GPU; None where the device cannot be reached."""
     if profile.runtime not in registry.names("runtime"):
         return None
-    runtime: Runtime = registry.load("runtime", profile.runtime)
-    return runtime if runtime.can_time_on_device(profile) else None
+    backend: Backend = registry.load("runtime", profile.runtime)
+    return backend if isinstance(backend, DeviceRuntime) and backend.can_time_on_device(profile) else None
 
 
 def load_user_targets(file: Path | None = None) -> dict[str, UserTarget]:
-    """What the user's nas.toml names, checked; empty where there is no such file.
+    """The validated targets of the user's nas.toml, by name; empty where there is no such file.
 
     Raises:
-        ConfigError: it is not TOML, or a table does not fit; one line that names table and field.
+        ConfigError: the file is not TOML, or a table is invalid; the one line names table and field.
     """
     file = file or CONFIG_FILE
     if not file.is_file():
@@ -155,21 +164,26 @@ def load_user_targets(file: Path | None = None) -> dict[str, UserTarget]:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} must be TOML with tables [target.NAME], but is not: {error}") from None
     if not isinstance(tables, dict):
-        return {}  # a search's configuration under the same name: `target` is a word there
+        return {}  # a search configuration of the same file name, where `target` is a word
     return {name: _validate_table(file, name, table) for name, table in tables.items()}
 
 
 def add_target(name: str, fields: dict[str, Any], file: Path | None = None) -> HardwareProfile:
-    """Write a table `[target.NAME]` at the end of nas.toml, and give its profile.
+    """Append a table `[target.NAME]` to nas.toml, and return its profile.
+
+    Args:
+        name: of the new target.
+        fields: of `UserTarget`; those that are None are left out.
+        file: None takes `nas.toml` in the working directory.
 
     Raises:
-        ConfigError: the name is taken, or a field does not fit. The file is as it was then.
+        ConfigError: the name is taken, or a field is invalid. The file is unchanged then.
     """
     file = file or CONFIG_FILE
-    given = {k: v for k, v in fields.items() if v is not None}
+    table = {k: v for k, v in fields.items() if v is not None}
     if name in load_targets(file):
         raise ConfigError(f"target {name!r} must have a name of its own, but there is one; see `nas targets`")
-    entry = _validate_table(file, name, given)
+    entry = _validate_table(file, name, table)
     profile = entry.to_profile(name, load_targets(file))
     written = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     lines = [f"[target.{name}]", *(f"{key} = {_format_toml(value)}" for key, value in written.items())]

@@ -1,44 +1,33 @@
-"""What this machine offers the engine, and what to type where something is missing.
+"""Environment check: Python, packages, processor, CUDA and runtimes of this machine, and advice where one is missing.
 
-Packages are read from their metadata and only torch is imported, so a broken installation can still be looked at.
+Which packages are needed is read from the metadata of the installed distribution, and only torch is imported: so a
+broken installation can be examined too.
 """
 
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from nas import registry
 from nas.data.loading import default_cache_dir
 from nas.errors import NasError
+from nas.runtimes.base import Finding
 
-REQUIRED_PACKAGES = (
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "optuna",
-    "pandas",
-    "plotly",
-    "pydantic",
-    "rich",
-    "torch",
-    "typer",
-)
-"""What the package depends on, as in pyproject.toml."""
+DISTRIBUTION = "fer-nas"
 
-OPTIONAL_PACKAGES = {
-    "optuna-dashboard": ("dashboard", "`nas dashboard`"),
-    "pillow": ("images", "data sets that are image files"),
-    "nni": ("nni", "NNI's pruners and quantisers"),
-    "tensorly": ("lowrank", "low-rank convolutions"),
-    "tensorrt": ("tensorrt", "engines on an NVIDIA device"),
-    "pycuda": ("tensorrt", "engines on an NVIDIA device"),
+EXTRA_PURPOSES = {
+    "dashboard": "`nas dashboard`",
+    "images": "data sets that are image files",
+    "nni": "NNI's pruners and quantisers",
+    "lowrank": "low-rank convolutions",
+    "tensorrt": "engines on an NVIDIA device",
 }
-"""Optional package to its extra and what it is for."""
+"""Purpose of each extra that a user may want. Extras that are not listed are for developers and are not checked."""
 
 CPU_FLAGS = {
     "avx2": "AVX2",
@@ -53,41 +42,27 @@ CPU_FLAGS = {
     "i8mm": "NEON INT8 matrices",
     "bf16": "NEON BF16",
 }
-"""What the kernel calls the instructions that decide the speed of small nets, and what people call them."""
+"""Instruction sets that decide the speed of small networks: the kernel's flag to the usual name."""
 
 INT8_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"})
-"""Instructions that multiply bytes; without one of them INT8 is seldom faster than floats."""
+"""Instruction sets that multiply bytes; without one of them INT8 is seldom faster than FP32."""
 
 MIN_FREE_GB = 2.0
-"""Disk space below which a run may not end: caches of a data set and the files of a few hundred candidates."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        name: what was looked at.
-        value: what was found.
-        ok: whether the main job, `nas search`, can go on with it.
-        advice: what to do; empty where nothing needs doing. Also set where all is well but more is on offer.
-    """
-
-    name: str
-    value: str
-    is_ok: bool = True
-    advice: str = ""
+"""Disk space that a run may need: the cache of a data set and the files of a few hundred candidates."""
 
 
 def check_environment(*, folder: Path = Path()) -> list[Finding]:
-    """Look at Python, packages, processor, CUDA and runtimes, and whether `folder` and the cache can be written.
+    """Check Python, packages, processor, CUDA and runtimes, and whether `folder` and the cache can be written.
 
-    Takes a few seconds where torch was not imported yet. Raises nothing: what fails becomes a finding.
+    Takes a few seconds where torch was not imported before. Raises nothing: a failure becomes a finding, whose `is_ok`
+    says whether `nas search` can run in spite of it.
+
+    Args:
+        folder: where runs would be written.
     """
     return [
         _check_python(),
-        *(_check_required_package(name) for name in REQUIRED_PACKAGES),
-        *(_check_optional_package(name, extra, use) for name, (extra, use) in OPTIONAL_PACKAGES.items()),
+        *_check_packages(),
         _check_cores(),
         _check_cpu(),
         _check_cuda(),
@@ -106,6 +81,33 @@ def _check_python() -> Finding:
     )
 
 
+def _check_packages() -> list[Finding]:
+    """A finding for each package that the distribution requires, then for each one of the extras."""
+    try:
+        requirements = [_parse_requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
+    except metadata.PackageNotFoundError:
+        return [
+            Finding(
+                name=DISTRIBUTION,
+                value="not installed, so the packages it requires are unknown",
+                advice="pip install -c constraints.txt -e .",
+            )
+        ]
+    required = [name for name, extra in requirements if not extra]
+    optional = [(name, extra) for wanted in EXTRA_PURPOSES for name, extra in requirements if extra == wanted]
+    return [
+        *(_check_required_package(name) for name in required),
+        *(_check_optional_package(name, extra) for name, extra in optional),
+    ]
+
+
+def _parse_requirement(text: str) -> tuple[str, str]:
+    """Package and extra of a requirement such as `pillow>=11.0; extra == "images"`; no extra is the empty string."""
+    package = re.match(r"[A-Za-z0-9._-]+", text)
+    extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", text)
+    return package[0] if package else text, extra[1] if extra else ""
+
+
 def _check_required_package(name: str) -> Finding:
     version = _installed_version(name)
     if version is None:
@@ -113,10 +115,11 @@ def _check_required_package(name: str) -> Finding:
     return Finding(name=name, value=version)
 
 
-def _check_optional_package(name: str, extra: str, use: str) -> Finding:
+def _check_optional_package(name: str, extra: str) -> Finding:
     version = _installed_version(name)
     if version is None:
-        return Finding(name=name, value="not installed", advice=f"for {use}: pip install 'fer-nas[{extra}]'")
+        advice = f"for {EXTRA_PURPOSES[extra]}: pip install '{DISTRIBUTION}[{extra}]'"
+        return Finding(name=name, value="not installed", advice=advice)
     return Finding(name=name, value=version)
 
 
@@ -128,13 +131,13 @@ def _installed_version(name: str) -> str | None:
 
 
 def _check_cores() -> Finding:
-    there = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    return Finding(name="cores", value=f"{usable} usable of {there}")
+    n_cores = os.cpu_count() or 1
+    n_usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else n_cores
+    return Finding(name="cores", value=f"{n_usable} usable of {n_cores}")
 
 
 def _check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
-    """What the processor can do to small nets, from the kernel's list. Other systems than Linux have no such list."""
+    """The processor's vector instructions, from the kernel's list; systems other than Linux have no such list."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
@@ -144,41 +147,41 @@ def _check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
     known = ", ".join(title for flag, title in CPU_FLAGS.items() if flag in flags)
     return Finding(
         name="processor",
-        value=f"{fields.get('model name', platform.machine())}: {known or 'no vector instructions known to us'}",
-        advice="" if flags & INT8_FLAGS else "no instructions for INT8: expect 8-bit files to be smaller, not faster",
+        value=f"{fields.get('model name', platform.machine())}: {known or 'no known vector instructions'}",
+        advice="" if flags & INT8_FLAGS else "no instructions for INT8: INT8 files will be smaller, but hardly faster",
     )
 
 
 def _check_cuda() -> Finding:
     try:
         import torch
-    except Exception as error:  # a broken installation fails in many ways, and is what we are here to describe
+    except Exception as error:  # a broken installation fails in many ways, and each is to become a finding
         return Finding(
             name="cuda", value=f"torch cannot be imported: {error}", is_ok=False, advice="install torch again"
         )
     if not torch.cuda.is_available():
-        return Finding(name="cuda", value="no device, training runs on the processor")
+        return Finding(name="cuda", value="no device, training runs on the CPU")
     return Finding(name="cuda", value=f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}")
 
 
 def _check_runtime(name: str) -> Finding:
     try:
         runtime = registry.load("runtime", name)
-        missing = runtime.missing()
-        versions = {} if missing else runtime.versions()
+        reason = runtime.unavailable_reason()
+        versions = {} if reason else runtime.versions()
     except (NasError, ImportError, OSError) as error:
         return Finding(name=f"runtime {name}", value="cannot be loaded", is_ok=False, advice=str(error))
-    if missing:
-        return Finding(name=f"runtime {name}", value="not usable here", is_ok=name != "onnxruntime", advice=missing)
+    if reason:
+        return Finding(name=f"runtime {name}", value="not usable here", is_ok=name != "onnxruntime", advice=reason)
     return Finding(name=f"runtime {name}", value=", ".join(f"{k} {v}" for k, v in versions.items()) or "usable")
 
 
 def _check_writable(name: str, folder: Path) -> Finding:
-    """Whether a file can be made in `folder`, or in the nearest folder above it that is there, and how much fits."""
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    """Whether `folder`, or the nearest existing folder above it, can be written, and its free space."""
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
-            free_gb = shutil.disk_usage(there).free / 1e9
+        with tempfile.TemporaryFile(dir=existing):
+            free_gb = shutil.disk_usage(existing).free / 1e9
     except OSError as error:
         return Finding(
             name=name,

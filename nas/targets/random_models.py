@@ -1,6 +1,6 @@
-"""Random candidates as untrained files: a file's latency does not depend on its weights, so nothing has to be trained.
+"""Random candidates as untrained files, for calibrations and for the benchmarks of latency models.
 
-What a calibration and the benchmarks of the latency models time.
+Nothing is trained, because a file's latency does not depend on its weights.
 """
 
 import random
@@ -10,22 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext
 from nas.compression.pipeline import CompressionPipeline
 from nas.latency.costs import Costs, compute_costs
+from nas.models.seeding import forked_rng
 from nas.onnx_export.exporter import export_onnx
 from search_spaces._base import DisconnectedError, SearchSpace, Value
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-N_CALIBRATION_IMAGES = 4  # the ranges of the activations change no latency
+N_CALIBRATION_IMAGES = 4  # enough, because activation ranges change no latency
 _PATCH_PIXELS = 8
 
 
 def random_candidate(space: SearchSpace, compression: CompressionPipeline, rng: random.Random) -> Candidate:
-    """A candidate with every gene of the space and of the compressors drawn evenly; nets without a path are redrawn."""
+    """A candidate with uniformly drawn genes; drawn again while its input and output are not connected."""
     genes = list(space.choices(channel_multiple=compression.profile.channel_multiple))
     genes += compression.choices(space.stages)
     while True:
@@ -37,10 +37,11 @@ def random_candidate(space: SearchSpace, compression: CompressionPipeline, rng: 
 
 
 def with_uniform_bits(candidate: Candidate, bits: int) -> Candidate:
-    """The same net with every unit at one bit-width."""
+    """The same network with one bit-width in every unit."""
     return replace(candidate, bits=dict.fromkeys(candidate.bits, bits))
 
 
+@forked_rng(0)
 def export_untrained(
     candidate: Candidate,
     path: Path,
@@ -49,12 +50,11 @@ def export_untrained(
     compression: CompressionPipeline,
     input_shape: tuple[int, int, int],
 ) -> Costs:
-    """Build, prune the shape, quantise and export a candidate with fresh weights; returns what its file costs.
+    """Build, prune the shape of, quantise and export a candidate with random weights, and count the costs of its file.
 
     Raises:
         CandidateError: it cannot be built or exported.
     """
-    torch.manual_seed(0)
     net = space.build(
         candidate.architecture, input_shape=input_shape, classes=len(CLASSES), widths=candidate.pruned
     ).eval()
@@ -69,7 +69,7 @@ def export_untrained(
 
 
 def _random_images(input_shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """[CALIBRATION_IMAGES, *shape] Patches of one brightness each: the quantiser refuses noise without neighbours."""
+    """[N_CALIBRATION_IMAGES, *shape] Patches of uniform brightness: the quantiser refuses uncorrelated noise."""
     c, h, w = input_shape
     coarse = (N_CALIBRATION_IMAGES, c, -(-h // _PATCH_PIXELS), -(-w // _PATCH_PIXELS))
     patches = np.random.default_rng(0).integers(0, 256, coarse, dtype=np.uint8)

@@ -1,8 +1,8 @@
-"""Random changes to a batch of faces, drawn and applied for all images at once on the batch's own device.
+"""Augmentation of a batch of images: drawn and applied for all images at once, on the device of the batch.
 
-One affine resampling carries flip, shift, rotation and scale together: resampling once blurs once and costs once. Then
-brightness and contrast, and one erased rectangle (Random Erasing, https://arxiv.org/abs/1708.04896) filled
-with the image's mean instead of noise: a flat patch is what a hand or a scarf looks like at 48 pixels.
+One affine resampling does flip, shift, rotation and scale together: resampling once blurs once and costs once. Then
+follow brightness and contrast, and one erased rectangle (Random Erasing, https://arxiv.org/abs/1708.04896), filled with
+the image's mean instead of noise, because a hand or a scarf is a flat patch at 48 pixels.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from torch.nn import functional
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far faces are changed. All zeros change nothing.
+    """Strength of each change. All zeros change nothing.
 
     Attributes:
-        flip: probability of a horizontal mirror.
-        shift: largest shift, as a share of the image's side, each axis; rounded to whole pixels.
-        rotate: largest rotation, degrees, either way.
+        flip_probability: probability of a horizontal mirror.
+        shift: largest shift along each axis, as a share of the image's side; rounded to whole pixels.
+        rotate_degrees: largest rotation in degrees, either way.
         scale: largest zoom, as a share, in or out.
         brightness: largest offset, as a share of 255.
         contrast: largest change of contrast, as a share.
-        erase: probability that a rectangle of 2 to 20 % of the area is erased.
+        erase_probability: probability that a rectangle of 2 to 20 % of the area is erased.
     """
 
     flip_probability: float = 0.0
@@ -57,11 +57,11 @@ STRONG = Augmentation(
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """A changed copy of the images, each changed on its own.
+    """A changed copy of the images; each image is changed independently.
 
     Args:
         images: [N, C, H, W] float32, pixel values 0..255.
-        augmentation: how far.
+        augmentation: strength of each change.
         generator: the only source of randomness, on the images' device.
 
     Returns:
@@ -82,11 +82,12 @@ def _affine(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     side = 1 - 2 * (u[0] < augmentation.flip_probability).float()
     angle = torch.deg2rad((2 * u[1] - 1) * augmentation.rotate_degrees)
     zoom = 1 + (2 * u[2] - 1) * augmentation.scale
+    # Whole pixels: a shift alone then resamples without blur. grid_sample has 2 units to a side.
     dx = ((2 * u[3] - 1) * augmentation.shift * width).round() * (2 / width)
     dy = ((2 * u[4] - 1) * augmentation.shift * height).round() * (2 / height)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    # Where each output pixel is read from, in -1..1. The affine map is separable into a row and a column part; adding
-    # the two is ten times faster on a CPU than affine_grid's matrix product with three columns.
+    # The grid holds the source of each output pixel, in -1..1. The affine map is the sum of a row part and a column
+    # part; adding the two is ten times as fast on a CPU as the matrix product of affine_grid, whose inner size is 3.
     x, y = _pixel_centres(width, images.device), _pixel_centres(height, images.device)
     across = torch.stack([side * cos, side * sin], 1)[:, None, None] * x[:, None]  # [N, 1, W, 2]
     down = (torch.stack([-sin, cos], 1)[:, None] * y[:, None] + torch.stack([dx, dy], 1)[:, None])[:, :, None]

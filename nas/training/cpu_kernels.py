@@ -1,20 +1,31 @@
-"""CPU kernels that oneDNN lacks: fast gradients of depthwise convolutions, and a safe form of strided 1x1 ones.
+"""CPU kernels that work around two faults of torch: slow depthwise gradients, and crashes of strided 1x1 gradients.
 
-torch's CPU kernels are quick for the depthwise 3x3 at stride 1 only. Otherwise a gradient falls back on reference code
-that takes 10 to 60 times the forward pass: that of the weights for kernels over 3x3, both for dilated kernels, that of
-the input for stride 2 in bfloat16, and everything for two inputs per group. All of them are sums of the quick case:
+Both were found in torch 2.13.0, which bundles oneDNN 3.12.0, on x86 with AVX-512. The tests of this module fail as soon
+as a later torch has mended one of them: then delete its workaround.
 
-- the input's gradient is a depthwise convolution of the output's gradient with the turned kernel, at stride 2 after
-  putting zeros between its rows and columns;
-- a dilated kernel is a plain one on each phase of the map (one pixel of two, in rows and columns);
-- a kxk kernel's gradient is put together from 3x3 windows of it;
-- a group with two inputs is a depthwise convolution whose neighbouring channels are added.
+Depthwise gradients. oneDNN has fast gradient kernels only for the depthwise 3x3 convolution at stride 1. In other cases
+torch falls back on reference code, whose backward pass takes 15 to 45 times as long as the forward pass: the gradient
+of the weights for kernels over 3x3, both gradients of dilated kernels, and that of the input for stride 2 in bfloat16.
+With two inputs per group it takes 2.4 times as long. By the forms here a training step of the convolution (bfloat16,
+channels_last, one thread, 32 images of 32x24x24) is faster by these factors:
 
-Every form is exact up to rounding. Weights, names and what the net computes stay as they are.
+    3x3, stride 2    7.3        3x3, dilation 2               3.8
+    5x5, stride 2    6.5        7x7                           1.7
+    5x5              3.9        3x3, two inputs per group     1.4
 
-In torch 2.13 the gradient of a strided 1x1 convolution ends the process (a fault in oneDNN's JIT code) for 8 input
-channels in float32 and channels_last on a CPU. Taking every s-th pixel first and convolving without a stride computes
-the same.
+Each form is a sum of the fast case, exact up to rounding:
+
+- The gradient of the input is a depthwise convolution of the output's gradient with the flipped kernel; at stride 2,
+  zeros are inserted between its rows and columns first.
+- A dilated kernel is a plain one on each phase of the map: every second pixel, in rows and columns.
+- The gradient of a kxk kernel is assembled from 3x3 windows of it.
+- A group with two inputs is a depthwise convolution whose neighbouring output channels are added.
+
+Strided 1x1 gradients. With 8 input channels, in float32 and channels_last, the backward pass of a strided 1x1
+convolution can end the process, a fault in oneDNN's JIT code; not every CPU shows it. Such layers occur in the `darts`
+space. Slicing out the pixels that are read, and convolving those without a stride, computes the same.
+
+Weights, their names, and the function of the network stay as they are.
 """
 
 from collections.abc import Iterator
@@ -29,13 +40,13 @@ from torch.nn import functional
 
 @contextmanager
 def fast_depthwise_backward(net: nn.Module) -> Iterator[None]:
-    """While it lasts, the net's slow depthwise convolutions learn by the quick forms.
+    """Within the block, the slow depthwise convolutions of a network compute their gradients by the fast forms.
 
-    Meant for channels_last and bfloat16 on a CPU, where every form gains (3 to 30 times); in fp32 some lose.
+    Meant for channels_last and bfloat16 on a CPU, where every form is faster; in float32 some are slower.
     """
     slow = [m for m in net.modules() if isinstance(m, nn.Conv2d) and has_slow_backward(m)]
     for conv in slow:
-        conv.forward = partial(_strided_1x1_forward, conv)  # type: ignore[method-assign]
+        conv.forward = partial(_depthwise_forward, conv)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -44,18 +55,21 @@ def fast_depthwise_backward(net: nn.Module) -> Iterator[None]:
 
 
 def has_slow_backward(conv: nn.Conv2d) -> bool:
-    """Whether torch's own gradient is slow and a quick form is known: odd square kernels that keep the map's size."""
+    """Whether torch's gradient is slow and a fast form is known: odd square kernels with padding for the same size."""
     kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
-    square = all(len(set(pair)) == 1 for pair in (conv.kernel_size, conv.stride, conv.dilation))
-    same = conv.padding == (dilation * (kernel // 2),) * 2 and conv.padding_mode == "zeros"
-    depthwise = 1 < conv.groups == conv.out_channels and conv.in_channels in (conv.groups, 2 * conv.groups)
-    known = square and same and depthwise and kernel % 2 == 1 and kernel > 1 and stride in (1, 2)
-    quick_already = kernel == 3 and stride == dilation == 1 and conv.in_channels == conv.groups
-    return known and not quick_already and dilation in (1, 2)
+    is_square = all(len(set(pair)) == 1 for pair in (conv.kernel_size, conv.stride, conv.dilation))
+    is_same_padding = conv.padding == (dilation * (kernel // 2),) * 2 and conv.padding_mode == "zeros"
+    is_depthwise = 1 < conv.groups == conv.out_channels and conv.in_channels in (conv.groups, 2 * conv.groups)
+    is_supported = (
+        is_square and is_same_padding and is_depthwise and kernel % 2 == 1 and kernel > 1 and stride in (1, 2)
+    )
+    is_fast_already = kernel == 3 and stride == dilation == 1 and conv.in_channels == conv.groups
+    return is_supported and not is_fast_already and dilation in (1, 2)
 
 
-def _strided_1x1_forward(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def _depthwise_forward(conv: nn.Conv2d, x: Tensor) -> Tensor:
     weight = conv.weight
+    # Autocast casts the arguments of torch's own operators, but not those of a custom autograd function.
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         x, weight = x.to(dtype), weight.to(dtype)
@@ -67,7 +81,7 @@ def _strided_1x1_forward(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 class _DepthwiseConv2d(torch.autograd.Function):
-    """Depthwise convolution of [N, C, H, W] with [C, 1, k, k], zero padding d (k - 1) / 2 on all sides."""
+    """Depthwise convolution of [N, C, H, W] with [C, 1, k, k], dilation d, zero padding d (k - 1) / 2 on all sides."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -81,10 +95,10 @@ class _DepthwiseConv2d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, dilation = ctx.settings
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        wanted = ctx.needs_input_grad
-        to_x = _grad_input(gradient, weight, x, stride, dilation) if wanted[0] else None
-        to_weight = _grad_weight(x, gradient, weight.shape[-1], stride, dilation) if wanted[1] else None
-        return to_x, to_weight, None, None
+        needs_x, needs_weight, *_ = ctx.needs_input_grad
+        grad_x = _grad_input(gradient, weight, x, stride, dilation) if needs_x else None
+        grad_weight = _grad_weight(x, gradient, weight.shape[-1], stride, dilation) if needs_weight else None
+        return grad_x, grad_weight, None, None
 
 
 def _depthwise_conv(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -93,7 +107,7 @@ def _depthwise_conv(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Te
 
 
 def _grad_input(gradient: Tensor, weight: Tensor, x: Tensor, stride: int, dilation: int) -> Tensor:
-    if stride > 1:
+    if stride > 1:  # zeros between the rows and columns: a transposed convolution as a plain one
         spread = torch.zeros_like(x)
         spread[:, :, ::stride, ::stride] = gradient
         gradient = spread  # [N, C, H, W]
@@ -101,13 +115,15 @@ def _grad_input(gradient: Tensor, weight: Tensor, x: Tensor, stride: int, dilati
 
 
 def _grad_weight(x: Tensor, gradient: Tensor, kernel_size: int, stride: int, dilation: int) -> Tensor:
-    if dilation > 1 and stride == dilation:  # outputs read even rows and columns only
+    if dilation > 1 and stride == dilation:  # all outputs read the same phase: even rows and columns
         x, stride = x[:, :, ::stride, ::stride], 1
     elif dilation > 1:
         x, gradient = _space_to_batch(x, dilation), _space_to_batch(gradient, dilation)
+    # Pixels that a 3x3 window reads for these outputs: the last output starts at (side - 1) * stride.
     pad, size = kernel_size // 2, [(side - 1) * stride + 3 for side in gradient.shape[2:]]
     x = functional.pad(x, (pad,) * 4)
     total = gradient.new_empty(x.shape[1], 1, kernel_size, kernel_size)
+    # Steps of 2 overlap by a row and a column, because 3x3 is the only fast size; both computations of those agree.
     for i in range(0, kernel_size - 2, 2):
         for j in range(0, kernel_size - 2, 2):
             window = x[:, :, i : i + size[0], j : j + size[1]].contiguous(memory_format=torch.channels_last)
@@ -116,30 +132,30 @@ def _grad_weight(x: Tensor, gradient: Tensor, kernel_size: int, stride: int, dil
 
 
 def _grad_weight_3x3(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
-    """The quick case: no padding, no dilation."""
+    """The fast case, [C, 1, 3, 3]: no padding, no dilation."""
     channels = x.shape[1]
-    like = x.new_empty(channels, 1, 3, 3)
-    found: Tensor = torch.ops.aten.convolution_backward(
-        gradient, x, like, None, [stride] * 2, [0, 0], [1, 1], False, [0, 0], channels, [False, True, False]
+    weight = x.new_empty(channels, 1, 3, 3)  # only its shape counts for the gradient of the weights
+    grad_weight: Tensor = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, [stride] * 2, [0, 0], [1, 1], False, [0, 0], channels, [False, True, False]
     )[1]
-    return found
+    return grad_weight
 
 
 def _space_to_batch(x: Tensor, block_size: int) -> Tensor:
-    """[N, C, H, W] to [count^2 N, C, ceil(H / count), ceil(W / count)]: each phase becomes an image."""
+    """[N, C, H, W] to [b^2 N, C, ceil(H / b), ceil(W / b)] with block size b: each phase becomes an image."""
     n, channels, height, width = x.shape
     x = functional.pad(x, (0, -width % block_size, 0, -height % block_size)).permute(0, 2, 3, 1)
     rows, columns = x.shape[1] // block_size, x.shape[2] // block_size
     x = x.reshape(n, rows, block_size, columns, block_size, channels).permute(2, 4, 0, 1, 3, 5)
-    return x.reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)  # [count^2 N, C, rows, columns], channels_last
+    return x.reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)  # [b^2 N, C, rows, columns], channels_last
 
 
 @contextmanager
 def strided_1x1_workaround(net: nn.Module) -> Iterator[None]:
-    """While it lasts, the net's strided 1x1 convolutions are computed on the pixels that they read."""
+    """Within the block, the strided 1x1 convolutions of a network slice their input instead of striding."""
     strided = [m for m in net.modules() if isinstance(m, nn.Conv2d) and is_strided_1x1(m)]
     for conv in strided:
-        conv._conv_forward = partial(_strided_forward, conv)  # type: ignore[method-assign]
+        conv._conv_forward = partial(_strided_1x1_forward, conv)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -148,10 +164,10 @@ def strided_1x1_workaround(net: nn.Module) -> Iterator[None]:
 
 
 def is_strided_1x1(conv: nn.Conv2d) -> bool:
-    """Whether a convolution reads single pixels, and not all of them."""
+    """Whether a convolution has a 1x1 kernel, a stride, and no padding."""
     return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.padding == (0, 0)
 
 
-def _strided_forward(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _strided_1x1_forward(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows, columns = conv.stride
     return functional.conv2d(x[:, :, ::rows, ::columns], weight, bias, groups=conv.groups)

@@ -1,7 +1,7 @@
-"""Where and in which form a net is trained, chosen by a short measurement.
+"""Execution format of a training: device, memory format, precision and threads, chosen by a short measurement.
 
-On a CPU, memory format and precision change the speed of training by two to five times, and not the same way for every
-net: depthwise convolutions lose by bfloat16 what dense ones gain. So every net is asked.
+On a CPU, memory format and precision change the speed of training by a factor of two to five, and differently for every
+network: bfloat16 makes dense convolutions faster and depthwise ones slower. So each network is timed.
 """
 
 import copy
@@ -26,26 +26,27 @@ Precision = Literal["fp32", "bf16"]
 _MEMORY_FORMATS: tuple[MemoryFormat, ...] = ("contiguous", "channels_last")
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 _PROBE_SECONDS = 1.0
+"""Duration of the timing of all formats."""
 _PROBE_BATCH_SIZE = 32
 _WARMUP_BATCH_SIZE = 4
 _MAX_PROBE_STEP_SECONDS = 0.4
+"""Longest step of a probe; batches of slower networks are cut down to it."""
 MIN_BF16_SPEEDUP = 1.1
-"""How much faster bfloat16 must be before it is worth its rounding."""
+"""Speed-up at which bfloat16 is worth its rounding errors."""
 MIN_THREADS_SPEEDUP = 1.15
-"""How much faster all threads must be than one before they are used."""
-
+"""Speed-up at which all threads are used instead of one."""
 MAX_THREADS_SLOWDOWN = 3.0
-"""How much slower all threads must be in their first step for no second one to be tried."""
+"""Slowdown of all threads against one, in the first turn, at which no second turn is timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionFormat:
-    """The form of the computation. It decides speed, and results only by rounding.
+    """Format of the computation. It decides the speed; it changes results by rounding alone.
 
     Attributes:
         device: "cpu" or "cuda".
         memory_format: order of activations and weights in memory.
-        precision: "bf16" trains by autocast; weights and sums stay fp32.
+        precision: "bf16" computes by autocast; weights and the optimiser stay in FP32.
         threads: CPU threads.
     """
 
@@ -56,24 +57,24 @@ class ExecutionFormat:
 
     @property
     def torch_memory_format(self) -> torch.memory_format:
-        """The memory format as torch names it."""
+        """The memory format as a torch constant."""
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
     def autocast(self) -> torch.autocast:
-        """The context in which the forward pass runs."""
+        """Context for the forward pass."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
 @contextmanager
 def on_device(net: nn.Module, execution: ExecutionFormat) -> Iterator[None]:
-    """While it lasts, the net is in this form; afterwards contiguous, on the CPU, in eval mode, without gradients."""
+    """Within the block a network has this format; then it is contiguous, on the CPU, in eval mode, no gradients."""
     net.to(device=execution.device, memory_format=execution.torch_memory_format)  # type: ignore[call-overload]
-    risky = execution.device == "cpu" and execution.memory_format == "channels_last"
-    quick = execution == replace(execution, device="cpu", memory_format="channels_last", precision="bf16")
+    may_crash = execution.device == "cpu" and execution.memory_format == "channels_last"
+    is_fast_depthwise = execution == replace(execution, device="cpu", memory_format="channels_last", precision="bf16")
     try:
         with (
-            fast_depthwise_backward(net) if quick else nullcontext(),
-            strided_1x1_workaround(net) if risky else nullcontext(),
+            fast_depthwise_backward(net) if is_fast_depthwise else nullcontext(),
+            strided_1x1_workaround(net) if may_crash else nullcontext(),
         ):
             yield
     finally:
@@ -89,20 +90,22 @@ def choose_execution(
     device: str = "auto",
     threads: int | None = None,
 ) -> ExecutionFormat:
-    """The fastest form for training `net`, which is left as it is.
+    """The fastest format for training `net`, which is left as it is.
 
-    On the CPU all four forms take training steps in turn on one thread for about a second, and the shortest processor
-    time counts, which a load from elsewhere does not stretch. The winner then runs on one thread and on all by turns,
-    by the clock on the wall: on a busy machine threads wait for each other, and one alone can be many times faster.
-    Choices close to each other may fall differently from call to call: keep the answer where runs must repeat. On CUDA
-    no measurement is needed.
+    1. On the CPU, all four combinations of memory format and precision take training steps by turns on one thread, for
+       about a second. The shortest processor time counts, because load from other processes does not lengthen it.
+    2. The fastest one then takes steps on one thread and on all threads by turns. Here the wall clock counts: on a busy
+       machine threads wait for each other, and one alone can be many times faster.
+
+    On CUDA nothing is measured. Formats of nearly equal speed may be chosen differently from call to call: save the
+    result where runs must repeat.
 
     Args:
-        net: from images [N, C, H, W] to logits.
+        net: from images [N, C, H, W] to logits [N, classes].
         input_shape: (C, H, W).
-        batch_size: images per training step; the probe's own batch is smaller, the order of the forms is the same.
+        batch_size: images per training step; probes use smaller batches, in which the order of the formats is the same.
         device: "auto" (CUDA where present), "cpu" or "cuda".
-        threads: CPU threads at most; None takes torch's present number.
+        threads: largest number of CPU threads; None takes the present setting of torch.
 
     Raises:
         ConfigError: the device is unknown or absent.
@@ -110,13 +113,15 @@ def choose_execution(
     threads = threads or torch.get_num_threads()
     if _resolve_device(device) == "cuda":
         return ExecutionFormat(device="cuda", memory_format="channels_last", precision="bf16", threads=threads)
-    forms = [ExecutionFormat(memory_format=f, precision=p) for f, p in itertools.product(_MEMORY_FORMATS, _PRECISIONS)]
+    formats = [
+        ExecutionFormat(memory_format=f, precision=p) for f, p in itertools.product(_MEMORY_FORMATS, _PRECISIONS)
+    ]
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        seconds = _min_step_seconds(net, forms, input_shape)
-        handicap = {form: MIN_BF16_SPEEDUP if form.precision == "bf16" else 1.0 for form in forms}
-        chosen = min(forms, key=lambda form: seconds[form] * handicap[form])
+        seconds = _min_step_seconds(net, formats, input_shape)
+        handicap = {f: MIN_BF16_SPEEDUP if f.precision == "bf16" else 1.0 for f in formats}
+        chosen = min(formats, key=lambda f: seconds[f] * handicap[f])
         if threads == 1:
             return chosen
         one, many = _mean_wall_seconds(net, chosen, (1, threads), (batch_size, *input_shape), seconds[chosen])
@@ -128,32 +133,32 @@ def choose_execution(
 def _resolve_device(device: str) -> str:
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device must be auto, cpu or cuda, but got {device!r}")
-    present = torch.cuda.is_available()
-    if device == "cuda" and not present:
+    is_present = torch.cuda.is_available()
+    if device == "cuda" and not is_present:
         raise ConfigError("device cuda must be present, but torch finds none; use --device cpu")
-    return "cuda" if present and device != "cpu" else "cpu"
+    return "cuda" if is_present and device != "cpu" else "cpu"
 
 
 def _min_step_seconds(
     net: nn.Module, formats: list[ExecutionFormat], input_shape: tuple[int, int, int]
 ) -> dict[ExecutionFormat, float]:
-    """The shortest training step of each form, in seconds; at least one timed step each.
+    """Shortest training step of each format, in seconds of its clock; at least one timed step each.
 
-    The batch is cut down for slow nets, so that even theirs takes a few seconds at most.
+    Batches of slow networks are smaller, so that the whole takes a few seconds at most.
     """
     best = dict.fromkeys(formats, float("inf"))
     with ExitStack() as stack:
-        twins = {form: copy.deepcopy(net).train() for form in formats}
-        for form, twin in twins.items():
-            stack.enter_context(on_device(twin, form))
-        warmups = [_timed_step(twin, (_WARMUP_BATCH_SIZE, *input_shape), form) for form, twin in twins.items()]
+        copies = {f: copy.deepcopy(net).train() for f in formats}
+        for f, scratch in copies.items():
+            stack.enter_context(on_device(scratch, f))
+        warmups = [_timed_step(scratch, (_WARMUP_BATCH_SIZE, *input_shape), f) for f, scratch in copies.items()]
         batch = max(
             _WARMUP_BATCH_SIZE, min(_PROBE_BATCH_SIZE, int(_WARMUP_BATCH_SIZE * _MAX_PROBE_STEP_SECONDS / min(warmups)))
         )
         end = time.perf_counter() + _PROBE_SECONDS
         while math.inf in best.values() or time.perf_counter() < end:
-            for form, twin in twins.items():
-                best[form] = min(best[form], _timed_step(twin, (batch, *input_shape), form))
+            for f, scratch in copies.items():
+                best[f] = min(best[f], _timed_step(scratch, (batch, *input_shape), f))
     return best
 
 
@@ -164,22 +169,28 @@ def _mean_wall_seconds(
     batch_shape: tuple[int, ...],
     step_seconds: float,
 ) -> tuple[float, float]:
-    """Mean seconds of a training step on the wall with each number of threads, taken by turns.
+    """Mean wall-clock seconds of a training step with each of two numbers of threads, taken by turns.
 
-    The batch of `batch_shape` is cut down where `step_seconds`, of a probe's step, says that it would take long. Where many
-    threads are hopeless in the first turn, which warms up, its figures stand: on a busy machine each turn can take ten
-    seconds.
+    The first turn warms up and is left out, unless many threads are hopeless in it: then its figures are the result,
+    because on a busy machine each turn can take ten seconds.
+
+    Args:
+        net: left as it is.
+        execution: format; its threads do not count.
+        thread_counts: one thread, and many.
+        batch_shape: [N, C, H, W] of a full batch; N is cut down where a step would take long.
+        step_seconds: of a step with a batch of `_PROBE_BATCH_SIZE`.
     """
     batch = max(_PROBE_BATCH_SIZE, min(batch_shape[0], int(_PROBE_BATCH_SIZE * _MAX_PROBE_STEP_SECONDS / step_seconds)))
-    twin = copy.deepcopy(net).train()
+    scratch = copy.deepcopy(net).train()
     turns: list[list[float]] = []
-    with on_device(twin, execution):
+    with on_device(scratch, execution):
         end = time.perf_counter() + _PROBE_SECONDS / 2
         while len(turns) < 2 or time.perf_counter() < end:
             seconds = []
             for count in thread_counts:
                 torch.set_num_threads(count)
-                seconds.append(_timed_step(twin, (batch, *batch_shape[1:]), execution, clock=time.perf_counter))
+                seconds.append(_timed_step(scratch, (batch, *batch_shape[1:]), execution, clock=time.perf_counter))
             turns.append(seconds)
             if turns[0][1] > MAX_THREADS_SLOWDOWN * turns[0][0]:
                 return turns[0][0], turns[0][1]
@@ -206,5 +217,5 @@ def _timed_step(
 
 
 def step_clock(threads: int) -> Callable[[], float]:
-    """Seconds that a step costs: with one thread its processor time, which a busy machine does not stretch."""
+    """Clock in seconds: the processor time of one thread, which other load does not lengthen; else the wall clock."""
     return time.thread_time if threads == 1 else time.perf_counter

@@ -1,6 +1,7 @@
-"""How a training goes: a point of loss and accuracy for each epoch, and the end of one whose loss is not finite.
+"""Learning curve: loss and training accuracy for each epoch, and a check that the loss stays finite.
 
-Losses and hits are summed where they are, on the device: it is waited for every 16th step only.
+Losses and counts stay on the device and are summed there. Reading a value waits for the device, so the check reads one
+in every 16th step only.
 """
 
 import math
@@ -19,13 +20,13 @@ _PROGRESS_INTERVAL_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurve:
-    """How one call of `train` went.
+    """Result of one call of `nas.training.loop.train`.
 
     Attributes:
-        points: (epoch, loss, accuracy on the changed training images) after each epoch and at the end.
-        epochs: how far it got, in epochs; less than asked only if `should_stop` said so.
+        points: (epoch, mean loss, accuracy on augmented training images, 0..1) after each epoch and at the end.
+        epochs: epochs trained for; fewer than requested only if `should_stop` ended the training.
         seconds: of the whole call.
-        images_per_second: images trained on per second of it.
+        images_per_second: training images per second of the whole call.
     """
 
     points: tuple[tuple[float, float, float], ...]
@@ -35,7 +36,7 @@ class LearningCurve:
 
 
 class LearningCurveRecorder:
-    """Sums losses and hits, closes a point of the curve each epoch, and refuses a loss that is not finite."""
+    """Sums losses and correct predictions, adds a point each epoch, and raises where the loss is not finite."""
 
     def __init__(self, *, images_per_epoch: int, on_progress: Callable[[float, float], None] | None) -> None:
         self.points: list[tuple[float, float, float]] = []
@@ -46,18 +47,24 @@ class LearningCurveRecorder:
 
     @property
     def epoch(self) -> float:
-        """Epochs so far."""
+        """Epochs so far, with fractions."""
         return self.images_seen / self._images_per_epoch
 
     def add(self, loss: Tensor, n_correct: Tensor, n_images: int) -> None:
-        """Take in one step: its mean loss and count of hits, scalars on any device, and how many images it saw.
+        """Add one step.
+
+        Args:
+            loss: mean loss of the batch, a scalar on any device.
+            n_correct: correct predictions in the batch, a scalar on any device.
+            n_images: images in the batch.
 
         Raises:
-            TrainError: the loss is not finite (looked at in the first step, every 16th and at the end of an epoch).
+            TrainError: the loss is not finite; checked in the first step, in every 16th and at the end of an epoch.
         """
         self._losses.append(loss)
         self._n_correct.append(n_correct)
         self._n_steps += 1
+        # Fractions of an epoch add up with rounding errors: without the small term an epoch could end a step late.
         before, self.images_seen = int(self.epoch + 1e-9), self.images_seen + n_images
         self._images_since_point += n_images
         if self._n_steps % _CHECK_INTERVAL_STEPS == 0 or self._n_steps == 1:
@@ -66,7 +73,11 @@ class LearningCurveRecorder:
             self.close_point()
 
     def close_point(self) -> None:
-        """Close the point that is open, if any step came since the last one; raises what `add` raises."""
+        """Add a point for the steps since the last one, if there are any.
+
+        Raises:
+            TrainError: the loss is not finite.
+        """
         if not self._images_since_point:
             return
         loss = float(torch.stack(self._losses).mean())

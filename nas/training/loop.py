@@ -1,8 +1,9 @@
-"""Training: one seeded one-cycle schedule over faces that lie in memory as uint8.
+"""Training loop: one seeded one-cycle schedule over images that are in memory as uint8.
 
-Leslie Smith's one cycle (https://arxiv.org/abs/1803.09820) in the form warm-up then cosine, and a moving average of
-weights and batch-norm statistics whose decay warms up, so that it is of use even when a rung lasts half an epoch. There
-is no loader and no worker: a batch is a row gather and a few vectorised changes, a few per cent of a step.
+The learning rate follows Leslie Smith's one cycle (https://arxiv.org/abs/1803.09820), as a linear warm-up and a cosine.
+The result is a moving average of weights and batch-norm statistics; its decay warms up, so that the average is useful
+even where a rung lasts half an epoch. There is no data loader and no worker process: a batch is a gather of rows and a
+few vectorised changes, which take a few per cent of a step.
 """
 
 import math
@@ -20,6 +21,7 @@ from torch.nn import functional
 from nas.data.base import Images, Split
 from nas.distillation.base import Distillation
 from nas.errors import ConfigError
+from nas.models.seeding import forked_rng
 from nas.training.augment import augment
 from nas.training.execution import ExecutionFormat, on_device
 from nas.training.learning_curve import LearningCurve, LearningCurveRecorder
@@ -47,45 +49,48 @@ def train(
     before_step: Callable[[float], None] | None = None,
     on_phase_end: Callable[[str], None] | None = None,
 ) -> LearningCurve:
-    """Train `net` in place for one whole schedule, from the weights it has.
+    """Train `net` in place for one whole schedule, from the weights that it has.
 
-    Afterwards the net holds the averaged weights and statistics, in eval mode, as contiguous fp32 on the CPU. The same
-    seed, execution and machine give the same weights.
+    Afterwards `net` holds the averaged weights and statistics, in eval mode, as contiguous FP32 on the CPU. The same
+    seed, execution format and machine give the same weights.
 
     Args:
         net: from images [N, C, H, W], 0..255, to logits [N, classes].
-        split: faces to learn from.
-        classes: how many logits.
-        epochs: passes over the split; fractions are fine, at least one step is taken.
-        recipe: how.
-        execution: where and in which form.
-        seed: of order, changes and mixing.
-        lr_scale: factor on the recipe's learning rate, for a net that is already trained.
-        soft_labels: learn the annotators' shares instead of one label.
-        lesson: learn from teachers too, who have answered all images of the split; mixed images mix their answers.
-        compiled: use torch.compile; pays on CUDA only.
-        progress: told (epoch, loss) about twice a second.
-        should_stop: asked before each step; True ends the training early.
-        before_step: called before each step with the progress, 0..1 (compressors mask and round with it).
-        phase: told a phase's name at its end, for benchmarks.
+        split: images and labels.
+        classes: number of classes.
+        epochs: passes over the split, with fractions; at least one step is taken.
+        recipe: hyperparameters.
+        execution: device, memory format, precision and threads.
+        seed: of the order of the images, augmentation, mixup and dropout.
+        lr_scale: factor on the recipe's learning rate, for a network that is already trained.
+        soft_labels: train on the annotators' shares of each class instead of one label.
+        distillation: distil from teachers too, whose outputs cover all images of the split. Mixup mixes them as well.
+        compiled: use torch.compile, which is faster on CUDA only.
+        on_progress: called with (epoch, loss) about twice a second.
+        should_stop: called before each step; True ends the training early.
+        before_step: called before each step with the progress, 0..1; compressors mask and round weights there.
+        on_phase_end: called with the name of each part of a step at its end, for benchmarks.
+
+    Returns:
+        Loss and accuracy by epoch, and the epochs trained for.
 
     Raises:
         TrainError: the loss is not finite.
-        ConfigError: `epochs` is not positive, the split is empty, it has no soft labels where these are asked for, or
-            the teachers have answered another number of faces.
-        BuildError: the net has no maps that the lesson needs.
+        ConfigError: `epochs` is not positive, the split is empty or has no soft labels though they are requested, or
+            the outputs of the teachers are of another number of images.
+        BuildError: the network lacks the feature maps that the distillation method needs.
     """
     if not epochs > 0:
         raise ConfigError(f"epochs must be positive, but got {epochs}")
     targets = _soft_targets(split, classes, recipe.label_smoothing, use_soft_labels=soft_labels)
     begin = time.perf_counter()
-    with ExitStack() as held:
+    with ExitStack() as stack:
         for block in (
             _torch_threads(execution.threads),
-            _forked_rng(execution.device, seed),
+            forked_rng(seed, device=execution.device),  # for dropout
             on_device(net, execution),
         ):
-            held.enter_context(block)
+            stack.enter_context(block)
         run = _TrainingRun(
             net,
             split.images,
@@ -96,8 +101,8 @@ def train(
             compiled=compiled,
             distillation=distillation,
         )
-        held.callback(run.close)
-        log = LearningCurveRecorder(images_per_epoch=len(split), on_progress=on_progress)
+        stack.callback(run.close)
+        recorder = LearningCurveRecorder(images_per_epoch=len(split), on_progress=on_progress)
         total = max(1, round(epochs * len(split) / run.batch_size))
         for step in range(total):
             if should_stop is not None and should_stop():
@@ -105,24 +110,28 @@ def train(
             if before_step is not None:
                 before_step(step / total)
             rate = recipe.lr * lr_scale * one_cycle_factor((step + 1) / total, recipe.warmup_fraction)
-            log.add(*run.step(rate, on_phase_end or _no_op), run.batch_size)
-        log.close_point()
+            recorder.add(*run.step(rate, on_phase_end or _no_op), run.batch_size)
+        recorder.close_point()
         run.ema.copy_to_net()
     seconds = time.perf_counter() - begin
     return LearningCurve(
-        points=tuple(log.points), epochs=log.epoch, seconds=seconds, images_per_second=log.images_seen / seconds
+        points=tuple(recorder.points),
+        epochs=recorder.epoch,
+        seconds=seconds,
+        images_per_second=recorder.images_seen / seconds,
     )
 
 
 def predict(net: nn.Module, images: Images, *, execution: ExecutionFormat, batch_size: int = 512) -> Floats:
-    """What the net says about faces: probabilities [N, K] float32, rows sum to 1.
+    """Class probabilities [N, K] float32; rows sum to 1.
 
-    It runs in eval mode and fp32 whatever the execution's precision, and leaves the net in eval mode on the CPU.
+    The network runs in eval mode and FP32 whatever the precision of the execution format, and stays in eval mode on the
+    CPU.
 
     Args:
         net: from images [N, C, H, W], 0..255, to logits [N, K].
         images: [N, C, H, W] uint8, at least one.
-        execution: its device, memory format and threads are used.
+        execution: device, memory format and threads; its precision does not count.
         batch_size: images per step.
     """
     net.eval()
@@ -141,7 +150,12 @@ def predict(net: nn.Module, images: Images, *, execution: ExecutionFormat, batch
 
 
 def one_cycle_factor(progress: float, warmup_fraction: float) -> float:
-    """The learning rate's share of its peak: linear up to 1 at `warmup_fraction`, then a cosine down to 0; both in 0..1."""
+    """Share of the peak learning rate, 0..1.
+
+    Args:
+        progress: share of the steps that are done, 0..1.
+        warmup_fraction: progress at which a linear rise reaches 1; a cosine then falls to 0.
+    """
     if progress < warmup_fraction:
         return progress / warmup_fraction
     return (
@@ -152,7 +166,7 @@ def one_cycle_factor(progress: float, warmup_fraction: float) -> float:
 
 
 class _TrainingRun:
-    """One training: what a step needs, on its device. `step` draws a batch, learns from it, and averages."""
+    """State of one training on its device. `step` draws a batch, updates the weights, and averages them."""
 
     def __init__(
         self,
@@ -174,29 +188,30 @@ class _TrainingRun:
         self.augmentation_rng = torch.Generator(execution.device).manual_seed(seed)
         self.mixup_rng = np.random.default_rng(seed)
         with execution.autocast():
-            looked_at = _as_float_input(self.images[:2], execution)
+            sample = _as_float_input(self.images[:2], execution)
             self.distillation_loss = (
-                None if distillation is None else distillation.make_loss(net, looked_at, n_images=len(images))
+                None if distillation is None else distillation.make_loss(net, sample, n_images=len(images))
             )
         self.net = net.train()
         self.forward = torch.compile(net) if compiled else net
-        learner = net if self.distillation_loss is None else nn.ModuleList([net, self.distillation_loss])
-        self.parameters = list(learner.parameters())
-        self.optimizer = _optimizer(learner, recipe)
+        # A distillation loss may have weights of its own, such as projections of feature maps.
+        trained = net if self.distillation_loss is None else nn.ModuleList([net, self.distillation_loss])
+        self.parameters = list(trained.parameters())
+        self.optimizer = _optimizer(trained, recipe)
         self.ema = _WeightEma(net, recipe.ema_decay)
 
     def step(self, lr: float, on_phase_end: Callable[[str], None]) -> tuple[Tensor, Tensor]:
-        """Learn from one batch at this learning rate; its mean loss and count of hits, scalars on the device."""
+        """Update the weights by one batch; mean loss and number of correct predictions, scalars on the device."""
         rows = next(self.row_batches).to(self.execution.device)
         images, targets = self.images.index_select(0, rows).float(), self.targets.index_select(0, rows)
-        taught = self.distillation_loss.gather(rows) if self.distillation_loss is not None else ()
+        teacher_parts = self.distillation_loss.gather(rows) if self.distillation_loss is not None else ()
         on_phase_end("gather")
         images = augment(images, self.recipe.augmentation, self.augmentation_rng)
         if self.recipe.mixup_alpha:
             share = float(self.mixup_rng.beta(self.recipe.mixup_alpha, self.recipe.mixup_alpha))
-            images = torch.lerp(images.roll(1, 0), images, share)  # rows are in random order: the neighbour is random
+            images = torch.lerp(images.roll(1, 0), images, share)  # rows are shuffled: a neighbour is a random image
             targets = torch.lerp(targets.roll(1, 0), targets, share)
-            taught = tuple(torch.lerp(part.roll(1, 0), part, share) for part in taught)
+            teacher_parts = tuple(torch.lerp(part.roll(1, 0), part, share) for part in teacher_parts)
         images = _as_float_input(images, self.execution)
         on_phase_end("augment")
         with self.execution.autocast():
@@ -205,7 +220,7 @@ class _TrainingRun:
         if self.distillation_loss is None:
             loss = -(targets * functional.log_softmax(logits, dim=1)).sum() / len(targets)
         else:
-            loss = self.distillation_loss.loss(logits, targets, taught)
+            loss = self.distillation_loss.loss(logits, targets, teacher_parts)
         on_phase_end("forward")
         loss.backward()  # type: ignore[no-untyped-call]
         on_phase_end("backward")
@@ -216,18 +231,18 @@ class _TrainingRun:
         self.optimizer.zero_grad(set_to_none=True)
         on_phase_end("optimizer")
         self.ema.update()
-        hits = (logits.detach().argmax(1) == targets.argmax(1)).sum()
+        n_correct = (logits.detach().argmax(1) == targets.argmax(1)).sum()
         on_phase_end("average")
-        return loss.detach(), hits
+        return loss.detach(), n_correct
 
     def close(self) -> None:
-        """Let go of the net."""
+        """Remove the hooks that the distillation has put on the network."""
         if self.distillation_loss is not None:
             self.distillation_loss.close()
 
 
 class _WeightEma:
-    """Moving average of a net's weights and floating statistics; other buffers (counters) are the net's own."""
+    """Moving average of the floating-point weights and buffers of a network; counters and the like are left out."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay, self.n_updates = decay, 0
@@ -236,6 +251,7 @@ class _WeightEma:
 
     def update(self) -> None:
         self.n_updates += 1
+        # The decay rises from 2/11, so that the random initial weights are forgotten within a few steps.
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
         torch._foreach_lerp_(self.averages, self.tensors, 1 - decay)
 
@@ -244,9 +260,11 @@ class _WeightEma:
 
 
 def _soft_targets(split: Split, num_classes: int, label_smoothing: float, *, use_soft_labels: bool) -> Tensor:
-    """What the net shall say, [N, classes] float32, rows sum to 1."""
+    """Target probabilities [N, classes] float32; rows sum to 1."""
     if not len(split):
-        raise ConfigError("the training split must hold at least one face, but it is empty")
+        raise ConfigError(
+            "the training split must hold at least one face, but it is empty; check the data set and its splits"
+        )
     if use_soft_labels and split.soft_labels is None:
         raise ConfigError("soft labels must come with the data set, but it has none; leave soft labels off")
     if use_soft_labels:
@@ -256,7 +274,7 @@ def _soft_targets(split: Split, num_classes: int, label_smoothing: float, *, use
 
 
 def _row_batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless batches of row numbers: one shuffled pass after the other, cut into equal pieces across their seams."""
+    """Endless batches of row numbers: shuffled passes in a row, cut into batches of equal size across their borders."""
     queue = torch.empty(0, dtype=torch.long)
     while True:
         while len(queue) < batch_size:
@@ -266,6 +284,7 @@ def _row_batches(n_rows: int, batch_size: int, generator: torch.Generator) -> It
 
 
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    # Decay of biases and batch norm would shrink activations without regularising anything.
     weights = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
     groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -277,14 +296,6 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def _as_float_input(images: Tensor, execution: ExecutionFormat) -> Tensor:
     return images.to(torch.float32, memory_format=execution.torch_memory_format)
-
-
-@contextmanager
-def _forked_rng(device: str, seed: int) -> Iterator[None]:
-    """Seeds what a net draws by itself (dropout); the process's own random state comes back afterwards."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

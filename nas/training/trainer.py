@@ -1,56 +1,55 @@
-"""From a candidate to a trained net: fresh or given weights, rungs, pruning in steps, and what is kept of it.
+"""Trainer of candidates: training phases, pruning in steps between them, and quantisation-aware training.
 
-A net that is to be reshaped learns in full first, then its channels leave in steps with training between. Every seed
-depends on the search's seed, the candidate and the part of the training, so that a search that was killed repeats.
+A candidate that is to be pruned first trains at full width; then its channels are removed in steps, with training after
+each. Which weights matter can be told only from a network that has trained.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from nas.candidate import Candidate
-from nas.compression.base import CompressionContext
-from nas.compression.pipeline import CompressionPipeline
 from nas.compression.pruning.schedule import width_schedule
-from nas.config import SearchConfig
+from nas.config import CompressionFields, DistillationFields, RunFields, TrainingFields
 from nas.data.base import FaceData
 from nas.distillation.base import Distillation
 from nas.distillation.teacher_gene import teacher_name
-from nas.files import whole_file
+from nas.models.seeding import forked_rng
 from nas.results.phase_timer import PhaseTimer
-from nas.results.run_folder import RunFolder
+from nas.training.checkpoints import Checkpoints
 from nas.training.execution import ExecutionFormat, choose_execution
 from nas.training.loop import predict, train
+from nas.training.model_builder import CALIBRATION_IMAGES, INITIALISATION, ModelBuilder
 from nas.training.recipe import recipe_for
-from search_spaces._base import SearchSpace
 
-CALIBRATION_IMAGES = 256
-UNTRAINED_CALIBRATION_IMAGES = 8
-"""Calibrate an untrained file, whose accuracy nobody reads."""
 PROBE_STEPS = 3
-"""Training steps by which the time of an epoch is estimated."""
+"""Training steps that estimate the seconds of an epoch."""
 QAT_EXECUTION = ExecutionFormat()
-"""Quantised graphs are compared in plain float32: rounding to a grid must not be rounded again."""
+"""Execution format that scores fake-quantised graphs: plain FP32, because bfloat16 would round a second time."""
 QAT_LR_SCALE = 0.05
-"""Share of the peak learning rate in quantised training, which starts from trained weights."""
+"""Share of the peak learning rate in quantisation-aware training, which starts from trained weights."""
+MIN_LR_SCALE = 0.2
+"""Smallest share of the peak learning rate in a further phase."""
+PRUNING_STEP_STRIDE = 100
+"""Distance between the seeds' phase numbers of two pruning steps; searches have far fewer rungs."""
 
 LogFunction = Callable[[str], None]
 ShouldStop = Callable[[], bool]
-"""Asked before each training step; True ends the training there."""
+"""Called before each training step; True ends the training there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPhase:
-    """One schedule of training: its name, its number (for the seed), its epochs, and those the net had before.
+    """One learning-rate schedule.
 
-    Where channels leave on the way, `part` counts its parts, so that none sees the same faces in the same order again.
+    Attributes:
+        name: for the log.
+        index: number of the phase, for the seed.
+        epochs: passes over the training split.
+        previous_epochs: epochs that the weights have trained for already.
+        pruning_step: number of the step that precedes the phase, from 1, or 0; each has its own order of images.
     """
 
     name: str
@@ -61,13 +60,20 @@ class TrainingPhase:
 
     @property
     def lr_scale(self) -> float:
-        """Share of the full learning rate: a short cycle at the full rate undoes more than it has time to repair."""
-        return min(1.0, max(0.2, self.epochs / (2 * self.previous_epochs))) if self.previous_epochs else 1.0
+        """Share of the full learning rate, 0.2..1: a short phase at the full rate undoes more than it can repair."""
+        if not self.previous_epochs:
+            return 1.0
+        return min(1.0, max(MIN_LR_SCALE, self.epochs / (2 * self.previous_epochs)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class InitialWeights:
-    """Trained weights of the space's one net in full width, that every candidate begins with, and their epochs."""
+    """Trained weights of the space's only network at full width, from which every candidate starts.
+
+    Attributes:
+        state_dict: of the network.
+        epochs: that they were trained for.
+    """
 
     state_dict: Mapping[str, Tensor]
     epochs: float
@@ -75,44 +81,31 @@ class InitialWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """Builds and trains the nets of candidates.
+    """Trains the networks of candidates.
 
     Attributes:
-        config: what was asked.
-        folder: where checkpoints go.
-        space: builds nets.
-        compression: what is done to nets, and for which target.
-        data: faces.
-        course: what nets learn from teachers; None without any.
-        start: what candidates begin with; None lets them begin with fresh weights.
-        watch: told what is being done, in words.
-        repeat: number of the training, where a candidate is trained several times: each has its own initialisation and
-            its own order of faces.
+        training_config: rungs.
+        compression_config: number of pruning steps.
+        distillation_config: from which phase on networks are distilled.
+        run_config: device and threads.
+        builder: builds the networks.
+        checkpoints: remember the execution format of each candidate.
+        data: training and selection split.
+        distillation: loss and teachers; None without teachers.
+        initial_weights: weights that every candidate starts from; None starts from fresh ones.
+        log: receives one line of text about the progress.
     """
 
-    config: SearchConfig
-    folder: RunFolder
-    space: SearchSpace
-    compression: CompressionPipeline
+    training_config: TrainingFields
+    compression_config: CompressionFields
+    distillation_config: DistillationFields
+    run_config: RunFields
+    builder: ModelBuilder
+    checkpoints: Checkpoints
     data: FaceData
     distillation: Distillation | None = None
     initial_weights: InitialWeights | None = None
     log: LogFunction = lambda _: None
-    seed_index: int = 0
-
-    def build(self, candidate: Candidate, widths: Mapping[str, int]) -> nn.Module:
-        """The candidate's net with fresh weights, in these widths; not restructured."""
-        return self.space.build(
-            candidate.architecture,
-            input_shape=self.data.input_shape,
-            classes=len(self.data.classes),
-            widths=widths,
-        )
-
-    def build_final_shape(self, candidate: Candidate) -> nn.Module:
-        """The candidate's net in its final shape, with fresh weights."""
-        context = replace(self.compression_context(candidate, UNTRAINED_CALIBRATION_IMAGES), shapes_only=True)
-        return self.compression.restructure(self.build(candidate, candidate.pruned), context)
 
     def train(
         self,
@@ -120,69 +113,62 @@ class Trainer:
         net: nn.Module | None,
         phase: TrainingPhase,
         phase_timer: PhaseTimer,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: ShouldStop | None = None,
     ) -> tuple[nn.Module, float]:
-        """A net trained for one cycle, and the epochs it came.
+        """Train a candidate for one phase.
 
-        One that is to be reshaped learns in full for the first half if its weights are fresh, then its channels leave
-        in steps, and it recovers after each.
+        Args:
+            candidate: which one.
+            net: in its final shape, trained further in place; None builds it, and prunes it within this phase.
+            phase: schedule.
+            phase_timer: adds up the seconds.
+            should_stop: called before each training step; True ends the phase there.
+
+        Returns:
+            The network in its final shape, in eval mode on the CPU, and the epochs that it trained for.
+
+        Raises:
+            TrainError: the loss is not finite.
         """
         if net is not None:
             return net, self.fit(candidate, net, phase, phase_timer, should_stop)
-        torch.manual_seed(self.seed_for(candidate, -1))
-        net = self.build(candidate, candidate.widths)
-        if self.initial_weights is not None:
-            net.load_state_dict(self.initial_weights.state_dict)
-        if not self.compression.changes_shape(candidate):
-            net = self.compression.restructure(net, self.compression_context(candidate, CALIBRATION_IMAGES))
+        # One block for all: layers that pruning builds later take their fresh weights from the same sequence.
+        with forked_rng(self.builder.seed_for(candidate, INITIALISATION)):
+            net = self.builder.build(candidate, candidate.widths)
+            if self.initial_weights is not None:
+                net.load_state_dict(self.initial_weights.state_dict)
+            if self.builder.compression.changes_shape(candidate):
+                return self._train_and_prune(candidate, net, phase, phase_timer, should_stop)
+            context = self.builder.compression_context(candidate, CALIBRATION_IMAGES)
+            net = self.builder.compression.restructure(net, context)
             return net, self.fit(candidate, net, phase, phase_timer, should_stop)
-        came, rest = 0.0, phase.epochs
-        if self.initial_weights is None:  # which weights matter is seen once they have learned something
-            rest = phase.epochs / 2
-            before = replace(phase, epochs=rest, name=f"{phase.name}, before pruning")
-            came = self.fit(candidate, net, before, phase_timer, should_stop)
-        multiple = self.compression.profile.channel_multiple
-        steps = width_schedule(candidate, n_steps=self.config.compression.prune_steps, channel_multiple=multiple)
+
+    def _train_and_prune(
+        self,
+        candidate: Candidate,
+        net: nn.Module,
+        phase: TrainingPhase,
+        phase_timer: PhaseTimer,
+        should_stop: ShouldStop | None,
+    ) -> tuple[nn.Module, float]:
+        """Train at full width for half of the phase if the weights are fresh; the pruning steps share the rest."""
+        trained_epochs, remaining = 0.0, phase.epochs
+        if self.initial_weights is None:
+            remaining = phase.epochs / 2
+            wide = replace(phase, epochs=remaining, name=f"{phase.name}, before pruning")
+            trained_epochs = self.fit(candidate, net, wide, phase_timer, should_stop)
+        steps = width_schedule(
+            candidate,
+            n_steps=self.compression_config.prune_steps,
+            channel_multiple=self.builder.compression.profile.channel_multiple,
+        )
         for number, widths in enumerate(steps, start=1):
-            net = self._prune_to_widths(candidate, net, widths, is_last=number == len(steps), phase_timer=phase_timer)
-            what = f"{phase.name}, recovering" + (f" {number} of {len(steps)}" if len(steps) > 1 else "")
-            part = replace(phase, epochs=rest / len(steps), name=what, pruning_step=number)
-            came += self.fit(candidate, net, part, phase_timer, should_stop)
-        return net, came
-
-    def _prune_to_widths(
-        self, candidate: Candidate, net: nn.Module, widths: Mapping[str, int], *, is_last: bool, phase_timer: PhaseTimer
-    ) -> nn.Module:
-        """The net with its most important channels; restructured when no more channels leave."""
-        with phase_timer("prune"):
-            context = self.compression_context(candidate, CALIBRATION_IMAGES)
-            slim = self.build(candidate, widths)
-            self.compression.prune(net, slim, context)
-            return self.compression.restructure(slim, context) if is_last else slim
-
-    def load_checkpoint(self, candidate: Candidate) -> tuple[nn.Module | None, int]:
-        """The net as it was after the last rung that was finished, and that rung; (None, 0) before the first.
-
-        A further training of the same candidate begins anew.
-        """
-        if self.seed_index:
-            return None, 0
-        for rung in range(len(self.config.training.rungs), 0, -1):
-            path = self._checkpoint_path(candidate, rung)
-            if path.exists():
-                net = self.build_final_shape(candidate)
-                net.load_state_dict(torch.load(path, weights_only=True))
-                return net.eval(), rung
-        return None, 0
-
-    def save_checkpoint(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
-        """Keep the net as it is after a rung; the rung before it is forgotten."""
-        with whole_file(self._checkpoint_path(candidate, rung)) as beside:
-            torch.save(net.state_dict(), beside)
-        self._checkpoint_path(candidate, rung - 1).unlink(missing_ok=True)
-
-    def _checkpoint_path(self, candidate: Candidate, rung: int) -> Path:
-        return self.folder.path / "checkpoints" / f"{candidate.key}-{rung}.pt"
+            with phase_timer("prune"):
+                net = self.builder.narrow(candidate, net, widths, is_final=number == len(steps))
+            name = f"{phase.name}, after pruning" + (f" {number} of {len(steps)}" if len(steps) > 1 else "")
+            part = replace(phase, epochs=remaining / len(steps), name=name, pruning_step=number)
+            trained_epochs += self.fit(candidate, net, part, phase_timer, should_stop)
+        return net, trained_epochs
 
     def fit(
         self,
@@ -190,118 +176,112 @@ class Trainer:
         net: nn.Module,
         phase: TrainingPhase,
         phase_timer: PhaseTimer,
-        should_stop: Callable[[], bool] | None,
+        should_stop: ShouldStop | None,
         *,
-        is_qat: bool = False,
+        lr_scale: float | None = None,
     ) -> float:
-        """Train a net in place for one cycle, with leave to stop; the epochs it came."""
+        """Train a network in place for one phase, without changing its shape.
+
+        Args:
+            candidate: whose network it is.
+            net: in eval mode on the CPU, before and after.
+            phase: schedule.
+            phase_timer: adds up the seconds.
+            should_stop: called before each training step; True ends the phase there.
+            lr_scale: share of the full learning rate; None takes the phase's own.
+
+        Returns:
+            The epochs that it trained for: those of the phase, unless it was stopped.
+
+        Raises:
+            TrainError: the loss is not finite.
+        """
         recipe = recipe_for(sum(p.numel() for p in net.parameters()))
         execution = self._execution_for(candidate, net, recipe.batch_size, phase_timer)
-        lr_scale = QAT_LR_SCALE if is_qat else phase.lr_scale
 
-        def say(epoch: float, loss: float) -> None:
+        def log_progress(epoch: float, loss: float) -> None:
             self.log(f"{phase.name}: epoch {epoch:.1f} of {phase.epochs:.1f}, loss {loss:.2f}")
 
-        context = self.compression_context(candidate, CALIBRATION_IMAGES)
-        with phase_timer("train"), self.compression.training(net, context) as before_step:
+        context = self.builder.compression_context(candidate, CALIBRATION_IMAGES)
+        with phase_timer("train"), self.builder.compression.training(net, context) as before_step:
             curve = train(
                 net, self.data.train, classes=len(self.data.classes), epochs=phase.epochs, recipe=recipe,
-                execution=execution, seed=self.seed_for(candidate, phase.index + 100 * phase.pruning_step), lr_scale=lr_scale,
-                distillation=self.distillation_for(candidate, phase.index), should_stop=should_stop, on_progress=say,
-                before_step=before_step,
+                execution=execution,
+                seed=self.builder.seed_for(candidate, phase.index + PRUNING_STEP_STRIDE * phase.pruning_step),
+                lr_scale=phase.lr_scale if lr_scale is None else lr_scale,
+                distillation=self.distillation_for(candidate, phase.index), should_stop=should_stop,
+                on_progress=log_progress, before_step=before_step,
             )  # fmt: skip
         return curve.epochs if should_stop is not None and should_stop() else phase.epochs
 
+    def fit_quantized(
+        self,
+        candidate: Candidate,
+        net: nn.Module,
+        epochs: float,
+        phase_timer: PhaseTimer,
+        should_stop: ShouldStop | None,
+    ) -> None:
+        """Quantisation-aware training of a fake-quantised graph, in place; arguments as of `fit`."""
+        phase = TrainingPhase(
+            name="quantisation-aware training", index=len(self.training_config.rungs) + 1, epochs=epochs
+        )
+        self.fit(candidate, net, phase, phase_timer, should_stop, lr_scale=QAT_LR_SCALE)
+
+    def make_phase(self, name: str, index: int, epochs: float, previous_epochs: float) -> TrainingPhase:
+        """A phase after `previous_epochs` of this run; those of the initial weights are added to them."""
+        initial = self.initial_weights.epochs if self.initial_weights else 0.0
+        return TrainingPhase(name=name, index=index, epochs=epochs, previous_epochs=previous_epochs + initial)
+
     def distillation_for(self, candidate: Candidate, phase_index: int) -> Distillation | None:
-        """What a candidate learns from teachers in a cycle of this number; None if nothing."""
-        is_taught = (
-            phase_index >= len(self.config.training.rungs) or self.config.distillation.distill_during == "search"
+        """The distillation of a candidate in the phase of this number; None where it trains on labels alone."""
+        is_distilled = (
+            phase_index >= len(self.training_config.rungs) or self.distillation_config.distill_during == "search"
         )
-        return (
-            self.distillation.for_teacher(teacher_name(candidate))
-            if self.distillation is not None and is_taught
-            else None
-        )
+        if self.distillation is None or not is_distilled:
+            return None
+        return self.distillation.for_teacher(teacher_name(candidate))
+
+    def float_accuracy(self, candidate: Candidate, net: nn.Module, phase_timer: PhaseTimer) -> float:
+        """Accuracy of the unquantised network in torch on the selection split, 0..1, for promotion only."""
+        with phase_timer("score"):
+            return self.accuracy(net, self._execution_for(candidate, net, len(self.data.val), phase_timer))
+
+    def accuracy(self, net: nn.Module, execution: ExecutionFormat = QAT_EXECUTION) -> float:
+        """Top-1 accuracy of a torch module on the selection split, 0..1."""
+        predicted = predict(net, self.data.val.images, execution=execution).argmax(1)
+        return float((predicted == self.data.val.labels).mean())
+
+    def estimate_epoch_seconds(self, candidate: Candidate, phase_timer: PhaseTimer) -> float:
+        """Seconds of an epoch at full width, from a few training steps of a network that is thrown away."""
+        with forked_rng(0):
+            net = self.builder.build(candidate, candidate.widths)
+            recipe = recipe_for(sum(p.numel() for p in net.parameters()))
+            execution = self._execution_for(candidate, net, recipe.batch_size, phase_timer)
+        batch_size = min(recipe.batch_size, len(self.data.train))
+        for steps in (1, PROBE_STEPS):  # the first call warms up: allocations and oneDNN's choice of kernels
+            epochs = steps * batch_size / len(self.data.train)
+            curve = train(
+                net, self.data.train, classes=len(self.data.classes), epochs=epochs, recipe=recipe,
+                execution=execution, seed=0,
+            )  # fmt: skip
+        return curve.seconds / epochs
 
     def _execution_for(
         self, candidate: Candidate, net: nn.Module, batch_size: int, phase_timer: PhaseTimer
     ) -> ExecutionFormat:
-        """The form this candidate is trained in: measured once, kept on disk, so that a resumed training repeats."""
-        path = self.folder.path / "checkpoints" / f"{candidate.key}-execution.json"
-        if path.exists():
-            kept = ExecutionFormat(**json.loads(path.read_text()))
-            is_here = kept.device == "cpu" or torch.cuda.is_available()
-            if is_here and self.config.run.device in ("auto", kept.device):
-                return kept
+        """The candidate's execution format: timed once and saved, so that a resumed training rounds in the same way."""
+        if (saved := self.checkpoints.load_execution(candidate, device=self.run_config.device)) is not None:
+            return saved
         with phase_timer("choose execution"):
             chosen = choose_execution(
-                net, input_shape=self.data.input_shape, batch_size=batch_size, device=self.config.run.device,
+                net, input_shape=self.data.input_shape, batch_size=batch_size, device=self.run_config.device,
                 threads=self.threads,
             )  # fmt: skip
-        self.folder.write(f"checkpoints/{path.name}", json.dumps(asdict(chosen)))
+        self.checkpoints.save_execution(candidate, chosen)
         return chosen
-
-    def estimate_epoch_seconds(self, candidate: Candidate, phase_timer: PhaseTimer) -> float:
-        """Seconds that an epoch of the candidate in full width takes, by a few steps; nothing learned is kept."""
-        net = self.build(candidate, candidate.widths)
-        recipe = recipe_for(sum(p.numel() for p in net.parameters()))
-        execution = self._execution_for(candidate, net, recipe.batch_size, phase_timer)
-        batch = min(recipe.batch_size, len(self.data.train))
-        for steps in (1, PROBE_STEPS):  # the first one warms up
-            share = steps * batch / len(self.data.train)
-            found = train(
-                net, self.data.train, classes=len(self.data.classes), epochs=share, recipe=recipe, execution=execution,
-                seed=0,
-            )  # fmt: skip
-        return found.seconds / share
-
-    def float_accuracy(self, candidate: Candidate, net: nn.Module, phase_timer: PhaseTimer) -> float:
-        """Accuracy of the float net in torch, for promotion only."""
-        with phase_timer("score"):
-            return self.accuracy(net, self._execution_for(candidate, net, len(self.data.val), phase_timer))
-
-    def accuracy(self, net: nn.Module, execution: ExecutionFormat) -> float:
-        """Share of the selection split that a torch module gets right, 0..1."""
-        guessed = predict(net, self.data.val.images, execution=execution).argmax(1)
-        return float((guessed == self.data.val.labels).mean())
-
-    def seed_for(self, candidate: Candidate, phase_index: int) -> int:
-        """A seed that depends on the search's seed, the candidate, the stage and the training, on no order of work."""
-        text = f"{self.config.run.seed}/{candidate.key}/{phase_index}" + (
-            f"/{self.seed_index}" if self.seed_index else ""
-        )
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-    def make_phase(self, name: str, index: int, epochs: float, previous_epochs: float) -> TrainingPhase:
-        """A schedule for a net that had some epochs, on top of those of the weights it began with."""
-        return TrainingPhase(
-            name=name,
-            index=index,
-            epochs=epochs,
-            previous_epochs=previous_epochs + (self.initial_weights.epochs if self.initial_weights else 0.0),
-        )
-
-    def compression_context(self, candidate: Candidate, n_images: int) -> CompressionContext:
-        """With training images spread evenly over the set: never noise, never validation."""
-        rows = self.data.train.evenly_spread_rows(n_images)
-        return CompressionContext(
-            candidate=candidate, profile=self.compression.profile, input_shape=self.data.input_shape,
-            images=self.data.train.images[rows], labels=np.asarray(self.data.train.labels[rows], dtype=np.int64),
-            seed=self.seed_for(candidate, -2), learn_scales=self.config.compression.qat_scales == "learned",
-        )  # fmt: skip
-
-    def compress_graph(
-        self, candidate: Candidate, net: nn.Module, *, n_images: int, shapes_only: bool = False
-    ) -> fx.GraphModule:
-        """The folded and compressed graph of a net, calibrated on so many training images.
-
-        With `shapes_only` the net's weights are fresh, and all that counts is how large and how fast its file is.
-        """
-        return self.compression.compress_graph(
-            net, replace(self.compression_context(candidate, n_images), shapes_only=shapes_only)
-        )
 
     @property
     def threads(self) -> int:
         """CPU threads for training and scoring."""
-        return self.config.run.threads or os.cpu_count() or 1
+        return self.run_config.threads or os.cpu_count() or 1

@@ -1,8 +1,8 @@
-"""The default sampler asks the same cells of a known table, in the same order, as it did.
+"""The default sampler on known tables: the same proposals in the same order as recorded.
 
-Where the machine is another one than that of the recording, sums may differ in their last bits, and a proposal with
-them: then the first trials must be the same, which spread out before anything is fitted, and the share of the true
-hypervolume at the end within 0.05.
+On another machine than that of the recording, sums may differ in their last bits, and a proposal with them. There the
+first trials, which precede the first fit, must be the same, and the share of the true hypervolume at the end must be
+within 0.05.
 """
 
 import json
@@ -13,9 +13,9 @@ import pytest
 from tests.behaviour import commands, machine, replays
 
 SPREAD_OUT = 10
-"""Trials before the sampler has learned anything."""
+"""Trials before the first fit of the sampler."""
 FAR = 0.05
-"""Share of the hypervolume at the end: what another machine may be apart; seeds are further apart than that."""
+"""Largest difference of the final share of the hypervolume on another machine; seeds differ by more."""
 
 
 @pytest.mark.data

@@ -1,8 +1,12 @@
-"""A search with a fixed seed finds the same candidates, with the same figures and the same bytes, as it did.
+"""A search with a fixed seed: the same candidates, figures and bytes as recorded.
 
-Covered: known good nets first, then the sampler's first proposals and those by what it has learned; rungs and
-promotion; pruning in steps; 8 bits, where they pay and where they do not; full training of the front, in its quantised
-form too; all four forms of training on a processor.
+Covered:
+
+- initial configurations, the sampler's first proposals, and those after its first fit
+- rungs and promotion, pruning in steps
+- INT8, where it is faster and where it is not
+- final training of the front, with quantisation-aware training
+- all four execution formats of a CPU
 """
 
 import json

@@ -1,7 +1,7 @@
-"""A finished run folder of an earlier version: it opens, reports, picks, exports and resumes as it did.
+"""A finished run folder of an earlier version: it opens, reports, picks, exports and resumes.
 
-The folder in data/small-run was made by `tests.behaviour.record` and is never written again by a newer version: its
-flat config.toml and its records stand for all run folders that people have.
+The folder data/small-run was made by `tests.behaviour.record` and is never written again by a newer version: its flat
+config.toml and its records stand for the run folders of all users.
 """
 
 import hashlib
@@ -87,7 +87,7 @@ def test_the_command_line_exports_what_it_picks(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_command_with_more_trials_goes_on_and_keeps_every_record(folder: Path, tmp_path: Path) -> None:
+def test_the_same_command_with_more_trials_resumes_and_keeps_every_record(folder: Path, tmp_path: Path) -> None:
     before = (SMALL_RUN / "records.jsonl").read_bytes()
     commands.nas(f"{SMALL_SEARCH} --trials {SMALL_TRIALS + 1}", place=tmp_path)
     after = (folder / "records.jsonl").read_bytes()
@@ -101,7 +101,7 @@ def test_the_same_command_with_more_trials_goes_on_and_keeps_every_record(folder
 
 
 @pytest.mark.slow
-def test_a_front_that_was_not_verified_yet_is_trained_on_from_its_checkpoints(folder: Path, tmp_path: Path) -> None:
+def test_a_front_without_final_training_continues_from_its_checkpoints(folder: Path, tmp_path: Path) -> None:
     searched = [line for line in LINES if json.loads(line)["phase"] == "search"]
     (folder / "records.jsonl").write_text("".join(line + "\n" for line in searched))
     for file in (folder / "models").glob("*-verified.onnx"):

@@ -33,7 +33,7 @@ def test_one_line_per_run_and_cost(
 ) -> None:
     bench, rng = Bench(tmp_path), np.random.default_rng(2)
     for number in range(40):
-        bench.folder.append(bench.record(number, bench.pick(rng)))
+        bench.folder.append(bench.record(number, bench.some_params(rng)))
     bench.folder.write("data.json", '{"classes": ["angry", "happy"]}')
     monkeypatch.setattr("sys.argv", ["cost_model", str(bench.folder.path)])
     main()

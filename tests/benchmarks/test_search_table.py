@@ -14,7 +14,7 @@ import pytest
 from benchmarks import _candidate_table, _replays, fer_table, plot_search, search_table
 from benchmarks._samplers import sampler_factories
 from nas import registry
-from nas.searcher.study import Study
+from nas.searcher.assembly import make_study
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
 
@@ -90,7 +90,7 @@ def test_a_table_of_rows_is_searched_and_drawn(tmp_path: Path, monkeypatch: pyte
 def test_a_run_becomes_a_table_of_what_went_through_all_rungs(tmp_path: Path) -> None:
     choices = (Choice(name="width", options=(8, 16, 24)), Choice(name="op", options=("conv", "pool")))
     folder = a_run(tmp_path, records=[])
-    study = Study(folder, folder.config, choices, registry.load("sampler", "random"))
+    study = make_study(folder, folder.config, choices, registry.load("sampler", "random"))
     with pytest.raises(SystemExit, match="must hold candidates that were trained through all rungs"):
         fer_table.table(folder)
     picks = []

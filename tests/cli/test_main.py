@@ -1,4 +1,4 @@
-"""The command line as a whole: every command's help, what is mistyped, and how the process ends."""
+"""The command line as a whole: help of every command, mistyped commands, and how the process ends."""
 
 import subprocess
 import sys
@@ -33,13 +33,13 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_shows_an_example(command: str) -> None:
-    found = CliRunner().invoke(app, [*command.split(), "--help"])
-    assert found.exit_code == 0
-    assert f"Example: nas {command}" in plain(found.stdout)
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert f"Example: nas {command}" in plain(result.stdout)
 
 
 def test_every_module_of_commands_is_a_command() -> None:
-    """One that `nas.cli.main` forgets would be dead code."""
+    """A module that `nas.cli.main` does not add would be dead code."""
     modules = {file.stem for file in (ROOT / "nas" / "cli" / "commands").glob("[!_]*.py")}
     assert modules <= {command.split()[0] for command in COMMANDS}
 
@@ -49,15 +49,16 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["search", "--trials", "x"], "Invalid value for '--trials'"),
+        (["search", "--device", "tpu"], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["data", "check", "--dataset", "x"], "No such option: --dataset"),
         (["nope"], "No such command 'nope'"),
     ],
 )
-def test_what_is_mistyped_gets_one_line(
-    words: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_mistyped_command_gives_one_line(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["nas", *words])
     with pytest.raises(SystemExit) as left:
@@ -65,11 +66,11 @@ def test_what_is_mistyped_gets_one_line(
     assert left.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith(f"nas: {told}")
+    assert lines[0].startswith(f"nas: {message}")
     assert "--help" in lines[0]
 
 
-def test_a_search_that_is_terminated_ends_like_one_that_is_interrupted(tmp_path: Path) -> None:
+def test_a_terminated_search_ends_like_an_interrupted_one(tmp_path: Path) -> None:
     code = """
 import os, signal, nas.api, nas.cli.main
 nas.api.search = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
@@ -78,4 +79,4 @@ nas.cli.main.main()
     command = [sys.executable, "-c", code, "search", "--runs", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert ended.returncode == 130
-    assert ended.stderr.splitlines()[-1] == "nas: stopped; the same command goes on where it stopped"
+    assert ended.stderr.splitlines()[-1] == "nas: stopped; the same command resumes"

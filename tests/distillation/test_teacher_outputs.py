@@ -27,7 +27,7 @@ from nas.training.recipe import Recipe
 from tests.conftest import learnable_faces
 from tests.fake_teachers import brightness_of_quadrants
 from tests.random_nets import random_net
-from tests.tiny_search import SEARCH, make_quick
+from tests.tiny_search import ASSEMBLY, SEARCH, make_quick
 
 CLASSES = ("angry", "happy", "sad", "fear")
 FACES = learnable_faces(train=32, val=24, test=12, classes=CLASSES)
@@ -46,7 +46,7 @@ def teacher_outputs(folder: Path, *specs: Path | str, method: str = "logits", **
     (folder / "locks").mkdir(parents=True, exist_ok=True)
     sources = find_teachers([str(spec) for spec in specs], FACES)
     return TeacherOutputs(
-        sources=sources, method=load("lesson", method), data=FACES, folder=RunFolder(folder), **fields
+        sources=sources, method=load("method", method), data=FACES, folder=RunFolder(folder), **fields
     )
 
 
@@ -126,7 +126,7 @@ def distillation_from(logits: np.ndarray[Any, Any], alpha: float = 1.0) -> Disti
     """Distillation from one teacher with these logits."""
     teacher = Teacher(logits=logits.astype(np.float32), weight=1.0)
     return Distillation(
-        method=load("lesson", "logits"), ensemble=TeacherEnsemble(teachers=[teacher], temperature=1.0, alpha=alpha)
+        method=load("method", "logits"), ensemble=TeacherEnsemble(teachers=[teacher], temperature=1.0, alpha=alpha)
     )
 
 
@@ -159,7 +159,7 @@ def test_alpha_0_trains_as_without_a_teacher() -> None:
 @pytest.fixture
 def run_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunFolder]:
     """A tiny search below the test's own folder."""
-    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: FACES)
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: FACES)
     monkeypatch.setattr(SEARCH, "write_report", lambda folders, path: path.write_text("<html>"))
     make_quick(monkeypatch)
     return lambda **fields: search(make_config(**({"runs": tmp_path} | TINY | fields)))

@@ -1,12 +1,13 @@
-"""Limits: the share by which each is broken, and the words for it."""
+"""Constraints: the violation of each, and its description."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.config import make_config
+from nas.config import SearchConfig, make_config
 from nas.evaluation.constraints import describe_violations, violations
 from nas.latency.speedup import Int8Speedup
 from tests.fake_runs import some_latency
@@ -15,9 +16,13 @@ POSITIVE = st.floats(1e-3, 1e3)
 LOSS = Int8Speedup(speedup=1.0, low=0.8, high=1.2, twin_ms=1.0, own_ms=1.0, kind="measured")
 
 
+def violations_of(config: SearchConfig, **figures: Any) -> dict[str, float]:
+    return violations(config.limits, config.search.objectives, **figures)
+
+
 @given(POSITIVE, POSITIVE)
-def test_a_limit_is_kept_exactly_where_the_value_is_not_above_it(ms: float, limit: float) -> None:
-    found = violations(make_config(max_latency=limit), latency=some_latency(ms), size_bytes=None)
+def test_a_limit_is_satisfied_exactly_if_the_value_is_not_above_it(ms: float, limit: float) -> None:
+    found = violations_of(make_config(max_latency=limit), latency=some_latency(ms), size_bytes=None)
     assert found.keys() == {"max_latency"}
     assert (found["max_latency"] > 0) == (ms / limit > 1)
     assert bool(describe_violations(found, None)) == (found["max_latency"] > 0)
@@ -25,7 +30,7 @@ def test_a_limit_is_kept_exactly_where_the_value_is_not_above_it(ms: float, limi
 
 def test_each_violation_is_a_share_of_its_limit_and_accuracy_is_in_points() -> None:
     config = make_config(max_latency=2.0, max_size=100.0, min_accuracy=0.6)
-    found = violations(config, latency=some_latency(3.0), size_bytes=90, accuracy=0.55, int8_speedup=LOSS)
+    found = violations_of(config, latency=some_latency(3.0), size_bytes=90, accuracy=0.55, int8_speedup=LOSS)
     assert found == {
         "max_latency": pytest.approx(0.5), "max_size": pytest.approx(-0.1), "min_accuracy": pytest.approx(0.05),
         "no_gain": pytest.approx(0.25),
@@ -36,18 +41,20 @@ def test_each_violation_is_a_share_of_its_limit_and_accuracy_is_in_points() -> N
     )
 
 
-@pytest.mark.parametrize(("slowdown", "kept"), [(None, False), (0.02, False), (0.25, True)])
-def test_a_busy_machine_breaks_no_limit(slowdown: float | None, kept: bool) -> None:
+@pytest.mark.parametrize(("slowdown", "is_satisfied"), [(None, False), (0.02, False), (0.25, True)])
+def test_the_load_of_a_busy_machine_violates_no_limit(slowdown: float | None, is_satisfied: bool) -> None:
     latency = replace(some_latency(6.0), slowdown=slowdown)
-    assert (violations(make_config(max_latency=5.0), latency=latency, size_bytes=None)["max_latency"] <= 0) == kept
+    assert (
+        violations_of(make_config(max_latency=5.0), latency=latency, size_bytes=None)["max_latency"] <= 0
+    ) == is_satisfied
 
 
-def test_what_is_not_known_or_not_limited_is_left_out() -> None:
-    assert violations(make_config(max_latency=2.0), latency=None, size_bytes=90) == {}
-    assert violations(make_config(), latency=some_latency(3.0), size_bytes=90, accuracy=0.1) == {}
+def test_unknown_figures_and_absent_limits_are_left_out() -> None:
+    assert violations_of(make_config(max_latency=2.0), latency=None, size_bytes=90) == {}
+    assert violations_of(make_config(), latency=some_latency(3.0), size_bytes=90, accuracy=0.1) == {}
     assert describe_violations({}, None) == ""
 
 
-def test_8_bits_need_not_be_faster_where_a_smaller_file_is_a_gain() -> None:
+def test_int8_need_not_be_faster_where_size_is_an_objective() -> None:
     config = make_config(objectives=("accuracy", "latency", "size"))
-    assert violations(config, latency=None, size_bytes=None, int8_speedup=LOSS) == {}
+    assert violations_of(config, latency=None, size_bytes=None, int8_speedup=LOSS) == {}

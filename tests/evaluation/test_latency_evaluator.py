@@ -1,4 +1,4 @@
-"""The latencies of a candidate's files: how long is measured when, and when a board is asked."""
+"""Latency evaluator: the length of measurements, and when a device measures instead of a prediction."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ NOTHING = Costs(kernels=(), params=1, nonzero_params=1)
 
 
 class Board:
-    """A board that takes 2 ms for everything, or fails, and counts what it was asked."""
+    """A device that takes 2 ms for every file, or fails, and records the files."""
 
     name = "board"
 
@@ -39,24 +39,25 @@ class Board:
         self.asked: list[str] = []
         self.fails = fails
 
-    def timings(self, models: Sequence[Path], *_: Any, **__: Any) -> list[DeviceTiming | MeasureError]:
+    def time_models(self, models: Sequence[Path], *_: Any, **__: Any) -> list[DeviceTiming | MeasureError]:
         self.asked += [path.name for path in models]
         if self.fails:
-            return [MeasureError("it failed", log=("the last line",)) for _ in models]
+            return [MeasureError("it failed", log_lines=("the last line",)) for _ in models]
         return [DeviceTiming(times_ms=np.full(200, 2.0), device="a board", drift=0.0) for _ in models]
 
 
-def a_stopwatch(place: Path, board: Board | None = None, timer: Any = None) -> LatencyEvaluator:
+def make_evaluator(place: Path, board: Board | None = None, timer: Any = None) -> LatencyEvaluator:
     for name in ("locks", "models"):
         (place / name).mkdir(parents=True)
     return LatencyEvaluator(
-        profile=load_target("jetson" if board else "cpu"), host_profile=load_target("cpu"), device_runtime=board, timing_worker=timer,  # type: ignore[arg-type]
+        profile=load_target("jetson" if board else "cpu"), host_profile=load_target("cpu"),
+        device_runtime=board, timing_worker=timer,  # type: ignore[arg-type]
         host_runtime=registry.load("runtime", "onnxruntime"), input_shape=(1, 48, 48), measures_energy=False,
         folder=RunFolder(place), log=lambda _: None,
     )  # fmt: skip
 
 
-def guessed(ms: float, width: float) -> Latency:
+def prediction(ms: float, width: float) -> Latency:
     """A prediction whose 95 % interval reaches `width` of it to either side."""
     low, high = ms * (1 - width), ms * (1 + width)
     return Latency(kind="predicted", device="d", runtime="r", latency_ms=ms, low_ms=low, high_ms=high)
@@ -64,7 +65,7 @@ def guessed(ms: float, width: float) -> Latency:
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, TimingPlan]]:
-    """How many files were timed here and after which plan, of each measurement."""
+    """For each measurement on this machine the number of files and the plan."""
     made: list[tuple[int, TimingPlan]] = []
 
     def timed(paths: list[Path] | Path, *_: Any, plan: TimingPlan, **__: Any) -> Any:
@@ -78,8 +79,10 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, TimingPlan]]:
     return made
 
 
-def test_a_draft_is_timed_for_three_seconds_at_most(tmp_path: Path, plans: list[tuple[int, TimingPlan]]) -> None:
-    found = a_stopwatch(tmp_path).measure_untrained(FILES, [NOTHING] * 2, limit_ms=5.0)
+def test_an_untrained_file_is_timed_for_less_than_three_seconds(
+    tmp_path: Path, plans: list[tuple[int, TimingPlan]]
+) -> None:
+    found = make_evaluator(tmp_path).measure_untrained(FILES, [NOTHING] * 2, limit_ms=5.0)
     assert [m.latency_ms for m in found] == [1, 1]
     ((count, plan),) = plans
     assert (count, plan.early_stop_above_ms, plan.runs) == (2, 5.0, 200)
@@ -88,92 +91,92 @@ def test_a_draft_is_timed_for_three_seconds_at_most(tmp_path: Path, plans: list[
     assert plan.relative_precision > 0
 
 
-def test_what_was_trained_in_full_has_enough_runs_however_long_they_take(
+def test_a_file_after_the_final_training_has_enough_runs_however_long_they_take(
     tmp_path: Path, plans: list[tuple[int, TimingPlan]]
 ) -> None:
-    targets, hosts = a_stopwatch(tmp_path).measure_final(FILES[:1], [NOTHING])
+    targets, hosts = make_evaluator(tmp_path).measure_final(FILES[:1], [NOTHING])
     assert targets == hosts
     ((_, plan),) = plans
     assert (plan.max_duration_s, plan.min_runs) == (None, MIN_FINAL_RUNS)
     assert MIN_FINAL_RUNS >= 200
-    a_stopwatch(tmp_path / "other").measure_final(FILES[:1], [NOTHING], is_final=False)
+    make_evaluator(tmp_path / "other").measure_final(FILES[:1], [NOTHING], is_final=False)
     assert plans[-1][1].max_duration_s is not None
 
 
 @pytest.mark.parametrize(("limit_ms", "above"), [(0.5, True), (0.95, False), (2.0, False)])
 @pytest.mark.usefixtures("plans")
-def test_a_glance_tells_only_what_is_sure(tmp_path: Path, limit_ms: float, above: bool) -> None:
-    assert a_stopwatch(tmp_path).is_clearly_above(FILES[0], NOTHING, limit_ms) == above
+def test_the_precheck_counts_the_whole_interval(tmp_path: Path, limit_ms: float, above: bool) -> None:
+    assert make_evaluator(tmp_path).is_clearly_above(FILES[0], NOTHING, limit_ms) == above
 
 
-def test_a_process_of_its_own_times_where_there_is_one(tmp_path: Path, plans: list[tuple[int, TimingPlan]]) -> None:
+def test_a_timing_worker_measures_where_there_is_one(tmp_path: Path, plans: list[tuple[int, TimingPlan]]) -> None:
     asked: list[Any] = []
 
     class Elsewhere:
         def measure(self, models: Sequence[Path], **more: Any) -> list[Latency]:
             asked.append((list(models), more["runtime"], more["input_shape"]))
-            return [guessed(1, 0)] * len(models)
+            return [prediction(1, 0)] * len(models)
 
-    a_stopwatch(tmp_path, timer=Elsewhere()).measure_untrained(FILES, [NOTHING] * 2)
+    make_evaluator(tmp_path, timer=Elsewhere()).measure_untrained(FILES, [NOTHING] * 2)
     assert asked == [(FILES, "onnxruntime", [(1, 48, 48)] * 2)]
     assert plans == []
 
 
 @pytest.mark.parametrize(
-    ("width", "limit_ms", "asks"),
+    ("width", "limit_ms", "is_measured"),
     [(0.5, None, True), (0.1, None, False), (0.5, 3.0, True), (0.5, 0.4, False), (0.21, None, True)],
 )
-def test_a_board_is_asked_of_a_draft_where_its_prediction_is_unsure_and_matters(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: float, limit_ms: float | None, asks: bool
+def test_a_device_measures_an_untrained_file_whose_prediction_is_uncertain_and_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: float, limit_ms: float | None, is_measured: bool
 ) -> None:
-    monkeypatch.setattr(nas.evaluation.latency_evaluator, "predict_latency", lambda *_: guessed(1.0, width))
+    monkeypatch.setattr(nas.evaluation.latency_evaluator, "predict_latency", lambda *_: prediction(1.0, width))
     board = Board()
-    (found,) = a_stopwatch(tmp_path, board).measure_untrained(FILES[:1], [NOTHING], limit_ms=limit_ms)
-    assert board.asked == (["net.onnx"] if asks else [])
-    assert found.kind == ("measured" if asks else "predicted")
-    assert (tmp_path / SAMPLES_FILE).exists() == asks
+    (found,) = make_evaluator(tmp_path, board).measure_untrained(FILES[:1], [NOTHING], limit_ms=limit_ms)
+    assert board.asked == (["net.onnx"] if is_measured else [])
+    assert found.kind == ("measured" if is_measured else "predicted")
+    assert (tmp_path / SAMPLES_FILE).exists() == is_measured
 
 
 @pytest.mark.parametrize(
-    ("draft", "enters", "asks", "note"),
+    ("untrained", "enters", "is_measured", "note"),
     [
-        (guessed(1.0, 0.1), False, False, ONLINE_PREDICTION_NOTE),
-        (guessed(1.0, 0.1), True, True, PREDICTED_BEFORE_NOTE),
-        (guessed(1.0, 0.5), False, True, PREDICTED_BEFORE_NOTE),
+        (prediction(1.0, 0.1), False, False, ONLINE_PREDICTION_NOTE),
+        (prediction(1.0, 0.1), True, True, PREDICTED_BEFORE_NOTE),
+        (prediction(1.0, 0.5), False, True, PREDICTED_BEFORE_NOTE),
         (KNOWN, False, False, UNTRAINED_NOTE),
         (KNOWN, True, True, None),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("plans")
-def test_a_board_is_asked_of_a_finished_file_that_may_enter_the_front(
-    tmp_path: Path, draft: Latency, enters: bool, asks: bool, note: str | None
+def test_a_device_measures_a_finished_file_that_may_enter_the_front(
+    tmp_path: Path, untrained: Latency, enters: bool, is_measured: bool, note: str | None
 ) -> None:
     board = Board()
-    held: list[float] = []
+    latencies_ms: list[float] = []
 
     def would(latency: Latency) -> bool:
-        held.append(latency.latency_ms)
+        latencies_ms.append(latency.latency_ms)
         return enters
 
-    (found,), _ = a_stopwatch(tmp_path, board).measure_final(
-        FILES[:1], [NOTHING], is_final=False, untrained_latency=draft, would_enter_front=would
+    (found,), _ = make_evaluator(tmp_path, board).measure_final(
+        FILES[:1], [NOTHING], is_final=False, untrained_latency=untrained, would_enter_front=would
     )
-    assert bool(board.asked) == asks
-    assert found.latency_ms == (2.0 if asks else 1.0)
+    assert bool(board.asked) == is_measured
+    assert found.latency_ms == (2.0 if is_measured else 1.0)
     assert found.notes == ((note,) if note else ())
-    assert held == [draft.low_ms], "a prediction is given the benefit of its interval"
+    assert latencies_ms == [untrained.low_ms], "a prediction counts as the lower end of its interval"
 
 
 @pytest.mark.usefixtures("plans")
-def test_what_was_trained_in_full_is_always_measured_on_the_board(tmp_path: Path) -> None:
+def test_a_device_measures_every_file_after_the_final_training(tmp_path: Path) -> None:
     board = Board()
-    a_stopwatch(tmp_path, board).measure_final(
-        FILES, [NOTHING] * 2, is_final=True, untrained_latency=guessed(1.0, 0.01), would_enter_front=lambda _: False
+    make_evaluator(tmp_path, board).measure_final(
+        FILES, [NOTHING] * 2, is_final=True, untrained_latency=prediction(1.0, 0.01), would_enter_front=lambda _: False
     )
     assert board.asked == ["net.onnx", "twin.onnx"]
 
 
-def test_the_end_of_a_boards_log_is_kept_under_the_key(tmp_path: Path) -> None:
+def test_the_end_of_a_devices_log_is_written_under_the_key(tmp_path: Path) -> None:
     with pytest.raises(MeasureError, match="it failed"):
-        a_stopwatch(tmp_path, Board(fails=True)).measure_untrained(FILES[:1], [NOTHING], key="abc")
+        make_evaluator(tmp_path, Board(fails=True)).measure_untrained(FILES[:1], [NOTHING], key="abc")
     assert (tmp_path / "models" / "abc-board.log").read_text() == "the last line\n"

@@ -1,4 +1,4 @@
-"""What every device profile promises: known words, sane figures, and a source for each of them."""
+"""Contract of hardware profiles: known names, plausible figures, and a source for each figure."""
 
 import pytest
 
@@ -16,7 +16,7 @@ each = pytest.mark.parametrize(("word", "profile"), EVERY)
 
 
 @each
-def test_the_word_is_the_name_or_an_alias_of_another(word: str, profile: HardwareProfile) -> None:
+def test_each_word_is_the_name_or_an_alias_of_its_profile(word: str, profile: HardwareProfile) -> None:
     assert word == profile.name or load_targets()[profile.name] is profile
     assert profile.title
 
@@ -27,7 +27,7 @@ def test_the_runtime_is_known(word: str, profile: HardwareProfile) -> None:
 
 
 @each
-def test_precisions_ascend_are_known_and_have_a_rate(word: str, profile: HardwareProfile) -> None:
+def test_precisions_are_ascending_and_have_a_rate(word: str, profile: HardwareProfile) -> None:
     assert list(profile.precisions) == sorted(set(profile.precisions))
     assert set(profile.precisions) <= {8, 16, 32}
     assert set(profile.peak_gops) == set(profile.precisions)
@@ -50,7 +50,7 @@ def test_every_figure_has_a_source(word: str, profile: HardwareProfile) -> None:
 
 
 @each
-def test_what_is_not_here_can_be_predicted_and_says_from_what(word: str, profile: HardwareProfile) -> None:
+def test_a_remote_device_has_a_latency_model_with_a_source(word: str, profile: HardwareProfile) -> None:
     assert profile.local or profile.latency
     if profile.latency is not None:
         model = profile.latency

@@ -1,4 +1,4 @@
-"""The Jetson table against NVIDIA's advertised figures."""
+"""Jetson profiles against NVIDIA's advertised figures."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from hw_profiles.jetson import PROFILES
 
 @pytest.mark.parametrize(
     ("name", "bits", "tera"),
-    [  # advertised, dense, GPU alone (sparse figures halved, DLA taken off)
+    [  # advertised, dense, GPU alone (sparse figures halved, without DLA)
         ("jetson-nano", 16, 0.472),
         ("jetson-tx2", 16, 1.33),
         ("jetson-agx-xavier", 8, 22),
@@ -26,7 +26,7 @@ def test_peak_rates_are_the_advertised_ones(name: str, bits: int, tera: float) -
     assert PROFILES[name].peak_gops[bits] == pytest.approx(tera * 1e3, rel=0.03)
 
 
-def test_boards_without_integer_units_do_not_offer_eight_bits() -> None:
+def test_boards_without_integer_units_do_not_offer_int8() -> None:
     assert {n for n, p in PROFILES.items() if 8 not in p.precisions} == {"jetson-nano", "jetson-tx2", "jetson-tx2-nx"}
 
 
@@ -35,7 +35,7 @@ def test_jetson_is_the_orin_nano() -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_the_mode_of_a_row_is_one_of_its_modules_modes(name: str) -> None:
+def test_the_power_mode_of_a_board_is_one_of_its_module(name: str) -> None:
     profile = PROFILES[name]
     own = find_power_mode(profile, str(profile.facts["power_mode"]))
     assert own
@@ -44,7 +44,7 @@ def test_the_mode_of_a_row_is_one_of_its_modules_modes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_modes_are_whole_or_a_name_alone_and_within_the_module(name: str) -> None:
+def test_modes_have_all_clocks_or_none_within_those_of_the_module(name: str) -> None:
     profile = PROFILES[name]
     assert len({mode.name for mode in profile.power_modes}) == len(profile.power_modes) > 1
     most = max(mode.multiprocessors or 0 for mode in profile.power_modes)
@@ -63,7 +63,7 @@ def test_modes_are_whole_or_a_name_alone_and_within_the_module(name: str) -> Non
         ("jetson-agx-orin-32gb", 256), ("jetson-agx-orin", 256), ("jetson-thor", 256),
     ],
 )  # fmt: skip
-def test_the_memorys_clock_gives_the_bandwidth_of_the_data_sheet(name: str, bits: int) -> None:
+def test_the_memory_clock_gives_the_bandwidth_of_the_data_sheet(name: str, bits: int) -> None:
     profile = PROFILES[name]
     own = find_power_mode(profile, str(profile.facts["power_mode"]))
     assert own

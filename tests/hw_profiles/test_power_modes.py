@@ -1,4 +1,4 @@
-"""Profiles in another power mode: rates follow the clocks, intervals widen, and a bad mode is one line."""
+"""Profiles in another power mode: rates follow the clocks, intervals widen, unknown modes are refused in one line."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ EVERY = [(profile, mode) for profile in PROFILES.values() for mode in profile.po
 every = given(st.sampled_from(EVERY))
 
 
-def test_the_figures_of_a_slower_mode_are_those_of_its_clocks() -> None:
+def test_figures_of_a_slower_mode_follow_its_clocks() -> None:
     slow = with_power_mode(PROFILES["jetson-agx-orin"], "15W")
     assert slow.title == "Jetson AGX Orin 64 GB (MODE_15W, GPU at 408 MHz)"
     # Ampere: 2048 half-precision operations per multiprocessor and clock; 256 bits of memory, two transfers a clock
@@ -28,7 +28,7 @@ def test_the_figures_of_a_slower_mode_are_those_of_its_clocks() -> None:
 
 
 @every
-def test_rates_are_in_proportion_to_clock_and_multiprocessors(pair: tuple[HardwareProfile, PowerMode]) -> None:
+def test_rates_are_proportional_to_clock_and_multiprocessors(pair: tuple[HardwareProfile, PowerMode]) -> None:
     profile, mode = pair
     found = with_power_mode(profile, mode.name)
     assert mode.gpu_mhz
@@ -39,7 +39,7 @@ def test_rates_are_in_proportion_to_clock_and_multiprocessors(pair: tuple[Hardwa
 
 
 @every
-def test_an_interval_never_narrows_and_reaches_over_a_floor_that_follows_the_clock(
+def test_the_interval_never_narrows_and_covers_both_scalings_of_the_floor(
     pair: tuple[HardwareProfile, PowerMode],
 ) -> None:
     profile, mode = pair
@@ -66,29 +66,29 @@ def test_a_profile_in_its_own_mode_is_itself(pair: tuple[HardwareProfile, PowerM
     [
         ("MODE_30W_ALL", "MODE_30W_ALL"),
         ("30w_4core", "MODE_30W_4CORE"),
-        ("30W", "MODE_30W_ALL"),  # all modes of 30 W are alike for the GPU
-        ("15W", "MODE_15W"),  # exact, though another begins with it
+        ("30W", "MODE_30W_ALL"),  # all modes of 30 W have the same GPU settings
+        ("15W", "MODE_15W"),  # exact, although it is a prefix of another
         ("3", None),
     ],
 )
-def test_a_mode_is_found_by_what_people_write(word: str, name: str | None) -> None:
+def test_modes_are_found_by_their_common_spellings(word: str, name: str | None) -> None:
     found = find_power_mode(PROFILES["jetson-agx-xavier"], word)
     assert (found.name if found else None) == name
 
 
-def test_modes_of_one_power_that_differ_for_the_gpu_must_be_told_apart() -> None:
+def test_a_power_with_different_gpu_settings_is_ambiguous() -> None:
     assert find_power_mode(PROFILES["jetson-xavier-nx"], "10W") is None
     assert find_power_mode(PROFILES["jetson-xavier-nx"], "20W") == find_power_mode(
         PROFILES["jetson-xavier-nx"], "MODE_20W_6CORE"
     )
 
 
-def test_a_prefix_and_case_make_no_other_mode() -> None:
+def test_prefix_and_case_are_ignored() -> None:
     assert is_same_mode("MODE_15W", "15w")
     assert not is_same_mode("MODE_15W", "MODE_15W_DESKTOP")
 
 
-def test_a_profile_without_a_latency_model_stays_without() -> None:
+def test_a_profile_without_a_latency_model_gets_none() -> None:
     assert with_power_mode(replace(PROFILES["jetson-nano"], latency=None), "5W").latency is None
 
 
@@ -104,12 +104,12 @@ def test_a_profile_without_a_latency_model_stays_without() -> None:
         (CARDS["cuda"], "15W", r"^power_mode must be left out for cuda, which has no power modes, but got '15W'$"),
     ],
 )
-def test_a_mode_that_cannot_be_is_one_line(profile: HardwareProfile, mode: str, reason: str) -> None:
+def test_an_unknown_mode_is_refused_in_one_line(profile: HardwareProfile, mode: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         with_power_mode(profile, mode)
 
 
-def test_a_mode_that_another_profile_was_fitted_to_names_it() -> None:
+def test_a_mode_with_a_fitted_profile_names_it() -> None:
     told = with_power_mode(PROFILES["jetson-orin-nano"], "MAXN_SUPER").latency
     assert told
     assert "jetson-orin-nano-super was fitted to this mode" in told.source
@@ -118,7 +118,7 @@ def test_a_mode_that_another_profile_was_fitted_to_names_it() -> None:
         assert find_power_mode(PROFILES[name], str(PROFILES[name].facts["power_mode"])) == replace(mode, fitted_as="")
 
 
-def test_a_mode_that_is_alike_for_the_gpu_keeps_the_constants() -> None:
+def test_a_mode_with_equal_gpu_settings_keeps_the_constants() -> None:
     board = PROFILES["jetson-xavier-nx"]
     found = with_power_mode(board, "MODE_20W_2CORE")
     assert found.latency == board.latency

@@ -78,7 +78,7 @@ def test_a_residual_addition_joins_the_later_convolution_and_is_read_by_it() -> 
     assert second.input_bytes == 2 * first.input_bytes
 
 
-def test_an_intermediate_that_is_read_twice_is_not_fused_away() -> None:
+def test_an_intermediate_that_is_read_twice_is_not_fused() -> None:
     nodes = [conv("x w", "c"), node("Relu", "c", "r"), node("Add", "c r", "y")]
     assert kinds(compute_costs(model(nodes, {"w": weight(8, 8, 3, 3)}))) == ["conv", "elementwise"]
 
@@ -144,7 +144,7 @@ def quantised() -> onnx.ModelProto:
     return model(nodes, {"wq": kernel, "b": weight(16), "s": scale, "z": zero})
 
 
-def test_qdq_nodes_are_no_kernels_but_make_the_arithmetic_eight_bits_wide() -> None:
+def test_qdq_nodes_are_no_kernels_but_make_the_arithmetic_int8() -> None:
     found = compute_costs(quantised())
     first, second = found.kernels
     assert (first.kind, first.bits) == ("conv", 8)
@@ -154,7 +154,7 @@ def test_qdq_nodes_are_no_kernels_but_make_the_arithmetic_eight_bits_wide() -> N
     assert (found.params, found.nonzero_params) == (16 * 8 * 9 + 16, 15 * 8 * 9 + 16)
 
 
-def test_half_tensors_make_it_sixteen() -> None:
+def test_fp16_tensors_make_the_arithmetic_16_bits_wide() -> None:
     nodes = [
         node("Cast", "x", "h", to=TensorProto.FLOAT16),
         conv("h w", "c"),
@@ -169,7 +169,7 @@ def test_a_file_is_read_like_a_model(tmp_path: Path) -> None:
     assert compute_costs(tmp_path / "m.onnx") == compute_costs(reference_model())
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\xff\xff")
     with pytest.raises(ExportError, match=r"bad\.onnx must be a readable ONNX file"):
         compute_costs(tmp_path / "bad.onnx")
@@ -191,7 +191,7 @@ def test_an_unknown_size_is_refused() -> None:
         ("mnasnet0_5", 104, 2.22),
     ],
 )
-def test_nets_of_the_benchmark_have_their_published_costs(name: str, mmacs: float, mparams: float) -> None:
+def test_published_nets_have_their_published_costs(name: str, mmacs: float, mparams: float) -> None:
     found = NETS[name]()
     assert found.macs / 1e6 == pytest.approx(mmacs, rel=0.01)
     assert found.params / 1e6 == pytest.approx(mparams, rel=0.01)

@@ -23,7 +23,7 @@ def resolved(*nodes: NodeProto, shape: tuple[int | str, ...] = ("N", 8, 6, 6)) -
     return ResolvedGraph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
-def test_views_are_looked_through_to_what_they_are_made_of() -> None:
+def test_views_resolve_to_their_source() -> None:
     views = node("Flatten", "r", "f"), node("Identity", "f", "i")
     graph = resolved(node("Relu", "x", "r"), *views, node("Tanh", "i", "y"))
     assert [n.op_type for n in graph.nodes] == ["Relu", "Tanh"]
@@ -32,7 +32,7 @@ def test_views_are_looked_through_to_what_they_are_made_of() -> None:
     assert (graph.consumer_counts["x"], graph.consumer_counts["r"], graph.consumer_counts["y"]) == (1, 1, 1)
 
 
-def test_what_comes_out_of_qdq_is_one_byte_wide_and_sealed() -> None:
+def test_tensors_behind_qdq_are_one_byte_wide_and_fusion_barriers() -> None:
     graph = resolved(
         node("Flatten", "x", "f"),
         node("QuantizeLinear", "f s z", "q"),
@@ -48,7 +48,7 @@ def test_what_comes_out_of_qdq_is_one_byte_wide_and_sealed() -> None:
     assert [t.name for t in graph.weights()] == ["w"]
 
 
-def test_an_unknown_size_is_refused_where_it_is_asked_for() -> None:
+def test_an_unknown_size_is_refused_at_use() -> None:
     graph = resolved(node("Relu", "x", "y"), shape=("N", 8, "H", "W"))
     with pytest.raises(ExportError, match="must be known at batch 1, but 'y' has none"):
         graph.tensor_bytes("y")

@@ -1,3 +1,5 @@
+"""Packed size of a model: equal for file and model, near gzip's, and falling with zeros."""
+
 import gzip
 from pathlib import Path
 
@@ -21,14 +23,14 @@ def test_a_model_packs_as_its_file_does(tmp_path: Path) -> None:
     assert packed_bytes(file) == packed_bytes(model)
 
 
-def test_it_is_what_gzip_makes_of_the_file_without_its_header(tmp_path: Path) -> None:
+def test_it_equals_the_body_of_a_gzip_file(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(model_of(np.arange(5_000, dtype=np.float32)).SerializeToString())
     zlib_frame, gzip_frame = 6, 18
     assert packed_bytes(file) - zlib_frame == len(gzip.compress(file.read_bytes(), 9)) - gzip_frame
 
 
-def test_zeros_are_worth_at_least_their_entropy() -> None:
+def test_sizes_fall_with_zeros_but_stay_above_their_entropy() -> None:
     rng = np.random.default_rng(0)
     weights = rng.normal(size=50_000).astype(np.float32)
     sizes = []

@@ -1,4 +1,4 @@
-"""Whether 8 bits pay: a speed-up counts only beyond the intervals."""
+"""Speed-up of INT8 over FP32: it counts only beyond the intervals."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def timed(low: float, middle: float, high: float, kind: str = "measured") -> Lat
     return Latency(kind=kind, device="d", runtime="r", latency_ms=middle, low_ms=low, high_ms=high)  # type: ignore[arg-type]
 
 
-def test_a_clear_speed_up_pays() -> None:
+def test_a_clear_speed_up_is_faster() -> None:
     found = int8_speedup(timed(0.9, 1.0, 1.1), timed(1.8, 2.0, 2.2))
     assert found.is_faster
     assert (found.speedup, found.low, found.high) == pytest.approx((2.0, 1.8 / 1.1, 2.2 / 0.9))
@@ -19,14 +19,14 @@ def test_a_clear_speed_up_pays() -> None:
 
 
 @pytest.mark.parametrize("own", [timed(0.9, 1.0, 1.1), timed(1.1, 1.2, 1.3), timed(1.0, 1.05, 1.05)])
-def test_overlapping_intervals_and_losses_are_no_gain(own: Latency) -> None:
+def test_overlapping_intervals_and_slowdowns_are_no_gain(own: Latency) -> None:
     found = int8_speedup(own, timed(1.0, 1.05, 1.1))
     assert not found.is_faster
     assert found.violation >= 0
     assert str(found).startswith("no gain: ")
 
 
-def test_predictions_err_alike_so_their_intervals_do_not_count() -> None:
+def test_the_intervals_of_predictions_do_not_count_as_their_errors_are_common() -> None:
     assert int8_speedup(timed(0.5, 1.0, 2.0, "predicted"), timed(0.6, 1.2, 2.4, "predicted")).is_faster
     assert not int8_speedup(timed(0.6, 1.2, 2.4, "predicted"), timed(0.6, 1.2, 2.4, "predicted")).is_faster
 

@@ -1,4 +1,4 @@
-"""The exported file against torch, and against torch's own exporter."""
+"""The exported file against torch, and against the file of torch's own exporter."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ from tests.random_nets import CLASSES, SHAPE, SPACES, exported, pictures, random
 
 
 def by_torch(net: nn.Module) -> bytes:
-    """What torch's own (TorchScript) exporter makes of the net and a softmax."""
+    """The file of torch's own (TorchScript) exporter for the net with a softmax."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -40,24 +40,24 @@ def by_torch(net: nn.Module) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("seed", range(4))
-def test_the_file_equals_torch_and_the_file_of_torchs_exporter(word: str, seed: int, tmp_path: Path) -> None:
+def test_the_file_equals_torch_and_the_file_of_torchs_exporter(space_name: str, seed: int, tmp_path: Path) -> None:
     fixed = {"attention": ("none", "se", "eca", "se")[seed], "input_size": (40, 48, 32, 64)[seed]}
-    net = random_net(word, seed=seed, **fixed).net
+    net = random_net(space_name, seed=seed, **fixed).net
     images = pictures(24, seed=5)
-    theirs = ort.InferenceSession(by_torch(net), providers=["CPUExecutionProvider"])
-    expected = theirs.run(None, {INPUT_NAME: images.astype(np.float32)})[0]
+    reference = ort.InferenceSession(by_torch(net), providers=["CPUExecutionProvider"])
+    expected = reference.run(None, {INPUT_NAME: images.astype(np.float32)})[0]
     with torch.no_grad():
         in_torch = net(torch.from_numpy(images).float()).softmax(1).numpy()
     file = exported(net, tmp_path)
     got = RUNTIME.load(file.path).predict(images)
-    assert np.ptp(expected, axis=0).min() > 0.2, "probabilities that never move prove nothing"
+    assert np.ptp(expected, axis=0).min() > 0.2, "constant probabilities would prove nothing"
     np.testing.assert_allclose(got, expected, atol=1e-4)
     np.testing.assert_allclose(got, in_torch, atol=1e-4)
 
 
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+def test_the_file_describes_itself(tmp_path: Path) -> None:
     file = exported(random_net("plain", seed=0).net, tmp_path, key="0123", dataset="spots")
     model = onnx.load(file.path)
     onnx.checker.check_model(model, full_check=True)
@@ -70,7 +70,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     assert [model.graph.input[0].name, model.graph.output[0].name] == [INPUT_NAME, OUTPUT_NAME]
     assert file.size_bytes == file.path.stat().st_size
     assert file.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "something was left beside the file"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "no temporary file may remain"
 
 
 def test_the_same_net_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -79,15 +79,15 @@ def test_the_same_net_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_nodes_and_weights_are_named_after_modules(tmp_path: Path) -> None:
-    found = random_net("darts", seed=2)
-    model = onnx.load(exported(found.net, tmp_path).path)
+    sample = random_net("darts", seed=2)
+    model = onnx.load(exported(sample.net, tmp_path).path)
     convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
-    assert convolutions == {name for name, module in found.net.named_modules() if isinstance(module, nn.Conv2d)}
+    assert convolutions == {name for name, module in sample.net.named_modules() if isinstance(module, nn.Conv2d)}
     stored = {tensor.name for tensor in model.graph.initializer}
     assert {f"{name}.weight" for name in convolutions} <= stored
 
 
-def test_one_image_and_many_give_the_same(tmp_path: Path) -> None:
+def test_batch_size_does_not_change_the_result(tmp_path: Path) -> None:
     session = RUNTIME.load(exported(random_net("darts", seed=3).net, tmp_path).path)
     images = pictures(5, seed=1)
     alone = np.concatenate([session.predict(images[i : i + 1]) for i in range(5)])
@@ -98,7 +98,7 @@ def test_fold_and_export_are_fast(tmp_path: Path) -> None:
     net = random_net("darts", seed=4, cells=8).net
     seconds = []
     for _ in range(3):
-        start = time.process_time()  # what others do on the machine does not count
+        start = time.process_time()  # CPU time: other processes do not count
         exported(net, tmp_path)
         seconds.append(time.process_time() - start)
     assert min(seconds) < 1.5, (
@@ -106,7 +106,7 @@ def test_fold_and_export_are_fast(tmp_path: Path) -> None:
     )
 
 
-def test_the_names_must_fit_the_logits(tmp_path: Path) -> None:
+def test_class_names_must_fit_the_logits(tmp_path: Path) -> None:
     graph = fold(random_net("plain", seed=0).net, input_shape=SHAPE)
     with pytest.raises(ExportError, match=r"one class name per logit, but got 2 names for \[4\]"):
         export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=("a", "b"), metadata={})
@@ -118,7 +118,7 @@ def test_an_unknown_layer_is_named(tmp_path: Path) -> None:
         exported(net, tmp_path)
 
 
-def test_a_graph_that_holds_functions_is_sent_to_fold(tmp_path: Path) -> None:
+def test_a_graph_with_functions_is_rejected(tmp_path: Path) -> None:
     class Relu(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.relu(x)
@@ -129,7 +129,7 @@ def test_a_graph_that_holds_functions_is_sent_to_fold(tmp_path: Path) -> None:
         )
 
 
-def test_a_model_that_the_checker_refuses_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_the_checker_rejects_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["nas.onnx_export.exporter"], "IR_VERSION", 3)
     with pytest.raises(ExportError, match=r"must pass onnx.checker, but it does not"):
         exported(random_net("plain", seed=0).net, tmp_path)

@@ -1,4 +1,4 @@
-"""Folding changes the graph and not what it computes."""
+"""Folding simplifies the graph and leaves the logits unchanged."""
 
 import operator
 
@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.errors import ExportError
-from nas.onnx_export.folding import Affine, Subtract, fold, module_nodes, module_of, trace
+from nas.onnx_export.folding import fold, has_parameters, module_nodes, module_of, replace_inputs, trace, unit_name
+from nas.onnx_export.functional import Affine, Subtract
 from search_spaces._leaf import Add, Concat, Normalise, Scale
 from tests.random_nets import SHAPE, SPACES, pictures, random_net
 
 
 class Functional(nn.Module):
-    """Says with functions and methods what modules would say, with parts under the given layers."""
+    """A net that calls functions and methods instead of modules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,19 +41,19 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_folded_net_gives_the_same_logits(word: str, seed: int) -> None:
-    net = random_net(word, seed=seed).net
+def test_a_folded_net_gives_the_same_logits(space_name: str, seed: int) -> None:
+    net = random_net(space_name, seed=seed).net
     before = {k: v.clone() for k, v in net.state_dict().items()}
     graph = fold(net, input_shape=SHAPE)
     pixels = torch.from_numpy(pictures(8, seed=99)).float()
     with torch.no_grad():
         torch.testing.assert_close(graph(pixels), net(pixels), rtol=1e-3, atol=1e-3)
-    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items()), "fold changed the net it was given"
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items()), "fold must not change its argument"
 
 
-def test_no_batch_norm_dropout_or_scale_is_left_where_a_convolution_can_take_it() -> None:
+def test_batch_norm_dropout_and_scales_are_folded_away() -> None:
     net = nn.Sequential(
         Normalise(), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1)
     )
@@ -61,7 +62,7 @@ def test_no_batch_norm_dropout_or_scale_is_left_where_a_convolution_can_take_it(
     assert kinds == [Subtract, nn.Conv2d, nn.ReLU, nn.AdaptiveAvgPool2d]
 
 
-def test_a_norm_whose_convolution_others_read_too_stays() -> None:
+def test_a_norm_stays_if_its_convolution_has_other_readers() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -86,7 +87,7 @@ def test_functions_become_modules() -> None:
     torch.testing.assert_close(graph(pixels), net(pixels), rtol=1e-5, atol=1e-5)
 
 
-def test_a_net_that_looks_at_its_data_is_refused() -> None:
+def test_data_dependent_control_flow_is_rejected() -> None:
     with pytest.raises(ExportError, match=r"must be traceable by torch\.fx, but Branching is not"):
         fold(Branching(), input_shape=SHAPE)
 
@@ -96,13 +97,13 @@ def test_a_function_without_a_module_is_named() -> None:
         fold(Sum(), input_shape=SHAPE)
 
 
-def test_batch_norm_without_statistics_is_refused() -> None:
+def test_batch_norm_without_statistics_is_rejected() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
     with pytest.raises(ExportError, match="track_running_stats=True"):
         fold(net, input_shape=SHAPE)
 
 
-def test_a_net_that_is_not_finite_is_refused() -> None:
+def test_a_net_with_nan_logits_is_rejected() -> None:
     conv = nn.Conv2d(1, 4, 3)
     nn.init.constant_(conv.weight, float("nan"))
     with pytest.raises(ExportError, match="must compute what the net does, but its logits differ by nan"):
@@ -119,3 +120,24 @@ def test_arithmetic_with_a_constant_on_either_side(function: object) -> None:
 
     net, x = Constant(), torch.rand(2, 1, 4, 4)
     torch.testing.assert_close(trace(net)(x), net(x))
+
+
+def test_a_unit_is_the_first_component_of_a_name() -> None:
+    graph = trace(nn.Sequential(nn.Sequential(nn.ReLU())))
+    assert [unit_name(node) for node in module_nodes(graph)] == ["0"]
+    assert (unit_name("stage1.cell0.conv"), unit_name("stem")) == ("stage1", "stem")
+
+
+def test_only_the_given_readers_get_the_replacement() -> None:
+    graph = trace(Functional())
+    source = module_nodes(graph)[0]
+    readers = list(source.users)
+    other = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    replace_inputs(source, other, readers[:1])
+    assert source not in readers[0].all_input_nodes
+    assert list(source.users) == readers[1:]
+
+
+def test_parameters_of_children_count() -> None:
+    assert has_parameters(nn.Sequential(nn.Conv2d(1, 1, 1)))
+    assert not has_parameters(nn.Sequential(nn.ReLU()))

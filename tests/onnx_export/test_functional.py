@@ -1,4 +1,4 @@
-"""Functions as modules: each computes what the function did, and what has no module is refused by its name."""
+"""Modules for functions: each computes what the function did; a function without a module is rejected by name."""
 
 from collections.abc import Callable
 
@@ -54,6 +54,6 @@ def test_a_function_becomes_a_module_that_computes_the_same(name: str) -> None:
         (lambda x: x * x.size(1), "mul|size"),
     ],
 )
-def test_a_function_without_a_module_is_refused_by_its_name(function: Callable[[Tensor], Tensor], name: str) -> None:
+def test_a_function_without_a_module_is_rejected_by_name(function: Callable[[Tensor], Tensor], name: str) -> None:
     with pytest.raises(ExportError, match=f"must use modules, but '[a-z_0-9]*({name})[a-z_0-9]*' calls"):
         trace(Calls(function))

@@ -1,4 +1,4 @@
-"""Every leaf module against ONNX Runtime, one by one, with outputs that no softmax squashes."""
+"""Every leaf module against ONNX Runtime, one by one, without a softmax that would hide differences."""
 
 import numpy as np
 import onnx
@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from nas.errors import ExportError
-from nas.onnx_export.folding import Affine, Subtract
+from nas.onnx_export.functional import Affine, Subtract
 from nas.onnx_export.graph_builder import IR_VERSION, OPSET, GraphBuilder
 from nas.onnx_export.onnx_ops import emit, exact_resize_scale
 from search_spaces._leaf import Add, Concat, Normalise, Scale, SwapAxes
@@ -110,7 +110,7 @@ def test_layers_of_two_inputs(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("module", [nn.Conv2d(4, 6, 3), nn.GELU(), Affine(2.0, 1.0), norm(4)], ids=str)
-def test_constants_follow_their_input_into_half_precision(module: nn.Module) -> None:
+def test_constants_have_the_float16_type_of_their_input(module: nn.Module) -> None:
     x = torch.randn(2, 4, 9, 7)
     with torch.no_grad():
         expected = module.eval()(x)
@@ -125,25 +125,25 @@ def test_constants_follow_their_input_into_half_precision(module: nn.Module) -> 
         (nn.PReLU(), "'layer' is a PReLU; register one"),
         (Normalise(), "'layer' is a Normalise"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "must pad with zeros, but 'layer' pads with 'reflect'"),
-        (nn.Conv1d(4, 4, 3, padding="same"), "must pad with a number of zeros"),
+        (nn.Conv1d(4, 4, 3, padding="same"), "must pad with a fixed number of zeros"),
         (nn.BatchNorm2d(4, track_running_stats=False), "must keep running statistics"),
         (nn.GELU(approximate="tanh"), "approximated by 'tanh'"),
         (nn.MaxPool2d(2, ceil_mode=True), "rounds up"),
-        (nn.AvgPool2d(2, divisor_override=3), "divides by a given number"),
+        (nn.AvgPool2d(2, divisor_override=3), "has a divisor_override"),
         (nn.AdaptiveAvgPool2d(2), "pools to 2"),
-        (nn.Flatten(2), "must keep the batch only, but 'layer' goes from 2"),
+        (nn.Flatten(2), "must keep the batch axis only, but 'layer' starts at axis 2"),
         (nn.Upsample(size=(8, 8)), "must be bilinear"),
         (nn.Upsample(scale_factor=2, mode="bilinear"), "must be bilinear to a size"),
     ],
     ids=str,
 )
-def test_what_has_no_form_is_refused_by_name(module: nn.Module, message: str) -> None:
+def test_layers_without_an_onnx_form_are_rejected_by_name(module: nn.Module, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         emit(module, GraphBuilder(), "layer", ["x"])
 
 
 @given(have=st.integers(1, 300), want=st.integers(1, 300))
-def test_a_resize_scale_gives_the_size_that_was_asked_for(have: int, want: int) -> None:
+def test_a_resize_scale_gives_the_requested_size(have: int, want: int) -> None:
     scale = exact_resize_scale(have, want)
     assert np.floor(np.float32(have) * scale) == want
     assert abs(float(scale) - want / have) <= 1e-6 * want / have

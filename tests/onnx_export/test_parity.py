@@ -1,4 +1,4 @@
-"""The gate on files that are sound, broken, cut, and on the edge between two classes."""
+"""Parity gate on files that are correct, changed or truncated, and on images at a tie of two classes."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import SHAPE, exported, pictures, random_net
 
 
-def test_parity_of_a_sound_file(tmp_path: Path) -> None:
+def test_a_correct_file_passes_the_gate(tmp_path: Path) -> None:
     net, images = random_net("darts", seed=5).net, pictures(16, seed=1)
     graph, file = fold(net, input_shape=SHAPE), exported(net, tmp_path)
     result = check_parity(graph, RUNTIME.load(file.path), images, path=file.path)
@@ -66,7 +66,7 @@ def test_parity_needs_images_and_equal_shapes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("lead", "clear"), [(0.01, 1.0), (0.03, 0.5)])
-def test_a_tie_may_fall_either_way(monkeypatch: pytest.MonkeyPatch, lead: float, clear: float) -> None:
+def test_a_tie_may_be_resolved_either_way(monkeypatch: pytest.MonkeyPatch, lead: float, clear: float) -> None:
     says = np.array([[0.5, 0.5 - lead, lead], [0.9, 0.05, 0.05]], dtype=np.float32)
     monkeypatch.setattr("nas.onnx_export.parity.torch_probabilities", lambda graph, images: says)
 
@@ -82,7 +82,7 @@ def test_a_tie_may_fall_either_way(monkeypatch: pytest.MonkeyPatch, lead: float,
     assert result.max_difference == pytest.approx(lead)
 
 
-def test_probabilities_in_batches_are_those_in_one() -> None:
+def test_batches_give_the_same_probabilities() -> None:
     graph = fold(random_net("plain", seed=0).net, input_shape=SHAPE)
     images = pictures(7, seed=0)
     np.testing.assert_allclose(
@@ -90,7 +90,7 @@ def test_probabilities_in_batches_are_those_in_one() -> None:
     )
 
 
-def test_the_tolerance_grows_with_rounding() -> None:
+def test_the_tolerance_grows_with_lower_precision() -> None:
     assert (
         parity_tolerance({"stem": 32})
         < parity_tolerance({"stem": 32, "head": 16})

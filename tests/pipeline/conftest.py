@@ -1,4 +1,4 @@
-"""What the tests of the flow share: quick trainings, evaluators, and what the small net comes to undisturbed."""
+"""Fixtures of the tests of the flow: quick trainings, evaluators, and the record of an undisturbed evaluation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def make(tmp_path: Path, faces: FaceData) -> Callable[..., Evaluator]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, faces: FaceData) -> Record:
-    """The record of the small candidate when nothing happens on the way."""
+    """The record of the small candidate without any interruption."""
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
         return evaluate(an_evaluator(tmp_path_factory.mktemp("undisturbed"), faces))
@@ -33,10 +33,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, faces: FaceData) -> Re
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, make_faces: Callable[..., FaceData]) -> Evaluator:
-    """An evaluator that has trained the small candidate until it knows these faces; they have a test split too."""
+    """An evaluator that has trained the small candidate to a high accuracy, on data with a test split."""
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        objectives = ("accuracy", "latency", "size")  # a smaller file is a gain: 8 bits need not be faster
+        objectives = ("accuracy", "latency", "size")  # a smaller file is a gain: INT8 need not be faster
         evaluator = an_evaluator(
             tmp_path_factory.mktemp("trained"), make_faces(test=24), epochs=30, objectives=objectives
         )

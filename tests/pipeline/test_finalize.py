@@ -1,4 +1,4 @@
-"""Finished files: every figure is the file's."""
+"""Finished files: every figure of a record was read off its file."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ from nas.candidate import Candidate
 from nas.compression.base import CompressionContext
 from nas.data.base import FaceData
 from nas.pipeline import Evaluator
-from nas.training.trainer import UNTRAINED_CALIBRATION_IMAGES
+from nas.training.model_builder import UNTRAINED_CALIBRATION_IMAGES
 from tests.tiny_evaluator import Make, evaluate, never, small
 from tests.tiny_search import Training, accuracy, probabilities, session
 
 
 @pytest.mark.parametrize("bits", [32, 16, 8])
-def test_every_figure_is_the_files(trained: Evaluator, trainings: list[Training], bits: int) -> None:
+def test_every_figure_is_read_off_the_file(trained: Evaluator, trainings: list[Training], bits: int) -> None:
     evaluator, faces, candidate = trained, trained.data, small(bits_of_stage1=bits, bits_of_stage2=bits)
     weights = evaluator.folder.path / "checkpoints"
     (weights / f"{candidate.key}-3.pt").write_bytes((weights / f"{small().key}-3.pt").read_bytes())
@@ -36,7 +36,7 @@ def test_every_figure_is_the_files(trained: Evaluator, trainings: list[Training]
     assert record.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert record.size_bytes == file.stat().st_size
     assert record.score.accuracy == pytest.approx(accuracy(file, faces))
-    assert record.score.accuracy > 0.6, "these faces are learned in thirty steps"
+    assert record.score.accuracy > 0.6, "these images are learned in thirty epochs"
     assert record.score.low <= record.score.accuracy <= record.score.high
     assert np.sum(record.score.confusion) == record.score.n == len(faces.val)
     shares = probabilities(file, faces.val.images)
@@ -48,24 +48,24 @@ def test_every_figure_is_the_files(trained: Evaluator, trainings: list[Training]
     assert record.latency.low_ms <= record.latency.latency_ms <= record.latency.high_ms
     assert (record.rung, record.epochs) == (3, 30.0)
     assert record.accuracy_split == "val (val, synthetic faces)"
-    assert record.test is None, "a candidate of the search never sees the test split"
+    assert record.test is None, "a candidate of the search is never scored on the test split"
 
-    told = session(file).get_modelmeta().custom_metadata_map
-    assert json.loads(told["labels"]) == ["angry", "happy", "sad"]
-    assert Candidate.from_json(told["candidate"]) == candidate
-    assert (told["key"], told["dataset"], told["dataset_digest"]) == (candidate.key, "spots", "d" * 64)
-    assert json.loads(told["synthetic"]) is True
-    assert float(told["trained_epochs"]) == 30.0
+    metadata = session(file).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["labels"]) == ["angry", "happy", "sad"]
+    assert Candidate.from_json(metadata["candidate"]) == candidate
+    assert (metadata["key"], metadata["dataset"], metadata["dataset_digest"]) == (candidate.key, "spots", "d" * 64)
+    assert json.loads(metadata["synthetic"]) is True
+    assert float(metadata["trained_epochs"]) == 30.0
 
 
-def test_a_local_target_is_measured(make: Callable[..., Evaluator]) -> None:
+def test_this_machine_as_target_is_measured(make: Callable[..., Evaluator]) -> None:
     record = evaluate(make(target="cpu"), promote=never)
     assert record.latency is not None
     assert record.latency == record.host
     assert (record.latency.kind, record.latency.runs) == ("measured", 20)
 
 
-def test_a_candidate_enters_the_front_where_no_member_is_as_good_in_everything(make: Make) -> None:
+def test_a_candidate_enters_the_front_if_no_member_dominates_it(make: Make) -> None:
     evaluator = make()
     record = evaluate(evaluator)
     evaluator.folder.append(record)
@@ -77,7 +77,7 @@ def test_a_candidate_enters_the_front_where_no_member_is_as_good_in_everything(m
         assert evaluator.artifact_evaluator.would_enter_front(record, score, other) == enters
 
 
-def test_verification_goes_on_from_the_search_and_reads_all_figures_anew(
+def test_final_training_continues_from_the_checkpoint_and_reads_all_figures_again(
     trained: Evaluator, trainings: list[Training]
 ) -> None:
     evaluator, found = trained, trained.folder.records()[0]
@@ -101,20 +101,20 @@ def test_verification_goes_on_from_the_search_and_reads_all_figures_anew(
 def test_calibration_uses_training_images_from_the_whole_set(
     make: Callable[..., Evaluator], faces: FaceData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluator, seen = make(), []
+    evaluator, calibration_sets = make(), []
     quantize = registry.load("compressor", "quantize")
-    on_graph = type(quantize).on_graph
+    rewrite_graph = type(quantize).rewrite_graph
 
-    def noting(self: Any, graph: Any, context: CompressionContext) -> Any:
-        seen.append(context.images)
-        assert context.profile.activation_signed, "as the target wants it"
-        return on_graph(self, graph, context)
+    def recording(self: Any, graph: Any, context: CompressionContext) -> Any:
+        calibration_sets.append(context.images)
+        assert context.profile.activation_signed, "as the profile of the target says"
+        return rewrite_graph(self, graph, context)
 
-    monkeypatch.setattr(type(quantize), "on_graph", noting)
+    monkeypatch.setattr(type(quantize), "rewrite_graph", recording)
     evaluate(evaluator, promote=never)
-    draft, final = seen
-    assert (len(draft), len(final)) == (UNTRAINED_CALIBRATION_IMAGES, len(faces.train))
+    untrained, final = calibration_sets
+    assert (len(untrained), len(final)) == (UNTRAINED_CALIBRATION_IMAGES, len(faces.train))
     train = {image.tobytes() for image in faces.train.images}
-    assert all(image.tobytes() in train for image in (*draft, *final))
-    assert (draft[0] == faces.train.images[0]).all()
-    assert (draft[-1] == faces.train.images[-1]).all()
+    assert all(image.tobytes() in train for image in (*untrained, *final))
+    assert (untrained[0] == faces.train.images[0]).all()
+    assert (untrained[-1] == faces.train.images[-1]).all()

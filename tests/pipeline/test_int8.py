@@ -1,4 +1,4 @@
-"""8 bits must pay: what becomes of nets that they make no faster than their float twins."""
+"""INT8 must pay: a network that it makes no faster than its FP32 baseline is not trained, or loses its place."""
 
 from collections.abc import Callable
 
@@ -12,57 +12,59 @@ from tests.tiny_evaluator import evaluate, never, small
 from tests.tiny_search import Training, replace_step
 
 
-def paying(own: Latency, twin: Latency) -> Int8Speedup:
+def faster(own: Latency, baseline: Latency) -> Int8Speedup:
     return Int8Speedup(speedup=2, low=1.9, high=2.1, twin_ms=2, own_ms=1, kind=own.kind)
 
 
-def losing(own: Latency, twin: Latency) -> Int8Speedup:
+def no_faster(own: Latency, baseline: Latency) -> Int8Speedup:
     return Int8Speedup(speedup=1.01, low=0.8, high=1.2, twin_ms=1.01, own_ms=1, kind=own.kind)
 
 
-def test_a_net_that_8_bits_make_no_faster_is_not_trained(
+def test_a_network_that_int8_makes_no_faster_is_not_trained(
     make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace_step(monkeypatch, "gain", lambda _: losing)
+    replace_step(monkeypatch, "int8_speedup", lambda _: no_faster)
     record = evaluate(make(target="cpu"), small(bits_of_stage2=8))
     assert (record.status, record.violations) == ("infeasible", {"no_gain": pytest.approx(0.25)})
     assert record.reason == "8 bits: no gain: 1 ms against 1.01 ms of its float twin, measured"
     assert not trainings
 
 
-def test_a_net_that_8_bits_make_faster_goes_on(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_step(monkeypatch, "gain", lambda _: paying)
+def test_a_network_that_int8_makes_faster_is_trained(
+    make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_step(monkeypatch, "int8_speedup", lambda _: faster)
     record = evaluate(make(), small(bits_of_stage2=8))
     assert record.status == "complete"
-    assert record.gain == paying(record.latency, record.latency)  # type: ignore[arg-type]
+    assert record.gain == faster(record.latency, record.latency)  # type: ignore[arg-type]
     assert Record.from_json(record.to_json()).gain == record.gain
 
 
-def test_nets_in_float_have_no_twin(make: Callable[..., Evaluator]) -> None:
+def test_networks_without_int8_have_no_baseline(make: Callable[..., Evaluator]) -> None:
     assert evaluate(make(), promote=never).gain is None
 
 
-def test_verified_8_bit_nets_that_gain_nothing_lose_their_place_to_the_float_twin(
+def test_a_verified_int8_network_that_is_no_faster_loses_its_place_to_the_baseline(
     make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluator = make(qat=0)
-    replace_step(monkeypatch, "gain", lambda _: paying)
+    replace_step(monkeypatch, "int8_speedup", lambda _: faster)
     found = evaluate(evaluator, small(bits_of_stage2=8))
-    replace_step(monkeypatch, "gain", lambda _: losing)
-    twin, record = evaluator.train_final(found, epochs=0.5)
-    assert (record.status, twin.status) == ("infeasible", "complete")
-    assert (record.key, twin.candidate) == (found.key, small(bits_of_stage2=16))
-    assert twin.notes == (f"in the place of {found.key}, whose 8-bit units gain nothing",)
+    replace_step(monkeypatch, "int8_speedup", lambda _: no_faster)
+    baseline, record = evaluator.train_final(found, epochs=0.5)
+    assert (record.status, baseline.status) == ("infeasible", "complete")
+    assert (record.key, baseline.candidate) == (found.key, small(bits_of_stage2=16))
+    assert baseline.notes == (f"in the place of {found.key}, whose 8-bit units gain nothing",)
     assert record.before is not None
-    assert twin.score is not None
-    assert record.before.accuracy == twin.score.accuracy, "both are of the same weights in float"
+    assert baseline.score is not None
+    assert record.before.accuracy == baseline.score.accuracy, "both are of the same weights in FP32"
 
 
-def test_quantised_training_is_kept_where_it_is_better(
+def test_quantisation_aware_training_follows_the_final_training(
     make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluator = make(qat=0.5)
-    replace_step(monkeypatch, "gain", lambda _: paying)
+    replace_step(monkeypatch, "int8_speedup", lambda _: faster)
     found = evaluate(evaluator, small(bits_of_stage2=8))
     before = len(trainings)
     (record,) = evaluator.train_final(found, epochs=1)

@@ -1,4 +1,4 @@
-"""Drafts: nothing is left behind, and nothing built that need not be."""
+"""Untrained candidates: their files are deleted, and no baseline is built that is not needed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 import nas.evaluation.untrained
-import nas.training.trainer
+import nas.training.model_builder
 from nas.errors import ExportError
 from nas.pipeline import Evaluator
 from tests.tiny_evaluator import Make, small
 
 
-def test_drafts_leave_no_file_behind(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untrained_files_are_deleted(make: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator = make()
-    draft = evaluator.evaluate_untrained(small())
-    assert draft.size_bytes > draft.costs.params > 0
-    assert draft.host_latency is None
+    untrained = evaluator.evaluate_untrained(small())
+    assert untrained.size_bytes > untrained.costs.params > 0
+    assert untrained.host_latency is None
 
     def fails(*_: Any, **__: Any) -> None:
         raise ExportError("no")
@@ -28,17 +28,17 @@ def test_drafts_leave_no_file_behind(make: Callable[..., Evaluator], monkeypatch
 
 
 @pytest.mark.parametrize(("limits", "built"), [({}, 2), ({"max_size": 1e3}, 1), ({"max_latency": 1e-4}, 1)])
-def test_the_float_twin_of_what_breaks_a_limit_is_not_even_built(
+def test_the_baseline_of_an_infeasible_candidate_is_not_built(
     make: Make, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], built: int
 ) -> None:
     evaluator, graphs = make(target="cpu", **limits), []
-    graph = nas.training.trainer.Trainer.compress_graph
+    compress_graph = nas.training.model_builder.ModelBuilder.compress_graph
 
     def counted(*arguments: Any, **more: Any) -> Any:
         graphs.append(more)
-        return graph(*arguments, **more)
+        return compress_graph(*arguments, **more)
 
-    monkeypatch.setattr(nas.training.trainer.Trainer, "compress_graph", counted)
-    draft = evaluator.evaluate_untrained(small(bits_of_stage1=8))
+    monkeypatch.setattr(nas.training.model_builder.ModelBuilder, "compress_graph", counted)
+    untrained = evaluator.evaluate_untrained(small(bits_of_stage1=8))
     assert [more["shapes_only"] for more in graphs] == [True] * built
-    assert (draft.int8_speedup is not None) == (built == 2)
+    assert (untrained.int8_speedup is not None) == (built == 2)

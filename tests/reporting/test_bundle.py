@@ -1,4 +1,4 @@
-"""What leaves a run folder, from a run with one real ONNX file whose output numpy can compute."""
+"""Export bundle of a run with one real ONNX file whose output numpy can compute."""
 
 import hashlib
 import json
@@ -13,7 +13,6 @@ from nas.latency.speedup import Int8Speedup
 from nas.reporting.bundle import export_model, golden_image
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.selection import find_record
 from tests.fake_runs import CLASSES, a_model, a_run, expected_probabilities, some_record
 
 
@@ -26,7 +25,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return made
 
 
-def test_the_bundle_holds_the_measured_file_and_its_papers(folder: RunFolder, tmp_path: Path) -> None:
+def test_the_bundle_has_the_measured_file_and_its_documents(folder: RunFolder, tmp_path: Path) -> None:
     model = export_model(folder, 0, tmp_path / "out")
     assert sorted(f.name for f in model.parent.iterdir()) == [
         "golden.npz",
@@ -39,7 +38,7 @@ def test_the_bundle_holds_the_measured_file_and_its_papers(folder: RunFolder, tm
     assert Record.from_json((model.parent / "record.json").read_text()) == record
 
 
-def test_the_golden_pair_is_what_the_file_must_give(folder: RunFolder, tmp_path: Path) -> None:
+def test_the_golden_pair_is_the_output_of_the_file(folder: RunFolder, tmp_path: Path) -> None:
     model = export_model(folder, 0, tmp_path / "out")
     with np.load(model.parent / "golden.npz") as pair:
         image, probabilities = pair["image"], pair["probabilities"]
@@ -54,7 +53,7 @@ def test_the_golden_image_is_the_pattern_of_its_docstring() -> None:
     assert image[0, 2, 11, 30] == (31 * 2 + 7 * 11 + 13 * 30 + 11 * 30) % 256
 
 
-def test_the_card_says_what_a_user_has_to_know(folder: RunFolder, tmp_path: Path) -> None:
+def test_the_model_card_has_figures_and_warnings(folder: RunFolder, tmp_path: Path) -> None:
     export_model(folder, 0, tmp_path / "out")
     card = (tmp_path / "out/model_card.md").read_text()
     for words in (
@@ -71,7 +70,7 @@ def test_the_card_says_what_a_user_has_to_know(folder: RunFolder, tmp_path: Path
         assert words in card
 
 
-def test_the_card_of_a_compressed_net_says_what_was_done_and_who_paid(tmp_path: Path) -> None:
+def test_the_card_of_a_compressed_model_has_ratios_and_lost_recall(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "runs", records=[])
     model = a_model(folder, "models/a.onnx")
     base = some_record(8, 0.8, 2.0, phase="base", nonzero_params=900, **model)
@@ -86,12 +85,12 @@ def test_the_card_of_a_compressed_net_says_what_was_done_and_who_paid(tmp_path: 
     export_model(folder, "base", tmp_path / "base")
     card, plain = ((tmp_path / name / "model_card.md").read_text() for name in ("slim", "base"))
     for words in (
-        "1,234 bytes", "zeros.stage2 0.9", "1.50 times as fast as in float [1.40, 1.60]", "no latency effect",
-        "R 10.12 of weights", "| angry | 50.0% | 80.0% |", "angry -30.0 points", "chosen by this split",
+        "1,234 bytes", "zeros.stage2 0.9", "1.50 times as fast as FP32 [1.40, 1.60]", "no latency effect",
+        "R 10.12 of weights", "| angry | 50.0% | 80.0% |", "angry -30.0 points", "selected on this split",
     ):  # fmt: skip
         assert words in card, words
     assert "| angry | 80.0% |" in plain
-    for words in ("uncompressed", "chosen by this split", "gain of 8 bits"):
+    for words in ("uncompressed", "selected on this split", "INT8 speedup"):
         assert words not in plain
 
 
@@ -102,25 +101,6 @@ def test_a_changed_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_has_no_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
+def test_a_record_without_a_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trial 1 has no model file \(too slow\)"):
         export_model(folder, 1, tmp_path / "out")
-
-
-def test_find_takes_the_first_of_several_seeds_unless_it_failed() -> None:
-    better = some_record(3, 0.9, 1.0, phase="verified", seed=1)
-    first = some_record(3, 0.6, 1.0, phase="verified", status="infeasible", violations={"min_accuracy": 0.1})
-    assert find_record([first, better], 3) is first
-    assert find_record([some_record(3, None, 1.0, phase="verified", status="failed", model=""), better], 3) is better
-
-
-def test_find_prefers_the_verified_and_takes_keys() -> None:
-    first, again = some_record(3, 0.5, 1.0), some_record(3, 0.6, 1.0, phase="verified")
-    records = [first, again, some_record(4, 0.5, 1.0)]
-    assert find_record(records, 3) is again
-    assert find_record(records, "3") is again
-    assert find_record(records, first.key[:6]) is again
-    with pytest.raises(ConfigError, match="no trial and no key is 7"):
-        find_record(records, 7)
-    with pytest.raises(ConfigError, match="several candidates"):
-        find_record([*records, some_record(3, 0.5, 1.0, key_of=8)], 3)

@@ -1,4 +1,4 @@
-"""The report: one file, no network, and nothing shown without where it comes from."""
+"""HTML report: one file without network access, and the provenance of every figure."""
 
 import json
 import re
@@ -44,14 +44,14 @@ def read(path: Path) -> Reader:
     return reader
 
 
-def test_one_file_that_loads_nothing(tmp_path: Path) -> None:
+def test_the_report_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     path = write_report([folder], folder.path / "report.html")
     assert read(path).loaded == []
     assert "plotly.js v" in path.read_text()[:20_000]
 
 
-def test_it_says_what_the_figures_are(tmp_path: Path) -> None:
+def test_figures_are_shown_with_their_provenance(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     folder.write("importance.json", json.dumps({"accuracy": {"depth": 0.7}, "latency": {"depth": 0.9}}))
     words = " ".join(read(write_report([folder], folder.path / "report.html")).words)
@@ -59,7 +59,7 @@ def test_it_says_what_the_figures_are(tmp_path: Path) -> None:
         "Synthetic faces.",
         "Predicted latency.",
         "Verified front",
-        "Fell off the front",
+        "Dropped from the front",
         "trial 2 is +2.0 points of accuracy",
         f"nas export {folder.path} --trial 2",
         "Recall by class",
@@ -90,7 +90,7 @@ def test_a_run_without_candidates_gives_a_report(tmp_path: Path) -> None:
     assert "No candidate is complete yet." in words
 
 
-def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
+def test_outside_text_is_escaped(tmp_path: Path) -> None:
     nasty = "<script>alert(1)</script>"
     folder = a_run(tmp_path, records=[some_record(1, 0.5, 1.0, latency=some_latency(1.0, device=nasty))])
     folder.write("data.json", json.dumps({"name": nasty, "classes": [nasty, "b", "c"], "notes": [nasty]}))
@@ -102,7 +102,7 @@ def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
 def test_several_runs_share_a_plot_and_an_axis(tmp_path: Path) -> None:
     one, two = a_run(tmp_path, name="one"), a_run(tmp_path, name="two", records=a_search()[:4])
     html = write_report([one, two], tmp_path / "both.html").read_text()
-    assert "2 runs beside each other" in html
+    assert "2 runs side by side" in html
     for name in ("one", "two"):
         assert re.search(rf'"name":\s*"search front, {name}"', html)
 
@@ -111,26 +111,39 @@ def test_runs_on_different_data_are_not_compared(tmp_path: Path) -> None:
     one, two = a_run(tmp_path, name="one"), a_run(tmp_path, name="two")
     one.write("data.json", json.dumps({"name": "a", "digest": "11"}))
     two.write("data.json", json.dumps({"name": "a", "digest": "22"}))
-    with pytest.raises(ConfigError, match="must be of the same data"):
+    with pytest.raises(ConfigError, match="must be on the same data"):
         write_report([one, two], tmp_path / "both.html")
     with pytest.raises(ConfigError, match="at least one run"):
         write_report([], tmp_path / "none.html")
 
 
-def test_a_compression_shows_the_uncompressed_net_first_and_warns_of_classes_that_lost(tmp_path: Path) -> None:
+def test_a_compression_shows_the_uncompressed_model_first_and_warns_of_lost_recall(tmp_path: Path) -> None:
     base = some_record(-1, 0.9, 6.0, phase="base", key_of=99, params=90_000, nonzero_params=90_000)
     folder = a_run(tmp_path / "runs", records=[base, *a_search()], model="resnet8")
     html = write_report([folder], folder.path / "report.html").read_text()
     text = re.sub(r"<[^>]+>", " ", html[html.index("<main>") :])
-    assert "What each class lost" in text
+    assert "Recall lost to compression" in text
     assert re.search(r"uncompressed\s+90%\s+90%\s+90%", text)
     assert re.search(r"Trial 2\s*: angry -10.0 points \(90% to 80% of 100 faces\)", text)
-    assert re.search(r"take it\s+base\s+not compressed\s+90.0%", text)
+    assert re.search(r"export\s+base\s+not compressed\s+90.0%", text)
     assert re.search(r"R [0-9.]+ of weights, [0-9.]+ of bytes", text)
     assert "nas export" in text
     assert "--trial base" in text
 
 
-def test_a_search_of_architectures_has_no_part_on_compression(tmp_path: Path) -> None:
+def test_a_search_of_architectures_has_no_compression_section(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "runs")
-    assert "What each class lost" not in write_report([folder], folder.path / "report.html").read_text()
+    assert "Recall lost to compression" not in write_report([folder], folder.path / "report.html").read_text()
+
+
+def test_no_value_is_escaped_twice_and_no_markup_is_shown_as_text(tmp_path: Path) -> None:
+    note = "a & b <c>"
+    folder = a_run(tmp_path, records=[some_record(1, 0.5, 1.0, notes=(note,)), *a_search()[1:]])
+    folder.write("data.json", json.dumps({"name": note, "classes": CLASSES, "notes": [note], "val_name": note}))
+    folder.write("environment.json", json.dumps({note: note}))
+    html = write_report([folder], folder.path / "report.html").read_text()
+    words = " ".join(read(folder.path / "report.html").words)
+    assert "&amp;amp;" not in html
+    assert "&amp;lt;" not in html
+    assert words.count(note) >= 5
+    assert not re.search(r"</?(b|small|td|li|span|section|ul)>", words)

@@ -1,4 +1,4 @@
-"""Before and after: ratios and recall changes from figures that can be reckoned by hand."""
+"""Effect of compression: ratios and changes of recall that can be computed by hand."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from tests.fake_runs import CLASSES, a_search, some_record
 
 
 def with_hits(trial: int, *hits: int, phase: str = "verified") -> Record:
-    """A record that names so many of 20, 40 and 100 faces right."""
+    """A record with so many correct of 20, 40 and 100 faces."""
     counts = np.diag(hits)
     for k, n in enumerate((20, 40, 100)):
         counts[k, (k + 1) % 3] = n - hits[k]
@@ -26,12 +26,12 @@ def with_hits(trial: int, *hits: int, phase: str = "verified") -> Record:
 BASE = with_hits(-1, 10, 20, 90, phase="base")
 
 
-def test_the_uncompressed_net_is_the_latest_record_of_its_phase() -> None:
+def test_the_baseline_is_the_latest_record_of_its_phase() -> None:
     assert find_baseline(a_search()) is None
     assert find_baseline([*a_search(), BASE, some_record(9, 0.5, 1.0)]) is BASE
 
 
-def test_ratios_are_sums_of_the_uncompressed_by_sums_of_the_compressed() -> None:
+def test_ratios_divide_the_uncompressed_by_the_compressed() -> None:
     base = some_record(-1, 0.5, 1.0, phase="base", params=1000, nonzero_params=990, size_bytes=5000)
     small = some_record(1, 0.5, 1.0, params=500, nonzero_params=100, size_bytes=2000)
     assert compression_ratio(base, small) == 10.0
@@ -40,7 +40,7 @@ def test_ratios_are_sums_of_the_uncompressed_by_sums_of_the_compressed() -> None
     assert size_ratio(base, some_record(2, 0.5, 1.0, size_bytes=None)) is None
 
 
-def test_changes_are_in_points_of_recall_class_by_class() -> None:
+def test_changes_are_in_percentage_points_by_class() -> None:
     found = recall_changes(BASE, with_hits(1, 7, 22, 90))
     assert [(c.name, c.n_images) for c in found] == [("angry", 20), ("happy", 40), ("sad", 100)]
     assert [c.percentage_points for c in found] == pytest.approx([-15.0, 5.0, 0.0])
@@ -48,7 +48,7 @@ def test_changes_are_in_points_of_recall_class_by_class() -> None:
     assert recall_changes(BASE, some_record(2, None, 1.0)) == []
 
 
-def test_only_more_than_five_points_are_a_loss_and_the_worst_is_first() -> None:
+def test_losses_above_five_points_are_reported_largest_first() -> None:
     assert large_recall_losses(BASE, with_hits(1, 9, 18, 85)) == []  # five points each, to the face
     assert [c.name for c in large_recall_losses(BASE, with_hits(1, 8, 10, 84))] == ["happy", "angry", "sad"]
     assert large_recall_losses(BASE, with_hits(1, 20, 40, 100)) == []

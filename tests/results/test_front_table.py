@@ -1,4 +1,4 @@
-"""Rows and files of hand-made records whose figures are known."""
+"""Table of the front from records made by hand: rows, pareto.csv and pareto.json."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from tests.fake_runs import a_run, some_latency, some_record
 BOTH = ("accuracy", "latency")
 
 
-def test_a_row_says_where_its_latency_is_from() -> None:
+def test_a_row_has_the_provenance_of_its_latency() -> None:
     (row,) = table_rows([some_record(3, 0.5, 4.0)])
     assert tuple(row) == COLUMNS
     assert (row["latency_kind"], row["latency_ms"], row["latency_device"]) == ("predicted", 4.0, "Jetson Orin Nano")

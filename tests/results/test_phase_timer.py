@@ -1,4 +1,4 @@
-"""The clock: phases add up, and a step that fails has taken its time too."""
+"""Phase timer: phases add up, and a step that fails counts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Runs as DataFrames, from a run made by hand."""
+"""Run as DataFrames, from records made by hand."""
 
 import os
 from pathlib import Path
@@ -38,14 +38,14 @@ def test_the_newest_run_is_the_one_written_last(tmp_path: Path) -> None:
     assert load_run(runs=tmp_path).folder.path == first.path
 
 
-def test_where_no_run_is_the_message_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no run yet; `nas search` makes one"):
+def test_a_missing_run_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no run yet; start one with `nas search`"):
         load_run(runs=tmp_path)
     with pytest.raises(ConfigError, match="is no run folder"):
         load_run(tmp_path)
 
 
-def test_members_across_their_seeds_are_a_frame(tmp_path: Path) -> None:
+def test_seed_statistics_are_a_frame(tmp_path: Path) -> None:
     found = load_run(a_run(tmp_path).path).seed_statistics
     assert found.trial.tolist() == [2, 5, 1, 0]
     assert found.rank_in_search.tolist() == [2, 1, 3, 4]

@@ -1,4 +1,4 @@
-"""The run folder: a record is there whole or not at all, and what a process holds is let go when it dies."""
+"""Run folder: records are whole or skipped, files appear whole, and locks end with their process."""
 
 import json
 import select
@@ -57,7 +57,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     assert Record.from_json(json.dumps(fields)) == record
 
 
-def test_objectives_are_read_off_the_record_and_unknown_ones_are_none() -> None:
+def test_objectives_of_a_record_are_none_where_unknown() -> None:
     record = some_record(3, 0.5, 2.5)
     assert [record.objective(o) for o in ("accuracy", "latency", "size", "energy")] == [0.5, 2.5, 4000.0, None]
     blank = replace(record, score=None, latency=None, size_bytes=None)
@@ -74,7 +74,7 @@ def test_records_come_back_in_the_order_they_were_added(folder: RunFolder) -> No
 
 @given(cut=st.integers(0, 10**6), whole=st.integers(1, 4))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_a_file_that_ends_anywhere_keeps_all_whole_records_and_takes_more(
+def test_a_file_cut_anywhere_keeps_its_whole_records_and_accepts_more(
     tmp_path_factory: pytest.TempPathFactory, cut: int, whole: int
 ) -> None:
     folder = a_run(tmp_path_factory.mktemp("torn"), records=a_search()[:whole])
@@ -92,7 +92,7 @@ def test_a_file_that_ends_anywhere_keeps_all_whole_records_and_takes_more(
     assert file.read_bytes().startswith(kept), "what is in the file is never rewritten"
 
 
-def test_processes_that_append_at_once_lose_no_line_and_tear_none(folder: RunFolder) -> None:
+def test_concurrent_appends_lose_and_tear_no_line(folder: RunFolder) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n"
         "for i in range(60): RunFolder(Path(sys.argv[1])).append_line('x.jsonl', '\"' + sys.argv[2] * 5000 + '\"')"
@@ -117,7 +117,7 @@ def test_a_file_appears_whole_or_not_at_all(folder: RunFolder, monkeypatch: pyte
     assert folder.write("x.txt", b"after").read_text() == "after"
 
 
-def test_a_claim_is_held_once_and_let_go(folder: RunFolder) -> None:
+def test_a_lock_is_held_once_and_released(folder: RunFolder) -> None:
     with folder.lock("a") as first, folder.lock("a") as second, folder.lock("b") as other:
         assert (first, second, other) == (True, False, True)
     with folder.lock("a") as again, ExitStack() as held:
@@ -125,10 +125,10 @@ def test_a_claim_is_held_once_and_let_go(folder: RunFolder) -> None:
         assert not held.enter_context(folder.lock("a"))
 
 
-def test_a_claim_is_let_go_by_a_process_that_is_killed_and_waited_for_by_others(folder: RunFolder) -> None:
+def test_a_killed_process_releases_its_lock_to_one_that_waits(folder: RunFolder) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).claim('a', wait=True): print('held', flush=True); time.sleep(600)"
+        "with RunFolder(Path(sys.argv[1])).lock('a', wait=True): print('held', flush=True); time.sleep(600)"
     )
     with process(code, str(folder.path)) as first, process(code, str(folder.path)) as second:
         held, _, _ = select.select([first.stdout, second.stdout], [], [], 60)
@@ -143,7 +143,7 @@ def test_a_claim_is_let_go_by_a_process_that_is_killed_and_waited_for_by_others(
         assert ours
 
 
-def test_time_in_which_two_processes_work_counts_once(folder: RunFolder) -> None:
+def test_overlapping_work_counts_once(folder: RunFolder) -> None:
     assert folder.worked_s() == 0
     for name, span in {
         "1-1": [100.0, 110.0],
@@ -155,7 +155,7 @@ def test_time_in_which_two_processes_work_counts_once(folder: RunFolder) -> None
     assert folder.worked_s() == pytest.approx(20 + 2.5)
 
 
-def test_a_tick_prolongs_its_own_span(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_time_extends_the_same_interval(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     for now in (1001.0, 1007.5):
         monkeypatch.setattr("nas.results.run_folder.time.time", lambda now=now: now)
         folder.log_work_interval(1000.0)
@@ -178,7 +178,7 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
         RunFolder.open(make_config(runs=tmp_path, trials=3, seed=7, epochs=2))
 
 
-def test_a_run_goes_on_with_the_sampler_that_it_was_begun_with_unless_told_another(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_sampler_unless_another_is_given(tmp_path: Path) -> None:
     assert with_resumed_fields(make_config(runs=tmp_path, trials=3)).search.sampler == "screened"
     begun = RunFolder.open(make_config(runs=tmp_path, trials=3, sampler="tpe"))
     again = with_resumed_fields(make_config(runs=tmp_path, trials=30))
@@ -190,6 +190,8 @@ def test_a_run_goes_on_with_the_sampler_that_it_was_begun_with_unless_told_anoth
         RunFolder.open(with_resumed_fields(make_config(runs=tmp_path, trials=30, seed=7)))
 
 
-def test_a_folder_that_no_search_made_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is no run folder \(it holds no config.toml\); `nas search` makes one"):
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"is no run folder \(it holds no config.toml\); start a run with `nas search`"
+    ):
         RunFolder.open_existing(tmp_path)

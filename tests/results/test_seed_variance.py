@@ -1,4 +1,4 @@
-"""Accuracy across seeds, against scipy and by hand; ranks; and which places are within the noise."""
+"""Accuracy across seeds against scipy and by hand; ranks; ranks within seed noise."""
 
 import pytest
 from scipy import stats
@@ -30,11 +30,11 @@ def a_front(*members: list[Record]) -> list[Record]:
 
 
 @pytest.mark.parametrize("freedom", [*range(1, 40), 100, 1000])
-def test_the_quantile_is_that_of_scipy(freedom: int) -> None:
+def test_the_student_quantile_agrees_with_scipy(freedom: int) -> None:
     assert student_t_975(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=0.003)
 
 
-def test_the_interval_is_that_of_a_pooled_deviation() -> None:
+def test_the_interval_uses_the_pooled_deviation() -> None:
     groups = [(0.60, 0.63, 0.66), (0.70, 0.72, 0.71)]
     found = seed_statistics(a_front(verified(1, *groups[0]), verified(2, *groups[1])))
     squares = sum(sum((a - sum(g) / 3) ** 2 for a in g) for g in groups)
@@ -44,7 +44,7 @@ def test_the_interval_is_that_of_a_pooled_deviation() -> None:
         assert (s.mean, s.low, s.high) == pytest.approx((sum(group) / 3, s.mean - half, s.mean + half), abs=1e-4)
 
 
-def test_one_seed_gives_no_interval_and_no_verdict() -> None:
+def test_one_seed_gives_no_interval_and_no_warning() -> None:
     records = a_search()
     assert {s.low for s in seed_statistics(records)} == {None}
     assert indistinguishable(records) == []
@@ -53,10 +53,10 @@ def test_one_seed_gives_no_interval_and_no_verdict() -> None:
     ]  # fmt: skip
     (line,) = describe_seed_variance(records)
     assert "trial 2: 2 to 1, trial 5: 1 to 2" in line
-    assert "--verify-seeds 3 tells" in line
+    assert "--verify-seeds 3 measures it" in line
 
 
-def test_neighbours_within_the_noise_are_named_and_others_are_not() -> None:
+def test_only_neighbours_within_seed_noise_are_reported() -> None:
     noisy = a_front(verified(1, 0.60, 0.64), verified(2, 0.63, 0.67), verified(3, 0.90, 0.94))
     ((better, worse, half),) = indistinguishable(noisy)
     assert (better.record.trial, worse.record.trial) == (2, 1)
@@ -68,7 +68,7 @@ def test_neighbours_within_the_noise_are_named_and_others_are_not() -> None:
     assert indistinguishable(a_front(verified(1, 0.60, 0.60), verified(2, 0.63, 0.63))) == []
 
 
-def test_a_training_that_failed_or_was_short_is_no_accuracy() -> None:
+def test_failed_or_short_trainings_do_not_count() -> None:
     short = verified(1, 0.6, 0.7, None)
     short[1] = some_record(1, 0.7, 2.0, phase="verified", seed=1, epochs=5.0)
     (found,) = seed_statistics(a_front(short))
@@ -76,7 +76,7 @@ def test_a_training_that_failed_or_was_short_is_no_accuracy() -> None:
     assert describe_seed_variance(a_front(verified(1, 0.6, 0.7, None)))[0].count("1 failed") == 1
 
 
-def test_the_best_seed_is_never_what_ships() -> None:
+def test_seed_0_ships_even_if_another_is_better() -> None:
     records = a_front(verified(1, 0.60, 0.80), verified(2, 0.70, 0.69))
     assert [r.seed for r in latest_by_key(records, "verified")] == [0, 0]
     assert [(r.trial, round(r.score.accuracy, 2)) for r in pareto_front(records, BOTH) if r.score] == [
@@ -86,5 +86,5 @@ def test_the_best_seed_is_never_what_ships() -> None:
     assert seed_statistics(records)[0].record.seed == 0
 
 
-def test_nothing_verified_says_nothing() -> None:
+def test_a_run_without_verified_members_has_no_lines() -> None:
     assert describe_seed_variance([r for r in a_search() if r.phase == "search"]) == []

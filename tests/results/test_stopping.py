@@ -1,4 +1,4 @@
-"""Why a search ended: decided once for all processes, kept, and said."""
+"""End of a search: decided once for all processes, stored, and described."""
 
 import json
 import time
@@ -13,6 +13,7 @@ from nas.results.run_folder import RunFolder
 from nas.results.stopping import SearchEnd, check_converged, describe_search_end, read_search_end, write_search_end
 from nas.results.throughput import write_forecast_once
 from nas.searcher.budget import SearchBudget
+from nas.searcher.search_records import SearchRecords
 from tests.fake_runs import a_run, some_record
 from tests.results.test_throughput import MOMENT
 
@@ -20,7 +21,7 @@ BOTH = ("accuracy", "latency")
 
 
 def flat_run(n: int = 60) -> list[Record]:
-    """Ten steps, each half as high as the one before, and nothing better afterwards."""
+    """Records whose hypervolume rises in ten halving steps and then stays."""
     steps = [0.5 + 0.1 * (1 - 0.5**i) for i in range(10)]
     return [some_record(i, steps[i], 2.0) if i < 10 else some_record(i, 0.3, 2.5) for i in range(n)]
 
@@ -31,10 +32,13 @@ def hopeless(n: int = 60) -> list[Record]:
 
 def allowance(folder: RunFolder, **fields: object) -> SearchBudget:
     """Of a process that has worked for 100 s."""
-    return SearchBudget(make_config(**fields), folder, started=time.time() - 100)
+    config = make_config(**fields)
+    return SearchBudget(
+        folder, SearchRecords(folder), search=config.search, training=config.training, started=time.time() - 100
+    )
 
 
-def test_it_is_decided_once_and_what_comes_later_changes_nothing(tmp_path: Path) -> None:
+def test_convergence_is_decided_once_and_stays(tmp_path: Path) -> None:
     folder, records = a_run(tmp_path, records=[]), flat_run()
     assert not check_converged(folder, records[:10], BOTH, 10)
     assert read_search_end(folder) is None
@@ -46,7 +50,7 @@ def test_it_is_decided_once_and_what_comes_later_changes_nothing(tmp_path: Path)
     assert not check_converged(folder, better, BOTH, 40), "whoever asks for more, or for nothing, goes on"
 
 
-def test_a_run_without_anything_feasible_is_never_flat(tmp_path: Path) -> None:
+def test_a_run_without_a_feasible_candidate_never_converges(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
     assert not check_converged(folder, hopeless(300), BOTH, 5)
     assert set(hypervolume_curve(hopeless(30), BOTH)) == {0.0}
@@ -63,7 +67,9 @@ def test_a_run_without_anything_feasible_is_never_flat(tmp_path: Path) -> None:
         ({"trials": 500, "budget": 1000.0}, None),
     ],
 )
-def test_the_limit_that_is_reached_is_why(tmp_path: Path, fields: dict[str, object], why: str | None) -> None:
+def test_the_limit_that_is_reached_is_the_stop_reason(
+    tmp_path: Path, fields: dict[str, object], why: str | None
+) -> None:
     folder = a_run(tmp_path, records=flat_run(), max_latency=None)
     assert allowance(folder, **fields).stop_reason() == why
     if why is not None:
@@ -77,7 +83,7 @@ def test_the_limit_that_is_reached_is_why(tmp_path: Path, fields: dict[str, obje
         )
 
 
-def test_the_same_end_again_changes_nothing_and_another_one_does(tmp_path: Path) -> None:
+def test_only_a_different_end_replaces_the_stored_one(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
     write_search_end(folder, SearchEnd(why="trials", candidates=20))
     write_search_end(folder, SearchEnd(why="trials", candidates=20))
@@ -86,7 +92,7 @@ def test_the_same_end_again_changes_nothing_and_another_one_does(tmp_path: Path)
     assert read_search_end(folder) == SearchEnd(why="budget", candidates=30)
 
 
-def test_a_later_call_that_finds_the_budget_spent_does_not_change_why_the_search_ended(tmp_path: Path) -> None:
+def test_a_spent_budget_in_a_later_call_keeps_the_stop_reason(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=flat_run(), max_latency=None)
     write_search_end(folder, SearchEnd(why="trials", candidates=60))
     allowance(folder, trials=60, budget=50.0).record_stop_reason("budget")
@@ -100,14 +106,16 @@ def test_a_later_call_that_finds_the_budget_spent_does_not_change_why_the_search
     assert read_search_end(folder) == SearchEnd(why="budget", candidates=61)
 
 
-def test_what_is_known_is_said(tmp_path: Path) -> None:
+def test_the_description_has_reason_throughput_and_forecasts(tmp_path: Path) -> None:
     folder, records = a_run(tmp_path, records=[], max_latency=None), flat_run(50)
     assert describe_search_end(folder, []) == []
     folder.write("clocks/a.json", json.dumps([MOMENT, MOMENT + 49 * 60 - 1]))
     write_search_end(folder, SearchEnd(why="trials", candidates=40))
-    write_forecast_once(folder, "pilot", {"words": "a first net takes 0:10 to 0:40"})
+    write_forecast_once(folder, "pilot", {"words": "a first candidate takes 0:10 to 0:40"})
     ended, rate, ahead, forecast = describe_search_end(folder, records)
-    assert ended == "the search ended after 40 candidates: all candidates asked for are done; 10 more came since"
-    assert rate.startswith("pace: 61.2 candidates an hour (61.2 to 61.2), 100% feasible")
+    assert ended == "the search ended after 40 candidates: all trials are done; 10 more have finished since"
+    assert rate.startswith("throughput: 61.2 candidates an hour (61.2 to 61.2), 100% feasible")
     assert ahead.startswith("the next hour, by the run's own curve: another 61 candidates would add ")
-    assert forecast == ("forecast before it began: a first net takes 0:10 to 0:40; it came to 50 candidates in 48:59")
+    assert forecast == (
+        "forecast before the search: a first candidate takes 0:10 to 0:40; the outcome was 50 candidates in 48:59"
+    )

@@ -1,4 +1,4 @@
-"""Pace and forecasts, by hand; the clock of a run's search without what came between."""
+"""Throughput and forecasts computed by hand; search time without other work."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from nas.results.throughput import (
 from tests.fake_runs import a_run, some_record
 
 MOMENT = 1_767_225_600.0
-"""2026-01-01T00:00:00+00:00, when hand-made records begin to be finished, one a minute by trial."""
+"""2026-01-01T00:00:00+00:00: trial n of the records made by hand finishes n minutes later."""
 
 
 def candidates(n: int, *seconds: float) -> list[Record]:
@@ -27,7 +27,7 @@ def candidates(n: int, *seconds: float) -> list[Record]:
     return [some_record(i, 0.5, 1.0, seconds={"train": taken[i % len(taken)]}) for i in range(n)]
 
 
-def test_the_pace_is_candidates_by_the_time_on_the_clock() -> None:
+def test_throughput_is_candidates_by_wall_time() -> None:
     found = estimate_throughput(candidates(30), 1800.0)
     assert found is not None
     assert (found.candidates, found.per_hour, found.low, found.high) == (30, 60.0, 60.0, 60.0)
@@ -39,7 +39,7 @@ def test_the_pace_is_candidates_by_the_time_on_the_clock() -> None:
     assert half.low < 240.0 < half.high
 
 
-def test_candidates_that_differ_widen_the_interval_and_many_narrow_it() -> None:
+def test_the_interval_widens_with_variation_and_narrows_with_candidates() -> None:
     few, many = (
         estimate_throughput(candidates(4, 10.0, 110.0), 240.0),
         estimate_throughput(candidates(64, 10.0, 110.0), 3840.0),
@@ -53,12 +53,12 @@ def test_candidates_that_differ_widen_the_interval_and_many_narrow_it() -> None:
     assert few.low < many.low < 60 < many.high < few.high
 
 
-def test_two_candidates_give_no_pace() -> None:
+def test_two_candidates_give_no_throughput() -> None:
     assert estimate_throughput(candidates(2), 100.0) is None
     assert estimate_throughput(candidates(9), 0.0) is None
 
 
-def test_the_search_took_what_the_run_did_until_its_last_candidate_but_for_other_work(tmp_path: Path) -> None:
+def test_the_search_time_ends_with_its_last_candidate_and_excludes_other_work(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
     assert search_time_s(folder, []) == 0.0
     searched = [some_record(trial, 0.5, 1.0) for trial in (1, 2, 3)]  # finished at minutes 1, 2 and 3
@@ -69,7 +69,7 @@ def test_the_search_took_what_the_run_did_until_its_last_candidate_but_for_other
     assert search_time_s(folder, [base, *searched, later]) == pytest.approx(180 + 1 - 30)
 
 
-def test_a_forecast_says_when_and_with_how_many() -> None:
+def test_a_forecast_has_the_end_and_the_number_of_candidates() -> None:
     found = estimate_throughput(candidates(30), 1800.0)
     assert found is not None
     assert str(found) == "60 candidates an hour (60 to 60), 100% feasible"
@@ -79,13 +79,13 @@ def test_a_forecast_says_when_and_with_how_many() -> None:
     assert format_forecast(found, trials=20, remaining_s=600).endswith("; ends in about 0:00 with about 30")
 
 
-def test_a_pilot_says_how_many_fit() -> None:
+def test_a_probe_forecast_has_the_number_that_fits() -> None:
     told = format_probe_forecast(10.0, 40.0, trials=None, remaining_s=1200.0)
-    assert told == "a first net takes 0:10 to 0:40, so about 30 to 120 candidates in the budget"
+    assert told == "a first candidate takes 0:10 to 0:40, so about 30 to 120 candidates in the budget"
     assert format_probe_forecast(10.0, 40.0, trials=90, remaining_s=None).endswith("90 candidates in 15:00 to 1:00:00")
 
 
-def test_a_forecast_is_kept_once(tmp_path: Path) -> None:
+def test_only_the_first_forecast_is_stored(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
     assert read_forecasts(folder) == {}
     write_forecast_once(folder, "pilot", {"words": "first"})
@@ -94,7 +94,7 @@ def test_a_forecast_is_kept_once(tmp_path: Path) -> None:
     assert read_forecasts(folder) == {"pilot": {"words": "first"}, "early": {"words": "third"}}
 
 
-def test_clocks() -> None:
+def test_durations_as_text() -> None:
     assert [format_duration(s) for s in (None, 0.2, 59.6, 3600, 7325)] == [
         "no limit",
         "0:00",

@@ -1,4 +1,4 @@
-"""A board to measure on: a real sshd here with keys of its own, a played sysfs and a stand-in for trtexec."""
+"""A simulated board: a real sshd on this machine with keys of its own, a made-up sysfs, and a stand-in for trtexec."""
 
 import getpass
 import json
@@ -24,13 +24,12 @@ MHZ = 918_000_000
 
 @dataclass(frozen=True)
 class PlayedBoard:
-    """A directory that plays the board's file system, and the files that reach it by ssh.
+    """A directory that stands for the board's file system, and the configuration to reach it by ssh.
 
     Attributes:
-        root: what `NAS_ROOT` is on the board.
+        root: `NAS_ROOT` on the board.
         temp: its directory for temporary files.
-        config: for `ssh -F`; the host is called `board`, and the same with a wrong key `impostor`.
-        known: where the two get their keys from.
+        config: file for `ssh -F`. The host is called `board`, with a wrong key `impostor`, without one `stranger`.
     """
 
     root: Path
@@ -38,7 +37,7 @@ class PlayedBoard:
     config: Path
 
     def play(self, version: str = "10.3", **what: object) -> None:
-        """Begin anew as a board with this TensorRT; see `stand_in_trtexec.py`."""
+        """Reset to a board with this TensorRT; see `stand_in_trtexec.py`."""
         shutil.rmtree(self.root, ignore_errors=True)
         (self.root / "bin").mkdir(parents=True)
         for name, text in BOARD_FILES.items():
@@ -49,22 +48,22 @@ class PlayedBoard:
         (self.root / "board.json").write_text(json.dumps({"version": version, **what}))
 
     def tool(self, name: str, script: str) -> None:
-        """Put a program first into the board's path."""
+        """Put a program first in the board's path."""
         (self.root / "bin" / name).write_text(script)
         (self.root / "bin" / name).chmod(0o755)
 
     def profile(self, host: str = "board", **facts: str | int | float) -> HardwareProfile:
-        """The target as nas.toml would make it."""
+        """The target as nas.toml would define it."""
         like = load_target("jetson-orin-nano")
         mine = {"ssh": host, "ssh_config": str(self.config), "trtexec": str(self.root / "bin/trtexec")}
         return replace(like, name="mynano", runtime="trtexec_ssh", facts={**like.facts, **mine, **facts})
 
     def calls(self) -> list[list[str]]:
-        """What trtexec was told, call by call."""
+        """Arguments of trtexec, call by call."""
         return [json.loads(line) for line in (self.root / "calls.jsonl").read_text().splitlines()]
 
     def left_behind(self) -> list[str]:
-        """Files in the board's temporary directory and processes of its trtexec, after a moment of grace."""
+        """Files in the board's temporary directory and processes of its trtexec, after up to 6 s."""
         for _ in range(60):
             found = [str(p) for p in self.temp.rglob("*")] + _processes(str(STAND_IN))
             if not found:
@@ -95,7 +94,7 @@ BOARD_FILES = {
 
 @pytest.fixture(scope="session")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedBoard]:
-    """An sshd of our own on a free port. Skips with the reason where none can run."""
+    """An sshd on a free port. Skips with the reason where none can run."""
     program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if not program or not shutil.which("ssh"):
         pytest.skip("no sshd or ssh on this machine; apt-get install openssh-server")
@@ -124,7 +123,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedBoard]:
         f"Host board impostor stranger\n  UserKnownHostsFile {folder}/known_%n\n"
     )
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd of root wants it
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd of root requires it
     with (folder / "sshd.log").open("w") as log:
         server = subprocess.Popen([program, "-D", "-e", "-f", folder / "sshd_config"], stdout=log, stderr=log)
     try:
@@ -138,7 +137,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedBoard]:
 
 @pytest.fixture
 def board(sshd: PlayedBoard, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedBoard]:
-    """The board, playing TensorRT 10.3, and afterwards as empty as it was."""
+    """The board with TensorRT 10.3; fails where a test leaves a file or process behind."""
     monkeypatch.setattr(_board, "WATCH_INTERVAL_S", 0.02)
     sshd.play()
     yield sshd

@@ -1,8 +1,8 @@
-"""A stand-in for the package tensorrt and a CUDA device, for the order of the calls. It proves no speed.
+"""Stand-in for the package tensorrt and a CUDA device, to check the order of the calls. It says nothing about speed.
 
 It has the names that the published bindings of a version have (`benchmarks/tensorrt_names.py` looks them up) and
-computes with onnxruntime. What TensorRT or CUDA would punish raises: an address that was never set, waiting for a
-stream that is captured, a flag that the version does not have, memory freed twice.
+computes with onnxruntime. Misuse that TensorRT or CUDA would punish raises: an address that was never set, waiting for
+a stream that is captured, a flag that the version does not have, memory freed twice.
 """
 
 import json
@@ -19,7 +19,7 @@ from nas.runtimes.tensorrt.cuda import CudaDevice
 
 
 class PlayedCuda(CudaDevice):
-    """Memory in a dictionary, and a clock that counts runs: each takes 0.1 ms."""
+    """Memory in a dictionary, and a clock by which each run takes 0.1 ms."""
 
     name = "stand-in GPU"
     stream = 7
@@ -67,7 +67,7 @@ class PlayedCuda(CudaDevice):
 
 @dataclass(frozen=True)
 class Played:
-    """One version of the package at work: its memory on the device, and what was done with it."""
+    """One version of the package: its memory on the device, and a record of the calls."""
 
     version: str
     memory: dict[int, np.ndarray]
@@ -80,7 +80,7 @@ class Played:
 
 
 class Config:
-    """What a builder is told."""
+    """Configuration of a builder."""
 
     builder_optimization_level = 0
     profiling_verbosity = None
@@ -118,7 +118,7 @@ class Profile:
 
 
 class Builder:
-    """Makes a plan of a network: its path, in bytes."""
+    """Makes the plan of a network: its path as bytes."""
 
     def __init__(self, played: Played, logger: Any) -> None:
         self.played = played
@@ -140,7 +140,7 @@ class Builder:
 
 
 class OnnxParser:
-    """Takes every file that onnxruntime takes."""
+    """Accepts every file that onnxruntime accepts."""
 
     num_errors = 1
 
@@ -160,7 +160,7 @@ class OnnxParser:
 
 
 class Context:
-    """Runs an engine on what lies at the addresses it was given."""
+    """Runs an engine on the memory at its addresses."""
 
     profiler: Any = None
 
@@ -221,7 +221,7 @@ class Engine:
 
 
 class Runtime:
-    """Makes an engine of a plan."""
+    """Makes the engine of a plan."""
 
     def __init__(self, played: Played, logger: Any) -> None:
         self.played = played
@@ -231,7 +231,7 @@ class Runtime:
 
 
 class Logger:
-    """Says nothing."""
+    """Discards all messages."""
 
     ERROR = 1
 
@@ -239,13 +239,13 @@ class Logger:
 
 
 class IProfiler:
-    """What a profiler of ours derives from."""
+    """Base class of profilers."""
 
     def __init__(self) -> None: ...
 
 
 def package(version: str, memory: dict[int, np.ndarray]) -> Any:
-    """The names of one version, and what was done with them in `.done`."""
+    """The names of one version; `.done` records the calls."""
     played = Played(version, memory)
     return SimpleNamespace(
         __version__=version, done=played.done,

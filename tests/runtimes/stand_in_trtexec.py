@@ -1,11 +1,12 @@
 # ruff: noqa: T201
-"""A stand-in for trtexec on a played board: a program of its own, run by a real sshd, ignorant of the package.
+"""Stand-in for trtexec on a simulated board: a program of its own, run by a real sshd, independent of the package.
 
 RECONSTRUCTED, NOT RECORDED. Banner, log lines, JSON keys and the options that each version accepts follow the sources
 of https://github.com/NVIDIA/TensorRT (samples/common/sampleOptions.cpp, sampleReporting.cpp at tags 8.2 to 11.1) and
-logs that users published; none was recorded by us, for there was no board. No engine is built and nothing is timed.
+logs that users published; none was recorded for this project, which had no board. No engine is built and nothing is
+timed.
 
-`$NAS_ROOT/board.json` says what it plays: {"version": "10.3", "do": {"candidate-1": "fail"}}. Each call is added to
+`$NAS_ROOT/board.json` configures it: {"version": "10.3", "do": {"candidate-1": "fail"}}. Each call is appended to
 `$NAS_ROOT/calls.jsonl`.
 """
 
@@ -114,7 +115,7 @@ def failed(banner: str, command: str) -> int:
 
 
 def times(version: str, runs: list[float]) -> str:
-    """As exportJSONTrace writes it: six significant digits, so that later stamps are on a grid of 0.01 ms."""
+    """As exportJSONTrace writes it: six significant digits, so later stamps lie on a grid of 0.01 ms."""
     entries, at = [], 1200.0
     for run in runs:
         end = at + run

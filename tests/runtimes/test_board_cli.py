@@ -1,4 +1,4 @@
-"""The command line with a board of one's own: added, listed, checked, measured, over a real sshd."""
+"""Command line with a board of the user: added, listed, checked, measured, over a real sshd."""
 
 import re
 from pathlib import Path
@@ -58,8 +58,10 @@ def test_a_board_is_calibrated_and_predictions_say_so(
     found = nas("targets", "calibrate", "mynano", "--nets", "12", "--space", "plain")
     assert found.exit_code == 0, found.output
     told = plain(found.stdout)
-    assert "mynano: learned from 12 nets" in told
-    assert re.search(r"2 nets held out: rank correlation (-?\d\.\d+|nan), mean error \d+\.\d%, within 10 % \d+%", told)
+    assert "mynano: fitted on 12 networks" in told
+    assert re.search(
+        r"2 networks held out: rank correlation (-?\d\.\d+|nan), mean error \d+\.\d%, within 10 % \d+%", told
+    )
     assert "12 of 12 nets measured" in found.stderr
     assert (folder / "nas.calibration" / "mynano.json").exists()
     assert re.search(r"mynano .* measured at board; calibrated, \+-\d+%", nas("targets").stdout)
@@ -75,14 +77,14 @@ def test_a_board_is_calibrated_and_predictions_say_so(
         (("cpu", "--space", "nowhere"), "must be one of"),
     ],
 )
-def test_what_cannot_be_calibrated_is_one_line(folder: Path, words: tuple[str, ...], reason: str) -> None:
+def test_a_target_that_cannot_be_calibrated_is_one_line(folder: Path, words: tuple[str, ...], reason: str) -> None:
     found = nas("targets", "calibrate", *words)
     assert found.exit_code == 2
     assert reason in found.stderr
     assert found.stderr.strip().splitlines()[-1].startswith("nas: ")
 
 
-def test_files_are_stated_in_full_and_compared(board: PlayedBoard, folder: Path) -> None:
+def test_files_are_reported_in_full_and_compared(board: PlayedBoard, folder: Path) -> None:
     board.play(ms={"candidate-1": 0.2, "candidate-2": 0.15, "*": 0.1})
     add(board)
     found = nas("measure", "float.onnx", "int8.onnx", "--target", "mynano", "--layers")
@@ -91,7 +93,7 @@ def test_files_are_stated_in_full_and_compared(board: PlayedBoard, folder: Path)
     assert "0.2000 ms [0.1997, 0.2003] measured on NVIDIA Jetson Orin Nano Developer Kit (15W, clocks locked" in told
     assert "tensorrt 10.3.0, l4t 36.4.3, jetpack 6.2, power_mode 15W" in told
     assert "int8.onnx" in told
-    assert "takes 0.750 of the time of float.onnx" in told
+    assert "takes 0.750 times as long as float.onnx" in told
     assert "stage1.0.conv || stage1.1.conv 20.0 33.3%" in told
 
 
@@ -101,7 +103,7 @@ def test_a_file_that_fails_shows_its_log_and_the_other_its_figure(board: PlayedB
     found = nas("measure", "float.onnx", "int8.onnx", "--target", "mynano")
     assert found.exit_code == 2
     told = plain(found.stdout)
-    assert "no figure: 'float.onnx': trtexec failed with status 1: Error[10]" in told
+    assert "no latency: 'float.onnx': trtexec failed with status 1: Error[10]" in told
     assert "Engine could not be created from network" in told
     assert "0.1000 ms" in told
 
@@ -125,7 +127,7 @@ def test_a_board_with_another_key_is_one_line(board: PlayedBoard, folder: Path) 
 def test_only_a_board_has_a_dry_run_and_a_check(folder: Path) -> None:
     with pytest.raises(ConfigError, match="a dry run needs a board over ssh, but 'cpu' is none"):
         api.dry_run_commands(["float.onnx"], target="cpu")
-    with pytest.raises(ConfigError, match="'jetson' is predicted, there is nothing to check"):
+    with pytest.raises(ConfigError, match="but 'jetson' is predicted; for a board see"):
         api.check_target("jetson")
 
 
@@ -134,7 +136,7 @@ def test_this_machine_can_be_checked_too(folder: Path) -> None:
     assert found.name == "reference network"
 
 
-def test_a_prediction_tells_its_kernels(folder: Path) -> None:
+def test_a_prediction_lists_its_kernels(folder: Path) -> None:
     predicted, _ = api.measure("float.onnx", target="jetson", runs=20, layers=True)
     assert len(predicted.layers) >= 4
     assert sum(ms for _, ms in predicted.layers) < predicted.latency_ms

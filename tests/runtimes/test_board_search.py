@@ -1,6 +1,5 @@
-"""A whole search for a board of one's own, over a real sshd: what is not sure is measured there, and learned from."""
+"""A whole search for a board of the user, over a real sshd: uncertain candidates are measured on it."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def config(**fields: object) -> object:
 
 
 @pytest.mark.usefixtures("mynano")
-def test_files_are_measured_on_the_board_and_a_failure_costs_one(
+def test_files_are_measured_on_the_board_and_a_failure_affects_one(
     board: PlayedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_power, "IDLE_DURATION_S", 0.3)
@@ -57,13 +56,13 @@ def test_files_are_measured_on_the_board_and_a_failure_costs_one(
         assert record.host is not None
         assert record.host.runtime == "onnxruntime"
 
-    samples = [json.loads(line) for line in run.read_lines(SAMPLES_FILE)]
+    samples = run.json_lines(SAMPLES_FILE)
     assert len(samples) >= 2
     assert {sample["latency_ms"] for sample in samples} == {0.2}
 
 
 @pytest.mark.usefixtures("mynano")
-def test_a_board_out_of_reach_is_one_line_before_anything_begins(board: PlayedBoard, tmp_path: Path) -> None:
+def test_an_unreachable_board_is_one_line_before_the_search_starts(board: PlayedBoard, tmp_path: Path) -> None:
     text = (tmp_path / "nas.toml").read_text()
     (tmp_path / "nas.toml").write_text(text.replace('ssh = "board"', 'ssh = "stranger"'))
     with pytest.raises(UnreachableError, match="stranger must be a host whose key is known"):

@@ -1,4 +1,4 @@
-"""Nothing falls back in silence: a provider that is missing or runs only a part is refused. That needs no GPU."""
+"""No silent fallback: a provider that is missing or runs only a part is refused. These tests need no GPU."""
 
 import importlib
 from pathlib import Path
@@ -30,14 +30,14 @@ def runtime(word: str) -> Runtime:
 @pytest.mark.skipif(
     "CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has GPU providers"
 )
-def test_a_provider_that_is_not_here_is_missing_and_never_replaced(word: str) -> None:
+def test_a_missing_provider_is_reported_and_never_replaced(word: str) -> None:
     assert "pip install onnxruntime-gpu" in (runtime(word).unavailable_reason() or "")
-    with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but this onnxruntime has none"):
+    with pytest.raises(MeasureError, match=f"must run on {GPU[word]}, but this onnxruntime was built without it"):
         runtime(word).load(reference_path())
 
 
 @each
-def test_a_provider_that_onnxruntime_drops_is_refused(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_onnxruntime_silently_drops_is_refused(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the provider's library cannot be loaded, onnxruntime warns and hands out a session on the CPU."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [GPU[word], CPU_PROVIDER])
     real = ort.InferenceSession
@@ -57,7 +57,7 @@ def test_nodes_on_the_cpu_are_found_in_a_real_profile() -> None:
         check_placement([], CPU_PROVIDER, reference_path())
 
 
-def test_one_node_elsewhere_is_enough() -> None:
+def test_a_single_node_elsewhere_is_refused() -> None:
     def node(name: str, provider: str) -> dict[str, object]:
         return {"cat": "Node", "name": f"{name}_kernel_time", "dur": 1, "args": {"provider": provider}}
 
@@ -70,14 +70,14 @@ def test_one_node_elsewhere_is_enough() -> None:
         check_placement(events, "CUDAExecutionProvider", Path("net.onnx"))
 
 
-def test_a_gpu_runtime_loads_where_each_node_runs_on_its_provider() -> None:
+def test_a_gpu_runtime_loads_a_file_whose_nodes_all_run_on_its_provider() -> None:
     """The whole way of the GPU members, with the CPU as their provider: it is the only one that is everywhere."""
     images = np.random.default_rng(0).integers(0, 256, (3, *INPUT_SHAPE), dtype=np.uint8)
     found, expected = (member.load(reference_path()).predict(images) for member in (HERE, runtime("onnxruntime")))
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_gpu_runtime_loads_no_file_of_which_a_node_ran_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_runtime_refuses_a_file_of_which_a_node_ran_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     def moved(*given: Any, **more: Any) -> list[dict[str, Any]]:
         events = run_profiled(*given, **more)
         next(event for event in events if event["cat"] == "Node")["args"]["provider"] = "elsewhere"
@@ -90,7 +90,7 @@ def test_a_gpu_runtime_loads_no_file_of_which_a_node_ran_elsewhere(monkeypatch: 
         HERE.load(reference_path())
 
 
-def test_layers_are_what_is_executed_after_fusion() -> None:
+def test_layers_are_the_executed_nodes_after_fusion() -> None:
     member = importlib.import_module("nas.runtimes.backends.onnxruntime")
     layers = member.RUNTIME.layer_times(reference_path(), input_shape=INPUT_SHAPE)
     assert 4 <= len(layers) <= 10  # three convolutions with their ReLUs inside, pool, product, softmax, reorders

@@ -1,4 +1,4 @@
-"""What every search space promises, run over every member found in the folder."""
+"""Contract of search spaces, run over every member of the family."""
 
 import json
 import time
@@ -27,21 +27,21 @@ def picks(space: SearchSpace, *, multiple: int = 8) -> st.SearchStrategy[dict[st
     return st.fixed_dictionaries({choice.name: st.sampled_from(choice.options) for choice in choices})
 
 
-def decoded(space: SearchSpace, picked: dict[str, Value]) -> Architecture:
+def decoded(space: SearchSpace, configuration: dict[str, Value]) -> Architecture:
     try:
-        return space.decode(picked)
+        return space.decode(configuration)
     except DisconnectedError:
         assume(False)
         raise
 
 
 def narrow(space: SearchSpace, data: st.DataObject) -> dict[str, Value]:
-    """A pick whose numbers are at the small end, so that a net of it is quick to run."""
-    picked = data.draw(picks(space))
+    """A configuration with numbers at the small end, whose network runs fast."""
+    configuration = data.draw(picks(space))
     for choice in space.choices(channel_multiple=8):
         if "width" in choice.name:
-            picked[choice.name] = data.draw(st.sampled_from(choice.options[:2]))
-    return picked | {"stem_stride": 2}
+            configuration[choice.name] = data.draw(st.sampled_from(choice.options[:2]))
+    return configuration | {"stem_stride": 2}
 
 
 def test_a_member_is_named_after_its_file(space: SearchSpace) -> None:
@@ -64,42 +64,42 @@ def test_choices_are_distinct_of_one_type_and_on_the_grid(space: SearchSpace, mu
 @given(data=st.data())
 @many
 def test_decode_is_total_repeatable_and_survives_json(space: SearchSpace, data: st.DataObject) -> None:
-    picked = data.draw(picks(space))
-    architecture = decoded(space, picked)
-    assert space.decode(dict(reversed(picked.items()))) == architecture
+    configuration = data.draw(picks(space))
+    architecture = decoded(space, configuration)
+    assert space.decode(dict(reversed(configuration.items()))) == architecture
     assert json.loads(json.dumps(architecture, allow_nan=False)) == architecture
 
 
 @given(data=st.data())
 @many
-def test_decode_does_not_touch_the_pick_and_widths_are_those_of_stages_in_order(
-    space: SearchSpace, data: st.DataObject
-) -> None:
-    picked = data.draw(picks(space))
-    before = dict(picked)
-    widths = space.widths(decoded(space, picked))
-    assert picked == before
+def test_decode_leaves_the_configuration_and_widths_follow_the_stages(space: SearchSpace, data: st.DataObject) -> None:
+    configuration = data.draw(picks(space))
+    before = dict(configuration)
+    widths = space.widths(decoded(space, configuration))
+    assert configuration == before
     assert widths
     assert list(widths) == [stage for stage in space.stages if stage in widths]
     assert all(width % 8 == 0 for width in widths.values())
 
 
-def test_decode_names_the_gene_that_is_missing(space: SearchSpace) -> None:
-    picked = _first(space.choices(channel_multiple=8))
-    for name in picked:
-        rest = {key: value for key, value in picked.items() if key != name}
+def test_decode_names_a_missing_gene(space: SearchSpace) -> None:
+    configuration = _first(space.choices(channel_multiple=8))
+    for name in configuration:
+        rest = {key: value for key, value in configuration.items() if key != name}
         with pytest.raises(KeyError, match=name.replace(".", r"\.")):
             space.decode(rest)
 
 
 def _first(choices: tuple[Choice, ...]) -> dict[str, Value]:
-    """The pick of last options: with these, nothing is cut off."""
+    """The configuration of last options, which disconnects nothing."""
     return {choice.name: choice.options[-1] for choice in choices}
 
 
 @given(data=st.data(), size=st.sampled_from([32, 45, 48, 112]), channels=st.sampled_from([1, 3]))
 @some
-def test_nets_take_any_size_and_channels(space: SearchSpace, data: st.DataObject, size: int, channels: int) -> None:
+def test_networks_accept_any_size_and_channels(
+    space: SearchSpace, data: st.DataObject, size: int, channels: int
+) -> None:
     architecture = decoded(space, narrow(space, data))
     classes = data.draw(st.integers(1, 11))
     net = space.build(architecture, input_shape=(channels, size, size), classes=classes).eval()
@@ -108,7 +108,7 @@ def test_nets_take_any_size_and_channels(space: SearchSpace, data: st.DataObject
         logits = net(images)
         assert logits.shape == (2, classes)
         assert logits.isfinite().all()
-        assert torch.allclose(net(images[1:]), logits[1:], atol=1e-4)  # images do not see each other
+        assert torch.allclose(net(images[1:]), logits[1:], atol=1e-4)  # independent of the other images of the batch
 
 
 @given(data=st.data())
@@ -121,7 +121,7 @@ def test_gradients_reach_every_parameter(space: SearchSpace, data: st.DataObject
 
 @given(data=st.data())
 @some
-def test_a_traced_net_consists_of_named_leaf_modules(space: SearchSpace, data: st.DataObject) -> None:
+def test_a_traced_network_consists_of_named_leaf_modules(space: SearchSpace, data: st.DataObject) -> None:
     architecture = decoded(space, narrow(space, data))
     net = space.build(architecture, input_shape=(1, 32, 32), classes=7).eval()
     units = ["prepare", "stem", *space.widths(architecture), "head"]
@@ -139,7 +139,7 @@ def test_a_traced_net_consists_of_named_leaf_modules(space: SearchSpace, data: s
 
 @given(data=st.data())
 @some
-def test_every_module_of_a_net_is_used(space: SearchSpace, data: st.DataObject) -> None:
+def test_every_module_of_a_network_is_used(space: SearchSpace, data: st.DataObject) -> None:
     net = space.build(decoded(space, narrow(space, data)), input_shape=(1, 32, 32), classes=7)
     called = {node.target for node in torch.fx.symbolic_trace(net).graph.nodes if node.op == "call_module"}
     leaves = {name for name, module in net.named_modules() if not list(module.children())}
@@ -148,9 +148,7 @@ def test_every_module_of_a_net_is_used(space: SearchSpace, data: st.DataObject) 
 
 @given(data=st.data())
 @some
-def test_a_slim_twin_has_the_same_modules_and_only_the_named_stages_shrink(
-    space: SearchSpace, data: st.DataObject
-) -> None:
+def test_a_pruned_network_has_the_same_modules_and_narrower_stages(space: SearchSpace, data: st.DataObject) -> None:
     architecture = decoded(space, narrow(space, data))
     widths = space.widths(architecture)
     cut = data.draw(st.sets(st.sampled_from(list(widths)), min_size=1))
@@ -169,7 +167,7 @@ def test_a_slim_twin_has_the_same_modules_and_only_the_named_stages_shrink(
         assert slim(torch.rand(1, 1, 48, 48)).shape == (1, 7)
 
 
-def test_the_widest_net_is_built_quickly(space: SearchSpace) -> None:
+def test_the_widest_network_is_built_quickly(space: SearchSpace) -> None:
     architecture = space.decode(_first(space.choices(channel_multiple=8)))
     best = inf
     for _ in range(5):
@@ -181,7 +179,7 @@ def test_the_widest_net_is_built_quickly(space: SearchSpace) -> None:
 
 @given(data=st.data(), size=st.sampled_from([32, 45, 48, 112]), channels=st.sampled_from([1, 3]))
 @settings(some, max_examples=40)
-def test_what_a_net_has_to_do_is_counted_as_if_it_were_built(
+def test_the_counted_workload_is_that_of_the_built_network(
     space: SearchSpace, data: st.DataObject, size: int, channels: int
 ) -> None:
     architecture = decoded(space, data.draw(picks(space)))
@@ -194,7 +192,7 @@ def test_what_a_net_has_to_do_is_counted_as_if_it_were_built(
 
 @given(data=st.data())
 @some
-def test_the_weights_that_are_counted_are_those_of_the_net(space: SearchSpace, data: st.DataObject) -> None:
+def test_counted_weights_are_those_of_the_built_network(space: SearchSpace, data: st.DataObject) -> None:
     architecture = decoded(space, narrow(space, data))
     net = space.build(architecture, input_shape=(1, 48, 48), classes=7)
     convolutions = sum(p.numel() for n, p in net.named_parameters() if p.dim() > 1)

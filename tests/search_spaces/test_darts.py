@@ -1,4 +1,4 @@
-"""Published counts, equal nets under other names, and genes without effect."""
+"""DARTS space: published parameter counts, canonical architectures, and genes without effect."""
 
 from collections import Counter
 from itertools import permutations
@@ -56,7 +56,7 @@ def random_nodes(rng: Random) -> Nodes:
 
 
 def renamed(nodes: Nodes, rng: Random) -> Nodes:
-    """The same cell with its nodes in another order that is possible, drawn at random."""
+    """The same cell with its nodes in another valid order, drawn at random."""
     orders = list(permutations(range(NODES_PER_CELL)))
     rng.shuffle(orders)
     for order in orders:
@@ -93,8 +93,8 @@ def published_count() -> int:
     return total + newer * 10 + 10
 
 
-def test_the_published_net_has_the_published_number_of_parameters() -> None:
-    """The paper's table gives 3.3 million; all but the narrower stem agrees to the last weight."""
+def test_the_published_network_has_the_published_number_of_parameters() -> None:
+    """The paper's table gives 3.3 million; all weights but those of the narrower stem agree."""
     assert round(published_count() / 1e6, 1) == 3.3
     architecture = SPACE.decode(pick(V2_NORMAL, V2_REDUCE, cells=20, width=36))
     net = SPACE.build(architecture, input_shape=(3, 32, 32), classes=10)
@@ -124,7 +124,7 @@ def test_renamed_cells_decode_to_equal_architectures() -> None:
 
 
 def test_equal_weights_give_equal_outputs_after_renaming() -> None:
-    """The renaming itself is right: two independent nodes exchanged, nets of both picks agree on the logits."""
+    """With two independent nodes exchanged, the networks of both configurations have equal logits."""
     normal: Nodes = [
         (("conv_3x3", 0), ("max_pool_3x3", 1)),
         (("sep_conv_3x3", 0), ("skip", 1)),
@@ -141,8 +141,8 @@ def test_equal_weights_give_equal_outputs_after_renaming() -> None:
         assert torch.equal(nets[0](image), nets[1](image))
 
 
-def test_different_convolutions_are_different_nets() -> None:
-    """No two keys agree among nets whose multisets of weight shapes differ."""
+def test_different_convolutions_are_different_architectures() -> None:
+    """Networks with different multisets of weight shapes have different keys."""
     rng = Random(2)
     shapes_of: dict[str, Counter[tuple[int, ...]]] = {}
     for _ in range(30):
@@ -154,7 +154,7 @@ def test_different_convolutions_are_different_nets() -> None:
     assert len(shapes_of) > 10
 
 
-def test_slots_are_only_names_where_both_read_the_stem() -> None:
+def test_slots_are_interchangeable_where_both_read_the_stem() -> None:
     """With three cells the only normal cell is the first, and both its slots hold the stem's map."""
     swapped = [tuple((op, 1 - s if s < 2 else s) for op, s in node) for node in V2_NORMAL]
     mirrored = [(a, b) for a, b in swapped]
@@ -184,7 +184,7 @@ def test_genes_of_a_kind_that_is_not_in_use_are_dropped() -> None:
     assert SPACE.widths(two) == {"stage2": 16, "stage3": 32}
 
 
-def test_a_cut_net_is_refused() -> None:
+def test_a_disconnected_network_is_refused() -> None:
     dead: Nodes = [(("none", 0), ("none", 1))] * NODES_PER_CELL
     for kind in CELL_KINDS:
         nodes = {"normal": V2_NORMAL, "reduce": V2_REDUCE} | {kind: dead}
@@ -192,7 +192,7 @@ def test_a_cut_net_is_refused() -> None:
             SPACE.decode(pick(nodes["normal"], nodes["reduce"]))
 
 
-def test_attention_sits_on_every_cell_of_the_last_stage_only() -> None:
+def test_attention_is_on_every_cell_of_the_last_stage_only() -> None:
     net = SPACE.build(SPACE.decode(pick(V2_NORMAL, V2_REDUCE, attention="se")), input_shape=(1, 48, 48), classes=7)
     found = {name.split(".attention")[0] for name, _ in net.named_modules() if ".attention" in name}
     assert found == {"stage3.cell0", "stage3.cell1"}

@@ -1,4 +1,4 @@
-"""The canonical form against a slow twin: a search for an isomorphism between every two cells."""
+"""Canonical form of genotypes against an exhaustive search for isomorphisms between cells."""
 
 from itertools import combinations, groupby, permutations, product
 
@@ -27,7 +27,7 @@ def edges(genotype: Genotype) -> list[tuple[int, str, int]]:
 
 
 def isomorphic(a: Genotype, b: Genotype, *, slots_differ: bool) -> bool:
-    """Whether some renaming of the nodes (and of equal slots) turns the edges of a into those of b."""
+    """Whether some renumbering of the nodes (and of equal slots) turns the edges of a into those of b."""
     if len(a) != len(b):
         return False
     wanted = sorted(edges(b))
@@ -42,8 +42,8 @@ def isomorphic(a: Genotype, b: Genotype, *, slots_differ: bool) -> bool:
 @pytest.mark.parametrize("slots_differ", [True, False])
 def test_equal_forms_are_exactly_the_isomorphic_cells(slots_differ: bool) -> None:
     def form(cell: Genotype) -> str:
-        plugs = [[plug for plug in cell_plugs if plug[0] in used_slots(cell)] for cell_plugs in plugged]
-        return repr(canonical_form(cell, plugs))
+        inputs = [[plug for plug in cell_plugs if plug[0] in used_slots(cell)] for cell_plugs in plugged]
+        return repr(canonical_form(cell, inputs))
 
     plugged = DIFFERENT if slots_differ else SAME
     cells = [cell for cell in map(remove_dead_nodes, small_cells()) if cell]
@@ -61,7 +61,7 @@ def test_one_node_read_twice_is_not_two_equal_nodes() -> None:
     assert canonical_form(first, []) != canonical_form(other, [])
 
 
-def test_dead_nodes_and_what_only_they_feed_are_dropped() -> None:
+def test_dead_nodes_and_their_edges_are_dropped() -> None:
     nodes = [
         [["none", 0], ["none", 1]],
         [["skip", 2], ["none", 0]],
@@ -93,15 +93,15 @@ def chain(cells: int, normal: Genotype, reduce: Genotype) -> list[PlacedCell]:
         (20, (6, 7, 7), "NNNNNN" + "R" + "NNNNNN" + "R" + "NNNNNN"),  # the layout of DARTS' CIFAR net
     ],
 )
-def test_reductions_lie_at_one_and_two_thirds(cells: int, stages: tuple[int, ...], kinds: str) -> None:
+def test_reductions_are_at_one_and_two_thirds(cells: int, stages: tuple[int, ...], kinds: str) -> None:
     found = chain(cells, BOTH, BOTH)
     assert tuple(sum(cell.stage == stage for cell in found) for stage in STAGES) == stages
     assert "".join(cell.kind[0].upper() for cell in found) == kinds
 
 
-def test_the_older_map_is_halved_right_after_a_reduction_only() -> None:
-    plugs = [cell.inputs for cell in chain(5, BOTH, BOTH)]  # N R N R N
-    assert plugs == [
+def test_the_older_map_has_stride_two_right_after_a_reduction_only() -> None:
+    inputs = [cell.inputs for cell in chain(5, BOTH, BOTH)]  # N R N R N
+    assert inputs == [
         [[0, 0, 1], [1, 0, 1]],
         [[0, 0, 1], [1, 1, 1]],
         [[0, 1, 2], [1, 2, 1]],
@@ -110,7 +110,7 @@ def test_the_older_map_is_halved_right_after_a_reduction_only() -> None:
     ]
 
 
-def test_cells_that_nobody_reads_are_dropped() -> None:
+def test_unread_cells_are_dropped() -> None:
     assert [(cell.stage, cell.kind) for cell in chain(5, OLDER, BOTH)] == [
         ("stage1", "normal"),
         ("stage2", "normal"),
@@ -120,7 +120,7 @@ def test_cells_that_nobody_reads_are_dropped() -> None:
     assert [cell.kind for cell in chain(3, BOTH, OLDER)] == ["normal", "reduce"]
 
 
-def test_a_cell_without_a_living_node_cuts_the_net_unless_nobody_reads_it() -> None:
+def test_a_read_cell_without_a_live_node_disconnects_the_network() -> None:
     with pytest.raises(DisconnectedError, match="a normal cell needs a path from its inputs, but has no living node"):
         chain(4, [], BOTH)
     with pytest.raises(DisconnectedError, match="a reduce cell needs a path"):

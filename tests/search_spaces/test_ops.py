@@ -1,4 +1,4 @@
-"""Closed forms of the ops' weights, and their shapes on odd maps."""
+"""Operations of cells: closed forms of their weights, and shapes on odd maps."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_weights_agree_with_the_closed_form(name: str, stride: int) -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", [*OPS, *UNSEARCHED_OPS])
-def test_maps_keep_their_width_and_halve_upwards(name: str, stride: int, activation: str) -> None:
+def test_ops_keep_the_width_and_round_half_sizes_up(name: str, stride: int, activation: str) -> None:
     module = make_op(name, width=8, stride=stride, activation=activation)
     for h, w in ((7, 6), (1, 2)):
         out = module(torch.rand(2, 8, h, w))
@@ -70,13 +70,13 @@ def test_receptive_fields(name: str, reach: int) -> None:
     assert seen.max() == 10 + reach
 
 
-def test_an_averaging_border_ignores_what_lies_outside() -> None:
+def test_average_pooling_leaves_out_the_padding() -> None:
     assert torch.equal(
         make_op("avg_pool_3x3", width=1, stride=1, activation="relu")(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 4, 4)
     )
 
 
-def test_pib_s_second_convolution_reads_two_inputs_per_group() -> None:
+def test_the_second_pib_convolution_reads_two_inputs_per_group() -> None:
     published = make_op("pib_conv_3x3", width=C, stride=1, activation="relu").get_submodule("mix")
     depthwise = make_op("pib_conv_3x3_depthwise", width=C, stride=1, activation="relu").get_submodule("mix")
     assert (published.in_channels, published.out_channels, published.groups) == (2 * C, C, C)
@@ -94,7 +94,7 @@ def test_ops_of_published_cells_are_not_searched() -> None:
     assert set(OPS).isdisjoint(UNSEARCHED_OPS)
 
 
-def test_unknown_words_are_refused() -> None:
+def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"op must be one of skip, .* but got 'none'"):
         make_op("none", width=8, stride=1, activation="relu")
     with pytest.raises(ValueError, match="activation must be one of relu, hard_swish, but got 'gelu'"):

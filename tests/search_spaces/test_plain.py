@@ -1,4 +1,4 @@
-"""Closed-form parameter counts, stages that only continue, and prunable shortcuts."""
+"""Plain space: closed-form parameter counts, merged stages, and prunable shortcuts."""
 
 import torch
 
@@ -36,11 +36,11 @@ def test_parameters_of_a_residual_chain() -> None:
     picked = pick((2, 16, "residual", "stride"), (1, 16, "residual", "stride"), (1, 16, "dense", "none"))
     first = 9 * (8 * 16 + 16 * 16) + 8 * 16 + 3 * 2 * 16
     second = 9 * 2 * 16 * 16 + 2 * 2 * 16
-    third = second + 16 * 16 + 2 * 16  # the first block of a stage adapts even where widths agree
+    third = second + 16 * 16 + 2 * 16  # the first block of a stage has a 1x1 shortcut even at equal widths
     assert params(picked) == (9 * 8 + 16) + first + second + third + (9 * 16 * 16 + 32) + 16 * 7 + 7
 
 
-def test_a_stage_that_changes_nothing_continues_the_one_before() -> None:
+def test_a_stage_without_a_change_is_merged_into_the_one_before() -> None:
     one = SPACE.decode(pick((1, 16, "dense", "stride"), (2, 16, "dense", "none"), (1, 32, "dense", "stride")))
     other = SPACE.decode(pick((2, 16, "dense", "stride"), (1, 16, "dense", "none"), (1, 32, "dense", "stride")))
     assert one == other
@@ -56,7 +56,7 @@ def test_genes_of_an_empty_stage_are_dropped() -> None:
     assert "stage4" not in SPACE.widths(first)
 
 
-def test_each_way_of_halving() -> None:
+def test_each_kind_of_downsampling() -> None:
     picked = pick((1, 8, "dense", "none"), (1, 8, "residual", "stride"), (1, 8, "dense", "max_pool"), stem_stride=2)
     net = SPACE.build(SPACE.decode(picked), input_shape=(3, 48, 48), classes=7).eval()
     sides: dict[str, int] = {}
@@ -66,7 +66,7 @@ def test_each_way_of_halving() -> None:
     assert sides == {"stem": 24, "stage1": 24, "stage2": 12, "stage3": 6}
 
 
-def test_attention_sits_once_at_the_end_of_the_last_stage_in_use() -> None:
+def test_attention_is_at_the_end_of_the_last_stage_in_use() -> None:
     picked = pick((1, 8, "dense", "none"), (1, 8, "dense", "stride"), (2, 16, "dense", "stride"), attention="eca")
     net = SPACE.build(SPACE.decode(picked), input_shape=(1, 48, 48), classes=7)
     assert {name for name, _ in net.named_modules() if name.endswith("attention")} == {"stage3.attention"}

@@ -1,4 +1,4 @@
-"""What joins the kernel before it, in nets small enough to tell by hand."""
+"""Workload: fused layers of networks small enough to count by hand."""
 
 import pytest
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ def pool() -> nn.Module:
 
 
 def kernels(net: nn.Module) -> tuple[int, int, int]:
-    """Kernels with weights, without, and layers that join one."""
+    """Numbers of kernels with weights, of memory-bound kernels, and of fused layers."""
     layers: list[Layer] = trace_layers(net.eval(), SHAPE)
     work = dict(zip(WORKLOAD_FIELDS, sum_workloads(layer.workload for layer in layers), strict=True))
     return work["dense"] + work["pointwise"] + work["depthwise"], work["moving"], work["joined"]
@@ -47,14 +47,17 @@ def kernels(net: nn.Module) -> tuple[int, int, int]:
     [
         (nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1)), (2, 0, 0)),
         (nn.Sequential(nn.Conv2d(4, 4, 1), nn.Hardswish(), nn.Conv2d(4, 4, 1)), (2, 1, 0)),
-        (nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1)), (1, 1, 0)),  # one kernel before it
+        (
+            nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1)),
+            (1, 1, 0),
+        ),  # elementwise layers before the convolution
         (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), (2, 1, 0)),
         (Sum(conv(), pool()), (1, 1, 1)),
         (Sum(conv(), conv(), nn.ReLU()), (2, 0, 1)),
         (Sum(pool(), pool()), (0, 3, 0)),
         (Sum(nn.Sequential(pool(), nn.Sigmoid()), pool()), (0, 3, 1)),
-        (Sum(conv(), pool(), again=True), (1, 3, 0)),  # somebody else reads what the convolution wrote
-        (Sum(Sum(conv(), pool()), pool()), (1, 3, 1)),  # a convolution takes in one sum
+        (Sum(conv(), pool(), again=True), (1, 3, 0)),  # the output of the convolution has a second reader
+        (Sum(Sum(conv(), pool()), pool()), (1, 3, 1)),  # one sum is fused into a convolution
         (Sum(Sum(conv(), pool()), conv()), (2, 1, 2)),
         (Sum(nn.Identity(), conv()), (1, 0, 1)),
     ],
@@ -63,7 +66,7 @@ def test_kernels_are_counted_as_a_runtime_fuses_them(net: nn.Module, found: tupl
     assert kernels(net) == found
 
 
-def test_a_layer_that_joins_adds_the_map_it_reads() -> None:
+def test_a_fused_sum_adds_the_map_that_it_reads() -> None:
     whole, alone = (trace_layers(net.eval(), SHAPE) for net in (Sum(conv(), nn.Identity()), conv()))
     assert sum_workloads(layer.workload for layer in whole)[WORKLOAD_FIELDS.index("moved")] == 4 * 8 * 8
     assert sum_workloads(layer.workload for layer in alone)[WORKLOAD_FIELDS.index("moved")] == 0

@@ -1,4 +1,4 @@
-"""Work that ends the process is counted, in real processes that really die; work that raises is not."""
+"""Crashes are counted, in real processes that really die; exceptions are not."""
 
 import signal
 import subprocess
@@ -17,10 +17,10 @@ from nas.searcher.crash_guard import ABANDONED_REASON, MAX_CRASHES, crash_guard
 from tests.fake_runs import a_run
 from tests.fake_studies import a_study
 from tests.journal import trials_of
-from tests.tiny_search import FACES, TINY, make_quick
+from tests.tiny_search import ASSEMBLY, FACES, TINY, make_quick
 
 ROOT = Path(__file__).resolve().parents[2]
-ATTEMPT = "from nas.searcher.crash_guard import attempt"
+GUARD = "from nas.searcher.crash_guard import crash_guard"
 SEARCH = """
 import pytest
 from importlib import import_module
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def die(folder: RunFolder, imports: str, code: str, *, status: int, times: int = 1) -> None:
-    """Run code in processes of their own, one after the other, each of which must end so. It knows `folder`, `runs`."""
+    """Run code, which sees `folder` and `runs`, in processes of its own; each must end with `status`."""
     lines = [
         f"import os, signal\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n{imports}",
         f"folder = RunFolder(Path({str(folder.path)!r}))\nruns = folder.path.parent",
@@ -50,48 +50,49 @@ def die(folder: RunFolder, imports: str, code: str, *, status: int, times: int =
     subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("deaths", [0, 1, MAX_CRASHES])
+@pytest.mark.parametrize("crashes", [0, 1, MAX_CRASHES])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_an_exception_is_no_death_and_an_end_forgets_all(
-    folder: RunFolder, error: type[BaseException], deaths: int
+def test_exception_is_no_crash_and_completion_resets_the_count(
+    folder: RunFolder, error: type[BaseException], crashes: int
 ) -> None:
     file = folder.path / "locks" / "work.deaths"
-    if deaths:
-        file.write_text(str(deaths))
+    if crashes:
+        file.write_text(str(crashes))
     with pytest.raises(error), crash_guard(folder, "work"):
         raise error
-    assert (int(file.read_text()) if file.exists() else 0) == deaths
-    with crash_guard(folder, "work") as made:
-        assert (made.crashes, made.should_skip) == (deaths, deaths == MAX_CRASHES)
+    assert (int(file.read_text()) if file.exists() else 0) == crashes
+    with crash_guard(folder, "work") as guard:
+        assert (guard.crashes, guard.should_skip) == (crashes, crashes == MAX_CRASHES)
     assert not file.exists()
 
 
 @pytest.mark.parametrize(("way", "status"), [("os._exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9)])
-def test_a_process_that_dies_leaves_its_count(folder: RunFolder, way: str, status: int) -> None:
-    die(folder, ATTEMPT, f"with attempt(folder, 'work'): {way}", status=status, times=2)
-    with crash_guard(folder, "work") as made:
-        assert made.crashes == 2
+def test_crash_is_counted(folder: RunFolder, way: str, status: int) -> None:
+    die(folder, GUARD, f"with crash_guard(folder, 'work'): {way}", status=status, times=2)
+    with crash_guard(folder, "work") as guard:
+        assert guard.crashes == 2
 
 
-def test_work_that_gets_further_is_counted_from_there(folder: RunFolder) -> None:
+def test_progress_resets_the_count(folder: RunFolder) -> None:
     (folder.path / "locks" / "work.deaths").write_text("2")
-    die(folder, ATTEMPT, "with attempt(folder, 'work') as made:\n    made.progressed()\n    os._exit(3)", status=3)
-    with crash_guard(folder, "work") as made:
-        assert made.crashes == 1
+    work = "with crash_guard(folder, 'work') as guard:\n    guard.record_progress()\n    os._exit(3)"
+    die(folder, GUARD, work, status=3)
+    with crash_guard(folder, "work") as guard:
+        assert guard.crashes == 1
 
     def interrupted() -> None:
-        with crash_guard(folder, "work") as made:
-            made.record_progress()
+        with crash_guard(folder, "work") as guard:
+            guard.record_progress()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    with crash_guard(folder, "work") as made:
-        assert made.crashes == 0
+    with crash_guard(folder, "work") as guard:
+        assert guard.crashes == 0
 
 
-def test_a_trial_whose_picks_kill_the_process_is_failed_and_the_next_one_asked(tmp_path: Path) -> None:
-    """A sampler that crashes: three processes die over trial 0, which stands for no candidate."""
+def test_trial_whose_sampling_crashes_is_failed_and_the_next_one_asked(tmp_path: Path) -> None:
+    """A sampler that crashes: three processes die over trial 0, whose gene values are never complete."""
     study = a_study(tmp_path)
     crashing = (
         STUDY
@@ -104,7 +105,7 @@ def test_a_trial_whose_picks_kill_the_process_is_failed_and_the_next_one_asked(t
     assert (first.state, first.user_attrs["reason"]) == (TrialState.FAIL, ABANDONED_REASON)
 
 
-def test_a_trial_that_was_picked_is_handed_out_with_its_deaths(tmp_path: Path) -> None:
+def test_stale_trial_is_asked_again_with_its_crashes(tmp_path: Path) -> None:
     study = a_study(tmp_path)
     die(study.folder, STUDY, "held = ExitStack()\na_study(runs).ask(held)\nos._exit(9)", status=9, times=MAX_CRASHES)
     with ExitStack() as held:
@@ -114,13 +115,13 @@ def test_a_trial_that_was_picked_is_handed_out_with_its_deaths(tmp_path: Path) -
     assert not list((study.folder.path / "locks").glob("*.deaths"))
 
 
-def test_a_candidate_that_kills_the_process_is_failed_after_three_and_the_search_goes_on(
+def test_candidate_that_crashes_three_times_is_failed_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path / "synthetic-plain-jetson")
     code = """
 make_quick(pytest.MonkeyPatch())
-import_module("nas.searcher.searcher").load_data = lambda *_, **__: FACES
+import_module("nas.searcher.assembly").load_data = lambda *_, **__: FACES
 Evaluator.evaluate = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 search(make_config(**(TINY | {"runs": runs, "trials": 2})))
 """
@@ -128,7 +129,7 @@ search(make_config(**(TINY | {"runs": runs, "trials": 2})))
     assert folder.records() == []
     make_quick(monkeypatch)
     module: Any = import_module("nas.searcher.searcher")
-    monkeypatch.setattr(module, "load_data", lambda *_, **__: FACES)
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: FACES)
     monkeypatch.setattr(module, "write_report", lambda folders, path: path.write_text("<html>"))
     module.search(make_config(**(TINY | {"runs": tmp_path, "trials": 2})))
     first, second = folder.records()

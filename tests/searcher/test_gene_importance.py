@@ -1,4 +1,4 @@
-"""Which genes make values good, of trials whose values only one gene makes good."""
+"""Gene importance, of trials whose good values depend on one gene only."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,14 +9,14 @@ from tests.fake_runs import some_record
 from tests.fake_studies import a_study
 
 
-def test_importance_is_empty_with_few_trials_and_then_names_the_gene_that_makes_good_values(tmp_path: Path) -> None:
+def test_importance_is_empty_with_few_trials_and_then_highest_for_the_gene_that_matters(tmp_path: Path) -> None:
     study = a_study(tmp_path)
     assert study.importance() == {}
     for number in range(24):
         with ExitStack() as held:
             ask = study.ask(held)
             wide, pools = ask.picked["width"] == 24, ask.picked["operation"] == "pool"
-            # Only the width makes it good; what makes it worst is the pool.
+            # Good values depend on the width alone, the worst ones on the pooling.
             accuracy, latency = 0.9 if wide else 0.5 - 0.3 * pools, 1.0 if wide else 2.0 + 5 * pools
             study.tell(ask, some_record(number, accuracy, latency))
     found = study.importance()

@@ -1,4 +1,4 @@
-"""Rungs: who goes on, asked again or not, and what a sampler is told of the first one."""
+"""Promotion: which candidates train on at a rung, now and after a restart, and the results of the first rung."""
 
 from pathlib import Path
 
@@ -11,36 +11,43 @@ from nas.errors import ConfigError
 from nas.evaluation.untrained import UntrainedMetrics
 from nas.results.run_folder import RunFolder, with_resumed_fields
 from nas.searcher.crash_guard import crash_guard
-from nas.searcher.promotion import drop_uninformative_rungs, first_rung_accuracy, promoter
+from nas.searcher.promotion import RungResults, drop_uninformative_rungs
 from tests.fake_runs import a_run, some_latency, some_record
 
 ENERGY = ("accuracy", "latency", "energy")
 
 
-def ask(folder: RunFolder, trial: int, accuracy: float, ms: float, *, rung: int = 1) -> bool:
-    """Whether a candidate with these figures goes on."""
-    draft = UntrainedMetrics(costs=None, size_bytes=1, latency=some_latency(ms), host_latency=None)  # type: ignore[arg-type]
+def results(folder: RunFolder) -> RungResults:
+    return RungResults(folder, folder.config.search.objectives)
+
+
+def is_promoted(
+    folder: RunFolder, trial: int, accuracy: float, ms: float, *, rung: int = 1, known: RungResults | None = None
+) -> bool:
+    """Whether a candidate with these figures is promoted; `known` is None for a process that has just started."""
+    metrics = UntrainedMetrics(costs=None, size_bytes=1, latency=some_latency(ms), host_latency=None)  # type: ignore[arg-type]
     candidate = some_record(trial, accuracy, ms).candidate
-    with crash_guard(folder, "trial") as made:
-        return promoter(folder, folder.config.search.objectives, candidate, made)(rung, accuracy, draft)
+    with crash_guard(folder, "trial") as guard:
+        return (known or results(folder)).promoter(candidate, guard)(rung, accuracy, metrics)
 
 
 @pytest.mark.parametrize("objectives", [("accuracy", "latency"), ENERGY])
-def test_who_is_dominated_by_an_earlier_one_stops_and_energy_has_no_say(
+def test_candidate_that_an_earlier_one_dominates_stops_and_energy_does_not_count(
     tmp_path: Path, objectives: tuple[str, ...]
 ) -> None:
     folder = a_run(tmp_path, records=[], objectives=objectives)
-    asked = [ask(folder, trial, *at) for trial, at in enumerate([(0.5, 2.0), (0.4, 3.0), (0.6, 4.0)])]
-    assert asked == [True, False, True]
-    assert [ask(folder, 1, 0.4, 3.0), ask(folder, 0, 0.5, 2.0)] == [False, True], "the same answers again"
-    assert len(folder.read_lines("rungs.jsonl")) == 3
+    figures = [(0.5, 2.0), (0.4, 3.0), (0.6, 4.0)]
+    assert [is_promoted(folder, trial, *at) for trial, at in enumerate(figures)] == [True, False, True]
+    again = [is_promoted(folder, trial, *figures[trial]) for trial in (1, 0)]
+    assert again == [False, True], "the same decisions after a restart"
+    assert len(folder.json_lines("rungs.jsonl")) == 3
 
 
-def test_each_rung_has_a_cohort_of_its_own(tmp_path: Path) -> None:
+def test_each_rung_has_its_own_cohort(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
-    assert ask(folder, 0, 0.9, 1.0)
-    assert not ask(folder, 1, 0.5, 2.0)
-    assert ask(folder, 1, 0.5, 2.0, rung=2)
+    assert is_promoted(folder, 0, 0.9, 1.0)
+    assert not is_promoted(folder, 1, 0.5, 2.0)
+    assert is_promoted(folder, 1, 0.5, 2.0, rung=2)
 
 
 DEFAULT = SearchConfig().training.rungs
@@ -53,22 +60,22 @@ DEFAULT = SearchConfig().training.rungs
         (make_config(), 4_820, (1.0,)),
         (make_config(epochs=6), 4_820, DEFAULT[1:]),
         (make_config(), 3, (1.0,)),
-        (make_config(rungs=DEFAULT), 4_820, DEFAULT),  # as it was asked for
-        (make_config(model="mini_xception"), 4_820, DEFAULT),  # begins with trained weights
+        (make_config(rungs=DEFAULT), 4_820, DEFAULT),  # given by the user
+        (make_config(model="mini_xception"), 4_820, DEFAULT),  # starts from trained weights
     ],
 )
-def test_default_rungs_that_come_too_early_are_left_out(
+def test_default_rungs_with_too_few_images_are_dropped(
     config: SearchConfig, images: int, rungs: tuple[float, ...]
 ) -> None:
     found = drop_uninformative_rungs(config, images)
     assert found.training.rungs == rungs
-    assert found.differences(config.model_copy(update={"rungs": rungs})) == []
+    assert found.differences(config.with_fields(rungs=rungs)) == []
 
 
 @pytest.mark.parametrize("before", [DEFAULT, (0.15, 0.4, 1.0)])
-def test_a_run_keeps_its_rungs_where_nobody_gives_others(tmp_path: Path, before: tuple[float, ...]) -> None:
-    begun = a_run(tmp_path, records=[], rungs=before).config
-    fields = {name: getattr(begun, name) for name in begun.model_fields_set - {"rungs"}}
+def test_resumed_run_keeps_its_rungs_unless_others_are_given(tmp_path: Path, before: tuple[float, ...]) -> None:
+    first = a_run(tmp_path, records=[], rungs=before).config
+    fields = {name: first.get(name) for name in first.fields_set - {"rungs"}}
     again = with_resumed_fields(drop_uninformative_rungs(make_config(**fields), 4_820))
     assert again.training.rungs == before
     RunFolder.open(again)
@@ -82,19 +89,22 @@ FIGURES = st.tuples(st.integers(0, 4), st.integers(1, 4))
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(FIGURES, min_size=1, max_size=6, unique=True))
-def test_nobody_goes_on_whom_an_earlier_one_betters(
+def test_no_candidate_is_promoted_that_an_earlier_one_dominates(
     tmp_path_factory: pytest.TempPathFactory, figures: list[tuple[int, int]]
 ) -> None:
     folder = a_run(tmp_path_factory.mktemp("run"), records=[])
+    known = results(folder)
     for trial, (hits, ms) in enumerate(figures):
-        bettered = any(a >= hits and b <= ms for a, b in figures[:trial])  # no two are equal
-        assert ask(folder, trial, hits / 4, float(ms)) != bettered
+        is_dominated = any(a >= hits and b <= ms for a, b in figures[:trial])  # no two are equal
+        assert is_promoted(folder, trial, hits / 4, float(ms), known=known) != is_dominated
 
 
-def test_the_first_rung_is_told_where_accuracy_is_judged(tmp_path: Path) -> None:
+def test_first_rung_accuracy_is_that_of_the_first_rung(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[], objectives=("latency", "accuracy"))
     key = some_record(0, 0.5, 2.0).candidate.key
-    assert first_rung_accuracy(folder, folder.config.search.objectives, key) is None
-    ask(folder, 0, 0.5, 2.0)
-    ask(folder, 0, 0.7, 2.0, rung=2)
-    assert first_rung_accuracy(folder, folder.config.search.objectives, key) == 0.5
+    known = results(folder)
+    assert known.first_rung_accuracy(key) is None
+    is_promoted(folder, 0, 0.5, 2.0)
+    is_promoted(folder, 0, 0.7, 2.0, rung=2)
+    assert known.first_rung_accuracy(key) == 0.5
+    assert known.first_rung_accuracies() == {key: 0.5}

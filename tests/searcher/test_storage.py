@@ -1,4 +1,4 @@
-"""Where a study is kept: in the run folder, or in a storage that several hosts share."""
+"""Storage of a study: the journal in the run folder, or a storage that several hosts share."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +17,7 @@ def study(tmp_path: Path) -> Study:
     return a_study(tmp_path)
 
 
-def test_the_journal_is_not_locked_by_a_process_that_died_in_it(study: Study) -> None:
+def test_journal_lock_ends_with_its_process(study: Study) -> None:
     lock = study._storage._backend._lock  # type: ignore[attr-defined]
     assert lock.acquire()
     with study.folder.lock("journal") as free:
@@ -28,9 +28,7 @@ def test_the_journal_is_not_locked_by_a_process_that_died_in_it(study: Study) ->
     assert not list(study.folder.path.glob("*.lock")), "Optuna's own lock is a file that outlives its process"
 
 
-def test_another_storage_keeps_the_study_and_leaves_other_hosts_their_trials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shared_storage_leaves_other_hosts_their_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     study = a_study(tmp_path, storage=url)
     with ExitStack() as held:
@@ -48,7 +46,7 @@ def test_another_storage_keeps_the_study_and_leaves_other_hosts_their_trials(
         opened._storage.remove_session()
 
 
-def test_a_run_folder_that_was_moved_to_another_host_goes_on(
+def test_run_folder_that_was_moved_to_another_host_resumes(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as held:
@@ -59,7 +57,7 @@ def test_a_run_folder_that_was_moved_to_another_host_goes_on(
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://nobody@localhost:1/none", "sqlite:////nowhere/at/all.db"])
-def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, url: str) -> None:
+def test_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError, match=r"storage must be a URL that Optuna can open, but '.*' gave: ") as caught:
         open_storage(tmp_path, url)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The study: trials that are asked, left by dead processes, answered and told."""
+"""The study: trials are asked, resumed after their process died, and told."""
 
 import json
 import warnings
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas import registry
 from nas.config import make_config
 from nas.errors import ConfigError
+from nas.searcher.assembly import make_study
 from nas.searcher.study import AskedTrial, Study, derive_seed, to_distribution
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
@@ -49,14 +50,14 @@ def test_evenly_spaced_numbers_keep_their_order(options: tuple[Any, ...], expect
         assert found == expected
 
 
-def test_a_seed_differs_by_each_of_its_numbers_and_is_the_same_again() -> None:
+def test_derived_seeds_differ_by_each_number_and_repeat() -> None:
     found = [derive_seed(a, b) for a in range(20) for b in range(20)] + [derive_seed(0, 0, c) for c in range(1, 20)]
     assert len(set(found)) == len(found)
     assert derive_seed(3, 4) == derive_seed(3, 4)
     assert all(0 <= seed < 2**32 for seed in found)
 
 
-def test_what_is_told_is_in_the_trial(study: Study) -> None:
+def test_told_record_is_stored_in_the_trial(study: Study) -> None:
     record = some_record(0, 0.75, 2.5, violations={"max_latency": -0.5})
     with ExitStack() as held:
         study.tell(study.ask(held), record)
@@ -72,7 +73,7 @@ def test_what_is_told_is_in_the_trial(study: Study) -> None:
     assert "duplicate_of" not in trial.user_attrs
 
 
-def test_an_objective_that_was_not_evaluated_is_told_as_the_worst(study: Study) -> None:
+def test_objective_that_was_not_evaluated_has_the_worst_value(study: Study) -> None:
     record = some_record(0, None, 9.0, status="infeasible", reason="too slow", violations={"max_latency": 0.8})
     with ExitStack() as held:
         study.tell(study.ask(held), record)
@@ -83,7 +84,7 @@ def test_an_objective_that_was_not_evaluated_is_told_as_the_worst(study: Study) 
 
 
 @pytest.mark.parametrize(("rung", "only"), [(1, True), (3, False)])
-def test_what_the_first_rung_showed_is_in_the_trial(study: Study, rung: int, only: bool) -> None:
+def test_first_rung_accuracy_is_stored_in_the_trial(study: Study, rung: int, only: bool) -> None:
     record = some_record(0, 0.6, 2.0, rung=rung)
     for at, accuracy in ((2, 0.5), (1, 0.4)):
         line = {"key": record.key, "rung": at, "values": [accuracy, 2.0]}
@@ -98,7 +99,7 @@ def test_what_the_first_rung_showed_is_in_the_trial(study: Study, rung: int, onl
     assert "look" not in second.user_attrs
 
 
-def test_a_failed_candidate_is_told_as_failed_with_its_reason(study: Study) -> None:
+def test_failed_candidate_fails_its_trial_with_the_reason(study: Study) -> None:
     with ExitStack() as held:
         study.tell(study.ask(held), some_record(0, None, None, status="failed", reason="loss is not finite"))
     (trial,) = trials_of(study.folder)
@@ -106,7 +107,7 @@ def test_a_failed_candidate_is_told_as_failed_with_its_reason(study: Study) -> N
     assert trial.user_attrs["reason"] == "loss is not finite"
 
 
-def test_a_duplicate_gets_the_values_of_the_first_and_names_it(study: Study) -> None:
+def test_duplicate_has_the_values_of_the_first_trial_and_names_it(study: Study) -> None:
     record = some_record(0, 0.6, 1.5)
     for _ in range(2):
         with ExitStack() as held:
@@ -116,14 +117,14 @@ def test_a_duplicate_gets_the_values_of_the_first_and_names_it(study: Study) -> 
     assert second.user_attrs["duplicate_of"] == 0
 
 
-def test_a_trial_that_is_given_up_is_failed_and_says_why(study: Study) -> None:
+def test_trial_without_a_record_fails_with_the_reason(study: Study) -> None:
     with ExitStack() as held:
         study.fail(study.ask(held), "no path")
     (trial,) = trials_of(study.folder)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "no path")
 
 
-def test_a_trial_that_a_process_left_is_asked_again_under_its_number(study: Study, tmp_path: Path) -> None:
+def test_stale_trial_is_asked_again_under_its_number(study: Study, tmp_path: Path) -> None:
     with ExitStack() as held:
         left = study.ask(held)
     with ExitStack() as held:
@@ -167,7 +168,7 @@ def test_a_trial_that_is_finished_while_another_process_looks_is_not_taken_for_a
         assert other.ask(stack).number == 1
 
 
-def test_a_trial_that_was_told_only_in_part_is_told_again_without_a_warning(
+def test_trial_that_was_told_in_part_is_told_again_without_a_warning(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = some_record(0, 0.5, 1.0, violations={"max_latency": -0.8, "max_size": 0.1}, status="infeasible")
@@ -189,7 +190,9 @@ def test_a_trial_that_was_told_only_in_part_is_told_again_without_a_warning(
     assert {name: trial.constraints[name] for name in record.violations} == record.violations
 
 
-def test_seeds_that_a_process_died_between_are_all_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_initial_picks_are_each_asked_once_after_a_crash_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seeds = [{"width": 24}, {"width": 16, "operation": "pool"}, {"width": 8}]
     enqueue, calls = optuna.Study.enqueue_trial, []
 
@@ -213,7 +216,7 @@ def test_seeds_that_a_process_died_between_are_all_asked_once(tmp_path: Path, mo
     assert [a.number for a in asked] == [0, 1, 2, 3, 4]
 
 
-def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
+def test_study_with_other_objectives_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     study = a_study(tmp_path / "a", storage=url, name="same")
     with pytest.raises(ConfigError, match=r"study 'same' in sqlite:.* has other objectives; give this run a --name"):
@@ -221,22 +224,22 @@ def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
     study._storage.remove_session()
 
 
-def test_a_study_begun_with_other_options_is_refused_once_they_were_asked(tmp_path: Path) -> None:
+def test_study_with_other_options_of_an_asked_gene_is_refused(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
     begun = (Choice(name="bits.stem", options=(8, 16, 32)),)
-    study = Study(folder, folder.config, begun, registry.load("sampler", "random"))
+    study = make_study(folder, folder.config, begun, registry.load("sampler", "random"))
     with ExitStack() as held:
         study.ask(held)
     now = (Choice(name="bits.stem", options=(8, 16)), Choice(name="calibration", options=("entropy", "mse")))
-    refused = r"gene bits.stem must keep its options, but this run was begun with \(8, 16, 32\) and now has \(8, 16\)"
+    refused = r"gene bits.stem must keep its options, but this run was started with \(8, 16, 32\) and now has \(8, 16\)"
     with pytest.raises(ConfigError, match=refused):
-        Study(folder, folder.config, now, registry.load("sampler", "random"))
-    more = Study(folder, folder.config, (*begun, now[1]), registry.load("sampler", "random"))
+        make_study(folder, folder.config, now, registry.load("sampler", "random"))
+    more = make_study(folder, folder.config, (*begun, now[1]), registry.load("sampler", "random"))
     with ExitStack() as held:
-        assert more.ask(held).picked.keys() == {"bits.stem", "calibration"}, "a further gene is welcome"
+        assert more.ask(held).picked.keys() == {"bits.stem", "calibration"}, "a further gene is allowed"
 
 
-def test_the_objectives_are_maximised_or_minimised_as_their_words_say(tmp_path: Path) -> None:
+def test_each_objective_has_its_direction(tmp_path: Path) -> None:
     study = a_study(tmp_path, objectives=("latency", "accuracy", "size"))
     assert [d.name for d in study._study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
     assert study._study.metric_names == ["latency", "accuracy", "size"]

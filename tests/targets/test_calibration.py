@@ -1,3 +1,5 @@
+"""Calibration of a target with a fake board: errors, resuming, failures and what is written."""
+
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +15,8 @@ from nas.latency.costs import Costs, compute_costs
 from nas.latency.estimate import Latency
 from nas.latency.predicted.predict import predict_latency
 from nas.latency.predicted.roofline import predict_roofline
-from nas.targets.calibration import LatencyCalibration, calibrate_target, prediction_errors
+from nas.targets.calibration import calibrate_target
+from nas.targets.calibration_result import LatencyCalibration, prediction_errors
 from nas.targets.calibration_sample import CalibrationCandidates, farthest_first
 from nas.targets.catalog import load_target
 
@@ -22,13 +25,13 @@ Results = Sequence[Latency | MeasureError]
 
 
 def timed(path: Path) -> Latency:
-    """A board that is half as fast as its profile says."""
+    """The latency on a board that takes twice as long as its profile predicts."""
     found = predict_roofline(compute_costs(path), BOARD)
     return replace(found, kind="measured", latency_ms=2 * found.latency_ms, notes=(), versions={"tensorrt": "10.3.0"})
 
 
-class Counting:
-    """A stand-in board that counts the nets it timed and, at one of them, does something else."""
+class FakeBoard:
+    """Counts the files that it times and, at one of them, calls `act` instead."""
 
     def __init__(self, at: int = -1, act: Callable[[], MeasureError] | None = None) -> None:
         self.timed, self._at, self._act = 0, at, act
@@ -47,7 +50,7 @@ def calibrated(folder: Path, measure: Callable[[Sequence[Path]], Results], nets:
 
 @pytest.fixture(scope="module", autouse=True)
 def _written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The same candidates are drawn again and again: each is exported once. The pool is as small as can be."""
+    """Export each candidate once for all tests, and draw no more candidates than are chosen."""
     kept, known = tmp_path_factory.mktemp("files"), {}
     write = CalibrationCandidates.export
 
@@ -65,25 +68,25 @@ def _written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> LatencyCalibration:
-    return calibrated(tmp_path_factory.mktemp("calibration"), Counting(), nets=20)
+    return calibrated(tmp_path_factory.mktemp("calibration"), FakeBoard(), nets=20)
 
 
-def test_held_out_nets_say_how_good_it_is(done: LatencyCalibration) -> None:
+def test_held_out_networks_estimate_the_error(done: LatencyCalibration) -> None:
     assert (done.n_models, done.n_held_out, done.failures, done.disturbed_fraction) == (20, 4, (), 0.0)
-    assert done.spearman > 0.7  # of four nets: two neighbours may change places
+    assert done.spearman > 0.7  # of four networks: two neighbours may swap ranks
     assert done.mean_error < 0.15
-    assert done.summary_lines()[0].endswith("learned from 20 nets")
+    assert done.summary_lines()[0].endswith("fitted on 20 networks")
     assert f"mean error {done.mean_error:.1%}" in done.summary_lines()[1]
 
 
-def test_the_file_is_all_that_is_left(done: LatencyCalibration) -> None:
+def test_only_the_calibration_file_remains(done: LatencyCalibration) -> None:
     assert [p.name for p in done.path.parent.iterdir()] == ["jetson-orin-nano.json"]
     fields = json.loads(done.path.read_text())
     assert (fields["spaces"], fields["versions"]) == (["plain"], {"tensorrt": "10.3.0"})
     assert len(fields["nets"]) == 20
 
 
-def test_predictions_go_by_it_from_now_on(done: LatencyCalibration, tmp_path: Path) -> None:
+def test_later_predictions_use_the_calibration(done: LatencyCalibration, tmp_path: Path) -> None:
     nets = CalibrationCandidates(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
     errors = []
     for candidate in nets.draw(8, seed=7):
@@ -94,47 +97,47 @@ def test_predictions_go_by_it_from_now_on(done: LatencyCalibration, tmp_path: Pa
     assert np.median(errors) < 0.15  # the profile alone is off by half
 
 
-def test_one_that_was_killed_goes_on(tmp_path: Path) -> None:
+def test_killed_calibration_resumes(tmp_path: Path) -> None:
     def killed() -> MeasureError:
         raise KeyboardInterrupt
 
-    whole, first, second = (Counting(), Counting(8, killed), Counting())
+    whole, first, second = (FakeBoard(), FakeBoard(8, killed), FakeBoard())
     expected = calibrated(tmp_path / "whole", whole)
     with pytest.raises(KeyboardInterrupt):
         calibrated(tmp_path / "cut", first)
     journal = tmp_path / "cut" / ".jetson-orin-nano.jsonl"
     journal.write_bytes(journal.read_bytes()[:-30])  # cut off in the middle of a line
     found = calibrated(tmp_path / "cut", second)
-    assert (first.timed, second.timed) == (8, 12 - 4)  # five were kept but for the line that was cut
+    assert (first.timed, second.timed) == (8, 12 - 4)  # of five entries one was cut off
     assert found.model == expected.model
 
 
-def test_another_request_begins_anew(tmp_path: Path) -> None:
+def test_another_request_starts_over(tmp_path: Path) -> None:
     def gone() -> MeasureError:
         return UnreachableError("connection lost")
 
-    with pytest.raises(UnreachableError, match="connection lost; the same command goes on where this one stopped"):
-        calibrated(tmp_path, Counting(7, gone))
-    other = Counting()
+    with pytest.raises(UnreachableError, match="connection lost; repeat the command to resume"):
+        calibrated(tmp_path, FakeBoard(7, gone))
+    other = FakeBoard()
     assert calibrated(tmp_path, other, nets=10).n_models == other.timed == 10
 
 
-def test_a_net_that_fails_is_left_out_and_told(tmp_path: Path) -> None:
-    found = calibrated(tmp_path, Counting(4, lambda: MeasureError("the engine could not be built")))
+def test_network_that_fails_is_left_out_and_reported(tmp_path: Path) -> None:
+    found = calibrated(tmp_path, FakeBoard(4, lambda: MeasureError("the engine could not be built")))
     assert found.n_models == 11
     assert found.summary_lines()[-1].startswith("left out: ")
     assert found.summary_lines()[-1].endswith("the engine could not be built")
 
 
-def test_too_many_failures_are_no_calibration(tmp_path: Path) -> None:
-    with pytest.raises(MeasureError, match=r"needs 10 measured nets, but 5 of 12 failed: .*no kernel"):
+def test_too_many_failures_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MeasureError, match=r"needs 10 measured networks, but 5 of 12 failed: .*no kernel"):
         calibrated(tmp_path, lambda paths: [MeasureError("no kernel")] * len(paths))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_is_worse_than_the_profile_is_not_used(tmp_path: Path) -> None:
+def test_model_that_is_worse_than_the_profile_is_discarded(tmp_path: Path) -> None:
     def as_published(paths: Sequence[Path]) -> Results:
-        return [predict_roofline(compute_costs(path), BOARD) for path in paths]  # of which no model can be nearer
+        return [predict_roofline(compute_costs(path), BOARD) for path in paths]  # no model can be more accurate
 
     found = calibrated(tmp_path, as_published, nets=10)
     assert (found.max_mean_error, found.is_trusted) == (0.0, False)
@@ -142,59 +145,61 @@ def test_a_model_that_is_worse_than_the_profile_is_not_used(tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
-def test_on_a_busy_board_the_5th_percentile_is_learned(tmp_path: Path) -> None:
+def test_busy_board_contributes_the_5th_percentile(tmp_path: Path) -> None:
     def busy(paths: Sequence[Path]) -> Results:
         found = [timed(path) for path in paths]
         notes = ("busy machine: the reference network drifted by +9.0%",)
         return [replace(m, latency_ms=9 + at, p5_ms=m.latency_ms, notes=notes) for at, m in enumerate(found)]
 
     found = calibrated(tmp_path, busy)
-    idle = calibrated(tmp_path / "idle", Counting())
+    idle = calibrated(tmp_path / "idle", FakeBoard())
     assert found.model == idle.model
     assert found.disturbed_fraction == 1.0
-    assert found.summary_lines()[-1].startswith("100% of the nets were measured on a busy machine")
+    assert found.summary_lines()[-1].startswith("100% of the networks were measured on a busy machine")
 
 
-def test_on_a_busy_machine_what_it_takes_at_its_best_is_learned(tmp_path: Path) -> None:
+def test_busy_machine_contributes_the_corrected_latency(tmp_path: Path) -> None:
     def busy(paths: Sequence[Path]) -> Results:
         notes = ("busy machine: the reference network takes 25% longer than at its best",)
         return [replace(m, latency_ms=1.25 * m.latency_ms, slowdown=0.25, notes=notes) for m in map(timed, paths)]
 
-    found, idle = calibrated(tmp_path, busy), calibrated(tmp_path / "idle", Counting())
+    found, idle = calibrated(tmp_path, busy), calibrated(tmp_path / "idle", FakeBoard())
     assert found.model.prices_us == pytest.approx(idle.model.prices_us, rel=1e-6, abs=1e-9)
-    assert found.summary_lines()[-1].startswith("100% of the nets were measured on a busy machine")
+    assert found.summary_lines()[-1].startswith("100% of the networks were measured on a busy machine")
 
 
-def test_spaces_of_which_nothing_can_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spaces_that_cannot_be_exported_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> tuple[Path, Costs]:
         raise CandidateError("no path")
 
     monkeypatch.setattr(CalibrationCandidates, "export", refused)
-    with pytest.raises(ConfigError, match="8 of 8 nets must be written, but 0 could: no path; name another --space"):
-        calibrated(tmp_path, Counting(), nets=10)
+    with pytest.raises(
+        ConfigError, match="8 of 8 networks must be exported, but only 0 could: no path; name another --space"
+    ):
+        calibrated(tmp_path, FakeBoard(), nets=10)
 
 
-def test_too_few_nets_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="needs 10 nets or more, but got 9"):
-        calibrated(tmp_path, Counting(), nets=9)
+def test_too_few_networks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs 10 networks or more, but got 9"):
+        calibrated(tmp_path, FakeBoard(), nets=9)
 
 
-def test_a_space_that_holds_too_few_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_that_holds_too_few_networks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     nets = CalibrationCandidates(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48))
     (same,) = nets.draw(1, seed=0)
-    monkeypatch.setattr("nas.targets.calibration_sample.draw", lambda *_: same)
-    with pytest.raises(ConfigError, match="20 different nets must be drawn, but plain gave"):
+    monkeypatch.setattr("nas.targets.calibration_sample.random_candidate", lambda *_: same)
+    with pytest.raises(ConfigError, match="20 different networks must be drawn, but plain gave"):
         nets.draw(20, seed=0)
 
 
-def test_every_second_net_has_one_width_and_all_occur() -> None:
+def test_every_second_network_has_one_bit_width_and_all_occur() -> None:
     drawn = CalibrationCandidates(profile=BOARD, spaces=("plain",), input_shape=(1, 48, 48)).draw(40, seed=1)
     uniform = [set(c.bits.values()) for c in drawn if len(set(c.bits.values())) == 1]
     assert len(uniform) >= 18
     assert {width for bits in uniform for width in bits} == set(BOARD.precisions)
 
 
-def test_the_farthest_points_are_taken_once_each() -> None:
+def test_farthest_points_are_chosen_once_each() -> None:
     line = np.array([[0.0], [1.0], [2.0], [9.0], [10.0]])
     assert sorted(farthest_first(line, 2)) == [0, 4]
     assert sorted(farthest_first(line, 9)) == [0, 1, 2, 3, 4]
@@ -202,7 +207,7 @@ def test_the_farthest_points_are_taken_once_each() -> None:
     assert farthest_first(np.zeros((0, 2)), 3) == []
 
 
-def test_the_figures_are_those_of_their_definitions() -> None:
+def test_errors_match_their_definitions() -> None:
     found = prediction_errors(np.array([1.0, 2.1, 3.3, 5.0]), np.array([1.0, 2.0, 4.0, 3.0]))
     assert found["spearman"] == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
     assert found["mean_error"] == pytest.approx((0 + 0.05 + 0.175 + 2 / 3) / 4)
@@ -215,5 +220,5 @@ def test_this_machine_can_be_calibrated(tmp_path: Path) -> None:
     found = calibrate_target("cpu", n_models=12, spaces=("plain",), folder=tmp_path, log=said.append)
     assert found.n_models == 12
     assert found.model.runtime == "onnxruntime"
-    assert said[-1].startswith("12 of 12 nets measured")
+    assert said[-1].startswith("12 of 12 networks measured")
     assert [p.name for p in tmp_path.iterdir()] == (["cpu.json"] if found.is_trusted else [])

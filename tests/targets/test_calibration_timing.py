@@ -1,4 +1,4 @@
-"""How files are timed: here, one by one, and nowhere where there is no way to the target."""
+"""Calibration timing: files are timed one by one here, and a target that cannot be reached is refused."""
 
 import time
 from pathlib import Path
@@ -14,18 +14,18 @@ from tests.fake_runs import some_latency
 SHAPE = (1, 48, 48)
 
 
-def test_a_device_that_is_elsewhere_needs_a_way_to_it() -> None:
+def test_remote_device_needs_a_connection() -> None:
     with pytest.raises(ConfigError, match="must be this machine or a board that can be reached"):
         timing.make_measure_files(load_target("jetson"), SHAPE, print)
 
 
-def test_a_file_that_fails_is_answered_in_its_place_and_the_others_are_timed_alike(
+def test_failed_file_has_its_error_and_the_others_their_latency(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
 
     def measured(path: Path, runtime: object, **how: Any) -> object:
-        asked.append(how)
+        calls.append(how)
         if path.name == "broken.onnx":
             raise MeasureError("no kernel")
         return some_latency(2.0, kind="measured")
@@ -33,14 +33,14 @@ def test_a_file_that_fails_is_answered_in_its_place_and_the_others_are_timed_ali
     monkeypatch.setattr(timing, "measure_here", measured)
     way = timing.make_measure_files(load_target("cpu"), SHAPE, print)
     found = way([Path("a.onnx"), Path("broken.onnx"), Path("b.onnx")])
-    assert [type(answer).__name__ for answer in found] == ["Measurement", "MeasureError", "Measurement"]
-    assert asked[0] == asked[1] == asked[2]
-    assert asked[0]["input_shape"] == SHAPE
-    assert asked[0]["plan"].runs == timing.RUNS
-    assert asked[0]["memory"].name == "reference-processor-time.json"
+    assert [type(answer).__name__ for answer in found] == ["Latency", "MeasureError", "Latency"]
+    assert calls[0] == calls[1] == calls[2]
+    assert calls[0]["input_shape"] == SHAPE
+    assert calls[0]["plan"].runs == timing.RUNS
+    assert calls[0]["reference_cache"].name == "reference-processor-time.json"
 
 
-def test_a_net_is_timed_by_the_processor_time_of_its_thread_where_that_is_fine_enough(
+def test_clock_is_processor_time_where_its_resolution_suffices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     info = time.get_clock_info("thread_time")

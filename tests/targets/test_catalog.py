@@ -1,3 +1,5 @@
+"""Catalog of targets: those of `hw_profiles`, and the user's own in nas.toml."""
+
 import tomllib
 from pathlib import Path
 
@@ -9,22 +11,22 @@ from nas.errors import ConfigError, UnknownMemberError
 from nas.targets import catalog as targets
 
 
-def test_all_families_are_found_sorted() -> None:
+def test_targets_of_all_members_are_sorted_by_name() -> None:
     found = targets.load_targets()
     assert list(found) == sorted(found)
     assert {"cpu", "jetson", "jetson-nano"} <= found.keys()
 
 
-def test_a_target_is_found_by_its_word() -> None:
+def test_target_is_loaded_by_name() -> None:
     assert targets.load_target("cpu") is cpu.PROFILES["cpu"]
 
 
-def test_an_unknown_word_lists_the_known_ones() -> None:
+def test_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UnknownMemberError, match=r"cpu, .*jetson.*'toaster'"):
         targets.load_target("toaster")
 
 
-def test_a_name_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicate_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "load", lambda family, name: cpu.PROFILES)
     with pytest.raises(ConfigError, match="must be unique, but cpu"):
         targets.load_targets()
@@ -35,7 +37,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "nas.toml"
 
 
-def test_a_board_of_ones_own_is_written_and_found_again(file: Path) -> None:
+def test_user_target_is_written_and_loaded_again(file: Path) -> None:
     file.write_text("# mine\n[target.other]\nlike = 'jetson-nano'\nssh = 'nano'\n")
     targets.add_target("mynano", {"like": "jetson-orin-nano", "ssh": "me@nano:2222", "trtexec": None}, file)
     assert file.read_text().startswith("# mine\n[target.other]")
@@ -47,19 +49,19 @@ def test_a_board_of_ones_own_is_written_and_found_again(file: Path) -> None:
     assert tomllib.loads(file.read_text())["target"]["mynano"] == {"like": "jetson-orin-nano", "ssh": "me@nano:2222"}
 
 
-def test_text_is_escaped_as_toml_wants_it(file: Path) -> None:
+def test_text_is_escaped_for_toml(file: Path) -> None:
     where = 'a "b"\\c'
     targets.add_target("mine", {"like": "jetson", "ssh": "nano", "ssh_config": where}, file)
     assert targets.load_target("mine", file).facts["ssh_config"] == where
 
 
-def test_this_machine_can_be_a_board(file: Path) -> None:
+def test_user_target_can_be_this_machine(file: Path) -> None:
     targets.add_target("here", {"like": "jetson", "local": True}, file)
     here = targets.load_target("here", file)
     assert (here.runtime, here.local) == ("tensorrt", True)
 
 
-def test_a_known_board_in_another_mode_is_a_target_that_is_predicted(file: Path) -> None:
+def test_known_board_in_another_power_mode_is_predicted(file: Path) -> None:
     targets.add_target("slow", {"like": "jetson-agx-orin", "power_mode": "15W"}, file)
     slow = targets.load_target("slow", file)
     assert (slow.runtime, slow.local, slow.facts["power_mode"]) == ("tensorrt", False, "MODE_15W")
@@ -68,7 +70,7 @@ def test_a_known_board_in_another_mode_is_a_target_that_is_predicted(file: Path)
     assert tomllib.loads(file.read_text())["target"]["slow"] == {"like": "jetson-agx-orin", "power_mode": "15W"}
 
 
-def test_a_board_of_ones_own_may_be_kept_in_another_mode(file: Path) -> None:
+def test_user_board_can_have_another_power_mode(file: Path) -> None:
     mine = targets.add_target("mine", {"like": "jetson-agx-orin", "ssh": "orin", "power_mode": "30W"}, file)
     assert (mine.runtime, mine.facts["power_mode"], mine.facts["gpu_mhz"]) == ("trtexec_ssh", "MODE_30W", 612)
 
@@ -91,7 +93,7 @@ def test_a_board_of_ones_own_may_be_kept_in_another_mode(file: Path) -> None:
         ("a]b", {"like": "jetson", "ssh": "a"}, "name: String should match"),
     ],
 )
-def test_what_does_not_fit_is_one_line_and_writes_nothing(
+def test_invalid_table_is_one_line_and_writes_nothing(
     file: Path, name: str, fields: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
@@ -101,18 +103,18 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(
 
 
 @pytest.mark.parametrize("text", ["[target", "[target.a]\nlike = 'jetson'", "[target]\na = 1", "\xff\xfe"])
-def test_a_broken_file_is_named(file: Path, text: str) -> None:
+def test_invalid_file_is_named(file: Path, text: str) -> None:
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"nas\.toml"):
         targets.load_targets(file)
 
 
-def test_a_searchs_configuration_under_this_name_is_none_of_ours(file: Path) -> None:
+def test_search_configuration_of_the_same_name_has_no_targets(file: Path) -> None:
     file.write_text('target = "cpu"\n')
     assert targets.load_user_targets(file) == {}
 
 
-def test_only_a_device_with_a_way_to_it_is_timed_on_itself(file: Path) -> None:
+def test_only_a_reachable_device_has_a_device_runtime(file: Path) -> None:
     targets.add_target("mynano", {"like": "jetson", "ssh": "nano"}, file)
     runtime = targets.device_runtime(targets.load_target("mynano", file))
     assert runtime is not None

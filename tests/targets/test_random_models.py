@@ -1,3 +1,5 @@
+"""Random candidates as untrained files."""
+
 from pathlib import Path
 
 import onnx
@@ -9,7 +11,7 @@ from nas.targets.random_models import with_uniform_bits
 
 
 @pytest.mark.parametrize("shape", [(1, 48, 48), (3, 50, 44)])
-def test_a_net_of_8_bits_can_be_written(shape: tuple[int, int, int], tmp_path: Path) -> None:
+def test_int8_network_is_exported(shape: tuple[int, int, int], tmp_path: Path) -> None:
     nets = CalibrationCandidates(profile=load_target("cpu"), spaces=("plain",), input_shape=shape)
     (candidate,) = nets.draw(1, seed=0)
     path, counted = nets.export(with_uniform_bits(candidate, 8), tmp_path)

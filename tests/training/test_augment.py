@@ -14,7 +14,7 @@ def run(images: Tensor, strength: Augmentation, seed: int = 1) -> Tensor:
     return augment(images, strength, torch.Generator().manual_seed(seed))
 
 
-def test_nothing_asked_changes_nothing() -> None:
+def test_zero_strength_changes_nothing() -> None:
     assert torch.equal(run(faces(), Augmentation()), faces())
 
 
@@ -61,7 +61,7 @@ def test_shift_is_a_whole_pixel_crop_of_the_border_padded_image() -> None:
         ]
         assert len(fits) == 1
         seen.add(fits[0])
-    assert len(seen) > 15, "images must move on their own, over all 25 places"
+    assert len(seen) > 15, "images must shift independently, over all 25 offsets"
 
 
 def test_rotation_keeps_what_is_symmetric_about_the_centre() -> None:
@@ -118,7 +118,7 @@ def test_erase_fills_one_rectangle_with_the_mean() -> None:
     )
 
 
-def test_erase_spares_the_rest() -> None:
+def test_erase_leaves_other_images_as_they_are() -> None:
     out = run(faces(400), Augmentation(erase_probability=0.25))
     erased = (out != faces(400)).flatten(1).any(1).sum()
     assert 57 < erased < 143  # five standard deviations about 100

@@ -1,10 +1,15 @@
+"""Depthwise gradients: equal to torch's, and faster, as long as torch's are slow."""
+
 import itertools
+import time
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
 from nas.training.cpu_kernels import fast_depthwise_backward, has_slow_backward
+from tests.training.known_faults import check_still_faulty
 
 
 def conv(channels: int, kernel: int, stride: int, dilation: int, inputs: int = 1) -> nn.Conv2d:
@@ -33,7 +38,7 @@ def test_same_output_and_gradients_as_torch(
         assert torch.allclose(a, b)
 
 
-def test_a_bias_is_added_and_learned() -> None:
+def test_a_bias_is_added_and_has_a_gradient() -> None:
     module = nn.Conv2d(6, 6, 5, padding=2, groups=6).double()
     assert has_slow_backward(module)
     x = torch.randn(2, 6, 9, 9, dtype=torch.double, generator=torch.Generator().manual_seed(0))
@@ -46,7 +51,7 @@ def test_a_bias_is_added_and_learned() -> None:
     assert all(torch.allclose(a, b) for a, b in pairs)
 
 
-def test_autocast_computes_in_bfloat16_and_learns_in_fp32() -> None:
+def test_autocast_computes_in_bfloat16_with_fp32_gradients() -> None:
     module = conv(8, 5, 1, 1)
     x = torch.rand(2, 8, 10, 10).contiguous(memory_format=torch.channels_last)
     with fast_depthwise_backward(module), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -60,8 +65,8 @@ def test_autocast_computes_in_bfloat16_and_learns_in_fp32() -> None:
     assert torch.allclose(quick, module.weight.grad, rtol=0.05, atol=0.02)  # type: ignore[arg-type]
 
 
-def test_only_what_is_slow_and_known_is_replaced() -> None:
-    assert not has_slow_backward(conv(8, 3, 1, 1)), "torch is quick here"
+def test_only_slow_convolutions_with_a_fast_form_are_replaced() -> None:
+    assert not has_slow_backward(conv(8, 3, 1, 1)), "torch is fast here"
     assert has_slow_backward(conv(8, 3, 2, 1))
     assert has_slow_backward(conv(8, 3, 1, 2))
     assert has_slow_backward(conv(8, 5, 1, 1))
@@ -77,9 +82,27 @@ def test_only_what_is_slow_and_known_is_replaced() -> None:
         assert not has_slow_backward(other)
 
 
-def test_the_net_is_itself_again_afterwards() -> None:
+def test_the_forward_method_is_restored() -> None:
     net = nn.Sequential(conv(8, 5, 1, 1), nn.Conv2d(8, 8, 3))
     with fast_depthwise_backward(net):
         assert "forward" in vars(net[0])
         assert "forward" not in vars(net[1])
     assert "forward" not in vars(net[0])
+
+
+def test_torch_still_needs_the_fast_forms() -> None:
+    module = conv(32, 3, 2, 1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(16, 32, 24, 24).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def backward_seconds(*, is_fast: bool) -> float:
+        with fast_depthwise_backward(module) if is_fast else nullcontext():
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                y = module(x)
+            begin = time.thread_time()
+            y.float().sum().backward()
+            return time.thread_time() - begin
+
+    torchs, ours = (min(backward_seconds(is_fast=fast) for _ in range(5)) for fast in (False, True))
+    check_still_faulty(
+        torchs > 2 * ours, f"its depthwise backward takes {torchs:.2g} s, that of the workaround {ours:.2g} s"
+    )

@@ -21,16 +21,16 @@ def net() -> nn.Module:
     )
 
 
-def test_measuring_leaves_the_net_and_the_process_as_they_were() -> None:
-    asked = net().eval()
-    kept = copy.deepcopy(asked.state_dict())
+def test_timing_leaves_network_and_process_as_they_were() -> None:
+    model = net().eval()
+    kept = copy.deepcopy(model.state_dict())
     threads, rng = torch.get_num_threads(), torch.random.get_rng_state()
-    chosen = choose_execution(asked, input_shape=(1, 32, 32), batch_size=16, device="cpu", threads=1)
+    chosen = choose_execution(model, input_shape=(1, 32, 32), batch_size=16, device="cpu", threads=1)
     assert chosen.device == "cpu"
     assert chosen.threads == 1
-    assert all(torch.equal(v, kept[k]) for k, v in asked.state_dict().items())
-    assert not asked.training
-    assert all(p.grad is None for p in asked.parameters())
+    assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.random.get_rng_state(), rng)
 
@@ -39,12 +39,12 @@ def test_measuring_leaves_the_net_and_the_process_as_they_were() -> None:
     ("seconds", "wanted"),
     [
         ({("contiguous", "bf16"): 0.50}, ("contiguous", "bf16")),
-        ({("channels_last", "bf16"): 0.95}, ("contiguous", "fp32")),  # too little gained for the rounding
+        ({("channels_last", "bf16"): 0.95}, ("contiguous", "fp32")),  # too small a speed-up for the rounding
         ({("channels_last", "fp32"): 0.95}, ("channels_last", "fp32")),
         ({("channels_last", "fp32"): 0.5, ("channels_last", "bf16"): 0.48}, ("channels_last", "fp32")),
     ],
 )
-def test_the_fastest_form_wins_and_bf16_must_pay(
+def test_the_fastest_format_is_chosen_and_bf16_needs_a_clear_speedup(
     monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[str, str], float], wanted: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(
@@ -56,7 +56,7 @@ def test_the_fastest_form_wins_and_bf16_must_pay(
     assert (chosen.memory_format, chosen.precision) == wanted
 
 
-def test_every_form_is_timed() -> None:
+def test_every_format_is_timed() -> None:
     forms = [
         ExecutionFormat(precision=p, memory_format=f) for p in ("fp32", "bf16") for f in ("contiguous", "channels_last")
     ]
@@ -66,13 +66,13 @@ def test_every_form_is_timed() -> None:
 
 
 @pytest.mark.parametrize(("one", "many", "wanted"), [(1.0, 0.6, 2), (1.0, 0.95, 1), (1.0, 9.0, 1)])
-def test_threads_must_pay(monkeypatch: pytest.MonkeyPatch, one: float, many: float, wanted: int) -> None:
+def test_threads_need_a_clear_speedup(monkeypatch: pytest.MonkeyPatch, one: float, many: float, wanted: int) -> None:
     monkeypatch.setattr(execution, "_mean_wall_seconds", lambda *args: (one, many))
     chosen = choose_execution(net(), input_shape=(1, 32, 32), batch_size=16, device="cpu", threads=2)
     assert chosen.threads == wanted
 
 
-def test_threads_are_timed_by_turns_on_the_wall() -> None:
+def test_threads_are_timed_by_turns_with_the_wall_clock() -> None:
     before = torch.get_num_threads()
     try:
         seconds = execution._mean_wall_seconds(net(), ExecutionFormat(), (1, 2), (16, 1, 32, 32), 0.01)
@@ -82,7 +82,7 @@ def test_threads_are_timed_by_turns_on_the_wall() -> None:
 
 
 @pytest.mark.parametrize(("many_s", "steps", "wanted"), [(3.1, 2, (1.0, 3.1)), (2.9, 4, (1.0, 2.9))])
-def test_hopeless_threads_are_given_up_after_one_turn(
+def test_hopeless_threads_are_timed_for_one_turn(
     monkeypatch: pytest.MonkeyPatch, many_s: float, steps: int, wanted: tuple[float, float]
 ) -> None:
     made: list[int] = []
@@ -120,7 +120,7 @@ def test_cuda_needs_no_measurement() -> None:
     assert (chosen.device, chosen.memory_format, chosen.precision) == ("cuda", "channels_last", "bf16")
 
 
-def test_depthwise_gradients_are_quick_only_where_they_gain() -> None:
+def test_fast_depthwise_gradients_are_used_only_in_channels_last_and_bf16() -> None:
     deep = nn.Sequential(nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=False))
     for memory_format in ("contiguous", "channels_last"):
         for precision in ("fp32", "bf16"):
@@ -130,7 +130,7 @@ def test_depthwise_gradients_are_quick_only_where_they_gain() -> None:
     assert next(deep.parameters()).is_contiguous()
 
 
-def test_one_threads_time_does_not_run_while_it_waits() -> None:
+def test_the_clock_of_one_thread_stands_still_while_it_waits() -> None:
     clock = step_clock(1)
     begin = clock()
     time.sleep(0.2)

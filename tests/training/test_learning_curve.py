@@ -1,4 +1,4 @@
-"""Points of the curve against sums made by hand."""
+"""Points of the learning curve against sums made by hand."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from nas.errors import TrainError
 from nas.training.learning_curve import LearningCurveRecorder
 
 
-def test_a_point_is_the_mean_loss_and_the_share_of_hits_since_the_last() -> None:
+def test_a_point_is_the_mean_loss_and_accuracy_since_the_last_one() -> None:
     log = LearningCurveRecorder(images_per_epoch=30, on_progress=None)
     for loss, hits in ((4.0, 1), (2.0, 4), (0.0, 7), (1.0, 5)):
         log.add(torch.tensor(loss), torch.tensor(hits), 10)
@@ -19,7 +19,7 @@ def test_a_point_is_the_mean_loss_and_the_share_of_hits_since_the_last() -> None
 
 
 @pytest.mark.parametrize("at", [1, 16, 20])
-def test_a_loss_that_is_not_finite_is_found_at_the_first_step_every_16th_and_an_epochs_end(at: int) -> None:
+def test_the_loss_is_checked_in_the_first_step_every_16th_and_at_the_end_of_an_epoch(at: int) -> None:
     log = LearningCurveRecorder(images_per_epoch=200, on_progress=None)
 
     def steps() -> int:
@@ -33,9 +33,9 @@ def test_a_loss_that_is_not_finite_is_found_at_the_first_step_every_16th_and_an_
     assert steps() == at
 
 
-def test_progress_is_told_at_each_epochs_end_whatever_the_time() -> None:
-    told: list[tuple[float, float]] = []
-    log = LearningCurveRecorder(images_per_epoch=10, on_progress=lambda epoch, loss: told.append((epoch, loss)))
+def test_progress_is_reported_at_the_end_of_each_epoch_whatever_the_time() -> None:
+    reports: list[tuple[float, float]] = []
+    log = LearningCurveRecorder(images_per_epoch=10, on_progress=lambda epoch, loss: reports.append((epoch, loss)))
     for loss in (3.0, 2.0, 1.0):
         log.add(torch.tensor(loss), torch.tensor(1), 10)
-    assert told == [(1.0, 3.0), (1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]  # the first step is told by itself
+    assert reports == [(1.0, 3.0), (1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]  # the first step is reported by itself

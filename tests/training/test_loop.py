@@ -42,7 +42,7 @@ def net(seed: int = 0, classes: int = 3) -> nn.Sequential:
 
 
 def stripes(n: int = 192, seed: int = 0) -> Split:
-    """Upright stripes, lying stripes, and none, under noise."""
+    """Vertical stripes, horizontal stripes, and none, with noise."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, n)
     wave = 60 * np.sin(np.arange(32) * 1.5)
@@ -65,7 +65,7 @@ def accuracy(module: nn.Module, split: Split) -> float:
     [QUICK, replace(QUICK, optimizer="sgd", lr=0.2, mixup_alpha=0.2)],
     ids=["adamw", "sgd-mixup"],
 )
-def test_learns_and_generalises(recipe: Recipe) -> None:
+def test_training_generalises(recipe: Recipe) -> None:
     module = net()
     before = accuracy(module, stripes(seed=9))
     curve = go(module, stripes(), epochs=12, recipe=recipe)
@@ -86,7 +86,7 @@ def test_same_seed_same_weights() -> None:
     assert not torch.equal(states[0], states[2])
 
 
-def test_leaves_the_process_and_the_net_tidy() -> None:
+def test_the_state_of_process_and_network_is_restored() -> None:
     threads, rng = torch.get_num_threads(), torch.random.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     module = nn.Sequential(net(), nn.Dropout(0.1)).train()
@@ -100,7 +100,7 @@ def test_leaves_the_process_and_the_net_tidy() -> None:
         assert (p.dtype, p.device.type, p.grad) == (torch.float32, "cpu", None)
 
 
-def test_a_second_call_keeps_what_was_learned() -> None:
+def test_a_second_call_continues_from_the_weights() -> None:
     module = net()
     go(module, stripes(), epochs=12)
     curve = go(module, stripes(), epochs=1, lr_scale=0.1, seed=1)
@@ -122,12 +122,12 @@ def test_a_split_smaller_than_a_batch() -> None:
 def test_read_only_images() -> None:
     read_only, writeable = stripes(), stripes()
     read_only.images.flags.writeable = False
-    said = []
+    predictions = []
     for split in (read_only, writeable):
         module = net()
         go(module, split)
-        said.append(predict(module, split.images, execution=PLAIN))
-    np.testing.assert_array_equal(*said)
+        predictions.append(predict(module, split.images, execution=PLAIN))
+    np.testing.assert_array_equal(*predictions)
     np.testing.assert_array_equal(writeable.images, read_only.images, "training wrote into its images")
 
 
@@ -142,7 +142,7 @@ def test_channels_last_means_the_same() -> None:
         assert torch.allclose(x, z, atol=2e-2)
 
 
-def test_soft_labels_are_learned_only_when_asked() -> None:
+def test_soft_labels_are_used_only_when_requested() -> None:
     split = stripes()
     turned = np.eye(3, dtype=np.float32)[(split.labels + 1) % 3]
     split = Split(images=split.images, labels=split.labels, soft_labels=turned)
@@ -153,19 +153,25 @@ def test_soft_labels_are_learned_only_when_asked() -> None:
     assert accuracy(soft, split) < 0.1
 
 
-def test_stops_when_told() -> None:
+def test_should_stop_ends_the_training() -> None:
     calls = iter(range(100))
     curve = go(net(), stripes(), epochs=5, should_stop=lambda: next(calls) >= 3)
     assert curve.epochs == pytest.approx(3 * 32 / 192)
     assert len(curve.points) == 1
 
 
-def test_progress_and_phases_are_told() -> None:
-    told: list[tuple[float, float]] = []
+def test_progress_and_the_parts_of_a_step_are_reported() -> None:
+    reports: list[tuple[float, float]] = []
     phases: list[str] = []
-    go(net(), stripes(), epochs=3, progress=lambda epoch, loss: told.append((epoch, loss)), phase=phases.append)
-    assert told[-1][0] == 3
-    assert all(loss > 0 for _, loss in told)
+    go(
+        net(),
+        stripes(),
+        epochs=3,
+        on_progress=lambda epoch, loss: reports.append((epoch, loss)),
+        on_phase_end=phases.append,
+    )
+    assert reports[-1][0] == 3
+    assert all(loss > 0 for _, loss in reports)
     assert phases == ["gather", "augment", "forward", "backward", "optimizer", "average"] * 18
 
 
@@ -193,7 +199,7 @@ def test_an_empty_split_and_missing_soft_labels() -> None:
         go(net(), stripes(), soft_labels=True)
 
 
-def test_predict_is_the_nets_softmax_in_any_batch() -> None:
+def test_predict_is_the_softmax_of_the_logits_for_any_batch_size() -> None:
     module, images = net().train(), stripes(50).images
     twin = net().eval()(torch.from_numpy(images).float()).softmax(1).detach().numpy()
     for batch in (7, 512):
@@ -203,7 +209,7 @@ def test_predict_is_the_nets_softmax_in_any_batch() -> None:
         assert np.allclose(out.sum(1), 1, atol=1e-6)
 
 
-def test_average_against_a_slow_twin() -> None:
+def test_the_moving_average_against_a_loop() -> None:
     module = nn.BatchNorm1d(2)
     average = training._WeightEma(module, decay=0.5)
     mean, steps = 1.0, np.random.default_rng(0).normal(size=30)
@@ -220,7 +226,7 @@ def test_average_against_a_slow_twin() -> None:
     assert int(module.num_batches_tracked) == 30  # type: ignore[arg-type]
 
 
-def test_every_face_comes_once_a_pass() -> None:
+def test_every_row_comes_once_in_a_pass() -> None:
     rows = training._row_batches(10, 4, torch.Generator().manual_seed(0))
     stream = torch.cat([next(rows) for _ in range(10)]).view(4, 10)
     assert torch.equal(stream.sort(1).values, torch.arange(10).expand(4, 10))

@@ -4,7 +4,7 @@ from nas.training.augment import MILD, STRONG
 from nas.training.recipe import recipe_for
 
 
-def test_tiny_nets_are_spared_and_large_ones_are_not() -> None:
+def test_small_networks_have_mild_augmentation_and_no_mixup() -> None:
     tiny, large = recipe_for(60_000), recipe_for(2_000_000)
     assert (tiny.mixup_alpha, tiny.augmentation, tiny.augmentation.erase_probability) == (0, MILD, 0)
     assert large.mixup_alpha > 0
@@ -14,5 +14,5 @@ def test_tiny_nets_are_spared_and_large_ones_are_not() -> None:
 
 
 def test_params_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="params must be positive"):
+    with pytest.raises(ValueError, match="n_params must be positive"):
         recipe_for(0)

@@ -1,4 +1,4 @@
-"""Training of compressed candidates: what is kept of a net is what goes on, whatever a compressor put into it."""
+"""Training of compressed candidates: checkpoints hold all that a compressor adds to a network."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ KINDS: dict[str, dict[str, Value]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_candidate_goes_on_to_full_training_from_its_checkpoint(
+def test_a_candidate_continues_to_the_final_training_from_its_checkpoint(
     kind: str, tmp_path: Path, faces: FaceData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_quick(monkeypatch)
@@ -32,14 +32,14 @@ def test_a_candidate_goes_on_to_full_training_from_its_checkpoint(
     assert candidate.settings
     found = evaluate(evaluator, candidate, promote=never)
     assert (found.status, found.reason, found.rung) == ("complete", "", 1)
-    net, rung = evaluator.trainer.load_checkpoint(candidate)
+    net, rung = evaluator.checkpoints.load(candidate)
     assert rung == 1
     assert net is not None
     (verified,) = evaluator.train_final(found, epochs=1)
     assert (verified.phase, verified.status, verified.reason) == ("verified", "complete", "")
 
 
-def test_weights_of_few_bits_learn_on_from_the_full_ones(
+def test_low_bit_weights_are_rounded_from_full_precision_ones(
     tmp_path: Path, faces: FaceData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_quick(monkeypatch)
@@ -55,7 +55,11 @@ def test_weights_of_few_bits_learn_on_from_the_full_ones(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "had", "wanted"), [(5.0, 0.0, 1.0), (60.0, 4.0, 1.0), (2.0, 3.0, 1 / 3), (0.1, 9.0, 0.2)]
+    ("epochs", "previous_epochs", "lr_scale"), [(5.0, 0.0, 1.0), (60.0, 4.0, 1.0), (2.0, 3.0, 1 / 3), (0.1, 9.0, 0.2)]
 )
-def test_a_short_cycle_after_a_long_one_learns_slower(epochs: float, had: float, wanted: float) -> None:
-    assert TrainingPhase(name="", index=0, epochs=epochs, previous_epochs=had).lr_scale == pytest.approx(wanted)
+def test_a_short_phase_after_a_long_one_has_a_lower_learning_rate(
+    epochs: float, previous_epochs: float, lr_scale: float
+) -> None:
+    assert TrainingPhase(name="", index=0, epochs=epochs, previous_epochs=previous_epochs).lr_scale == pytest.approx(
+        lr_scale
+    )

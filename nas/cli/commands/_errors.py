@@ -1,29 +1,49 @@
-"""How a command ends that cannot go on."""
+"""Exit of a command that cannot continue: one line on standard error, and an exit status."""
 
 import functools
+import logging
+import os
+import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import typer
 
-from nas.errors import NasError
+from nas.errors import NasError, describe_system_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130
+"""128 + SIGINT, as shells report it."""
+BROKEN_PIPE_STATUS = 141
+"""128 + SIGPIPE."""
+
 
 def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors made on purpose into one line and an exit status."""
+    """Let a command end with one line and an exit status where an input, the system or the user stops it.
+
+    Errors of the operating system, of memory and of text encoding count as errors of an input, because paths, data and
+    settings come from the user. Their traceback goes to the debug log. Any other exception is a fault of this package
+    and keeps its traceback.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
         except NasError as error:
-            typer.echo(f"nas: {error}", err=True)
-            raise typer.Exit(2) from None
+            message, status = str(error), USER_ERROR_STATUS
+        except BrokenPipeError:  # `nas table | head`: the reader has what it wants
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at its exit
+            raise typer.Exit(BROKEN_PIPE_STATUS) from None
+        except (OSError, MemoryError, UnicodeError) as error:
+            logging.getLogger(__name__).debug("traceback of the error", exc_info=True)
+            message, status = describe_system_error(error), USER_ERROR_STATUS
         except KeyboardInterrupt:
-            typer.echo("nas: stopped; the same command goes on where it stopped", err=True)
-            raise typer.Exit(130) from None
+            message, status = "stopped; the same command resumes", INTERRUPTED_STATUS
+        typer.echo(f"nas: {message}", err=True)
+        raise typer.Exit(status)
 
     return wrapped

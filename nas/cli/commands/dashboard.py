@@ -1,4 +1,4 @@
-"""`nas dashboard`: Optuna's own view of a run."""
+"""`nas dashboard`: Optuna's dashboard on the study of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
     runs: RunsPath = Path("runs"),
 ) -> None:
-    """Serve Optuna's dashboard on a run, also while its search goes on. Stop it with Ctrl-C."""
+    """Serve Optuna's dashboard on a run, finished or in progress. Stop it with Ctrl-C."""
     from nas.cli.render import terminal
 
     folder = open_run(run, runs)
@@ -32,7 +32,7 @@ def dashboard(
 
 
 def serve_dashboard(folder: "RunFolder", *, host: str = "127.0.0.1", port: int = 8080) -> None:
-    """Serve the dashboard until interrupted; it also follows a search that goes on.
+    """Serve the dashboard until interrupted. It follows a search in progress.
 
     Raises:
         MissingPackageError: optuna-dashboard is not installed.

@@ -1,4 +1,4 @@
-"""`nas data`: a look at data sets."""
+"""`nas data`: checks of data sets."""
 
 from typing import Annotated
 
@@ -7,17 +7,17 @@ import typer
 from nas.cli.commands._errors import handle_errors
 from nas.cli.commands._options import DataOption, DataPath, parse_key_values
 
-app = typer.Typer(no_args_is_help=True, help="Look at data sets.", epilog="Example: nas data check synthetic")
+app = typer.Typer(no_args_is_help=True, help="Check data sets.", epilog="Example: nas data check synthetic")
 
 
 @app.command("check", epilog="Example: nas data check fer2013 --data fer2013.csv")
 @handle_errors
 def data_check(
-    dataset: Annotated[str, typer.Argument(help="Data set: synthetic, fer2013, folder, csv.")] = "synthetic",
+    dataset: Annotated[str, typer.Argument(help="Data set: synthetic, fer2013, folder or csv.")] = "synthetic",
     data: DataPath = None,
     data_option: DataOption = None,
 ) -> None:
-    """Count faces and classes, and look for copies within and across splits and for constant images."""
+    """Count faces by class, and find duplicates within and across splits and constant images."""
     from nas.cli.render import terminal
     from nas.cli.render.tables import plain_table
     from nas.data.loading import load_data
@@ -26,7 +26,7 @@ def data_check(
     result = check_quality(load_data(dataset, data, options=parse_key_values(data_option or [])))
     console = terminal.make_console()
     console.print(plain_table(result.class_balance_rows()))
-    found = [(what, str(count)) for what, count in result.count_findings()]
-    console.print(plain_table([("found", "times"), *found]))
+    counts = [(finding, str(count)) for finding, count in result.count_findings()]
+    console.print(plain_table([("finding", "count"), *counts]))
     for note in (*result.notes, f"digest {result.digest}"):
         console.print(note, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`nas doctor`: what is installed here, and what is missing."""
+"""`nas doctor`: a check of the installation and the machine."""
 
 import typer
 
@@ -10,7 +10,7 @@ app = typer.Typer()
 @app.command(epilog="Example: nas doctor")
 @handle_errors
 def doctor() -> None:
-    """Look at versions, devices and what is missing. Exit status 1 where a search could not go on."""
+    """Check versions, devices and missing packages. Exit status 1 where a search cannot run."""
     from nas.cli.render import terminal
     from nas.targets.environment import check_environment
 

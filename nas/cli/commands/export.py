@@ -1,4 +1,4 @@
-"""`nas export`: what a point of a front is shipped as."""
+"""`nas export`: one member of a front as a folder to ship."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,21 +21,22 @@ def export(
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
     min_accuracy: MinAccuracy = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; exported/RUN-TRIAL if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; exported/RUN-TRIAL by default.")] = None,
     runs: RunsPath = Path("runs"),
 ) -> None:
-    """Write model.onnx, a model card, a golden input/output pair and the record of one point: a trial or a pick."""
-    from nas.api import export as write
+    """Write one candidate, chosen by trial or by limits, as model.onnx with model card, golden pair and record.
+
+    The golden pair is an input with its output, to test a deployment with.
+    """
+    from nas import api
     from nas.cli.render import terminal
-    from nas.results.selection import NO_LIMITS, make_limits
-    from nas.results.selection import pick as choose
 
     folder = open_run(run, runs)
-    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
-    if trial is not None and (knee or limits != NO_LIMITS):
-        raise ConfigError("give --trial, or --knee and limits, but not both: a trial is chosen already")
-    which = trial or choose(folder.records(), folder.config.search.objectives, limits=limits, knee=knee).record
-    model = write(folder, which, out=out)
+    has_limits = any(limit is not None for limit in (max_latency, max_size, min_accuracy))
+    if trial is not None and (knee or has_limits):
+        raise ConfigError("give --trial, or --knee and limits, but not both: --trial already chooses the candidate")
+    which = trial or api.pick(folder, max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy, knee=knee)
+    model = api.export(folder, which, out=out)
     console = terminal.make_console()
     for file in sorted(model.parent.iterdir()):
         console.print(f"{file}  {file.stat().st_size:,} bytes", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`nas pick`: one point of a front, and why."""
+"""`nas pick`: the choice of one member of a front, with its reason."""
 
 from pathlib import Path
 
@@ -20,14 +20,15 @@ def pick(
     min_accuracy: MinAccuracy = None,
     runs: RunsPath = Path("runs"),
 ) -> None:
-    """Choose one point of the front, and say why this one and what its neighbours would give."""
+    """Choose one member of the front; show the reason and the trade-off against its neighbours.
+
+    Without limits, the knee. With upper limits, the most accurate member. With --min-accuracy alone, the fastest.
+    """
+    from nas import api
     from nas.cli.render import terminal
-    from nas.results.selection import make_limits
-    from nas.results.selection import pick as choose
 
     folder = open_run(run, runs)
-    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
-    picked = choose(folder.records(), folder.config.search.objectives, limits=limits, knee=knee)
+    selection = api.pick(folder, max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy, knee=knee)
     console = terminal.make_console()
-    terminal.show_selection(console, picked)
-    console.print(f"\nexport   nas export {folder.path} --trial {picked.record.trial}", soft_wrap=True)
+    terminal.show_selection(console, selection)
+    console.print(f"\nexport   nas export {folder.path} --trial {selection.record.trial}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`nas report`: runs as a page, and their fronts."""
+"""`nas report`: the HTML report of one or several runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.commands._errors import handle_errors
-from nas.cli.commands._options import RunsPath, open_run
+from nas.cli.commands._options import RunPaths, RunsPath, open_runs
 
 app = typer.Typer()
 
@@ -14,18 +14,18 @@ app = typer.Typer()
 @app.command(epilog="Example: nas report runs/synthetic-darts-jetson runs/synthetic-plain-jetson")
 @handle_errors
 def report(
-    run: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="RUN", help="Folders of runs on the same data; the newest if left out."),
+    run: RunPaths = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file; report.html in the run folder, or comparison.html of several runs, by default."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="HTML file; in the folder of a single run if left out.")] = None,
     runs: RunsPath = Path("runs"),
 ) -> None:
-    """Write the report of a run anew, or of several runs beside each other, and show their fronts."""
+    """Write the HTML report of one run, or of several on the same data, and show their fronts."""
     from nas.cli.render import terminal
     from nas.reporting.html_report import write_report
 
-    folders = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]
+    folders = open_runs(run, runs)
     path = out or (folders[0].path / "report.html" if len(folders) == 1 else Path("comparison.html"))
     written = write_report(folders, path)
     console = terminal.make_console()

@@ -1,26 +1,19 @@
-"""`nas table`: what the nets of runs cost."""
+"""`nas table`: size, accuracy and speed of the networks of runs."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from nas.cli.commands._errors import handle_errors
-from nas.cli.commands._options import RunsPath, open_run
+from nas.cli.commands._options import RunPaths, RunsPath, open_runs
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: nas table runs/teacher runs/student-a runs/student-b")
 @handle_errors
-def table(
-    run: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN", help="Folders of runs; the newest if left out.")
-    ] = None,
-    runs: RunsPath = Path("runs"),
-) -> None:
-    """Show what the nets of runs cost: weights, bytes, MACs, accuracy, latency and frames per second."""
+def table(run: RunPaths = None, runs: RunsPath = Path("runs")) -> None:
+    """Show weights, bytes, MACs, accuracy, latency and frames per second of the networks of runs."""
     from nas.cli.render import terminal
 
-    folders = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]
-    terminal.show_costs(terminal.make_console(), folders)
+    terminal.show_costs(terminal.make_console(), open_runs(run, runs))

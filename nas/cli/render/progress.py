@@ -1,4 +1,4 @@
-"""What the command line shows of a search while it goes on."""
+"""Progress of a search on the terminal: a live panel, or a line now and then where there is no terminal."""
 
 import time
 from types import TracebackType
@@ -16,9 +16,9 @@ from nas.results.throughput import format_duration
 
 LOG_EVERY_CANDIDATES = 10
 LOG_EVERY_S = 60.0
-"""Without a terminal there is one line after so many candidates, or when so much time has gone by."""
+"""Without a terminal a line is printed after this many candidates or seconds, and at each change of stage."""
 STAGE_TITLES = {
-    "base": "training the uncompressed net",
+    "base": "training the uncompressed model",
     "search": "searching",
     "verify": "training the front in full",
     "done": "done",
@@ -27,9 +27,9 @@ PROGRESS_UNITS = {"base": "candidates", "search": "candidates", "verify": "verif
 
 
 class ProgressDisplay:
-    """Shows the status of a search: a live panel on a terminal, now and then one line elsewhere.
+    """Shows the status of a search: a live panel on a terminal, single lines elsewhere.
 
-    Life: entered, called with each status, left; the panel is gone then.
+    Life: entered as a context, called with each status, left; the panel then disappears.
     """
 
     def __init__(self, console: Console) -> None:
@@ -49,7 +49,7 @@ class ProgressDisplay:
             self._live.__exit__(kind, error, trace)
 
     def __call__(self, status: SearchStatus) -> None:
-        """Show where the search stands."""
+        """Show a status."""
         if self._live:
             self._live.update(status_panel(status))
         elif self._is_due(status):
@@ -59,8 +59,8 @@ class ProgressDisplay:
     def _is_due(self, status: SearchStatus) -> bool:
         if status.stage != self._logged_stage:
             return True
-        news = status.done >= self._logged_done + LOG_EVERY_CANDIDATES
-        return status.stage != "done" and (news or time.monotonic() - self._logged_at >= LOG_EVERY_S)
+        has_progressed = status.done >= self._logged_done + LOG_EVERY_CANDIDATES
+        return status.stage != "done" and (has_progressed or time.monotonic() - self._logged_at >= LOG_EVERY_S)
 
 
 def status_panel(status: SearchStatus) -> Panel:
@@ -75,21 +75,21 @@ def status_panel(status: SearchStatus) -> Panel:
         Text.assemble("time left ", (format_duration(status.left_s), "bold")),
     )
     best = Text.assemble("best within the limits: ", (status.best, "bold green"))
-    ahead = [Text(f"forecast: {status.forecast}", overflow="fold")] if status.forecast else []
-    now = Text(status.activity or "...", style="dim", no_wrap=True, overflow="ellipsis")
+    forecast = [Text(f"forecast: {status.forecast}", overflow="fold")] if status.forecast else []
+    activity = Text(status.activity or "...", style="dim", no_wrap=True, overflow="ellipsis")
     bar = [ProgressBar(total=status.total, completed=min(status.done, status.total))] if status.total else []
     title = f"{status.run}: {STAGE_TITLES[status.stage]}"
-    return Panel(Group(figures, best, *ahead, now, *bar), title=title, title_align="left", border_style="cyan")
+    return Panel(Group(figures, best, *forecast, activity, *bar), title=title, title_align="left", border_style="cyan")
 
 
 def format_status(status: SearchStatus) -> str:
     """The status as one plain line."""
     left = f", {format_duration(status.left_s)} left" if status.left_s is not None else ""
-    ahead = f"; {status.forecast}" if status.forecast else ""
-    what = PROGRESS_UNITS[status.stage]
+    forecast = f"; {status.forecast}" if status.forecast else ""
+    unit = PROGRESS_UNITS[status.stage]
     return (
-        f"{STAGE_TITLES[status.stage]}: {_format_progress(status)} {what}, {status.feasible_share:.0%} feasible, "
-        f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}{ahead}"
+        f"{STAGE_TITLES[status.stage]}: {_format_progress(status)} {unit}, {status.feasible_share:.0%} feasible, "
+        f"hypervolume {status.hypervolume:.4g}, best {status.best}{left}{forecast}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables of records for the terminal: fronts, what nets cost, and what compression did to each class."""
+"""Tables of records for the terminal: fronts, costs of networks, and recall by class after compression."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +11,10 @@ from nas.results.front_table import host_latency
 from nas.results.record import Record
 
 WIDE_COLUMNS = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "MMAC", "R kB"})
+"""Columns of the front that only a wide terminal shows."""
 SIZE_COLUMNS = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes"})
 SPEED_COLUMNS = frozenset({"MMAC", "accuracy", "test", "target ms", "kind", "frames/s"})
-"""The two halves of the table of costs."""
+"""The two halves of the costs, shown one below the other on a narrow terminal."""
 KIND_MARKUP = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
 
 
@@ -28,19 +29,20 @@ def front_table(
     """Members of a front as a table.
 
     Args:
-        members: one row each.
-        search_records: the search's record of each key, for comparison; empty where there is nothing to compare.
-        title: of the table.
-        wide: whether there is room for intervals, weights and bits too.
-        base: the uncompressed net, for a first row.
+        members: records of the members, one row each.
+        search_records: record of the search for each key, whose accuracy is shown beside; empty for no such column.
+        title: title of the table.
+        is_wide: whether to show `WIDE_COLUMNS`.
+        baseline: record of the uncompressed model, for the first row.
     """
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
-    columns = [_front_cells(r, search_records) for r in ([baseline, *members] if baseline else members)]
-    names = [name for name in columns[-1] if is_wide or name not in WIDE_COLUMNS]  # a search front has no test figures
+    rows = [_front_cells(r, search_records) for r in ([baseline, *members] if baseline else members)]
+    # The columns of a member, not of the baseline: only verified members have test figures, the baseline may have too.
+    names = [name for name in rows[-1] if is_wide or name not in WIDE_COLUMNS]
     for name in names:
         left = name in {"kind", "bits"} or name.startswith("[")
         table.add_column(name.replace("[", "\\["), justify="left" if left else "right", no_wrap=True)
-    for row in columns:
+    for row in rows:
         table.add_row(*(row[name] for name in names))
     return table
 
@@ -51,28 +53,28 @@ def costs_table(
     show_run_name: bool,
     hidden_columns: frozenset[str] = frozenset(),
 ) -> Table:
-    """What nets cost and give: weights, bytes, MACs, accuracy, latency and frames per second.
+    """Costs of networks: weights, bytes, MACs, accuracy, latency and frames per second.
 
-    Frames per second are those of the classifier alone, 1000 / latency in ms: finding the face takes its own time.
+    Frames per second are those of the classifier alone, 1000 / latency in ms; they leave out the time to find the face.
 
     Args:
-        rows: name of the run, its uncompressed net for ratios if there is one, and the record.
-        show_run_name: whether to show the names.
+        rows: name of the run, record of its uncompressed model for ratios (None without one), and the record.
+        show_run_name: whether to show the names of the runs.
         hidden_columns: columns to leave out.
     """
     title = "size and speed; frames/s of the classifier alone"
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
-    columns = [({"run": name} if show_run_name else {}) | _cost_cells(r, base) for name, base, r in rows]
-    columns = [{head: cell for head, cell in row.items() if head not in hidden_columns} for row in columns]
-    for head in columns[0]:
+    all_cells = [({"run": name} if show_run_name else {}) | _cost_cells(r, baseline) for name, baseline, r in rows]
+    shown = [{head: cell for head, cell in cells.items() if head not in hidden_columns} for cells in all_cells]
+    for head in shown[0]:
         table.add_column(head, justify="left" if head in {"run", "kind"} else "right", no_wrap=True)
-    for row in columns:
-        table.add_row(*row.values())
+    for cells in shown:
+        table.add_row(*cells.values())
     return table
 
 
 def recall_table(baseline: Record, members: Sequence[Record]) -> Table:
-    """Recall of the uncompressed net by class in percent, and the points that each member gained or lost."""
+    """Recall of the uncompressed model by class in percent, and the change of each member in percentage points."""
     first = recall_changes(baseline, members[0])
     rows = [
         [_record_label(r), *(f"{change.percentage_points:+.1f}" for change in recall_changes(baseline, r))]
@@ -82,7 +84,7 @@ def recall_table(baseline: Record, members: Sequence[Record]) -> Table:
 
 
 def plain_table(rows: Sequence[Sequence[str]]) -> Table:
-    """Rows of words, the first of them the header."""
+    """A table of plain text whose first row is the header."""
     table = Table(header_style="dim", box=None, pad_edge=False)
     for i, head in enumerate(rows[0]):
         table.add_column(head, justify="right" if i else "left")
@@ -92,7 +94,7 @@ def plain_table(rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _front_cells(r: Record, search_records: Mapping[str, Record]) -> dict[str, str]:
-    """One row of the front's table: title to cell."""
+    """One row of the table of a front: cell by column title."""
     score, latency, host = r.score, r.latency, host_latency(r)
     searched = search_records.get(r.key) if r.phase != "base" else None
     compared = (
@@ -109,7 +111,7 @@ def _front_cells(r: Record, search_records: Mapping[str, Record]) -> dict[str, s
         "target ms": f"[bold]{latency.latency_ms:.3g}[/]" if latency else "-",
         "[interval]": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
         "kind": KIND_MARKUP[latency.kind] if latency else "-",
-        "host ms": f"{host.p5_ms or host.latency_ms:.3g}" if host else "-",
+        "host ms": f"{host.robust_ms:.3g}" if host else "-",
         "kB": f"{r.size_bytes / 1e3:.1f}" if r.size_bytes else "-",
         "weights": f"{r.params:,}" if r.params else "-",
         "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",
@@ -120,7 +122,7 @@ def _front_cells(r: Record, search_records: Mapping[str, Record]) -> dict[str, s
 
 
 def _cost_cells(r: Record, baseline: Record | None) -> dict[str, str]:
-    """One row of the table of costs: title to cell."""
+    """One row of the table of costs: cell by column title."""
     weights, size = (compression_ratio(baseline, r), size_ratio(baseline, r)) if baseline else (None, None)
     return {
         "trial": _record_label(r),

@@ -1,4 +1,4 @@
-"""One target for the terminal: each fact with its source, the constants of its predictions, and its power modes."""
+"""Tables of one target for the terminal: its facts with sources, its latency model, and its power modes."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ UNPUBLISHED = "not published"
 
 
 def facts_table(profile: HardwareProfile) -> Table:
-    """What is known of a device, one fact a row, with where it was read."""
+    """Facts of a device, one a row, with their sources."""
     table = Table(title=escape(profile.title), title_justify="left", header_style="dim", box=None, pad_edge=False)
     for head in ("fact", "value", "source"):
         table.add_column(head, overflow="fold")
@@ -22,7 +22,7 @@ def facts_table(profile: HardwareProfile) -> Table:
 
 
 def modes_table(profile: HardwareProfile) -> Table:
-    """The power modes of a board, one a row; those that a profile was fitted to are marked with it."""
+    """Power modes of a board, one a row; a mode that a profile was fitted to shows that profile's name."""
     table = Table(
         title="power modes; another one: nas targets add NAME --like BOARD --power-mode MODE", title_justify="left",
         header_style="dim", box=None, pad_edge=False,
@@ -45,7 +45,7 @@ def _clocks(mode: PowerMode) -> tuple[str, str, str]:
 
 
 def _rows(profile: HardwareProfile) -> Iterator[tuple[str, str, str]]:
-    """Name, value and source of each fact, and of the latency model as a whole."""
+    """Name, value and source of each fact and of the latency model."""
     figures = {
         "runtime": profile.runtime,
         "precisions": ", ".join(f"{bits} bits" for bits in profile.precisions),
@@ -62,7 +62,7 @@ def _rows(profile: HardwareProfile) -> Iterator[tuple[str, str, str]]:
     if model := profile.latency:
         shares = ", ".join(f"{kind} {share:.3g}" for kind, share in model.efficiency.items())
         value = (
-            f"{model.fixed_us:g} us a net and {model.floor_us:g} us a kernel; shares of the peak reached: {shares}; "
+            f"{model.fixed_us:g} us a network and {model.floor_us:g} us a kernel; share of the peak: {shares}; "
             f"+-{model.relative_error:.0%}"
         )
         yield "latency", value, model.source

@@ -1,4 +1,7 @@
-"""What the command line shows: fronts, picks, targets and findings as tables. A search that goes on: `nas.cli.render.progress`."""
+"""Output of the commands: fronts, selections, costs, targets, latencies and findings.
+
+The progress of a search is in `nas.cli.render.progress`.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -29,30 +32,29 @@ from nas.results.seed_variance import describe_seed_variance
 from nas.results.selection import Selection
 from nas.results.stopping import describe_search_end
 from nas.results.warm_start_log import warm_start_lines
-from nas.runtimes.base import Finding as DeviceFinding
-from nas.targets.environment import Finding
+from nas.runtimes.base import Finding
 
 WIDE_MIN_COLUMNS = 156
-"""Columns of a terminal from which tables show everything; what is not a terminal has room enough."""
+"""Width in characters from which tables show all columns."""
 
 
 def make_console() -> Console:
-    """Where everything is shown: standard output, wide enough for every table where it is no terminal."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=200)
+    """The console of standard output; 200 characters wide where it is not a terminal, so that every table fits."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 def show_front(console: Console, folder: RunFolder) -> None:
-    """The front of a run, the search front beside the verified one, and who fell off."""
+    """Show the front of a run, the accuracy in the search beside the verified one, and dropped members."""
     records, objectives = folder.records(), folder.config.search.objectives
-    members, base = pareto_front(records, objectives), find_baseline(records)
-    costs = [("", base, r) for r in (base, *members)] if base else []
+    members, baseline = pareto_front(records, objectives), find_baseline(records)
+    costs = [("", baseline, r) for r in (baseline, *members)] if baseline else []
     if not members:
         if costs:
             _show_costs(console, costs, show_run_name=False)
         failed = [r for r in records if r.status != "complete"]
-        why = f"; the last one: {failed[-1].reason}" if failed else ""
-        console.print(f"No candidate is complete and within the limits yet ({len(records)} tried{why}).")
+        reason = f"; the last one: {failed[-1].reason}" if failed else ""
+        console.print(f"No candidate is complete and within the limits yet ({len(records)} evaluated{reason}).")
         for line in describe_search_end(folder, records):
             console.print(f"  {line}", soft_wrap=True, markup=False)
         return
@@ -61,30 +63,30 @@ def show_front(console: Console, folder: RunFolder) -> None:
     title = f"{'verified' if verified else 'search'} front"
     console.print(
         front_table(
-            members, search_records=before, baseline=base, title=title, is_wide=console.width >= WIDE_MIN_COLUMNS
+            members, search_records=before, baseline=baseline, title=title, is_wide=console.width >= WIDE_MIN_COLUMNS
         )
     )
-    if base:
+    if baseline:
         _show_costs(console, costs, show_run_name=False)
-        show_recall(console, base, members)
+        show_recall(console, baseline, members)
     for r in members:
         channels = f"channels by stage {format_widths(r.candidate)}" if r.candidate.is_pruned else ""
-        told = [
+        details = [
             text
             for text in (channels, format_int8_speedup(r), format_settings(r.candidate), *r.notes, *_host_load_notes(r))
             if text
         ]
-        if told:
-            console.print(f"  trial {r.trial}: {'; '.join(told)}", soft_wrap=True, highlight=False)
-    if lost := count_without_int8_speedup(latest_by_key(records, "search")):
-        console.print(f"  not trained, as 8 bits gained nothing: {lost}; float twins were asked instead")
-    for fell in dropped_members(records, objectives):
-        console.print(f"  fell off: trial {fell.search.trial} ({fell.reason})", soft_wrap=True)
-    waiting = len(
+        if details:
+            console.print(f"  trial {r.trial}: {'; '.join(details)}", soft_wrap=True, highlight=False)
+    if n_without := count_without_int8_speedup(latest_by_key(records, "search")):
+        console.print(f"  not trained, as INT8 is not faster: {n_without}; their FP32 baselines were proposed instead")
+    for dropped in dropped_members(records, objectives):
+        console.print(f"  dropped: trial {dropped.search.trial} ({dropped.reason})", soft_wrap=True)
+    n_unverified = len(
         {r.key for r in search_front(records, objectives)} - {r.key for r in latest_by_key(records, "verified")}
     )
-    if verified and waiting:
-        console.print(f"  {waiting} further members of the search front were not trained in full")
+    if verified and n_unverified:
+        console.print(f"  {n_unverified} further members of the search front were not trained in full")
     for line in (
         *warm_start_lines(folder.path),
         *describe_seed_variance(records),
@@ -92,30 +94,31 @@ def show_front(console: Console, folder: RunFolder) -> None:
     ):
         console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(
-        f"  accuracy on {members[0].accuracy_split or 'val'}, of {_format_image_count(members[0])} faces; {_describe_test(members)}"
+        f"  accuracy on {members[0].accuracy_split or 'val'}, {_format_image_count(members[0])} images; "
+        f"{_describe_test(members)}"
     )
 
 
 def show_recall(console: Console, baseline: Record, members: Sequence[Record]) -> None:
-    """What compression did to each class, in points of recall, and a warning for each that lost too much."""
-    console.print("  recall by class, and points gained or lost against the uncompressed net")
+    """Show the change of recall by class in percentage points, and a warning for each class that loses too much."""
+    console.print("  recall by class, and its change in percentage points against the uncompressed model")
     console.print(recall_table(baseline, members))
     warned = [(r, lost) for r in members if (lost := large_recall_losses(baseline, r))]
     for r, lost in warned:
-        told = f"  [yellow]warning[/]: trial {r.trial} loses more than {100 * MAX_RECALL_LOSS:.0f} points: "
-        console.print(told + "; ".join(map(str, lost)), soft_wrap=True)
+        warning = f"  [yellow]warning[/]: trial {r.trial} loses more than {100 * MAX_RECALL_LOSS:.0f} points: "
+        console.print(warning + "; ".join(map(str, lost)), soft_wrap=True)
     if not warned:
         console.print(f"  no class loses more than {100 * MAX_RECALL_LOSS:.0f} points")
 
 
 def show_costs(console: Console, folders: Sequence[RunFolder]) -> None:
-    """What the nets of one or several runs cost: of each the uncompressed net, if there is one, and the front."""
+    """Show the costs of the networks of runs: of each the uncompressed model, if there is one, and the front."""
     rows: list[tuple[str, Record | None, Record]] = []
     for folder in folders:
         records = folder.records()
-        base = find_baseline(records)
-        shown = [*([base] if base else []), *pareto_front(records, folder.config.search.objectives)]
-        rows += [(folder.path.name, base, r) for r in shown]
+        baseline = find_baseline(records)
+        shown = [*([baseline] if baseline else []), *pareto_front(records, folder.config.search.objectives)]
+        rows += [(folder.path.name, baseline, r) for r in shown]
     if rows:
         _show_costs(console, rows, show_run_name=len(folders) > 1)
     else:
@@ -123,7 +126,7 @@ def show_costs(console: Console, folders: Sequence[RunFolder]) -> None:
 
 
 def _show_costs(console: Console, rows: Sequence[tuple[str, Record | None, Record]], *, show_run_name: bool) -> None:
-    """The table of costs, in two halves where it does not fit."""
+    """Show the table of costs, in two halves where it does not fit."""
     whole = costs_table(rows, show_run_name=show_run_name)
     if console.measure(whole, options=console.options.update(width=1000)).maximum <= console.width:
         console.print(whole)
@@ -133,18 +136,18 @@ def _show_costs(console: Console, rows: Sequence[tuple[str, Record | None, Recor
 
 
 def show_selection(console: Console, selection: Selection) -> None:
-    """A pick, why it was chosen, and what its neighbours would give."""
+    """Show a selection, its reason, and the trade-off against its neighbours."""
     wide = console.width >= WIDE_MIN_COLUMNS
     console.print(
         front_table([selection.record], search_records={}, title=f"trial {selection.record.trial}", is_wide=wide)
     )
-    console.print(f"  why: {selection.reason}", soft_wrap=True)
+    console.print(f"  reason: {selection.reason}", soft_wrap=True)
     for line in selection.describe_trade_offs():
         console.print(f"  {line}", soft_wrap=True)
 
 
 def targets_table(profiles: Mapping[str, HardwareProfile], calibrations: Mapping[str, LearnedRoofline]) -> Table:
-    """All targets: what they are, what they run, and whether their latency is measured or predicted, and by what."""
+    """All targets: device, runtime, precisions, and whether the latency is measured or predicted."""
     table = Table(header_style="dim", box=None, pad_edge=False)
     for head in ("target", "device", "runtime", "bits", "channels", "latency"):
         table.add_column(head)
@@ -163,19 +166,19 @@ def targets_table(profiles: Mapping[str, HardwareProfile], calibrations: Mapping
     return table
 
 
-def show_latencies(console: Console, found: Mapping[str, list[Latency] | MeasureError]) -> bool:
-    """The full statement of each file, its layers where they were timed, and how the files compare.
+def show_latencies(console: Console, results: Mapping[str, list[Latency] | MeasureError]) -> bool:
+    """Show the latencies of each file, its layers where they were timed, and how the files compare.
 
     Returns:
-        Whether every file has a figure.
+        Whether every file has a latency.
     """
     first: tuple[str, Latency] | None = None
-    for name, measured in found.items():
-        if len(found) > 1:
+    for name, measured in results.items():
+        if len(results) > 1:
             console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
         if isinstance(measured, MeasureError):
-            console.print(f"no figure: {measured}", soft_wrap=True, markup=False)
-            for line in measured.log:
+            console.print(f"no latency: {measured}", soft_wrap=True, markup=False)
+            for line in measured.log_lines:
                 console.print(f"  {line}", soft_wrap=True, markup=False, style="dim")
             continue
         for m in measured:
@@ -186,22 +189,22 @@ def show_latencies(console: Console, found: Mapping[str, list[Latency] | Measure
             first = (name, measured[0])
         else:
             share = measured[0].latency_ms / first[1].latency_ms
-            console.print(f"takes {share:.3f} of the time of {first[0]}", soft_wrap=True, markup=False)
-    return not any(isinstance(measured, MeasureError) for measured in found.values())
+            console.print(f"takes {share:.3f} times as long as {first[0]}", soft_wrap=True, markup=False)
+    return not any(isinstance(measured, MeasureError) for measured in results.values())
 
 
 def layers_table(latency: Latency) -> Table:
-    """Layers in order of execution, with their share of the sum of all layers."""
+    """Layers in order of execution, each with its share of the sum of all layers."""
     total = sum(ms for _, ms in latency.layers) or 1.0
     rows = [(name, f"{1e3 * ms:.1f}", f"{ms / total:.1%}") for name, ms in latency.layers]
     summed = f"{len(rows)} layers, timed one by one: {total:.3f} ms"
     return plain_table([("layer", "us", "share"), *rows, (summed, f"{1e3 * total:.1f}", "")])
 
 
-def device_checks_table(findings: Iterable[DeviceFinding]) -> Table:
-    """What was found of a device."""
+def device_checks_table(findings: Iterable[Finding]) -> Table:
+    """Findings of the checks of a device."""
     table = Table(header_style="dim", box=None, pad_edge=False)
-    for head in ("", "what", "found"):
+    for head in ("", "check", "result"):
         table.add_column(head, overflow="fold")
     for f in findings:
         table.add_row("[green]ok[/]" if f.is_ok else "[red]no[/]", f.name, Text(f.value))
@@ -209,14 +212,14 @@ def device_checks_table(findings: Iterable[DeviceFinding]) -> Table:
 
 
 def log(line: str) -> None:
-    """Something that is being done, on standard error, so that the output stays clean."""
+    """Print a line about a step in progress to standard error, which keeps standard output clean."""
     Console(stderr=True, highlight=False).print(line, style="dim", soft_wrap=True, markup=False)
 
 
 def environment_table(findings: Iterable[Finding]) -> Table:
-    """What the doctor found."""
+    """Findings of `nas doctor`."""
     table = Table(header_style="dim", box=None, pad_edge=False)
-    for head in ("", "what", "found", "advice"):
+    for head in ("", "check", "result", "advice"):
         table.add_column(head, overflow="fold")
     for f in findings:
         table.add_row("[green]ok[/]" if f.is_ok else "[red]no[/]", f.name, Text(f.value), Text(f.advice))
@@ -224,16 +227,16 @@ def environment_table(findings: Iterable[Finding]) -> Table:
 
 
 def _describe_test(members: Sequence[Record]) -> str:
-    """What the test split says, or why it says nothing."""
+    """The result on the test split, or why there is none."""
     if first := members[0].test:
-        return f"test taken once, of {first.n:,} faces, interval +-{50 * (first.high - first.low):.1f} points"
+        return f"tested once on {first.n:,} images, interval +-{50 * (first.high - first.low):.1f} points"
     if members[0].phase == "search":
-        return "no test figure before full training"
-    return "no test figure: the data has no test split here"
+        return "no test accuracy before the final training"
+    return "no test accuracy: the data set has no test split here"
 
 
 def _host_load_notes(record: Record) -> list[str]:
-    """What the record's latency says of a machine that was busy."""
+    """Notes of the record's latency about a busy machine."""
     return [note for note in record.latency.notes if note.startswith("busy")] if record.latency else []
 
 

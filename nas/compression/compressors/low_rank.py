@@ -1,9 +1,10 @@
-"""Low rank: dense layers become chains of smaller ones, computed from their weights, where that is faster.
+"""Low-rank factorisation: chains of smaller layers, computed from a dense layer's weights, replace it where faster.
 
-1x1 convolutions and linear layers by SVD, k x k convolutions by Tucker-2 or CP; see `_factors` for both and the papers.
-A layer keeps its full form where the factors take no fewer multiply-accumulates, or where the roofline of the target
-predicts them slower (`_pays`): on a GPU, where a small kernel costs its launch, that is most layers of a small net.
-What a whole net gains is measured later, on its file.
+1x1 convolutions and linear layers are factorised by SVD, k x k convolutions by Tucker-2 or CP;
+`nas.compression.low_rank.factorization` describes them and names the papers. A layer keeps its full form where the
+factors take no fewer multiply-accumulates, or where the target's roofline predicts that they are slower
+(`nas.compression.low_rank.cost_check`). On a GPU, where each small kernel costs a launch, that holds for most layers of
+a small net. The latency of the whole net is measured later, on its file.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from nas.candidate import Candidate
 from nas.compression.base import CompressionContext, Compressor
 from nas.compression.low_rank.cost_check import input_map_sizes, is_faster_factorized
 from nas.compression.low_rank.factorization import CP, TUCKER, build_factorized, factorize_weights, require_tensorly
+from nas.onnx_export.folding import unit_name
 from search_spaces._base import Choice, Value
 
 RANK_RATIOS = (0.25, 0.5, 1.0)
@@ -26,60 +28,60 @@ class LowRank(Compressor):
     name = "low_rank"
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """One gene per stage, and how windows larger than 1x1 are decomposed, on every target."""
+        """On every target, one gene per stage, and one for how windows larger than 1x1 are decomposed."""
         ranks = [Choice(name=f"rank.{stage}", options=RANK_RATIOS) for stage in stages]
         return (*ranks, Choice(name="decomposition", options=(CP, TUCKER)))
 
     def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
-        """Full rank."""
+        """Full rank everywhere."""
         return ({**{f"rank.{stage}": 1.0 for stage in stages}, "decomposition": TUCKER},)
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """Shares below 1 of stages in use; with any of them the decomposition unless it is Tucker-2."""
-        shares = {f"rank.{stage}": configuration.get(f"rank.{stage}", 1.0) for stage in candidate.widths}
-        kept: dict[str, Value] = {gene: share for gene, share in shares.items() if float(share) < 1}
-        if kept and configuration.get("decomposition") == CP:
-            kept["decomposition"] = CP
-        return kept
+        """Rank shares below 1 of the stages in use; with any of them the decomposition, unless it is Tucker-2."""
+        ratios = {f"rank.{stage}": configuration.get(f"rank.{stage}", 1.0) for stage in candidate.widths}
+        settings: dict[str, Value] = {gene: ratio for gene, ratio in ratios.items() if float(ratio) < 1}
+        if settings and configuration.get("decomposition") == CP:
+            settings["decomposition"] = CP
+        return settings
 
     def changes_shape(self, candidate: Candidate) -> bool:
-        """Whether any stage loses rank."""
+        """Whether the rank of any stage is reduced."""
         return bool(_rank_ratios(candidate))
 
     def restructure(self, net: nn.Module, context: CompressionContext) -> nn.Module:
-        """Each dense layer of a stage that shall lose rank becomes a chain under its name, where that pays.
+        """Replace each dense layer of a stage with reduced rank by a chain under the same name, where that is faster.
 
-        Which layers do depends on shapes and the target alone, not on weights or bits.
+        The choice of layers depends on shapes and the target only, not on weights or bits.
 
         Raises:
-            MissingPackageError: tensorly is not installed, and a window larger than 1x1 needs it.
+            MissingPackageError: a window larger than 1x1 must be factorised and tensorly is not installed.
         """
-        shares = _rank_ratios(context.candidate)
-        if not shares:
+        ratios = _rank_ratios(context.candidate)
+        if not ratios:
             return net
-        word = str(context.candidate.settings.get("decomposition", TUCKER))
+        decomposition = str(context.candidate.settings.get("decomposition", TUCKER))
         profile = context.profile
         sizes = input_map_sizes(net, context.input_shape)
         for name, layer in [*net.named_modules()]:
-            share = shares.get(name.partition(".")[0])
-            if share is None or name not in sizes:
+            ratio = ratios.get(unit_name(name))
+            if ratio is None or name not in sizes:
                 continue
-            parts = build_factorized(
-                layer, rank_ratio=share, decomposition=word, channel_multiple=profile.channel_multiple
+            factors = build_factorized(
+                layer, rank_ratio=ratio, decomposition=decomposition, channel_multiple=profile.channel_multiple
             )
-            if parts is None or not is_faster_factorized(layer, parts, sizes[name], profile):
+            if factors is None or not is_faster_factorized(layer, factors, sizes[name], profile):
                 continue
-            if "core" in dict(parts.named_children()):
-                require_tensorly()
+            if "core" in dict(factors.named_children()):
+                require_tensorly()  # before any training, not only when the weights are factorised
             if not context.shapes_only:
-                factorize_weights(parts, layer, decomposition=word, seed=context.seed)
-            net.set_submodule(name, parts.train(layer.training))
+                factorize_weights(factors, layer, decomposition=decomposition, seed=context.seed)
+            net.set_submodule(name, factors.train(layer.training))
         return net
 
 
 def _rank_ratios(candidate: Candidate) -> dict[str, float]:
     settings = candidate.settings.items()
-    return {gene.partition(".")[2]: float(share) for gene, share in settings if gene.startswith("rank.")}
+    return {gene.partition(".")[2]: float(ratio) for gene, ratio in settings if gene.startswith("rank.")}
 
 
 COMPRESSOR = LowRank()

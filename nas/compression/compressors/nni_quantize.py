@@ -1,8 +1,8 @@
-"""NNI 3.0's quantisers as methods of training for quantised nets. Needs the extra `nni`; list it behind `quantize`.
+"""Training methods for quantised nets from NNI 3.0. Needs the extra `nni`; list this member behind `quantize`.
 
-`qat` and `lsq` train units that the member quantize has put into 8 bits, on the front only. `dorefa` and `bnn` train
-the stages' convolutions to few levels from the first step on and store them as int4: the file shrinks, the latency does
-not change.
+- `qat` and `lsq` train the units that the member `quantize` has made INT8, for candidates on the front only.
+- `dorefa` and `bnn` train the stages' convolutions to few levels from the first step on and store them as int4. The
+  file shrinks; the latency does not change.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,25 +10,22 @@ from contextlib import contextmanager
 
 from torch import fx, nn
 
-from hw_profiles._base import HardwareProfile
+from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS, INT8_BITS, HardwareProfile
 from nas.candidate import Candidate
-from nas.compression.base import CompressionContext, Compressor, FineTuneFunction
-from nas.compression.nni import adapter as _nni
+from nas.compression.base import CompressionContext, Compressor, FineTuneFunction, no_op
+from nas.compression.nni import adapter
 from nas.compression.nni.low_bit import MAX_LEVEL, convs_before_batch_norm, nni_low_bit_training, to_low_bit_layer
 from nas.compression.nni.quantizers import NNI_QUANTIZERS, train_quantized_graph
-from nas.onnx_export.folding import module_nodes, module_of
+from nas.compression.quantization.low_bit import INT4_RUNTIME
+from nas.onnx_export.folding import module_nodes, module_of, unit_name
 from search_spaces._base import Choice, Value
 
 GENE = "nni_quantizer"
 NEUTRAL = "none"
-FLOAT16_BITS = 16
-FLOAT32_BITS = 32
-INT4_RUNTIME = "onnxruntime"
-"""The runtime that reads int4 weights of a convolution."""
 
 
 class NniQuantize(Compressor):
-    """Gene `nni_quantizer`: the method, or none."""
+    """Gene `nni_quantizer`: the method, or `none`."""
 
     name = "nni_quantize"
 
@@ -38,30 +35,32 @@ class NniQuantize(Compressor):
         Raises:
             MissingPackageError: nni is not installed.
         """
-        _nni.require_nni()
-        integer = tuple(NNI_QUANTIZERS) if 8 in profile.precisions else ()
-        few = tuple(MAX_LEVEL) if FLOAT32_BITS in profile.precisions else ()
-        return (Choice(name=GENE, options=(NEUTRAL, *integer, *few)),) if integer or few else ()
+        adapter.require_nni()
+        int8_methods = tuple(NNI_QUANTIZERS) if INT8_BITS in profile.precisions else ()
+        low_bit_methods = tuple(MAX_LEVEL) if FLOAT32_BITS in profile.precisions else ()
+        methods = (*int8_methods, *low_bit_methods)
+        return (Choice(name=GENE, options=(NEUTRAL, *methods)),) if methods else ()
 
     def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
-        """None of them."""
+        """No method of NNI."""
         return ({GENE: NEUTRAL},) if self.choices(stages, profile) else ({},)
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """The method where it has something to do.
+        """The method, where it has an effect.
 
-        `qat` and `lsq` need a unit in 8 bits. `dorefa` and `bnn` need a stage in 32 bits and no unit in 8, whose
-        training would move their weights off the levels again.
+        - `qat` and `lsq` need an INT8 unit.
+        - `dorefa` and `bnn` need an FP32 stage and no INT8 unit, because the fine-tuning of INT8 units would move the
+          weights off their levels.
         """
-        word, integer = configuration.get(GENE, NEUTRAL), 8 in candidate.bits.values()
-        fits = {
-            **dict.fromkeys(NNI_QUANTIZERS, integer),
-            **dict.fromkeys(MAX_LEVEL, bool(_low_bit_stages(candidate)) and not integer),
+        method, has_int8 = configuration.get(GENE, NEUTRAL), INT8_BITS in candidate.bits.values()
+        has_effect = {
+            **dict.fromkeys(NNI_QUANTIZERS, has_int8),
+            **dict.fromkeys(MAX_LEVEL, bool(_low_bit_stages(candidate)) and not has_int8),
         }
-        return {GENE: word} if fits.get(str(word)) else {}
+        return {GENE: method} if has_effect.get(str(method)) else {}
 
     def restructure(self, net: nn.Module, context: CompressionContext) -> nn.Module:
-        """A net that is not to be trained gets rounded weights, so that its file weighs what the trained one will."""
+        """Round the weights of a net that will not be trained, so that its file has the size of the trained one."""
         if not context.shapes_only:
             return net
         with self.training(net, context):
@@ -69,42 +68,38 @@ class NniQuantize(Compressor):
 
     @contextmanager
     def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
-        """With `dorefa` and `bnn`, the stages' weights learn through their rounding.
+        """With `dorefa` and `bnn`, the stages' weights are trained through their rounding.
 
         Raises:
             MissingPackageError: nni is not installed.
         """
         method = _method(context)
         if method not in MAX_LEVEL:
-            yield _no_op
+            yield no_op
             return
-        layers = [
-            name for name in convs_before_batch_norm(net) if name.split(".")[0] in _low_bit_stages(context.candidate)
-        ]
+        stages = _low_bit_stages(context.candidate)
+        layers = [name for name in convs_before_batch_norm(net) if unit_name(name) in stages]
         with nni_low_bit_training(net, layers, method) as before_step:
             yield before_step
 
     def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
-        """Stores weights that lie on few levels as int4, where the runtime reads it before a convolution."""
+        """Store weights that lie on few levels as int4, where the runtime reads int4 before a convolution."""
         method = _method(context)
         if method not in MAX_LEVEL or context.profile.runtime != INT4_RUNTIME:
             return graph
+        stages = _low_bit_stages(context.candidate)
         for node in module_nodes(graph):
             conv, name = module_of(graph, node), str(node.target)
-            if (
-                isinstance(conv, nn.Conv2d)
-                and conv.groups == 1
-                and name.split(".")[0] in _low_bit_stages(context.candidate)
-            ):
+            if isinstance(conv, nn.Conv2d) and conv.groups == 1 and unit_name(name) in stages:
                 graph.set_submodule(name, to_low_bit_layer(conv, method) or conv)
         graph.recompile()
         return graph
 
     def fine_tune(self, graph: fx.GraphModule, context: CompressionContext, fit: FineTuneFunction) -> fx.GraphModule:
-        """With `qat` and `lsq`, trains the 8-bit units; else as `on_graph`.
+        """With `qat` and `lsq`, train the INT8 units; otherwise only rewrite the graph.
 
         Raises:
-            TrainError: a step of a grid is no longer positive.
+            TrainError: a trained scale is no longer positive.
             MissingPackageError: nni is not installed.
         """
         method = _method(context)
@@ -112,8 +107,8 @@ class NniQuantize(Compressor):
             return self.rewrite_graph(graph, context)
         train_quantized_graph(graph, method, fit)
         for node in module_nodes(graph):
-            if context.candidate.bits.get(str(node.target).split(".")[0]) == FLOAT16_BITS:
-                module_of(graph, node).half().float()  # they have learned in float32
+            if context.candidate.bits.get(unit_name(node)) == FLOAT16_BITS:
+                module_of(graph, node).half().float()  # trained in FP32, stored in FP16
         return graph
 
 
@@ -124,10 +119,6 @@ def _method(context: CompressionContext) -> str:
 def _low_bit_stages(candidate: Candidate) -> tuple[str, ...]:
     """The stages whose weights may take few levels."""
     return tuple(stage for stage in candidate.widths if candidate.bits.get(stage) == FLOAT32_BITS)
-
-
-def _no_op(progress: float) -> None:
-    return None
 
 
 COMPRESSOR = NniQuantize()

@@ -1,9 +1,9 @@
-"""Structured pruning: whole channels leave, so that every runtime is faster, and widths stay on the target's grid.
+"""Structured pruning: whole channels are removed, so every runtime gets faster and widths stay on the target's grid.
 
-How much a channel matters is up to the criterion that the gene `importance` names. Each layer's scores are divided by
-their mean, so that no layer outvotes the others, and added up over all layers whose channels must leave together (the
-groups of DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900). How many channels stay is not decided here: the
-slim net was built with the widths that the genes leave.
+The gene `importance` names the criterion that scores the channels. Each layer's scores are divided by their mean, so
+that no layer outweighs the others, and summed over all layers whose channels must be removed together (the groups of
+DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900). The number of channels to keep is not decided here: the
+slim net was built with the widths that follow from the genes.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,20 +23,20 @@ from nas.errors import BuildError
 from search_spaces._base import Choice, Value
 
 ScoreFunction = Callable[[Mapping[str, nn.Module]], tuple[ChannelScores, ChannelScores]]
-"""Layers by name to the scores of the channels that each writes and reads."""
+"""Layers by name to the scores of the channels that each layer writes and of those that it reads."""
 
 CRITERIA = ("bn_scale", "l1", "l2", "similarity", "taylor")
-"""Those that a search may choose from. Others in the family can be asked for by name."""
+"""Criteria that a search chooses from; other members of the family can be selected by name."""
 DEFAULT_CRITERION = "l1"
 
 
 class PruneStructured(Compressor):
-    """Genes `sparsity.<stage>`, the share of a stage's channels that leaves, and `importance`, which of them."""
+    """Genes `sparsity.<stage>`, the share of a stage's channels to remove, and `importance`, the criterion."""
 
     name = "prune_structured"
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """One gene per stage and one for all, on every target."""
+        """On every target, one gene per stage and one criterion for all stages."""
         shares = tuple(Choice(name=f"sparsity.{stage}", options=SPARSITIES) for stage in stages)
         return (*shares, Choice(name="importance", options=CRITERIA))
 
@@ -45,26 +45,31 @@ class PruneStructured(Compressor):
         return ({**{f"sparsity.{stage}": 0.0 for stage in stages}, "importance": DEFAULT_CRITERION},)
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """The criterion, where channels leave and it is not the default."""
-        word = configuration.get("importance", DEFAULT_CRITERION)
-        return {"importance": word} if candidate.is_pruned and word != DEFAULT_CRITERION else {}
+        """The criterion, where channels are removed and it is not the default."""
+        criterion = configuration.get("importance", DEFAULT_CRITERION)
+        return {"importance": criterion} if candidate.is_pruned and criterion != DEFAULT_CRITERION else {}
 
     def changes_shape(self, candidate: Candidate) -> bool:
-        """Whether any channel leaves."""
+        """Whether any channel is removed."""
         return candidate.is_pruned
 
     def prune(self, wide: nn.Module, slim: nn.Module, context: CompressionContext) -> None:
-        """See `transfer`.
+        """Fill the slim net with the most important channels of the wide net; see `transfer_channels`.
 
         Raises:
-            UnknownMemberError: there is no such criterion.
+            BuildError: the slim net is not a narrower form of the wide net, or the criterion cannot be computed.
+            UnknownMemberError: the gene names a criterion that does not exist.
         """
-        word = str(context.candidate.settings.get("importance", DEFAULT_CRITERION))
-        transfer_channels(wide, slim, input_shape=context.input_shape, score=bind_criterion(word, wide, context))
+        criterion = str(context.candidate.settings.get("importance", DEFAULT_CRITERION))
+        transfer_channels(wide, slim, input_shape=context.input_shape, score=bind_criterion(criterion, wide, context))
 
 
 def bind_criterion(name: str, net: nn.Module, context: CompressionContext) -> ScoreFunction:
-    """A criterion of the family `importance`, bound to a net."""
+    """A criterion of the family `importance`, bound to a net and its context.
+
+    Raises:
+        UnknownMemberError: the family has no criterion of this name.
+    """
     criterion = registry.load("importance", name)
 
     def score(layers: Mapping[str, nn.Module]) -> tuple[ChannelScores, ChannelScores]:
@@ -74,7 +79,7 @@ def bind_criterion(name: str, net: nn.Module, context: CompressionContext) -> Sc
 
 
 def l1_scores(layers: Mapping[str, nn.Module]) -> tuple[ChannelScores, ChannelScores]:
-    """The scores of the criterion `l1`, which looks at nothing but the layers."""
+    """The scores of the criterion `l1`, which needs nothing but the layers."""
     return output_channel_norms(layers, order=1), input_channel_norms(layers, order=1)
 
 
@@ -85,35 +90,37 @@ def transfer_channels(
 
     Args:
         wide: a trained net; it is not changed.
-        slim: the same modules under the same names, with as many channels or fewer.
+        slim: a net with the same modules under the same names and as many channels or fewer.
         input_shape: (C, H, W) of the images.
-        score: of the wide net's channels; those that it leaves out are ranked by `magnitude`.
+        score: scores the wide net's channels; channels that it leaves out are ranked by their L1 norm.
 
     Raises:
-        BuildError: the slim net is no narrower form of the wide one; the first layer that does not fit is named.
+        BuildError: the slim net is not a narrower form of the wide net; the message names the first layer that does not
+            fit.
     """
-    coupling = trace_channel_groups(wide, input_channels=input_shape[0])
-    targets = _target_widths(coupling.layers, slim)
-    layers = {layer.name: layer.module for layer in coupling.layers}
-    scores = group_importance(coupling, *l1_scores(layers)) | group_importance(coupling, *score(layers))
-    gone = _select_removed(coupling, targets, scores)
-    state = {
-        name: tensor.detach().cpu() for name, tensor in _state_tensors(wide).items()
-    }  # layers that never run included
-    for layer in coupling.layers:
-        state.update({f"{layer.name}.{key}": part.cpu() for key, part in sliced_tensors(layer, coupling, gone).items()})
+    groups = trace_channel_groups(wide, input_channels=input_shape[0])
+    targets = _target_widths(groups.layers, slim)
+    layers = {layer.name: layer.module for layer in groups.layers}
+    # A criterion may leave channels out (a conv without a norm has no bn_scale): L1 scores fill those gaps.
+    scores = group_importance(groups, *l1_scores(layers)) | group_importance(groups, *score(layers))
+    removed = _select_removed(groups, targets, scores)
+    # Layers that the trace never reached keep their tensors as they are.
+    state = {name: tensor.detach().cpu() for name, tensor in _state_tensors(wide).items()}
+    for layer in groups.layers:
+        tensors = sliced_tensors(layer, groups, removed)
+        state.update({f"{layer.name}.{key}": tensor.cpu() for key, tensor in tensors.items()})
     _copy_state(slim, state)
 
 
 def group_importance(
     channel_groups: ChannelGroups, output_scores: ChannelScores, input_scores: ChannelScores
 ) -> dict[int, float]:
-    """The importance of each class of channels that is scored: higher stays.
+    """The importance of each group of channels that has a score; higher means keep.
 
     Args:
-        channel_groups: of a net.
+        channel_groups: the groups of a net.
         output_scores: layer name to the scores of the channels that it writes.
-        input_scores: the same for those that it reads.
+        input_scores: layer name to the scores of the channels that it reads.
     """
     total: dict[int, float] = {}
     for layer in channel_groups.layers:
@@ -123,9 +130,10 @@ def group_importance(
         ):
             if ids is None or scores is None:
                 continue
-            shares = scores / (float(scores.mean()) or 1.0)
-            for root, share in zip(channel_groups.group_ids(ids), shares, strict=True):
-                total[int(root)] = total.get(int(root), 0.0) + float(share)
+            # Relative scores: a layer's scale is arbitrary where a norm follows it. All-zero layers add nothing.
+            relative = scores / (float(scores.mean()) or 1.0)
+            for root, value in zip(channel_groups.group_ids(ids), relative, strict=True):
+                total[int(root)] = total.get(int(root), 0.0) + float(value)
     return total
 
 
@@ -133,14 +141,14 @@ def _target_widths(layers: list[CoupledLayer], slim: nn.Module) -> dict[str, int
     modules = dict(slim.named_modules())
     targets: dict[str, int] = {}
     for layer in layers:
-        twin = modules.get(layer.name)
-        if type(twin) is not type(layer.module):
+        slim_layer = modules.get(layer.name)
+        if type(slim_layer) is not type(layer.module):
             raise BuildError(f"the slim net must have the wide net's layers, but {layer.name!r} differs")
-        targets[layer.name] = output_width(twin)
+        targets[layer.name] = output_width(slim_layer)
         if targets[layer.name] > len(layer.output_ids):
             raise BuildError(
-                f"a pruned layer must not grow, but {layer.name!r} has {len(layer.output_ids)} channels in the wide net "
-                f"and {targets[layer.name]} in the slim one"
+                f"a pruned layer must not grow, but {layer.name!r} has {len(layer.output_ids)} channels in the wide "
+                f"net and {targets[layer.name]} in the slim one"
             )
     return targets
 
@@ -148,26 +156,26 @@ def _target_widths(layers: list[CoupledLayer], slim: nn.Module) -> dict[str, int
 def _select_removed(
     channel_groups: ChannelGroups, target_widths: Mapping[str, int], scores: Mapping[int, float]
 ) -> set[int]:
-    """The classes that leave: of each part, those with the lowest scores; of equals, the last."""
-    parts, counts = channel_segments(channel_groups), kept_per_segment(channel_groups, target_widths)
-    gone: set[int] = set()
-    for signature, classes in parts.items():
-        ranked = sorted(classes, key=lambda root: -scores.get(root, 0.0))
-        gone.update(ranked[counts[signature] :])
+    """The groups to remove: in each segment those with the lowest scores; among ties, the last ones."""
+    segments, kept_counts = channel_segments(channel_groups), kept_per_segment(channel_groups, target_widths)
+    removed: set[int] = set()
+    for segment, group_ids in segments.items():
+        ranked = sorted(group_ids, key=lambda root: -scores.get(root, 0.0))  # stable: ties keep their order
+        removed.update(ranked[kept_counts[segment] :])
     for layer in channel_groups.layers:
-        stay = sum(int(root) not in gone for root in channel_groups.group_ids(layer.output_ids))
-        if stay != target_widths[layer.name]:
+        n_kept = sum(int(root) not in removed for root in channel_groups.group_ids(layer.output_ids))
+        if n_kept != target_widths[layer.name]:
             raise BuildError(
-                f"layer {layer.name!r} must keep {target_widths[layer.name]} of {len(layer.output_ids)} channels, but the "
-                f"layers coupled with it leave {stay}"
+                f"layer {layer.name!r} must keep {target_widths[layer.name]} of {len(layer.output_ids)} channels, but "
+                f"the layers coupled with it leave {n_kept}"
             )
-    return gone
+    return removed
 
 
 def _copy_state(slim: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = _state_tensors(slim)
     for name in sorted(set(own) ^ set(state)):
-        raise BuildError(f"both nets must hold the same weights, but {name!r} is in one only")
+        raise BuildError(f"wide and slim net must have the same tensors, but only one of them has {name!r}")
     with torch.no_grad():
         for name, tensor in state.items():
             if own[name].shape != tensor.shape:
@@ -178,10 +186,10 @@ def _copy_state(slim: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _state_tensors(net: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint holds, each tensor under one name."""
-    kept_names = net.state_dict().keys()
-    found: dict[str, Tensor] = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    return {name: tensor for name, tensor in found.items() if name in kept_names}
+    """The tensors of a checkpoint; each has one name, also where modules share it."""
+    saved_names = net.state_dict().keys()
+    tensors: dict[str, Tensor] = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    return {name: tensor for name, tensor in tensors.items() if name in saved_names}
 
 
 COMPRESSOR = PruneStructured()

@@ -1,10 +1,12 @@
-"""Unstructured pruning: single weights become zero, so the file packs smaller; no runtime gets faster.
+"""Unstructured pruning: single weights become zero, so the compressed file shrinks; no runtime gets faster.
 
-Magnitude pruning on the gradual schedule of Zhu and Gupta (2017, https://arxiv.org/abs/1710.01878), see `_zeros`. What
-it gains is told as weights that are not zero and as bytes of the packed file (`nas.packed`), never as fewer parameters.
+Magnitude pruning on the gradual schedule of Zhu and Gupta (2017, https://arxiv.org/abs/1710.01878); see
+`nas.compression.pruning.masks`. Its gain is reported as non-zero weights and as bytes of the packed file
+(`nas.latency.costs.packed_bytes`), never as fewer parameters.
+
 The exception is the 2:4 pattern of Mishra et al. (2021, https://arxiv.org/abs/2104.08378), which sparse tensor cores
-skip: its gene exists only for devices that have them, and it leaves layers of fewer than 256 channels dense, because
-NVIDIA's maintainers say that smaller ones gain nothing (TensorRT issues 3849 and 4065).
+skip. Its gene exists only for devices that have them. Layers of fewer than 256 channels stay dense, because NVIDIA's
+maintainers say that smaller ones gain nothing (TensorRT issues 3849 and 4065).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +18,7 @@ from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext, Compressor
 from nas.compression.pruning.masks import MagnitudePruner, ParameterGroup, is_prunable, supports_2_4_sparsity
+from nas.onnx_export.folding import unit_name
 from search_spaces._base import Choice, Value
 
 SPARSITY_OPTIONS = (0.0, 0.5, 0.75, 0.9)
@@ -27,16 +30,18 @@ MIN_SPARSE_CHANNELS = 256
 
 
 class PruneUnstructured(Compressor):
-    """Genes `zeros.<stage>`, the share of a stage's weights that are zero; `zeros_scope`; perhaps `zeros_pattern`.
+    """Genes `zeros.<stage>`, the share of a stage's weights that become zero; `zeros_scope`; perhaps `zeros_pattern`.
 
-    Scope "layer": each layer gets the stage's share. Scope "global": all layers of all stages of one share compete for
-    it. Pattern "2:4": layers that gain by it, in stages that shall have zeros, get two in four; all others stay dense.
+    - Scope "layer": each layer gets the share of its stage.
+    - Scope "global": the layers of all stages with the same share are ranked together.
+    - Pattern "2:4", on targets that skip it: in the stages with zeros, layers that gain from the pattern get two zeros
+      in four weights; all others stay dense.
     """
 
     name = "prune_unstructured"
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """One gene per stage and the scope; the pattern where the device skips it."""
+        """One gene per stage and one for the scope; one for the pattern where the device skips 2:4 zeros."""
         genes = [Choice(name=f"zeros.{stage}", options=SPARSITY_OPTIONS) for stage in stages]
         genes.append(Choice(name="zeros_scope", options=(GLOBAL_SCOPE, LAYER_SCOPE)))
         if has_sparse_tensor_cores(profile):
@@ -49,26 +54,26 @@ class PruneUnstructured(Compressor):
         return ({**{f"zeros.{stage}": 0.0 for stage in stages}, "zeros_scope": LAYER_SCOPE, **pattern},)
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """Shares above 0 of stages in use; the scope or the pattern where it changes what they do."""
+        """Shares above 0 of the stages in use; the scope or the pattern where it changes the result."""
         shares = {stage: float(configuration.get(f"zeros.{stage}", 0.0)) for stage in candidate.widths}
-        wanted = [stage for stage, share in shares.items() if share > 0]
+        sparse = [stage for stage, share in shares.items() if share > 0]
         if configuration.get("zeros_pattern") == TWO_OF_FOUR:
-            wide = [stage for stage in wanted if candidate.pruned[stage] >= MIN_SPARSE_CHANNELS]
+            wide = [stage for stage in sparse if candidate.pruned[stage] >= MIN_SPARSE_CHANNELS]
             return {**{f"zeros.{stage}": 0.5 for stage in wide}, "zeros_pattern": TWO_OF_FOUR} if wide else {}
-        kept: dict[str, Value] = {f"zeros.{stage}": shares[stage] for stage in wanted}
-        if kept and configuration.get("zeros_scope") == GLOBAL_SCOPE:
-            kept["zeros_scope"] = GLOBAL_SCOPE
-        return kept
+        settings: dict[str, Value] = {f"zeros.{stage}": shares[stage] for stage in sparse}
+        if settings and configuration.get("zeros_scope") == GLOBAL_SCOPE:
+            settings["zeros_scope"] = GLOBAL_SCOPE
+        return settings
 
     @contextmanager
     def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
-        """From the zeros that the net has to those that it shall have; afterwards they are exact."""
-        zeros = MagnitudePruner(parameter_groups(net, context.candidate.settings))
-        yield zeros.before_step
-        zeros.finish()
+        """Raise the sparsity from the net's current value to the target; afterwards the zeros are exact."""
+        pruner = MagnitudePruner(parameter_groups(net, context.candidate.settings))
+        yield pruner.before_step
+        pruner.finish()
 
     def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
-        """At once what no training did, as in a file that is exported untrained."""
+        """Apply the full sparsity at once where no training did, as in a file that is exported untrained."""
         MagnitudePruner(parameter_groups(graph, context.candidate.settings)).finish()
         return graph
 
@@ -79,24 +84,25 @@ def has_sparse_tensor_cores(profile: HardwareProfile) -> bool:
 
 
 def parameter_groups(net: nn.Module, settings: Mapping[str, Value]) -> list[ParameterGroup]:
-    """The weights that these settings want zeros in, as they are ranked together."""
+    """The weights that these settings make sparse, grouped as they are ranked together."""
     shares = {gene.partition(".")[2]: float(share) for gene, share in settings.items() if gene.startswith("zeros.")}
-    ranked = [
+    prunable = [
         (shares[unit], parameter)
         for name, parameter in net.named_parameters()
-        if (unit := name.partition(".")[0]) in shares and is_prunable(parameter)
+        if (unit := unit_name(name)) in shares and is_prunable(parameter)
     ]
     if settings.get("zeros_pattern") == TWO_OF_FOUR:
-        fit = [
-            (share, weight)
-            for share, weight in ranked
+        return [
+            ParameterGroup(weights=(weight,), sparsity=share, is_2_4=True)
+            for share, weight in prunable
             if supports_2_4_sparsity(weight, min_channels=MIN_SPARSE_CHANNELS)
         ]
-        return [ParameterGroup(weights=(weight,), sparsity=share, is_2_4=True) for share, weight in fit]
     if settings.get("zeros_scope") == GLOBAL_SCOPE:
-        found = sorted({share for share, _ in ranked})
-        return [ParameterGroup(weights=tuple(w for s, w in ranked if s == share), sparsity=share) for share in found]
-    return [ParameterGroup(weights=(weight,), sparsity=share) for share, weight in ranked]
+        return [
+            ParameterGroup(weights=tuple(weight for own, weight in prunable if own == share), sparsity=share)
+            for share in sorted({share for share, _ in prunable})
+        ]
+    return [ParameterGroup(weights=(weight,), sparsity=share) for share, weight in prunable]
 
 
 COMPRESSOR = PruneUnstructured()

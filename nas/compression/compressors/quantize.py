@@ -1,15 +1,20 @@
-"""Bits per unit: 8 (integers between Q/DQ nodes), 16 (float16 between casts) or 32, chosen for each unit on its own.
+"""Precision per unit: INT8 (between Q/DQ nodes), FP16 (between casts) or FP32, chosen for each unit on its own.
 
-Post-training, calibrated on training images. Nodes are placed so that ONNX Runtime and TensorRT fuse them: at every
-tensor that an integer kernel reads or writes, but not between a convolution or addition and the ReLU or ReLU6 that only
-it feeds. Pools, flattening and transposing keep their input's grid; a concatenation's inputs share its output's grid
-(TensorRT asks for it), but for uint8 only where both are non-negative or neither is: a ReLU vanishes into its producer
-only if 0 is the lowest level. Without VNNI instructions x86 kernels may saturate; the parity gate would show it.
+INT8 is post-training quantisation, calibrated on training images. Q/DQ nodes are placed so that ONNX Runtime and
+TensorRT fuse them:
 
-On devices with both, a unit is in 8 or in 16 bits, never in 32: the file then means the same to TensorRT 8.6, which
-picks what is not said, and to 10 and 11, which do what the file says; there Q/DQ with float32 between them are slower
-than float16 alone. The borders are casts, and Q/DQ keep float32 scales: float16 scales need opset 19, which TensorRT
-8.6 does not read.
+- At every tensor that an integer kernel reads or writes, but not between a convolution or addition and the ReLU or
+  ReLU6 that alone reads it.
+- Pools, flattening and transposing keep the grid of their input.
+- The inputs of a concatenation share the grid of its output, as TensorRT requires. For uint8 they do so only where both
+  are non-negative or neither is: a ReLU is fused into its producer only if 0 is the lowest level.
+
+Without VNNI instructions x86 kernels may saturate; the parity gate detects it.
+
+On devices with both INT8 and FP16, a unit is never FP32. The file then means the same to TensorRT 8.6, which chooses
+what the file leaves open, and to TensorRT 10 and 11, which follow the file: there Q/DQ with FP32 between them are
+slower than FP16 alone. The borders are casts, and Q/DQ keep float32 scales, because float16 scales need opset 19, which
+TensorRT 8.6 does not read.
 """
 
 from collections.abc import Mapping
@@ -17,7 +22,7 @@ from functools import reduce
 
 from torch import fx, nn
 
-from hw_profiles._base import HardwareProfile
+from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS, INT8_BITS, HardwareProfile
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext, Compressor, FineTuneFunction
 from nas.compression.quantization.calibration import CLIPPING_METHODS
@@ -39,7 +44,7 @@ from nas.compression.quantization.ranges import (
     observe_ranges,
 )
 from nas.errors import ExportError
-from nas.onnx_export.folding import insert_after, module_nodes, module_of
+from nas.onnx_export.folding import insert_after, module_nodes, module_of, replace_inputs, unit_name
 from search_spaces._base import HEAD, STEM, Choice, Value
 from search_spaces._leaf import Add, Concat, SwapAxes
 
@@ -47,46 +52,52 @@ CALIBRATION_GENE, DEFAULT_CALIBRATION = "calibration", "mse"
 GRID_PRESERVING_LAYERS = (nn.MaxPool2d, nn.Flatten, SwapAxes)
 RELU_FUSING_LAYERS = (nn.Conv2d, nn.Linear, Add)
 RELU_LAYERS = (nn.ReLU, nn.ReLU6)
-"""ReLU6 too: no level of a grid calibrated behind it lies above 6, so the clipping is the rounding's own."""
+"""ReLU6 too: no level of a grid calibrated behind it lies above 6, so the rounding does the clipping."""
 
 
 class Quantize(Compressor):
-    """Genes `bits.<unit>` for the stem, each stage and the head, and `calibration` where there are 8 bits."""
+    """Genes `bits.<unit>` for the stem, each stage and the head; `calibration` where INT8 is available."""
 
     name = "quantize"
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
-        """One gene per unit over the device's precisions, none where it has but one; and how 8 bits are calibrated."""
+        """One gene per unit over the device's precisions, none where there is only one; and the calibration of INT8."""
         options = _bit_options(profile)
         if len(options) < 2:
             return ()
         genes = [Choice(name=f"bits.{unit}", options=options) for unit in (STEM, *stages, HEAD)]
-        return (*genes, Choice(name=CALIBRATION_GENE, options=CALIBRATION_METHODS)) if 8 in options else tuple(genes)
+        return (
+            (*genes, Choice(name=CALIBRATION_GENE, options=CALIBRATION_METHODS))
+            if INT8_BITS in options
+            else tuple(genes)
+        )
 
     def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
-        """All in the widest form; and the body in the narrowest, with the thin stem and the head left wide."""
+        """All units in the widest precision; and the stages in the narrowest one, with stem and head left wide."""
         low, high = min(_bit_options(profile)), max(_bit_options(profile))
         if low == high:
             return ({},)
         wide: dict[str, Value] = {f"bits.{unit}": high for unit in (STEM, *stages, HEAD)}
-        wide |= {CALIBRATION_GENE: DEFAULT_CALIBRATION} if low == 8 else {}
+        wide |= {CALIBRATION_GENE: DEFAULT_CALIBRATION} if low == INT8_BITS else {}
         return wide, {**wide, **{f"bits.{stage}": low for stage in stages}}
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """The calibration, where it is another than `mse` and there is something to calibrate."""
+        """The calibration method, where it is not `mse` and a unit is INT8."""
         method = configuration.get(CALIBRATION_GENE, DEFAULT_CALIBRATION)
-        return {CALIBRATION_GENE: method} if method != DEFAULT_CALIBRATION and 8 in candidate.bits.values() else {}
+        return (
+            {CALIBRATION_GENE: method} if method != DEFAULT_CALIBRATION and INT8_BITS in candidate.bits.values() else {}
+        )
 
     def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
         """The graph with fake-quantisers and casts.
 
         Raises:
-            ExportError: a bit-width is none of 8, 16, 32, a unit is not in the graph, 8 bits have no images, or float16
-                cannot hold a unit's values.
+            ExportError: a bit-width is not 8, 16 or 32; a unit is not in the graph; INT8 has no valid calibration
+                images; or float16 cannot hold the values of a unit.
         """
         bits = context.candidate.bits
         _check_bits(graph, bits, context.images)
-        widths = {node: bits.get(str(node.target).split(".")[0], 32) for node in module_nodes(graph)}
+        widths = {node: bits.get(unit_name(node), FLOAT32_BITS) for node in module_nodes(graph)}
         if not context.shapes_only:
             check_float16_range(graph, widths, context.images)
         round_weights_to_float16(graph, bits)
@@ -98,14 +109,14 @@ class Quantize(Compressor):
         return graph
 
     def fine_tune(self, graph: fx.GraphModule, context: CompressionContext, fit: FineTuneFunction) -> fx.GraphModule:
-        """The same modules as from `on_graph`, with weights that were trained through their rounding.
+        """Quantisation-aware training: as `rewrite_graph`, with weights that were trained through their rounding.
 
         Raises:
-            ExportError: as in `on_graph`.
+            ExportError: as in `rewrite_graph`.
         """
         graph = self.rewrite_graph(graph, context)
-        if 8 not in context.candidate.bits.values() or context.candidate.settings.get("nni_quantizer"):  # NNI trains it
-            return graph
+        if INT8_BITS not in context.candidate.bits.values() or context.candidate.settings.get("nni_quantizer"):
+            return graph  # the member nni_quantize trains it
         prepare_qat(graph, learn_scales=context.learn_scales)
         fit(graph)
         convert_qat(graph)
@@ -114,33 +125,33 @@ class Quantize(Compressor):
 
 
 def _bit_options(profile: HardwareProfile) -> tuple[int, ...]:
-    """The bit-widths to choose from. With both 8 and 16 there is no 32, or half a net of Q/DQ would stay in float32."""
+    """The bit-widths to choose from: no 32 where both 8 and 16 exist, or part of a Q/DQ net would stay in FP32."""
     have = tuple(sorted(profile.precisions))
-    return tuple(bits for bits in have if bits < 32) if {8, 16} <= set(have) else have
+    return tuple(bits for bits in have if bits < FLOAT32_BITS) if {INT8_BITS, FLOAT16_BITS} <= set(have) else have
 
 
 def _check_bits(graph: fx.GraphModule, bits: Mapping[str, int], images: Images) -> None:
-    wrong = {unit: width for unit, width in bits.items() if width not in (8, 16, 32)}
+    wrong = {unit: width for unit, width in bits.items() if width not in (INT8_BITS, FLOAT16_BITS, FLOAT32_BITS)}
     if wrong:
         raise ExportError(f"bits must be 8, 16 or 32, but got {wrong}")
-    units = {str(node.target).split(".")[0] for node in module_nodes(graph)}
+    units = {unit_name(node) for node in module_nodes(graph)}
     if set(bits) - units:
         raise ExportError(f"bits must name units of the net ({', '.join(sorted(units))}), but got {sorted(bits)}")
-    if 8 in bits.values():
+    if INT8_BITS in bits.values():
         check_calibration_images(images)
 
 
 def _insert_fake_quantizers(
     graph: fx.GraphModule, node_bits: Mapping[fx.Node, int], context: CompressionContext
 ) -> None:
-    integer = [node for node, width in node_bits.items() if width == 8]
+    integer = [node for node, width in node_bits.items() if width == INT8_BITS]
     tensors = _quantized_tensors(graph, integer)
     if not tensors:
         return
     for node, grid in _calibrated_quantizers(graph, tensors, context).items():
         readers = [user for user in node.users if node in integer or user in integer]
         fake = insert_after(graph, node, grid, f"{_node_path(node)}_q")
-        _replace_inputs(node, fake, readers)
+        replace_inputs(node, fake, readers)
     for node in integer:
         layer = module_of(graph, node)
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -150,13 +161,13 @@ def _insert_fake_quantizers(
 
 def _quantized_tensors(graph: fx.GraphModule, int8_nodes: list[fx.Node]) -> list[fx.Node]:
     inside = set(int8_nodes)
-    found: dict[fx.Node, None] = {}
+    tensors: dict[fx.Node, None] = {}  # an ordered set
     for node in int8_nodes:
-        candidates = [*node.all_input_nodes, *([] if _is_logits(node) else [node])]
-        found.update(
-            dict.fromkeys(t for t in candidates if t not in inside or not _is_fused_into_relu(graph, t, inside))
+        touched = [*node.all_input_nodes, *([] if _is_logits(node) else [node])]
+        tensors.update(
+            dict.fromkeys(t for t in touched if t not in inside or not _is_fused_into_relu(graph, t, inside))
         )
-    return list(found)
+    return list(tensors)
 
 
 def _is_fused_into_relu(graph: fx.GraphModule, node: fx.Node, int8_nodes: set[fx.Node]) -> bool:
@@ -174,31 +185,30 @@ def _is_logits(node: fx.Node) -> bool:
 def _calibrated_quantizers(
     graph: fx.GraphModule, tensors: list[fx.Node], context: CompressionContext
 ) -> dict[fx.Node, FakeQuantize]:
-    """One grid for each tensor, calibrated; tensors that must share one have equal grids of one group."""
-    signed, method = (
-        context.profile.activation_signed,
-        str(context.candidate.settings.get(CALIBRATION_GENE, DEFAULT_CALIBRATION)),
-    )
-    method = "minmax" if context.shapes_only else method  # the quickest: no grid changes what a file weighs or takes
+    """A calibrated quantiser for each tensor; tensors that must share a grid get equal quantisers of one group."""
+    signed = context.profile.activation_signed
+    method = str(context.candidate.settings.get(CALIBRATION_GENE, DEFAULT_CALIBRATION))
+    # The fastest method is enough for an untrained file: grids change neither its size nor its latency.
+    method = "minmax" if context.shapes_only else method
     ranges = observe_ranges(graph, tensors, context.images)
     groups = _shared_grid_groups(graph, ranges, signed=signed)
     for members in groups:
-        joined = reduce(RangeObserver.merge, [ranges[node] for node in members])
-        ranges.update(dict.fromkeys(members, joined))
-    if method in CLIPPING_METHODS:
+        merged = reduce(RangeObserver.merge, [ranges[node] for node in members])
+        ranges.update(dict.fromkeys(members, merged))
+    if method in CLIPPING_METHODS:  # a second pass over the images: bins need the extremes of the first
         observe_histograms(graph, ranges, context.images)
-    found: dict[fx.Node, FakeQuantize] = {}
+    quantizers: dict[fx.Node, FakeQuantize] = {}
     for members in groups:
-        grid = ranges[members[0]].fake_quantize(signed=signed, method=method)
+        shared = ranges[members[0]].fake_quantize(signed=signed, method=method)
         for node in members:
-            found[node] = _copy_fake_quantize(grid, grid_group=_node_path(members[0]))
-    return {node: found[node] for node in tensors}
+            quantizers[node] = _copy_fake_quantize(shared, grid_group=_node_path(members[0]))
+    return {node: quantizers[node] for node in tensors}
 
 
 def _shared_grid_groups(
     graph: fx.GraphModule, ranges: Mapping[fx.Node, RangeObserver], *, signed: bool
 ) -> list[list[fx.Node]]:
-    """Tensors that must share a grid stand together."""
+    """The tensors, grouped by the grid that they must share."""
     group = {node: [node] for node in ranges}
     for node in ranges:
         module = module_of(graph, node) if node.op == "call_module" else None
@@ -213,9 +223,9 @@ def _shared_grid_groups(
 
 def _merge_groups(group: dict[fx.Node, list[fx.Node]], a: fx.Node, b: fx.Node) -> None:
     if group[a] is not group[b]:
-        joined = group[a] + group[b]
-        for node in joined:
-            group[node] = joined
+        merged = group[a] + group[b]
+        for node in merged:
+            group[node] = merged
 
 
 def _copy_fake_quantize(fake_quantize: FakeQuantize, *, grid_group: str) -> FakeQuantize:
@@ -229,15 +239,10 @@ def _copy_fake_quantize(fake_quantize: FakeQuantize, *, grid_group: str) -> Fake
 
 def _input_fake_quantize(graph: fx.GraphModule, node: fx.Node) -> FakeQuantize:
     source = node.all_input_nodes[0]
-    grid = module_of(graph, source) if source.op == "call_module" else None
-    if not isinstance(grid, FakeQuantize):
-        raise ExportError(f"an 8-bit layer must read a quantised tensor, but {node.target!r} reads {source.name!r}")
-    return grid
-
-
-def _replace_inputs(node: fx.Node, replacement: fx.Node, readers: list[fx.Node]) -> None:
-    for reader in readers:
-        reader.replace_input_with(node, replacement)
+    module = module_of(graph, source) if source.op == "call_module" else None
+    if not isinstance(module, FakeQuantize):
+        raise ExportError(f"an INT8 layer must read a quantised tensor, but {node.target!r} reads {source.name!r}")
+    return module
 
 
 def _node_path(node: fx.Node) -> str:

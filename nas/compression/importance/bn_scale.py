@@ -1,7 +1,7 @@
-"""The scale of the norm behind a channel (network slimming, Liu et al. 2017, https://arxiv.org/abs/1708.06519).
+"""Scale of the norm behind a channel as its importance (network slimming, Liu et al. 2017, arxiv.org/abs/1708.06519).
 
-The paper trains with a penalty on the scales so that many become zero; here the net is trained as always, and only the
-ranking is the paper's.
+The paper trains with an L1 penalty on the scales so that many become zero. Here the net is trained as usual, and only
+the ranking is the paper's.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
 
 
 class BatchNormScale(ChannelCriterion):
-    """|gamma| of each channel of each norm; other layers say nothing."""
+    """|gamma| of each channel of each norm; other layers have no score."""
 
     name = "bn_scale"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """The scales of the norms that have some."""
+        """Scores of the norms that have scales."""
         scales = {name: layer.weight for name, layer in layers.items() if isinstance(layer, NORM_LAYERS)}
         return {name: as_float64(scale.abs()) for name, scale in scales.items() if scale is not None}
 

@@ -1,4 +1,7 @@
-"""Sums of absolute weights (Li et al. 2017, https://arxiv.org/abs/1608.08710), over all layers that lose a channel."""
+"""L1 norm of weights as importance (Li et al. 2017, https://arxiv.org/abs/1608.08710).
+
+What is different here: the norms of all layers that lose a channel count, not only that of the layer which writes it.
+"""
 
 from collections.abc import Mapping
 
@@ -10,18 +13,18 @@ from nas.compression.pruning.weight_norms import input_channel_norms, output_cha
 
 
 class L1(ChannelCriterion):
-    """L1 norm of the weights that write a channel, and of those that read it."""
+    """L1 norm of the weights that write a channel, plus that of the weights that read it."""
 
     name = "l1"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """Of all layers with weights."""
+        """Scores of all layers with weights."""
         return output_channel_norms(layers, order=1)
 
     def score_inputs(
         self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext
     ) -> ChannelScores:
-        """Of convolutions and linear layers."""
+        """Scores of convolutions and linear layers."""
         return input_channel_norms(layers, order=1)
 
 

@@ -1,6 +1,6 @@
-"""NNI's AGPPruner: masks that grow in steps with training between (Zhu and Gupta 2017, arxiv.org/abs/1710.01878).
+"""NNI's AGPPruner: masks that grow in steps, with training between them (Zhu and Gupta 2017, arxiv.org/abs/1710.01878).
 
-Needs the extra `nni`; it is missed at use.
+Needs the extra `nni`; it is imported at use.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, h
 
 
 class NniAgp(ChannelCriterion):
-    """How many of the masks a channel survives, then its L1 norm."""
+    """Number of AGP's masks that a channel survives; ties are ranked by the L1 norm."""
 
     name = "nni_agp"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """Of convolutions and linear layers.
+        """Scores of convolutions and linear layers.
 
         Raises:
             BuildError: the context has no images.

@@ -1,6 +1,6 @@
 """NNI's FPGMPruner: distance to the geometric median (He et al. 2019, https://arxiv.org/abs/1811.00250).
 
-Needs the extra `nni`; it is missed at use.
+Needs the extra `nni`; it is imported at use.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class NniFpgm(ChannelCriterion):
     name = "nni_fpgm"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """Of convolutions and linear layers.
+        """Scores of convolutions and linear layers.
 
         Raises:
             MissingPackageError: nni is not installed.

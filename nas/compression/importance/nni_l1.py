@@ -1,6 +1,6 @@
-"""NNI's L1NormPruner: sums of absolute weights (Li et al. 2017, https://arxiv.org/abs/1608.08710).
+"""NNI's L1NormPruner: L1 norm of weights (Li et al. 2017, https://arxiv.org/abs/1608.08710).
 
-Needs the extra `nni`; it is missed at use.
+Needs the extra `nni`; it is imported at use.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, h
 
 
 class NniL1(ChannelCriterion):
-    """L1 norm of the weights that write a channel; unlike `l1`, those that read it do not count."""
+    """L1 norm of the weights that write a channel; unlike in `l1`, those that read it do not count."""
 
     name = "nni_l1"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """Of convolutions and linear layers.
+        """Scores of convolutions and linear layers.
 
         Raises:
             MissingPackageError: nni is not installed.

@@ -1,6 +1,6 @@
-"""NNI's L2NormPruner: Euclidean norms of weights.
+"""NNI's L2NormPruner: L2 norm of weights.
 
-Needs the extra `nni`; it is missed at use.
+Needs the extra `nni`; it is imported at use.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, h
 
 
 class NniL2(ChannelCriterion):
-    """L2 norm of the weights that write a channel; unlike `l2`, those that read it do not count."""
+    """L2 norm of the weights that write a channel; unlike in `l2`, those that read it do not count."""
 
     name = "nni_l2"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """Of convolutions and linear layers.
+        """Scores of convolutions and linear layers.
 
         Raises:
             MissingPackageError: nni is not installed.

@@ -1,6 +1,6 @@
 """NNI's SlimPruner: scales of batch norms under an L1 penalty (Liu et al. 2017, https://arxiv.org/abs/1708.06519).
 
-Needs the extra `nni`; it is missed at use.
+Needs the extra `nni`; it is imported at use.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, a
 
 
 class NniSlim(ChannelCriterion):
-    """Size of a batch norm's scale after a short training of NNI's factor on it; other layers say nothing."""
+    """|gamma| of a batch norm times NNI's factor after a short training of the factor; other layers have no score."""
 
     name = "nni_slim"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """Of batch norms that have scales.
+        """Scores of batch norms that have scales.
 
         Raises:
             BuildError: the context has no images.

@@ -1,6 +1,6 @@
 """NNI's TaylorPruner: first-order change of the loss (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771).
 
-Needs the extra `nni`; it is missed at use.
+Needs the extra `nni`; it is imported at use.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, h
 
 
 class NniTaylor(ChannelCriterion):
-    """Sum over a channel's weights of the mean square of weight times gradient; `taylor` squares the sum."""
+    """Sum over a channel's weights of the mean square of weight times gradient; `taylor` squares the sum instead."""
 
     name = "nni_taylor"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """Of convolutions and linear layers.
+        """Scores of convolutions and linear layers.
 
         Raises:
             BuildError: the context has no images.

@@ -1,7 +1,7 @@
-"""Filters that others can stand in for are redundant (FPGM, He et al. 2019, https://arxiv.org/abs/1811.00250).
+"""Redundancy of filters as importance: FPGM (He et al. 2019, https://arxiv.org/abs/1811.00250).
 
-The filter nearest to the geometric median of its layer is the one with the least sum of distances to all others. So,
-unlike with norms, small filters that are unlike the rest stay.
+A filter that others can replace is redundant. The filter nearest to the geometric median of its layer has the smallest
+sum of distances to all others. Unlike with norms, small filters that differ from the rest are kept.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Similarity(ChannelCriterion):
     name = "similarity"
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """Of convolutions and linear layers; norms say nothing."""
+        """Scores of convolutions and linear layers; norms have none."""
         banks = {name: output_channel_weights(layer) for name, layer in layers.items() if has_filters(layer)}
         return {name: as_float64(torch.cdist(rows, rows).sum(1)) for name, rows in banks.items() if rows is not None}
 

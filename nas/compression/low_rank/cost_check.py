@@ -1,4 +1,4 @@
-"""Whether several small kernels are predicted faster than the one that they replace: the roofline, layer by layer."""
+"""Roofline comparison of a layer with its factors: several small kernels against the one that they replace."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from nas.latency.costs import Kernel
 from nas.latency.predicted.roofline import predict_kernel_us
 
 MapSize = tuple[int, int]
-"""Height and width; (1, 1) for the vector that a linear layer reads."""
+"""Height and width of a feature map; (1, 1) for the vector that a linear layer reads."""
 
 DEFAULT_LATENCY_MODEL = LatencyModel(
     fixed_us=0,
@@ -27,15 +27,15 @@ DEFAULT_LATENCY_MODEL = LatencyModel(
 def is_faster_factorized(
     layer: nn.Module, factor_layers: Iterable[nn.Module], map_size: MapSize, profile: HardwareProfile
 ) -> bool:
-    """Whether the parts, run one after the other, take fewer multiply-accumulates than the layer, and less time.
+    """Whether the factors, run one after the other, take fewer multiply-accumulates than the layer and less time.
 
-    Both are predicted at the device's widest precision, so that a net and its twin in other bits keep the same layers.
+    Both times are predicted at the device's widest precision, so that a net and its FP32 baseline keep the same layers.
 
     Args:
         layer: a convolution or a linear layer.
-        factor_layers: such layers.
-        map_size: of the map that the layer reads.
-        profile: of the target; without a latency model `DEFAULT_LATENCY_MODEL` stands in.
+        factor_layers: the convolutions or linear layers that would replace it, in order.
+        map_size: size of the map that the layer reads.
+        profile: the target device; without a latency model, `DEFAULT_LATENCY_MODEL` is used.
     """
     if profile.latency is None:
         profile = replace(profile, latency=DEFAULT_LATENCY_MODEL)
@@ -47,31 +47,37 @@ def is_faster_factorized(
 
 
 def layer_kernels(layers: Iterable[nn.Module], map_size: MapSize, profile: HardwareProfile) -> list[Kernel]:
-    """One kernel for each of the convolutions and linear layers in a row, the first of which reads a map of `map_size`."""
-    found: list[Kernel] = []
+    """One kernel for each convolution or linear layer of a chain.
+
+    Args:
+        layers: the chain, in order of execution.
+        map_size: size of the map that the first layer reads.
+        profile: the target device, for its widest precision.
+    """
+    kernels: list[Kernel] = []
     for layer in layers:
         kernel, map_size = _layer_kernel(layer, map_size, bits=max(profile.precisions))
-        found.append(kernel)
-    return found
+        kernels.append(kernel)
+    return kernels
 
 
 def input_map_sizes(net: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, MapSize]:
-    """The size of the map that each convolution and linear layer reads, by its name; the last one where it has several.
+    """Size of the map that each convolution and linear layer reads, by layer name; of several calls the last counts.
 
-    The net is run once, in eval mode, on one image.
+    The net runs once, in eval mode, on one image.
     """
-    found: dict[str, MapSize] = {}
+    sizes: dict[str, MapSize] = {}
 
-    def note(name: str) -> object:
+    def recorder(name: str) -> object:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             size = inputs[0].shape[2:]
-            found[name] = (int(size[0]), int(size[1])) if len(size) == 2 else (1, 1)
+            sizes[name] = (int(size[0]), int(size[1])) if len(size) == 2 else (1, 1)
 
         return hook
 
     layers = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     was_training = net.training
-    handles = [module.register_forward_pre_hook(note(name)) for name, module in layers]  # type: ignore[arg-type]
+    handles = [module.register_forward_pre_hook(recorder(name)) for name, module in layers]  # type: ignore[arg-type]
     try:
         with torch.inference_mode():
             net.eval()(torch.zeros(1, *input_shape))
@@ -79,7 +85,7 @@ def input_map_sizes(net: nn.Module, input_shape: tuple[int, int, int]) -> dict[s
         net.train(was_training)
         for handle in handles:
             handle.remove()
-    return found
+    return sizes
 
 
 def _layer_kernel(layer: nn.Module, map_size: MapSize, *, bits: int) -> tuple[Kernel, MapSize]:

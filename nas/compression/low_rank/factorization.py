@@ -1,11 +1,12 @@
-"""A layer's weight as a product of smaller ones: the layers that hold them, and how they are computed.
+"""Low-rank factorisation of a layer's weight: the layers that hold the factors, and how the factors are computed.
 
-- 1x1 convolutions and linear layers: the singular value decomposition, optimal at each rank (Eckart and Young 1936).
-- k x k convolutions: Tucker-2 (Kim et al. 2016, https://arxiv.org/abs/1511.06530), 1x1 down, k x k on fewer channels,
-  1x1 up; or CP (Lebedev et al. 2015, https://arxiv.org/abs/1412.6553), 1x1, depthwise, 1x1. What is different here: CP
-  keeps both axes of the window together, so that there are three kernels instead of four.
+- 1x1 convolutions and linear layers: singular value decomposition, optimal at each rank (Eckart and Young 1936).
+- k x k convolutions: Tucker-2 (Kim et al. 2016, https://arxiv.org/abs/1511.06530), which is a 1x1 reduction, a k x k
+  convolution on fewer channels and a 1x1 expansion; or CP (Lebedev et al. 2015, https://arxiv.org/abs/1412.6553), which
+  is 1x1, depthwise, 1x1. What is different here: CP keeps both axes of the window together, so there are three kernels
+  instead of four.
 
-Which layers there are, and how wide, depends on shapes alone. A mode that keeps its full rank gets no layer.
+Which layers exist, and their widths, depends on shapes alone. A mode that keeps its full rank gets no layer.
 """
 
 from collections import OrderedDict
@@ -24,24 +25,26 @@ Array = npt.NDArray[np.float64]
 
 TUCKER, CP = "tucker", "cp"
 TUCKER_ITERATIONS, CP_ITERATIONS = 20, 25
-"""Rounds of alternating least squares at most: more of them gain less than an epoch of training does."""
+"""Maximum rounds of alternating least squares; further rounds gain less than one epoch of training does."""
 CP_L2_PENALTY = 1e-6
-"""Keeps each round solvable where the tensor's rank is lower than asked for; weights have a mean square of 1 then."""
+"""Ridge that keeps each round solvable where the tensor's rank is below the requested one; weights have unit mean
+square."""
 
 
 def build_factorized(
     layer: nn.Module, *, rank_ratio: float, decomposition: str, channel_multiple: int
 ) -> nn.Sequential | None:
-    """The layers `reduce`, `core` and `expand` (as many as are needed) that can hold a layer's factors; weights fresh.
+    """The untrained layers `reduce`, `core` and `expand`, as many as needed, that can hold a layer's factors.
 
     Args:
-        layer: what shall be replaced.
-        rank_ratio: of the full rank, in (0, 1).
+        layer: the layer to replace.
+        rank_ratio: share of the full rank to keep, in (0, 1).
         decomposition: "tucker" or "cp", for windows larger than 1x1.
-        channel_multiple: ranks stay on this grid, as they are channel counts.
+        channel_multiple: grid of the ranks, which are channel counts.
 
     Returns:
-        None for modules that have no such form: others, convolutions in groups, padding that is not of zeros.
+        The chain, or None for a module that cannot be factorised: another type, a grouped convolution, padding with
+        other values than zeros, or no rank below the full one.
     """
     if isinstance(layer, nn.Linear):
         rank = pruned_width(min(layer.in_features, layer.out_features), 1 - rank_ratio, channel_multiple)
@@ -62,16 +65,24 @@ def build_factorized(
 
 
 def factorize_weights(factor_layers: nn.Sequential, layer: FactorizableLayer, *, decomposition: str, seed: int) -> None:
-    """Compute the factors of a layer's weight into what `blank` made for it, in place; the bias goes into the last.
+    """Compute the factors of a layer's weight into a chain from `build_factorized`, in place; its last layer takes the
+    bias.
+
+    Args:
+        factor_layers: the chain; changed in place.
+        layer: the layer that it replaces.
+        decomposition: as given to `build_factorized`.
+        seed: of the initial factors of CP.
 
     Raises:
-        MissingPackageError: windows larger than 1x1 need tensorly, which is not installed.
+        MissingPackageError: the window is larger than 1x1 and tensorly is not installed.
     """
     weight = layer.weight.detach().cpu().double().numpy()
     layers = dict(factor_layers.named_children())
     if not weight.any():
         factors = {name: _weight(part).detach().double().numpy() for name, part in layers.items()}
-        factors[next(reversed(layers))] *= 0  # only the last, so that the others can still learn
+        # One zero factor makes the product zero; with all factors zero, every gradient would be zero as well.
+        factors[next(reversed(layers))] *= 0
     elif isinstance(layer, nn.Linear) or _is_pointwise(layer):
         down, up = truncated_svd(weight.reshape(weight.shape[:2]), rank=len(_weight(layers["reduce"])))
         factors = {"reduce": down, "expand": up}
@@ -88,17 +99,22 @@ def factorize_weights(factor_layers: nn.Sequential, layer: FactorizableLayer, *,
 
 
 def truncated_svd(matrix: Array, *, rank: int) -> tuple[Array, Array]:
-    """Factors [rank, in] and [out, rank] of a matrix [out, in], both with the roots of the singular values."""
+    """Factors [rank, in] and [out, rank] of a matrix [out, in]; each takes the square root of the singular values."""
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     roots = np.sqrt(values[:rank])
     return roots[:, None] * right[:rank], left[:, :rank] * roots
 
 
 def tucker2_decomposition(weight: Array, *, ranks: tuple[int, int]) -> dict[str, Array]:
-    """Tucker-2 of a weight [out, in, k, k], not all zero, at these ranks of its first two modes, full ones left out.
+    """Tucker-2 of a weight at the given ranks of its first two modes; modes of full rank are left out.
+
+    Args:
+        weight: [out, in, k, k], not all zero.
+        ranks: of the modes `out` and `in`.
 
     Returns:
-        `core` [ranks[0], ranks[1], k, k], `expand` [out, ranks[0]] and `reduce` [ranks[1], in].
+        `core` [ranks[0], ranks[1], k, k]; `expand` [out, ranks[0]] and `reduce` [ranks[1], in] where the rank is not
+        full.
 
     Raises:
         MissingPackageError: tensorly is not installed.
@@ -106,7 +122,7 @@ def tucker2_decomposition(weight: Array, *, ranks: tuple[int, int]) -> dict[str,
     modes = [mode for mode in (0, 1) if ranks[mode] < weight.shape[mode]]
     tensorly = require_tensorly()
     with tensorly.backend_context("numpy", local_threadsafe=True):
-        (core, found), _ = tensorly.decomposition.partial_tucker(
+        (core, mode_factors), _ = tensorly.decomposition.partial_tucker(
             weight,
             rank=[ranks[mode] for mode in modes],
             modes=modes,
@@ -114,35 +130,49 @@ def tucker2_decomposition(weight: Array, *, ranks: tuple[int, int]) -> dict[str,
             n_iter_max=TUCKER_ITERATIONS,
             tol=1e-5,
         )
-    factors: dict[int, Array] = dict(zip(modes, found, strict=True))
+    factors: dict[int, Array] = dict(zip(modes, mode_factors, strict=True))
     named = {"core": core}
     return named | ({"expand": factors[0]} if 0 in factors else {}) | ({"reduce": factors[1].T} if 1 in factors else {})
 
 
 def cp_decomposition(weight: Array, *, rank: int, seed: int) -> tuple[Array, Array, Array]:
-    """CP of a weight [out, in, k, k], not all zero: factors [out, rank], [in, rank] and [k * k, rank].
+    """CP decomposition of a weight, with equal norms of the three factors of each term.
 
-    The three factors of a term have equal norms.
+    Args:
+        weight: [out, in, k, k], not all zero.
+        rank: number of terms.
+        seed: of the random initial factors.
+
+    Returns:
+        Factors [out, rank], [in, rank] and [k * k, rank].
 
     Raises:
         MissingPackageError: tensorly is not installed.
     """
+    # Unit mean square, so that the penalty and the tolerance mean the same for every layer.
     tensorly, scale = require_tensorly(), float(np.sqrt((weight**2).mean()))
     with tensorly.backend_context("numpy", local_threadsafe=True):
-        found = tensorly.decomposition.parafac(
+        decomposed = tensorly.decomposition.parafac(
             weight.reshape(*weight.shape[:2], -1) / scale, rank=rank, init="random", random_state=seed,
             n_iter_max=CP_ITERATIONS, tol=1e-5, l2_reg=CP_L2_PENALTY,
         )  # fmt: skip
-    norms = np.array([np.linalg.norm(factor, axis=0) for factor in found.factors])  # [3, rank]
-    level = np.cbrt(norms.prod(0) * found.weights * scale)
-    out, inner, window = (f * (level / np.maximum(n, 1e-30)) for f, n in zip(found.factors, norms, strict=True))
+    norms = np.array([np.linalg.norm(factor, axis=0) for factor in decomposed.factors])  # [3, rank]
+    # Equal norms of the factors: gradients of all three have the same size when training resumes.
+    norm = np.cbrt(norms.prod(0) * decomposed.weights * scale)
+    out, inner, window = (f * (norm / np.maximum(n, 1e-30)) for f, n in zip(decomposed.factors, norms, strict=True))
     return out, inner, window
 
 
 def cp_rank(shape: torch.Size, *, rank_ratio: float, channel_multiple: int) -> int:
-    """A share of the expected generic rank of a tensor of this shape [out, in, k, k], on the grid, at least one step.
+    """A share of the expected generic rank of a tensor, rounded to the channel grid, at least one step.
 
-    That rank is elements over degrees of freedom of one term, so the share is that of the weights, too.
+    The generic rank is the number of elements divided by the degrees of freedom of one term, so the share is also about
+    the share of weights.
+
+    Args:
+        shape: [out, in, k, k].
+        rank_ratio: the share, in (0, 1).
+        channel_multiple: the grid.
     """
     out, inner, window = shape[0], shape[1], shape[2] * shape[3]
     full = out * inner * window / (out + inner + window - 2)
@@ -150,7 +180,7 @@ def cp_rank(shape: torch.Size, *, rank_ratio: float, channel_multiple: int) -> i
 
 
 def require_tensorly() -> Any:
-    """The package, imported at its first use.
+    """The package tensorly, imported at its first use.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -180,7 +210,7 @@ def _build_tucker2(layer: nn.Conv2d, *, rank_ratio: float, channel_multiple: int
 
 
 def _mode_rank(width: int, *, max_rank: int, rank_ratio: float, channel_multiple: int) -> int:
-    """A share of a mode's full rank; never above what the other modes allow."""
+    """A share of a mode's full rank, at most what the other modes allow."""
     return min(max_rank, pruned_width(width, 1 - rank_ratio, channel_multiple))
 
 
@@ -202,7 +232,7 @@ def _expansion_conv(layer: nn.Conv2d, rank: int) -> nn.Conv2d:
 
 
 def _core_conv(layer: nn.Conv2d, width_in: int, width_out: int, *, groups: int, bias: bool) -> nn.Conv2d:
-    """A convolution that looks at the map as `layer` does."""
+    """A convolution with the window, stride, padding and dilation of `layer`."""
     size: Any = layer.kernel_size
     padding: Any = layer.padding
     stride: Any = layer.stride

@@ -1,16 +1,16 @@
-"""NNI 3.0 on current torch: imported at use, with what it needs to run.
+"""NNI 3.0 on current torch: imported at use, with the two patches that it needs.
 
-NNI (https://github.com/microsoft/nni) stopped in 2023, before torch 2.1. Its pruners and quantisers run unchanged; its
-`ModelSpeedup` needs two changes, made here when it is asked for:
+NNI (https://github.com/microsoft/nni) has been frozen since 2023, before torch 2.1. Its pruners and quantisers run
+unchanged. Its `ModelSpeedup` needs two changes, which `import_speedup` makes:
 
 1. Its tracer wraps every callable of `torch._C.TensorBase` and sorts them by a qualified name that began with
    "_TensorBase" then. Methods are also recognised by their type, but three static constructors are not, and have no
-   module to be looked up in ("'NoneType' object has no attribute 'startswith'"). They make tensors of tensors within
-   torch and are never called by a net: they leave the tracer's list.
-2. torch.fx now asks `Node.is_impure(impure_random)`; NNI's stand-in takes no argument ("node_is_impure_wrapper() got an
-   unexpected keyword argument"). It gets one.
+   module to be looked up in ("'NoneType' object has no attribute 'startswith'"). They make tensors of tensors inside
+   torch and a net never calls them, so they are removed from the tracer's list.
+2. torch.fx now calls `Node.is_impure(impure_random)`; NNI's replacement takes no argument ("node_is_impure_wrapper()
+   got an unexpected keyword argument"). It gets one.
 
-Its log lines leave standard output, where they would stand between ours.
+NNI's log lines are kept off standard output, where they would mix with the program's own lines.
 """
 
 import warnings
@@ -60,13 +60,13 @@ def import_quantization(*activation_types: type) -> Any:
 
 
 def make_evaluator(net: nn.Module, training_loop: Any, loss: Any, *, lr: float) -> Any:
-    """NNI's handle on a training by plain gradient descent, which its pruners start and watch.
+    """NNI's evaluator for a training by plain gradient descent, which its pruners start and observe.
 
     Args:
-        net: whose weights learn.
-        training_loop: called with (net, optimizer, loss, scheduler, steps, epochs); the loop.
+        net: the net whose weights are trained.
+        training_loop: the loop, called with (net, optimizer, loss, scheduler, steps, epochs).
         loss: called with (batch, net) by the loop.
-        lr: of learning.
+        lr: learning rate.
 
     Raises:
         MissingPackageError: nni is not installed.
@@ -78,7 +78,7 @@ def make_evaluator(net: nn.Module, training_loop: Any, loss: Any, *, lr: float) 
 
 
 def import_speedup() -> Any:
-    """The class nni.compression.speedup.ModelSpeedup, patched as the head of this file says.
+    """The class nni.compression.speedup.ModelSpeedup, patched as the module docstring describes.
 
     Raises:
         MissingPackageError: nni is not installed.
@@ -87,7 +87,7 @@ def import_speedup() -> Any:
     from nni.common.concrete_trace_utils import concrete_tracer
 
     _patch_tracer(concrete_tracer)
-    with warnings.catch_warnings():  # it registers torch.fx's lists and dictionaries, which torch has done by now
+    with warnings.catch_warnings():  # NNI registers torch.fx's list and dict types, which torch now does itself
         warnings.filterwarnings("ignore", message=r".*_register_pytree_node", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*is already registered as pytree node", category=UserWarning)
         from nni.compression.speedup import ModelSpeedup
@@ -97,24 +97,24 @@ def import_speedup() -> Any:
 
 @contextmanager
 def suppress_deprecation_warnings() -> Iterator[None]:
-    """Without the deprecation that each backward pass of NNI's roundings tells of: `saved_variables`."""
+    """Context manager that hides the `saved_variables` deprecation, which NNI raises in each backward pass."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*saved_variables.*", category=DeprecationWarning)
         yield
 
 
 def require_nni() -> None:
-    """Look whether nni is installed, without importing it, which takes seconds.
+    """Check that nni is installed, without importing it, which takes seconds.
 
     Raises:
-        MissingPackageError: it is not, or is not of version 3.
+        MissingPackageError: it is not installed, or not version 3.
     """
     try:
-        found = version("nni")
+        installed = version("nni")
     except PackageNotFoundError:
         raise MissingPackageError(f"this needs NNI 3.0, which is not installed; type: {INSTALL_COMMAND}") from None
-    if not found.startswith("3."):
-        raise MissingPackageError(f"this needs NNI 3.0, but got {found}; type: {INSTALL_COMMAND}")
+    if not installed.startswith("3."):
+        raise MissingPackageError(f"this needs NNI 3.0, but got {installed}; type: {INSTALL_COMMAND}")
 
 
 def _import_nni() -> Any:

@@ -1,9 +1,10 @@
-"""Weights of few values by NNI's DoReFa and BNN quantisers: learned through their rounding, then left on their levels.
+"""Low-bit weights by NNI's DoReFa and BNN quantisers: trained through their rounding, then left on their levels.
 
 DoReFa (Zhou et al. 2016, https://arxiv.org/abs/1606.06160) squashes a layer's weights by tanh and rounds them to 15
-levels, -7/7 to 7/7; BNN (Courbariaux et al. 2016, https://arxiv.org/abs/1602.02830) takes their signs. Neither has a
-scale, so only convolutions whose output goes to a batch norm alone are treated: it takes any scale away. Depthwise ones
-are left out: they hold few weights and lose much. Different from the papers: activations and gradients stay float.
+levels, -7/7 to 7/7. BNN (Courbariaux et al. 2016, https://arxiv.org/abs/1602.02830) takes their signs. Neither has a
+scale, so only convolutions whose output goes to a batch norm alone are quantised: the norm removes any scale. Depthwise
+convolutions are left out, because they hold few weights and lose much accuracy. Different from the papers: activations
+and gradients stay in floating point.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
 from nas.compression.quantization.low_bit import BINARY, INT4, LowBitLayer
 from nas.onnx_export.folding import module_nodes, module_of, trace
 
 MAX_LEVEL = {"dorefa": 7, "bnn": 1}
-"""The highest level of each method."""
+"""Highest level of each method."""
 LEVEL_TOLERANCE = 1e-4
-"""How far from a level, in levels, a weight may lie through rounding in float32."""
+"""Distance from a level, in levels, that counts as float32 rounding."""
 _NNI_QUANTIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dorefa": ("DoReFaQuantizer", {"quant_dtype": "int4", "quant_scheme": "affine"}),
     "bnn": ("BNNQuantizer", {"quant_dtype": None}),
@@ -28,7 +29,7 @@ _NNI_QUANTIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def convs_before_batch_norm(net: nn.Module) -> tuple[str, ...]:
-    """Names of the convolutions, other than grouped ones, that only a batch norm reads.
+    """Names of the convolutions, other than grouped ones, whose output only a batch norm reads.
 
     Raises:
         ExportError: the net cannot be traced.
@@ -45,7 +46,7 @@ def convs_before_batch_norm(net: nn.Module) -> tuple[str, ...]:
 
 @contextmanager
 def nni_low_bit_training(net: nn.Module, layers: Sequence[str], method: str) -> Iterator[Callable[[float], None]]:
-    """Have NNI round these layers' weights in each forward pass within the block; afterwards they are rounded for good.
+    """Context manager in which NNI rounds the weights of layers in each forward pass; afterwards they stay rounded.
 
     Args:
         net: changed in place.
@@ -53,7 +54,7 @@ def nni_low_bit_training(net: nn.Module, layers: Sequence[str], method: str) -> 
         method: "dorefa" or "bnn".
 
     Yields:
-        What is called before each training step.
+        A function to call before each training step.
 
     Raises:
         MissingPackageError: nni is not installed.
@@ -64,16 +65,16 @@ def nni_low_bit_training(net: nn.Module, layers: Sequence[str], method: str) -> 
             weight = net.get_submodule(name).get_parameter("weight")
             weight.copy_(latent_weights(weight, method))
     config = [{"op_names": list(layers), "target_names": ["weight"], **setting}]
-    quantizer = getattr(_nni.import_quantization(), kind)(net, config, None)
+    quantizer = getattr(adapter.import_quantization(), kind)(net, config, None)
     spaces = [quantizer._target_spaces[name]["weight"] for name in layers]
 
     def before_step(progress: float) -> None:
         if method == "bnn":
-            for space in spaces:
+            for space in spaces:  # as in the paper: larger weights would only take longer to change their sign
                 space.target.data.clamp_(-1, 1)
 
     try:
-        with _nni.suppress_deprecation_warnings():
+        with adapter.suppress_deprecation_warnings():
             yield before_step
     finally:
         with torch.no_grad():
@@ -85,9 +86,10 @@ def nni_low_bit_training(net: nn.Module, layers: Sequence[str], method: str) -> 
 
 
 def latent_weights(weight: Tensor, method: str) -> Tensor:
-    """Weights that round to these where these are rounded already, of a size that training can change; else these.
+    """Trainable weights that round to the given ones if those are already rounded; otherwise the given weights.
 
-    A rounded weight has forgotten how close it was to its neighbour level. It gets the size of a fresh one.
+    A rounded weight no longer tells how close it was to the next level. Its latent weight gets the magnitude of an
+    untrained one, from which training can move it.
     """
     if not is_quantized(weight, method):
         return weight
@@ -104,17 +106,17 @@ def is_quantized(weight: Tensor, method: str) -> bool:
 
 
 def to_low_bit_layer(conv: nn.Conv2d, method: str) -> LowBitLayer | None:
-    """The convolution with its weights as int4 levels; None where they do not lie on the method's levels.
+    """The convolution with its weights as int4 levels, or None where they do not lie on the method's levels.
 
     Args:
-        conv: with any scale on each output channel, as a folded batch norm leaves it.
+        conv: may have any scale on each output channel, as a folded batch norm leaves it.
         method: "dorefa" or "bnn".
     """
-    found = coarsest_grid(conv.weight, max_level=MAX_LEVEL[method])
-    if found is None:
+    grid = coarsest_grid(conv.weight, max_level=MAX_LEVEL[method])
+    if grid is None:
         return None
     layer = LowBitLayer(conv, bits=BINARY if method == "bnn" else INT4, is_float16=False)
-    for key, values in zip(("levels", "step"), found, strict=True):
+    for key, values in zip(("levels", "step"), grid, strict=True):
         layer.get_buffer(key).copy_(values)
     return layer
 
@@ -127,12 +129,12 @@ def coarsest_grid(weight: Tensor, *, max_level: int) -> tuple[Tensor, Tensor] | 
         max_level: largest level that a channel may need.
 
     Returns:
-        Levels (whole numbers in -highest..highest, in the weight's shape) and the value of one for each channel [out].
+        Levels (whole numbers in -max_level..max_level, in the weight's shape) and the step of each channel [out].
     """
     rows = weight.detach().double().flatten(1)  # [out, numbers]
     top = rows.abs().amax(1).clamp(min=1e-30)
     step = torch.zeros_like(top)
-    for count in range(max_level, 0, -1):  # the coarsest that fits is written last
+    for count in range(max_level, 0, -1):  # descending: the coarsest grid that fits overwrites finer ones
         levels = rows / (top / count)[:, None]
         fits = ((levels - levels.round()).abs() < LEVEL_TOLERANCE).all(1)
         step = torch.where(fits, top / count, step)

@@ -1,18 +1,19 @@
-"""A fake-quantised graph trained by NNI's QAT or LSQ quantiser, and read back into the modules that are exported.
+"""Training of a fake-quantised graph by NNI's QAT or LSQ quantiser, converted back into the modules that are exported.
 
-Where the graph has a `FakeQuantize`, the training has an empty tap whose output NNI quantises; tensors that share
-a grid share a tap. Layers are quantised per output channel. Every grid starts from what calibration found.
+Where the graph has a `FakeQuantize`, the training has an `ActivationTap` whose output NNI quantises; tensors that share
+a grid share a tap. Layers are quantised per output channel. Every grid starts from calibration.
 
-QAT (Jacob et al. 2018, https://arxiv.org/abs/1712.05877) follows the extremes by a moving average. LSQ (Esser et al.
-2020, https://arxiv.org/abs/1902.08153) learns the steps; it knows no zero point, so tensors with negative values get
-symmetric grids of 255 levels. Different here: NNI starts LSQ's steps at 0.01 each and learns them as they are, which
-one learning rate cannot serve; they start from calibration and are learned by their logarithm. Biases are rounded to
-the grid of the file at the end only.
+- QAT (Jacob et al. 2018, https://arxiv.org/abs/1712.05877) follows the extremes by a moving average.
+- LSQ (Esser et al. 2020, https://arxiv.org/abs/1902.08153) learns the scales. It has no zero point, so tensors with
+  negative values get symmetric grids of 255 levels.
+
+Different here: NNI starts each scale of LSQ at 0.01 and learns it directly, which one learning rate cannot serve. Here
+scales start from calibration and are learned by their logarithm. Biases are rounded to the grid of the file at the end
+only.
 """
 
 import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +21,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from nas.compression.base import FineTuneFunction
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
+from nas.compression.quantization.affine import broadcast_channels
 from nas.compression.quantization.fake_quantize import FakeQuantize, PrecisionCast, QuantizedLayer
+from nas.compression.quantization.learned_scales import freeze_zero_weights
 from nas.errors import TrainError
 from nas.onnx_export.folding import module_nodes, module_of
 
@@ -29,7 +32,7 @@ NNI_QUANTIZERS = {"qat": "QATQuantizer", "lsq": "LsqQuantizer"}
 
 
 class ActivationTap(nn.Module):
-    """Passes a tensor on, of any shape, in float32 whatever autocast made of it; NNI quantises what comes out."""
+    """Passes a tensor of any shape on in float32, whatever autocast made of it; NNI quantises its output."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
@@ -42,10 +45,10 @@ class _QuantizedModules:
 
     Attributes:
         layers: quantised layers.
-        grids: of tensors.
-        casts: borders of float16 units.
-        taps: grid to the first of those that share its tap; NNI knows a shared tap by that name.
-        sources: layer to the grid that it reads.
+        fake_quantizers: quantisers of tensors.
+        casts: borders of FP16 units.
+        taps: quantiser to the first of those that share its tap; NNI knows a shared tap by that name.
+        input_quantizers: layer to the quantiser that it reads.
     """
 
     layers: dict[str, QuantizedLayer]
@@ -59,49 +62,49 @@ def train_quantized_graph(graph: fx.GraphModule, method: str, fit: FineTuneFunct
     """Train a fake-quantised graph, in place; afterwards it holds the same kinds of modules as before.
 
     Args:
-        graph: with `FakeQuantize`, `QuantizedLayer` and `PrecisionCast` modules, as the member quantize leaves it.
+        graph: with `FakeQuantize`, `QuantizedLayer` and `PrecisionCast` modules, as the member `quantize` makes it.
         method: "qat" or "lsq".
         fit: trains the graph.
 
     Raises:
-        TrainError: a grid's step is no longer a positive number.
+        TrainError: a trained scale is not a positive number.
         MissingPackageError: nni is not installed.
     """
-    kind = getattr(_nni.import_quantization(ActivationTap), NNI_QUANTIZERS[method])
-    found = _collect_modules(graph)
-    _make_trainable(graph, found)
-    quantizer = kind(graph, _nni_config(found, method), None)
-    _set_initial_scales(quantizer, found, method)
-    _freeze_zero_weights(graph)
-    with _nni.suppress_deprecation_warnings():
+    kind = getattr(adapter.import_quantization(ActivationTap), NNI_QUANTIZERS[method])
+    modules = _collect_modules(graph)
+    _make_trainable(graph, modules)
+    quantizer = kind(graph, _nni_config(modules, method), None)
+    _set_initial_scales(quantizer, modules, method)
+    freeze_zero_weights(graph)
+    with adapter.suppress_deprecation_warnings():
         fit(graph)
     learned = quantizer.get_calibration_config()
     quantizer.unwrap_model()
-    _convert(graph, found, learned)
+    _convert(graph, modules, learned)
 
 
 def _collect_modules(graph: fx.GraphModule) -> _QuantizedModules:
     modules = {str(node.target): module_of(graph, node) for node in module_nodes(graph)}
-    first: dict[str, str] = {}
-    grids = {name: module for name, module in modules.items() if isinstance(module, FakeQuantize)}
+    first_of_group: dict[str, str] = {}
+    quantizers = {name: module for name, module in modules.items() if isinstance(module, FakeQuantize)}
     return _QuantizedModules(
         layers={name: module for name, module in modules.items() if isinstance(module, QuantizedLayer)},
-        fake_quantizers=grids,
+        fake_quantizers=quantizers,
         casts={name: module for name, module in modules.items() if isinstance(module, PrecisionCast)},
-        taps={name: first.setdefault(grid.grid_group or name, name) for name, grid in grids.items()},
+        taps={name: first_of_group.setdefault(q.grid_group or name, name) for name, q in quantizers.items()},
         input_quantizers={str(node.target): str(node.all_input_nodes[0].target) for node in module_nodes(graph)},
     )
 
 
 def _make_trainable(graph: fx.GraphModule, modules: _QuantizedModules) -> None:
-    """Put what can learn where the frozen modules stand."""
+    """Replace the frozen modules by trainable ones."""
     taps = {name: ActivationTap() for name in modules.taps.values()}
     for name, first in modules.taps.items():
         graph.set_submodule(name, taps[first])
     for name, layer in modules.layers.items():
         graph.set_submodule(name, copy.deepcopy(layer.layer))
     for name in modules.casts:
-        graph.set_submodule(name, nn.Identity())  # gradients would vanish in float16
+        graph.set_submodule(name, nn.Identity())  # FP32 in training: gradients would vanish in float16
     graph.recompile()
 
 
@@ -126,18 +129,18 @@ def _tap_type(fake_quantize: FakeQuantize, method: str) -> str:
 
 
 def _set_initial_scales(quantizer: Any, modules: _QuantizedModules, method: str) -> None:
-    """Begin with the grids of the calibration."""
+    """Start from the scales of the calibration."""
     spaces = quantizer._target_spaces
     for name, layer in modules.layers.items():
-        scale = layer.get_buffer("weight_scale").reshape(-1, *[1] * (layer.layer.weight.ndim - 1))
+        scale = broadcast_channels(layer.get_buffer("weight_scale"), layer.layer.weight)
         _set_initial_scale(spaces[name]["weight"], scale, torch.zeros_like(scale), method)
     for name in dict.fromkeys(modules.taps.values()):
         grid = modules.fake_quantizers[name]
         step, zero = grid.scale, float(grid.zero_point)
-        if _tap_type(grid, method) == "int8" and not grid.signed:
+        if _tap_type(grid, method) == "int8" and not grid.signed:  # symmetric around 0: the longer side sets the scale
             step, zero = grid.scale * max(zero, grid.quant_max - zero) / 127, 0.0
         _set_initial_scale(spaces[name]["_output_0"], torch.tensor(step), torch.tensor(zero), method)
-    quantizer.is_init = True  # of LSQ: no second start at 0.01
+    quantizer.is_init = True  # keeps LSQ from starting again at 0.01
 
 
 def _set_initial_scale(space: Any, scale: Tensor, zero: Tensor, method: str) -> None:
@@ -151,18 +154,8 @@ def _set_initial_scale(space: Any, scale: Tensor, zero: Tensor, method: str) -> 
     parametrize.register_parametrization(wrapper, name, _ExpParametrization(tuple(scale.shape)), unsafe=True)
 
 
-def _freeze_zero_weights(graph: fx.GraphModule) -> None:
-    """Weights that are exactly 0 stay so: whoever put them there wanted it."""
-    for weight in [p for p in graph.parameters() if p.ndim > 1 and bool((p == 0).any())]:
-        weight.register_hook(partial(_mask_gradient, mask=weight.detach() != 0))  # type: ignore[no-untyped-call]
-
-
-def _mask_gradient(gradient: Tensor, *, mask: Tensor) -> Tensor:
-    return gradient * mask.to(gradient.device)
-
-
 class _ExpParametrization(nn.Module):
-    """A step from its logarithm [C], in the step's own shape."""
+    """A scale computed from its logarithm [C], in the scale's own shape."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -173,7 +166,7 @@ class _ExpParametrization(nn.Module):
 
 
 def _convert(graph: fx.GraphModule, modules: _QuantizedModules, learned: Any) -> None:
-    """Put frozen modules back, with what was learned."""
+    """Put frozen modules back, with the trained values."""
     grids = {
         name: _converted_fake_quantize(modules.fake_quantizers[name], learned[name]["_output_0"], name)
         for name in modules.taps.values()
@@ -194,13 +187,13 @@ def _converted_fake_quantize(old: FakeQuantize, learned: Any, name: str) -> Fake
     scale = float(_check_positive(learned["scale"].detach(), name))
     zero = round(float(learned["zero_point"]))
     if learned["quant_dtype"] == "int8" and not old.signed:
-        zero = 128
+        zero = 128  # int8 level 0 on the uint8 grid of the file
     return FakeQuantize(scale=scale, zero_point=zero, signed=old.signed, grid_group=old.grid_group)
 
 
 def _check_positive(scale: Tensor, name: str) -> Tensor:
     if not bool(((scale > 0) & torch.isfinite(scale)).all()):
         raise TrainError(
-            f"steps of grids must be positive, but {name!r} learned {float(scale.min()):g}; lower the rate"
+            f"scales must stay positive, but that of {name!r} became {float(scale.min()):g}; lower the learning rate"
         )
     return scale

@@ -1,8 +1,8 @@
-"""Which channels of a net stand or fall together, read off its graph of leaf modules.
+"""Groups of channels that can only be removed together, derived from a net's graph of leaf modules.
 
 After the dependency graph of DepGraph (Fang et al. 2023, https://arxiv.org/abs/2301.12900). What is different here: the
-graph is torch.fx's, so nothing is run and it takes milliseconds; convolutions in groups of several channels and gates
-that mix neighbouring channels (ECA) are followed too, where torch-pruning 1.6 leaves layers of wrong shape.
+graph is torch.fx's, so nothing is run and it takes milliseconds. Grouped convolutions with several channels per group
+and gates that mix neighbouring channels (ECA) are supported too, where torch-pruning 1.6 leaves layers of wrong shape.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ import numpy.typing as npt
 from torch import fx, nn
 
 from nas.errors import BuildError
-from nas.onnx_export.folding import module_of, trace
+from nas.onnx_export.folding import has_parameters, module_of, trace
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 
 ChannelIds = npt.NDArray[np.int64]
-"""One number per channel of a tensor. Numbers in one class are the same channel to the pruner."""
+"""One number per channel of a tensor. Numbers in one group are the same channel to the pruner."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class CoupledLayer:
 
 @dataclass
 class ChannelGroups:
-    """Classes of coupled channels (union-find) and the layers that they run through, in order of execution.
+    """Groups of coupled channels (union-find) and the layers that they pass through, in order of execution.
 
     Attributes:
-        layers: each with weights, once, also where it is called several times.
-        parent: of the union-find.
-        fixed: channels that must stay: the image's, the logits', and what is no longer a channel axis.
+        layers: each layer with weights, once, also where it is called several times.
+        parent: the union-find forest: channel id to the id of its parent.
+        fixed_ids: channels that must be kept: those of the image, the logits, and axes that are no channel axes any
+            more.
     """
 
     layers: list[CoupledLayer] = field(default_factory=list)
@@ -46,17 +47,17 @@ class ChannelGroups:
     fixed_ids: list[int] = field(default_factory=list)
 
     def new_ids(self, count: int) -> ChannelIds:
-        """Numbers for new channels, each a class of its own."""
+        """Ids of new channels, each a group of its own."""
         start = len(self.parent)
         self.parent.extend(range(start, start + count))
         return np.arange(start, start + count)
 
     def group_ids(self, ids: ChannelIds) -> ChannelIds:
-        """The class of each channel."""
+        """The group of each channel: the id of its root."""
         return np.array([self._find(int(i)) for i in ids], dtype=np.int64)
 
     def mark_fixed(self, ids: ChannelIds) -> None:
-        """Say that these channels must stay."""
+        """Exclude these channels from pruning."""
         self.fixed_ids.extend(int(i) for i in ids)
 
     def union(self, a: ChannelIds, b: ChannelIds) -> None:
@@ -72,21 +73,21 @@ class ChannelGroups:
 
     def _find(self, i: int) -> int:
         while self.parent[i] != i:
-            self.parent[i] = self.parent[self.parent[i]]
+            self.parent[i] = self.parent[self.parent[i]]  # path halving keeps the trees flat
             i = self.parent[i]
         return i
 
 
 @dataclass(frozen=True)
 class _TensorChannels:
-    """What is known of a tensor.
+    """The channels of a tensor.
 
     Attributes:
         ids: channels on axis 1.
-        second: channels on axis 2, where a `SwapAxes` has put some there.
-        is_point: height and width are 1.
-        is_flat: each channel stands for as many neighbouring numbers as its map had pixels; how many, the next layer
-            with weights tells.
+        axis2_ids: channels on axis 2, where a `SwapAxes` has moved some there.
+        is_1x1: whether height and width are 1.
+        is_flattened: whether each channel stands for as many neighbouring values as its map had pixels; the next layer
+            with weights tells how many.
     """
 
     ids: ChannelIds
@@ -96,43 +97,47 @@ class _TensorChannels:
 
 
 def trace_channel_groups(net: nn.Module, *, input_channels: int) -> ChannelGroups:
-    """Follow the channels of an image with `input_channels` channels through a net.
+    """Follow the channels of an image through a net.
+
+    Args:
+        net: from images to logits; it is not changed.
+        input_channels: channels of the image.
 
     Raises:
-        BuildError: a layer cannot be followed; it is named, with the reason.
+        BuildError: a layer is not supported; the message names it and the reason.
         ExportError: the net cannot be traced.
     """
-    graph, coupling = trace(net), ChannelGroups()
+    graph, groups = trace(net), ChannelGroups()
     values: dict[fx.Node, _TensorChannels] = {}
     for node in graph.graph.nodes:
         if node.op == "placeholder":
-            values[node] = _TensorChannels(coupling.new_ids(input_channels))
-            coupling.mark_fixed(values[node].ids)
+            values[node] = _TensorChannels(groups.new_ids(input_channels))
+            groups.mark_fixed(values[node].ids)
         elif node.op == "get_attr":
             raise _unsupported(
                 str(node.target), "a tensor outside a layer", "which of its numbers are channels is unknown"
             )
         elif node.op == "call_module":
             inputs = [values[source] for source in _input_nodes(node)]
-            values[node] = _propagate(module_of(graph, node), str(node.target), inputs, coupling)
+            values[node] = _propagate(module_of(graph, node), str(node.target), inputs, groups)
         elif node.op == "output":
             for source in _input_nodes(node):
-                coupling.mark_fixed(values[source].ids)
-    return _merge_repeated_calls(coupling)
+                groups.mark_fixed(values[source].ids)
+    return _merge_repeated_calls(groups)
 
 
 def _unsupported(name: str, what: str, reason: str) -> BuildError:
-    return BuildError(f"a net to be pruned must hold layers that can be followed, but {name!r} is {what}: {reason}")
+    return BuildError(f"a net to be pruned must consist of supported layers, but {name!r} is {what}: {reason}")
 
 
 def _input_nodes(node: fx.Node) -> list[fx.Node]:
-    found: list[fx.Node] = []
-    fx.map_arg(node.args, found.append)
-    return found
+    nodes: list[fx.Node] = []
+    fx.map_arg(node.args, nodes.append)
+    return nodes
 
 
 def _merge_repeated_calls(channel_groups: ChannelGroups) -> ChannelGroups:
-    """Layers that are called several times read and write the same channels each time."""
+    """Merge layers that are called several times: they read and write the same channels each time."""
     first: dict[str, CoupledLayer] = {}
     owners: dict[int, str] = {}
     for layer in channel_groups.layers:
@@ -152,24 +157,20 @@ def _propagate(
     module: nn.Module, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
 ) -> _TensorChannels:
     kind = f"a {type(module).__name__}"
-    if extra := {key for key, _ in module.state_dict().items()} - _KNOWN_TENSORS if _has_weights(module) else set():
+    if extra := {key for key, _ in module.state_dict().items()} - _KNOWN_TENSORS if has_parameters(module) else set():
         raise _unsupported(name, f"{kind} with {min(extra)!r}", "its weights are computed from others")
-    for known, follow in _HANDLERS.items():
+    for known, handler in _HANDLERS.items():
         if isinstance(module, known):
-            return follow(module, name, inputs, channel_groups)
+            return handler(module, name, inputs, channel_groups)
     if isinstance(module, tuple(_UNSUPPORTED_LAYERS)):
         raise _unsupported(
             name, kind, next(reason for known, reason in _UNSUPPORTED_LAYERS.items() if isinstance(module, known))
         )
-    if _has_weights(module):
+    if has_parameters(module):
         raise _unsupported(name, kind, "which of its weights belong to which channel is not known")
     if len(inputs) != 1:
         raise _unsupported(name, kind, f"how its {len(inputs)} inputs become channels is not known")
     return inputs[0]
-
-
-def _has_weights(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
 
 
 def _conv(
@@ -212,7 +213,7 @@ def _norm(
 def _group_norm(
     module: nn.GroupNorm, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
 ) -> _TensorChannels:
-    """A group's statistics are those of all its channels, so they leave together."""
+    """Couple the channels of each group: they share its statistics, so they are removed together."""
     _check_width(name, inputs[0].ids, module.num_channels)
     _union_rows(inputs[0].ids.reshape(module.num_groups, -1), channel_groups)
     channel_groups.layers.append(CoupledLayer(name, module, output_ids=inputs[0].ids))
@@ -226,7 +227,7 @@ def _prelu(
         value = _expand_flattened(name, inputs[0], module.num_parameters)
         channel_groups.layers.append(CoupledLayer(name, module, output_ids=value.ids))
         return value
-    shared = channel_groups.new_ids(1)
+    shared = channel_groups.new_ids(1)  # one slope for all channels: it stays whatever is pruned
     channel_groups.mark_fixed(shared)
     channel_groups.layers.append(CoupledLayer(name, module, output_ids=shared))
     return inputs[0]
@@ -236,7 +237,7 @@ def _elementwise(
     module: nn.Module, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
 ) -> _TensorChannels:
     a, b = inputs
-    if min(len(a.ids), len(b.ids)) == 1 < max(len(a.ids), len(b.ids)):
+    if min(len(a.ids), len(b.ids)) == 1 < max(len(a.ids), len(b.ids)):  # broadcast: one channel scales all others
         channel_groups.mark_fixed(min(a.ids, b.ids, key=len))
         return max(a, b, key=lambda value: len(value.ids))
     if len(a.ids) != len(b.ids):
@@ -252,16 +253,16 @@ def _concat(
         raise _unsupported(
             name, "a Concat of flattened maps", "how many numbers each channel has is not known; pool first"
         )
-    points = all(value.is_1x1 for value in inputs)
-    return _TensorChannels(np.concatenate([value.ids for value in inputs]), is_1x1=points)
+    is_1x1 = all(value.is_1x1 for value in inputs)
+    return _TensorChannels(np.concatenate([value.ids for value in inputs]), is_1x1=is_1x1)
 
 
 def _swap_axes(
     module: nn.Module, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
 ) -> _TensorChannels:
-    second = inputs[0].axis2_ids
-    ids = channel_groups.new_ids(1) if second is None else second
-    channel_groups.mark_fixed(ids if second is None else inputs[0].ids)
+    axis2_ids = inputs[0].axis2_ids
+    ids = channel_groups.new_ids(1) if axis2_ids is None else axis2_ids
+    channel_groups.mark_fixed(ids if axis2_ids is None else inputs[0].ids)
     return _TensorChannels(ids, axis2_ids=inputs[0].ids)
 
 
@@ -288,7 +289,7 @@ def _sequential(
 
 
 def _expand_flattened(name: str, value: _TensorChannels, width: int) -> _TensorChannels:
-    """The tensor with one number per input of the layer: a flattened map has a channel's pixels side by side."""
+    """The tensor with one id per input of the layer: a flattened map has the pixels of a channel side by side."""
     if not value.is_flattened or width % len(value.ids):
         _check_width(name, value.ids, width)
     return _TensorChannels(

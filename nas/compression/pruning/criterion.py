@@ -1,4 +1,4 @@
-"""What a criterion of channel pruning is: how much each channel of each layer matters."""
+"""Contract of a channel criterion: how important is each channel of each layer?"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,50 +11,65 @@ from torch import Tensor, nn
 from nas.compression.base import CompressionContext
 
 ChannelScores = dict[str, npt.NDArray[np.float64]]
-"""Layer name to one number per channel [channels]; higher stays."""
+"""Layer name to one score per channel [channels]; the higher ones are kept."""
 
 
 class ChannelCriterion(ABC):
-    """One criterion. Stateless; a member of nas/importance ends with `IMPORTANCE`.
+    """One criterion. Stateless; a member of nas/compression/importance ends with `IMPORTANCE`.
 
-    Whoever prunes divides each layer's scores by their mean, so that no layer outvotes the others, and adds them up
-    over all layers whose channels must leave together.
+    Life: `score` and `score_inputs` are called once for each net that is pruned, on the trained net. The pruner divides
+    each layer's scores by their mean, so that no layer outweighs the others, and sums them over all layers whose
+    channels must be removed together.
 
-    Promises: the net is not changed; the same net and context give the same scores; scores are finite and not negative,
-    one per channel. Layers of which the criterion says nothing are left out; channels that no scored layer writes or
-    reads are then ranked by `l1`.
+    Promises:
+
+    - The net is not changed.
+    - The same net and context give the same scores.
+    - Scores are finite and not negative, one per channel.
+    - Layers without a score are left out; channels that no scored layer writes or reads are then ranked by `l1`.
     """
 
     name: str
 
     @abstractmethod
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
-        """How much each channel that a layer writes matters.
+        """Scores of the channels that each layer writes.
 
         Args:
             net: trained, from images to logits, in eval mode on the CPU.
             layers: its layers with channels, by name, in order of execution: convolutions, linear layers, norms, PReLU.
-            context: whose labelled training images may be looked at.
+            context: with labelled training images, which a criterion may use.
+
+        Returns:
+            Layer name to scores [channels].
 
         Raises:
-            BuildError: the criterion cannot be computed on this net or context; what to do is said.
+            BuildError: the criterion cannot be computed on this net or context; the message says what to do.
+            MissingPackageError: the criterion needs an optional package that is not installed.
         """
 
     def score_inputs(
         self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext
     ) -> ChannelScores:
-        """How much each channel that a convolution or linear layer reads matters to it; most criteria do not ask."""
+        """Scores of the channels that each convolution or linear layer reads; arguments as in `score`.
+
+        Returns:
+            Layer name to scores [channels]; empty for most criteria.
+        """
         return {}
 
 
 def output_channel_weights(layer: nn.Module) -> Tensor | None:
-    """The weights that write each channel, [channels, numbers] in double precision; None without weights."""
+    """The weights that write each channel, float64 [channels, numbers]; None for a layer without weights."""
     weight = getattr(layer, "weight", None)
     return None if weight is None else weight.detach().double().reshape(len(weight), -1)
 
 
 def input_channel_weights(layer: nn.Module) -> Tensor | None:
-    """The weights that read each channel, [channels, numbers]; None where a channel is read by its own group only."""
+    """The weights that read each channel, float64 [channels, numbers].
+
+    None for grouped convolutions, where only a channel's own group reads it, and for layers of other types.
+    """
     if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
         return layer.weight.detach().double().transpose(0, 1).flatten(1)
     return None
@@ -66,5 +81,5 @@ def has_filters(layer: nn.Module) -> bool:
 
 
 def as_float64(scores: Tensor) -> npt.NDArray[np.float64]:
-    """Scores [channels] as numpy's double."""
+    """Scores [channels] as a float64 array."""
     return np.asarray(scores.detach().cpu().to(torch.float64).numpy(), dtype=np.float64)

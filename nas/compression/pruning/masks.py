@@ -1,8 +1,8 @@
-"""Which weights become zero, and when: the smallest, more and more of them as a training goes on.
+"""Masks of unstructured pruning: the smallest weights become zero, more of them as the training progresses.
 
-The schedule is that of Zhu and Gupta (2017, https://arxiv.org/abs/1710.01878): cubic, fast at first while there is much
-to spare. A weight that is zero stays zero, because a zero is the smallest there is. Weights of depthwise convolutions
-are left alone, as there: they are few, and each is a whole filter's share.
+The schedule is that of Zhu and Gupta (2017, https://arxiv.org/abs/1710.01878): cubic, fast at first while many weights
+are redundant. A zero weight stays zero, because zero is the smallest magnitude. As in that paper, weights of depthwise
+convolutions are not pruned: they are few, and each is a large share of a filter.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 RAMP_END_PROGRESS = 0.6
-"""Progress of a training at which the target is reached; the rest recovers."""
+"""Progress of a training at which the target sparsity is reached; the rest recovers the accuracy."""
 MASK_UPDATES = 100
-"""Times per training at which weights may be ranked anew; between them zeros are only held."""
+"""Number of times per training at which weights may be ranked anew; between them the masks are only applied."""
 NM_GROUP_SIZE, NM_ZEROS = 4, 2
-"""Two of four neighbours along the input channels: what sparse tensor cores skip."""
+"""Two of four neighbours along the input channels: the pattern that sparse tensor cores skip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class ParameterGroup:
 
     Attributes:
         weights: parameters of two or four dimensions, [out, in, ...]; they are changed in place.
-        share: of them that shall be zero, 0..1.
-        in_groups: whether at most two of four neighbours along the input channels may be.
+        sparsity: target share of zeros, 0..1.
+        is_2_4: whether at most two of four neighbours along the input channels may be zero.
     """
 
     weights: tuple[nn.Parameter, ...]
@@ -40,34 +40,36 @@ class ParameterGroup:
 
 
 class MagnitudePruner:
-    """Holds zeros in the weights of some pools while a net learns. What is zero at first counts as reached.
+    """Raises the sparsity of parameter groups while a net trains; existing zeros count towards the target.
+
+    Life: `before_step` before each training step, `finish` once after the last one.
 
     Args:
-        pools: with disjoint weights.
+        groups: with disjoint weights.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup]) -> None:
         self._groups = groups
-        self._initial_sparsities = [pool.current_sparsity for pool in groups]
+        self._initial_sparsities = [group.current_sparsity for group in groups]
         self._masks: dict[nn.Parameter, Tensor] = {}
         self._last_update = -1
 
     def before_step(self, progress: float) -> None:
-        """Zero what must be zero at this progress of the training, 0..1."""
-        tick = min(int(progress * MASK_UPDATES), int(RAMP_END_PROGRESS * MASK_UPDATES))
-        if tick == self._last_update:
+        """Zero the weights that the schedule removes at this progress of the training, 0..1."""
+        update = min(int(progress * MASK_UPDATES), int(RAMP_END_PROGRESS * MASK_UPDATES))
+        if update == self._last_update:
             self._apply_masks()
             return
-        self._last_update = tick
-        self._apply_masks()
-        for pool, start in zip(self._groups, self._initial_sparsities, strict=True):
-            self._update_masks(pool, cubic_sparsity(tick / MASK_UPDATES, initial=start, final=pool.sparsity))
+        self._last_update = update
+        self._apply_masks()  # first, so that weights which the optimiser moved off zero rank last again
+        for group, start in zip(self._groups, self._initial_sparsities, strict=True):
+            self._update_masks(group, cubic_sparsity(update / MASK_UPDATES, initial=start, final=group.sparsity))
 
     def finish(self) -> None:
-        """Zero what must be zero in the end, however far the training came."""
+        """Reach the target sparsity, however far the training came."""
         self._apply_masks()
-        for pool in self._groups:
-            self._update_masks(pool, pool.sparsity)
+        for group in self._groups:
+            self._update_masks(group, group.sparsity)
 
     @torch.no_grad()
     def _apply_masks(self) -> None:
@@ -81,27 +83,33 @@ class MagnitudePruner:
 
 
 def cubic_sparsity(progress: float, *, initial: float, final: float) -> float:
-    """The share of zeros at a progress of the training, both 0..1: cubic from `initial` to `final`, never less."""
-    left = 1 - min(1.0, progress / RAMP_END_PROGRESS)
-    return max(initial, final + (initial - final) * left**3)
+    """Sparsity at a progress of the training, 0..1: cubic from `initial` to `final`, never below `initial`."""
+    remaining = 1 - min(1.0, progress / RAMP_END_PROGRESS)
+    return max(initial, final + (initial - final) * remaining**3)  # equation 1 of Zhu and Gupta
 
 
 @torch.no_grad()
 def sparsify(group: ParameterGroup, sparsity: float) -> None:
-    """Zero the smallest weights of a pool until `sparsity` of them (rounded down) are zero; zeros count as smallest.
+    """Zero the smallest weights of a group until `sparsity` of them (rounded down) are zero; existing zeros come first.
 
-    One layer is ranked by magnitude, several by LAMP (Lee et al. 2021, https://arxiv.org/abs/2010.07611): the square
-    over the sum of squares that are not smaller within the layer. It does not depend on a layer's scale, which batch
-    norm makes arbitrary, and no layer loses its last weight before the others lose theirs.
+    A single layer is ranked by magnitude. Several layers are ranked by LAMP (Lee et al. 2021,
+    https://arxiv.org/abs/2010.07611): the square of a weight over the sum of the squares in its layer that are not
+    smaller. LAMP does not depend on a layer's scale, which batch norm makes arbitrary, and no layer loses its last
+    weight before the others lose theirs.
+
+    Args:
+        group: the weights, changed in place.
+        sparsity: share of zeros, 0..1; with the 2:4 pattern at most 0.5 can be reached.
     """
     scores = [_importance(weight, is_2_4=group.is_2_4) for weight in group.weights]
-    count = int(sparsity * sum(s.numel() for s in scores) + 1e-9)
+    total = sum(score.numel() for score in scores)
+    count = int(sparsity * total + 1e-9)  # 1e-9: 0.29 * 100 must give 29 in spite of rounding
     order = torch.cat(scores).argsort(stable=True)[:count]
-    gone = torch.zeros(sum(s.numel() for s in scores), dtype=torch.bool, device=order.device)
-    gone[order] = True
+    removed = torch.zeros(total, dtype=torch.bool, device=order.device)
+    removed[order] = True
     sizes = [weight.numel() for weight in group.weights]
-    for weight, part in zip(group.weights, torch.split(gone, sizes), strict=True):
-        weight.masked_fill_(part.view(weight.shape), 0)
+    for weight, mask in zip(group.weights, torch.split(removed, sizes), strict=True):
+        weight.masked_fill_(mask.view(weight.shape), 0)
 
 
 def supports_2_4_sparsity(weight: Tensor, *, min_channels: int) -> bool:
@@ -115,17 +123,18 @@ def is_prunable(parameter: Tensor) -> bool:
 
 
 def _importance(weight: Tensor, *, is_2_4: bool) -> Tensor:
-    """What each weight is worth, [numel], in the order of `reshape(-1)`; infinite where it must stay."""
+    """Importance of each weight, [numel], in the order of `reshape(-1)`; infinite where a weight must be kept."""
     squares = weight.detach().double().square()
     if is_2_4:
-        last = squares.transpose(1, -1)
-        groups = last.reshape(*last.shape[:-1], -1, NM_GROUP_SIZE)  # [out, ..., in / 4, 4]
-        ranks = groups.argsort(dim=-1, stable=True).argsort(dim=-1)
-        stays = (ranks >= NM_ZEROS).flatten(-2).transpose(1, -1)  # [out, in, ...]
-        squares = squares.masked_fill(stays, torch.inf)
+        channels_last = squares.transpose(1, -1)
+        groups = channels_last.reshape(*channels_last.shape[:-1], -1, NM_GROUP_SIZE)  # [out, ..., in / 4, 4]
+        ranks = groups.argsort(dim=-1, stable=True).argsort(dim=-1)  # twice: order to rank within each group
+        is_kept = (ranks >= NM_ZEROS).flatten(-2).transpose(1, -1)  # [out, in, ...]
+        squares = squares.masked_fill(is_kept, torch.inf)
         return squares.reshape(-1)
     ordered, order = squares.reshape(-1).sort(stable=True)
-    rest = ordered.flip(0).cumsum(0).flip(0)
+    not_smaller = ordered.flip(0).cumsum(0).flip(0)  # sum of the squares from each one upwards
     scores = torch.empty_like(ordered)
-    scores[order] = ordered / rest.clamp(min=torch.finfo(rest.dtype).tiny)
+    # A layer of zeros only would divide by 0; its scores are 0 then.
+    scores[order] = ordered / not_smaller.clamp(min=torch.finfo(not_smaller.dtype).tiny)
     return scores

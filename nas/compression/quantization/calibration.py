@@ -1,9 +1,12 @@
-"""Where a range of activations is cut off, by the counts of its values.
+"""Clipping of an activation's range by the histogram of its values.
 
-`percentile` leaves 0.01 % of the values outside at either end (99.99 % is the best percentile of Wu et al. 2020,
-https://arxiv.org/abs/2004.09602). `entropy` takes the least Kullback-Leibler divergence between values and levels, as
-TensorRT's calibrator does (Migacz, "8-bit inference with TensorRT", GTC 2017). What is different here: both ends of a
-range shrink by one share, so that 0 stays a level wherever it lies, and ranges need not be symmetric.
+- `percentile` leaves 0.01 % of the values outside at either end (99.99 % is the best percentile of Wu et al. 2020,
+  https://arxiv.org/abs/2004.09602).
+- `entropy` minimises the Kullback-Leibler divergence between values and levels, as TensorRT's calibrator does (Migacz,
+  "8-bit inference with TensorRT", GTC 2017).
+
+What is different here: both ends of a range shrink by the same share, so that 0 stays a level wherever it lies, and
+ranges need not be symmetric.
 """
 
 from collections.abc import Callable
@@ -13,23 +16,24 @@ import numpy.typing as npt
 
 Histogram = npt.NDArray[np.float64]
 ClippingMethod = Callable[[Histogram, float, float, int], tuple[float, float]]
-"""(counts, low, high, levels) to the range that remains."""
+"""(histogram, low, high, levels) to the range that remains."""
 
 HISTOGRAM_BINS = 2048
 TAIL_FRACTION = 1e-4
 ENTROPY_CANDIDATES = 57
-"""How many shares of the range `entropy` tries; with the least, each bin has a level of its own."""
+"""Number of shares of the range that `entropy` tries; with the smallest one, each bin has a level of its own."""
 _SMOOTHING = 1e-4
+"""Probability mass spread over all bins, so that no logarithm is infinite."""
 
 
 def percentile_range(counts: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
-    """The range with at most `TAIL_FRACTION` of the values below it and as many above; it holds 0.
+    """The range with at most `TAIL_FRACTION` of the values below it and as many above it; it contains 0.
 
     Args:
-        counts: [BINS] values in each of the equal parts of low..high.
+        counts: values in each of the equal bins of low..high [HISTOGRAM_BINS].
         low: lower end, 0 or less.
         high: upper end, 0 or more.
-        levels: how many levels low..high has, if nothing is cut off.
+        levels: levels of the grid over low..high; not used.
     """
     below = np.cumsum(counts) / max(1.0, counts.sum())
     first = int(np.searchsorted(below, TAIL_FRACTION, side="right"))
@@ -39,9 +43,10 @@ def percentile_range(counts: Histogram, low: float, high: float, levels: int) ->
 
 
 def entropy_range(counts: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
-    """The range whose levels tell most about the values; ties take the wider one. Arguments as in `percentile`.
+    """The range whose levels carry the most information about the values; ties take the wider one.
 
-    Values that are exactly 0 should not be counted: every grid holds them, however many there are.
+    Values that are exactly 0 should not be counted: every grid represents them, however many there are. Arguments as in
+    `percentile_range`.
     """
     zero = -low / (high - low) * len(counts) if high > low else 0.0
     shares = np.linspace(1, min(1.0, levels / len(counts)), ENTROPY_CANDIDATES)
@@ -54,21 +59,22 @@ def _clipped_bins(zero_bin: float, fraction: float, n_bins: int) -> tuple[int, i
 
 
 def _kl_divergence(counts: Histogram, first: int, end: int, levels: int) -> float:
-    """KL(values clipped to the bins first..end, the values in there after they share `levels` levels)."""
+    """KL divergence of the values clipped to the bins first..end from those values spread over `levels` levels."""
     inside = counts[first:end]
     clipped = inside.copy()
-    clipped[0] += counts[:first].sum()
+    clipped[0] += counts[:first].sum()  # clipping moves outliers to the outermost bins
     clipped[-1] += counts[end:].sum()
     level = np.arange(len(inside)) * levels // len(inside)
-    taken = inside > 0
-    sums, bins = np.bincount(level, inside, levels), np.bincount(level, taken, levels)
-    shared = np.where(taken, (sums / np.maximum(bins, 1))[level], 0.0)
-    p, q = _smoothed_probabilities(clipped), _smoothed_probabilities(shared)
+    occupied = inside > 0
+    # A level spreads its values evenly over its occupied bins; empty bins stay empty, as in TensorRT's calibrator.
+    sums, bins = np.bincount(level, inside, levels), np.bincount(level, occupied, levels)
+    quantized = np.where(occupied, (sums / np.maximum(bins, 1))[level], 0.0)
+    p, q = _smoothed_probabilities(clipped), _smoothed_probabilities(quantized)
     return float((p * np.log(p / q)).sum())
 
 
 def _smoothed_probabilities(counts: Histogram) -> Histogram:
-    """Shares that sum to 1, none of them 0."""
+    """Probabilities that sum to 1, none of them 0."""
     shares = counts / max(1.0, counts.sum()) + _SMOOTHING / len(counts)
     return np.asarray(shares / shares.sum(), dtype=np.float64)
 

@@ -1,8 +1,8 @@
-"""The modules of a quantised graph: each computes in float what a runtime computes in integers, and has an ONNX form.
+"""Modules of a quantised graph: each computes in float what a runtime computes in integers, and has an ONNX form.
 
 Quantisation is uniform (Jacob et al. 2018, https://arxiv.org/abs/1712.05877): q = clamp(round(x / scale) + zero point),
-ties to even as in ONNX. Weights are int8 with one scale per output channel; biases are int32 on the grid of input scale
-times weight scale, because runtimes round them so, and a twin with float biases differs from its file.
+ties to even as in ONNX. Weights are int8 with one scale per output channel. Biases are int32 on the grid of input scale
+times weight scale, because runtimes round them so; a graph with float biases would differ from its file.
 """
 
 from typing import Any
@@ -13,9 +13,16 @@ from onnx import TensorProto
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.compression.quantization.affine import dequantize, narrow_range_scale, quant_range, quantize
+from hw_profiles._base import FLOAT16_BITS, INT8_BITS
+from nas.compression.quantization.affine import (
+    broadcast_channels,
+    dequantize,
+    narrow_range_scale,
+    quant_range,
+    quantize,
+)
 from nas.onnx_export.graph_builder import GraphBuilder
-from nas.onnx_export.onnx_ops import conv_attributes, emit
+from nas.onnx_export.onnx_ops import emit, emit_weighted
 from search_spaces._leaf import Leaf
 
 WEIGHT_QMAX = 127
@@ -27,17 +34,17 @@ class FakeQuantize(Leaf):
     """Rounds a tensor to one of 256 levels: uint8 with a zero point, or int8 with zero point 0.
 
     Args:
-        scale: width of one level, positive.
+        scale: step between two levels, positive.
         zero_point: level of 0.0; must be 0 when signed.
         signed: levels -128..127 instead of 0..255.
-        group: tensors whose grids must stay equal carry the same word.
+        grid_group: name shared by the tensors whose grids must stay equal.
     """
 
     def __init__(self, *, scale: float, zero_point: int = 0, signed: bool = False, grid_group: str = "") -> None:
         super().__init__()
         self.scale, self.zero_point, self.signed = float(np.float32(scale)), zero_point, signed
         self.grid_group = grid_group
-        self.quant_min, self.quant_max = quant_range(8, signed=signed)
+        self.quant_min, self.quant_max = quant_range(INT8_BITS, signed=signed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
@@ -50,7 +57,10 @@ class FakeQuantize(Leaf):
 
 
 class PrecisionCast(Leaf):
-    """The border of a float16 unit, where the runtime goes on in `bits` bits. Nothing is rounded: see `_half`."""
+    """Border of an FP16 unit, where the runtime goes on in `bits` bits; it rounds nothing.
+
+    `nas.compression.quantization.float16` explains why.
+    """
 
     def __init__(self, bits: int) -> None:
         super().__init__()
@@ -62,12 +72,12 @@ class PrecisionCast(Leaf):
 
 
 class QuantizedLayer(Leaf):
-    """A convolution or linear layer in integers.
+    """A convolution or linear layer in INT8.
 
     Args:
         layer: the float layer; its weights are not changed.
         input_scale: scale of the tensor that it reads.
-        weight_scale: of each output channel [C], positive; None takes the largest weight for the highest level.
+        weight_scale: of each output channel [C], positive; by default the largest weight gets the highest level.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, *, input_scale: float, weight_scale: Tensor | None = None) -> None:
@@ -79,7 +89,7 @@ class QuantizedLayer(Leaf):
         bias_scale = (scale.double() * input_scale).float()
         self.register_buffer("weight_scale", scale)
         self.register_buffer("bias_scale", bias_scale)
-        per_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        per_channel = broadcast_channels(scale, weight)
         levels = quantize(weight, per_channel, quant_min=-WEIGHT_QMAX, quant_max=WEIGHT_QMAX)
         self.register_buffer("weight_levels", levels.to(torch.int8))
         self.register_buffer("bias_levels", torch.round(bias.double() / bias_scale.double()).to(torch.int32))
@@ -88,7 +98,8 @@ class QuantizedLayer(Leaf):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W], or [N, C] where the layer is linear.
 
-        Summed over whole levels, as a runtime does: in float32 that is exact up to 2^24, so ties fall to the same side.
+        Sums are computed over whole levels, as in a runtime: in float32 they are exact up to 2^24, so ties round to the
+        same side.
         """
         levels, weight = torch.round(x / self.input_scale), self.get_buffer("weight_levels").float()
         bias, scale = self.get_buffer("bias_levels").float(), self.get_buffer("bias_scale")
@@ -100,18 +111,19 @@ class QuantizedLayer(Leaf):
 
 
 def weight_scales(weight: Tensor, bias: Tensor, *, input_scale: float, weight_scale: Tensor | None = None) -> Tensor:
-    """Width of a weight level for each output channel [C], float32, positive.
+    """Scale of the weights of each output channel [C], float32, positive.
 
-    A channel of tiny weights with a large bias gets coarser weights, or its bias would not fit into int32.
+    A channel of tiny weights with a large bias gets a larger scale, or its bias would not fit into int32.
 
     Args:
         weight: [C, ...].
         bias: [C].
         input_scale: of the tensor that the layer reads.
-        weight_scale: wished for [C]; None takes the largest weight for the highest level.
+        weight_scale: preferred scales [C]; by default the largest weight gets the highest level.
     """
-    peak = weight.flatten(1).abs().amax(1).double()
-    scale = narrow_range_scale(peak, bits=8) if weight_scale is None else weight_scale.double()
+    max_abs = weight.flatten(1).abs().amax(1).double()
+    scale = narrow_range_scale(max_abs, bits=INT8_BITS) if weight_scale is None else weight_scale.double()
+    # 1e-14: a channel of zeros needs a positive scale, and times the input's scale it must not underflow in float32.
     return torch.maximum(scale.clamp(min=1e-14), bias.abs().double() / (input_scale * BIAS_QMAX)).float()
 
 
@@ -126,8 +138,9 @@ def _fake_quantize(module: FakeQuantize, builder: GraphBuilder, name: str, input
 
 @emit.register
 def _precision_cast(module: PrecisionCast, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    value = builder.add_node("Cast", inputs, name, to=TensorProto.FLOAT16 if module.bits == 16 else TensorProto.FLOAT)
-    if module.bits == 16:
+    is_float16 = module.bits == FLOAT16_BITS
+    value = builder.add_node("Cast", inputs, name, to=TensorProto.FLOAT16 if is_float16 else TensorProto.FLOAT)
+    if is_float16:
         builder.float16_values.add(value)
     return value
 
@@ -135,9 +148,7 @@ def _precision_cast(module: PrecisionCast, builder: GraphBuilder, name: str, inp
 @emit.register
 def _quantized_layer(module: QuantizedLayer, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     values = [_dequantized(module, key, builder, name) for key in ("weight", "bias")]
-    if isinstance(module.layer, nn.Linear):
-        return builder.add_node("Gemm", [*inputs, *values], name, transB=1)
-    return builder.add_node("Conv", [*inputs, *values], name, **conv_attributes(module.layer, name))
+    return emit_weighted(module.layer, builder, name, [*inputs, *values])
 
 
 def _dequantized(module: QuantizedLayer, tensor_name: str, builder: GraphBuilder, name: str) -> str:

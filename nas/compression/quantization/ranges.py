@@ -1,41 +1,44 @@
-"""Which grid fits an activation: watched on calibration images, cut off as the calibration method says."""
+"""Calibration of activations: ranges observed on images, clipped by the calibration method, and the resulting grids."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, fx
 
+from hw_profiles._base import INT8_BITS
 from nas.compression.quantization.affine import MIN_RANGE, affine_scale_zero_point, narrow_range_scale
 from nas.compression.quantization.calibration import CLIPPING_METHODS, HISTOGRAM_BINS
 from nas.compression.quantization.fake_quantize import FakeQuantize
 from nas.errors import ExportError
+from nas.onnx_export.interpreter import run_with_callback
 
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
 
 CALIBRATION_METHODS = ("entropy", "minmax", "mse", "percentile")
-"""`minmax` cuts nothing off, `mse` what lowers the squared error; see `_calibration` for the others."""
+"""`minmax` clips nothing, `mse` minimises the squared error; see `nas.compression.quantization.calibration` for the
+others."""
 BATCH_SIZE = 64
 SAMPLES_PER_BATCH = 4096
-"""Values kept of each tensor and batch for the squared error; the extremes are exact."""
+"""Values sampled from each tensor and batch for the squared error; the extremes are exact."""
 MSE_CLIP_RATIOS = (1.0, 1.01, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
-"""Shares of the full range that are tried; 1.01 for pixels around 127.5, which all fall on ties of a grid of 1.0."""
+"""Tried shares of the full range. 1.01 is for pixels around 127.5, which all fall on ties of a grid with scale 1.0."""
 
 
 @dataclass
 class RangeObserver:
-    """What was seen of one tensor, or of several that share a grid: extremes, always around 0, and a sample.
+    """Observed values of one tensor, or of several that share a grid: extremes, always around 0, and a sample.
 
     Attributes:
-        low: the least value seen, or 0.
-        high: the largest, or 0.
-        samples: some of the values.
-        counts: [BINS] values in equal parts of low..high, without those that are exactly 0; only where a method asks.
-        zeros: values that are exactly 0.
+        min_value: smallest value, at most 0.
+        max_value: largest value, at least 0.
+        samples: sampled values, one array per batch.
+        histogram: counts [HISTOGRAM_BINS] in equal parts of min_value..max_value, without values that are exactly 0;
+            filled only for methods that need it.
+        zero_count: number of values that are exactly 0.
     """
 
     min_value: float = 0.0
@@ -45,11 +48,11 @@ class RangeObserver:
     zero_count: int = 0
 
     def observe(self, values: Tensor) -> None:
-        """Take in one batch's values, any shape."""
+        """Include one batch's values, any shape."""
         flat = values.detach().flatten()
         low, high = torch.aminmax(flat)
         self.min_value, self.max_value = min(self.min_value, float(low)), max(self.max_value, float(high))
-        step = max(1, flat.numel() // SAMPLES_PER_BATCH) | 1  # odd, so that it does not walk along one column
+        step = max(1, flat.numel() // SAMPLES_PER_BATCH) | 1  # odd: an even stride would sample few columns only
         self.samples.append(flat[::step].numpy().copy())
 
     def update_histogram(self, values: Tensor) -> None:
@@ -60,7 +63,7 @@ class RangeObserver:
             self.histogram += torch.histc(others, HISTOGRAM_BINS, self.min_value, self.max_value).double().numpy()
 
     def merge(self, other: "RangeObserver") -> "RangeObserver":
-        """Both together, nothing counted yet."""
+        """The observations of both tensors, with an empty histogram."""
         return RangeObserver(
             min(self.min_value, other.min_value), max(self.max_value, other.max_value), self.samples + other.samples
         )
@@ -68,8 +71,13 @@ class RangeObserver:
     def fake_quantize(self, *, signed: bool, method: str = "mse") -> FakeQuantize:
         """The grid by this method.
 
-        `mse`: the least squared error on the sample among `MSE_CLIP_RATIOS`; ties take the wider one. `entropy` and `percentile`
-        need counts.
+        - `minmax`: the whole range.
+        - `mse`: the least squared error on the sample among `MSE_CLIP_RATIOS`; ties take the first ratio.
+        - `entropy` and `percentile`: need a histogram; without one they are `minmax`.
+
+        Args:
+            signed: int8 with zero point 0 instead of uint8 with a zero point.
+            method: one of `CALIBRATION_METHODS`.
 
         Raises:
             ExportError: the method is unknown.
@@ -80,6 +88,7 @@ class RangeObserver:
             return self._min_mse(signed=signed)
         low, high = self.min_value, self.max_value
         if method in CLIPPING_METHODS and self.histogram.any():
+            # A symmetric grid spans the longer side twice: the range itself gets only its share of the levels.
             levels = round(255 * (high - low) / (2 * max(-low, high))) if signed else 256
             low, high = CLIPPING_METHODS[method](self._histogram(with_zeros=method == "percentile"), low, high, levels)
         return _make_fake_quantize(low, high, signed=signed)
@@ -87,54 +96,50 @@ class RangeObserver:
     def _histogram(self, *, with_zeros: bool) -> npt.NDArray[np.float64]:
         counts = self.histogram.copy()
         if with_zeros:
-            counts[
-                min(HISTOGRAM_BINS - 1, int(-self.min_value / (self.max_value - self.min_value) * HISTOGRAM_BINS))
-            ] += self.zero_count
+            zero_bin = int(-self.min_value / (self.max_value - self.min_value) * HISTOGRAM_BINS)
+            counts[min(HISTOGRAM_BINS - 1, zero_bin)] += self.zero_count
         return counts
 
     def _min_mse(self, *, signed: bool) -> FakeQuantize:
         values = np.concatenate(self.samples)
         values = values[:: max(1, len(values) // (8 * SAMPLES_PER_BATCH)) | 1]
         grids = [
-            _make_fake_quantize(self.min_value * share, self.max_value * share, signed=signed)
-            for share in MSE_CLIP_RATIOS
+            _make_fake_quantize(self.min_value * ratio, self.max_value * ratio, signed=signed)
+            for ratio in MSE_CLIP_RATIOS
         ]
         errors = [_squared_error(values, grid) for grid in grids]
         return grids[int(np.argmin(errors))]
 
 
 def observe_ranges(graph: fx.GraphModule, nodes: Collection[fx.Node], images: Images) -> dict[fx.Node, RangeObserver]:
-    """Run images [N, C, H, W] through a float graph and note the range of each of these nodes."""
+    """Run images [N, C, H, W] through a float graph and observe the ranges of these nodes."""
     ranges = {node: RangeObserver() for node in nodes}
-    _run_observers(graph, images, {node: found.observe for node, found in ranges.items()})
+    _run_observers(graph, images, {node: observer.observe for node, observer in ranges.items()})
     return ranges
 
 
 def observe_histograms(graph: fx.GraphModule, ranges: Mapping[fx.Node, RangeObserver], images: Images) -> None:
-    """Run images [N, C, H, W] through a float graph again and count the values of these nodes in their ranges."""
-    _run_observers(graph, images, {node: found.update_histogram for node, found in ranges.items()})
+    """Run images [N, C, H, W] through a float graph again and fill the histograms of these nodes."""
+    _run_observers(graph, images, {node: observer.update_histogram for node, observer in ranges.items()})
 
 
 def _run_observers(
     graph: fx.GraphModule, images: Images, observers: Mapping[fx.Node, Callable[[Tensor], None]]
 ) -> None:
-    class Watcher(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            result = super().run_node(n)
-            if n in observers:
-                observers[n](result)
-            return result
+    def observe(node: fx.Node, value: Tensor) -> Tensor:
+        if node in observers:
+            observers[node](value)
+        return value
 
-    watcher = Watcher(graph)
     with torch.no_grad():
         for i in range(0, len(images), BATCH_SIZE):
-            watcher.run(torch.from_numpy(images[i : i + BATCH_SIZE]).float())
+            run_with_callback(graph, torch.from_numpy(images[i : i + BATCH_SIZE]).float(), observe)
 
 
 def _make_fake_quantize(low: float, high: float, *, signed: bool) -> FakeQuantize:
     if signed:
-        return FakeQuantize(scale=narrow_range_scale(max(-low, high, MIN_RANGE), bits=8), signed=True)
-    scale, zero_point = affine_scale_zero_point(low, high, bits=8)
+        return FakeQuantize(scale=narrow_range_scale(max(-low, high, MIN_RANGE), bits=INT8_BITS), signed=True)
+    scale, zero_point = affine_scale_zero_point(low, high, bits=INT8_BITS)
     return FakeQuantize(scale=scale, zero_point=zero_point)
 
 

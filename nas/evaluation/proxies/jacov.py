@@ -1,4 +1,4 @@
-"""Jacobian covariance: whether a fresh net's outputs depend on each image in a way of its own.
+"""Jacobian covariance: how differently the outputs of an untrained network depend on different images.
 
 Mellor et al. 2020, "Neural Architecture Search without Training", first version, https://arxiv.org/abs/2006.04647v1; in
 the form of Abdelfattah et al. 2021, https://arxiv.org/abs/2101.08134. With v the eigenvalues of the correlation matrix
@@ -16,23 +16,24 @@ EPSILON = 1e-5
 
 
 class Jacov(Proxy):
-    """Minus the sum over the eigenvalues: 0 correlation between images is best, -N."""
+    """Minus the sum over the eigenvalues. Without correlation between N images it is highest, about -N."""
 
     name = "jacov"
 
     def score(self, model: nn.Module, images: Tensor) -> float:
-        """See the module; -inf where an image has no influence on the outputs, or the same on each pixel."""
-        with scratch_copy(model, training=True) as twin:
-            asked = images.clone().requires_grad_(True)
-            (slopes,) = torch.autograd.grad(twin(asked).sum(), asked)
-        rows = slopes.reshape(len(images), -1).double()
+        """See the module; -inf where an image has a constant Jacobian, and so no correlation."""
+        with scratch_copy(model, training=True) as scratch:
+            inputs = images.clone().requires_grad_(True)
+            (gradients,) = torch.autograd.grad(scratch(inputs).sum(), inputs)
+        rows = gradients.reshape(len(images), -1).double()
         rows = rows - rows.mean(dim=1, keepdim=True)
-        sizes = rows.norm(dim=1, keepdim=True)
-        if not bool((sizes > 0).all()):
+        norms = rows.norm(dim=1, keepdim=True)
+        if not bool((norms > 0).all()):
             return -math.inf
-        values = torch.linalg.eigvalsh((rows / sizes) @ (rows / sizes).T).clamp_min(0.0)
+        # Rounding can give eigenvalues slightly below 0, which the logarithm could not take.
+        values = torch.linalg.eigvalsh((rows / norms) @ (rows / norms).T).clamp_min(0.0)
         return float(-(torch.log(values + EPSILON) + 1 / (values + EPSILON)).sum())
 
 
 PROXY = Jacov()
-"""Ready to use."""
+"""Member of the family."""

@@ -1,9 +1,10 @@
-"""Synaptic flow: what passes through all of a net's weights, taken without their signs.
+"""Synaptic flow: the product of absolute weights along each path through a network, summed over all paths.
 
 Tanaka et al. 2020, https://arxiv.org/abs/2006.05467; as a score of whole nets Abdelfattah et al. 2021,
 https://arxiv.org/abs/2101.08134. With R the sum of the outputs for an input of ones, the score is the sum over all
-convolutions and linear layers of weight * dR/dweight. Told here is its natural logarithm, as the sum spans dozens of
-orders of magnitude; batch norms are left at what they are in a fresh net, which is nothing.
+convolutions and linear layers of weight * dR/dweight, with all weights replaced by their absolute values. Different
+here: the score is the natural logarithm, as the sum spans dozens of orders of magnitude. Batch norms stay as they are
+in an untrained network, where they change nothing.
 """
 
 import math
@@ -20,23 +21,25 @@ class Synflow(Proxy):
     name = "synflow"
 
     def score(self, model: nn.Module, images: Tensor) -> float:
-        """See the module; `images` only give the shape."""
-        with scratch_copy(model, training=False) as twin:
-            prepare = dict(twin.named_children()).get(PREPROCESSING)
+        """See the module; -inf where nothing flows. Only the shape of `images` is used."""
+        with scratch_copy(model, training=False) as scratch:
+            prepare = dict(scratch.named_children()).get(PREPROCESSING)
             shape = images[:1] if prepare is None else prepare(images[:1])
-            if prepare is not None:  # pixels would be centred, and so have signs
-                twin.add_module(PREPROCESSING, nn.Identity())
-            twin.double()
-            for tensor in (*twin.parameters(), *twin.buffers()):
+            if prepare is not None:  # centring would give the ones a sign
+                scratch.add_module(PREPROCESSING, nn.Identity())
+            scratch.double()  # a product over layers soon leaves the range of float32
+            for tensor in (*scratch.parameters(), *scratch.buffers()):
                 if tensor.is_floating_point():
                     tensor.data.abs_()
-            flow = twin(torch.ones_like(shape, dtype=torch.float64)).sum()
-            layers = [m for m in twin.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+            flow = scratch(torch.ones_like(shape, dtype=torch.float64)).sum()
+            layers = [m for m in scratch.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
             weights = [layer.weight for layer in layers]
-            slopes = torch.autograd.grad(flow, weights, allow_unused=True)
-            found = sum(float((w.detach() * g).sum()) for w, g in zip(weights, slopes, strict=True) if g is not None)
-        return math.log(found) if found > 0 else -math.inf
+            gradients = torch.autograd.grad(flow, weights, allow_unused=True)
+            saliency = sum(
+                float((w.detach() * g).sum()) for w, g in zip(weights, gradients, strict=True) if g is not None
+            )
+        return math.log(saliency) if saliency > 0 else -math.inf
 
 
 PROXY = Synflow()
-"""Ready to use."""
+"""Member of the family."""

@@ -1,4 +1,4 @@
-"""Work during which the garbage collector waits, or has less to look at."""
+"""Garbage collector control: paused while runs are timed, or relieved of the objects of imported packages."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Keep the garbage collector off, where it was on: its passes come at moments of its own choice."""
+    """Switch the garbage collector off for the block. A pass takes milliseconds and would fall into a random run."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -19,9 +19,9 @@ def gc_paused() -> Iterator[None]:
 
 @contextmanager
 def gc_frozen() -> Iterator[None]:
-    """Leave all that exists already out of the collector's passes meanwhile.
+    """Exclude all present objects from the collector's passes for the block.
 
-    Those are the objects of imported packages, 200,000 of them, which no pass will ever free.
+    These are about 200,000 objects of imported packages, which no pass would free.
     """
     gc.freeze()
     try:

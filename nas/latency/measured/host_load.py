@@ -1,4 +1,4 @@
-"""How busy this machine is besides us, in words: load and stolen time, as Linux tells them."""
+"""Load of this machine by other work, in words: load average and stolen time as Linux reports them."""
 
 import os
 from dataclasses import dataclass
@@ -9,14 +9,18 @@ PROC_STAT = Path("/proc/stat")
 
 @dataclass(frozen=True, kw_only=True)
 class CpuTicks:
-    """The counters of all cores at one moment, in ticks: all time, and what a hypervisor gave to others."""
+    """Counters of all cores at one moment, in ticks: total time, and time that a hypervisor gave to other guests."""
 
     total: int = 0
     steal: int = 0
 
 
 def snapshot(proc_stat: Path = PROC_STAT) -> CpuTicks:
-    """The counters now; zeros where the system has none. https://docs.kernel.org/filesystems/proc.html, section 1.7."""
+    """Read the counters; zeros where the system has none.
+
+    Source: https://docs.kernel.org/filesystems/proc.html, section 1.7. The first eight columns are user, nice, system,
+    idle, iowait, irq, softirq and steal; guest time, the ninth, is already part of user time.
+    """
     try:
         fields = [int(word) for word in proc_stat.read_text().split("\n", 1)[0].split()[1:9]]
     except (OSError, ValueError):
@@ -25,7 +29,7 @@ def snapshot(proc_stat: Path = PROC_STAT) -> CpuTicks:
 
 
 def describe_since(since: CpuTicks, proc_stat: Path = PROC_STAT) -> str:
-    """Load of the last minute and the share of stolen time since a moment, for example "load 2.1 on 2 cores"."""
+    """Load of the last minute and the share of time stolen since a snapshot, for example "load 2.1 on 2 cores"."""
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else "load unknown"
     now = snapshot(proc_stat)
     stolen = (now.steal - since.steal) / (now.total - since.total) if now.total > since.total else 0.0

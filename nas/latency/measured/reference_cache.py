@@ -1,10 +1,11 @@
-"""What the reference network takes on this machine at its best, remembered from one process to the next.
+"""Cache of the reference network's best time on this machine, kept from one process to the next.
 
-A machine that is busy all the time looks steady within one measurement: the reference network does not drift, and is
-slower by a third. Only a memory of better times tells. It is one small file for a user, `fer-nas/reference.json` in the
-cache folder, with an entry for each host name, processor, set of cores, runtime with its versions, and number of
-threads; without it, or where it cannot be written, a machine is compared with itself within one measurement only. A
-time that was not reached again for 30 days is forgotten: the machine was made slower for good.
+A machine that is busy throughout looks steady within one measurement: the reference network does not drift, and is
+slower by a third. Only a remembered better time reveals it. The cache is one small file for a user,
+`fer-nas/reference.json` in the cache folder, with an entry for each combination of host name, processor, set of cores,
+runtime with its versions, and number of threads. Without it, or where it cannot be written, a machine is compared with
+itself within one measurement only. A time that was not reached again for 30 days is dropped: the machine was made
+slower for good, for example by a firmware update.
 """
 
 import json
@@ -21,20 +22,21 @@ from nas.registry import load
 logger = logging.getLogger(__name__)
 
 MATCH_TOLERANCE = 0.01
-"""A median this much above the best, as a share, reaches it again."""
+"""A median at most this much above the best, as a share, counts as reaching it again."""
 MAX_AGE = timedelta(days=30)
+"""Age from which a best time that was not reached again is dropped."""
 _RENEWAL_INTERVAL = timedelta(days=1)
-"""A time that is reached again and again is not written each time."""
+"""Shortest time between two renewals of an entry, which saves a write for each measurement."""
 
 
 def reference_cache_path() -> Path:
-    """Where the best times are kept: in $XDG_CACHE_HOME or ~/.cache."""
+    """Path of the cache, in $XDG_CACHE_HOME or ~/.cache."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root).expanduser() / "fer-nas" / "reference.json"
 
 
 def machine_id() -> str:
-    """The host, its processor, and the cores this process may use where they are not all."""
+    """Host name, processor, and the cores that this process may use where these are not all."""
     title, cores = load("target", "cpu")["cpu"].title, ""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         allowed = sorted(os.sched_getaffinity(0))
@@ -43,15 +45,16 @@ def machine_id() -> str:
 
 
 def load_best_ms(reference_cache: Path | None, key: str, *, now: datetime | None = None) -> float | None:
-    """The reference network's best median in milliseconds, or None where none is known or it is out of date."""
+    """Best median of the reference network in milliseconds; None where it is unknown or older than 30 days."""
     entry = _read_entries(reference_cache).get(key)
     return float(entry["ms"]) if entry and _is_fresh(entry, now or datetime.now(UTC)) else None
 
 
 def store_best_ms(reference_cache: Path | None, key: str, median_ms: float, *, now: datetime | None = None) -> None:
-    """Keep a median that was measured just now, where it is the best so far or reaches the best again.
+    """Store a median that was just measured, where it is the best so far or reaches the best again.
 
-    Two processes may do so at once; the file is always whole.
+    Two processes may write at once: the file stays whole, but the entry of one may be lost until its next measurement.
+    A cache that cannot be written is logged and otherwise ignored, as it only improves notes.
     """
     now, entries = now or datetime.now(UTC), _read_entries(reference_cache)
     known = entries[key] if key in entries and _is_fresh(entries[key], now) else None
@@ -67,7 +70,7 @@ def store_best_ms(reference_cache: Path | None, key: str, median_ms: float, *, n
         reference_cache.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(reference_cache, json.dumps(entries, indent=1) + "\n")
     except OSError as error:
-        logger.info("the reference network's best time cannot be kept in %s: %s", reference_cache, error)
+        logger.info("the reference network's best time cannot be stored in %s: %s", reference_cache, error)
 
 
 def _should_renew(entry: dict[str, Any], median_ms: float, now: datetime) -> bool:
@@ -83,12 +86,12 @@ def _age(entry: dict[str, Any], now: datetime) -> timedelta:
 
 
 def _read_entries(reference_cache: Path | None) -> dict[str, dict[str, Any]]:
-    """What the file holds; nothing where it is missing or damaged, as it only ever saves time."""
+    """The entries by key; none where the file is missing or damaged, as a new cache costs one second."""
     try:
-        found = json.loads(reference_cache.read_text(encoding="utf-8")) if reference_cache else {}
+        entries = json.loads(reference_cache.read_text(encoding="utf-8")) if reference_cache else {}
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and all(map(_is_valid_entry, found.values())) else {}
+    return entries if isinstance(entries, dict) and all(map(_is_valid_entry, entries.values())) else {}
 
 
 def _is_valid_entry(entry: object) -> bool:

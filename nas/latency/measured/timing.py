@@ -1,8 +1,9 @@
-"""A latency is a statement, not a number: value, interval, where and how.
+"""Measurement of files on this machine or a device, as `Latency` statements.
 
-One process, a warm-up, single runs timed by a monotonic clock in rounds beside a reference network (`nas.latency.measured.timing_loop`). The
-quoted figure is the median of the rounds in which the reference was as fast as it is at its best on this machine; the
-5th percentile is kept beside it. Where there were too few such rounds, the statement says how busy the machine was.
+One process, a warm-up, single runs timed by a monotonic clock in rounds between blocks of the reference network
+(`nas.latency.measured.timing_loop`). The quoted figure is the median over the rounds in which the reference was as fast
+as it is at its best on this machine; the 5th percentile is kept beside it. Where such rounds are too few, the notes say
+how busy the machine was.
 """
 
 import time
@@ -28,13 +29,13 @@ from nas.latency.measured.timing_loop import (
     run_timing_loop,
 )
 from nas.runtimes import reference_network as _reference
-from nas.runtimes.base import DeviceTiming, Runtime
+from nas.runtimes.base import DeviceRuntime, DeviceTiming, Runtime
+from nas.runtimes.disturbance import DRIFT_LIMIT, drift_note
 
 Shape = tuple[int, int, int]
 
 IDLE_WAIT_S = 6.0
-"""How long a measurement waits for a calm machine, where nothing else is asked for: bursts last for seconds."""
-DRIFT_LIMIT = MAX_REFERENCE_SLOWDOWN
+"""Default wait for a calm machine, in seconds: longer than the bursts of a shared machine, which last for seconds."""
 
 
 def measure(
@@ -49,31 +50,33 @@ def measure(
     reference_cache: Path | None = None,
     clock_ns: NanosecondClock = time.perf_counter_ns,
 ) -> Latency:
-    """Time one file on one image of random pixels, in rounds with the reference network before and after each.
+    """Time one file on one image of random pixels, in rounds between blocks of the reference network.
 
     Args:
         model: the ONNX file.
-        runtime: what runs it.
-        device: where, in words.
+        runtime: runs it.
+        device: what is measured on, in words.
         input_shape: (C, H, W) of the file's input.
-        runs: timed single runs, at least 200 for a figure that is quoted.
+        runs: timed single runs; 200 or more for a figure that is quoted.
         threads: threads inside an operator.
-        plan: when to end, in the place of `runs` and the usual patience.
-        memory: file of the reference network's best times (`nas.latency.measured.reference_cache`); without one a machine that is steadily
-            busy is not noticed.
-        clock: nanoseconds, monotonic.
+        plan: when to stop; replaces `runs` and the default idle wait.
+        reference_cache: file of the reference network's best times (`nas.latency.measured.reference_cache`). Without
+            one a machine that is busy throughout goes unnoticed.
+        clock_ns: monotonic clock, nanoseconds.
 
     Returns:
-        A measurement whose interval is the median's by a bootstrap of the rounds and the runs in them
-        (`nas.intervals`). It holds for the noise within these runs, not for the change between sessions.
+        The measured latency. Its interval is that of the median by a bootstrap of rounds and runs
+        (`nas.intervals`): it covers the noise within these runs, not the change between sessions.
 
     Raises:
         MeasureError: the runtime refuses the file or the image.
         ValueError: `runs` is below 2.
     """
     plan = plan or TimingPlan(runs=runs, idle_wait_s=IDLE_WAIT_S)
-    (found,) = _time_interleaved([(model, input_shape)], runtime, device, threads, plan, reference_cache, clock_ns, ())
-    return found
+    (latency,) = _time_interleaved(
+        [(model, input_shape)], runtime, device, threads, plan, reference_cache, clock_ns, ()
+    )
+    return latency
 
 
 def measure_interleaved(
@@ -88,24 +91,25 @@ def measure_interleaved(
     reference_cache: Path | None = None,
     clock_ns: NanosecondClock = time.perf_counter_ns,
 ) -> list[Latency]:
-    """Time files side by side: in each round a block of runs of every file, and of the reference network around them.
+    """Time files side by side: each round has a block of runs of every file, between blocks of the reference network.
 
-    So whatever the machine does meets all files alike, which is what a comparison needs.
+    Whatever the machine does affects all files alike, as a comparison requires.
 
     Args:
         models: the ONNX files.
-        runtime: what runs them.
-        device: where, in words.
+        runtime: runs them.
+        device: what is measured on, in words.
         input_shape: (C, H, W) of every file's input, or one for each file.
         runs: timed single runs of each file, at least.
-        threads: threads inside an operator. All sessions are open at once, so with several their threads spin beside
-            each other, and the notes say so.
-        plan: when to end, in the place of `runs` and the usual patience.
-        memory: file of the reference network's best times; see `measure`.
-        clock: nanoseconds, monotonic.
+        threads: threads inside an operator. All sessions are open at once: with more than one thread, those of
+            different sessions spin at the same time, and the notes say so.
+        plan: when to stop; replaces `runs` and the default idle wait.
+        reference_cache: file of the reference network's best times; see `measure`.
+        clock_ns: monotonic clock, nanoseconds.
 
     Returns:
-        One measurement for each file, in order. The drift is the reference's change from the first half to the second.
+        One measured latency for each file, in order. The drift is that of the reference network from the first half of
+        the rounds to the second.
 
     Raises:
         MeasureError: the runtime refuses a file or an image.
@@ -121,7 +125,7 @@ def measure_interleaved(
 
 def measure_on_device(
     models: Sequence[Path],
-    runtime: Runtime,
+    runtime: DeviceRuntime,
     profile: HardwareProfile,
     *,
     with_layers: bool = False,
@@ -132,17 +136,17 @@ def measure_on_device(
 
     Args:
         models: the ONNX files.
-        runtime: one whose `times(profile)` is true.
-        profile: of the device.
-        layers: whether each layer is timed too.
-        energy: whether energy is measured too, where the device can.
-        say: told what is being done.
+        runtime: one whose `can_time_on_device(profile)` is true.
+        profile: the device.
+        with_layers: whether each layer is timed too.
+        with_energy: whether energy is measured too, where the device can.
+        log: receives progress lines.
 
     Returns:
-        For each file, in order, its measurement or why there is none.
+        For each file, in order, its measured latency or the reason why there is none.
 
     Raises:
-        MeasureError: there is no way to the device, or nothing runs on it.
+        MeasureError: the device cannot be reached, or nothing runs on it.
     """
     timings = runtime.time_models(models, profile, with_layers=with_layers, with_energy=with_energy, log=log)
     return [t if isinstance(t, MeasureError) else _to_latency(t, runtime) for t in timings]
@@ -152,8 +156,12 @@ def _time_interleaved(
     files: Sequence[tuple[Path, Shape]], runtime: Runtime, device: str, threads: int, plan: TimingPlan,
     reference_cache: Path | None, clock_ns: NanosecondClock, notes: tuple[str, ...],
 ) -> list[Latency]:  # fmt: skip
-    """The statements of files that are timed side by side."""
-    key = f"{machine_id()}, {runtime.name} {runtime.versions()}, {threads} threads, reference {_reference.REFERENCE_VERSION}"
+    """Latencies of files that are timed side by side."""
+    # All that changes how fast the reference network can be on this machine; stored, so it must not be reworded.
+    key = (
+        f"{machine_id()}, {runtime.name} {runtime.versions()}, {threads} threads, "
+        f"reference {_reference.REFERENCE_VERSION}"
+    )
     before = host_load.snapshot()
     best_ms = load_best_ms(reference_cache, key)
     entries = [(_reference.reference_path(), _reference.INPUT_SHAPE), *files]
@@ -165,36 +173,38 @@ def _time_interleaved(
         first_ms = float("inf")
         if reference_cache is not None and best_ms is None:
             best_ms = first_ms = measure_best_reference_ms(calls[0], clock_ns)
-        found = run_timing_loop(calls[1:], calls[0], plan, clock_ns=clock_ns, best_reference_ms=best_ms or float("inf"))
+        result = run_timing_loop(
+            calls[1:], calls[0], plan, clock_ns=clock_ns, best_reference_ms=best_ms or float("inf")
+        )
     finally:
         for session in sessions:
             session.close()
-    store_best_ms(reference_cache, key, min(first_ms, found.session_best_reference_ms))
-    notes = (*notes, *_timing_notes(found, host_load.describe_since(before)))
+    # This session's best only, not one read from the cache: that would renew an old best that was never reached again.
+    store_best_ms(reference_cache, key, min(first_ms, result.session_best_reference_ms))
+    notes = (*notes, *_timing_notes(result, host_load.describe_since(before)))
     return [
         _summarize_times(
-            times, runtime=runtime.name, device=device, threads=threads, drift=found.drift, notes=notes,
-            slowdown=found.slowdown, versions={**runtime.versions(), "reference": str(_reference.REFERENCE_VERSION)},
-            n_rounds=found.rounds_kept,
+            times, runtime=runtime.name, device=device, threads=threads, drift=result.drift, notes=notes,
+            slowdown=result.slowdown, versions={**runtime.versions(), "reference": str(_reference.REFERENCE_VERSION)},
+            n_rounds=result.rounds_kept,
         )
-        for times in found.times_ms
+        for times in result.times_ms
     ]  # fmt: skip
 
 
 def _timing_notes(result: TimingResult, load: str) -> list[str]:
-    """What a reader has to know of the rounds."""
-    told = [result.stop_reason] if result.stop_reason else []
+    """Caveats of a result: an early stop, a busy machine, rounds left out. The words are stored in records."""
+    notes = [result.stop_reason] if result.stop_reason else []
     if result.slowdown > MAX_REFERENCE_SLOWDOWN:
         against = f"{result.reference_ms:.4f} against {result.best_reference_ms:.4f} ms"
         slower = f"the reference network takes {result.slowdown:.0%} longer than at its best"
-        told.append(f"busy machine: {slower} ({against}), {load}")
+        notes.append(f"busy machine: {slower} ({against}), {load}")
     elif result.rounds_kept < result.rounds_made:
-        told.append(
-            f"{result.rounds_made - result.rounds_kept} of {result.rounds_made} rounds left out: the reference network was slower beside them"
-        )
+        left_out = f"{result.rounds_made - result.rounds_kept} of {result.rounds_made} rounds left out"
+        notes.append(f"{left_out}: the reference network was slower beside them")
     if abs(result.drift) > DRIFT_LIMIT:
-        told.append(f"busy machine: the reference network drifted by {result.drift:+.1%}")
-    return told
+        notes.append(drift_note(result.drift))
+    return notes
 
 
 def _summarize_times(
@@ -229,20 +239,26 @@ def _summarize_times(
     )
 
 
-def _to_latency(timing: DeviceTiming, runtime: Runtime) -> Latency:
-    found = _summarize_times(
+def _to_latency(timing: DeviceTiming, runtime: DeviceRuntime) -> Latency:
+    latency = _summarize_times(
         timing.times_ms, runtime=runtime.name, device=timing.device, threads=1, drift=timing.drift, notes=timing.notes,
         versions={**timing.versions, "reference": str(_reference.REFERENCE_VERSION)},
     )  # fmt: skip
     layers = tuple((layer.name, layer.ms) for layer in timing.layers)
-    return replace(found, energy_mj=timing.energy_mj, layers=layers)
+    return replace(latency, energy_mj=timing.energy_mj, layers=layers)
 
 
 def _random_image(shape: Shape) -> npt.NDArray[np.uint8]:
+    """[1, C, H, W], the same pixels for every call."""
     return np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
 
 
 def _shape_per_model(shape: Shape | Sequence[Shape], count: int) -> list[Shape]:
+    """One shape for each file; a single shape serves all.
+
+    Raises:
+        ValueError: there are neither one nor `count` shapes.
+    """
     if isinstance(shape[0], int):
         return [cast(Shape, tuple(shape))] * count
     shapes = list(cast(Sequence[Shape], shape))

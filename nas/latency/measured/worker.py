@@ -1,8 +1,8 @@
-"""A process of its own that does nothing but time files, so that what goes on in this one cannot disturb them unseen.
+"""Worker process that does nothing but time files, so that work in the calling process cannot disturb a measurement.
 
-It holds no torch, no threads but the runtime's, and may be pinned to cores. It is started at the first measurement and
-ends with this process, however that ends: it reads what to time from a pipe, one line of JSON each, and leaves when the
-pipe closes. A file that brings the runtime down costs one measurement and not the search.
+The worker holds no torch and no threads but the runtime's, and may be pinned to cores. It starts at the first
+measurement and ends with the process that started it, however that ends: it reads tasks from a pipe, one line of JSON
+each, and exits when the pipe closes. A file that crashes the runtime costs one measurement, not the search.
 """
 
 import json
@@ -12,71 +12,83 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from nas import registry
 from nas.errors import ConfigError, MeasureError, NasError
 from nas.latency.estimate import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
+from nas.runtimes.base import Backend, Runtime
 
 
 class TimingWorker:
-    """Times files in a process of its own. Life: made, `measure` any number of times, closed or left as a context."""
+    """Times files in a process of its own.
+
+    Life: made (no process yet), `measure` any number of times (the first one starts the process, and so does the first
+    one after the process died), `close` or the end of the `with` block.
+    """
 
     def __init__(self, *, reference_cache: Path | None = None, cpu_cores: Sequence[int] = ()) -> None:
-        """No process is started yet.
+        """Check the cores; start nothing.
 
         Args:
             reference_cache: file of the reference network's best times, see `nas.latency.measured.reference_cache`.
-            cpu_cores: cores that it may run on; none leaves that to the system.
+            cpu_cores: cores to pin the process to; empty leaves the choice to the system.
 
         Raises:
-            ConfigError: a core is not one that this process may use, or the system cannot pin.
+            ConfigError: this process may not use a core, or the system cannot pin processes.
         """
         self._reference_cache, self._cpu_cores = reference_cache, tuple(cpu_cores)
         self._process: subprocess.Popen[str] | None = None
         if cpu_cores:
             allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
             if not allowed.issuperset(cpu_cores):
-                there = ", ".join(map(str, sorted(allowed))) or "none, as this system cannot pin"
-                raise ConfigError(f"cores to pin to must be among {there}, but got {', '.join(map(str, cpu_cores))}")
+                usable = ", ".join(map(str, sorted(allowed))) or "none, as this system cannot pin"
+                raise ConfigError(f"cores to pin to must be among {usable}, but got {', '.join(map(str, cpu_cores))}")
 
     def measure(
         self, models: Sequence[Path], *, runtime: str, device: str, input_shape: Sequence[Shape], plan: TimingPlan,
         threads: int = 1,
     ) -> list[Latency]:  # fmt: skip
-        """Time files side by side, as `nas.latency.measured.timing.measure_interleaved` does; one file alone as `measure` does.
+        """Time files side by side as `measure_interleaved` does, or one file alone as `measure` does.
 
         Args:
             models: the ONNX files.
             runtime: word of the runtime.
-            device: where, in words.
+            device: what is measured on, in words.
             input_shape: (C, H, W) of each file's input.
-            plan: when to end.
+            plan: when to stop.
             threads: threads inside an operator.
 
+        Returns:
+            One measured latency for each file, in order.
+
         Raises:
-            MeasureError: the runtime refuses a file, or brings its process down.
+            MeasureError: the runtime refuses a file, or crashes the process.
         """
-        task = {
-            "models": [str(path.resolve()) for path in models], "runtime": runtime, "device": device,
-            "input_shape": [list(shape) for shape in input_shape], "plan": asdict(plan), "threads": threads,
-            "memory": str(self._reference_cache.resolve()) if self._reference_cache else None,
-        }  # fmt: skip
-        answer = self._send_task(json.dumps(task))
-        if answer is None:
+        task = TimingTask(
+            models=[str(path.resolve()) for path in models],
+            runtime=runtime,
+            device=device,
+            input_shape=[list(shape) for shape in input_shape],
+            plan=asdict(plan),
+            threads=threads,
+            reference_cache=str(self._reference_cache.resolve()) if self._reference_cache else None,
+        )
+        reply = self._send_task(json.dumps(task))
+        if reply is None:
             status = self._stop()
             names = ", ".join(repr(path.name) for path in models)
             raise MeasureError(f"the process that timed {names} must live, but it ended with status {status}")
-        if "failed" in answer:
-            raise MeasureError(answer["failed"])
+        if "failed" in reply:
+            raise MeasureError(reply["failed"])
         pinned = {"pinned": f"to core {', '.join(map(str, self._cpu_cores))}"} if self._cpu_cores else {}
-        found = [Latency.from_dict(fields) for fields in answer["found"]]
-        return [replace(m, versions={**m.versions, **pinned}) for m in found]
+        latencies = [Latency.from_dict(fields) for fields in reply["found"]]
+        return [replace(latency, versions={**latency.versions, **pinned}) for latency in latencies]
 
     def close(self) -> None:
-        """End the process, if there is one. A later `measure` starts another."""
+        """End the process, if one runs. A later `measure` starts another."""
         self._stop()
 
     def __enter__(self) -> Self:
@@ -86,7 +98,7 @@ class TimingWorker:
         self.close()
 
     def _send_task(self, line: str) -> dict[str, Any] | None:
-        """The answer of the process, or None where it died."""
+        """The reply of the process; None where it died."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101
         assert process.stdout is not None  # noqa: S101
@@ -96,27 +108,28 @@ class TimingWorker:
             answer = process.stdout.readline()
         except BrokenPipeError:
             return None
-        except BaseException:  # interrupted in the middle: the next answer would be to this question
+        except BaseException:  # interrupted half-way: the next line read would be the reply to this task
             process.kill()
             self._stop()
             raise
-        found: dict[str, Any] | None = json.loads(answer) if answer.endswith("\n") else None
-        return found
+        # A process that dies while it writes leaves half a line, which is no reply.
+        reply: dict[str, Any] | None = json.loads(answer) if answer.endswith("\n") else None
+        return reply
 
     def _start(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-P", "-m", "nas.latency.measured.worker", *map(str, self._cpu_cores)]
-        # In a session of its own, an interrupt from the keyboard reaches only us, who then close the pipe.
+        # `-P` keeps the working directory off the path: a file json.py there must not shadow the standard library's.
+        command = [sys.executable, "-P", "-m", __name__, *map(str, self._cpu_cores)]
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then closes the pipe
             env=_worker_environment(),
         )
 
     def _stop(self) -> int | None:
-        """End the process; its status, or None where there was none."""
+        """End the process; its exit status, or None where none ran."""
         process, self._process = self._process, None
         if process is None:
             return None
@@ -127,46 +140,85 @@ class TimingWorker:
                 except BrokenPipeError:
                     continue
         try:
-            return process.wait(timeout=10)
+            return process.wait(timeout=10)  # it finishes the task it is at; killed where that takes longer
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
 
 
-def _worker_environment() -> dict[str, str]:
-    """Ours, with the place of this package first, so that the process runs the same code from any folder."""
-    root = str(Path(__file__).resolve().parents[3])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+class TimingTask(TypedDict):
+    """One line to the worker, as JSON.
+
+    Attributes:
+        models: absolute paths of the ONNX files.
+        runtime: word of the runtime.
+        device: what is measured on, in words.
+        input_shape: [C, H, W] of each file's input.
+        plan: fields of a `TimingPlan`.
+        threads: threads inside an operator.
+        reference_cache: absolute path of the reference network's best times; None without.
+    """
+
+    models: list[str]
+    runtime: str
+    device: str
+    input_shape: list[list[int]]
+    plan: dict[str, Any]
+    threads: int
+    reference_cache: str | None
 
 
-def handle_task(task: dict[str, Any]) -> dict[str, Any]:
-    """What the process does with one line: the measurements, or why there are none."""
-    paths, shapes = [Path(model) for model in task["models"]], [tuple(shape) for shape in task["input_shape"]]
-    more = {"device": task["device"], "threads": task["threads"], "plan": TimingPlan(**task["plan"])}
-    more["memory"] = Path(task["memory"]) if task["memory"] else None
+def handle_task(task: TimingTask) -> dict[str, Any]:
+    """Carry out one task in the worker process.
+
+    Returns:
+        `found`, the latencies as dictionaries in the order of the files, or `failed`, the message of a `NasError`.
+    """
+    paths = [Path(model) for model in task["models"]]
+    shapes: list[Shape] = [(c, h, w) for c, h, w in task["input_shape"]]
+    device, threads, plan = task["device"], task["threads"], TimingPlan(**task["plan"])
+    cache = Path(task["reference_cache"]) if task["reference_cache"] else None
     try:
-        runtime = registry.load("runtime", task["runtime"])
+        runtime: Backend = registry.load("runtime", task["runtime"])
+        if not isinstance(runtime, Runtime):
+            reason = runtime.unavailable_reason()
+            raise MeasureError(f"{paths[0].name!r} cannot be loaded by {runtime.name}: it {reason}")
         if len(paths) == 1:
-            found = [measure(paths[0], runtime, input_shape=shapes[0], **more)]
+            latencies = [
+                measure(
+                    paths[0], runtime, device=device, input_shape=shapes[0], threads=threads, plan=plan,
+                    reference_cache=cache,
+                )
+            ]  # fmt: skip
         else:
-            found = measure_interleaved(paths, runtime, input_shape=shapes, **more)
-    except NasError as error:  # a missing package, too, is told in its own words
+            latencies = measure_interleaved(
+                paths, runtime, device=device, input_shape=shapes, threads=threads, plan=plan, reference_cache=cache
+            )
+    except NasError as error:  # also a missing package, whose message says what to install
         return {"failed": str(error)}
-    return {"found": [each.to_dict() for each in found]}
+    return {"found": [latency.to_dict() for latency in latencies]}
 
 
 def serve() -> None:
-    """Answer lines until the pipe closes. What a library prints goes to standard error and spoils no answer."""
+    """Answer lines until the pipe closes. Libraries print to standard error and cannot corrupt a reply."""
     if len(sys.argv) > 1:
         os.sched_setaffinity(0, {int(core) for core in sys.argv[1:]})
+    # The pipe moves to a descriptor that only this function knows; descriptor 1 becomes standard error, which also
+    # catches what C libraries print.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
         try:
             answers.write(json.dumps(handle_task(json.loads(line))) + "\n")
             answers.flush()
-        except BrokenPipeError:  # whoever asked is gone
+        except BrokenPipeError:  # the process that sent the task is gone
             os._exit(0)
+
+
+def _worker_environment() -> dict[str, str]:
+    """This process's environment with the package's root first, so that the worker runs the same code in any folder."""
+    root = str(Path(__file__).resolve().parents[3])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
 
 
 if __name__ == "__main__":

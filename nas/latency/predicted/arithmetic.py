@@ -1,4 +1,4 @@
-"""Arithmetic of the rooflines: padded multiply-accumulates, and the rate that a device has for a bit-width."""
+"""Arithmetic of the rooflines: padded multiply-accumulates, and the peak rate of a device at a bit-width."""
 
 import math
 
@@ -9,7 +9,7 @@ from nas.latency.costs import Kernel
 def padded_macs(kernel: Kernel, channel_multiple: int) -> float:
     """Multiply-accumulates with the channels of each group rounded up to `channel_multiple`.
 
-    Depthwise convolutions are not padded, nor is what has no channels (a product of two activations).
+    Depthwise convolutions are not padded, nor are kernels without channels (a product of two activations).
     """
     if kernel.kind == "depthwise" or not (kernel.macs and kernel.in_channels and kernel.out_channels):
         return kernel.macs
@@ -18,5 +18,5 @@ def padded_macs(kernel: Kernel, channel_multiple: int) -> float:
 
 
 def peak_gops(profile: HardwareProfile, bits: int) -> float:
-    """Peak rate at this bit-width, or at the next wider one that the device has (INT8 on a device without it)."""
+    """Peak rate at a bit-width in 10^9 operations a second; without that width (INT8), at the next wider one."""
     return profile.peak_gops[min((b for b in profile.peak_gops if b >= bits), default=max(profile.peak_gops))]

@@ -1,13 +1,22 @@
-"""What a net has of every kind of cost: the columns of the additive model, and what a profile says of their prices.
+"""Cost columns: amount of each kind of cost in a net, and the coefficients that a hardware profile implies.
 
-For each class of kernels and bit-width: launches and megabytes of activations; where there is arithmetic also megabytes
-of weights, and millions of multiply-accumulates with channels rounded up to the block: all of them, those of layers
-whose channels do not fill the block, and those of layers with no more outputs than one block; and millions of taps,
-which are output positions times positions of the window: integer convolutions gather each of them before they multiply.
-One more column is 1 for every net. A class is a kind of kernel; convolutions whose inputs do not fill a block (the
-first of a net), activations that are curves, those with an error function, and integer poolings without a vector form
-are told apart, because nothing else explains their time. A curve that is fused into a convolution adds its traffic to
-the curves, and no launch.
+For each class of kernels and bit-width the columns of the additive model are
+
+- `launch`: number of kernels, and `mbyte`: megabytes of activations;
+
+and for classes with arithmetic also
+
+- `weights`: megabytes of weights;
+- `mmac`: millions of multiply-accumulates with channels rounded up to the block;
+- `misaligned`: those of layers whose channels do not fill the block;
+- `narrow`: those of layers with no more output channels than one block;
+- `taps`: millions of output positions times positions of the window; integer convolutions gather each before they
+  multiply.
+
+One more column, `fixed`, is 1 for every net. A class is a kind of kernel, with four exceptions, because nothing else
+explains their time: convolutions whose inputs do not fill a block (the first of a net), curved activations, activations
+with an error function, and integer poolings without a vector form. A curve that is fused into a convolution adds its
+traffic to the class of curves, and no launch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -37,16 +46,17 @@ _CURVED_ACTIVATION_OPS = frozenset(
     {"HardSwish", "HardSigmoid", "Sigmoid", "QLinearSigmoid", "Tanh", "Exp", "Softplus", "Elu", "Mish"}
 )
 _ERF_OPS = frozenset({"Erf", "Gelu"})
-_SCALAR_POOL_CLASS = {"QLinearAveragePool": "average", "MaxPool": "maximum"}  # ONNX Runtime's, on 8 bits
-_POINTER_BYTES = 8  # what a tap is gathered by
+_SCALAR_POOL_CLASS = {"QLinearAveragePool": "average", "MaxPool": "maximum"}
+"""INT8 poolings that ONNX Runtime computes element by element."""
+_POINTER_BYTES = 8
+"""Size of the pointer by which ONNX Runtime's integer convolutions gather a tap (indirection buffer)."""
 
-_MACS_SURCHARGE = {
-    "misaligned": 0.1,
-    "narrow": 0.3,
-}  # of arithmetic that does not fill what the device works on at once
-_EFFICIENCY_KEY = {"stem": "conv", "unblocked": "grouped"}  # which of a profile's efficiencies a class goes by
+_MACS_SURCHARGE = {"misaligned": 0.1, "narrow": 0.3}
+"""Prior cost of arithmetic that does not fill a block, as a share of the same arithmetic; the fit scales it."""
+_EFFICIENCY_KEY = {"stem": "conv", "unblocked": "grouped"}
+"""Efficiency of a profile that a class uses, where it is not its own."""
 
-# Only their ratios matter: the multipliers of the tie bring the scale. Usual of small convolutions on processors.
+# Typical of small convolutions on processors. Only the ratios matter: the multipliers of a tie bring the scale.
 _DEFAULT_LATENCY_MODEL = LatencyModel(
     fixed_us=5,
     floor_us=2,
@@ -58,11 +68,11 @@ _DEFAULT_LATENCY_MODEL = LatencyModel(
 
 @dataclass(frozen=True)
 class CostColumns:
-    """The columns for one device.
+    """Columns of one device.
 
     Attributes:
-        bits: bit-widths of arithmetic that the device tells apart, ascending; a kernel counts at the next wider one.
-        block: channels are rounded up to multiples of it.
+        bits: bit-widths of arithmetic on the device, ascending; a kernel counts at the next wider one.
+        block: channels that the device computes at once; channels are rounded up to multiples of it.
     """
 
     bits: tuple[int, ...]
@@ -78,49 +88,49 @@ class CostColumns:
 
     @cached_property
     def _first_column(self) -> dict[tuple[str, int], int]:
-        found, at = {}, 1
+        """Index of the first column of each class and bit-width; `fixed` has index 0."""
+        first, column = {}, 1
         for word, parts in COST_PARTS.items():
             for bits in self.bits:
-                found[word, bits] = at
-                at += len(parts)
-        return found
+                first[word, bits] = column
+                column += len(parts)
+        return first
 
     def cost_vector(self, kernels: Iterable[Kernel]) -> Floats:
-        """[k] What these kernels have of every column but `fixed`, which is 0."""
-        found = [0.0] * len(self.names)
+        """[k] Amount of every column in these kernels; `fixed` is 0."""
+        row = [0.0] * len(self.names)  # a list: faster than an array, element by element
         for kernel in kernels:
             word, at = self.kernel_class(kernel), self.first_column_of(kernel)
-            found[at] += 1
-            found[at + 1] += (kernel.input_bytes + kernel.output_bytes) / 1e6
+            # The offsets follow the order of the parts in COST_PARTS.
+            row[at] += 1
+            row[at + 1] += (kernel.input_bytes + kernel.output_bytes) / 1e6
             if word in _WEIGHTED_CLASSES:
-                macs = self._padded_mmacs(kernel)
-                found[at + 2] += kernel.weight_bytes / 1e6
-                found[at + 3] += macs
+                mmacs = self._padded_mmacs(kernel)
+                row[at + 2] += kernel.weight_bytes / 1e6
+                row[at + 3] += mmacs
                 if kernel.in_channels % self.block or kernel.out_channels % self.block:
-                    found[at + 4] += macs
+                    row[at + 4] += mmacs
                 if kernel.out_channels <= self.block:
-                    found[at + 5] += macs
-                found[at + 6] += _mtaps(kernel)
+                    row[at + 5] += mmacs
+                row[at + 6] += _mtaps(kernel)
                 if not _CURVED_ACTIVATION_OPS.isdisjoint(kernel.operators):
-                    found[self._first_column["curve", self._round_up_bits(kernel.bits)] + 1] += (
-                        kernel.output_bytes / 1e6
-                    )
-        return np.array(found)
+                    curve = self._first_column["curve", self._round_up_bits(kernel.bits)]
+                    row[curve + 1] += kernel.output_bytes / 1e6
+        return np.array(row)
 
     def design_matrix(self, kernels_per_model: Sequence[Iterable[Kernel]]) -> Floats:
-        """[n, k] The rows of several nets, with 1 in `fixed`."""
-        found = np.array([self.cost_vector(kernels) for kernels in kernels_per_model]).reshape(
-            len(kernels_per_model), len(self.names)
-        )
-        found[:, 0] = 1
-        return found
+        """[n, k] Rows of several nets, with 1 in `fixed`."""
+        rows = [self.cost_vector(kernels) for kernels in kernels_per_model]
+        matrix = np.array(rows).reshape(len(rows), len(self.names))  # also for no nets
+        matrix[:, 0] = 1
+        return matrix
 
     def first_column_of(self, kernel: Kernel) -> int:
-        """Number of the first column of the kernel's class and bit-width, its launches."""
+        """Index of the first column of the kernel's class and bit-width, which counts launches."""
         return self._first_column[self.kernel_class(kernel), self._round_up_bits(kernel.bits)]
 
     def kernel_class(self, kernel: Kernel) -> str:
-        """The word of the kernel's class."""
+        """Name of the kernel's class."""
         if kernel.kind == "conv" and kernel.in_channels < self.block:
             return "stem"
         if kernel.kind == "elementwise" and not _ERF_OPS.isdisjoint(kernel.operators):
@@ -132,7 +142,10 @@ class CostColumns:
         return kernel.kind
 
     def _padded_mmacs(self, kernel: Kernel) -> float:
-        """Millions of multiply-accumulates in full blocks. Fewer input channels than a block are not padded."""
+        """Millions of multiply-accumulates in full blocks.
+
+        Fewer input channels than a block are not padded: kernels for such a stem loop over the channels that exist.
+        """
         macs = padded_macs(kernel, self.block) / 1e6
         short = kernel.in_channels / kernel.groups
         return macs * short / self.block if kernel.kind in {"conv", "pointwise"} and short < self.block else macs
@@ -142,43 +155,52 @@ class CostColumns:
 
 
 def _mtaps(kernel: Kernel) -> float:
-    """Millions of output positions times positions of the window."""
+    """Millions of output positions times positions of the window, of all groups: MACs without their channels."""
     return kernel.macs * kernel.groups / max(1, kernel.in_channels * kernel.out_channels) / 1e6
 
 
 def columns_for(profile: HardwareProfile) -> CostColumns:
-    """The columns of a device: its precisions, and its fact `block` where it states one, else its channel multiple."""
+    """Columns of a device: its precisions, and its fact `block` where stated, else its channel multiple."""
     return CostColumns(bits=profile.precisions, block=int(profile.facts.get("block", profile.channel_multiple)))
 
 
 def tie_matrices(profile: HardwareProfile, columns: CostColumns) -> list[Floats]:
-    """Prior structures [k, t] in microseconds: what the profile says a unit of each column costs, split into parts.
+    """Ties [k, t] of a profile: its microseconds for one unit of each column, split into parts, from coarse to fine.
 
-    From coarse to fine. The first has a multiplier for each part (fixed, launches, traffic, arithmetic ...). The second
-    tells convolutions that fill the arithmetic units, depthwise and grouped ones, and kernels that only move data
-    apart, and each bit-width; the third every kind of convolution.
+    1. A multiplier for each part (fixed, launches, traffic, arithmetic, ...).
+    2. Apart as well: dense convolutions, depthwise and grouped ones, kernels that only move data; and each bit-width.
+    3. Apart as well: every kind of convolution.
     """
-    price = profile_coefficients_us(profile, columns)
-    return [tie_matrix(price, columns.names, group) for group in (_by_cost_part, _by_kernel_group, _by_kernel_kind)]
+    prior_us = profile_coefficients_us(profile, columns)
+    return [tie_matrix(prior_us, columns.names, group) for group in (_by_cost_part, _by_kernel_group, _by_kernel_kind)]
 
 
 def profile_coefficients_us(profile: HardwareProfile, columns: CostColumns) -> Floats:
-    """[k] Microseconds that the profile says a unit of each column costs; only their ratios matter where it assumes."""
+    """[k] Microseconds of one unit of each column by the profile; without a latency model only their ratios matter."""
     model = profile.latency or _DEFAULT_LATENCY_MODEL
     return np.array([_profile_coefficient_us(name, profile, model) for name in columns.names])
 
 
 def tie_matrix(coefficients_us: Floats, names: Sequence[str], group: Callable[[str], str]) -> Floats:
-    """[k, t] The prices split into the parts that `group` gives each column's name, in the order they occur."""
+    """[k, t] The coefficients, each in the column of its part, in order of first occurrence.
+
+    Args:
+        coefficients_us: [k] microseconds of one unit of each column.
+        names: names of the columns.
+        group: part of a column, by its name.
+    """
     words = list(dict.fromkeys(group(name) for name in names))
-    found = np.zeros((len(coefficients_us), len(words)))
+    tie = np.zeros((len(coefficients_us), len(words)))
     for i, name in enumerate(names):
-        found[i, words.index(group(name))] = coefficients_us[i]
-    return found
+        tie[i, words.index(group(name))] = coefficients_us[i]
+    return tie
 
 
 def by_launch_and_kernel_group(name: str) -> str:
-    """The launches of all kernels, and the rest of each sort."""
+    """Part of a column for coefficients fitted to kernels: `fixed`, all launches, and all else by group of kernels.
+
+    The profiler inflates every launch alike, so launches have one factor of their own.
+    """
     part = _by_cost_part(name)
     return part if part in {FIXED, "launch"} else _by_kernel_group(name).partition(".")[0]
 
@@ -189,7 +211,7 @@ def _by_cost_part(name: str) -> str:
 
 def _by_kernel_group(name: str) -> str:
     kind, bits, part = _parse_column_name(name)
-    if kind in {"depthwise", "grouped", "unblocked"}:
+    if kind in {"depthwise", "grouped", "unblocked"}:  # their channels do not fill the arithmetic units
         return f"sparse{bits}.{part}"
     return f"{'dense' if kind in _WEIGHTED_CLASSES else 'moving'}{bits}.{part}" if kind else name
 
@@ -202,22 +224,24 @@ def _by_kernel_kind(name: str) -> str:
 
 
 def _parse_column_name(name: str) -> tuple[str, str, str]:
-    """Kind, bits and part of a column's name; `fixed` has only the last."""
+    """Class, bits and part of the name of a column; `fixed` has only a part."""
     kernel, _, part = name.rpartition(".")
     kind = kernel.rstrip("0123456789")
     return kind, kernel[len(kind) :], part
 
 
 def _profile_coefficient_us(name: str, profile: HardwareProfile, model: LatencyModel) -> float:
-    """Microseconds of one unit of a column."""
+    """Microseconds of one unit of a column: a launch, a megabyte, a million multiply-accumulates or taps."""
     kind, bits, part = _parse_column_name(name)
     if part == FIXED:
         return model.fixed_us
     if part == "launch":
         return model.floor_us
     if part in {"mbyte", "weights"}:
+        # A megabyte at 10^9 bytes a second is 10^3 microseconds.
         return 1e3 / (profile.bandwidth_gb_s * model.efficiency.get("memory", 1.0))
     if part == "taps":
         return _POINTER_BYTES * 1e3 / profile.bandwidth_gb_s
     rate = peak_gops(profile, int(bits)) * model.efficiency.get(_EFFICIENCY_KEY.get(kind, kind), 1.0)
+    # 2 operations x 10^6 in microseconds at 10^9 operations a second
     return 2e3 / rate * _MACS_SURCHARGE.get(part, 1.0)

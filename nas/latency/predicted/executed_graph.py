@@ -1,7 +1,7 @@
-"""What a target executes of a file, as kernels with their costs: what a latency learned on it is a sum over.
+"""Executed graph of a file on a target, as kernels with their costs: what a learned latency is a sum over.
 
-Where the target's runtime runs on this machine and tells, this is its own graph. Elsewhere it is the graph after the
-fusions that `nas.latency.costs` knows.
+Where the target's runtime runs on this machine and reports its graph, that graph counts. Elsewhere it is the graph
+after the fusions of `nas.latency.costs`.
 """
 
 import math
@@ -10,26 +10,26 @@ from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.latency.costs import Costs, Kernel
-from nas.runtimes.base import ExecutedNode, Runtime
+from nas.latency.costs import KIND_BY_OP, Costs, Kernel, conv_kind
+from nas.runtimes.base import Backend, ExecutedNode, Runtime
 
-_KIND_BY_OP = {
+_KIND_BY_EXECUTED_OP = {
+    **KIND_BY_OP,
     **dict.fromkeys(("nchwc.ReorderInput", "nchwc.ReorderOutput", "Transpose"), "reorder"),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"), "view"),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "Cast"), "convert"),
-    **dict.fromkeys(("Concat", "QLinearConcat", "Split", "Slice", "Gather", "Pad"), "concat"),
-    **dict.fromkeys(("MaxPool", "AveragePool", "NhwcMaxPool", "QLinearAveragePool"), "pool"),
-    **dict.fromkeys(("nchwc.MaxPool", "nchwc.AveragePool"), "pool"),
-    **dict.fromkeys(("GlobalAveragePool", "nchwc.GlobalAveragePool", "QLinearGlobalAveragePool"), "reduce"),
-    **dict.fromkeys(("GlobalMaxPool", "nchwc.GlobalMaxPool", "ReduceMean", "ReduceSum", "Softmax"), "reduce"),
-    **dict.fromkeys(("Resize", "nchwc.Upsample"), "resize"),
+    "QLinearConcat": "concat",
+    **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "nchwc.MaxPool", "nchwc.AveragePool"), "pool"),
+    **dict.fromkeys(("nchwc.GlobalAveragePool", "QLinearGlobalAveragePool", "nchwc.GlobalMaxPool"), "reduce"),
+    "nchwc.Upsample": "resize",
 }
+"""Kinds of ONNX operators and of those that ONNX Runtime adds: blocked (nchwc), channels-last and integer forms."""
 
 
 def executed_costs(
     path: Path, file_costs: Costs, profile: HardwareProfile, *, input_shape: tuple[int, int, int]
 ) -> Costs:
-    """What a file costs on a target.
+    """Costs of a file as a target executes it.
 
     Args:
         path: the file.
@@ -37,21 +37,24 @@ def executed_costs(
         profile: the target.
         input_shape: (C, H, W) of the file's input.
 
+    Returns:
+        `file_costs` with the executed kernels; `file_costs` itself where the target does not report them.
+
     Raises:
         MeasureError: the runtime refuses the file.
     """
     if not profile.local:
         return file_costs
-    runtime: Runtime = registry.load("runtime", profile.runtime)
-    steps = runtime.executed_nodes(path, input_shape=input_shape)
-    return file_costs if steps is None else replace(file_costs, kernels=tuple(map(kernel_from_node, steps)))
+    backend: Backend = registry.load("runtime", profile.runtime)
+    nodes = backend.executed_nodes(path, input_shape=input_shape) if isinstance(backend, Runtime) else None
+    return file_costs if nodes is None else replace(file_costs, kernels=tuple(map(kernel_from_node, nodes)))
 
 
 def kernel_from_node(node: ExecutedNode) -> Kernel:
-    """An executed node as a kernel. A convolution that is not in the blocked layout has "unblocked" for its kind."""
+    """An executed node as a kernel. The kind of a convolution outside the blocked layout is "unblocked"."""
     kind, macs, channels = _kind_macs_channels(node) if node.weight_shape else ("", 0, (0, 0, 1))
     if not kind:
-        kind = _KIND_BY_OP.get(node.op_type, "elementwise")
+        kind = _KIND_BY_EXECUTED_OP.get(node.op_type, "elementwise")
     is_integer = node.op_type.startswith("Q")
     return Kernel(
         name=node.name,
@@ -60,6 +63,7 @@ def kernel_from_node(node: ExecutedNode) -> Kernel:
         input_bytes=node.input_bytes,
         output_bytes=node.output_bytes,
         weight_bytes=node.weight_bytes,
+        # An integer convolution may write 32 bits, and still computes in 8.
         bits=8 if is_integer and macs else node.output_bits if node.output_bits in (8, 16) else 32,
         in_channels=channels[0],
         out_channels=channels[1],
@@ -75,12 +79,11 @@ def _kind_macs_channels(node: ExecutedNode) -> tuple[str, int, tuple[int, int, i
     if len(node.weight_shape) == 2:
         inner = node.input_shape[-1]
         return "linear", outputs * inner, (inner, node.output_shape[-1], 1)
-    target, each, *window = node.weight_shape
+    target, group_channels, *window = node.weight_shape
     source = node.input_shape[-1 if node.is_channels_last else 1]
-    groups = max(1, source // each)
-    macs = outputs * each * math.prod(window)
+    groups = max(1, source // group_channels)  # the blocked layout may pad the weights beyond the channels of an image
+    channels = (source, target, groups)
+    macs = outputs * group_channels * math.prod(window)
     if node.op_type in {"Conv", "FusedConv", "ConvTranspose"}:
-        return "unblocked", macs, (source, target, groups)
-    if groups > 1:
-        return "depthwise" if each == 1 else "grouped", macs, (source, target, groups)
-    return "pointwise" if math.prod(window) == 1 else "conv", macs, (source, target, groups)
+        return "unblocked", macs, channels
+    return conv_kind(in_channels=source, groups=groups, window=math.prod(window)), macs, channels

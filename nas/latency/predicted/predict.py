@@ -1,7 +1,7 @@
-"""The latency of a file on a device that is not at hand: by the device's calibration, or else by its profile.
+"""Predicted latency of a file on a device that is not at hand: by the device's calibration, else by its profile.
 
 A calibration (`nas targets calibrate`) is one file for each target, `nas.calibration/<target>.json` in the working
-directory, beside nas.toml: it belongs to the boards that nas.toml names. It appears whole, and can be sent to somebody.
+directory, beside the nas.toml that names the boards. It is written atomically and can be copied to other machines.
 """
 
 import functools
@@ -22,14 +22,19 @@ from nas.latency.predicted.learned_roofline import LearnedRoofline
 CALIBRATION_FOLDER = Path("nas.calibration")
 CALIBRATION_FORMAT = 1
 CURRENT_PREDICTORS = frozenset({roofline.VERSION, learned.VERSION})
-"""What this version of the package predicts by; what another one has predicted is not comparable."""
+"""Predictors of this version of the package. Predictions of any other are not comparable with them."""
 
 
 def predict_latency(costs: Costs, profile: HardwareProfile, *, folder: Path = CALIBRATION_FOLDER) -> Latency:
-    """Predicted latency with its interval and what it rests on.
+    """Predict the latency of a file, with its interval and the name of the predictor.
+
+    Args:
+        costs: costs of the file.
+        profile: the device.
+        folder: folder of the calibrations.
 
     Raises:
-        ConfigError: there is neither a calibration nor a latency model, or the calibration cannot be read.
+        ConfigError: the device has neither a calibration nor a latency model, or the calibration cannot be read.
     """
     model = load_calibration(profile, folder=folder)
     return roofline.predict_roofline(costs, profile) if model is None else model.predict(costs)
@@ -38,10 +43,10 @@ def predict_latency(costs: Costs, profile: HardwareProfile, *, folder: Path = CA
 def predict_layers_ms(
     costs: Costs, profile: HardwareProfile, *, folder: Path = CALIBRATION_FOLDER
 ) -> tuple[tuple[str, float], ...]:
-    """Name and predicted milliseconds of each kernel, in order.
+    """Predict name and milliseconds of each kernel, in order.
 
     Raises:
-        ConfigError: as `predict`.
+        ConfigError: as `predict_latency`.
     """
     model = load_calibration(profile, folder=folder)
     if model is None:
@@ -50,13 +55,19 @@ def predict_layers_ms(
 
 
 def calibration_fingerprint(profile: HardwareProfile, *, folder: Path = CALIBRATION_FOLDER) -> str | None:
-    """Which calibration a target's predictions go by, in a few letters; None where it has none."""
+    """Short hash of the calibration that a target is predicted by; None where it has none.
+
+    It covers the model only: a repeated calibration with the same coefficients has the same fingerprint.
+
+    Raises:
+        ConfigError: the calibration cannot be read.
+    """
     model = load_calibration(profile, folder=folder)
     return hashlib.sha256(json.dumps(model.to_dict()).encode()).hexdigest()[:12] if model else None
 
 
 def load_calibration(profile: HardwareProfile, *, folder: Path = CALIBRATION_FOLDER) -> LearnedRoofline | None:
-    """The model that was learned for a target, or None where it was never calibrated.
+    """The calibrated model of a target; None where it was never calibrated.
 
     Raises:
         ConfigError: the calibration cannot be read.
@@ -66,14 +77,21 @@ def load_calibration(profile: HardwareProfile, *, folder: Path = CALIBRATION_FOL
 
 
 def calibration_path(profile: HardwareProfile, *, folder: Path = CALIBRATION_FOLDER) -> Path:
-    """Where the calibration of a target is."""
+    """Path of the calibration of a target."""
     return folder / f"{profile.name}.json"
 
 
 def save_calibration(
     model: LearnedRoofline, profile: HardwareProfile, facts: dict[str, Any], *, folder: Path = CALIBRATION_FOLDER
 ) -> Path:
-    """Write a calibration, whole or not at all; `facts` stand beside the model for people to read."""
+    """Write a calibration atomically, and return its path.
+
+    Args:
+        model: the fitted model.
+        profile: the target.
+        facts: further fields for human readers.
+        folder: created where it is missing.
+    """
     path = calibration_path(profile, folder=folder)
     folder.mkdir(parents=True, exist_ok=True)
     fields = {"format": CALIBRATION_FORMAT, "target": profile.name, **facts, "model": model.to_dict()}
@@ -82,10 +100,11 @@ def save_calibration(
 
 @functools.lru_cache(maxsize=16)
 def _read_calibration(path: Path, _modified_ns: int) -> LearnedRoofline:
+    """Read a calibration. A search predicts thousands of nets; the time of modification is a key of the cache only."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if fields["format"] != CALIBRATION_FORMAT:
-            raise ConfigError(f"its format must be {CALIBRATION_FORMAT}, but got {fields['format']}")
+            raise ConfigError(f"`format` must be {CALIBRATION_FORMAT}, but got {fields['format']}")
         return LearnedRoofline.from_dict(fields["model"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """ONNX Runtime's CUDA provider: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html.
 
-TF32 is off, so that float means what it means elsewhere. Never run on a GPU for this project.
+TF32 is off, so that FP32 has the same accuracy as on other devices. Never run on a GPU for this project.
 """
 
 from nas.runtimes.ort.gpu import OrtGpuRuntime

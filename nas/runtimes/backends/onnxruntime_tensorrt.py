@@ -1,7 +1,7 @@
 """ONNX Runtime's TensorRT provider: https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html.
 
-Precisions stay those of the file: FP16 and INT8 come as float16 tensors and Q/DQ nodes, not as permissions for the
-builder. Engines are not cached on disk, so none is ever loaded. Never run on a GPU for this project.
+The file decides the precision: FP16 and INT8 come as FP16 tensors and Q/DQ nodes, not as permissions for the builder.
+Engines are not cached on disk, so none is ever loaded. Never run on a GPU for this project.
 """
 
 from nas.runtimes.ort.gpu import OrtGpuRuntime

@@ -1,10 +1,10 @@
-"""TensorRT on this machine, by its Python package: 8.6, 10 and 11. On a Jetson this is the JetPack's own.
+"""TensorRT on this machine, through its Python package: 8.6, 10 and 11. On a Jetson this is JetPack's own package.
 
 Times come from CUDA events around a replayed CUDA graph, as trtexec takes them, with the reference network before and
 after. The engine is a by-product: it lives in memory, and none is ever loaded from outside.
 
-Never run for this project: there was no GPU. What is tested are the refusals, and the order of the calls on stand-ins
-for the packages.
+Never run for this project, which had no GPU. Tested are the refusals, and the order of the calls on stand-ins for the
+packages.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,26 @@ import numpy as np
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
+from nas.intervals import TimesMs
 from nas.runtimes import reference_network as _reference
-from nas.runtimes.base import NO_POWER_MONITOR, DeviceTiming, Finding, LayerTiming, Log, Runtime
+from nas.runtimes.base import NO_POWER_MONITOR, DeviceRuntime, DeviceTiming, Finding, LayerTiming, Log, Runtime
+from nas.runtimes.disturbance import DRIFT_LIMIT, TimingAttempt, drift_note, time_least_disturbed
 from nas.runtimes.tensorrt import cuda as _cuda
 from nas.runtimes.tensorrt import engine as _engine
 from nas.runtimes.tensorrt.engine import EngineSession, TimingCache
-from nas.runtimes.tensorrt.trtexec import TimesMs
 
 RUNS = 1000
 REFERENCE_RUNS = 300
 WARM_UP_RUNS = 200
-MAX_ATTEMPTS = 3
-DRIFT_LIMIT = 0.03
+"""Replays before a timing, in which the GPU's clock rises."""
 INSTALL_HINT = "pip install 'fer-nas[tensorrt]'; on a Jetson: apt install python3-libnvinfer"
 
 
-class TensorRtRuntime(Runtime):
-    """Builds engines in this process and times them by the GPU's own clock."""
+class TensorRtRuntime(Runtime, DeviceRuntime):
+    """Builds engines in this process, runs them, and times them by the GPU's own clock.
+
+    Keeps TensorRT's timing cache in memory, so that later engines build faster.
+    """
 
     name = "tensorrt"
 
@@ -40,7 +43,7 @@ class TensorRtRuntime(Runtime):
         self._timing_cache = TimingCache()
 
     def unavailable_reason(self) -> str | None:
-        """What to install, or that there is no device."""
+        """What to install, or why the device cannot be opened."""
         try:
             _import_tensorrt()
             _cuda.open_cuda_device().close()
@@ -49,13 +52,17 @@ class TensorRtRuntime(Runtime):
         return None
 
     def versions(self) -> dict[str, str]:
-        """TensorRT, and whether its networks are strongly typed."""
+        """Version of TensorRT, and whether its networks are strongly or weakly typed.
+
+        Raises:
+            MeasureError: the package is missing or too old.
+        """
         trt = _import_tensorrt()
         typed = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
         return {"tensorrt": str(trt.__version__), "typing": "strong" if typed else "weak"}
 
     def load(self, model: Path, *, threads: int = 1) -> EngineSession:
-        """Build an engine of a file for one image.
+        """Build an engine of a file for one image; `threads` has no meaning on a GPU.
 
         Raises:
             MeasureError: a package or the device is missing, or TensorRT refuses the file.
@@ -69,7 +76,7 @@ class TensorRtRuntime(Runtime):
             raise
 
     def layer_times(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[LayerTiming, ...]:
-        """Milliseconds and real type of each layer.
+        """Milliseconds of each layer; its name contains the type that TensorRT chose for it.
 
         Raises:
             MeasureError: as `load`.
@@ -78,32 +85,32 @@ class TensorRtRuntime(Runtime):
             return session.layer_times()
 
     def can_time_on_device(self, profile: HardwareProfile) -> bool:
-        """Whether the device is this machine."""
+        """Whether the profile is of this machine, with this runtime."""
         return profile.local and profile.runtime == self.name
 
     def probe_device(self, profile: HardwareProfile) -> list[Finding]:
-        """The versions, where engines can be built and run here.
+        """Versions of the packages, where engines can be built and run here.
 
         Raises:
             MeasureError: a package or the device is missing.
         """
         if why := self.unavailable_reason():
             raise MeasureError(f"{profile.name!r} cannot be measured: {why}")
-        found = {**self.versions(), "energy": NO_POWER_MONITOR}
-        return [Finding(name=name, value=value) for name, value in found.items()]
+        values = {**self.versions(), "energy": NO_POWER_MONITOR}
+        return [Finding(name=name, value=value) for name, value in values.items()]
 
     def time_models(
         self, models: Sequence[Path], profile: HardwareProfile, *, with_layers: bool = False, with_energy: bool = False,
         dry_run_commands: list[str] | None = None, log: Log = lambda _: None,
     ) -> list[DeviceTiming | MeasureError]:  # fmt: skip
-        """Time files on this machine's GPU. A file's fault costs that file. Energy is not measured here.
+        """Time files on this machine's GPU. A file that fails does not affect the others. Energy is not measured.
 
         Raises:
             MeasureError: a package or the device is missing.
         """
         self.probe_device(profile)
         if dry_run_commands is not None:
-            dry_run_commands.append("# nothing to run: this machine's GPU is asked by the tensorrt package")
+            dry_run_commands.append("# no commands: the tensorrt package drives this machine's GPU")
             return []
         with closing(self.load(_reference.reference_path())) as reference:
             return [self._time_model(model, reference, with_layers=with_layers, log=log) for model in models]
@@ -114,37 +121,35 @@ class TensorRtRuntime(Runtime):
         log(f"{model.name!r}: build the engine and time it")
         try:
             with closing(self.load(model)) as session:
-                drift, times = _time_least_disturbed(session, reference)
-                found = session.layer_times() if with_layers else ()
+                best, _ = time_least_disturbed(lambda _: _time_once(session, reference))
+                layers = session.layer_times() if with_layers else ()
         except MeasureError as error:
             return error
         notes = ["GPU time of one image in a CUDA graph, copies not included; clocks as they were, not looked at"]
-        if abs(drift) > DRIFT_LIMIT:
-            notes.append(f"busy machine: the reference network drifted by {drift:+.1%}")
+        if abs(best.drift) > DRIFT_LIMIT:
+            notes.append(drift_note(best.drift))
         return DeviceTiming(
-            times_ms=times, device=reference.device_name, drift=drift, versions=self.versions(), notes=tuple(notes),
-            layers=found,
+            times_ms=best.times_ms, device=reference.device_name, drift=best.drift, versions=self.versions(),
+            notes=tuple(notes), layers=layers,
         )  # fmt: skip
 
 
-def _time_least_disturbed(session: EngineSession, reference: EngineSession) -> tuple[float, TimesMs]:
-    """Drift and times [runs] of the attempt in which the reference changed least, of three at most."""
-    attempts: list[tuple[float, TimesMs]] = []
-    while not attempts or (abs(attempts[-1][0]) > DRIFT_LIMIT and len(attempts) < MAX_ATTEMPTS):
-        before = np.median(_time_runs(reference, REFERENCE_RUNS))
-        times = _time_runs(session, RUNS)
-        after = np.median(_time_runs(reference, REFERENCE_RUNS))
-        attempts.append((float(after / before - 1), times))
-    return min(attempts, key=lambda attempt: abs(attempt[0]))
+def _time_once(session: EngineSession, reference: EngineSession) -> TimingAttempt:
+    """One timing of a file, between two of the reference network."""
+    before = np.median(_time_runs(reference, REFERENCE_RUNS))
+    times_ms = _time_runs(session, RUNS)
+    after = np.median(_time_runs(reference, REFERENCE_RUNS))
+    return TimingAttempt(times_ms=times_ms, drift=float(after / before - 1))
 
 
 def _time_runs(session: EngineSession, runs: int) -> TimesMs:
+    """Milliseconds of each run [runs] on the same random image."""
     image = np.random.default_rng(0).integers(0, 256, session.input_shape, dtype=np.uint8)
     return session.time_runs_ms(image, runs=runs, warm_up_runs=WARM_UP_RUNS)
 
 
 def _import_tensorrt() -> Any:
-    """The package tensorrt.
+    """The package tensorrt, imported at use.
 
     Raises:
         MeasureError: it is not installed, or is older than 8.6.
@@ -155,7 +160,7 @@ def _import_tensorrt() -> Any:
         raise MeasureError(f"the package tensorrt must be installed ({error}); {INSTALL_HINT}") from None
     if tuple(int(part) for part in str(trt.__version__).split(".")[:2]) < (8, 6):
         raise MeasureError(
-            f"TensorRT must be 8.6 or newer, but is {trt.__version__}; use a board by its trtexec over ssh"
+            f"TensorRT must be 8.6 or newer, but is {trt.__version__}; measure the board over ssh by its trtexec"
         )
     return trt
 

@@ -1,14 +1,14 @@
-"""A Jetson, measured over plain ssh with the trtexec that JetPack put there. Nothing is installed, nothing is left.
+"""Jetson over plain ssh, timed by the trtexec that JetPack installed. Nothing is installed on it, and nothing is left.
 
-The profile's facts name the board: `ssh` ([user@]host[:port]), and if need be `trtexec` (its absolute path there),
-`ssh_config` (a file for `ssh -F`) and `build_limit_s`. One connection serves a batch of files: the board says who it is
-and how it stands, the reference network is built, and then each file is built, timed, and the reference network timed
-again. What drifts by more than 3 % or was throttled is timed anew, three times at most, and then says so.
+The profile's facts name the board: `ssh` ([user@]host[:port]), and optionally `trtexec` (its absolute path there),
+`ssh_config` (a file for `ssh -F`) and `build_limit_s`. One connection serves a batch of files: the board is identified,
+the reference network is built, and then each file is built and timed, followed by the reference network. A timing that
+drifts by more than 3 % or was throttled is repeated, up to three times in all, with a note.
 
 The figure is the median of trtexec's `computeMs`: GPU time of one image, replayed as a CUDA graph, without the copies
 to and from the GPU.
 
-What never ran: all of this was tried against a real sshd with a stand-in for trtexec, and never against a Jetson.
+Never run on a Jetson for this project: all of this was tested with a real sshd and a stand-in for trtexec.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from pathlib import Path
 from hw_profiles._base import HardwareProfile
 from hw_profiles._power_modes import is_same_mode
 from nas.errors import MeasureError, UnreachableError
-from nas.runtimes.base import NO_POWER_MONITOR, DeviceTiming, Finding, Log, Runtime, Session
+from nas.runtimes.base import NO_POWER_MONITOR, DeviceRuntime, DeviceTiming, Finding, Log
 from nas.runtimes.board import power as _power
-from nas.runtimes.board.benchmark import (
-    RemoteBenchmark,
+from nas.runtimes.board.benchmark import RemoteBenchmark
+from nas.runtimes.board.probe import (
     format_megabytes,
     format_temperature,
     has_enough_disk,
@@ -31,8 +31,8 @@ from nas.runtimes.board.benchmark import (
 from nas.runtimes.board.ssh import SshConnection
 
 
-class TrtexecSshRuntime(Runtime):
-    """Times files on a board. Keeps the boards' timing caches in memory, so that later engines build faster."""
+class TrtexecSshRuntime(DeviceRuntime):
+    """Times files on a board. Keeps the timing caches of boards in memory, so that later engines build faster."""
 
     name = "trtexec_ssh"
 
@@ -40,34 +40,26 @@ class TrtexecSshRuntime(Runtime):
         self._timing_caches: dict[tuple[str, str], bytes] = {}
 
     def unavailable_reason(self) -> str | None:
-        """Always a line: a board times whole files, it loads none for this process."""
+        """Always a reason: a board times whole files, and none can be loaded in this process."""
         return (
             "times files on a board and loads none here; for a board of yours: "
             "nas targets add NAME --like jetson-orin-nano --ssh user@host"
         )
 
     def versions(self) -> dict[str, str]:
-        """Nothing here: the board names its own."""
+        """Empty: each timing carries the versions of its board."""
         return {}
 
-    def load(self, model: Path, *, threads: int = 1) -> Session:
-        """Refused.
-
-        Raises:
-            MeasureError: always.
-        """
-        raise MeasureError(f"{model.name!r} cannot be loaded by {self.name}: it {self.unavailable_reason()}")
-
     def can_time_on_device(self, profile: HardwareProfile) -> bool:
-        """Whether the profile names a board."""
+        """Whether the profile names a board, by its fact `ssh`."""
         return "ssh" in profile.facts
 
     def probe_device(self, profile: HardwareProfile) -> list[Finding]:
-        """Connect, and ask the board who it is and how it stands.
+        """Connect, and read the identity and state of the board.
 
         Raises:
             ConfigError: the address has a form that is refused.
-            MeasureError: there is no way to it, or no trtexec on it.
+            MeasureError: the board cannot be reached, or has no trtexec.
         """
         with _connect(profile, None) as link:
             board, tool = identify_board(link), probe_trtexec(link, profile)
@@ -94,14 +86,17 @@ class TrtexecSshRuntime(Runtime):
         self, models: Sequence[Path], profile: HardwareProfile, *, with_layers: bool = False, with_energy: bool = False,
         dry_run_commands: list[str] | None = None, log: Log = lambda _: None,
     ) -> list[DeviceTiming | MeasureError]:  # fmt: skip
-        """Time files on the board. A file's fault costs that file; a lost connection is made once more.
+        """Time files on the board. A file that fails does not affect the others.
+
+        A lost connection is restored once for each file. A file that breaks it twice gets that error as its result, as
+        do all remaining files where the board can no longer be reached.
 
         Raises:
             ConfigError: the address has a form that is refused.
-            MeasureError: there is no way to the board, no trtexec on it, or not even the reference network runs.
+            MeasureError: the board cannot be reached, has no trtexec, or does not run the reference network.
         """
         results: list[DeviceTiming | MeasureError] = []
-        losses = 0
+        losses = 0  # of the connection, at the file that is next
         while len(results) < len(models):
             reached = False
             try:
@@ -133,14 +128,14 @@ class TrtexecSshRuntime(Runtime):
 
 
 def _with_power_mode_note(timing: DeviceTiming | MeasureError, profile: HardwareProfile) -> DeviceTiming | MeasureError:
-    """The timing, with a note where the board was in another power mode than the profile is of."""
+    """The timing, with a note where the board's power mode is not that of the profile."""
     if isinstance(timing, MeasureError):
         return timing
-    expected, found = str(profile.facts.get("power_mode", "")), timing.versions["power_mode"]
-    if not expected or found == "unknown" or is_same_mode(expected, found):
+    expected, actual = str(profile.facts.get("power_mode", "")), timing.versions["power_mode"]
+    if not expected or actual == "unknown" or is_same_mode(expected, actual):
         return timing
     note = (
-        f"measured in power mode {found}, clocks {timing.versions['clocks']}; the profile, and what is predicted "
+        f"measured in power mode {actual}, clocks {timing.versions['clocks']}; the profile, and what is predicted "
         f"from it, is of {expected}, {profile.facts['gpu_mhz']:g} MHz"
     )
     return replace(timing, notes=(*timing.notes, note))

@@ -1,12 +1,13 @@
-"""One session on a board: who it is, its reference network, and the timing of one file after the other.
+"""Benchmark session on a board: its reference network, and the timing of one file after the other.
 
-What drifts by more than 3 % or was throttled is timed anew, three times at most; then the least disturbed attempt is
-kept, and says so. Engines are built and run in the session's folder, and never fetched or sent.
+A timing that drifts by more than 3 % or was throttled is repeated, up to three times in all; then the least disturbed
+attempt counts, with a note. Engines are built and run in the session's folder on the board; none is transferred.
 """
 
 import shlex
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,80 +15,79 @@ import numpy as np
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError, UnreachableError
+from nas.intervals import TimesMs
 from nas.runtimes import reference_network as _reference
 from nas.runtimes.base import DeviceTiming, LayerTiming, Log
 from nas.runtimes.board import power as _power
 from nas.runtimes.board import state as _board
+from nas.runtimes.board.probe import (
+    MIN_FREE_MB,
+    format_temperature,
+    has_enough_disk,
+    identify_board,
+    probe_trtexec,
+)
 from nas.runtimes.board.ssh import CompletedCommand, SshConnection
 from nas.runtimes.board.state import Board, BoardState
+from nas.runtimes.disturbance import DRIFT_LIMIT, TimingAttempt, drift_note, time_least_disturbed
 from nas.runtimes.tensorrt import trtexec as _trtexec
-from nas.runtimes.tensorrt.trtexec import ModelFormat, TimesMs, TrtexecInfo
+from nas.runtimes.tensorrt.trtexec import ModelFormat
 
-TRTEXEC_PATHS = (
-    "/usr/src/tensorrt/bin/trtexec",
-    "/usr/local/tensorrt/bin/trtexec",
-    "/opt/tensorrt/bin/trtexec",
-    "/usr/bin/trtexec",
-)
-"""Where JetPack and NVIDIA's packages put it; nothing else is executed unless nas.toml names it."""
 BUILD_TIMEOUT_S = 300
+"""Seconds for building and timing one file, unless nas.toml has `build_limit_s`."""
 TIMING_DURATION_S = 2.0
 REFERENCE_DURATION_S = 1.0
-MAX_ATTEMPTS = 3
-DRIFT_LIMIT = 0.03
+"""Half as long as a file: the reference network takes 0.1 ms, so a second has thousands of runs."""
 MAX_VARIATION = 0.025
-MIN_FREE_MB = 100
+"""Coefficient of variation above which the notes call the times unsteady."""
 MAX_FETCHED_BYTES = 200_000_000
-
-_PROBE_SCRIPT = """
-for t in @PATHS@; do
-  [ -x "$t" ] || continue
-  echo "path=$t"
-  said=$(timeout 60 "$t" --help 2>&1 | head -c 200000)
-  case $said in *"RUNNING TensorRT"*) ;; *) said=$(timeout 60 "$t" 2>&1 | head -c 200000) ;; esac
-  printf "%s\\n" "$said"
-  exit 0
-done
-exit 44
-"""
+"""Bound on what a file of the board may unpack to here, so that a broken board cannot fill the memory."""
+TIMING_CACHE = "timing.cache"
 
 METHOD_NOTE = "GPU time of one image in a CUDA graph, copies not included"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _TimingAttempt:
-    """One timing of a file, and what speaks against it."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _BoardAttempt(TimingAttempt):
+    """One timing of a file; `board` is the board after it."""
 
-    times_ms: TimesMs
-    drift: float
-    disturbance: str
     board: Board
-
-    @property
-    def is_undisturbed(self) -> bool:
-        return not self.disturbance and abs(self.drift) <= DRIFT_LIMIT
 
 
 class RemoteBenchmark:
-    """One session on a board. Life: made on an open connection, `measured` for each file."""
+    """One session on a board.
+
+    Life: made on an open connection, which builds the reference network; `time_model` for each file;
+    `save_timing_cache`. It ends with the connection, and leaves nothing on the board.
+    """
 
     def __init__(
         self, connection: SshConnection, profile: HardwareProfile, *, with_layers: bool, with_energy: bool,
         timing_caches: dict[tuple[str, str], bytes], log: Log,
     ) -> None:  # fmt: skip
-        self._connection, self._with_layers, self._log, self._timing_caches = (
-            connection,
-            with_layers,
-            log,
-            timing_caches,
-        )
+        """Identify the board, and build and time the reference network.
+
+        Args:
+            connection: open connection to the board.
+            profile: the target; its facts may name `trtexec` and `build_limit_s`.
+            with_layers: whether each layer is timed too.
+            with_energy: whether energy is measured too.
+            timing_caches: timing caches of the boards by address and TensorRT version, read and extended.
+            log: receives progress lines.
+
+        Raises:
+            MeasureError: the board has no trtexec or no room, or the reference network does not run.
+            UnreachableError: the connection broke.
+        """
+        self._connection, self._log = connection, log
+        self._with_layers, self._timing_caches = with_layers, timing_caches
         self._build_timeout_s = float(profile.facts.get("build_limit_s", BUILD_TIMEOUT_S))
         self._board = identify_board(connection)
         self._trtexec_info = probe_trtexec(connection, profile)
         if not has_enough_disk(self._board.free_disk_mb):
             raise MeasureError(
-                f"{connection.address} must have {MIN_FREE_MB} MB free for temporary files, but has {self._board.free_disk_mb}; "
-                "free some, or set TMPDIR for that account"
+                f"{connection.address} must have {MIN_FREE_MB} MB free for temporary files, "
+                f"but has {self._board.free_disk_mb}; free some, or set TMPDIR for that account"
             )
         self._rails = _power.parse_rails(connection.run(_power.RAILS_SCRIPT).stdout_text) if with_energy else ()
         self._timing_cache_key = (connection.address, self._trtexec_info.version_text)
@@ -96,7 +96,10 @@ class RemoteBenchmark:
         self._reference_ms = self._build_reference()
 
     def time_model(self, model: Path) -> DeviceTiming | MeasureError:
-        """A file's timing, or why there is none.
+        """Time one file.
+
+        Returns:
+            Its timing, or the reason why there is none.
 
         Raises:
             UnreachableError: the connection broke.
@@ -110,64 +113,73 @@ class RemoteBenchmark:
         except MeasureError as error:
             return error
         finally:
+            # On a dead connection the board's keeper removes the files; a command would hide the first error.
             if self._connection.dry_run_commands is not None or self._connection.is_alive:
                 self._connection.run(f"rm -f {self._remote_path(f'candidate-{self._n_models}')}*")
 
     def save_timing_cache(self) -> None:
-        """Take the board's timing cache along, for the next session of this process."""
-        if found := self._fetch("timing.cache"):
-            self._timing_caches[self._timing_cache_key] = found
+        """Fetch the board's timing cache for the next session of this process.
+
+        Raises:
+            UnreachableError: the connection broke.
+        """
+        if content := self._fetch(TIMING_CACHE):
+            self._timing_caches[self._timing_cache_key] = content
 
     def _time_model(self, model: Path, remote_name: str) -> DeviceTiming:
         form = _trtexec.read_model_format(model)
         self._connection.upload([(model, f"{remote_name}.onnx")])
         engine, runs = f"{remote_name}.plan", f"{remote_name}.json"
-        command = _trtexec.build_and_time_command(
-            self._trtexec_info, form, model_file=f"{remote_name}.onnx", engine_file=engine, times_file=runs, timing_cache_file="timing.cache",
-            duration_s=TIMING_DURATION_S,
+        build = _trtexec.build_and_time_command(
+            self._trtexec_info, form, model_file=f"{remote_name}.onnx", engine_file=engine, times_file=runs,
+            timing_cache_file=TIMING_CACHE, duration_s=TIMING_DURATION_S,
         )  # fmt: skip
-        attempts = [self._run_attempt(command, runs, model.name)]
-        again = _trtexec.time_engine_command(
+        repeat = _trtexec.time_engine_command(
             self._trtexec_info, form, engine_file=engine, times_file=runs, duration_s=TIMING_DURATION_S
         )
-        while not attempts[-1].is_undisturbed and len(attempts) < MAX_ATTEMPTS:
-            self._log(
-                f"{model.name!r}: {attempts[-1].disturbance or _format_drift(attempts[-1].drift, 1)}; timing it again"
-            )
-            attempts.append(self._run_attempt(again, runs, model.name))
-        best = min(attempts, key=lambda a: (bool(a.disturbance), abs(a.drift)))
+
+        def time_once(earlier: Sequence[_BoardAttempt]) -> _BoardAttempt:
+            if earlier:
+                reason = earlier[-1].disturbance or _format_drift(earlier[-1].drift, 1)
+                self._log(f"{model.name!r}: {reason}; timing it again")
+            return self._run_attempt(repeat if earlier else build, runs, model.name)
+
+        best, n_attempts = time_least_disturbed(time_once)
         return DeviceTiming(
             times_ms=best.times_ms, device=self._device(best.board), drift=best.drift,
-            versions=self._versions(best), notes=self._notes(best, form, len(attempts)),
+            versions=self._versions(best), notes=self._notes(best, form, n_attempts),
             layers=self._layer_times(form, remote_name) if self._with_layers else (),
             energy_mj=self._measure_energy_mj(form, remote_name) if self._rails else None,
         )  # fmt: skip
 
-    def _run_attempt(self, command: list[str], times_file: str, what: str) -> _TimingAttempt:
+    def _run_attempt(self, command: list[str], times_file: str, what: str) -> _BoardAttempt:
         before = self._board
-        times, states = self._run_timing(command, times_file, what)
+        times_ms, states = self._run_timing(command, times_file, what)
+        # The reference after this file is also the one before the next: one timing of it for each file.
         reference_ms = self._time_reference()
         drift, self._reference_ms = reference_ms / self._reference_ms - 1, reference_ms
         self._board = identify_board(self._connection)
-        trouble = _board.throttling_reason(before, states, self._board)
-        return _TimingAttempt(times_ms=times, drift=drift, disturbance=trouble, board=self._board)
+        disturbance = _board.throttling_reason(before, states, self._board)
+        return _BoardAttempt(times_ms=times_ms, drift=drift, disturbance=disturbance, board=self._board)
 
     def _run_timing(self, command: list[str], times_file: str, what: str) -> tuple[TimesMs, list[BoardState]]:
+        """Times [runs] and the states of the board meanwhile; `what` names the file in errors."""
         log = self._run_trtexec(command, what, watch_script=_board.watch_script("states"))
         if self._connection.dry_run_commands is not None:
-            self._fetch(times_file), self._fetch("states")
+            self._fetch(times_file), self._fetch("states")  # so that a dry run lists these commands too
             return np.ones(2), []
         states = _board.parse_states(self._fetch("states").decode(errors="replace"))
         try:
             return _trtexec.parse_times(self._fetch(times_file).decode(errors="replace")), states
         except MeasureError as error:
-            raise MeasureError(f"{_shorten_name(what)}: {error}", log=_trtexec.log_tail(log)) from None
+            raise MeasureError(f"{_shorten_name(what)}: {error}", log_lines=_trtexec.log_tail(log)) from None
 
     def _run_trtexec(self, command: list[str], what: str, *, watch_script: str = ":") -> str:
-        """Run trtexec; its log.
+        """Run trtexec, and return its log.
 
         Raises:
-            MeasureError: it failed, or took too long; with the last lines of its log.
+            MeasureError: it failed or took too long; the error has the last lines of its log.
+            UnreachableError: the connection broke.
         """
         begin = time.monotonic()
         done = self._connection.run_job(
@@ -178,10 +190,11 @@ class RemoteBenchmark:
         took_s = time.monotonic() - begin
         raise MeasureError(
             f"{_shorten_name(what)}: {self._failure_reason(done, took_s)}",
-            log=_trtexec.log_tail(done.stdout_text or done.stderr),
+            log_lines=_trtexec.log_tail(done.stdout_text or done.stderr),
         )
 
     def _failure_reason(self, completed: CompletedCommand, took_s: float) -> str:
+        # 124 is timeout's own status, 137 that of SIGKILL: by timeout once the time was up, before that by the kernel.
         if completed.exit_code in {124, 137} and took_s >= self._build_timeout_s:
             return (
                 f"the engine must be built and timed within {self._build_timeout_s:.0f} s, but trtexec was stopped then"
@@ -190,20 +203,24 @@ class RemoteBenchmark:
             return f"trtexec was killed after {took_s:.0f} s; has the board memory left?"
         if "No space left on device" in completed.stdout_text + completed.stderr:
             return "the board's disk must have room for the engine, but it is full; free some"
-        return f"trtexec failed with status {completed.exit_code}: {_trtexec.first_error(completed.stdout_text or completed.stderr)}"
+        error = _trtexec.first_error(completed.stdout_text or completed.stderr)
+        return f"trtexec failed with status {completed.exit_code}: {error}"
 
     def _build_reference(self) -> float:
+        """Build the reference network; its median in milliseconds."""
         path, form = _reference.reference_path(), _trtexec.read_model_format(_reference.reference_path())
         self._log("build the reference network")
         self._connection.upload([(path, "reference.onnx")])
         command = _trtexec.build_and_time_command(
-            self._trtexec_info, form, model_file="reference.onnx", engine_file="reference.plan", times_file="reference.json",
-            timing_cache_file="timing.cache", duration_s=REFERENCE_DURATION_S,
+            self._trtexec_info, form, model_file="reference.onnx", engine_file="reference.plan",
+            times_file="reference.json", timing_cache_file=TIMING_CACHE, duration_s=REFERENCE_DURATION_S,
         )  # fmt: skip
         self._run_timing(command, "reference.json", "the reference network")
-        return self._time_reference()  # not the time after the build: all of them are taken alike
+        # The times of the building process are not used: it leaves another clock and heat than a mere timing.
+        return self._time_reference()
 
     def _time_reference(self) -> float:
+        """Median of the reference network in milliseconds."""
         form = _trtexec.read_model_format(_reference.reference_path())
         command = _trtexec.time_engine_command(
             self._trtexec_info,
@@ -220,12 +237,13 @@ class RemoteBenchmark:
             self._trtexec_info, model_format, engine_file=f"{name}.plan", profile_file=f"{name}.layers"
         )
         self._run_trtexec(command, "the layers")
-        found = self._fetch(f"{name}.layers")
-        return (
-            _trtexec.parse_layers(found.decode(errors="replace")) if self._connection.dry_run_commands is None else ()
-        )
+        content = self._fetch(f"{name}.layers")
+        if self._connection.dry_run_commands is not None:
+            return ()
+        return _trtexec.parse_layers(content.decode(errors="replace"))
 
     def _measure_energy_mj(self, model_format: ModelFormat, name: str) -> float | None:
+        """Energy of one inference above idle in mJ: power at rest first, then under a steady loop."""
         steps = round(_power.IDLE_DURATION_S / _power.SAMPLE_INTERVAL_S)
         rest = self._connection.run(f"k=0; {_power.sampling_script(self._rails, until=f'[ $((k=k+1)) -le {steps} ]')}")
         command = _trtexec.time_engine_command(
@@ -241,18 +259,19 @@ class RemoteBenchmark:
         return _power.energy_mj(_power.parse_power_mw(rest.stdout_text), loop, _trtexec.parse_throughput(log))
 
     def _send_timing_cache(self) -> None:
-        if found := self._timing_caches.get(self._timing_cache_key):
-            path = _reference.reference_path().with_name("timing.cache")
-            path.write_bytes(found)
-            self._connection.upload([(path, "timing.cache")])
+        if content := self._timing_caches.get(self._timing_cache_key):
+            path = _reference.reference_path().with_name(TIMING_CACHE)
+            path.write_bytes(content)
+            self._connection.upload([(path, TIMING_CACHE)])
             path.unlink()
 
     def _fetch(self, name: str) -> bytes:
-        """A file of the session's folder; empty when there is none."""
+        """Content of a file in the session's folder; empty where it is missing or damaged."""
         done = self._connection.run(f"gzip -1c {self._remote_path(name)}")
         if done.exit_code or not done.stdout:
             return b""
         try:
+            # 31: a gzip header and the largest window (15 + 16).
             return zlib.decompressobj(31).decompress(done.stdout, MAX_FETCHED_BYTES)
         except zlib.error:
             return b""
@@ -263,72 +282,31 @@ class RemoteBenchmark:
     def _device(self, board: Board) -> str:
         return f"{board.model} ({board.power_mode or 'power mode unknown'}, clocks {board.clocks_text})"
 
-    def _versions(self, attempt: _TimingAttempt) -> dict[str, str]:
+    def _versions(self, attempt: _BoardAttempt) -> dict[str, str]:
         return {
             "tensorrt": self._trtexec_info.version_text, **attempt.board.versions(),
             "temperature": format_temperature(attempt.board.state), "throttled": attempt.disturbance or "no",
         }  # fmt: skip
 
-    def _notes(self, best: _TimingAttempt, model_format: ModelFormat, attempts: int) -> tuple[str, ...]:
+    def _notes(self, best: _BoardAttempt, model_format: ModelFormat, n_attempts: int) -> tuple[str, ...]:
         notes = [METHOD_NOTE, *_trtexec.typing_notes(self._trtexec_info, model_format)]
         if not best.board.has_locked_clocks:
             notes.append("clocks not locked: expect a spread of several percent; sudo jetson_clocks steadies them")
         if best.disturbance:
             notes.append(best.disturbance)
         if abs(best.drift) > DRIFT_LIMIT:
-            notes.append(_format_drift(best.drift, attempts))
+            notes.append(_format_drift(best.drift, n_attempts))
         spread = float(np.std(best.times_ms) / np.mean(best.times_ms))
         if spread > MAX_VARIATION:
             notes.append(f"unsteady: coefficient of variation {spread:.1%}")
         return tuple(notes)
 
 
-def identify_board(connection: SshConnection) -> Board:
-    return _board.parse_board(
-        connection.run(f"cd {shlex.quote(connection.remote_folder)} || exit 73\n{_board.IDENTIFY_SCRIPT}").stdout_text
-    )
-
-
-def probe_trtexec(connection: SshConnection, profile: HardwareProfile) -> TrtexecInfo:
-    """The board's trtexec, asked for its version and flags.
-
-    Raises:
-        MeasureError: there is none, or it does not say its version.
-    """
-    named = profile.facts.get("trtexec")
-    paths = (str(named),) if named else TRTEXEC_PATHS
-    done = connection.run(_PROBE_SCRIPT.replace("@PATHS@", shlex.join(paths)).strip(), timeout_s=180)
-    if connection.dry_run_commands is not None:
-        assumed = str(profile.facts.get("tensorrt", "10.3")).split(".")
-        connection.dry_run_commands.append(
-            f"# the flags below are for TensorRT {'.'.join(assumed)}; the board's trtexec names its version"
-        )
-        return TrtexecInfo(path=paths[0], version=(int(assumed[0]), int(assumed[1]), 0))
-    first, _, rest = done.stdout_text.partition("\n")
-    if done.exit_code or not first.startswith("path="):
-        raise MeasureError(
-            f"{connection.address} must have trtexec at {' or '.join(paths)}, but has none; install TensorRT's samples with "
-            'JetPack, or name its path in nas.toml: trtexec = "/..."'
-        )
-    return TrtexecInfo(path=first.removeprefix("path="), version=_trtexec.parse_version(rest), help_text=rest)
-
-
-def _format_drift(drift: float, attempts: int) -> str:
-    tried = f" in the least disturbed of {attempts} attempts" if attempts > 1 else ""
-    return f"busy board: the reference network drifted by {drift:+.1%}{tried}"
+def _format_drift(drift: float, n_attempts: int) -> str:
+    tried = f" in the least disturbed of {n_attempts} attempts" if n_attempts > 1 else ""
+    return drift_note(drift, device="board") + tried
 
 
 def _shorten_name(name: str) -> str:
+    """A file's name in quotes, at most 80 characters; other words as they are."""
     return repr(name if len(name) <= 80 else f"{name[:77]}...") if name.endswith(".onnx") else name
-
-
-def format_temperature(state: BoardState) -> str:
-    return "unknown" if state.hottest_c is None else f"{state.hottest_c:.0f} C"
-
-
-def format_megabytes(count: int | None) -> str:
-    return "unknown" if count is None else f"{count:,} MB"
-
-
-def has_enough_disk(free_disk_mb: int | None) -> bool:
-    return free_disk_mb is None or free_disk_mb >= MIN_FREE_MB

@@ -1,10 +1,10 @@
-"""Energy of one inference, from the INA3221 power monitors that most Jetson boards carry.
+"""Power and energy of a board, from the INA3221 monitors of most Jetson boards.
 
     energy_mj = (mean power in a steady loop - mean power at rest) in mW / inferences a second
 
-The rail that feeds the whole module is taken where there is one (VDD_IN, POM_5V_IN), else the sum of all. The carrier
-board is not measured. Rails are read through hwmon (JetPack 5 and later: volts and amperes) or iio (JetPack 4: power),
-as published tools describe them; no Jetson was looked at for this project.
+The rail that feeds the whole module is used where there is one (VDD_IN, POM_5V_IN), else the sum of all rails. The
+carrier board is not measured. Rails are read through hwmon (JetPack 5 and later: volts and amperes) or iio (JetPack 4:
+power), as published tools describe them; no Jetson was available to this project.
 """
 
 import re
@@ -15,7 +15,9 @@ import numpy as np
 
 IDLE_DURATION_S = 3
 LOAD_DURATION_S = 6
+"""Seconds of the loop: half of its samples remain after both ends are cut off."""
 SAMPLE_INTERVAL_S = 0.05
+"""Seconds between samples: 60 at rest, and 60 in the steady half of the loop."""
 
 MODULE_RAILS = ("VDD_IN", "POM_5V_IN", "VIN", "SYS_VIN_TOTAL")
 """Rails that feed the whole module."""
@@ -39,7 +41,13 @@ _PATH_PATTERN = re.compile(r"/[A-Za-z0-9_./:-]+")
 
 @dataclass(frozen=True, kw_only=True)
 class PowerRail:
-    """One supply: files with mV and mA, or one with mW where `amperes` is empty."""
+    """One supply.
+
+    Attributes:
+        name: its label.
+        voltage_path: file with mV, or with mW where `current_path` is empty.
+        current_path: file with mA.
+    """
 
     name: str
     voltage_path: str
@@ -47,7 +55,12 @@ class PowerRail:
 
 
 def parse_rails(text: str) -> tuple[PowerRail, ...]:
-    """The rails to add up: the one that feeds all, else all that are connected; empty where there is no monitor."""
+    """The rails to add up, from the output of `RAILS_SCRIPT`.
+
+    Returns:
+        The rail of the whole module, else all connected ones; empty without a monitor. Paths come from the board and
+        enter a script, so those with unusual characters are dropped.
+    """
     rails = []
     for name, volts, amperes in re.findall(r"^rail (\S+) (\S+) (\S+)$", text, re.MULTILINE):
         paths = [volts] if amperes == "-" else [volts, amperes]
@@ -57,7 +70,10 @@ def parse_rails(text: str) -> tuple[PowerRail, ...]:
 
 
 def sampling_script(rails: tuple[PowerRail, ...], *, until: str) -> str:
-    """A shell script that prints the power in mW about every 50 ms, as long as the command `until` succeeds."""
+    """A shell script that prints the power in mW about every 50 ms, as long as the command `until` succeeds.
+
+    Values stay below 2^31 in the shell's integers: 20,000 mV x 100,000 mA.
+    """
     reads = "".join(
         f"read -r v <{shlex.quote(r.voltage_path)} && "
         + (
@@ -71,19 +87,22 @@ def sampling_script(rails: tuple[PowerRail, ...], *, until: str) -> str:
 
 
 def parse_power_mw(text: str) -> list[int]:
-    """What `sampling` printed, mW, oldest first."""
+    """Output of `sampling_script` in mW, oldest first."""
     return [int(mw) for mw in re.findall(r"^power (\d+)$", text, re.MULTILINE)]
 
 
 def energy_mj(idle_mw: list[int], load_mw: list[int], inferences_per_s: float | None) -> float | None:
-    """Millijoules of one inference above rest; None where samples or throughput are missing, or the load is hidden.
+    """Millijoules of one inference above idle.
 
     Args:
-        idle_mw: mW at rest.
-        load_mw: mW from the start of the loop's process to its end; both ends are cut off.
+        idle_mw: samples at rest in mW.
+        load_mw: samples in mW from the start of the loop's process to its end; both ends are cut off.
         inferences_per_s: inferences a second within the loop.
+
+    Returns:
+        The energy; None with fewer than five samples or without a throughput, and where the load does not exceed idle.
     """
-    cut = len(load_mw) // 4
+    cut = len(load_mw) // 4  # a quarter at each end: the process loads and frees its engine there
     steady = load_mw[cut : len(load_mw) - cut]
     if len(idle_mw) < 5 or len(steady) < 5 or not inferences_per_s:
         return None

@@ -1,14 +1,13 @@
-"""One connection to a board, by this system's own ssh and scp: its keys, its agent, its configuration, its jump hosts.
+"""Connection to a board by this system's own ssh and scp, with the user's keys, agent, configuration and jump hosts.
 
 The first ssh is the master of the connection and holds a *keeper* on the board: a shell that makes a private folder,
 takes the board's lock, and waits for its standard input to end. All further commands go through the master's socket.
-When the connection ends in any way, the keeper kills what still runs and removes the folder; when the network just
-falls silent, it misses the heartbeat and does the same a minute later. So nothing stays behind on the board.
+When the connection ends in any way, the keeper kills what still runs and removes the folder; when the network goes
+silent, it misses the heartbeat and does the same a minute later. So nothing stays behind on the board.
 
-The lock is one on the board's directory for temporary files itself, so that no lock file stays behind either.
+The lock is on the board's directory for temporary files itself, so that no lock file stays behind either.
 
-Nothing here is put together from what a person wrote but by `shlex.quote`; passwords are never asked for, and the host
-has to have the key that is known of it.
+All text from a user passes through `shlex.quote`. Passwords are never requested, and the host must have a known key.
 """
 
 import os
@@ -31,15 +30,18 @@ from nas.errors import ConfigError, MissingPackageError, UnreachableError
 CONNECT_TIMEOUT_S = 8
 HEARTBEAT_INTERVAL_S = 15
 HEARTBEAT_TIMEOUT_S = 60
-"""Seconds without a heartbeat after which the keeper takes this side for dead."""
+"""Seconds without a heartbeat after which the keeper assumes that this side is gone: four missed heartbeats."""
 LOCK_TIMEOUT_S = 600
+"""Seconds to wait for another session: it holds the lock for a batch of files, each of which may take minutes."""
 COMMAND_TIMEOUT_S = 60
 """Seconds that a short command may take."""
 MAX_SOCKET_PATH = 80
-"""Of the 104 to 108 characters that a socket's path may have, ssh needs some for itself."""
+"""Longest folder for the socket: of the 104 to 108 characters of its path, /master and ssh's suffix need 24."""
 
 _ADDRESS_PATTERN = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[0-9]{1,5})?")
 
+# Descriptor 9 holds the lock. It is closed for the heartbeat loop, as a child that outlives the keeper would keep it.
+# Each job has a file named by its process group, which is killed first by TERM, then by KILL.
 _KEEPER_SCRIPT = """
 umask 077
 tmp=${TMPDIR:-/tmp}
@@ -62,6 +64,7 @@ echo "dir $dir"
 while timeout @SILENCE@ sh -c "IFS= read -r beat"; do :; done 9<&-
 """
 
+# timeout makes a process group of the command, whose number is the name of its file in jobs/.
 _JOB_SCRIPT = """
 cd @DIR@ || exit 73
 timeout -k 5 @LIMIT@ @COMMAND@ >@LOG@ 2>&1 </dev/null &
@@ -84,16 +87,16 @@ _REASON_BY_ERROR: dict[str, str] = {
     "Could not resolve": "must be a name that resolves to a host, but does not; mend it in nas.toml or ~/.ssh/config",
     "Connection refused": "must run an ssh server, but refused the connection",
     "timed out": "must answer, but was silent; is the board on, and on this network?",
-    "No route to host": "must answer, but there is no way to it; is the board on, and on this network?",
+    "No route to host": "must answer, but there is no route to it; is the board on, and on this network?",
     "No space left": "must have room in its directory for temporary files, but the disk is full; free some",
     "another search holds": "must be free, but another search kept its lock for ten minutes; try again later",
 }
-"""What ssh, scp and the keeper say when they give up, and what that means; the first that fits."""
+"""Error texts of ssh, scp and the keeper, and what to tell the user; the first match counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompletedCommand:
-    """A command that ended on the board: exit status, output, and what it said on the error stream."""
+    """A command that ended on the board: exit status, standard output, and standard error."""
 
     exit_code: int
     stdout: bytes
@@ -101,15 +104,15 @@ class CompletedCommand:
 
     @property
     def stdout_text(self) -> str:
-        """The output as text; bytes that are none are replaced."""
+        """Standard output as UTF-8; invalid bytes are replaced."""
         return self.stdout.decode(errors="replace")
 
 
 def parse_address(address: str) -> tuple[str, int | None]:
-    """An address `[user@]host[:port]` as host with user, and port.
+    """Split an address `[user@]host[:port]` into `[user@]host` and the port, None without one.
 
     Raises:
-        ConfigError: it has another form, for example begins with a dash, which ssh would take for an option.
+        ConfigError: it has another form; ssh would take a leading dash for an option.
     """
     if not _ADDRESS_PATTERN.fullmatch(address):
         raise ConfigError(
@@ -121,21 +124,37 @@ def parse_address(address: str) -> tuple[str, int | None]:
 
 
 class SshConnection:
-    """A connection with a private folder on the board. Life: entered, used, left; nothing of it remains.
+    """A connection with a private folder on the board.
+
+    Life: made (nothing happens), entered with `with` (connects, locks, makes the folder), `run`, `run_job` and `upload`
+    any number of times, left. Then the processes and the folder on the board are gone, whatever happened. A connection
+    that broke cannot be used again.
 
     Attributes:
-        folder: the folder on the board, as the board names it.
-        dry: the commands, where they are to be written down and not run; else None.
+        address: the address as given.
+        remote_folder: the folder on the board, as the board names it.
+        dry_run_commands: list that takes the commands instead of running them; None to run them.
     """
 
     def __init__(
         self, address: str, *, ssh_config: Path | None = None, dry_run_commands: list[str] | None = None,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
+        """Check the address.
+
+        Args:
+            address: `[user@]host[:port]`, or a name from ~/.ssh/config.
+            ssh_config: file for `ssh -F`; None for the user's own.
+            dry_run_commands: takes the commands, which are then not run.
+            log: receives progress lines.
+
+        Raises:
+            ConfigError: the address has another form.
+        """
         self.address = address
         self._host, self._port = parse_address(address)
         self._ssh_config, self.dry_run_commands, self._log = ssh_config, dry_run_commands, log
-        self.remote_folder = "/tmp/nas-XXXXXX"  # noqa: S108  what the board makes, as a dry run writes it
+        self.remote_folder = "/tmp/nas-XXXXXX"  # noqa: S108  a dry run writes this pattern
         self._local_folder = Path()
         self._keeper: subprocess.Popen[bytes] | None = None
 
@@ -143,8 +162,8 @@ class SshConnection:
         """Connect, wait for the board's lock, and make the folder.
 
         Raises:
-            MissingPackageError: there is no ssh here.
-            UnreachableError: the board does not answer, is not who it was, or does not let us in.
+            MissingPackageError: this machine has no ssh.
+            UnreachableError: the board does not answer, shows another host key, refuses the login, or stays locked.
         """
         if not shutil.which("ssh") or not shutil.which("scp"):
             raise MissingPackageError("a board over ssh needs ssh and scp, which are missing; install openssh-client")
@@ -173,23 +192,26 @@ class SshConnection:
         self._close()
 
     def run(self, script: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> CompletedCommand:
-        """Run a script of the POSIX shell on the board.
+        """Run a POSIX shell script on the board.
 
         Raises:
-            UnreachableError: the connection broke, or there was no answer within `timeout_s`.
+            UnreachableError: the connection broke, or the script took longer than `timeout_s` seconds.
         """
         return self._run_local(self._ssh_command("ControlMaster=no", script), timeout_s)
 
     def run_job(
         self, command: Sequence[str], *, log_file: str, timeout_s: float, watch_script: str = ":"
     ) -> CompletedCommand:
-        """Run a long command in the folder, killed after `timeout_s`; its output is the end of both its streams.
+        """Run a long command in the folder.
 
         Args:
             command: program and arguments.
-            log_file: file in the folder that takes the output.
-            timeout_s: seconds after which the board itself kills it; the status is then 124 or 137.
-            watch_script: a shell script that runs beside it, with the process in `$p`.
+            log_file: file in the folder that takes both output streams.
+            timeout_s: seconds after which the board kills it; the exit status is then 124 or 137.
+            watch_script: shell script that runs beside it; `$p` is the process.
+
+        Returns:
+            Exit status, and the last 200,000 bytes of the log as standard output.
 
         Raises:
             UnreachableError: the connection broke.
@@ -206,11 +228,15 @@ class SshConnection:
         return self.run(script, timeout_s=timeout_s + COMMAND_TIMEOUT_S)
 
     def upload(self, files: Sequence[tuple[Path, str]]) -> None:
-        """Copy files of this machine into the folder, under names of our own choice.
+        """Copy files of this machine into the folder.
+
+        Args:
+            files: each file, and its name in the folder.
 
         Raises:
             UnreachableError: the connection broke, or the board has no room.
         """
+        # scp parses names of files (a colon is a host); copies under our own names keep the user's out of its command.
         staged = []
         for path, name in files:
             staged.append(str(self._local_folder / name))
@@ -227,7 +253,7 @@ class SshConnection:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the master still runs."""
+        """Whether the master of the connection still runs."""
         return self._keeper is not None and self._keeper.poll() is None
 
     def _run_local(self, command: list[str], timeout_s: float) -> CompletedCommand:
@@ -237,8 +263,8 @@ class SshConnection:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             raise UnreachableError(f"{self.address} must answer within {timeout_s:.0f} s, but was silent") from None
-        if done.returncode == 255:
-            time.sleep(0.2)  # the master's end follows that of its sessions
+        if done.returncode == 255:  # ssh's own failure, or a command that really ended with 255
+            time.sleep(0.2)  # the master ends a moment after its sessions
             if not self.is_alive:
                 raise UnreachableError(f"the connection to {self.address} broke in the middle of a measurement")
         return CompletedCommand(
@@ -257,12 +283,14 @@ class SshConnection:
 
     def _ssh_options(self, control_master: str) -> list[str]:
         settings = [
-            "BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={CONNECT_TIMEOUT_S}", "ServerAliveInterval=5",
-            "ServerAliveCountMax=3", "ClearAllForwardings=yes", "ForwardAgent=no", "PermitLocalCommand=no", control_master,
-            "ControlPersist=no", f"ControlPath={self._local_folder}/master",
+            "BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={CONNECT_TIMEOUT_S}",
+            "ServerAliveInterval=5", "ServerAliveCountMax=3",  # a dead network is noticed after 15 s
+            "ClearAllForwardings=yes", "ForwardAgent=no", "PermitLocalCommand=no", control_master, "ControlPersist=no",
+            f"ControlPath={self._local_folder}/master",
         ]  # fmt: skip
         if control_master == "ControlMaster=no":
-            settings.append("ProxyCommand=false")  # through the master or not at all: a second connection has no keeper
+            # Without the master ssh would connect anew, past the keeper and its lock; `false` makes that fail.
+            settings.append("ProxyCommand=false")
         if self._port:
             settings.append(f"Port={self._port}")
         options = ["-F", str(self._ssh_config.absolute())] if self._ssh_config else []
@@ -274,7 +302,11 @@ class SshConnection:
         return self.dry_run_commands is not None
 
     def _read_remote_folder(self) -> str:
-        """The folder's name, as the keeper tells it."""
+        """Name of the folder on the board, from the keeper.
+
+        Raises:
+            UnreachableError: the keeper ended, was silent for too long, or the lock was not free in time.
+        """
         seen, deadline = b"", time.monotonic() + COMMAND_TIMEOUT_S
         while True:
             line = self._read_keeper_line(deadline)
@@ -285,12 +317,18 @@ class SshConnection:
                 return line.removeprefix(b"dir ").decode()
             elif not line:
                 raise UnreachableError(f"{self.address} {self._explain_error(self._keeper_stderr())}")
-            seen += line  # a greeting of the login shell: skipped, up to a limit
+            seen += line  # a greeting of the login shell is skipped
             if len(seen) > 100_000:
-                raise UnreachableError(f"{self.address} must give a plain POSIX shell, but talks without end")
+                raise UnreachableError(
+                    f"{self.address} must start a plain POSIX shell, but its login prints without end; "
+                    "check the account's shell and profile"
+                )
 
     def _read_keeper_line(self, deadline: float) -> bytes:
-        """One line of the keeper; empty when it ended or the time is over."""
+        """One line of the keeper; empty where it ended or the deadline passed.
+
+        Read byte by byte from the descriptor: a buffered reader would swallow lines that `select` then never reports.
+        """
         assert self._keeper is not None  # noqa: S101
         assert self._keeper.stdout is not None  # noqa: S101
         line = b""
@@ -301,7 +339,7 @@ class SshConnection:
             if not (byte := os.read(self._keeper.stdout.fileno(), 1)):
                 return b""
             line += byte
-        return line[:-1] or b" "
+        return line[:-1] or b" "  # an empty line is no end
 
     def _keeper_stderr(self) -> str:
         assert self._keeper is not None  # noqa: S101
@@ -312,6 +350,7 @@ class SshConnection:
         return err.decode(errors="replace")
 
     def _explain_error(self, stderr: str) -> str:
+        """What to do about an error text of ssh; the last line of the text where it is unknown."""
         for sign, reason in _REASON_BY_ERROR.items():
             if sign in stderr:
                 return reason.format(host=self._host)
@@ -329,11 +368,11 @@ class SshConnection:
             time.sleep(HEARTBEAT_INTERVAL_S)
 
     def _close(self) -> None:
-        """Let the keeper go, which cleans up on the board, and remove what is here."""
+        """End the keeper, which cleans up on the board, and remove the local folder."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             try:
-                keeper.communicate(timeout=15)  # closes its input, which is what it waits for
+                keeper.communicate(timeout=15)  # closes its input, upon which it cleans up and ends
             except (subprocess.TimeoutExpired, ValueError, OSError):
                 keeper.kill()
                 keeper.wait()
@@ -345,6 +384,7 @@ class SshConnection:
 
 
 def _fill_template(script: str, **values: object) -> str:
+    """The script with each @NAME@ replaced; values are quoted by the caller where they need it."""
     for name, value in values.items():
         script = script.replace(f"@{name}@", str(value))
     return script.strip()

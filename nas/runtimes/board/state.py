@@ -1,26 +1,26 @@
-"""What a Jetson says of itself to a plain POSIX shell without root: who it is, its power mode, clocks and temperatures.
+"""State of a Jetson as a POSIX shell without root can read it: identity, power mode, clocks and temperatures.
 
-Where things stand in sysfs differs between generations; the places are those that the kernels of JetPack 4 to 7 use, as
-far as published tools name them (https://github.com/rbonghi/jetson_stats documents them best). Read from descriptions:
-no Jetson was looked at for this project. What is not found is recorded as unknown and stops nothing.
+The places in sysfs differ between generations; those of the kernels of JetPack 4 to 7 are used, as far as published
+tools name them (https://github.com/rbonghi/jetson_stats documents them best). No Jetson was available to this project.
+What is not found is recorded as unknown and stops nothing.
 
-The board's account may set `NAS_ROOT`, which is put before each path; the tests do, to play a board.
+The board's account may set `NAS_ROOT`, which is put before each path; the tests use it to simulate a board.
 """
 
 import re
 from dataclasses import dataclass
 
 MAX_TEMPERATURE_C = 80.0
-"""Temperature from which a figure is not trusted: Orin begins to throttle softly between 87 and 97."""
+"""Temperature in C from which a figure is not trusted: Orin starts to throttle softly between 87 and 97 C."""
 MIN_CLOCK_FRACTION = 0.98
-"""Share of the locked clock below which the GPU counts as throttled."""
+"""Share of the locked clock below which the GPU counts as throttled; 2 % allow for rounding of the reported clock."""
 
 _JETPACK_BY_L4T = {
     "32.7": "4.6", "34.1": "5.0", "35.1": "5.0.2", "35.2": "5.1", "35.3": "5.1.1", "35.4": "5.1.2", "35.5": "5.1.3",
     "35.6": "5.1.4 or later", "36.2": "6.0 DP", "36.3": "6.0", "36.4": "6.1", "36.4.3": "6.2", "36.4.4": "6.2.1",
     "36.4.7": "6.2.1", "36.5": "6.2.2", "38.2": "7.0", "38.4": "7.1", "39.0": "7.2", "39.2": "7.2",
 }  # fmt: skip
-"""L4T to JetPack; the longest prefix decides. NVIDIA's JetPack archive, as in jetson_stats."""
+"""JetPack by L4T release; the longest matching prefix counts. Source: NVIDIA's JetPack archive, as in jetson_stats."""
 
 STATE_SCRIPT = """
 root=${NAS_ROOT:-}
@@ -38,7 +38,10 @@ state() {
   echo "$1 $f $hot"
 } 2>/dev/null
 """
-"""Finds the GPU's clock; `state WORD` then prints the word, the clock in Hz and the hottest zone in mC."""
+"""Finds the GPU's clock, and defines `state WORD`: it prints the word, the clock in Hz and the hottest zone in mC.
+
+The patterns name the GPU's device in each generation: gm20b Nano, gp10b TX2, gv11b Xavier, ga10b Orin, gb10b Thor.
+"""
 
 IDENTIFY_SCRIPT = (
     STATE_SCRIPT
@@ -64,13 +67,13 @@ WATCH_INTERVAL_S = 0.5
 
 
 def watch_script(file: str) -> str:
-    """A script that writes clock and heat into a file of our own naming for as long as process `$p` lives."""
+    """A script that writes clock and temperature into a file as long as process `$p` lives; `file` needs no quotes."""
     return f"{STATE_SCRIPT}while kill -0 $p 2>/dev/null; do state state; sleep {WATCH_INTERVAL_S}; done >{file}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoardState:
-    """Clock and heat at one moment; None where the board does not tell."""
+    """GPU clock in Hz and hottest zone in C at one moment; None where unknown."""
 
     gpu_hz: int | None
     hottest_c: float | None
@@ -78,19 +81,19 @@ class BoardState:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """What a board said of itself at one moment.
+    """Identity and state of a board at one moment. Unknown texts are empty, unknown numbers None.
 
     Attributes:
         model: the module, as in the device tree.
         l4t: release of Linux for Tegra, for example "36.4.3".
-        mode: name of the power mode; its number means another mode on another module.
-        machine: kind of processor.
-        min_hz: lower bound of the GPU's clock.
-        max_hz: upper bound of it in this mode.
-        over_current: events counted so far in which the board drew too much and was slowed.
-        free_mb: of the file system with the session's folder.
-        memory_mb: available.
-        state: clock and heat.
+        power_mode: name of the power mode; its number means different modes on different modules.
+        architecture: processor architecture.
+        min_gpu_hz: lower bound of the GPU's clock.
+        max_gpu_hz: upper bound of it in this power mode.
+        over_current_events: events so far in which the board drew too much current and was slowed.
+        free_disk_mb: free space of the file system with the session's folder.
+        free_memory_mb: available memory.
+        state: clock and temperature.
     """
 
     model: str
@@ -106,30 +109,30 @@ class Board:
 
     @property
     def jetpack(self) -> str:
-        """The JetPack that this L4T came with."""
+        """The JetPack of this L4T, or "unknown"."""
         fitting = [known for known in _JETPACK_BY_L4T if f"{self.l4t}.".startswith(f"{known}.")]
         return _JETPACK_BY_L4T[max(fitting, key=len)] if fitting else "unknown"
 
     @property
     def has_locked_clocks(self) -> bool:
-        """Whether the GPU's clock is fixed, as `sudo jetson_clocks` does."""
+        """Whether the GPU's clock is fixed, as `sudo jetson_clocks` sets it."""
         return self.min_gpu_hz is not None and self.min_gpu_hz == self.max_gpu_hz
 
     @property
     def clocks_text(self) -> str:
-        """The clocks in words."""
+        """The GPU's clock, as in "locked at 918 MHz"."""
         if self.max_gpu_hz is None:
             return "unknown"
         return f"{'locked at' if self.has_locked_clocks else 'not locked, up to'} {self.max_gpu_hz / 1e6:.0f} MHz"
 
     def versions(self) -> dict[str, str]:
-        """What a figure of this board must carry."""
+        """Software and state of the board that every timing carries."""
         known = {"l4t": self.l4t, "jetpack": self.jetpack, "power_mode": self.power_mode, "clocks": self.clocks_text}
         return {name: value or "unknown" for name, value in known.items()}
 
 
 def parse_board(text: str) -> Board:
-    """What `IDENTIFY_SCRIPT` printed; whatever is missing or garbled is unknown."""
+    """Parse the output of `IDENTIFY_SCRIPT`; missing or garbled values are unknown."""
     fields: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, equals, value = line.partition("=")
@@ -156,13 +159,19 @@ def parse_board(text: str) -> Board:
 
 
 def parse_states(text: str) -> list[BoardState]:
-    """What `state` printed, oldest first."""
-    found = re.findall(r"^state (\d*) (\d+)$", text, re.MULTILINE)
-    return [BoardState(gpu_hz=_parse_int(hz), hottest_c=int(mc) / 1e3 if int(mc) else None) for hz, mc in found]
+    """Parse the output of `state`, oldest first."""
+    pairs = re.findall(r"^state (\d*) (\d+)$", text, re.MULTILINE)
+    return [BoardState(gpu_hz=_parse_int(hz), hottest_c=int(mc) / 1e3 if int(mc) else None) for hz, mc in pairs]
 
 
 def throttling_reason(before: Board, during: list[BoardState], after: Board) -> str:
-    """Why a figure taken between these moments is too slow; empty when nothing speaks for that."""
+    """Why a timing between two moments is not to be trusted; empty where nothing speaks against it.
+
+    Args:
+        before: the board before the timing.
+        during: clock and temperature meanwhile.
+        after: the board after it.
+    """
     hottest = max((s.hottest_c for s in (*during, after.state) if s.hottest_c is not None), default=0.0)
     if hottest >= MAX_TEMPERATURE_C:
         return f"throttled or about to: {hottest:.0f} C, which should stay below {MAX_TEMPERATURE_C:.0f}"
@@ -172,11 +181,13 @@ def throttling_reason(before: Board, during: list[BoardState], after: Board) -> 
     if before.has_locked_clocks and before.max_gpu_hz and slowest and slowest < MIN_CLOCK_FRACTION * before.max_gpu_hz:
         return f"throttled: the GPU fell to {slowest / 1e6:.0f} MHz, though it was {before.clocks_text}"
     if after.max_gpu_hz != before.max_gpu_hz or after.power_mode != before.power_mode:
-        return f"the board changed from {before.power_mode}, {before.clocks_text} to {after.power_mode}, {after.clocks_text}"
+        old, new = (f"{board.power_mode}, {board.clocks_text}" for board in (before, after))
+        return f"the board changed from {old} to {new}"
     return ""
 
 
 def _printable(text: str) -> str:
+    """At most 120 characters, without those that control a terminal: a board's answers are not trusted."""
     return "".join(c if c.isprintable() else "?" for c in text.strip())[:120]
 
 

@@ -1,8 +1,9 @@
-"""What ONNX Runtime executes of a file on this processor: its optimised graph, with shapes and times of profiled runs.
+"""Executed graph of ONNX Runtime on this processor: its optimised graph, with shapes and times of profiled runs.
 
 It differs from the file by more than fusion. Convolutions run in blocks of channels where the processor has wide
-vectors, and what does not know that layout gets its tensors reordered; integer kernels want channels last, and what has
-no integer form is surrounded by conversions. https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html
+vectors, and operators without that layout get their tensors reordered; integer kernels need channels last, and
+operators without an integer form are surrounded by conversions.
+https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html
 """
 
 import tempfile
@@ -26,15 +27,21 @@ _WEIGHT_INPUT_INDEX = {
     "QLinearConv": 3,
     "QGemm": 3,
 }
-PROFILED_RUNS = 12  # under the profiler; the least time of a node is what other work lengthens least
+"""Index of the weights among the inputs of an operator."""
+PROFILED_RUNS = 12
+"""Runs under the profiler. The shortest time of each node counts, which other work on the machine affects least."""
 _BITS_BY_DTYPE = {"float": 32, "float16": 16, "double": 64, "int8": 8, "uint8": 8, "int32": 32, "int64": 64, "bool": 8}
 
 
 def executed_nodes(model: Path, input_shape: tuple[int, int, int]) -> tuple[ExecutedNode, ...]:
-    """The nodes in order of execution.
+    """Nodes of a file in order of execution.
+
+    Args:
+        model: the ONNX file.
+        input_shape: (C, H, W) of its input.
 
     Raises:
-        MeasureError: the file is refused.
+        MeasureError: ONNX Runtime refuses the file.
     """
     with tempfile.TemporaryDirectory(prefix="fer-nas-") as folder:
         options = session_options(1)
@@ -42,22 +49,22 @@ def executed_nodes(model: Path, input_shape: tuple[int, int, int]) -> tuple[Exec
         events = run_profiled(model, options, CPU_PROVIDER, input_shape, runs=PROFILED_RUNS)
         graph = onnx.load(options.optimized_model_filepath).graph
     constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    found: dict[str, Mapping[str, Any]] = {}
-    least: dict[str, float] = {}
+    args_by_name: dict[str, Mapping[str, Any]] = {}
+    least_us: dict[str, float] = {}
     for name, args, us in node_events(events):
-        found.setdefault(name, args)
-        least[name] = min(us, least.get(name, us))
-    nodes = _match_graph_nodes([(name, str(args["op_name"])) for name, args in found.items()], graph.node)
+        args_by_name.setdefault(name, args)
+        least_us[name] = min(us, least_us.get(name, us))
+    nodes = _match_graph_nodes([(name, str(args["op_name"])) for name, args in args_by_name.items()], graph.node)
     return tuple(
-        _to_executed_node(name, args, node, constants, least[name])
-        for (name, args), node in zip(found.items(), nodes, strict=True)
+        _to_executed_node(name, args, node, constants, least_us[name])
+        for (name, args), node in zip(args_by_name.items(), nodes, strict=True)
     )
 
 
 def _match_graph_nodes(executed: Sequence[tuple[str, str]], nodes: Iterable[NodeProto]) -> list[NodeProto | None]:
-    """The graph's node for each executed (name, operator).
+    """The graph's node for each executed (name, operator); None where the graph has none left.
 
-    The profiler makes up names for nodes without one; they are taken in the order of the graph, operator by operator.
+    The profiler invents names for nodes without one; these are matched operator by operator, in the order of the graph.
     """
     named: dict[str, NodeProto] = {}
     nameless: dict[str, deque[NodeProto]] = {}
@@ -66,17 +73,17 @@ def _match_graph_nodes(executed: Sequence[tuple[str, str]], nodes: Iterable[Node
             named[node.name] = node
         else:
             nameless.setdefault(node.op_type, deque()).append(node)
-    found: list[NodeProto | None] = []
+    matched: list[NodeProto | None] = []
     for name, operator in executed:
-        waiting = nameless.get(operator)
-        found.append(named.get(name) or (waiting.popleft() if waiting else None))
-    return found
+        queue = nameless.get(operator)
+        matched.append(named.get(name) or (queue.popleft() if queue else None))
+    return matched
 
 
 def _to_executed_node(
     name: str, args: Mapping[str, Any], node: NodeProto | None, constants: Mapping[str, tuple[int, ...]], us: float
 ) -> ExecutedNode:
-    """One executed node; `node` is None for what was expanded after the graph was written, which has no weights."""
+    """One executed node. `node` is None for one that was expanded after the graph was written; it has no weights."""
     operator = str(args["op_name"])
     domain = node.domain.rpartition(".")[2] if node is not None else ""
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} if node is not None else {}
@@ -100,7 +107,7 @@ def _to_executed_node(
 
 
 def _dtype_and_shape(entries: list[dict[str, list[int]]]) -> tuple[str, tuple[int, ...]]:
-    """Type and shape of the first of the profiler's tensors."""
+    """Type and shape of the first tensor of a profiler's entry."""
     if not entries:
         return "float", ()
     ((kind, shape),) = entries[0].items()

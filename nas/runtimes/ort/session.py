@@ -1,8 +1,8 @@
-"""What all ONNX Runtime providers share: a session with bound buffers, and a look at where each node really ran.
+"""ONNX Runtime sessions for any provider: bound buffers, and a check of where each node really runs.
 
-ONNX Runtime falls back in silence: where a provider's library is missing, or a node is nothing for it, the CPU takes
-over and only a log line says so. So a provider that was asked for has to be the session's first, and a profiled run
-tells which provider executed each node.
+ONNX Runtime falls back silently: where the library of a provider is missing, or a node is not supported by it, the CPU
+takes over and only a log line says so. So a requested provider must be the first of the session, and a profiled run
+shows which provider executed each node.
 """
 
 import json
@@ -15,23 +15,29 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from nas.errors import MeasureError
+from nas.errors import MeasureError, one_line
 from nas.runtimes.base import Floats, LayerTiming, Session
 
 CPU_PROVIDER = "CPUExecutionProvider"
 BATCH_SIZE = 256
+"""Images a run of a file with an open batch: activations of FER-sized nets then stay below a few hundred MB."""
 PROFILED_RUNS = 20
+"""Runs under the profiler, whose median is taken for each node."""
 
 
 class OrtSession(Session):
-    """One file on one provider. Its input is float32 [N, C, H, W], its first output [N, K]."""
+    """One file on one provider. Its input is FP32 [N, C, H, W], its first output [N, K]."""
 
     def __init__(self, session: ort.InferenceSession, *, device: str = "cpu") -> None:
         self._session: ort.InferenceSession | None = session
         self._device = device
 
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
-        """Class probabilities [N, K] of images [N, C, H, W], run in batches as large as the file allows."""
+        """Class probabilities [N, K] of images [N, C, H, W], in batches of the file's own size or `BATCH_SIZE`.
+
+        Raises:
+            MeasureError: the session was closed.
+        """
         session = self._open_session()
         entry = session.get_inputs()[0]
         batch = entry.shape[0] if isinstance(entry.shape[0], int) else BATCH_SIZE
@@ -42,10 +48,10 @@ class OrtSession(Session):
         return np.concatenate(parts).astype(np.float32, copy=False)
 
     def bound_run(self, images: npt.NDArray[np.uint8]) -> Callable[[], None]:
-        """A call that runs the file once on these images, which lie on the provider's device.
+        """A call that runs the file once on these images, which are copied to the provider's device beforehand.
 
         Raises:
-            MeasureError: the images do not fit the file's input.
+            MeasureError: the session was closed, or the images do not fit the file's input.
         """
         session = self._open_session()
         entry, output = session.get_inputs()[0], session.get_outputs()[0]
@@ -69,7 +75,7 @@ class OrtSession(Session):
         return run
 
     def close(self) -> None:
-        """Release the file and its threads. Calls handed out by `bound_run` must be dropped too."""
+        """Release the file and its threads, once the calls made by `bound_run` are dropped too."""
         self._session = None
 
     def _open_session(self) -> ort.InferenceSession:
@@ -81,18 +87,24 @@ class OrtSession(Session):
 def create_session(
     model: Path, options: ort.SessionOptions, provider: str, provider_options: Mapping[str, str] | None = None
 ) -> ort.InferenceSession:
-    """A session of a file on one provider, and on no other.
+    """A session of a file on one provider and on no other.
+
+    Args:
+        model: the ONNX file.
+        options: of the session; fallback to the CPU is switched off in them.
+        provider: ONNX Runtime's name of the provider.
+        provider_options: its options.
 
     Raises:
-        MeasureError: the file is refused, or another provider would run it.
+        MeasureError: ONNX Runtime refuses the file, or another provider would run it.
     """
-    asked = [(provider, dict(provider_options))] if provider_options else [provider]
+    providers = [(provider, dict(provider_options))] if provider_options else [provider]
     if provider != CPU_PROVIDER:
         if provider not in ort.get_available_providers():
-            raise MeasureError(f"{model.name!r} must run on {provider}, but this onnxruntime has none")
+            raise MeasureError(f"{model.name!r} must run on {provider}, but this onnxruntime was built without it")
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(str(model), sess_options=options, providers=asked)
+        session = ort.InferenceSession(str(model), sess_options=options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base but Exception
         raise MeasureError(f"{model} must be an ONNX file that ONNX Runtime loads: {one_line(error)}") from error
     if session.get_providers()[0] != provider:
@@ -103,7 +115,11 @@ def create_session(
 
 
 def session_options(threads: int) -> ort.SessionOptions:
-    """One operator at a time, `threads` inside it. They spin only where one has others to wait for."""
+    """Options for one operator at a time with `threads` threads inside it.
+
+    Several threads spin between operators, as waking a sleeping one costs more than a small operator; one has nobody
+    to wait for.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -115,10 +131,10 @@ def session_options(threads: int) -> ort.SessionOptions:
 
 
 def check_placement(events: list[dict[str, Any]], provider: str, model: Path) -> None:
-    """Make sure that each node of a profiled run was executed by the provider.
+    """Check that the provider executed each node of a profiled run.
 
     Raises:
-        MeasureError: another one executed a node; the message names the first, and how many there are.
+        MeasureError: another provider executed a node; the message names the first, and how many there are.
     """
     nodes = list(node_events(events))
     elsewhere = [(name, args.get("provider", "unknown")) for name, args, _ in nodes if args.get("provider") != provider]
@@ -131,10 +147,10 @@ def run_profiled(
     model: Path, options: ort.SessionOptions, provider: str, input_shape: tuple[int, ...],
     provider_options: Mapping[str, str] | None = None, runs: int = PROFILED_RUNS,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The events of some runs under ONNX Runtime's profiler, on one image of zeros [1, *shape].
+    """Events of some runs under ONNX Runtime's profiler, on one image of zeros [1, *input_shape].
 
     Raises:
-        MeasureError: the file is refused.
+        MeasureError: ONNX Runtime refuses the file.
     """
     with tempfile.TemporaryDirectory(prefix="fer-nas-") as folder:
         options.enable_profiling = True
@@ -148,23 +164,18 @@ def run_profiled(
 
 
 def layer_times(events: list[dict[str, Any]]) -> tuple[LayerTiming, ...]:
-    """Median milliseconds of each node of a profiled run, in order; the profiler itself adds to small ones."""
+    """Median milliseconds of each node of a profiled run, in order; the profiler lengthens short ones."""
     times: dict[str, list[float]] = {}
     for name, args, us in node_events(events):
         times.setdefault(f"{name} ({args.get('op_name', 'unknown')})", []).append(us)
     return tuple(LayerTiming(name=name, ms=float(np.median(us)) / 1e3) for name, us in times.items())
 
 
-def one_line(error: Exception) -> str:
-    """An exception of ONNX Runtime as one line."""
-    return " ".join(str(error).split())[:300]
-
-
 def node_events(events: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any], float]]:
-    """Name, facts and microseconds of each node of a profiled run, in order."""
-    ended = "_kernel_time"
+    """Name, arguments and microseconds of each execution of a node, in order."""
+    suffix = "_kernel_time"  # the profiler also has fence events of each node, before and after
     return [
-        (str(e["name"]).removesuffix(ended), e.get("args", {}), float(e["dur"]))
+        (str(e["name"]).removesuffix(suffix), e.get("args", {}), float(e["dur"]))
         for e in events
-        if e.get("cat") == "Node" and str(e.get("name", "")).endswith(ended)
+        if e.get("cat") == "Node" and str(e.get("name", "")).endswith(suffix)
     ]

@@ -1,8 +1,8 @@
-"""The little of CUDA that timing needs: memory, a stream, events and a graph; by pycuda, or cuda-python without it.
+"""CUDA calls for timing: memory, a stream, events and a graph, by pycuda, or by cuda-python where that is missing.
 
 pycuda: https://documen.tician.de/pycuda/. cuda-python: https://nvidia.github.io/cuda-python/. Graphs are captured by
-the driver's own library through ctypes, because pycuda has none. Never run on a GPU: what is said to pycuda was tried
-on one built against CUDA's headers, with a stand-in for the driver (benchmarks/pycuda_build.py).
+the driver's own library through ctypes, because pycuda has none. Never run on a GPU: the calls of pycuda were tested on
+one built against CUDA's headers, with a stand-in for the driver (benchmarks/pycuda_build.py).
 """
 
 import ctypes
@@ -21,27 +21,33 @@ INSTALL_HINT = "for pycuda: pip install pycuda (it needs nvcc); without nvcc: pi
 
 
 class CudaDevice(ABC):
-    """One stream on the first device. Life: made, used from one thread, closed; pointers and events die with it."""
+    """One stream on the first device.
+
+    Life: made by `open_cuda_device`, used from one thread, closed. Addresses and graphs are valid until then.
+
+    Attributes:
+        name: name of the GPU.
+        stream: handle of the stream.
+    """
 
     name: str
     stream: int
-    """The stream's handle."""
 
     @abstractmethod
     def allocate(self, size: int) -> int:
-        """The address of so many bytes on the device."""
+        """Allocate `size` bytes on the device, and return their address."""
 
     @abstractmethod
     def upload(self, address: int, array: Array) -> None:
-        """Copy an array, contiguous, to the device, and wait for it."""
+        """Copy a contiguous array to the device, and wait for the copy."""
 
     @abstractmethod
     def download(self, array: Array, address: int) -> None:
-        """Copy from the device into an array, contiguous, and wait for it."""
+        """Copy from the device into a contiguous array, and wait for the copy."""
 
     @abstractmethod
     def time_ms(self, call: Callable[[], None]) -> float:
-        """Milliseconds between an event before and one after what `call` puts onto the stream; waits for its end."""
+        """Milliseconds of the work that `call` enqueues, between two events on the stream; waits for its end."""
 
     @abstractmethod
     def synchronize(self) -> None:
@@ -49,20 +55,22 @@ class CudaDevice(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free all memory."""
+        """Free all memory of this device."""
 
     def capture_graph(self, call: Callable[[], None]) -> Callable[[], None]:
-        """What `call` puts onto the stream as one CUDA graph, which the returned call launches.
+        """Capture the work that `call` enqueues as one CUDA graph, which the returned call launches.
+
+        A graph removes the host's cost of each launch, which exceeds the kernels of a small net.
 
         Raises:
             MeasureError: the driver refuses the capture.
         """
         driver = ctypes.CDLL("libcuda.so.1")
         stream, graph, ready = ctypes.c_void_p(self.stream), ctypes.c_void_p(), ctypes.c_void_p()
-        _check_status(driver.cuStreamBeginCapture_v2(stream, 2), "begin")  # 2: relaxed, other threads do as they like
+        _check_status(driver.cuStreamBeginCapture_v2(stream, 2), "begin")  # 2: relaxed mode, other threads are free
         try:
             call()
-        finally:
+        finally:  # a stream that is left in capture mode refuses all later work
             status = driver.cuStreamEndCapture(stream, ctypes.byref(graph))
         _check_status(status, "end")
         _check_status(
@@ -72,19 +80,20 @@ class CudaDevice(ABC):
 
 
 def open_cuda_device() -> CudaDevice:
-    """The first device, by whichever package is here.
+    """Open the first device with the first package that is installed.
 
     Raises:
         MeasureError: neither package is installed, or there is no device.
     """
     failures = []
-    for make in (_PyCuda, _CudaPython):
+    packages: tuple[tuple[str, type[CudaDevice]], ...] = (("PyCuda", _PyCuda), ("CudaPython", _CudaPython))
+    for package, device in packages:
         try:
-            return make()
+            return device()
         except ImportError as error:
             failures.append(str(error))
         except Exception as error:  # the two packages share no exception
-            raise MeasureError(f"a CUDA device must be there, but {make.__name__[1:]} says: {error}") from None
+            raise MeasureError(f"a CUDA device must be present, but {package} says: {error}") from None
     raise MeasureError(f"pycuda or cuda-python must be installed ({'; '.join(failures)}); {INSTALL_HINT}")
 
 
@@ -186,7 +195,7 @@ class _CudaPython(CudaDevice):
 
 
 def nbytes(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
-    """Bytes of an array."""
+    """Bytes of an array of this shape and type."""
     return int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 

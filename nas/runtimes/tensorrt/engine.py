@@ -1,10 +1,10 @@
-"""An engine of one ONNX file, built in this process and run for one image by TensorRT's Python package.
+"""Engine of one ONNX file, built in this process and run for one image by TensorRT's Python package.
 
 https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/python-api-docs.html. Networks are strongly typed
-where TensorRT can (10 and later): the file's types are the engine's. In 8.6 the types that the file holds are allowed.
-An engine never touches the disk, and none is loaded from there: that would run foreign code.
+where TensorRT supports it (10 and later): the engine has the types of the file. In 8.6 the types of the file are
+allowed. An engine never touches the disk, and none is loaded from there, because that would run foreign code.
 
-Never run for this project: there was no GPU. `benchmarks/tensorrt_names.py` looks up each name used here in the
+Never run for this project, which had no GPU. `benchmarks/tensorrt_names.py` looks up each name used here in the
 published bindings of a version.
 """
 
@@ -22,19 +22,22 @@ from nas.runtimes.tensorrt.cuda import CudaDevice, nbytes
 from nas.runtimes.tensorrt.trtexec import ModelFormat, read_model_format
 
 WORKSPACE_BYTES = 1 << 28
+"""Scratch memory of the builder, the same as trtexec gets over ssh."""
 OPTIMIZATION_LEVEL = 3
+"""TensorRT's default, set so that a later default does not change figures."""
 LAYER_RUNS = 20
+"""Runs over which the profiler's time of each layer is averaged."""
 
 
 class TimingCache:
-    """What the builder learned of kernels' times, kept in memory for this process. One for all engines."""
+    """TensorRT's timing cache of kernels, serialised, for all engines of this process."""
 
     def __init__(self) -> None:
         self.content = b""
 
 
 def build_engine(trt: Any, model: Path, timing_cache: TimingCache) -> Any:
-    """An engine of a file for one image.
+    """Build an engine of a file for one image.
 
     Args:
         trt: the package tensorrt.
@@ -42,7 +45,7 @@ def build_engine(trt: Any, model: Path, timing_cache: TimingCache) -> Any:
         timing_cache: read and extended.
 
     Raises:
-        MeasureError: TensorRT cannot parse the file or build an engine of it.
+        MeasureError: TensorRT cannot parse the file, or cannot build or load its engine.
     """
     form = read_model_format(model)
     logger = trt.Logger(trt.Logger.ERROR)
@@ -58,8 +61,7 @@ def build_engine(trt: Any, model: Path, timing_cache: TimingCache) -> Any:
         dims = tuple(int(size) for size in shape.split("x"))
         profile.set_shape(name, dims, dims, dims)
         config.add_optimization_profile(profile)
-    learned = config.create_timing_cache(timing_cache.content)
-    config.set_timing_cache(learned, False)
+    config.set_timing_cache(config.create_timing_cache(timing_cache.content), False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise MeasureError(f"{model.name!r} must be a file that TensorRT {trt.__version__} builds an engine of")
@@ -72,7 +74,12 @@ def build_engine(trt: Any, model: Path, timing_cache: TimingCache) -> Any:
 
 
 class EngineSession(Session):
-    """One engine with its buffers, for one image at a time: `shape` is its input's, [1, C, H, W], `device` the GPU."""
+    """One engine with its buffers on the device, for one image at a time.
+
+    Attributes:
+        device_name: name of the GPU.
+        input_shape: shape of the input, [1, C, H, W].
+    """
 
     def __init__(self, trt: Any, engine: Any, device: CudaDevice) -> None:
         self._trt, self._engine, self._device = trt, engine, device
@@ -91,22 +98,26 @@ class EngineSession(Session):
             self._context.set_tensor_address(name, self._addresses[name])
 
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
-        """Class probabilities [N, K] of images [N, C, H, W], one after the other."""
+        """Class probabilities [N, K] of images [N, C, H, W], which run one after the other.
+
+        Raises:
+            MeasureError: the session was closed, or the images do not fit the input.
+        """
         shape = tuple(self._open_context().get_tensor_shape(self._output))
         result = np.empty((len(images), *shape[1:]), np.float32)
         for image, row in zip(images, result, strict=True):
             self._upload(image[None])
             self.enqueue()
-            found = np.empty(shape, self._trt.nptype(self._engine.get_tensor_dtype(self._output)))
-            self._device.download(found, self._addresses[self._output])
-            row[...] = found[0]
+            output = np.empty(shape, self._trt.nptype(self._engine.get_tensor_dtype(self._output)))
+            self._device.download(output, self._addresses[self._output])
+            row[...] = output[0]
         return result
 
     def bound_run(self, images: npt.NDArray[np.uint8]) -> Callable[[], None]:
         """A call that runs the engine once on this image and waits for it.
 
         Raises:
-            MeasureError: the image does not fit the input, or it is more than one.
+            MeasureError: the session was closed, or `images` is not one image that fits the input.
         """
         self._upload(images)
 
@@ -117,10 +128,19 @@ class EngineSession(Session):
         return run
 
     def time_runs_ms(self, images: npt.NDArray[np.uint8], *, runs: int, warm_up_runs: int) -> npt.NDArray[np.float64]:
-        """Milliseconds of the GPU for each run [runs], replayed as a CUDA graph, copies not included."""
+        """GPU milliseconds of each run [runs], replayed as a CUDA graph, without copies.
+
+        Args:
+            images: one image [1, C, H, W].
+            runs: number of timed runs.
+            warm_up_runs: replays before them.
+
+        Raises:
+            MeasureError: the session was closed, the image does not fit, or the driver refuses the graph.
+        """
         self._upload(images)
         for _ in range(3):
-            self.enqueue()  # what an engine sets up at its first run must not be captured
+            self.enqueue()  # an engine allocates at its first runs, which must not be captured
         self._device.synchronize()
         replay = self._device.capture_graph(self.enqueue)
         for _ in range(warm_up_runs):
@@ -128,7 +148,7 @@ class EngineSession(Session):
         return np.array([self._device.time_ms(replay) for _ in range(runs)])
 
     def layer_times(self) -> tuple[LayerTiming, ...]:
-        """Mean milliseconds of each layer with the type it really computes, in order; without a graph."""
+        """Mean milliseconds of each layer, in order and without a graph; its name contains the type it computes in."""
         sums: dict[str, float] = {}
 
         class Profiler(self._trt.IProfiler):  # type: ignore[misc,name-defined]
@@ -149,7 +169,11 @@ class EngineSession(Session):
         )
 
     def enqueue(self) -> None:
-        """Put one run onto the stream."""
+        """Enqueue one run on the stream.
+
+        Raises:
+            MeasureError: the session was closed, or TensorRT refuses the run.
+        """
         if not self._open_context().execute_async_v3(self._device.stream):
             raise MeasureError("TensorRT must accept a run, but refused it")
 
@@ -187,13 +211,14 @@ def _builder_config(trt: Any, builder: Any, model_format: ModelFormat) -> Any:
 
 
 def _layer_types(trt: Any, engine: Any) -> dict[str, str]:
-    """Layer to the type of its first output, as the engine tells it; the keys changed between versions."""
+    """Type of the first output of each layer by its name, from the engine inspector."""
     inspector = engine.create_engine_inspector()
-    told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    found = {}
-    for layer in told.get("Layers", []):
-        outputs = layer.get("Outputs") if isinstance(layer, dict) else None
+    information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    types = {}
+    for layer in information.get("Layers", []):
+        outputs = layer.get("Outputs") if isinstance(layer, dict) else None  # a layer without details is a mere name
         if outputs:
+            # The key changed between versions.
             words = outputs[0].get("Format/Datatype") or outputs[0].get("Datatype") or outputs[0].get("DataType")
-            found[str(layer.get("Name"))] = str(words)
-    return found
+            types[str(layer.get("Name"))] = str(words)
+    return types

@@ -1,11 +1,14 @@
-"""What trtexec wants to be told and what it answers, from 8.2 to 11: one adapter, pure functions.
+"""Adapter to trtexec 8.2 to 11, as pure functions: commands with the flags of a version, and parsers of its output.
 
 Flags, banner and JSON are those of `samples/common/sampleOptions.cpp` and `sampleReporting.cpp` at tags 8.2 to 11.1 of
 https://github.com/NVIDIA/TensorRT. None of it was run against a real trtexec for this project.
 
-Two traps. A bare run means something else since 11 (CUDA graph on, transfers off, always strongly typed), so older ones
-are told by flags what 11 does anyway. And time stamps in the JSON keep six digits, which after a second is a grid of
-10 us: the durations `computeMs` are read, never a difference of stamps.
+Two traps:
+
+- The defaults changed in 11 (CUDA graph on, transfers off, always strongly typed), so older versions get the flags that
+  select the behaviour of 11.
+- Time stamps in the JSON keep six digits, which after a second is a grid of 10 us. So the durations `computeMs` are
+  read, never a difference of stamps.
 """
 
 import json
@@ -16,20 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
+from onnx import TensorProto
 
 from nas.errors import MeasureError
+from nas.intervals import TimesMs
 from nas.runtimes.base import LayerTiming
+from nas.runtimes.onnx_input import read_onnx_input
 
-TimesMs = npt.NDArray[np.float64]
 Version = tuple[int, int, int]
 
 MIN_VERSION: Version = (8, 2, 0)
+"""Of JetPack 4.6.1, the last for the Jetson Nano."""
 WORKSPACE_MIB = 256
+"""Scratch memory of the builder: ample for nets of a few MB, and free on a board with 2 GB."""
 LOG_LINES = 20
-FLOAT16 = 10
-"""`onnx.TensorProto.FLOAT16`."""
+"""Lines of a log that an error carries."""
 
 _BANNER_PATTERN = re.compile(r"RUNNING TensorRT\.trtexec \[TensorRT v(\d+(?:\.\d+)*)\]")
 _LOG_PREFIX_PATTERN = re.compile(r"^\[[^\]]*\] \[[A-Z]\] (?:\[TRT\] )?")
@@ -39,12 +44,12 @@ _THROUGHPUT_PATTERN = re.compile(r"Throughput: ([0-9.eE+-]+) qps")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFormat:
-    """What of an ONNX file decides the flags.
+    """Properties of an ONNX file that decide the flags.
 
     Attributes:
-        shapes: `name:1xCxHxW` where the number of images is left open, else empty.
-        half: whether it holds float16 tensors.
-        quantised: whether it holds Q/DQ nodes.
+        dynamic_shape: `name:1xCxHxW` where the number of images is open, else empty.
+        has_float16: whether it holds FP16 tensors.
+        has_qdq: whether it holds Q/DQ nodes.
     """
 
     dynamic_shape: str
@@ -54,12 +59,12 @@ class ModelFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class TrtexecInfo:
-    """A trtexec that was asked who it is.
+    """A trtexec on a device.
 
     Attributes:
-        path: absolute, on the device.
+        path: absolute path on the device.
         version: major, minor, patch.
-        help: its own list of flags.
+        help_text: its own list of flags; empty where it was not read.
     """
 
     path: str
@@ -68,7 +73,10 @@ class TrtexecInfo:
 
     @property
     def has_strong_typing(self) -> bool:
-        """Whether networks can be strongly typed: the file's types are then the engine's."""
+        """Whether networks can be strongly typed, so that the engine has the types of the file.
+
+        The list of flags decides, as 8.6 has the flag on some devices; without a list, versions from 10 on have it.
+        """
         return (
             self.version >= (11, 0, 0)
             or "--stronglyTyped" in self.help_text
@@ -77,31 +85,32 @@ class TrtexecInfo:
 
     @property
     def version_text(self) -> str:
-        """As people write it."""
+        """The version as major.minor.patch."""
         return ".".join(map(str, self.version))
 
 
 def read_model_format(model: Path) -> ModelFormat:
-    """Read what decides the flags off a file with one input [N, C, H, W].
+    """Read the format of a file with one input [N, C, H, W].
 
     Raises:
-        MeasureError: it is no such file, or its input has a name that trtexec's `--shapes` cannot take.
+        MeasureError: it is no such file, or trtexec's `--shapes` cannot take the name of its input.
     """
     try:
-        graph = onnx.load(str(model), load_external_data=False).graph
-        dims = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
+        entry = read_onnx_input(model)
     except Exception as error:  # protobuf's errors share no public base
         raise MeasureError(f"{model.name!r} must be an ONNX file with an input: {_one_line(str(error))}") from None
-    if len(graph.input) != 1 or len(dims) != 4 or min(dims[1:]) < 1:
-        raise MeasureError(f"{model.name!r} must have one input [N, C, H, W] with fixed C, H and W, but has {dims}")
-    name = graph.input[0].name
-    if not dims[0] and not _TENSOR_NAME_PATTERN.fullmatch(name):
+    if not entry.is_single_image:
+        raise MeasureError(
+            f"{model.name!r} must have one input [N, C, H, W] with fixed C, H and W, "
+            f"but has {len(entry.names)}, the first {list(entry.dims)}"
+        )
+    name, (batch, *image) = entry.names[0], entry.dims
+    if not batch and not _TENSOR_NAME_PATTERN.fullmatch(name):
         raise MeasureError(f"the input must have a name of letters, digits, '_', '.', '/' and '-', but it is {name!r}")
-    shapes = "" if dims[0] else f"{name}:1x{dims[1]}x{dims[2]}x{dims[3]}"
     return ModelFormat(
-        dynamic_shape=shapes,
-        has_float16=_has_float16(graph),
-        has_qdq=any(n.op_type == "QuantizeLinear" for n in graph.node),
+        dynamic_shape="" if batch else f"{name}:1x{'x'.join(map(str, image))}",
+        has_float16=_has_float16(entry.graph),
+        has_qdq=any(n.op_type == "QuantizeLinear" for n in entry.graph.node),
     )
 
 
@@ -111,15 +120,16 @@ def parse_version(banner: str) -> Version:
     Raises:
         MeasureError: there is no such line, or the version is older than 8.2.
     """
-    found = _BANNER_PATTERN.search(banner)
-    if not found:
-        said = next((line for line in banner.splitlines() if line.strip()), "nothing")
-        raise MeasureError(f"trtexec must begin with a line that names its version, but said: {_one_line(said)}")
-    digits = found[1]
+    match = _BANNER_PATTERN.search(banner)
+    if not match:
+        first = next((line for line in banner.splitlines() if line.strip()), "nothing")
+        raise MeasureError(f"trtexec must begin with a line that names its version, but said: {_one_line(first)}")
+    digits = match[1]
     if "." in digits:
         parts = [int(part) for part in digits.split(".")]
         version = (parts[0], parts[1], parts[2] if len(parts) > 2 else 0)
     else:
+        # NV_TENSORRT_VERSION: major * 10000 + minor * 100 + patch since 10, major * 1000 + ... before.
         number, base = int(digits), 10_000 if len(digits) > 4 else 1_000
         version = (number // base, number % base // 100, number % 100)
     if version < MIN_VERSION:
@@ -138,17 +148,17 @@ def build_and_time_command(
     duration_s: float,
     optimization_level: int = 3,
 ) -> list[str]:
-    """The command that builds an engine of a file, keeps it, and times it.
+    """The command that builds an engine of a file, saves it, and times it.
 
     Args:
-        tool: the trtexec.
-        model_format: of the file.
-        model_file: the ONNX file's name on the device; so are the next three.
+        trtexec: the trtexec.
+        model_format: format of the file.
+        model_file: name of the ONNX file on the device, as are the next three.
         engine_file: takes the engine.
         times_file: takes the JSON of all runs.
         timing_cache_file: timing cache, read and written.
         duration_s: seconds of timing.
-        optimization_level: builder optimisation level from 8.6 on; the same for all that is compared.
+        optimization_level: builder optimisation level, from 8.6 on; the same for all files of a comparison.
     """
     flags = [f"--onnx={model_file}", f"--saveEngine={engine_file}", f"--timingCacheFile={timing_cache_file}"]
     flags.append(
@@ -167,14 +177,14 @@ def build_and_time_command(
 def time_engine_command(
     trtexec: TrtexecInfo, model_format: ModelFormat, *, engine_file: str, times_file: str, duration_s: float
 ) -> list[str]:
-    """The command that times an engine which this session has built."""
+    """The command that times an engine of this session. Arguments as for `build_and_time_command`."""
     return [trtexec.path, f"--loadEngine={engine_file}", *_timing_flags(trtexec, model_format, times_file, duration_s)]
 
 
 def time_layers_command(
     trtexec: TrtexecInfo, model_format: ModelFormat, *, engine_file: str, profile_file: str
 ) -> list[str]:
-    """The command that times each layer: no CUDA graph, and an event around each, so the sum is too much."""
+    """The command that times each layer: without a CUDA graph and with events around each, so the sum is too large."""
     flags = [
         f"--loadEngine={engine_file}",
         *_shape_flags(model_format),
@@ -187,7 +197,7 @@ def time_layers_command(
 
 
 def typing_notes(trtexec: TrtexecInfo, model_format: ModelFormat) -> tuple[str, ...]:
-    """What a reader of the figure has to know about how the engine's types came about."""
+    """A note on weak typing, under which the engine need not have the types of the file; empty where it has."""
     if trtexec.has_strong_typing:
         return ()
     allowed = " and ".join(flag[2:].upper() for flag in _type_flags(trtexec, model_format)) or "FP32"
@@ -198,7 +208,8 @@ def parse_times(text: str) -> TimesMs:
     """Milliseconds of each run on the GPU [runs], from `--exportTimes`.
 
     Raises:
-        MeasureError: it is not the JSON that trtexec writes, or a time is not a positive number.
+        MeasureError: the text is not JSON as trtexec writes it, there are fewer than two runs, or a time is not a
+            positive number.
     """
     try:
         entries = json.loads(text)
@@ -218,7 +229,7 @@ def parse_layers(text: str) -> tuple[LayerTiming, ...]:
     """Layers in order with their median milliseconds (mean before 8.5), from `--exportProfile`.
 
     Raises:
-        MeasureError: it is not the JSON that trtexec writes.
+        MeasureError: the text is not JSON as trtexec writes it.
     """
     try:
         entries: list[Mapping[str, Any]] = [e for e in json.loads(text) if "name" in e]
@@ -228,26 +239,26 @@ def parse_layers(text: str) -> tuple[LayerTiming, ...]:
 
 
 def parse_throughput(log_text: str) -> float | None:
-    """Inferences a second, from the summary; None where there is none."""
-    found = _THROUGHPUT_PATTERN.search(log_text)
-    return float(found[1]) if found else None
+    """Inferences a second, from the summary; None where it is missing."""
+    match = _THROUGHPUT_PATTERN.search(log_text)
+    return float(match[1]) if match else None
 
 
 def log_tail(log_text: str) -> tuple[str, ...]:
-    """The last lines of a log, without anything that a terminal would obey."""
+    """The last lines of a log, without characters that control a terminal."""
     lines = [_printable(line) for line in log_text.splitlines() if line.strip()]
     return tuple(lines[-LOG_LINES:])
 
 
 def first_error(log_text: str) -> str:
-    """The line of a log that says most about why it failed: the first error, else the last line."""
+    """The line of a log that explains a failure: the first error, as later ones follow from it, else the last line."""
     lines = [_printable(line) for line in log_text.splitlines() if line.strip() and not line.startswith("&&&&")]
     errors = [line for line in lines if "[E]" in line] or lines[-1:]
     return _one_line(_LOG_PREFIX_PATTERN.sub("", errors[0])) if errors else "it wrote nothing"
 
 
 def _type_flags(trtexec: TrtexecInfo, model_format: ModelFormat) -> list[str]:
-    """Flags that give the engine the types of the file; before strong typing, those that it has are allowed."""
+    """Flags that give the engine the types of the file; without strong typing, they allow the types of the file."""
     if trtexec.version >= (11, 0, 0):
         return []
     if trtexec.has_strong_typing:
@@ -256,9 +267,11 @@ def _type_flags(trtexec: TrtexecInfo, model_format: ModelFormat) -> list[str]:
 
 
 def _timing_flags(trtexec: TrtexecInfo, model_format: ModelFormat, times_file: str, duration_s: float) -> list[str]:
-    same = [] if trtexec.version >= (11, 0, 0) else ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"]
+    """Flags of a timing: one CUDA graph, spinning host, no copies; the defaults of 11, given to older versions."""
+    behaviour = [] if trtexec.version >= (11, 0, 0) else ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"]
+    # Half a second lets the GPU's clock rise; both a duration and 200 iterations must be reached.
     amount = ["--warmUp=500", f"--duration={duration_s:g}", "--iterations=200", "--avgRuns=100"]
-    return [*_shape_flags(model_format), *same, *amount, f"--exportTimes={times_file}"]
+    return [*_shape_flags(model_format), *behaviour, *amount, f"--exportTimes={times_file}"]
 
 
 def _shape_flags(model_format: ModelFormat) -> list[str]:
@@ -266,10 +279,10 @@ def _shape_flags(model_format: ModelFormat) -> list[str]:
 
 
 def _has_float16(graph: onnx.GraphProto) -> bool:
-    if any(tensor.data_type == FLOAT16 for tensor in graph.initializer):
+    if any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer):
         return True
     casts = (a.i for n in graph.node if n.op_type == "Cast" for a in n.attribute if a.name == "to")
-    return FLOAT16 in casts
+    return TensorProto.FLOAT16 in casts
 
 
 def _printable(text: str) -> str:

@@ -1,1 +1,1 @@
-"""Surrogates and acquisition of the default sampler."""
+"""Surrogates, acquisition function and candidate generation of the screened sampler."""

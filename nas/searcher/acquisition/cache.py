@@ -1,6 +1,6 @@
-"""What finished trials stand for, worked out once for each: all of them are looked at for every new one.
+"""Sampler cache: the codes and values of finished trials, computed once each although every proposal needs them all.
 
-A memory changes nothing of what is asked: without it, or in another process, the same is worked out again.
+The cache changes no proposal. Without it, or in another process, the same rows are computed again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ from nas.searcher.acquisition.encoding import GeneEncoding
 
 
 class TrialRow(NamedTuple):
-    """What one trial has told.
+    """One trial, as a sampler needs it.
 
     Attributes:
         codes: its codes [g], as the bytes of their array; None where it has no place in the space.
-        values: [m] in the study's units; NaN without any.
-        look: [m] at a first look, None or NaN where there was nothing to see.
-        stopped: whether that look was all.
-        running: whether it goes on.
+        values: [m] final objective values in the study's units; NaN without any.
+        low_fidelity_values: [m] objective values at low fidelity, None or NaN where there is none.
+        is_low_fidelity_only: whether training stopped at low fidelity.
+        is_running: whether the trial is still running.
     """
 
     codes: bytes | None
@@ -31,11 +31,12 @@ class TrialRow(NamedTuple):
 
 
 class TrialTable:
-    """The trials of one study in one space.
+    """Rows of the trials of one study in one space.
 
     Attributes:
-        genes: of that space.
-        names: codes, as bytes, to the identity of their candidate.
+        space: name to distribution.
+        encoding: of that space.
+        identities: codes, as bytes, to the identity of their candidate.
     """
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
@@ -46,9 +47,10 @@ class TrialTable:
     def rows_of(
         self, trials: Sequence[FrozenTrial], make_rows: Callable[[Sequence[FrozenTrial]], Sequence[TrialRow]]
     ) -> list[TrialRow]:
-        """The rows of trials; `make_rows` is asked for those that are not known. Finished ones never change again."""
-        found = [self._row_by_number.get(trial.number, (None, None)) for trial in trials]
-        rows = [row if known is trial else None for trial, (known, row) in zip(trials, found, strict=True)]
+        """The rows of trials; `make_rows` makes those that are missing. A finished trial never changes again."""
+        cached = [self._row_by_number.get(trial.number, (None, None)) for trial in trials]
+        # The identity of the frozen trial, not its number: another study has trials of the same numbers.
+        rows = [row if known is trial else None for trial, (known, row) in zip(trials, cached, strict=True)]
         new = [i for i, row in enumerate(rows) if row is None]
         for i, row in zip(new, make_rows([trials[i] for i in new]), strict=True):
             rows[i] = row
@@ -58,14 +60,14 @@ class TrialTable:
 
 
 class SamplerCache:
-    """For the samplers of one study, in one process."""
+    """Cache of the samplers that one study makes in turn in one process; it holds the table of the last space."""
 
     def __init__(self) -> None:
         self._table: TrialTable | None = None
 
     def table_of(self, space: Mapping[str, BaseDistribution]) -> TrialTable:
-        """What is remembered of this space; the last one is kept."""
-        rows = self._table
-        if rows is None or rows.space != space:
-            rows = self._table = TrialTable(space)
-        return rows
+        """The table of this space, an empty one where the last space was another."""
+        table = self._table
+        if table is None or table.space != space:
+            table = self._table = TrialTable(space)
+        return table

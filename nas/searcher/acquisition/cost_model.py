@@ -1,11 +1,13 @@
-"""Guesses of what a net costs, learned from the nets of one search: a sum of non-negative costs, and what is left over.
+"""Cost model: latency or size of a network as an additive model with a log-linear residual, fitted to one search.
 
-    cost = columns . prices * exp(traits . weights),  prices >= 0
+    cost = (columns . coefficients) * exp(features . weights),    coefficients >= 0
 
-The prices begin with rough ones whose scale is learned first, and leave them as far as the examples ask for (ridge).
-What the sum leaves over is learned in the logarithm by Bayesian ridge regression, its strength chosen by generalised
-cross-validation (Golub, Heath & Wahba 1979, https://doi.org/10.1080/00401706.1979.10489751), which also says how far to
-trust a guess. A fit takes some milliseconds. The final word has always the file itself.
+- The coefficients start at initial ones, whose common scale is fitted first. A ridge towards these holds them where
+  the data says little.
+- The residual of the logarithm is a Bayesian ridge regression, whose strength minimises generalised cross-validation
+  (Golub, Heath & Wahba 1979, https://doi.org/10.1080/00401706.1979.10489751). It also gives the standard deviation.
+
+A fit takes some milliseconds. The predictions guide the sampler only; a reported cost is that of the file.
 """
 
 from collections.abc import Callable
@@ -22,42 +24,45 @@ from nas.searcher.acquisition.subsample import newest_and_spread
 Floats = npt.NDArray[np.float64]
 
 PRIOR_LOG_STD = 0.7
-"""Standard deviation of the logarithm before anything is learned."""
+"""Standard deviation of the logarithm without observations (a factor of 2), and upper limit with a fitted residual."""
 PRIOR_STRENGTH = 1.0
-"""How many examples it takes to move a price as far from its first value as from 0."""
+"""Weight of the initial coefficients, in observations: with as many, a coefficient lies halfway between its initial
+value and that of the data."""
 MIN_LOG_STD = 0.01
+"""Lower limit of the standard deviation, 1 %: no prediction is taken as exact."""
 MIN_RESIDUAL_EXAMPLES = 8
-"""Examples from which what is left over is learned too."""
+"""Observations from which on the residual is fitted too."""
 MAX_EXAMPLES = 300
-"""Examples that are learned from: half the newest, half spread over the others."""
+"""Upper limit on the observations: half the newest, half spread over the older ones."""
 RIDGE_STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Grid of ridge strengths, for standardised features."""
 DEFAULT_EFFICIENCY = {"dense_macs": 0.4, "pointwise_macs": 0.3, "depthwise_macs": 0.08}
-"""Share of the peak rate that kernels reach, where a profile does not say."""
+"""Share of the peak arithmetic rate that kernels reach, where the hardware profile has none."""
 _EFFICIENCY_KEYS = {"dense_macs": "conv", "pointwise_macs": "pointwise", "depthwise_macs": "depthwise"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostEstimate:
-    """Mean [n] and standard deviation [n] of the logarithm of a cost."""
+    """Predicted costs: mean [n] and standard deviation [n] of their logarithms."""
 
     log_mean: Floats
     log_std: Floats
 
 
 CostModel = Callable[[Floats, Floats], CostEstimate]
-"""(columns [n, c], traits [n, d]) to a guess."""
+"""(cost columns [n, c], features [n, d]) to the predicted costs."""
 
 
 def fit_cost_model(
     cost_columns: Floats, features: Floats, values: Floats, *, initial_coefficients: Floats
 ) -> CostModel:
-    """A guesser of costs.
+    """Fit a cost model.
 
     Args:
-        cost_columns: [n, c] of the examples, 0 or more; n may be 0.
-        features: [n, d] of the examples.
+        cost_columns: [n, c] of the observations, 0 or more; n may be 0.
+        features: [n, d] of the observations.
         values: [n] their costs, positive.
-        initial_coefficients: [c] rough ones, positive; only their proportions count once there is an example.
+        initial_coefficients: [c], positive; with one observation or more only their proportions matter.
     """
     if not len(values):
         return lambda c, _: CostEstimate(
@@ -65,34 +70,46 @@ def fit_cost_model(
         )
     rows = newest_and_spread(np.arange(len(values)), MAX_EXAMPLES)
     cost_columns, features, values = cost_columns[rows], features[rows], values[rows]
-    found = _fit_coefficients(
+    # The median ratio sets the scale: one wrong latency does not move it.
+    coefficients = _fit_coefficients(
         cost_columns, values, initial_coefficients * float(np.median(values / (cost_columns @ initial_coefficients)))
     )
-    rest = np.log(values) - np.log(cost_columns @ found)
-    left_over = _fit_residual(features, rest, n_coefficients=int((cost_columns.any(axis=0) & (found > 0)).sum()))
+    residuals = np.log(values) - np.log(cost_columns @ coefficients)
+    n_coefficients = int((cost_columns.any(axis=0) & (coefficients > 0)).sum())
+    residual_model = _fit_residual(features, residuals, n_coefficients=n_coefficients)
 
-    def guess(c: Floats, t: Floats) -> CostEstimate:
-        more = left_over(t)
-        return CostEstimate(log_mean=np.log(c @ found) + more.log_mean, log_std=more.log_std)
+    def predict(c: Floats, t: Floats) -> CostEstimate:
+        residual = residual_model(t)
+        return CostEstimate(log_mean=np.log(c @ coefficients) + residual.log_mean, log_std=residual.log_std)
 
-    return guess
+    return predict
 
 
 def _fit_coefficients(cost_columns: Floats, values: Floats, initial_coefficients: Floats) -> Floats:
-    """[c] Prices of least relative error, held back by their first values; what no example has keeps its own."""
-    relative = (
-        cost_columns * initial_coefficients / values[:, None]
-    )  # [n, c] shares of each value, in multiples of the first prices
+    """[c] Non-negative coefficients b = initial * z of least relative error, with a ridge towards z = 1.
+
+        min_z |relative z - 1|^2 + |diag(pull) (z - 1)|^2,    z >= 0
+
+    A column that is 0 in every observation keeps its initial coefficient.
+    """
+    relative = cost_columns * initial_coefficients / values[:, None]  # [n, c] share of each value at z = 1
     used = relative.any(axis=0)
+    # In proportion to a column's mean share, so that small parts of the cost are held as firmly as large ones.
     pull = np.sqrt(PRIOR_STRENGTH) * np.maximum(relative.mean(axis=0), 1e-6)[used]
     matrix = np.concatenate([relative[:, used], np.diag(pull)])  # [n + c, c]
-    found = initial_coefficients.copy()
-    found[used] *= nnls(matrix, np.concatenate([np.ones(len(values)), pull]))
-    return np.asarray(np.maximum(found, 1e-9 * initial_coefficients))
+    coefficients = initial_coefficients.copy()
+    coefficients[used] *= nnls(matrix, np.concatenate([np.ones(len(values)), pull]))
+    # Above 0, because the logarithm of the sum is taken; 1e-9 adds nothing to it.
+    return np.asarray(np.maximum(coefficients, 1e-9 * initial_coefficients))
 
 
 def _fit_residual(features: Floats, residuals: Floats, *, n_coefficients: int) -> Callable[[Floats], CostEstimate]:
-    """A guesser of what the sum leaves over, in the logarithm."""
+    """Bayesian ridge regression of the residuals [n] of the logarithm on features [n, d].
+
+    With the singular values d_i, right vectors v_i and the strength s, the predictive variance at standardised z is
+
+        noise (1 + 1/n + sum_i (z . v_i)^2 / (d_i^2 + s) + |z outside the span|^2 / s) + least^2.
+    """
     n = len(residuals)
     if n < MIN_RESIDUAL_EXAMPLES:
         deviation = max(MIN_LOG_STD, PRIOR_LOG_STD / np.sqrt(1 + n), float(residuals.std()))
@@ -102,59 +119,73 @@ def _fit_residual(features: Floats, residuals: Floats, *, n_coefficients: int) -
     z = (features[:, keep] - centre[keep]) / spread[keep]
     mean = float(residuals.mean())
     left, sizes, right = np.linalg.svd(z, full_matrices=False)
-    turned = left.T @ (residuals - mean)
-    strength = min(RIDGE_STRENGTHS, key=lambda s: _gcv_score(sizes, turned, residuals - mean, s))
+    projected = left.T @ (residuals - mean)
+    strength = min(RIDGE_STRENGTHS, key=lambda s: _gcv_score(sizes, projected, residuals - mean, s))
     shrunk = sizes**2 / (sizes**2 + strength)
-    weights = right.T @ (turned * shrunk / np.maximum(sizes, 1e-12))
+    weights = right.T @ (projected * shrunk / np.maximum(sizes, 1e-12))
+    # Degrees of freedom that are left: the ridge has used the sum of its shrinkage factors, and the coefficients one
+    # each, but a third of n at most, as most of them are held by their prior.
     free = max(1.0, n - 1 - float(shrunk.sum()) - min(n_coefficients, n // 3))
     noise = float(((residuals - mean - z @ weights) ** 2).sum()) / free
-    least = MIN_LOG_STD + PRIOR_LOG_STD / (1 + n)  # a few nets that agree say little of the next
+    least = MIN_LOG_STD + PRIOR_LOG_STD / (1 + n)  # a few networks that agree say little about the next one
 
-    def guess(t: Floats) -> CostEstimate:
-        asked = (t[:, keep] - centre[keep]) / spread[keep]
-        inside = ((asked @ right.T) ** 2 / (sizes**2 + strength)).sum(axis=1)
-        outside = np.maximum((asked**2).sum(axis=1) - ((asked @ right.T) ** 2).sum(axis=1), 0.0) / strength
+    def predict(t: Floats) -> CostEstimate:
+        queries = (t[:, keep] - centre[keep]) / spread[keep]
+        inside = ((queries @ right.T) ** 2 / (sizes**2 + strength)).sum(axis=1)
+        outside = np.maximum((queries**2).sum(axis=1) - ((queries @ right.T) ** 2).sum(axis=1), 0.0) / strength
         deviation = np.sqrt(noise * (1 + 1 / n + inside + outside) + least**2)
-        return CostEstimate(log_mean=mean + asked @ weights, log_std=np.minimum(deviation, PRIOR_LOG_STD))
+        return CostEstimate(log_mean=mean + queries @ weights, log_std=np.minimum(deviation, PRIOR_LOG_STD))
 
-    return guess
+    return predict
 
 
 def _gcv_score(singular_values: Floats, projected: Floats, residuals: Floats, strength: float) -> float:
-    """The generalised cross-validation score of a ridge, less is better."""
+    """Generalised cross-validation score of a ridge, minimised: |y - H y|^2 / (1 - tr(H) / n)^2.
+
+    tr(H) counts the mean too; the floor of 1e-3 keeps the score finite where the fit uses all degrees of freedom.
+    """
     shrunk = singular_values**2 / (singular_values**2 + strength)
     residual = float((residuals**2).sum() - (projected**2).sum() + (((1 - shrunk) * projected) ** 2).sum())
     return residual / max(1e-3, 1 - (1 + float(shrunk.sum())) / len(residuals)) ** 2
 
 
 def initial_latency_coefficients(profile: HardwareProfile) -> Floats:
-    """[c] Rough milliseconds of one unit of each column on a device, by the facts of its profile."""
+    """[c] Initial milliseconds of one unit of each column on a device, from the roofline of its hardware profile.
+
+    Without a latency model the floor of a kernel is 3 us and the fixed part 10 us.
+    """
     model = profile.latency
     floor_us = model.floor_us if model else 3.0
     efficiency = model.efficiency if model else {}
-    found = {"fixed": 1e-3 * (floor_us + (model.fixed_us if model else 10.0))}  # the softmax is in every file
+    # The softmax is in every file, but not in the workload: one kernel more.
+    coefficients = {"fixed": 1e-3 * (floor_us + (model.fixed_us if model else 10.0))}
     for bits in BIT_WIDTHS:
+        # A bit-width without a rate of its own runs at the next wider one.
         wider = [b for b in profile.peak_gops if b >= bits] or [max(profile.peak_gops)]
         gops, byte_ms = profile.peak_gops[min(wider)], 1e-6 / profile.bandwidth_gb_s
         for part, usual in DEFAULT_EFFICIENCY.items():
-            found[f"{part}{bits}"] = 2e-6 / (gops * efficiency.get(_EFFICIENCY_KEYS[part], usual))
+            coefficients[f"{part}{bits}"] = 2e-6 / (gops * efficiency.get(_EFFICIENCY_KEYS[part], usual))
         for part in ("dense", "pointwise", "depthwise", "moving"):
-            found[f"{part}{bits}"] = 1e-3 * floor_us
+            coefficients[f"{part}{bits}"] = 1e-3 * floor_us
         for part in ("elements", "moved", "weights"):
-            found[f"{part}{bits}"] = byte_ms * bits / 8
-    return _fill_missing(found)
+            coefficients[f"{part}{bits}"] = byte_ms * bits / 8
+    return _fill_missing(coefficients)
 
 
 def initial_size_coefficients() -> Floats:
-    """[c] Rough bytes of one unit of each column in a file: weights, what stands for a channel, and a node's own."""
-    found = {"fixed": 3000.0}
+    """[c] Initial bytes of one unit of each column in an ONNX file.
+
+    A channel has a bias of 4 bytes and, with INT8, a scale and a zero point; a node has 300 bytes of names and
+    attributes, and a file 3,000 of its own.
+    """
+    coefficients = {"fixed": 3000.0}
     for bits in BIT_WIDTHS:
-        found |= {f"weights{bits}": bits / 8, f"channels{bits}": 4.0 + 5.0 * (bits == 8)}
-        found |= {f"{part}{bits}": 300.0 for part in ("dense", "pointwise", "depthwise", "moving")}
-    return _fill_missing(found)
+        coefficients |= {f"weights{bits}": bits / 8, f"channels{bits}": 4.0 + 5.0 * (bits == 8)}
+        coefficients |= {f"{part}{bits}": 300.0 for part in ("dense", "pointwise", "depthwise", "moving")}
+    return _fill_missing(coefficients)
 
 
 def _fill_missing(coefficients: dict[str, float]) -> Floats:
-    """The prices of all columns; those without one have hardly any."""
+    """[c] The coefficients of all columns; a millionth of the least for those without one, since none may be 0."""
     least = 1e-6 * min(coefficients.values())
     return np.array([coefficients.get(name, least) for name in COST_COLUMNS])

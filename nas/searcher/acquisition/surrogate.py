@@ -1,8 +1,8 @@
-"""What a search knows of a pick before it evaluates it, for its sampler; learned from the run's own records.
+"""Surrogate of a search: what is known about a candidate before its evaluation, fitted to the records of the run.
 
-A pick decodes to a candidate, which has a key, a description and, once a file of it was drafted, an exact latency and
-size; infeasible candidates have these too, though they were never trained. What was not drafted yet is guessed.
-Nothing random: the same records give the same answers, in whichever process.
+Params decode to a candidate, which has a key and features. Once its untrained file has been exported, it also has an
+exact latency and size; infeasible candidates have these too, although they were never trained. For all others the two
+costs are predicted. There is no randomness: the same records give the same values in every process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from nas.intervals import normal_cdf
 from nas.latency.estimate import corrected_for_load
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.searcher.acquisition.base import Picks, PriorTrials, SamplerContext
+from nas.searcher.acquisition.base import Params, ParamsList, PriorTrials, SamplerContext
 from nas.searcher.acquisition.candidate_features import COST_COLUMNS, CandidateFeatures, FeatureExtractor
 from nas.searcher.acquisition.cost_model import (
     MAX_EXAMPLES,
@@ -34,19 +34,24 @@ from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 Floats = npt.NDArray[np.float64]
 
 COST_LIMITS = {"latency": "max_latency", "size": "max_size"}
-"""Costs that are guessed, and the limits on them."""
+"""Predicted costs, and the fields that limit them."""
 POOL_SCALE = 0.3
-"""Reading a pick takes a fifth of a millisecond; so many fewer are looked at for each trial."""
-MAX_CACHED_PICKS = 50_000
-"""Picks that are kept for their next time, twice as many at most, so that a long search does not fill the memory."""
+"""Decoding params takes 0.2 ms, so fewer candidates are screened for each trial than the sampler's default."""
+MAX_CACHED_PARAMS = 50_000
+"""Params in each of the two generations of the cache, which bounds the memory of a long search."""
 
 
 @dataclass(kw_only=True, slots=True)
-class DecodedPick:
-    """A pick, read: key and description of its candidate, None where it has no path.
+class DecodedParams:
+    """Decoded params.
 
-    Most picks are known from their key already, so they are described when that is asked for; until then the candidate
-    is kept.
+    Most params turn out to be duplicates by their key, so features are computed on demand, from the candidate that is
+    held until then.
+
+    Attributes:
+        key: of the candidate; None where the params leave no path from input to output.
+        candidate: None where there is none, or once the features exist.
+        features: None until `decode_all` has computed them.
     """
 
     key: str | None
@@ -55,22 +60,22 @@ class DecodedPick:
 
 
 class SearchSurrogate:
-    """Answers for the sampler of one run.
+    """Knowledge about candidates for the sampler of one run.
 
-    Life: made once per process; `known` hands out what a sampler asks. Each question first reads what other processes
-    and this one have added to the records since the last.
+    Life: made once per process; `sampler_context` hands its methods to a sampler. Each method first reads the records
+    that this and other processes have added since the last call.
 
     Args:
-        folder: the run, whose records teach.
-        config: what was asked.
+        folder: of the run, whose records the models are fitted to.
+        config: of the search.
         space: of the architectures.
-        compression: decodes picks.
-        genes: all genes.
+        compression: decodes params.
+        genes: all genes of the search.
         input_shape: (C, H, W) of the images.
-        classes: how many.
-        earlier: records of other runs on the same target.
-        told: this run's own search records to picks of other runs and what they told, handed on to the sampler as they
-            are; None without any.
+        classes: number of classes.
+        prior_records: records of other runs on the same target.
+        prior_trials: this run's own search records to the params and values of other runs, which the sampler receives
+            unchanged; None without any.
     """
 
     def __init__(
@@ -98,21 +103,21 @@ class SearchSurrogate:
             "latency": initial_latency_coefficients(compression.profile),
             "size": initial_size_coefficients(),
         }
-        self._prior_trials, self._offset = prior_trials, 0
+        self._prior_trials, self._n_read = prior_trials, 0
         self._records: dict[str, Record] = {}
         self._own_records: list[Record] = []
         self._features_by_key: dict[str, CandidateFeatures] = {}
-        self._recent_picks: dict[Any, DecodedPick] = {}
-        self._older_picks: dict[Any, DecodedPick] = {}
+        self._recent_params: dict[Any, DecodedParams] = {}
+        self._older_params: dict[Any, DecodedParams] = {}
         self._last_estimates: tuple[Any, ...] = ()
         self._cost_models: dict[str, CostModel] = {}
         self._add_records(prior_records)
 
     def sampler_context(self) -> SamplerContext:
-        """What a sampler asks."""
+        """The context of a sampler, whose functions read new records at each call."""
         return SamplerContext(
-            known_objectives=lambda picks: self._known_objectives(picks)[0],
-            log_std=lambda picks: self._known_objectives(picks)[1],
+            known_objectives=lambda params_list: self._known_objectives(params_list)[0],
+            log_std=lambda params_list: self._known_objectives(params_list)[1],
             feasibility=self.feasibility,
             features=self.features,
             allowed=self.allowed,
@@ -121,116 +126,123 @@ class SearchSurrogate:
             pool_scale=POOL_SCALE,
         )
 
-    def decode_all(self, picks: Picks) -> list[DecodedPick]:
-        """What the picks stand for, described."""
-        found = self._decode_cached(picks)
-        new = {str(seen.key): seen.candidate for seen in found if seen.candidate is not None}
-        described = dict(zip(new, self._extract_all(new), strict=True))
-        for seen in found:
-            if seen.candidate is not None:
-                seen.features, seen.candidate = described[str(seen.key)], None
-        return found
+    def decode_all(self, params_list: ParamsList) -> list[DecodedParams]:
+        """The decoded params, with features."""
+        decoded = self._decode_cached(params_list)
+        new = {str(each.key): each.candidate for each in decoded if each.candidate is not None}
+        features = dict(zip(new, self._extract_all(new), strict=True))
+        for each in decoded:
+            if each.candidate is not None:
+                each.features, each.candidate = features[str(each.key)], None
+        return decoded
 
-    def allowed(self, picks: Picks) -> list[bool]:
-        """Whether each has a path."""
-        return [seen.key is not None for seen in self._decode_cached(picks)]
+    def allowed(self, params_list: ParamsList) -> list[bool]:
+        """[n] Whether params leave a path from input to output."""
+        return [each.key is not None for each in self._decode_cached(params_list)]
 
-    def identities(self, picks: Picks) -> list[Any]:
-        """Keys; a pick without a path has a name of its own."""
-        found = zip(picks, self._decode_cached(picks), strict=True)
-        return [seen.key or tuple(sorted(picked.items())) for picked, seen in found]
+    def identities(self, params_list: ParamsList) -> list[Any]:
+        """[n] Keys of the candidates; params without a path are their own identity."""
+        pairs = zip(params_list, self._decode_cached(params_list), strict=True)
+        return [decoded.key or tuple(sorted(params.items())) for params, decoded in pairs]
 
-    def features(self, picks: Picks) -> Floats:
-        """[n, d] What tells the picks apart; zeros where there is no path."""
-        found = [seen.features for seen in self.decode_all(picks)]
-        _, traits = _stack_features([description for description in found if description is not None])
-        rows = np.zeros((len(picks), traits.shape[1]))
-        rows[[i for i, description in enumerate(found) if description is not None]] = traits
+    def features(self, params_list: ParamsList) -> Floats:
+        """[n, d] Features of the candidates; zeros where there is no path."""
+        by_row = [decoded.features for decoded in self.decode_all(params_list)]
+        _, features = _stack_features([each for each in by_row if each is not None])
+        rows = np.zeros((len(params_list), features.shape[1]))
+        rows[[i for i, each in enumerate(by_row) if each is not None]] = features
         return rows
 
-    def feasibility(self, picks: Picks) -> Floats:
-        """[n] Probability that limits on latency and size are kept; 0 or 1 where the candidate was drafted."""
-        limits = {word: most for word, name in COST_LIMITS.items() if (most := getattr(self._config, name)) is not None}
-        found = np.ones(len(picks))
-        for word, most in limits.items():
-            cheap, doubt = (column[word] for column in self._cost_estimates(picks))
-            room = np.log(most / np.nan_to_num(cheap, nan=most))
-            sure = (room >= 0).astype(np.float64)
-            guessed = normal_cdf(room / np.where(doubt > 0, doubt, 1.0))
-            found *= np.where(doubt > 0, guessed, sure)
-        return found
+    def feasibility(self, params_list: ParamsList) -> Floats:
+        """[n] Probability that the limits on latency and size are kept; 0 or 1 where the costs are exact.
 
-    def _known_objectives(self, picks: Picks) -> tuple[Floats, Floats]:
-        """[n, m] The objectives that are costs, and standard deviations of their logarithms; NaN for what is none."""
-        values, doubt = self._cost_estimates(picks)
-        unknown, sure = np.full(len(picks), np.nan), np.zeros(len(picks))
+        The logarithm of a predicted cost is normal, and the costs are taken as independent.
+        """
+        limits = {
+            word: most for word, name in COST_LIMITS.items() if (most := getattr(self._config.limits, name)) is not None
+        }
+        probability = np.ones(len(params_list))
+        for word, most in limits.items():
+            cost, log_std = (column[word] for column in self._cost_estimates(params_list))
+            # Params without a path have no cost; they are not allowed, so their probability does not matter.
+            room = np.log(most / np.nan_to_num(cost, nan=most))
+            exact = (room >= 0).astype(np.float64)
+            predicted = normal_cdf(room / np.where(log_std > 0, log_std, 1.0))
+            probability *= np.where(log_std > 0, predicted, exact)
+        return probability
+
+    def _known_objectives(self, params_list: ParamsList) -> tuple[Floats, Floats]:
+        """[n, m] each: objectives that are costs, NaN for the others, and standard deviations of their logarithms."""
+        values, log_std = self._cost_estimates(params_list)
+        unknown, exact = np.full(len(params_list), np.nan), np.zeros(len(params_list))
         words = self._config.search.objectives
         return (
             np.stack([values.get(word, unknown) for word in words], axis=1),
-            np.stack([doubt.get(word, sure) for word in words], axis=1),
+            np.stack([log_std.get(word, exact) for word in words], axis=1),
         )
 
-    def _cost_estimates(self, picks: Picks) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        """[n] Each cost that is an objective or limited, and the standard deviation of its logarithm, by word.
+    def _cost_estimates(self, params_list: ParamsList) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """By objective: costs [n], and standard deviations [n] of their logarithms, where it is searched or limited.
 
-        A sampler asks several things of one list in turn, so the answer to the last is kept.
+        A sampler calls several functions with one list, so the estimates of the last list are cached. Its length and
+        the number of records tell whether the list has grown, or the records have.
         """
         self._read_new_records()
-        if not (
-            self._last_estimates
-            and self._last_estimates[0] is picks
-            and self._last_estimates[1] == (len(picks), self._offset)
-        ):
-            self._last_estimates = (picks, (len(picks), self._offset), self._estimate_costs(self.decode_all(picks)))
-        found: tuple[dict[str, Floats], dict[str, Floats]] = self._last_estimates[2]
-        return found
+        state = (len(params_list), self._n_read)
+        if not (self._last_estimates and self._last_estimates[0] is params_list and self._last_estimates[1] == state):
+            self._last_estimates = (params_list, state, self._estimate_costs(self.decode_all(params_list)))
+        estimates: tuple[dict[str, Floats], dict[str, Floats]] = self._last_estimates[2]
+        return estimates
 
-    def _estimate_costs(self, decoded: Sequence[DecodedPick]) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        config = self._config
-        words = [
-            w for w, most in COST_LIMITS.items() if w in config.search.objectives or getattr(config, most) is not None
-        ]
+    def _estimate_costs(self, decoded: Sequence[DecodedParams]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        objectives, limits = self._config.search.objectives, self._config.limits
+        words = [w for w, limit in COST_LIMITS.items() if w in objectives or getattr(limits, limit) is not None]
         values = {word: np.full(len(decoded), np.nan) for word in words}
-        doubt = {word: np.zeros(len(decoded)) for word in words}
+        log_std = {word: np.zeros(len(decoded)) for word in words}
         rows = [i for i, each in enumerate(decoded) if each.key is not None]
         if not rows:
-            return values, doubt
-        columns, traits = _stack_features([each.features for each in decoded if each.features is not None])
-        drafted = [self._records.get(str(decoded[i].key)) for i in rows]
+            return values, log_std
+        columns, features = _stack_features([each.features for each in decoded if each.features is not None])
+        records = [self._records.get(str(decoded[i].key)) for i in rows]
         for word in words:
-            guess = self._cost_model(word)(columns, traits)
-            facts = [None if record is None else observed_cost(record, word) for record in drafted]
-            exact = np.array(facts, dtype=np.float64)
-            values[word][rows] = np.where(np.isnan(exact), np.exp(guess.log_mean), exact)
-            doubt[word][rows] = np.where(np.isnan(exact), guess.log_std, 0.0)
-        return values, doubt
+            estimate = self._cost_model(word)(columns, features)
+            observed = [None if record is None else observed_cost(record, word) for record in records]
+            exact = np.array(observed, dtype=np.float64)  # None becomes NaN
+            values[word][rows] = np.where(np.isnan(exact), np.exp(estimate.log_mean), exact)
+            log_std[word][rows] = np.where(np.isnan(exact), estimate.log_std, 0.0)
+        return values, log_std
 
     def _cost_model(self, objective: str) -> CostModel:
+        """The model of a cost, fitted again after new records."""
         if objective not in self._cost_models:
-            known = [(r, v) for r in self._records.values() if (v := observed_cost(r, objective)) is not None and v > 0]
-            known = [known[i] for i in newest_and_spread(np.arange(len(known)), MAX_EXAMPLES)]
-            columns, traits = _stack_features(self._extract_all({record.key: record.candidate for record, _ in known}))
-            values = np.array([v for _, v in known])
+            pairs = [(r, v) for r in self._records.values() if (v := observed_cost(r, objective)) is not None and v > 0]
+            pairs = [pairs[i] for i in newest_and_spread(np.arange(len(pairs)), MAX_EXAMPLES)]
+            columns, features = _stack_features(
+                self._extract_all({record.key: record.candidate for record, _ in pairs})
+            )
+            values = np.array([v for _, v in pairs])
             self._cost_models[objective] = fit_cost_model(
-                columns, traits, values, initial_coefficients=self._initial_coefficients[objective]
+                columns, features, values, initial_coefficients=self._initial_coefficients[objective]
             )
         return self._cost_models[objective]
 
     def _extract_all(self, candidates: Mapping[str, Candidate]) -> list[CandidateFeatures]:
-        """Of candidates by key, in their order; those of records are kept."""
+        """Features of candidates by key, in their order; those of recorded candidates are cached."""
         new = {key: candidate for key, candidate in candidates.items() if key not in self._features_by_key}
-        found = dict(zip(new, self._extractor.extract_all([*new.values()]), strict=True))
-        self._features_by_key |= {key: each for key, each in found.items() if key in self._records}
-        return [found.get(key) or self._features_by_key[key] for key in candidates]
+        features = dict(zip(new, self._extractor.extract_all([*new.values()]), strict=True))
+        self._features_by_key |= {key: each for key, each in features.items() if key in self._records}
+        return [features.get(key) or self._features_by_key[key] for key in candidates]
 
     def _read_prior_trials(self) -> PriorTrials:
         self._read_new_records()
         return self._prior_trials(self._own_records) if self._prior_trials is not None else ((), ())
 
     def _read_new_records(self) -> None:
-        """Take in the records that were added since the last time."""
-        lines, self._offset = self._folder.read_lines_from("records.jsonl", self._offset)
-        added = [record for record in map(Record.from_json, lines) if record.phase != "verified"]
+        """Add the records that were appended to the run folder since the last call."""
+        records = self._folder.records()
+        # Verified records have another training budget, and their latency is a second measurement of the same file.
+        added = [record for record in records[self._n_read :] if record.phase != "verified"]
+        self._n_read = len(records)
         self._own_records += [record for record in added if record.phase == "search"]
         self._add_records(added)
 
@@ -240,22 +252,24 @@ class SearchSurrogate:
                 self._records[record.key] = record
                 self._cost_models = {}
 
-    def _decode_cached(self, picks: Picks) -> list[DecodedPick]:
-        """What the picks stand for; what was not described yet is left so."""
-        if len(self._recent_picks) > MAX_CACHED_PICKS:  # what is asked again and again outlives this
-            self._recent_picks, self._older_picks = {}, self._recent_picks
+    def _decode_cached(self, params_list: ParamsList) -> list[DecodedParams]:
+        """The decoded params; features that were not computed yet stay so."""
+        # Two generations: what is needed again moves to the recent one, and the rest is dropped with the older one.
+        if len(self._recent_params) > MAX_CACHED_PARAMS:
+            self._recent_params, self._older_params = {}, self._recent_params
         found = []
-        for picked in picks:
-            name = (tuple(picked), tuple(picked.values()))
-            seen = self._recent_picks.get(name)
-            if seen is None:
-                seen = self._recent_picks[name] = self._older_picks.get(name) or self._decode(picked)
-            found.append(seen)
+        for params in params_list:
+            name = (tuple(params), tuple(params.values()))
+            decoded = self._recent_params.get(name)
+            if decoded is None:
+                decoded = self._recent_params[name] = self._older_params.get(name) or self._decode(params)
+            found.append(decoded)
         return found
 
-    def _decode(self, picked: Mapping[str, Any]) -> DecodedPick:
-        full: dict[str, Value] = {**self._constant_genes, **picked}
-        for gene, options in self._float_options.items():  # a grid's steps add up to a little more or less
+    def _decode(self, params: Params) -> DecodedParams:
+        full: dict[str, Value] = {**self._constant_genes, **params}
+        # low + k * step differs from the option in its last bits; the nearest option to 9 digits is meant.
+        for gene, options in self._float_options.items():
             value = full[gene]
             if value not in options:
                 options[value] = options.get(round(float(value), 9), value)
@@ -263,23 +277,23 @@ class SearchSurrogate:
         try:
             candidate = self._compression.decode(self._space, full)
         except DisconnectedError:
-            return DecodedPick(key=None, candidate=None)
-        return DecodedPick(key=candidate.key, candidate=candidate)
+            return DecodedParams(key=None, candidate=None)
+        return DecodedParams(key=candidate.key, candidate=candidate)
 
 
 def _stack_features(candidates: Sequence[CandidateFeatures]) -> tuple[Floats, Floats]:
-    """[n, c] Columns and [n, d] traits, one row for each description."""
+    """Cost columns [n, c] and features [n, d], one row for each candidate."""
     if not candidates:
         return np.empty((0, len(COST_COLUMNS))), np.empty((0, 1))
-    columns, traits = (
-        np.concatenate([d.cost_columns for d in candidates]),
-        np.concatenate([d.features for d in candidates]),
+    columns, features = (
+        np.concatenate([each.cost_columns for each in candidates]),
+        np.concatenate([each.features for each in candidates]),
     )
-    return columns.reshape(len(candidates), -1), traits.reshape(len(candidates), -1)
+    return columns.reshape(len(candidates), -1), features.reshape(len(candidates), -1)
 
 
 def observed_cost(record: Record, objective: str) -> float | None:
-    """Latency or size that a record tells; the latency of a busy machine as that of the machine at its best."""
+    """Latency [ms] or size [bytes] of a record; a latency of a busy machine is corrected to the machine at its best."""
     if objective == "latency" and record.latency is not None:
         return corrected_for_load(record.latency).latency_ms
     return record.objective(objective)

@@ -1,1 +1,1 @@
-"""Samplers, one module each: the file is the registration."""
+"""Samplers, one module each, ending with `make`."""

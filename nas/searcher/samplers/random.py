@@ -1,4 +1,4 @@
-"""Uniform random picks: the baseline that any other sampler has to beat."""
+"""Random search over uniform params, the baseline of every other sampler."""
 
 import optuna
 
@@ -6,5 +6,5 @@ from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
 
 
 def make(seed: int, context: SamplerContext = EMPTY_CONTEXT) -> optuna.samplers.BaseSampler:
-    """A sampler; the same seed asks the same."""
+    """A sampler; the same seed gives the same proposals."""
     return optuna.samplers.RandomSampler(seed=seed)

@@ -1,4 +1,4 @@
-"""What the tests of commands share: a runner and a finished run."""
+"""Fixtures of the tests of commands: a runner and a finished run."""
 
 from pathlib import Path
 

@@ -7,7 +7,7 @@ from nas.cli.main import app
 from nas.results.run_folder import RunFolder
 
 
-def test_dashboard_without_its_package_names_the_line_to_type(run: CliRunner, monkeypatch, folder: RunFolder) -> None:
+def test_dashboard_without_its_package_shows_how_to_install_it(run: CliRunner, monkeypatch, folder: RunFolder) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna_dashboard", None)
     found = run.invoke(app, ["dashboard", str(folder.path)])
     assert found.exit_code == 2

@@ -1,4 +1,4 @@
-"""`nas data check` on drawn faces."""
+"""`nas data check` on synthetic faces."""
 
 from typer.testing import CliRunner
 
@@ -6,7 +6,7 @@ from nas.cli.main import app
 from tests.shown import plain
 
 
-def test_data_check_counts_what_it_finds(run: CliRunner, monkeypatch, faces) -> None:
+def test_data_check_counts_images_by_class(run: CliRunner, monkeypatch, faces) -> None:
     monkeypatch.setattr("nas.data.loading.load_data", lambda name, path, options: faces)
     words = plain(run.invoke(app, ["data", "check", "spots"]).stdout)
     assert "angry 32 (33.3%) 16 (33.3%)" in words

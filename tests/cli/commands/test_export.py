@@ -9,7 +9,7 @@ from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_model, some_record
 
 
-def test_export_of_a_trial_and_of_a_pick(run: CliRunner, folder: RunFolder, tmp_path: Path) -> None:
+def test_export_of_a_trial_and_of_limits(run: CliRunner, folder: RunFolder, tmp_path: Path) -> None:
     folder.append(some_record(1, 0.65, 2.0, phase="verified", **a_model(folder, "models/one.onnx")))
     for flags in (["--trial", "1"], ["--knee"], ["--max-latency", "2ms"]):
         out = tmp_path / flags[-1]

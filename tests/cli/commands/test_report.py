@@ -22,7 +22,7 @@ def test_report_of_one_run_and_of_two(run: CliRunner, tmp_path: Path) -> None:
     assert found.stdout.count("verified front") == 2
 
 
-def test_a_front_says_which_of_its_latencies_were_measured_on_a_busy_machine(run: CliRunner, tmp_path: Path) -> None:
+def test_a_front_shows_which_latencies_were_measured_on_a_busy_machine(run: CliRunner, tmp_path: Path) -> None:
     calm, busy = some_record(1, 0.5, 1.0), some_record(2, 0.6, 2.0)
     assert busy.latency is not None
     noted = replace(busy.latency, notes=("2 files interleaved", "busy machine: 12% longer"))

@@ -1,24 +1,31 @@
-"""`nas search`: every field has a flag, what is shown meanwhile and afterwards; the search itself only reports."""
+"""`nas search` and `nas compress`: options, and what is shown during and after a search; the search is replaced."""
 
+import inspect
+import tomllib
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
+import nas
 from nas import api
+from nas.cli.commands._config_options import flag_of
 from nas.cli.main import app
-from nas.config import MODEL_FIELDS
+from nas.config import FIELD_GROUPS, GROUPS, MODEL_FIELDS, make_config
 from nas.results.run import Run
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
 from tests.shown import plain
 
+MODEL_FLAGS = {flag_of(name) for name in ("model", *MODEL_FIELDS)}
+
 
 def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch, folder: RunFolder) -> None:
-    asked = {}
+    configs = []
 
-    def search(config, *, watch):
-        asked.update(config.model_dump())
+    def search(config, *, on_status):
+        configs.append(config)
         return Run(folder)
 
     monkeypatch.setattr(api, "search", search)
@@ -33,9 +40,9 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "--distill-during", "search", "--compressors", "quantize,low_rank", "--prune-steps", "3", "--qat", "0.5",
         "--qat-scales", "learned", "--warm-start", "runs/a", "--warm-start", "runs/b", "--proxies", "nwot,jacov",
     ]  # fmt: skip
-    found = run.invoke(app, ["search", *flags])
-    assert found.exit_code == 0, found.output
-    assert asked == {
+    result = run.invoke(app, ["search", *flags])
+    assert result.exit_code == 0, result.output
+    assert {name: configs[0].get(name) for name in FIELD_GROUPS} == {
         "target": "cpu", "space": "plain", "dataset": "folder", "data": Path("faces"),
         "data_options": {"size": "48", "gray": "yes"}, "objectives": ("accuracy", "latency", "size"),
         "max_latency": 5.0, "max_size": 500e3, "min_accuracy": 0.6, "trials": 7, "budget": 1800.0, "search_share": 0.7,
@@ -49,22 +56,23 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
     }  # fmt: skip
 
 
-def test_flags_go_before_the_file(run: CliRunner, monkeypatch, folder: RunFolder, tmp_path: Path) -> None:
-    asked = []
-    monkeypatch.setattr(api, "search", lambda config, *, watch: asked.append(config) or Run(folder))
+def test_options_take_precedence_over_the_file(run: CliRunner, monkeypatch, folder: RunFolder, tmp_path: Path) -> None:
+    configs = []
+    monkeypatch.setattr(api, "search", lambda config, *, on_status: configs.append(config) or Run(folder))
     file = tmp_path / "nas.toml"
     file.write_text('target = "cpu"\nspace = "plain"\ntrials = 5\n')
     assert run.invoke(app, ["search", "--config", str(file), "--trials", "6"]).exit_code == 0
-    assert (asked[0].target, asked[0].space, asked[0].trials, asked[0].budget) == ("cpu", "plain", 6, None)
+    fields = configs[0].search
+    assert (fields.target, fields.space, fields.trials, fields.budget) == ("cpu", "plain", 6, None)
 
 
 def test_a_search_shows_the_front_and_what_comes_next(run: CliRunner, monkeypatch, folder: RunFolder) -> None:
-    def search(config, *, watch):
-        status = {"run": "r", "activity": "", "total": None, "feasible": 1.0, "hypervolume": 0.1}
+    def search(config, *, on_status):
+        status = {"run": "r", "activity": "", "total": None, "feasible_share": 1.0, "hypervolume": 0.1}
         status |= {"best": "b", "left_s": 75}
         for done in range(25):
-            watch(SearchStatus(stage="search", done=done, **status))
-        watch(SearchStatus(stage="verify", done=1, **status))
+            on_status(SearchStatus(stage="search", done=done, **status))
+        on_status(SearchStatus(stage="verify", done=1, **status))
         return Run(folder)
 
     monkeypatch.setattr(api, "search", search)
@@ -80,33 +88,111 @@ def test_a_search_shows_the_front_and_what_comes_next(run: CliRunner, monkeypatc
     words = plain(found.stdout)
     assert "verified front" in words
     assert "predicted" in words
-    assert "fell off: trial 5 (trial 2 is +2.0 points" in words
+    assert "dropped: trial 5 (trial 2 is +2.0 points" in words
     assert f"nas pick {folder.path}" in words
     assert str(folder.path / "report.html") in words
 
 
-def test_an_interrupted_search_says_that_it_goes_on(run: CliRunner, monkeypatch) -> None:
-    def search(config, *, watch):
+def test_an_interrupted_search_says_how_to_resume(run: CliRunner, monkeypatch) -> None:
+    def search(config, *, on_status):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "search", search)
     found = run.invoke(app, ["search"])
     assert found.exit_code == 130
-    assert found.stderr == "nas: stopped; the same command goes on where it stopped\n"
+    assert found.stderr == "nas: stopped; the same command resumes\n"
 
 
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--budget", "soon"], "budget: need a positive number"),
-        (["--rungs", "a,b"], "need numbers with commas between"),
+        (["--budget", "soon"], "budget must be a positive number"),
+        (["--rungs", "a,b"], "--rungs must be numbers separated by commas, but got 'a,b'"),
         (["--data-option", "gray"], "--data-option must be NAME=VALUE"),
         (["--objectives", "accuracy"], "objectives must be accuracy, latency"),
         (["--config", "nowhere.toml"], "cannot read nowhere.toml"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(run: CliRunner, flags: list[str], line: str) -> None:
+def test_an_invalid_option_is_one_line_and_status_2(run: CliRunner, flags: list[str], line: str) -> None:
     found = run.invoke(app, ["search", *flags])
     assert found.exit_code == 2
     assert found.stderr.startswith(f"nas: {line}")
     assert found.stderr.count("\n") == 1
+
+
+def flags_of(command: str) -> set[str]:
+    return {flag for option in get_command(app).commands[command].params for flag in option.opts} - {"--help"}
+
+
+def test_flags_toml_keys_and_keyword_arguments_are_one_set_of_words() -> None:
+    assert flags_of("search") == {flag_of(name) for name in FIELD_GROUPS} - MODEL_FLAGS | {"--config"}
+    assert flags_of("compress") == {flag_of(name) for name in FIELD_GROUPS} - {"--space"} | {"--config"}
+    assert set(inspect.signature(nas.search).parameters) == {*FIELD_GROUPS, "config", "on_status"}
+    assert {key for table in tomllib.loads(make_config().to_toml()).values() for key in table} <= set(FIELD_GROUPS)
+    # Each flag sets one of several options of the data set; every other flag is its field's name.
+    assert {name for name in FIELD_GROUPS if flag_of(name) != f"--{name.replace('_', '-')}"} == {"data_options"}
+
+
+@pytest.mark.parametrize("command", ["search", "compress"])
+def test_help_explains_each_option_in_the_panel_of_its_group(run: CliRunner, command: str) -> None:
+    shown = plain(run.invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).stdout)
+    titles = [f"─ {group.capitalize()} ─" for group in GROUPS]
+    places = [shown.index(title) for title in titles]
+    assert places == sorted(places)
+    ends = [*places[1:], len(shown)]
+    for name, group in FIELD_GROUPS.items():
+        if flag_of(name) in flags_of(command):
+            panel = shown[places[list(GROUPS).index(group)] : ends[list(GROUPS).index(group)]]
+            field = GROUPS[group].model_fields[name]
+            assert f"{flag_of(name)} " in panel
+            assert str(field.description) in panel
+    assert "(default accuracy,latency)" in shown
+    assert "(default 0.111,0.333,1)" in shown
+
+
+def test_compress_requires_a_model_and_passes_it_on(run: CliRunner, monkeypatch, folder: RunFolder) -> None:
+    configs = []
+    monkeypatch.setattr(api, "search", lambda config, *, on_status: configs.append(config) or Run(folder))
+    refused = run.invoke(app, ["compress", "--trials", "3"])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith("nas: nas compress requires a model; give --model NAME")
+    result = run.invoke(app, ["compress", "--model", "resnet8", "--mean", "0", "--std", "255", "--trials", "0"])
+    assert result.exit_code == 0, result.output
+    fields = configs[0].search
+    assert (fields.model, fields.mean, fields.std, fields.trials) == ("resnet8", 0.0, 255.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "runs/a"), "runs/a: Permission denied; check its owner and mode"),
+        (FileNotFoundError(2, "No such file or directory", "w.pt"), "w.pt: No such file or directory; check the path"),
+        (OSError(28, "No space left on device", "runs/b"), "runs/b: No space left on device; free space on that disk"),
+        (OSError("odd"), "odd; check the path"),
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer; check the connection"),
+        (MemoryError("Unable to allocate 9 GiB"), "out of memory (Unable to allocate 9 GiB); close other programs"),
+        (MemoryError(), "out of memory; close other programs"),
+        (UnicodeDecodeError("utf-8", b"caf\xe9", 3, 4, "unexpected end"), "a file must be UTF-8 text, but is not: "),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_of_the_system_is_one_line_and_status_2(
+    run: CliRunner, monkeypatch, error: Exception, line: str
+) -> None:
+    def search(config, *, on_status):
+        raise error
+
+    monkeypatch.setattr(api, "search", search)
+    result = run.invoke(app, ["search"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"nas: {line}")
+    assert result.stderr.count("\n") == 1
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_fault_of_the_package_keeps_its_traceback(run: CliRunner, monkeypatch) -> None:
+    def search(config, *, on_status):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(api, "search", search)
+    assert isinstance(run.invoke(app, ["search"]).exception, RuntimeError)

@@ -24,7 +24,7 @@ def test_the_verified_front_of_the_newest_run_is_shown(run: CliRunner, folder: R
     ]
 
 
-def test_several_runs_are_named_and_held_against_their_own_uncompressed_nets(run: CliRunner, tmp_path: Path) -> None:
+def test_several_runs_are_named_and_compared_with_their_own_baselines(run: CliRunner, tmp_path: Path) -> None:
     small = some_record(1, 0.6, 2.0, params=500, nonzero_params=250, size_bytes=1000)
     base = some_record(-1, 0.7, 4.0, phase="base", params=1000, nonzero_params=1000, size_bytes=4000)
     runs = [a_run(tmp_path, records=[base, small], name="b"), a_run(tmp_path, records=[small], name="a")]
@@ -45,7 +45,7 @@ def test_a_run_without_a_front_says_so(run: CliRunner, tmp_path: Path) -> None:
     assert (found.exit_code, found.stdout) == (0, "No candidate is complete and within the limits yet.\n")
 
 
-def test_what_is_no_run_is_one_line(run: CliRunner, folder: RunFolder, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_one_line(run: CliRunner, folder: RunFolder, tmp_path: Path) -> None:
     for words in (["--runs", str(tmp_path / "nowhere")], [str(folder.path), str(tmp_path / "other")]):
         found = run.invoke(app, ["table", *words])
         assert (found.exit_code, found.stdout) == (2, "")

@@ -17,10 +17,10 @@ def test_targets_are_a_table_that_says_predicted(run: CliRunner) -> None:
 
 
 def test_a_board_is_shown_with_sources_and_power_modes(run: CliRunner) -> None:
-    told = plain(run.invoke(app, ["targets", "show", "jetson-agx-orin"]).stdout)
-    assert "compute_capability 8.7" in told
-    assert "MAXN (this profile) 1300 16 3200" in told
-    assert "MODE_15W 408 6 2133" in told
+    shown = plain(run.invoke(app, ["targets", "show", "jetson-agx-orin"]).stdout)
+    assert "compute_capability 8.7" in shown
+    assert "MAXN (this profile) 1300 16 3200" in shown
+    assert "MODE_15W 408 6 2133" in shown
 
 
 def test_a_board_in_another_mode_is_added_and_shown(

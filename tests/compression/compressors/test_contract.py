@@ -1,4 +1,4 @@
-"""What every compressor promises, run over every member found in the folder."""
+"""Contract of the compressors, run over every member of the family."""
 
 import copy
 from dataclasses import replace
@@ -34,7 +34,7 @@ UNIT_GENES = ("sparsity", "bits", "zeros", "rank")
 
 
 def missing(compressor: Compressor) -> str:
-    """Why the member cannot be used here, or nothing."""
+    """Why the member cannot be used on this machine; empty if it can."""
     try:
         compressor.choices((), everything())
     except MissingPackageError as error:
@@ -43,7 +43,7 @@ def missing(compressor: Compressor) -> str:
 
 
 def everything() -> HardwareProfile:
-    """The profile that allows the most."""
+    """The profile that allows the most genes."""
     return max(PROFILES, key=lambda p: (len(p.precisions), float(p.facts.get("compute_capability", 0))))
 
 
@@ -58,12 +58,13 @@ pytestmark = pytest.mark.parametrize(
 
 
 def neutral(compressor: Compressor, choice: Choice) -> Value:
-    """The setting that leaves the net as it is: as in the member's first seed."""
+    """The value that leaves the net unchanged, from the member's first initial setting."""
     return compressor.initial_settings(("stage1", "stage2", "stage3", "stage4"), everything())[0][choice.name]
 
 
 def by_strength(compressor: Compressor, choice: Choice) -> list[Value]:
-    """The options from the neutral one on, which stands at an end; of words, which have no order, only that one."""
+    """The options from the neutral one, which stands at an end, to the strongest; words have no order: only the neutral
+    one."""
     start = neutral(compressor, choice)
     options = list(choice.options)
     if isinstance(start, str):
@@ -71,13 +72,13 @@ def by_strength(compressor: Compressor, choice: Choice) -> list[Value]:
     return options if options[0] == start else options[::-1]
 
 
-def context_for(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> CompressionContext:
-    """The candidate that these genes make of a net, with pictures; genes that are not given are neutral."""
-    widths = found.widths
+def context_for(compressor: Compressor, sample: RandomNet, genes: dict[str, Value]) -> CompressionContext:
+    """A context with pictures for the candidate of these genes; genes that are not given are neutral."""
+    widths = sample.widths
     plain = context_of(
-        {unit: int(genes.get(f"bits.{unit}", 32)) for unit in found.units},
-        space=found.space.name,
-        architecture=found.architecture,
+        {unit: int(genes.get(f"bits.{unit}", 32)) for unit in sample.units},
+        space=sample.space.name,
+        architecture=sample.architecture,
         widths=widths,
         pruned={s: pruned_width(w, float(genes.get(f"sparsity.{s}", 0)), MULTIPLE) for s, w in widths.items()},
     )
@@ -85,12 +86,13 @@ def context_for(compressor: Compressor, found: RandomNet, genes: dict[str, Value
     return replace(plain, candidate=candidate)
 
 
-def compressed(compressor: Compressor, found: RandomNet, genes: dict[str, Value]) -> tuple[fx.GraphModule, Candidate]:
-    context = context_for(compressor, found, genes)
-    net = copy.deepcopy(found.net)
+def compressed(compressor: Compressor, sample: RandomNet, genes: dict[str, Value]) -> tuple[fx.GraphModule, Candidate]:
+    """The compressed graph of a net under these genes, and its candidate."""
+    context = context_for(compressor, sample, genes)
+    net = copy.deepcopy(sample.net)
     if context.candidate.is_pruned:
-        net = found.twin(context.candidate.pruned)
-        compressor.prune(found.net, net, context)
+        net = sample.with_widths(context.candidate.pruned)
+        compressor.prune(sample.net, net, context)
     net = compressor.restructure(net, context).eval()
     with compressor.training(net, context) as before_step:
         for progress in (0.0, 0.5, 1.0):
@@ -99,16 +101,17 @@ def compressed(compressor: Compressor, found: RandomNet, genes: dict[str, Value]
 
 
 def size_of(graph: fx.GraphModule, folder: Path) -> tuple[int, int]:
-    """Bytes of the file, and of the file packed."""
+    """Bytes of the exported file, and of the packed file."""
     file = export_onnx(graph, folder / "model.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
     return file.size_bytes, packed_bytes(file.path)
 
 
-def genes_of(compressor: Compressor, found: RandomNet) -> list[Choice]:
+def genes_of(compressor: Compressor, sample: RandomNet) -> list[Choice]:
+    """The member's genes that name a unit of this net, or no unit."""
     return [
         choice
-        for choice in compressor.choices(found.space.stages, everything())
-        if "." not in choice.name or choice.name.split(".")[1] in found.units
+        for choice in compressor.choices(sample.space.stages, everything())
+        if "." not in choice.name or choice.name.split(".")[1] in sample.units
     ]
 
 
@@ -117,16 +120,14 @@ def test_a_member_is_named_after_its_file(compressor: Compressor) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
-def test_genes_are_such_as_a_candidate_reads_and_fit_the_device(
-    compressor: Compressor, profile: HardwareProfile
-) -> None:
+def test_genes_are_readable_by_a_candidate_and_fit_the_device(compressor: Compressor, profile: HardwareProfile) -> None:
     stages = ("stage1", "stage2")
     seeds = compressor.initial_settings(stages, profile)
     for choice in compressor.choices(stages, profile):
         kind, dot, unit = choice.name.partition(".")
         units = stages if kind in STAGE_GENES else ("stem", *stages, "head")
         assert unit in units if dot else kind not in UNIT_GENES
-        assert len(choice.options) > 1, "a gene with one value is none"
+        assert len(choice.options) > 1, "a gene needs at least two options"
         assert seeds[0][choice.name] in choice.options
         if not isinstance(seeds[0][choice.name], str):
             assert list(choice.options) == sorted(choice.options)  # type: ignore[type-var]
@@ -139,24 +140,24 @@ def test_genes_are_such_as_a_candidate_reads_and_fit_the_device(
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
-def test_seeds_are_settings_of_its_own_genes(compressor: Compressor, profile: HardwareProfile) -> None:
+def test_initial_settings_use_only_own_genes(compressor: Compressor, profile: HardwareProfile) -> None:
     stages = ("stage1", "stage2")
     options = {choice.name: choice.options for choice in compressor.choices(stages, profile)}
     for seed in compressor.initial_settings(stages, profile):
         assert all(value in options[gene] for gene, value in seed.items())
 
 
-def test_no_two_members_share_a_gene(compressor: Compressor) -> None:
+def test_members_do_not_share_genes(compressor: Compressor) -> None:
     own = {choice.name for choice in compressor.choices(("stage1",), everything())}
     for other in (c for c in COMPRESSORS if not MISSING[c.name]):
         assert other is compressor or not own & {c.name for c in other.choices(("stage1",), everything())}
 
 
-@pytest.mark.parametrize("word", SPACES)
-def test_the_neutral_setting_changes_nothing(compressor: Compressor, word: str, tmp_path: Path) -> None:
-    found = random_net(word, seed=1)
-    before = fold(found.net, input_shape=SHAPE)
-    after, candidate = compressed(compressor, found, {})
+@pytest.mark.parametrize("space_name", SPACES)
+def test_the_neutral_setting_changes_nothing(compressor: Compressor, space_name: str, tmp_path: Path) -> None:
+    sample = random_net(space_name, seed=1)
+    before = fold(sample.net, input_shape=SHAPE)
+    after, candidate = compressed(compressor, sample, {})
     assert not candidate.is_pruned
     pixels = torch.from_numpy(pictures(4, seed=3)).float()
     with torch.no_grad():
@@ -164,29 +165,31 @@ def test_the_neutral_setting_changes_nothing(compressor: Compressor, word: str, 
     assert size_of(before, tmp_path / "a") == size_of(after, tmp_path / "b")
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("attention", ["se", "eca"])
 def test_every_setting_exports_and_agrees_with_torch(
-    compressor: Compressor, word: str, attention: str, tmp_path: Path
+    compressor: Compressor, space_name: str, attention: str, tmp_path: Path
 ) -> None:
-    found, rng = trained_net(word, seed=1, attention=attention), np.random.default_rng(0)
-    choices = genes_of(compressor, found)
+    sample, rng = trained_net(space_name, seed=1, attention=attention), np.random.default_rng(0)
+    choices = genes_of(compressor, sample)
     for _ in range(3):
         genes = {choice.name: choice.options[rng.integers(len(choice.options))] for choice in choices}
-        graph, candidate = compressed(compressor, found, genes)
+        graph, candidate = compressed(compressor, sample, genes)
         file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
         limit = parity_tolerance(candidate.bits)
         check_parity(graph, RUNTIME.load(file.path), pictures(200, seed=11), path=file.path, max_difference=limit)
 
 
-@pytest.mark.parametrize("word", SPACES)
-def test_a_stronger_setting_never_makes_the_file_larger(compressor: Compressor, word: str, tmp_path: Path) -> None:
-    found = random_net(word, seed=2)
-    scales = {choice.name: by_strength(compressor, choice) for choice in genes_of(compressor, found)}
+@pytest.mark.parametrize("space_name", SPACES)
+def test_a_stronger_setting_never_makes_the_file_larger(
+    compressor: Compressor, space_name: str, tmp_path: Path
+) -> None:
+    sample = random_net(space_name, seed=2)
+    scales = {choice.name: by_strength(compressor, choice) for choice in genes_of(compressor, sample)}
     sizes, packed = [], []
     for step in range(max(len(options) for options in scales.values())):
         setting = {name: options[min(step, len(options) - 1)] for name, options in scales.items()}
-        size, small = size_of(compressed(compressor, found, setting)[0], tmp_path)
+        size, small = size_of(compressed(compressor, sample, setting)[0], tmp_path)
         sizes.append(size)
         packed.append(small)
     assert sizes == sorted(sizes, reverse=True), sizes

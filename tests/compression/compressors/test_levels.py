@@ -1,4 +1,4 @@
-"""Weights on few levels are recognised behind any scale, without NNI."""
+"""Detection of the levels that weights lie on, whatever the scale of each channel; needs no NNI."""
 
 import numpy as np
 import pytest
@@ -15,21 +15,21 @@ CHANNELS = st.lists(st.lists(st.integers(-7, 7), min_size=9, max_size=9), min_si
 
 @given(levels=CHANNELS, exponent=st.floats(-6, 3))
 @settings(max_examples=200, deadline=None)
-def test_the_grid_is_that_of_the_greatest_common_divisor(levels: list[list[int]], exponent: float) -> None:
+def test_the_step_is_the_greatest_common_divisor(levels: list[list[int]], exponent: float) -> None:
     whole = np.array(levels)
     scales = 10.0**exponent * (1 + np.arange(len(levels)))
     weight = torch.from_numpy((whole * scales[:, None]).astype(np.float32)).reshape(-1, 1, 3, 3)
-    found = coarsest_grid(weight, max_level=7)
-    assert found is not None
+    grid = coarsest_grid(weight, max_level=7)
+    assert grid is not None
     divisors = np.maximum(np.gcd.reduce(whole, axis=1), 1)
-    np.testing.assert_array_equal(found[0].flatten(1).numpy(), whole // divisors[:, None])
+    np.testing.assert_array_equal(grid[0].flatten(1).numpy(), whole // divisors[:, None])
     used = whole.any(1)
-    np.testing.assert_allclose(found[1].numpy()[used], (scales * divisors)[used], rtol=1e-5)
+    np.testing.assert_allclose(grid[1].numpy()[used], (scales * divisors)[used], rtol=1e-5)
 
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=50, deadline=None)
-def test_weights_on_no_grid_have_none(seed: int) -> None:
+def test_weights_off_any_grid_give_none(seed: int) -> None:
     weight = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(seed))
     assert coarsest_grid(weight, max_level=7) is None
 

@@ -1,4 +1,4 @@
-"""Factorised nets: which layers change, shapes that do not depend on weights, and the rest of the flow around them."""
+"""Low-rank nets: which layers are factorised, shapes that do not depend on weights, and the flow around them."""
 
 import copy
 import time
@@ -39,53 +39,58 @@ from tests.random_nets import (
 )
 
 
-def context_for(found: RandomNet, *, share: float = 0.25, word: str = "tucker", **fields: object) -> CompressionContext:
-    """Every stage loses rank; fields are the candidate's."""
-    settings: dict[str, Value] = {f"rank.{stage}": share for stage in found.widths}
-    settings |= {"decomposition": word} if word == "cp" else {}
-    plain: dict[str, object] = {"widths": found.widths, "pruned": found.widths, "settings": settings}
+def context_for(
+    sample: RandomNet, *, share: float = 0.25, decomposition: str = "tucker", **fields: object
+) -> CompressionContext:
+    """A context whose candidate has reduced rank in every stage; `fields` replace fields of the candidate."""
+    settings: dict[str, Value] = {f"rank.{stage}": share for stage in sample.widths}
+    settings |= {"decomposition": decomposition} if decomposition == "cp" else {}
+    plain: dict[str, object] = {"widths": sample.widths, "pruned": sample.widths, "settings": settings}
     return context_of(**(plain | fields))  # type: ignore[arg-type]
 
 
 def shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of the state dict."""
     return {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
 
 
 @cache
-def wide(word: str) -> RandomNet:
-    """A net with layers that are worth factorising."""
-    fixed = {"plain": {"stage1.width": 64, "stage1.block": "dense"}, "darts": {"width": 32, "cells": 2}}.get(word, {})
-    return random_net(word, seed=1, input_size=32, **fixed)
+def wide(space_name: str) -> RandomNet:
+    """A net with layers that are large enough to factorise."""
+    fixed = {"plain": {"stage1.width": 64, "stage1.block": "dense"}, "darts": {"width": 32, "cells": 2}}.get(
+        space_name, {}
+    )
+    return random_net(space_name, seed=1, input_size=32, **fixed)
 
 
-def fresh(found: RandomNet) -> nn.Module:
-    """The same net with other weights, as it is built for a draft."""
-    return found.space.build(found.architecture, input_shape=SHAPE, classes=len(CLASSES))
+def fresh(sample: RandomNet) -> nn.Module:
+    """The same architecture with other weights, as it is built for an untrained export."""
+    return sample.space.build(sample.architecture, input_shape=SHAPE, classes=len(CLASSES))
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("decomposition", ["tucker", "cp"])
-def test_shapes_do_not_depend_on_weights(word: str, decomposition: str) -> None:
-    found = wide(word)
-    context = context_for(found, word=decomposition)
-    full = COMPRESSOR.restructure(copy.deepcopy(found.net), context)
-    drafted = COMPRESSOR.restructure(fresh(found), replace(context, shapes_only=True))
-    other_bits = replace(context, candidate=replace(context.candidate, bits=dict.fromkeys(found.units, 8)))
-    twin = COMPRESSOR.restructure(fresh(found), replace(other_bits, shapes_only=True))
-    assert shapes(full) == shapes(drafted) == shapes(twin)
-    assert shapes(full) != shapes(found.net)
+def test_shapes_do_not_depend_on_weights(space_name: str, decomposition: str) -> None:
+    sample = wide(space_name)
+    context = context_for(sample, decomposition=decomposition)
+    full = COMPRESSOR.restructure(copy.deepcopy(sample.net), context)
+    drafted = COMPRESSOR.restructure(fresh(sample), replace(context, shapes_only=True))
+    other_bits = replace(context, candidate=replace(context.candidate, bits=dict.fromkeys(sample.units, 8)))
+    other_precision = COMPRESSOR.restructure(fresh(sample), replace(other_bits, shapes_only=True))
+    assert shapes(full) == shapes(drafted) == shapes(other_precision)
+    assert shapes(full) != shapes(sample.net)
     drafted.load_state_dict(full.state_dict())
     assert not full.training
 
 
 def test_only_dense_layers_of_stages_that_lose_rank_change() -> None:
-    found = random_net("plain", seed=3, **{"stage1.width": 64, "stage1.depth": 2, "stage2.width": 64})
-    stages = list(found.widths)
-    context = context_for(found)
+    sample = random_net("plain", seed=3, **{"stage1.width": 64, "stage1.depth": 2, "stage2.width": 64})
+    stages = list(sample.widths)
+    context = context_for(sample)
     settings: dict[str, Value] = {f"rank.{stages[0]}": 0.25}
     one = replace(context, candidate=replace(context.candidate, settings=settings))
-    net = COMPRESSOR.restructure(copy.deepcopy(found.net), one)
-    before, after = shapes(found.net), shapes(net)
+    net = COMPRESSOR.restructure(copy.deepcopy(sample.net), one)
+    before, after = shapes(sample.net), shapes(net)
     changed = set(before.keys() ^ after.keys())
     assert changed
     assert all(name.startswith(f"{stages[0]}.") for name in changed)
@@ -95,14 +100,14 @@ def test_only_dense_layers_of_stages_that_lose_rank_change() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("decomposition", ["tucker", "cp"])
 def test_the_file_has_fewer_weights_and_multiply_accumulates_and_agrees(
-    word: str, decomposition: str, tmp_path: Path
+    space_name: str, decomposition: str, tmp_path: Path
 ) -> None:
-    found = wide(word)
-    net = COMPRESSOR.restructure(copy.deepcopy(found.net), context_for(found, word=decomposition)).eval()
-    graphs = [fold(each, input_shape=SHAPE) for each in (found.net, net)]
+    sample = wide(space_name)
+    net = COMPRESSOR.restructure(copy.deepcopy(sample.net), context_for(sample, decomposition=decomposition)).eval()
+    graphs = [fold(each, input_shape=SHAPE) for each in (sample.net, net)]
     files = [
         export_onnx(graph, tmp_path / f"{i}.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
         for i, graph in enumerate(graphs)
@@ -114,14 +119,14 @@ def test_the_file_has_fewer_weights_and_multiply_accumulates_and_agrees(
     check_parity(graphs[1], RUNTIME.load(files[1].path), pictures(50, seed=5), path=files[1].path)
 
 
-@pytest.mark.parametrize("word", SPACES)
-def test_channels_can_leave_first(word: str, tmp_path: Path) -> None:
-    found = trained_net(word, seed=1)
-    pruned = {stage: width // 2 // 8 * 8 for stage, width in found.widths.items()}
-    context = context_for(found, pruned=pruned)
+@pytest.mark.parametrize("space_name", SPACES)
+def test_low_rank_works_after_channel_pruning(space_name: str, tmp_path: Path) -> None:
+    sample = trained_net(space_name, seed=1)
+    pruned = {stage: width // 2 // 8 * 8 for stage, width in sample.widths.items()}
+    context = context_for(sample, pruned=pruned)
     compression = CompressionPipeline(compressors=[PRUNE, COMPRESSOR], profile=context.profile)
-    slim = found.space.build(found.architecture, input_shape=SHAPE, classes=len(CLASSES), widths=pruned)
-    compression.prune(found.net, slim, context)
+    slim = sample.space.build(sample.architecture, input_shape=SHAPE, classes=len(CLASSES), widths=pruned)
+    compression.prune(sample.net, slim, context)
     net = compression.restructure(slim, context).eval()
     graph = compression.compress_graph(net, context)
     file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
@@ -129,28 +134,30 @@ def test_channels_can_leave_first(word: str, tmp_path: Path) -> None:
     assert compression.changes_shape(context.candidate)
 
 
-def test_without_pruned_channels_the_slim_net_takes_the_wide_one_over() -> None:
-    found = trained_net("plain", seed=1)
-    slim, context = fresh(found), context_for(found)
-    CompressionPipeline(compressors=[COMPRESSOR], profile=context.profile).prune(found.net, slim, context)
-    assert all(torch.equal(a, b) for a, b in zip(found.net.parameters(), slim.parameters(), strict=True))
+def test_without_pruning_the_slim_net_copies_the_wide_one() -> None:
+    sample = trained_net("plain", seed=1)
+    slim, context = fresh(sample), context_for(sample)
+    CompressionPipeline(compressors=[COMPRESSOR], profile=context.profile).prune(sample.net, slim, context)
+    assert all(torch.equal(a, b) for a, b in zip(sample.net.parameters(), slim.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("decomposition", ["tucker", "cp"])
-def test_more_rank_is_nearer_to_the_full_layer(decomposition: str) -> None:
-    found = trained_net("plain", seed=2, **{"stage1.width": 64, "stage1.block": "dense"})
+def test_higher_rank_is_closer_to_the_full_layer(decomposition: str) -> None:
+    sample = trained_net("plain", seed=2, **{"stage1.width": 64, "stage1.block": "dense"})
     x = torch.from_numpy(pictures(32, seed=4)).float()
     errors = []
     for share in (0.25, 0.5):
-        net = COMPRESSOR.restructure(copy.deepcopy(found.net), context_for(found, share=share, word=decomposition))
+        net = COMPRESSOR.restructure(
+            copy.deepcopy(sample.net), context_for(sample, share=share, decomposition=decomposition)
+        )
         with torch.no_grad():
-            errors.append(float((net.eval()(x) - found.net(x)).norm()))
+            errors.append(float((net.eval()(x) - sample.net(x)).norm()))
     assert 0 < errors[1] < errors[0]
 
 
-def test_a_factorised_net_learns() -> None:
-    found = trained_net("plain", seed=2, **{"stage1.width": 64, "stage1.block": "dense"})
-    net = COMPRESSOR.restructure(copy.deepcopy(found.net), context_for(found))
+def test_a_factorised_net_can_be_trained() -> None:
+    sample = trained_net("plain", seed=2, **{"stage1.width": 64, "stage1.block": "dense"})
+    net = COMPRESSOR.restructure(copy.deepcopy(sample.net), context_for(sample))
     images = pictures(128, seed=6)
     split = Split(images=images, labels=labels_of(images))
     curve = train(
@@ -176,14 +183,14 @@ def test_genes_without_effect_are_left_out(picked: dict[str, Value], settings: d
     assert COMPRESSOR.changes_shape(replace(candidate, settings=settings)) == bool(settings)
 
 
-def test_layers_keep_their_full_form_where_a_launch_costs_more_than_it_saves() -> None:
-    found = wide("plain")
-    context = replace(context_for(found), profile=load_target("jetson"))
-    net = COMPRESSOR.restructure(copy.deepcopy(found.net), context)
-    assert shapes(net) == shapes(found.net)
+def test_layers_stay_dense_where_a_launch_costs_more_than_it_saves() -> None:
+    sample = wide("plain")
+    context = replace(context_for(sample), profile=load_target("jetson"))
+    net = COMPRESSOR.restructure(copy.deepcopy(sample.net), context)
+    assert shapes(net) == shapes(sample.net)
 
 
-def test_a_draft_is_quick() -> None:
+def test_restructuring_an_untrained_net_is_fast() -> None:
     picked = {choice.name: choice.options[-1] for choice in SPACE.choices(channel_multiple=8)}
     architecture = SPACE.decode(picked)
     net = SPACE.build(architecture, input_shape=SHAPE, classes=4)

@@ -1,4 +1,4 @@
-"""Pruning against a closed form, and against torch-pruning where that can follow the net."""
+"""Structured pruning against a closed form, and against torch-pruning where that supports the net."""
 
 import copy
 import warnings
@@ -37,13 +37,14 @@ def chain(width: int, *, inner: int | None = None, classes: int = 3) -> nn.Seque
     ).eval()
 
 
-def fill(wide: nn.Module, slim: nn.Module, word: str = "l1") -> None:
-    transfer_channels(wide, slim, input_shape=SHAPE, score=bind_criterion(word, wide, context_of(images=32)))
+def fill(wide: nn.Module, slim: nn.Module, criterion: str = "l1") -> None:
+    transfer_channels(wide, slim, input_shape=SHAPE, score=bind_criterion(criterion, wide, context_of(images=32)))
 
 
-def by_size(net: nn.Module, coupling: ChannelGroups) -> dict[int, float]:
+def by_size(net: nn.Module, channel_groups: ChannelGroups) -> dict[int, float]:
     return group_importance(
-        coupling, *bind_criterion("l1", net, context_of(images=0))({x.name: x.module for x in coupling.layers})
+        channel_groups,
+        *bind_criterion("l1", net, context_of(images=0))({x.name: x.module for x in channel_groups.layers}),
     )
 
 
@@ -51,21 +52,21 @@ def halved(widths: dict[str, int]) -> dict[str, int]:
     return dict.fromkeys(widths, 8)
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("seed", range(4))
-def test_channels_that_are_zero_leave_without_a_trace(word: str, seed: int) -> None:
+def test_pruning_zero_channels_changes_nothing(space_name: str, seed: int) -> None:
     """Closed form: a channel whose weights are all zero adds nothing, so pruning it changes nothing.
 
-    ECA is left out: it mixes neighbours, and who is whose neighbour changes.
+    ECA is left out: it mixes neighbouring channels, and pruning changes the neighbours.
     """
-    found = random_net(word, seed=seed, attention="se" if seed % 2 else "none")
-    wide, slim = copy.deepcopy(found.net), found.twin(halved(found.widths))
-    coupling = trace_channel_groups(wide, input_channels=SHAPE[0])
-    gone = _select_removed(coupling, _target_widths(coupling.layers, slim), by_size(wide, coupling))
+    sample = random_net(space_name, seed=seed, attention="se" if seed % 2 else "none")
+    wide, slim = copy.deepcopy(sample.net), sample.with_widths(halved(sample.widths))
+    channel_groups = trace_channel_groups(wide, input_channels=SHAPE[0])
+    gone = _select_removed(channel_groups, _target_widths(channel_groups.layers, slim), by_size(wide, channel_groups))
     assert gone
     with torch.no_grad():
-        for layer in coupling.layers:
-            dead = torch.tensor([int(root) in gone for root in coupling.group_ids(layer.output_ids)])
+        for layer in channel_groups.layers:
+            dead = torch.tensor([int(root) in gone for root in channel_groups.group_ids(layer.output_ids)])
             for tensor in layer.module.state_dict().values():
                 if tensor.ndim:
                     tensor[dead] = 0
@@ -80,45 +81,45 @@ def test_channels_that_are_zero_leave_without_a_trace(word: str, seed: int) -> N
 
 
 @pytest.mark.parametrize("seed", range(40, 44))
-def test_the_same_channels_cut_by_torch_pruning_give_the_same_weights(seed: int) -> None:
-    found = random_net("plain", seed=seed, attention="se" if seed % 2 else "none")
-    wide, slim = copy.deepcopy(found.net), found.twin(halved(found.widths))
+def test_torch_pruning_gives_the_same_weights(seed: int) -> None:
+    sample = random_net("plain", seed=seed, attention="se" if seed % 2 else "none")
+    wide, slim = copy.deepcopy(sample.net), sample.with_widths(halved(sample.widths))
     fill(wide, slim)
-    coupling = trace_channel_groups(wide, input_channels=SHAPE[0])
-    gone = _select_removed(coupling, _target_widths(coupling.layers, slim), by_size(wide, coupling))
+    channel_groups = trace_channel_groups(wide, input_channels=SHAPE[0])
+    gone = _select_removed(channel_groups, _target_widths(channel_groups.layers, slim), by_size(wide, channel_groups))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(wide, torch.rand(1, *SHAPE))
-        for layer in coupling.layers:
+        for layer in channel_groups.layers:
             if isinstance(layer.module, nn.Conv2d) and layer.module.out_channels == len(layer.output_ids):
-                dead = [i for i, root in enumerate(coupling.group_ids(layer.output_ids)) if int(root) in gone]
+                dead = [i for i, root in enumerate(channel_groups.group_ids(layer.output_ids)) if int(root) in gone]
                 if dead:
                     graph.get_pruning_group(layer.module, tp.prune_conv_out_channels, dead).prune()
     for name, tensor in wide.state_dict().items():
         torch.testing.assert_close(slim.state_dict()[name], tensor, msg=name)
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("attention", ["se", "eca"])
-def test_every_net_fits_its_twin_at_any_width(word: str, attention: str) -> None:
+def test_every_net_fills_a_slim_net_of_any_width(space_name: str, attention: str) -> None:
     for seed in range(50, 53):
-        found = random_net(word, seed=seed, attention=attention)
-        widths = {stage: (8, 16, w)[(seed + i) % 3] for i, (stage, w) in enumerate(found.widths.items())}
-        slim = found.twin(widths)
-        fill(found.net, slim)
+        sample = random_net(space_name, seed=seed, attention=attention)
+        widths = {stage: (8, 16, w)[(seed + i) % 3] for i, (stage, w) in enumerate(sample.widths.items())}
+        slim = sample.with_widths(widths)
+        fill(sample.net, slim)
         with torch.no_grad():
             assert slim(torch.from_numpy(pictures(2, seed=0)).float()).isfinite().all()
 
 
 def test_equal_widths_copy_the_net() -> None:
-    found = random_net("darts", seed=60)
-    twin = found.twin({})
-    fill(found.net, twin)
-    for name, tensor in found.net.state_dict().items():
-        assert torch.equal(twin.state_dict()[name], tensor), name
+    sample = random_net("darts", seed=60)
+    copied = sample.with_widths({})
+    fill(sample.net, copied)
+    for name, tensor in sample.net.state_dict().items():
+        assert torch.equal(copied.state_dict()[name], tensor), name
 
 
-def test_the_channels_with_the_largest_weights_stay_in_their_order() -> None:
+def test_the_channels_with_the_largest_weights_are_kept_in_order() -> None:
     wide, slim = chain(6), chain(3)
     with torch.no_grad():
         for layer in (wide[0], wide[3]):
@@ -128,7 +129,7 @@ def test_the_channels_with_the_largest_weights_stay_in_their_order() -> None:
     assert slim[0].weight[:, 0, 0, 0].tolist() == [9, 8, 7]  # type: ignore[index,union-attr]
 
 
-def test_importance_does_not_depend_on_the_size_of_a_layers_weights() -> None:
+def test_importance_does_not_depend_on_a_layers_scale() -> None:
     wide = chain(6)
     before = by_size(wide, trace_channel_groups(wide, input_channels=1))
     with torch.no_grad():
@@ -136,8 +137,8 @@ def test_importance_does_not_depend_on_the_size_of_a_layers_weights() -> None:
     assert by_size(wide, trace_channel_groups(wide, input_channels=1)) == pytest.approx(before, rel=1e-5)
 
 
-def test_channels_that_a_criterion_leaves_out_are_ranked_by_their_size() -> None:
-    """Batch-norm scale says nothing of the second convolution, which has no norm."""
+def test_channels_without_a_score_are_ranked_by_l1() -> None:
+    """`bn_scale` has no score for the second convolution, which has no norm."""
     wide, slim = chain(4), chain(2)
     with torch.no_grad():
         wide[1].weight.copy_(torch.tensor([1.0, 4, 2, 3]))  # type: ignore[operator,union-attr]
@@ -148,30 +149,30 @@ def test_channels_that_a_criterion_leaves_out_are_ranked_by_their_size() -> None
     assert slim[3].weight[:, 0, 0, 0].tolist() == [5, 9]  # type: ignore[index,union-attr]
 
 
-def test_the_gene_decides_by_which_criterion_channels_stay() -> None:
-    """Scales and sizes disagree on purpose: each candidate keeps what its own criterion prefers."""
+def test_the_gene_selects_the_criterion() -> None:
+    """The criteria disagree on purpose: each candidate keeps the channels that its own criterion prefers."""
     wide = chain(4)
     with torch.no_grad():
         wide[0].weight.copy_(torch.tensor([50.0, 50, 1, 1])[:, None, None, None].expand(4, 1, 3, 3))  # type: ignore[operator,union-attr]
         wide[1].weight.copy_(torch.tensor([1.0, 1, 1.5, 1.5]))  # type: ignore[operator,union-attr]
         wide[3].weight.copy_(torch.ones(4, 4, 1, 1))  # type: ignore[operator,union-attr]
-    for word, scales in (("l1", [1, 1]), ("bn_scale", [1.5, 1.5])):
+    for criterion, scales in (("l1", [1, 1]), ("bn_scale", [1.5, 1.5])):
         slim = chain(2, inner=4)
         settled = COMPRESSOR.effective_settings(
-            {"importance": word}, context_of(widths={"a": 4}, pruned={"a": 2}).candidate
+            {"importance": criterion}, context_of(widths={"a": 4}, pruned={"a": 2}).candidate
         )
-        assert settled == ({} if word == "l1" else {"importance": word})
+        assert settled == ({} if criterion == "l1" else {"importance": criterion})
         COMPRESSOR.prune(wide, slim, context_of(images=0, settings=settled))
         assert slim[1].weight.tolist() == scales  # type: ignore[operator,union-attr]
 
 
-def test_without_pruning_the_criterion_is_no_difference() -> None:
+def test_without_pruning_the_criterion_has_no_effect() -> None:
     candidate = context_of(widths={"a": 4}, pruned={"a": 4}).candidate
     assert COMPRESSOR.effective_settings({"importance": "taylor"}, candidate) == {}
 
 
 class Spare(nn.Module):
-    """A layer that never runs, and one under two names."""
+    """A net with a layer that never runs, and a layer under two names."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ class Spare(nn.Module):
         return result
 
 
-def test_layers_that_never_run_keep_their_weights_and_names_may_be_shared() -> None:
+def test_layers_that_never_run_keep_their_weights() -> None:
     wide, slim = Spare(4), Spare(2)
     fill(wide, slim)
     assert torch.equal(slim.spare.weight, wide.spare.weight)
@@ -191,32 +192,34 @@ def test_layers_that_never_run_keep_their_weights_and_names_may_be_shared() -> N
     assert {row.item() for row in slim.alias.weight} <= {row.item() for row in wide.first.weight}
 
 
-def test_groups_of_two_channels_leave_together() -> None:
-    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 4, 3, groups=4)), input_channels=1)
-    first, second = coupling.layers
-    assert coupling.group_ids(first.output_ids).reshape(4, 2).tolist() == [
-        [c, c] for c in coupling.group_ids(second.output_ids)
+def test_groups_of_two_channels_are_removed_together() -> None:
+    channel_groups = trace_channel_groups(
+        nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 4, 3, groups=4)), input_channels=1
+    )
+    first, second = channel_groups.layers
+    assert channel_groups.group_ids(first.output_ids).reshape(4, 2).tolist() == [
+        [c, c] for c in channel_groups.group_ids(second.output_ids)
     ]
 
 
-def test_a_net_that_grows_is_refused() -> None:
+def test_a_wider_net_is_rejected() -> None:
     with pytest.raises(BuildError, match="must not grow, but '0' has 4 channels in the wide net and 6"):
         fill(chain(4), chain(6))
 
 
-def test_a_net_with_other_layers_is_refused() -> None:
+def test_a_net_with_other_layers_is_rejected() -> None:
     with pytest.raises(BuildError, match="the wide net's layers, but '1' differs"):
         fill(chain(4), nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()))
 
 
-def test_weights_in_one_net_only_are_refused() -> None:
+def test_weights_in_only_one_net_are_rejected() -> None:
     slim = chain(2)
     slim.append(nn.PReLU())
-    with pytest.raises(BuildError, match=r"the same weights, but '7\.weight' is in one only"):
+    with pytest.raises(BuildError, match=r"the same tensors, but only one of them has '7\.weight'"):
         fill(chain(4), slim)
 
 
-def test_another_shape_is_refused() -> None:
+def test_another_shape_is_rejected() -> None:
     slim = chain(2)
     slim[0] = nn.Conv2d(1, 2, 5, bias=False)
     with pytest.raises(BuildError, match=r"layer '0.weight' the shape \[2, 1, 5, 5\], but gave \[2, 1, 3, 3\]"):
@@ -224,7 +227,7 @@ def test_another_shape_is_refused() -> None:
 
 
 class Joined(nn.Module):
-    """Two convolutions whose maps are joined by a leaf."""
+    """Two convolutions whose maps meet in a leaf module."""
 
     def __init__(self, left: int, right: int, joint: nn.Module) -> None:
         super().__init__()
@@ -245,7 +248,7 @@ def test_coupled_layers_must_keep_equally_many() -> None:
         fill(net(4, 4), net(3, 2))
 
 
-def test_maps_that_cannot_be_added_are_refused() -> None:
+def test_maps_that_cannot_be_added_are_rejected() -> None:
     with pytest.raises(BuildError, match="equally many channels, but got 4 and 3"):
         trace_channel_groups(Joined(4, 3, Scale()), input_channels=1)
 

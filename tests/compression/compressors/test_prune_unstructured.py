@@ -1,4 +1,4 @@
-"""Zeros in real nets: where the genes put them, through a real training, and in the file."""
+"""Unstructured pruning of real nets: where the genes put zeros, through a real training, and in the file."""
 
 import copy
 from dataclasses import replace
@@ -25,7 +25,8 @@ STAGES = ("stage1", "stage2")
 
 
 class Wide(nn.Module):
-    """Two stages, the first with one layer that is wide enough for 2:4, and a depthwise one."""
+    """Two stages: the first has one layer that is wide enough for 2:4 and one that is not; and there is a depthwise
+    layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,8 +38,8 @@ class Wide(nn.Module):
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.head(self.stage2(self.stage1(self.stem(x / 255))))
-        return found
+        logits: torch.Tensor = self.head(self.stage2(self.stage1(self.stem(x / 255))))
+        return logits
 
 
 def context_with(**settings: Value) -> CompressionContext:
@@ -47,11 +48,11 @@ def context_with(**settings: Value) -> CompressionContext:
 
 
 def zeros_of(net: nn.Module) -> dict[str, float]:
-    """Share of zeros by parameter, for weights only."""
+    """Share of zeros by parameter name, for weights only."""
     return {n: float((p == 0).float().mean()) for n, p in net.named_parameters() if n.endswith("weight")}
 
 
-def test_shares_hold_for_each_layer_of_their_stage_and_for_nothing_else() -> None:
+def test_sparsity_holds_for_each_layer_of_its_stage_only() -> None:
     net = Wide()
     with COMPRESSOR.training(net, context_with(zeros__stage1=0.75)):
         pass
@@ -59,25 +60,25 @@ def test_shares_hold_for_each_layer_of_their_stage_and_for_nothing_else() -> Non
     assert {name: share for name, share in zeros_of(net).items() if share} == expected
 
 
-def test_scope_global_lets_all_layers_of_one_share_compete() -> None:
+def test_scope_global_ranks_all_layers_of_one_share_together() -> None:
     net = Wide()
     with COMPRESSOR.training(net, context_with(zeros__stage1=0.5, zeros__stage2=0.5, zeros_scope="global")):
         pass
-    found = zeros_of(net)
-    layers = {name: net.get_parameter(name).numel() for name in found if found[name]}
+    sparsities = zeros_of(net)
+    layers = {name: net.get_parameter(name).numel() for name in sparsities if sparsities[name]}
     assert set(layers) == {"stage1.0.weight", "stage1.1.weight", "stage1.3.weight", "stage2.weight"}
-    zeros = sum(round(found[name] * size) for name, size in layers.items())
+    zeros = sum(round(sparsities[name] * size) for name, size in layers.items())
     assert zeros == sum(layers.values()) // 2
-    assert len({found[name] for name in layers}) > 1
+    assert len({sparsities[name] for name in layers}) > 1
 
 
 def test_scope_global_keeps_different_shares_apart() -> None:
     net = Wide()
-    found = parameter_groups(net, {"zeros.stage1": 0.5, "zeros.stage2": 0.9, "zeros_scope": "global"})
-    assert [(len(pool.weights), pool.sparsity) for pool in found] == [(3, 0.5), (1, 0.9)]
+    groups = parameter_groups(net, {"zeros.stage1": 0.5, "zeros.stage2": 0.9, "zeros_scope": "global"})
+    assert [(len(group.weights), group.sparsity) for group in groups] == [(3, 0.5), (1, 0.9)]
 
 
-def test_two_of_four_where_it_is_wide_and_dense_elsewhere() -> None:
+def test_two_of_four_applies_to_wide_layers_only() -> None:
     net = Wide()
     with COMPRESSOR.training(net, context_with(zeros__stage1=0.5, zeros_pattern="2:4")) as before_step:
         for step in range(10):
@@ -104,11 +105,11 @@ def test_genes_without_effect_are_left_out(picked: dict[str, Value], settings: d
 
 
 @pytest.mark.parametrize(
-    ("word", "skips"),
+    ("target", "skips"),
     [("cpu", False), ("jetson-nano", False), ("jetson-agx-xavier", False), ("jetson", True), ("cuda-blackwell", True)],
 )
-def test_the_pattern_is_a_gene_only_where_tensor_cores_skip_it(word: str, skips: bool) -> None:
-    profile = load_target(word)
+def test_the_pattern_is_a_gene_only_with_sparse_tensor_cores(target: str, skips: bool) -> None:
+    profile = load_target(target)
     assert has_sparse_tensor_cores(profile) == skips
     names = {choice.name for choice in COMPRESSOR.choices(STAGES, profile)}
     assert ("zeros_pattern" in names) == skips
@@ -118,11 +119,11 @@ def test_the_pattern_is_a_gene_only_where_tensor_cores_skip_it(word: str, skips:
 @pytest.mark.parametrize(
     "execution", [ExecutionFormat(), ExecutionFormat(memory_format="channels_last", precision="bf16")]
 )
-def test_zeros_are_exact_after_a_training_with_moving_averages(execution: ExecutionFormat) -> None:
-    found = random_net("plain", seed=1)
-    stage = next(iter(found.widths))
-    context = context_of(widths=found.widths, pruned=found.widths, settings={f"zeros.{stage}": 0.9})
-    net, images = copy.deepcopy(found.net), pictures(64, seed=1)
+def test_zeros_are_exact_after_weight_averaging(execution: ExecutionFormat) -> None:
+    sample = random_net("plain", seed=1)
+    stage = next(iter(sample.widths))
+    context = context_of(widths=sample.widths, pruned=sample.widths, settings={f"zeros.{stage}": 0.9})
+    net, images = copy.deepcopy(sample.net), pictures(64, seed=1)
     split, seen = Split(images=images, labels=labels_of(images)), []
     with COMPRESSOR.training(net, context) as before_step:
 
@@ -137,7 +138,7 @@ def test_zeros_are_exact_after_a_training_with_moving_averages(execution: Execut
         averaged = parameter_groups(net, context.candidate.settings)
         assert all(
             pool.current_sparsity < 0.89 for pool in averaged
-        )  # the average remembers; so zeroing once more is needed
+        )  # the moving average still holds old weights, so `finish` must zero again
     assert seen == sorted(seen)
     for pool in parameter_groups(net, context.candidate.settings):
         (weight,) = pool.weights
@@ -145,28 +146,28 @@ def test_zeros_are_exact_after_a_training_with_moving_averages(execution: Execut
 
 
 def test_the_file_keeps_its_parameters_and_bytes_and_packs_smaller(tmp_path: Path) -> None:
-    found = random_net("plain", seed=1)
-    settings: dict[str, Value] = {f"zeros.{stage}": 0.9 for stage in found.widths}
-    context = context_of(widths=found.widths, pruned=found.widths)
+    sample = random_net("plain", seed=1)
+    settings: dict[str, Value] = {f"zeros.{stage}": 0.9 for stage in sample.widths}
+    context = context_of(widths=sample.widths, pruned=sample.widths)
     sparse = replace(context, candidate=replace(context.candidate, settings=settings))
     files = []
     for number, each in enumerate((context, sparse)):
-        graph = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), each)
+        graph = COMPRESSOR.rewrite_graph(fold(sample.net, input_shape=SHAPE), each)
         path = tmp_path / f"{number}.onnx"
         files.append(export_onnx(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={}))
     dense, thin = (compute_costs(file.path) for file in files)
     assert files[0].size_bytes == files[1].size_bytes
     assert (dense.params, dense.macs) == (thin.params, thin.macs)
-    ranked = sum(w.numel() for pool in parameter_groups(found.net, settings) for w in pool.weights)
+    ranked = sum(w.numel() for pool in parameter_groups(sample.net, settings) for w in pool.weights)
     assert thin.nonzero_params == pytest.approx(dense.nonzero_params - 0.9 * ranked, abs=20)
     assert packed_bytes(files[1].path) < 0.5 * packed_bytes(files[0].path)
 
 
-def test_what_training_reached_is_left_as_it_is_in_the_graph() -> None:
-    found = random_net("darts", seed=1)
-    settings: dict[str, Value] = {f"zeros.{stage}": 0.75 for stage in found.widths}
-    context = context_of(widths=found.widths, pruned=found.widths, settings=settings)
-    net = copy.deepcopy(found.net)
+def test_the_graph_keeps_the_zeros_of_the_training() -> None:
+    sample = random_net("darts", seed=1)
+    settings: dict[str, Value] = {f"zeros.{stage}": 0.75 for stage in sample.widths}
+    context = context_of(widths=sample.widths, pruned=sample.widths, settings=settings)
+    net = copy.deepcopy(sample.net)
     with COMPRESSOR.training(net, context):
         pass
     graph = fold(net, input_shape=SHAPE)

@@ -1,4 +1,4 @@
-"""Training through the rounding: what learns, what stays, and that the frozen graph computes what its file does."""
+"""Quantisation-aware training: what is trained, what stays, and that the frozen graph computes what its file does."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +23,10 @@ from tests.random_nets import CLASSES, SHAPE, context_of, labels_of, pictures, t
 FORMS = [ExecutionFormat(), ExecutionFormat(memory_format="channels_last", precision="bf16")]
 
 
-def quantised(word: str, **options: int) -> fx.GraphModule:
-    found = trained_net(word, seed=1, attention="se")
-    bits = dict.fromkeys(found.units, 8) | options
-    return COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context_of(bits))
+def quantised(space_name: str, **options: int) -> fx.GraphModule:
+    sample = trained_net(space_name, seed=1, attention="se")
+    bits = dict.fromkeys(sample.units, 8) | options
+    return COMPRESSOR.rewrite_graph(fold(sample.net, input_shape=SHAPE), context_of(bits))
 
 
 def outputs(graph: nn.Module, *, count: int = 64) -> torch.Tensor:
@@ -48,24 +48,26 @@ def fit(net: nn.Module, *, execution: ExecutionFormat = FORMS[0], lr: float = 1e
     )
 
 
-@pytest.mark.parametrize(("word", "steps"), [("plain", False), ("plain", True), ("darts", False)])
-def test_before_a_step_the_trainable_form_computes_what_the_frozen_one_does(word: str, steps: bool) -> None:
-    graph = quantised(word)
+@pytest.mark.parametrize(("space_name", "steps"), [("plain", False), ("plain", True), ("darts", False)])
+def test_before_any_step_the_trainable_graph_equals_the_frozen_one(space_name: str, steps: bool) -> None:
+    graph = quantised(space_name)
     before = outputs(graph)
     prepare_qat(graph, learn_scales=steps)
     with torch.no_grad():
-        assert torch.allclose(outputs(graph), before, atol=0.05)  # sums round otherwise: a value may change its level
+        assert torch.allclose(
+            outputs(graph), before, atol=0.05
+        )  # another order of summation: a value may change its level
         assert (outputs(graph).argmax(1) == before.argmax(1)).float().mean() >= 0.98
     convert_qat(graph)
     assert torch.allclose(outputs(graph), before, atol=0.02)
 
 
-@pytest.mark.parametrize("word", ["plain", "darts"])
+@pytest.mark.parametrize("space_name", ["plain", "darts"])
 @pytest.mark.parametrize(("form", "steps"), [(FORMS[0], False), (FORMS[1], True)], ids=["fp32", "bf16, learned"])
-def test_what_was_learned_is_what_the_file_computes(
-    word: str, form: ExecutionFormat, steps: bool, tmp_path: Path
+def test_the_file_computes_what_was_trained(
+    space_name: str, form: ExecutionFormat, steps: bool, tmp_path: Path
 ) -> None:
-    graph = quantised(word)
+    graph = quantised(space_name)
     prepare_qat(graph, learn_scales=steps)
     weights = [p.detach().clone() for p in graph.parameters()]
     fit(graph, execution=form)
@@ -80,55 +82,55 @@ def test_what_was_learned_is_what_the_file_computes(
 
 
 def grids(graph: fx.GraphModule) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    scales: dict[str, list[float]] = {}
     for module in graph.modules():
         if isinstance(module, FakeQuantize):
-            found.setdefault(module.grid_group, []).append(module.scale)
-    return found
+            scales.setdefault(module.grid_group, []).append(module.scale)
+    return scales
 
 
-def test_fine_tuning_hands_a_trainable_net_over_and_returns_the_form_of_the_file() -> None:
-    found = trained_net("plain", seed=1, attention="se")
-    bits = dict.fromkeys(found.units, 8) | {"head": 16}
+def test_fine_tuning_trains_trainable_modules_and_returns_exportable_ones() -> None:
+    sample = trained_net("plain", seed=1, attention="se")
+    bits = dict.fromkeys(sample.units, 8) | {"head": 16}
     seen = []
 
-    def teach(net: nn.Module) -> None:
-        seen.append([type(m).__name__ for m in net.modules() if type(m).__name__.startswith("Learned")])
+    def record_and_fit(net: nn.Module) -> None:
+        seen.append([type(m).__name__ for m in net.modules() if type(m).__name__.startswith("Trainable")])
         fit(net)
 
     context = context_of(bits)
-    graph = COMPRESSOR.fine_tune(fold(found.net, input_shape=SHAPE), context, teach)
-    plain = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context)
-    assert set(seen[0]) == {"LearnedGrid", "LearnedLayer", "LearnedCast"}
+    graph = COMPRESSOR.fine_tune(fold(sample.net, input_shape=SHAPE), context, record_and_fit)
+    plain = COMPRESSOR.rewrite_graph(fold(sample.net, input_shape=SHAPE), context)
+    assert set(seen[0]) == {"TrainableFakeQuantize", "TrainableQuantizedLayer", "TrainableCast"}
     assert [str(n.target) for n in module_nodes(graph)] == [str(n.target) for n in module_nodes(plain)]
     kinds = [[type(module_of(form, node)) for node in module_nodes(form)] for form in (graph, plain)]
     assert kinds[0] == kinds[1]
-    assert grids(graph) == grids(plain), "calibrated grids stay where they are"
+    assert grids(graph) == grids(plain), "calibrated grids must not change"
     head = graph.get_submodule("head.linear")
     assert torch.equal(head.weight, head.weight.half().float())
 
 
-def test_without_8_bits_nothing_is_trained() -> None:
-    found = trained_net("plain", seed=1, attention="se")
+def test_without_int8_nothing_is_trained() -> None:
+    sample = trained_net("plain", seed=1, attention="se")
 
     def refuse(net: nn.Module) -> None:
         raise AssertionError
 
-    COMPRESSOR.fine_tune(fold(found.net, input_shape=SHAPE), context_of(dict.fromkeys(found.units, 32)), refuse)
+    COMPRESSOR.fine_tune(fold(sample.net, input_shape=SHAPE), context_of(dict.fromkeys(sample.units, 32)), refuse)
 
 
-def test_learned_steps_move_and_tensors_of_one_group_keep_one_grid() -> None:
-    found = trained_net("darts", seed=1, attention="se")
-    context = replace(context_of(dict.fromkeys(found.units, 8), signed=True), learn_scales=True)
-    before = grids(COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context))
-    after = grids(COMPRESSOR.fine_tune(fold(found.net, input_shape=SHAPE), context, fit))
+def test_learned_scales_move_and_a_group_keeps_one_grid() -> None:
+    sample = trained_net("darts", seed=1, attention="se")
+    context = replace(context_of(dict.fromkeys(sample.units, 8), signed=True), learn_scales=True)
+    before = grids(COMPRESSOR.rewrite_graph(fold(sample.net, input_shape=SHAPE), context))
+    after = grids(COMPRESSOR.fine_tune(fold(sample.net, input_shape=SHAPE), context, fit))
     assert before.keys() == after.keys()
     assert all(len(set(scales)) == 1 for scales in after.values())
     assert any(len(scales) > 1 for scales in after.values())
     assert sum(before[group] != after[group] for group in before) > len(before) / 2
 
 
-def test_zeros_stay_zeros() -> None:
+def test_zero_weights_stay_zero() -> None:
     graph = quantised("plain")
     layers = [m.layer for m in graph.modules() if isinstance(m, QuantizedLayer)]
     masks = []
@@ -143,7 +145,7 @@ def test_zeros_stay_zeros() -> None:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_gradients_pass_the_rounding_stop_at_the_ends_and_reach_the_step_as_in_lsq(signed: bool) -> None:
+def test_gradients_are_those_of_lsq(signed: bool) -> None:
     """Against autograd through clamp and a rounding that is skipped (LSQ, equations 3 and 5)."""
     grid = FakeQuantize(scale=0.1, zero_point=0 if signed else 100, signed=signed)
     x = torch.linspace(-14.03, 17.01, 400).reshape(2, 200).requires_grad_()
@@ -153,10 +155,10 @@ def test_gradients_pass_the_rounding_stop_at_the_ends_and_reach_the_step_as_in_l
     y = learned(x)
     assert torch.allclose(y, grid(x), atol=1e-5)
     got = torch.autograd.grad((y * way).sum(), (x, log_step))
-    twin = torch.tensor(0.1).log().requires_grad_()
-    levels = (x / twin.exp()).clamp(learned.low, learned.high)
-    slow = (levels + (levels.round() - levels).detach()) * twin.exp()
-    wanted = torch.autograd.grad((slow * way).sum(), (x, twin))
+    log_scale = torch.tensor(0.1).log().requires_grad_()
+    levels = (x / log_scale.exp()).clamp(learned.low, learned.high)
+    slow = (levels + (levels.round() - levels).detach()) * log_scale.exp()
+    wanted = torch.autograd.grad((slow * way).sum(), (x, log_scale))
     assert torch.allclose(got[0], wanted[0])
     assert torch.allclose(got[1], wanted[1] / (200 * 127) ** 0.5, rtol=1e-3)
 
@@ -179,13 +181,13 @@ def test_grids_behind_a_relu6_do_not_widen() -> None:
         for node in module_nodes(graph)
         if node.args[0].op == "call_module"
     }
-    assert behind["0.1"].widest == behind["0.1"].grid.scale
-    assert behind["0.3"].widest == float("inf")
+    assert behind["0.1"].max_scale == behind["0.1"].fake_quantize.scale
+    assert behind["0.3"].max_scale == float("inf")
     assert len(learned) >= 3
 
 
 @pytest.mark.parametrize("steps", [False, True])
-def test_the_fastest_form_can_be_chosen_for_it(steps: bool) -> None:
+def test_the_fastest_execution_format_can_train_it(steps: bool) -> None:
     graph = quantised("plain")
     prepare_qat(graph, learn_scales=steps)
     before = [p.detach().clone() for p in graph.parameters()]

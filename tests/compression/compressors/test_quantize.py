@@ -1,4 +1,4 @@
-"""Where quantisers and casts are put, and that ONNX Runtime turns the result into integer kernels."""
+"""Placement of quantisers and casts, and the integer kernels that ONNX Runtime makes of the result."""
 
 from collections import Counter
 from dataclasses import replace
@@ -33,7 +33,7 @@ def exported(graph: fx.GraphModule, folder: Path) -> Path:
 
 
 def kernels(path: Path) -> Counter[str]:
-    """Kernels that ONNX Runtime makes of a file."""
+    """Names of the kernels that ONNX Runtime runs for a file."""
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(path.with_name("optimised.onnx"))
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -42,24 +42,24 @@ def kernels(path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(path.with_name("optimised.onnx")).graph.node)
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("attention", ["se", "eca"])
 @pytest.mark.parametrize("signed", [False, True])
-def test_the_twin_agrees_with_the_file(word: str, attention: str, signed: bool, tmp_path: Path) -> None:
-    """On nets that have learned something: in untrained ones one level of one value may turn the answer over."""
-    found = trained_net(word, seed=1, attention=attention)
-    graph = quantised(found.net, dict.fromkeys(found.units, 8), signed=signed)
+def test_the_graph_agrees_with_the_file(space_name: str, attention: str, signed: bool, tmp_path: Path) -> None:
+    """On trained nets: in untrained ones a single level of a single value may change the top-1 class."""
+    sample = trained_net(space_name, seed=1, attention=attention)
+    graph = quantised(sample.net, dict.fromkeys(sample.units, 8), signed=signed)
     path = exported(graph, tmp_path)
     result = compute_parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
     assert result.agreement >= 0.99
     assert result.max_difference <= 0.05  # measured: at most 0.033
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("activation", ["relu", "hard_swish"])
-def test_every_convolution_of_an_8_bit_net_runs_in_integers(word: str, activation: str, tmp_path: Path) -> None:
-    found = random_net(word, seed=3, activation=activation, attention="se")
-    graph = quantised(found.net, dict.fromkeys(found.units, 8))
+def test_every_convolution_of_an_int8_net_runs_in_integers(space_name: str, activation: str, tmp_path: Path) -> None:
+    sample = random_net(space_name, seed=3, activation=activation, attention="se")
+    graph = quantised(sample.net, dict.fromkeys(sample.units, 8))
     count = kernels(exported(graph, tmp_path))
     layers = [module_of(graph, node) for node in module_nodes(graph)]
     convolutions = sum(isinstance(m, QuantizedLayer) and isinstance(m.layer, nn.Conv2d) for m in layers)
@@ -68,17 +68,17 @@ def test_every_convolution_of_an_8_bit_net_runs_in_integers(word: str, activatio
     assert count["QGemm"] == 1
 
 
-def test_no_quantiser_stands_between_a_convolution_and_its_relu() -> None:
-    found = random_net("plain", seed=4, activation="relu")
-    graph = quantised(found.net, dict.fromkeys(found.units, 8))
+def test_there_is_no_quantiser_between_a_convolution_and_its_relu() -> None:
+    sample = random_net("plain", seed=4, activation="relu")
+    graph = quantised(sample.net, dict.fromkeys(sample.units, 8))
     relus = [node for node in module_nodes(graph) if isinstance(module_of(graph, node), nn.ReLU)]
-    assert len(relus) == sum(isinstance(m, nn.ReLU) for m in found.net.modules()) > 0
+    assert len(relus) == sum(isinstance(m, nn.ReLU) for m in sample.net.modules()) > 0
     for node in relus:
         assert not isinstance(module_of(graph, node.all_input_nodes[0]), FakeQuantize)
         assert [type(module_of(graph, user)) for user in node.users] == [FakeQuantize]
 
 
-def test_relu6_vanishes_into_the_integer_convolution_before_it(tmp_path: Path) -> None:
+def test_relu6_is_fused_into_the_integer_convolution(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = load("model", "mobilenet_v2").build(input_shape=SHAPE, classes=len(CLASSES), width=0.35, stem_stride=2).eval()
     units = [name for name, _ in net.named_children() if name != "prepare"]
@@ -87,19 +87,19 @@ def test_relu6_vanishes_into_the_integer_convolution_before_it(tmp_path: Path) -
     assert (count["QuantizeLinear"], count["DequantizeLinear"], count["Clip"]) == (1, 0, 0)
 
 
-def test_only_the_units_asked_for_change() -> None:
-    found = random_net("plain", seed=5)
-    stage = next(iter(found.widths))
-    graph = quantised(found.net, {unit: 8 if unit == stage else 32 for unit in found.units})
+def test_only_the_requested_units_change() -> None:
+    sample = random_net("plain", seed=5)
+    stage = next(iter(sample.widths))
+    graph = quantised(sample.net, {unit: 8 if unit == stage else 32 for unit in sample.units})
     for node in module_nodes(graph):
         unit = str(node.target).split(".")[0]
         if isinstance(module_of(graph, node), nn.Conv2d | nn.Linear | QuantizedLayer):
             assert isinstance(module_of(graph, node), QuantizedLayer) == (unit == stage)
 
 
-def test_half_precision_lies_between_two_casts_and_halves_the_weights(tmp_path: Path) -> None:
-    found = random_net("plain", seed=6)
-    graph = quantised(found.net, dict.fromkeys(found.units, 16))
+def test_fp16_lies_between_two_casts_and_halves_the_weights(tmp_path: Path) -> None:
+    sample = random_net("plain", seed=6)
+    graph = quantised(sample.net, dict.fromkeys(sample.units, 16))
     casts = [m for m in graph.modules() if isinstance(m, PrecisionCast)]
     assert sorted(cast.bits for cast in casts) == [16, 32]
     path = exported(graph, tmp_path)
@@ -108,14 +108,14 @@ def test_half_precision_lies_between_two_casts_and_halves_the_weights(tmp_path: 
     assert compute_parity(graph, RUNTIME.load(path), pictures(64, seed=3), path=path).max_difference < 1e-4
 
 
-def test_all_widths_mix(tmp_path: Path) -> None:
-    found = trained_net("darts", seed=1, attention="eca")
-    bits = {unit: (16, 8, 32)[i % 3] for i, unit in enumerate(found.units)}
-    graph = quantised(found.net, bits)
+def test_all_precisions_mix(tmp_path: Path) -> None:
+    sample = trained_net("darts", seed=1, attention="eca")
+    bits = {unit: (16, 8, 32)[i % 3] for i, unit in enumerate(sample.units)}
+    graph = quantised(sample.net, bits)
     path = exported(graph, tmp_path)
     result = compute_parity(graph, RUNTIME.load(path), pictures(100, seed=3), path=path)
     assert result.max_difference < 0.05
-    float_graph = fold(found.net, input_shape=SHAPE)
+    float_graph = fold(sample.net, input_shape=SHAPE)
     with torch.no_grad():
         pixels = torch.from_numpy(pictures(100, seed=3)).float()
         same = (float_graph(pixels).argmax(1) == graph(pixels).argmax(1)).float().mean()
@@ -123,8 +123,8 @@ def test_all_widths_mix(tmp_path: Path) -> None:
 
 
 def test_signed_activations_are_symmetric_and_concatenated_maps_share_a_grid() -> None:
-    found = random_net("darts", seed=8)
-    graph = quantised(found.net, dict.fromkeys(found.units, 8), signed=True)
+    sample = random_net("darts", seed=8)
+    graph = quantised(sample.net, dict.fromkeys(sample.units, 8), signed=True)
     grids = [m for m in graph.modules() if isinstance(m, FakeQuantize)]
     assert all(grid.signed and grid.zero_point == 0 for grid in grids)
     for node in module_nodes(graph):
@@ -134,10 +134,10 @@ def test_signed_activations_are_symmetric_and_concatenated_maps_share_a_grid() -
 
 
 def test_the_file_is_about_a_quarter(tmp_path: Path) -> None:
-    found = random_net("plain", seed=9)
-    large = exported(quantised(found.net, dict.fromkeys(found.units, 32)), tmp_path / "a").stat().st_size
-    small = exported(quantised(found.net, dict.fromkeys(found.units, 8)), tmp_path / "b").stat().st_size
-    weights = sum(p.numel() for p in found.net.parameters() if p.ndim > 1)
+    sample = random_net("plain", seed=9)
+    large = exported(quantised(sample.net, dict.fromkeys(sample.units, 32)), tmp_path / "a").stat().st_size
+    small = exported(quantised(sample.net, dict.fromkeys(sample.units, 8)), tmp_path / "b").stat().st_size
+    weights = sum(p.numel() for p in sample.net.parameters() if p.ndim > 1)
     scales_and_nodes = 40_000  # a scale per channel, and two nodes and their names per tensor
     assert 3 * weights - scales_and_nodes < large - small <= 3 * weights
 
@@ -145,10 +145,12 @@ def test_the_file_is_about_a_quarter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["entropy", "minmax", "percentile"])
 @pytest.mark.parametrize("signed", [False, True])
 def test_every_calibration_agrees_with_its_file(method: str, signed: bool, tmp_path: Path) -> None:
-    found = trained_net("plain", seed=1, attention="se")
-    bits = dict.fromkeys(found.units, 8)
+    sample = trained_net("plain", seed=1, attention="se")
+    bits = dict.fromkeys(sample.units, 8)
     default, *others = (
-        COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context_of(bits, signed=signed, settings=settings))
+        COMPRESSOR.rewrite_graph(
+            fold(sample.net, input_shape=SHAPE), context_of(bits, signed=signed, settings=settings)
+        )
         for settings in ({}, {"calibration": "mse"}, {"calibration": method})
     )
     scales = [[m.scale for m in graph.modules() if isinstance(m, FakeQuantize)] for graph in (default, *others)]
@@ -159,7 +161,7 @@ def test_every_calibration_agrees_with_its_file(method: str, signed: bool, tmp_p
     assert result.max_difference <= 0.05
 
 
-def test_the_calibration_counts_only_where_it_changes_something() -> None:
+def test_calibration_is_a_setting_only_where_it_has_an_effect() -> None:
     candidate = context_of({"stem": 32, "stage1": 8, "head": 32}).candidate
     assert COMPRESSOR.effective_settings({"calibration": "entropy"}, candidate) == {"calibration": "entropy"}
     assert COMPRESSOR.effective_settings({"calibration": "mse"}, candidate) == {}
@@ -167,15 +169,15 @@ def test_the_calibration_counts_only_where_it_changes_something() -> None:
     assert COMPRESSOR.effective_settings({"calibration": "entropy"}, candidate.with_min_bits(32)) == {}
 
 
-def test_tensorrt_finds_every_unit_in_8_or_16_bits(tmp_path: Path) -> None:
-    """No weight is left in float32, the opset is one that TensorRT 8.6 reads, and scales are float32."""
+def test_for_tensorrt_every_unit_is_int8_or_fp16(tmp_path: Path) -> None:
+    """No weight is left in FP32, TensorRT 8.6 reads the opset, and scales are float32."""
     genes = {c.name: c.options for c in COMPRESSOR.choices(("stage1",), load_target("jetson"))}
     assert {genes[f"bits.{unit}"] for unit in ("stem", "stage1", "head")} == {(8, 16)}
     old = {c.options for c in COMPRESSOR.choices(("stage1",), load_target("jetson-nano"))}
-    assert old == {(16, 32)}, "no 8 bits there, and nothing to calibrate"
-    found = trained_net("darts", seed=1, attention="se")
-    bits = {unit: (16, 8)[i % 2] for i, unit in enumerate(found.units)}
-    graph = quantised(found.net, bits, signed=True)
+    assert old == {(16, 32)}, "there is no INT8 unit to calibrate"
+    sample = trained_net("darts", seed=1, attention="se")
+    bits = {unit: (16, 8)[i % 2] for i, unit in enumerate(sample.units)}
+    graph = quantised(sample.net, bits, signed=True)
     path = exported(graph, tmp_path)
     model = onnx.load(path)
     assert model.opset_import[0].version == 17
@@ -188,15 +190,15 @@ def test_tensorrt_finds_every_unit_in_8_or_16_bits(tmp_path: Path) -> None:
     assert result.max_difference <= 0.05
 
 
-def test_noise_does_not_calibrate() -> None:
-    found = random_net("plain", seed=0)
-    context = context_of(dict.fromkeys(found.units, 8))
+def test_calibration_on_noise_is_rejected() -> None:
+    sample = random_net("plain", seed=0)
+    context = context_of(dict.fromkeys(sample.units, 8))
     noise = np.random.default_rng(0).integers(0, 256, context.images.shape, dtype=np.uint8)
     with pytest.raises(ExportError, match="these are noise"):
-        COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), replace(context, images=noise))
+        COMPRESSOR.rewrite_graph(fold(sample.net, input_shape=SHAPE), replace(context, images=noise))
 
 
-def test_wrong_settings_are_refused() -> None:
+def test_invalid_settings_are_rejected() -> None:
     graph = fold(random_net("plain", seed=0).net, input_shape=SHAPE)
     with pytest.raises(ExportError, match=r"bits must be 8, 16 or 32, but got \{'stem': 4\}"):
         COMPRESSOR.rewrite_graph(graph, context_of({"stem": 4}))

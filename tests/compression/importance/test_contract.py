@@ -1,4 +1,4 @@
-"""What every criterion promises, run over every member found in the folder."""
+"""Contract of the channel criteria, run over every member of the family."""
 
 import copy
 
@@ -37,36 +37,38 @@ def test_a_member_is_named_after_its_file(criterion: ChannelCriterion) -> None:
     assert registry.load("importance", criterion.name) is criterion
 
 
-@pytest.mark.parametrize("word", SPACES)
-def test_scores_are_numbers_for_each_channel(criterion: ChannelCriterion, word: str) -> None:
-    found = trained_net(word, seed=1, attention="se")
-    layers = {layer.name: layer for layer in trace_channel_groups(found.net, input_channels=SHAPE[0]).layers}
-    written, read = scored(criterion, found.net, {name: layer.module for name, layer in layers.items()})
+@pytest.mark.parametrize("space_name", SPACES)
+def test_scores_are_finite_numbers_per_channel(criterion: ChannelCriterion, space_name: str) -> None:
+    sample = trained_net(space_name, seed=1, attention="se")
+    layers = {layer.name: layer for layer in trace_channel_groups(sample.net, input_channels=SHAPE[0]).layers}
+    written, read = scored(criterion, sample.net, {name: layer.module for name, layer in layers.items()})
     assert written
-    for scores, channels in ((written, "writes"), (read, "reads")):
+    for scores, channels in ((written, "output_ids"), (read, "input_ids")):
         assert set(scores) <= set(layers)
         for name, values in scores.items():
             assert values.shape == (len(getattr(layers[name], channels)),)
             assert values.dtype == np.float64
             assert np.isfinite(values).all()
             assert (values >= 0).all()
-    assert any(values.std() > 1e-3 * values.mean() > 0 for values in written.values()), "some channel matters more"
+    assert any(values.std() > 1e-3 * values.mean() > 0 for values in written.values()), (
+        "channels must differ in importance"
+    )
 
 
 def test_the_net_is_not_changed_and_scores_repeat(criterion: ChannelCriterion) -> None:
-    found = trained_net("plain", seed=1, attention="se")
-    before = copy.deepcopy(found.net.state_dict())
-    grads = {name: p.grad.clone() for name, p in found.net.named_parameters() if p.grad is not None}
-    first, again = (scored(criterion, found.net, layers_of(found.net)) for _ in range(2))
+    sample = trained_net("plain", seed=1, attention="se")
+    before = copy.deepcopy(sample.net.state_dict())
+    grads = {name: p.grad.clone() for name, p in sample.net.named_parameters() if p.grad is not None}
+    first, again = (scored(criterion, sample.net, layers_of(sample.net)) for _ in range(2))
     for name, values in first[0].items():
         np.testing.assert_allclose(values, again[0][name], rtol=1e-6, atol=0)
-    assert not found.net.training
-    assert all(torch.equal(p.grad, grads[name]) for name, p in found.net.named_parameters() if p.grad is not None)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in found.net.state_dict().items())
+    assert not sample.net.training
+    assert all(torch.equal(p.grad, grads[name]) for name, p in sample.net.named_parameters() if p.grad is not None)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in sample.net.state_dict().items())
 
 
-def test_scores_follow_the_channels(criterion: ChannelCriterion) -> None:
-    """The same net with its channels in another order."""
+def test_scores_are_equivariant_to_channel_order(criterion: ChannelCriterion) -> None:
+    """Permuting the channels of a net permutes their scores."""
     net = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     ).eval()
@@ -84,11 +86,11 @@ def test_scores_follow_the_channels(criterion: ChannelCriterion) -> None:
 
 
 def test_a_net_can_be_pruned_by_it(criterion: ChannelCriterion) -> None:
-    found: RandomNet = trained_net("darts", seed=1, attention="se")
-    slim = found.twin(dict.fromkeys(found.widths, 8))
+    sample: RandomNet = trained_net("darts", seed=1, attention="se")
+    slim = sample.with_widths(dict.fromkeys(sample.widths, 8))
     try:
         transfer_channels(
-            found.net, slim, input_shape=SHAPE, score=bind_criterion(criterion.name, found.net, context_of(images=32))
+            sample.net, slim, input_shape=SHAPE, score=bind_criterion(criterion.name, sample.net, context_of(images=32))
         )
     except MissingPackageError as error:
         pytest.skip(str(error))

@@ -1,4 +1,4 @@
-"""Each criterion against a closed form, numpy, or a slow twin."""
+"""Channel criteria against a closed form, numpy, or a slow reference."""
 
 import math
 
@@ -30,7 +30,7 @@ def with_weights(layer: nn.Module, weight: Tensor) -> dict[str, nn.Module]:
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_norms_are_numpys_of_rows_and_columns(out: int, into: int, side: int, seed: int) -> None:
+def test_norms_equal_numpys_of_rows_and_columns(out: int, into: int, side: int, seed: int) -> None:
     weight = torch.randn(out, into, side, side, generator=torch.Generator().manual_seed(seed))
     layers = with_weights(nn.Conv2d(into, out, side), weight)
     array = weight.double().numpy()
@@ -42,26 +42,26 @@ def test_norms_are_numpys_of_rows_and_columns(out: int, into: int, side: int, se
 
 
 @pytest.mark.parametrize("criterion", [L1, L2], ids=lambda criterion: criterion.name)
-def test_channels_of_a_depthwise_layer_are_read_where_they_are_written(criterion: type) -> None:
+def test_depthwise_layers_have_no_input_scores(criterion: type) -> None:
     layers = with_weights(nn.Conv2d(3, 3, 1, groups=3), torch.tensor([1.0, -2, 3]).reshape(3, 1, 1, 1))
     assert criterion.score(nn.Identity(), layers, NONE)["layer"].tolist() == [1, 2, 3]  # type: ignore[attr-defined]
     assert criterion.score_inputs(nn.Identity(), layers, NONE) == {}  # type: ignore[attr-defined]
 
 
-def test_the_scale_of_norms_alone_counts() -> None:
+def test_bn_scale_uses_the_scales_of_norms_only() -> None:
     norm, bare = nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False)
     layers = {**with_weights(norm, torch.tensor([-2.0, 0, 1])), "bare": bare, "conv": nn.Conv2d(1, 3, 1)}
-    found = BN_SCALE.score(nn.Identity(), layers, NONE)
-    assert {name: values.tolist() for name, values in found.items()} == {"layer": [2, 0, 1]}
+    scores_by_layer = BN_SCALE.score(nn.Identity(), layers, NONE)
+    assert {name: values.tolist() for name, values in scores_by_layer.items()} == {"layer": [2, 0, 1]}
 
 
 def test_the_filter_between_the_others_is_the_redundant_one() -> None:
-    """On a line at 0, 1, 2 and 10 the sums of distances are 13, 11, 11 and 27: size does not matter, place does."""
+    """Filters on a line at 0, 1, 2 and 10: the sums of distances are 13, 11, 11 and 27. Position counts, not size."""
     weight = torch.tensor([0.0, 1, 2, 10]).reshape(4, 1, 1, 1)
-    found = SIMILARITY.score(nn.Identity(), with_weights(nn.Conv2d(1, 4, 1), weight), NONE)
-    np.testing.assert_allclose(found["layer"], [13, 11, 11, 27])
+    scores_by_layer = SIMILARITY.score(nn.Identity(), with_weights(nn.Conv2d(1, 4, 1), weight), NONE)
+    np.testing.assert_allclose(scores_by_layer["layer"], [13, 11, 11, 27])
     moved = SIMILARITY.score(nn.Identity(), with_weights(nn.Conv2d(1, 4, 1), weight - 7), NONE)
-    np.testing.assert_allclose(moved["layer"], found["layer"], rtol=1e-6)
+    np.testing.assert_allclose(moved["layer"], scores_by_layer["layer"], rtol=1e-6)
 
 
 class Gated(nn.Module):
@@ -85,10 +85,10 @@ class Gated(nn.Module):
         return result
 
 
-def test_taylor_is_the_squared_slope_along_a_gate() -> None:
-    """Against central differences of the loss in double precision, batch by batch."""
+def test_taylor_is_the_squared_derivative_along_a_gate() -> None:
+    """Against central differences of the loss in float64, batch by batch."""
     net, context = Gated().eval(), context_of(images=2 * BATCH_SIZE)
-    found = TAYLOR.score(net, {name: net.get_submodule(name) for name in net.gates}, context)
+    scores_by_layer = TAYLOR.score(net, {name: net.get_submodule(name) for name in net.gates}, context)
     net.double()
     images = torch.from_numpy(context.images).double().split(BATCH_SIZE)  # type: ignore[no-untyped-call]
     labels = torch.from_numpy(context.labels).split(BATCH_SIZE)  # type: ignore[no-untyped-call]
@@ -96,14 +96,14 @@ def test_taylor_is_the_squared_slope_along_a_gate() -> None:
     def slope(name: str, channel: int, pixels: Tensor, classes: Tensor) -> float:
         losses = []
         for step in (1e-5, -1e-5):
-            net.gates[name] = torch.ones(len(found[name]), dtype=torch.float64)
+            net.gates[name] = torch.ones(len(scores_by_layer[name]), dtype=torch.float64)
             net.gates[name][channel] += step
             with torch.no_grad():
                 losses.append(float(functional.cross_entropy(net(pixels), classes)))
-        net.gates[name] = torch.ones(len(found[name]), dtype=torch.float64)
+        net.gates[name] = torch.ones(len(scores_by_layer[name]), dtype=torch.float64)
         return (losses[0] - losses[1]) / 2e-5
 
-    for name, scores in found.items():
+    for name, scores in scores_by_layer.items():
         expected = [
             np.mean([slope(name, channel, *batch) ** 2 for batch in zip(images, labels, strict=True)])
             for channel in range(len(scores))
@@ -116,7 +116,7 @@ def test_taylor_needs_images() -> None:
         TAYLOR.score(nn.Identity(), {}, NONE)
 
 
-def test_a_channel_that_changes_nothing_has_no_taylor_score() -> None:
+def test_a_channel_without_effect_has_a_taylor_score_of_zero() -> None:
     net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
     with torch.no_grad():
         net[3].weight[:, 1] = 0  # type: ignore[index,union-attr]

@@ -1,4 +1,4 @@
-"""Kernels of layers against what is counted in their file, and when a chain of them pays."""
+"""Kernels of layers against those counted in their file, and the layers for which a chain is faster."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ CPU, JETSON = load_target("cpu"), load_target("jetson")
 
 
 class Chain(nn.Module):
-    """The layers in a row, then a head; nothing that fuses."""
+    """The layers in a row, then a head; nothing in it fuses."""
 
     def __init__(self, *layers: nn.Module, width: int) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class Chain(nn.Module):
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, len(CLASSES)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.head(self.body(x))
-        return found
+        logits: torch.Tensor = self.head(self.body(x))
+        return logits
 
 
 def test_kernels_are_those_of_the_file(tmp_path: Path) -> None:
@@ -46,14 +46,14 @@ def test_kernels_are_those_of_the_file(tmp_path: Path) -> None:
     graph = fold(Chain(*layers, width=8), input_shape=SHAPE)
     file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})
     counted = compute_costs(file.path).kernels[: len(layers)]
-    found = layer_kernels(layers, (SHAPE[1], SHAPE[2]), replace(CPU, precisions=(32,)))
+    kernels = layer_kernels(layers, (SHAPE[1], SHAPE[2]), replace(CPU, precisions=(32,)))
     expected = [replace(kernel, name="", operators=()) for kernel in counted]
-    assert found == expected
+    assert kernels == expected
 
 
-@pytest.mark.parametrize("word", SPACES)
-def test_map_sizes_are_those_that_layers_read(word: str) -> None:
-    net = random_net(word, seed=1, attention="se").net.train()
+@pytest.mark.parametrize("space_name", SPACES)
+def test_map_sizes_are_those_of_the_layer_inputs(space_name: str) -> None:
+    net = random_net(space_name, seed=1, attention="se").net.train()
     sizes = input_map_sizes(net, SHAPE)
     assert net.training
     layers = {name: m for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -66,7 +66,7 @@ def split(width: int, rank: int) -> list[nn.Module]:
     return [nn.Conv2d(width, rank, 1, bias=False), nn.Conv2d(rank, width, 1, bias=False)]
 
 
-def test_more_multiply_accumulates_never_pay() -> None:
+def test_more_multiply_accumulates_are_never_accepted() -> None:
     full = nn.Conv2d(64, 64, 1)
     free = replace(CPU, latency=replace(DEFAULT_LATENCY_MODEL, floor_us=0.0))
     assert is_faster_factorized(full, split(64, 24), (24, 24), free)
@@ -74,7 +74,7 @@ def test_more_multiply_accumulates_never_pay() -> None:
     assert not is_faster_factorized(full, split(64, 32), (24, 24), free)
 
 
-def test_more_weights_do_not_pay_even_if_they_are_predicted_faster() -> None:
+def test_more_weights_are_rejected_even_if_predicted_faster() -> None:
     rates = {"conv": 0.01, "pointwise": 1.0}
     slow = replace(CPU, bandwidth_gb_s=1e6, latency=replace(DEFAULT_LATENCY_MODEL, floor_us=0.0, efficiency=rates))
     full = nn.Conv2d(8, 8, 3, padding=1)
@@ -82,7 +82,7 @@ def test_more_weights_do_not_pay_even_if_they_are_predicted_faster() -> None:
     assert not is_faster_factorized(full, split(8, 40), (24, 24), slow)  # 640
 
 
-def test_a_floor_of_twice_the_time_of_the_full_layer_is_refused() -> None:
+def test_a_launch_floor_of_twice_the_layers_time_is_rejected() -> None:
     full = nn.Conv2d(64, 64, 1)
     assert is_faster_factorized(
         full, split(64, 16), (24, 24), replace(CPU, latency=replace(DEFAULT_LATENCY_MODEL, floor_us=1.0))
@@ -92,7 +92,7 @@ def test_a_floor_of_twice_the_time_of_the_full_layer_is_refused() -> None:
     )
 
 
-def test_a_small_layer_pays_on_a_processor_and_only_a_large_one_where_launches_cost_more() -> None:
+def test_small_layers_are_faster_on_a_cpu_only_large_ones_on_a_gpu() -> None:
     def both(width: int) -> tuple[nn.Module, list[nn.Module]]:
         rank = width // 4
         core = nn.Conv2d(rank, rank, 3, padding=1)

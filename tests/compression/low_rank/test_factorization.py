@@ -32,7 +32,7 @@ def normal(*shape: int, seed: int) -> Array:
 
 
 def tail(matrix: Array, rank: int) -> float:
-    """The error of the best matrix of this rank: what its singular values leave."""
+    """The error of the best matrix of this rank: the root sum of squares of the omitted singular values."""
     return float(np.sqrt((np.linalg.svd(matrix, compute_uv=False)[rank:] ** 2).sum()))
 
 
@@ -63,8 +63,9 @@ def test_the_error_of_svd_is_the_tail_of_the_singular_values(out: int, inner: in
 
 @settings(max_examples=30, deadline=None)
 @given(ranks=st.tuples(st.integers(1, 7), st.integers(1, 5)), seed=seeds)
-def test_tucker_lies_between_the_tails_of_its_unfoldings(ranks: tuple[int, int], seed: int) -> None:
-    """Each tail alone is a lower bound; their root sum of squares bounds the truncation that the sweeps start from."""
+def test_tucker_error_lies_between_the_tails_of_its_unfoldings(ranks: tuple[int, int], seed: int) -> None:
+    """Each tail alone is a lower bound; the root of their sum of squares bounds the truncation that the sweeps start
+    from."""
     weight = normal(7, 5, 3, 3, seed=seed)
     factors = tucker2_decomposition(weight, ranks=ranks)
     error = np.linalg.norm(weight - rebuilt(factors))
@@ -76,8 +77,8 @@ def test_tucker_lies_between_the_tails_of_its_unfoldings(ranks: tuple[int, int],
 
 @settings(max_examples=10, deadline=None)
 @given(rank=st.integers(1, 5), seed=seeds)
-def test_tucker_is_as_good_as_cp_of_its_rank_or_nearly(rank: int, seed: int) -> None:
-    """CP is Tucker-2 with a special core, and truncation is within the root of two of the best Tucker-2."""
+def test_tucker_is_nearly_as_good_as_cp_of_its_rank(rank: int, seed: int) -> None:
+    """CP is Tucker-2 with a special core, and truncation is within a factor of sqrt(2) of the best Tucker-2."""
     weight = normal(7, 5, 3, 3, seed=seed)
     out, inner, window = cp_decomposition(weight, rank=rank, seed=0)
     special = np.einsum("or,ir,wr->oiw", out, inner, window).reshape(weight.shape)
@@ -91,10 +92,10 @@ def test_cp_finds_a_tensor_of_low_rank_and_spreads_its_scale(seed: int) -> None:
     rng = np.random.default_rng(seed)
     true = [np.linalg.qr(rng.normal(size=(n, 2)))[0] * (3, 1) for n in (8, 6, 9)]
     weight = np.einsum("or,ir,wr->oiw", *true).reshape(8, 6, 3, 3)
-    found = cp_decomposition(weight, rank=2, seed=0)
-    rest = weight - np.einsum("or,ir,wr->oiw", *found).reshape(weight.shape)
+    factors = cp_decomposition(weight, rank=2, seed=0)
+    rest = weight - np.einsum("or,ir,wr->oiw", *factors).reshape(weight.shape)
     assert np.linalg.norm(rest) < 0.05 * np.linalg.norm(weight)
-    norms = [np.linalg.norm(factor, axis=0) for factor in found]
+    norms = [np.linalg.norm(factor, axis=0) for factor in factors]
     assert np.allclose(norms[0], norms[1])
     assert np.allclose(norms[0], norms[2])
 
@@ -112,11 +113,11 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("decomposition", [TUCKER, CP])
-@pytest.mark.parametrize("word", LAYERS)
-def test_a_layer_whose_weight_has_low_rank_is_replaced_exactly(word: str, decomposition: str) -> None:
-    """The factors are taken of a weight that has such a rank, so map sizes, strides, biases and all must agree."""
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_layer_whose_weight_has_low_rank_is_replaced_exactly(kind: str, decomposition: str) -> None:
+    """The weight has exactly the requested rank, so outputs must agree, with strides, paddings and biases."""
     torch.manual_seed(0)
-    layer = LAYERS[word]
+    layer = LAYERS[kind]
     with torch.no_grad():
         flat = layer.weight.flatten(1)
         layer.weight.copy_((flat[:, :1] @ torch.randn(1, flat.shape[1])).view_as(layer.weight))
@@ -125,14 +126,14 @@ def test_a_layer_whose_weight_has_low_rank_is_replaced_exactly(word: str, decomp
             layer.weight.copy_(torch.randn(len(flat), layer.weight.shape[1])[:, :, None, None] * window)
             layer.weight.copy_(layer.weight[:, :1] * torch.randn(1, layer.weight.shape[1], 1, 1))
     parts = filled(layer, share=0.5, decomposition=decomposition)
-    x = torch.randn(2, layer.weight.shape[1], *([] if word == "linear" else [11, 11]))
+    x = torch.randn(2, layer.weight.shape[1], *([] if kind == "linear" else [11, 11]))
     with torch.no_grad():
         assert torch.allclose(parts(x), layer(x), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(8, 8, 1), nn.Linear(8, 8), nn.Conv2d(1, 8, 3)], ids=str)
 def test_full_rank_is_exact(layer: nn.Module) -> None:
-    """On a grid of 8, three quarters of 8 channels are all of them; one channel is never fewer."""
+    """On a grid of 8, three quarters of 8 channels round to all 8; one channel is the minimum."""
     torch.manual_seed(1)
     parts = build_factorized(layer, rank_ratio=0.75, decomposition=TUCKER, channel_multiple=8)
     if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
@@ -147,7 +148,7 @@ def test_full_rank_is_exact(layer: nn.Module) -> None:
 
 @pytest.mark.parametrize("decomposition", [TUCKER, CP])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_a_layer_that_is_all_zero_becomes_layers_that_can_still_learn(kernel: int, decomposition: str) -> None:
+def test_a_zero_layer_becomes_layers_that_can_still_be_trained(kernel: int, decomposition: str) -> None:
     layer = nn.Conv2d(8, 8, kernel, padding=kernel // 2)
     nn.init.zeros_(layer.weight)
     parts = filled(layer, share=0.5, decomposition=decomposition)
@@ -166,7 +167,7 @@ def test_cp_survives_ranks_beyond_that_of_the_tensor(rank: int, scale: float) ->
     assert np.linalg.norm(rest) < 1e-4 * np.linalg.norm(weight)
 
 
-def test_ranks_lie_on_the_grid_and_names_tell_the_parts() -> None:
+def test_ranks_lie_on_the_grid_and_parts_are_named() -> None:
     layer = nn.Conv2d(48, 64, 3)
     tuckered = build_factorized(layer, rank_ratio=0.5, decomposition=TUCKER, channel_multiple=16)
     assert tuckered is not None
@@ -182,7 +183,7 @@ def test_ranks_lie_on_the_grid_and_names_tell_the_parts() -> None:
 
 
 @given(out=st.integers(8, 256), inner=st.integers(8, 256), share=st.sampled_from([0.25, 0.5]))
-def test_the_share_of_cp_is_that_of_the_weights(out: int, inner: int, share: float) -> None:
+def test_the_cp_ratio_is_the_share_of_weights(out: int, inner: int, share: float) -> None:
     rank = cp_rank(torch.Size((out, inner, 3, 3)), rank_ratio=share, channel_multiple=1)
     assert rank * (out + inner + 9 - 2) == pytest.approx(share * out * inner * 9, abs=out + inner + 7)
 
@@ -196,11 +197,11 @@ def test_the_share_of_cp_is_that_of_the_weights(out: int, inner: int, share: flo
         nn.BatchNorm2d(8),
     ],
 )
-def test_other_layers_have_no_such_form(layer: nn.Module) -> None:
+def test_other_layers_cannot_be_factorised(layer: nn.Module) -> None:
     assert build_factorized(layer, rank_ratio=0.25, decomposition=TUCKER, channel_multiple=1) is None
 
 
-def test_without_tensorly_the_line_to_type_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorly_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorly", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'fer-nas\[lowrank\]'"):
         require_tensorly()

@@ -1,14 +1,14 @@
-"""All tests below need NNI; `pip install 'fer-nas[nni]'`."""
+"""Skips the tests below where NNI is not installed; `pip install 'fer-nas[nni]'` runs them."""
 
 import pytest
 
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
 from nas.errors import MissingPackageError
 
 
 @pytest.fixture(autouse=True)
 def installed() -> None:
     try:
-        _nni.require_nni()
+        adapter.require_nni()
     except MissingPackageError as error:
         pytest.skip(str(error))

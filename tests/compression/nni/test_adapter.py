@@ -1,4 +1,4 @@
-"""Without NNI everything loads, and its use ends in one line that says what to type."""
+"""Use without NNI: everything imports, and the first use raises one line that says what to install."""
 
 import builtins
 import re
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nas import registry
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
 from nas.config import SearchConfig
 from nas.errors import MissingPackageError
 from nas.targets.catalog import load_target
@@ -22,12 +22,12 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(_nni, "version", version)
+    monkeypatch.setattr(adapter, "version", version)
 
 
 @pytest.mark.usefixtures("absent")
 @pytest.mark.parametrize("name", CRITERIA)
-def test_a_criterion_of_nni_is_missed_at_use(name: str) -> None:
+def test_a_criterion_of_nni_raises_at_use(name: str) -> None:
     net = random_net("plain", seed=1).net
     layers = dict(net.named_modules())
     with pytest.raises(MissingPackageError, match=re.escape("not installed; type: pip install 'fer-nas[nni]'")):
@@ -35,18 +35,18 @@ def test_a_criterion_of_nni_is_missed_at_use(name: str) -> None:
 
 
 @pytest.mark.usefixtures("absent")
-def test_a_search_with_quantisers_of_nni_ends_before_it_begins() -> None:
+def test_a_search_with_nni_quantisers_raises_before_it_starts() -> None:
     with pytest.raises(MissingPackageError, match=re.escape("pip install 'fer-nas[nni]'")):
         registry.load("compressor", "nni_quantize").choices(("stage1",), load_target("cpu"))
 
 
-def test_another_nni_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_nni, "version", lambda name: "2.10")
+def test_another_version_of_nni_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "version", lambda name: "2.10")
     with pytest.raises(MissingPackageError, match=r"needs NNI 3.0, but got 2.10; type: pip install"):
-        _nni.require_nni()
+        adapter.require_nni()
 
 
-def test_looking_whether_it_is_there_does_not_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_does_not_import_nni(monkeypatch: pytest.MonkeyPatch) -> None:
     imported: list[str] = []
     original = builtins.__import__
 
@@ -54,18 +54,18 @@ def test_looking_whether_it_is_there_does_not_import_it(monkeypatch: pytest.Monk
         imported.append(name)
         return original(name, *rest, **more)
 
-    monkeypatch.setattr(_nni, "version", lambda name: "3.0")
+    monkeypatch.setattr(adapter, "version", lambda name: "3.0")
     monkeypatch.setattr(builtins, "__import__", noting)
     registry.load("compressor", "nni_quantize").choices(("stage1",), load_target("cpu"))
     assert not [name for name in imported if name.split(".")[0] == "nni"]
 
 
-def test_no_search_depends_on_it_unasked() -> None:
-    assert not [word for word in SearchConfig(trials=1).compression.compressors if word.startswith("nni")]
+def test_default_searches_do_not_need_nni() -> None:
+    assert not [name for name in SearchConfig(trials=1).compression.compressors if name.startswith("nni")]
     options = [
         str(option)
-        for word in SearchConfig(trials=1).compression.compressors
-        for choice in registry.load("compressor", word).choices(("stage1",), load_target("cpu"))
+        for name in SearchConfig(trials=1).compression.compressors
+        for choice in registry.load("compressor", name).choices(("stage1",), load_target("cpu"))
         for option in choice.options
     ]
     assert options

@@ -1,4 +1,4 @@
-"""Each of NNI's quantisers trains a small net, and the file that is written computes what torch does."""
+"""NNI's quantisers: each trains a small net, and the exported file computes what torch does."""
 
 import copy
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from nas import registry
 from nas.compression.base import CompressionContext
-from nas.compression.nni import adapter as _nni
+from nas.compression.nni import adapter
 from nas.compression.nni.low_bit import MAX_LEVEL, convs_before_batch_norm, nni_low_bit_training
 from nas.compression.nni.quantizers import train_quantized_graph
 from nas.compression.quantization.fake_quantize import FakeQuantize, PrecisionCast, QuantizedLayer
@@ -25,11 +25,11 @@ from nas.onnx_export.parity import check_parity, parity_tolerance
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net
 
-QUANTIZE, NNI = (registry.load("compressor", word) for word in ("quantize", "nni_quantize"))
+QUANTIZE, NNI = (registry.load("compressor", name) for name in ("quantize", "nni_quantize"))
 
 
 class Learner:
-    """A short training that notes its losses."""
+    """A short training that records its losses."""
 
     def __init__(self, *, steps: int = 12, rate: float = 1e-3) -> None:
         self.steps, self.rate = steps, rate
@@ -50,13 +50,13 @@ class Learner:
         net.eval()
 
 
-def net_of(word: str) -> RandomNet:
-    return trained_net(word, seed=1, attention="se")
+def net_of(space_name: str) -> RandomNet:
+    return trained_net(space_name, seed=1, attention="se")
 
 
-def context_with(found: RandomNet, method: str, bits: dict[str, int], *, signed: bool = False) -> CompressionContext:
-    context = context_of(bits, signed=signed, widths=found.widths, pruned=found.widths)
-    settings = NNI.settle({"nni_quantizer": method}, context.candidate)
+def context_with(sample: RandomNet, method: str, bits: dict[str, int], *, signed: bool = False) -> CompressionContext:
+    context = context_of(bits, signed=signed, widths=sample.widths, pruned=sample.widths)
+    settings = NNI.effective_settings({"nni_quantizer": method}, context.candidate)
     assert settings == {"nni_quantizer": method}
     return replace(context, candidate=replace(context.candidate, settings=settings))
 
@@ -82,14 +82,16 @@ def grids_of(graph: fx.GraphModule) -> dict[str, FakeQuantize]:
     return {name: module for name, module in graph.named_modules() if isinstance(module, FakeQuantize)}
 
 
-@pytest.mark.parametrize(("word", "signed"), [("plain", False), ("plain", True), ("darts", False)])
+@pytest.mark.parametrize(("space_name", "signed"), [("plain", False), ("plain", True), ("darts", False)])
 @pytest.mark.parametrize("method", ["qat", "lsq"])
-def test_eight_bit_training_learns_and_the_file_follows(method: str, signed: bool, word: str, tmp_path: Path) -> None:
-    found, fit = net_of(word), Learner(steps=8)
-    stages = list(found.widths)
-    bits = dict.fromkeys(found.units, 8) | {stages[-1]: 16}
-    context = context_with(found, method, bits, signed=signed)
-    before = QUANTIZE.fine_tune(fold(found.net, input_shape=SHAPE), context, lambda net: pytest.fail("NNI trains it"))
+def test_int8_training_lowers_the_loss_and_the_file_agrees(
+    method: str, signed: bool, space_name: str, tmp_path: Path
+) -> None:
+    sample, fit = net_of(space_name), Learner(steps=8)
+    stages = list(sample.widths)
+    bits = dict.fromkeys(sample.units, 8) | {stages[-1]: 16}
+    context = context_with(sample, method, bits, signed=signed)
+    before = QUANTIZE.fine_tune(fold(sample.net, input_shape=SHAPE), context, lambda net: pytest.fail("NNI trains it"))
     kinds = {name: type(module) for name, module in before.named_modules()}
     start = {name: grid.scale for name, grid in grids_of(before).items()}
 
@@ -102,16 +104,18 @@ def test_eight_bit_training_learns_and_the_file_follows(method: str, signed: boo
     assert all((grid.zero_point == 0) or not grid.signed for grid in grids_of(after).values())
     for groups in {grid.grid_group for grid in grids_of(after).values()}:
         members = [grid for grid in grids_of(after).values() if grid.grid_group == groups]
-        assert len({(grid.scale, grid.zero_point) for grid in members}) == 1, "tensors that share a grid go on to"
+        assert len({(grid.scale, grid.zero_point) for grid in members}) == 1, (
+            "tensors of one group must keep sharing a grid"
+        )
     checked_file(after, context, tmp_path)
 
 
 @pytest.mark.parametrize("method", ["qat", "lsq"])
-def test_without_a_step_the_calibrated_grids_stay(method: str) -> None:
-    """For LSQ where the target's grids are symmetric, as its own are."""
-    found = net_of("plain")
-    context = context_with(found, method, dict.fromkeys(found.units, 8), signed=True)
-    before = QUANTIZE.on_graph(fold(found.net, input_shape=SHAPE), context)
+def test_without_a_training_step_the_calibrated_grids_stay(method: str) -> None:
+    """For LSQ only where the target's grids are symmetric, as its own are."""
+    sample = net_of("plain")
+    context = context_with(sample, method, dict.fromkeys(sample.units, 8), signed=True)
+    before = QUANTIZE.rewrite_graph(fold(sample.net, input_shape=SHAPE), context)
     after = copy.deepcopy(before)
     train_quantized_graph(after, method, lambda net: None)
     for name, grid in grids_of(before).items():
@@ -121,11 +125,11 @@ def test_without_a_step_the_calibrated_grids_stay(method: str) -> None:
         torch.testing.assert_close(after(images), before(images), atol=0.1, rtol=0)
 
 
-def test_in_training_nni_computes_what_the_frozen_modules_do() -> None:
-    """The twin of the whole read-back: logits of NNI's wrapped graph in eval mode against those of our modules."""
-    found, seen = net_of("plain"), {}
-    context = context_with(found, "qat", dict.fromkeys(found.units, 8))
-    graph = QUANTIZE.on_graph(fold(found.net, input_shape=SHAPE), context)
+def test_nni_computes_in_training_what_the_frozen_modules_do() -> None:
+    """Checks the whole conversion: logits of NNI's wrapped graph in eval mode against those of the exported modules."""
+    sample, seen = net_of("plain"), {}
+    context = context_with(sample, "qat", dict.fromkeys(sample.units, 8))
+    graph = QUANTIZE.rewrite_graph(fold(sample.net, input_shape=SHAPE), context)
     images = torch.from_numpy(pictures(64, seed=2)).float()
 
     def fit(net: nn.Module) -> None:
@@ -137,64 +141,66 @@ def test_in_training_nni_computes_what_the_frozen_modules_do() -> None:
     with torch.no_grad():
         logits = graph(images)
     spread = float(seen["logits"].std())
-    assert float((logits - seen["logits"]).abs().mean()) < 0.02 * spread, "only biases are rounded on top"
+    assert float((logits - seen["logits"]).abs().mean()) < 0.02 * spread, "the conversion may only round biases"
     assert (logits.argmax(1) == seen["logits"].argmax(1)).float().mean() >= 0.98
 
 
-def test_zeros_stay_zeros() -> None:
-    found = net_of("plain")
-    context = context_with(found, "qat", dict.fromkeys(found.units, 8))
-    folded = fold(found.net, input_shape=SHAPE)
+def test_zero_weights_stay_zero() -> None:
+    sample = net_of("plain")
+    context = context_with(sample, "qat", dict.fromkeys(sample.units, 8))
+    folded = fold(sample.net, input_shape=SHAPE)
     for module in folded.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data[:, ::2] = 0
-    graph = NNI.fine_tune(QUANTIZE.on_graph(folded, context), context, Learner(steps=3))
+    graph = NNI.fine_tune(QUANTIZE.rewrite_graph(folded, context), context, Learner(steps=3))
     layers = [m for m in graph.modules() if isinstance(m, QuantizedLayer) and isinstance(m.layer, nn.Conv2d)]
     assert layers
     assert all(bool((layer.get_buffer("weight_levels")[:, ::2] == 0).all()) for layer in layers)
 
 
-def test_a_step_that_explodes_is_refused() -> None:
-    found = net_of("plain")
-    context = context_with(found, "lsq", dict.fromkeys(found.units, 8))
-    graph = QUANTIZE.on_graph(fold(found.net, input_shape=SHAPE), context)
+def test_a_diverged_scale_is_rejected() -> None:
+    sample = net_of("plain")
+    context = context_with(sample, "lsq", dict.fromkeys(sample.units, 8))
+    graph = QUANTIZE.rewrite_graph(fold(sample.net, input_shape=SHAPE), context)
 
     def fit(net: nn.Module) -> None:
         for name, parameter in net.named_parameters():
             if "scale" in name:
                 parameter.data.fill_(float("nan"))
 
-    with pytest.raises(TrainError, match=r"steps of grids must be positive, but '.*' learned nan; lower the rate"):
+    with pytest.raises(
+        TrainError, match=r"scales must stay positive, but that of '.*' became nan; lower the learning rate"
+    ):
         train_quantized_graph(graph, "lsq", fit)
 
 
-@pytest.mark.parametrize("word", ["plain", "darts"])
+@pytest.mark.parametrize("space_name", ["plain", "darts"])
 @pytest.mark.parametrize("method", ["dorefa", "bnn"])
-def test_few_level_training_learns_and_the_file_shrinks(method: str, word: str, tmp_path: Path) -> None:
-    found, fit = net_of(word), Learner(rate=3e-3)
-    context = context_with(found, method, dict.fromkeys(found.units, 32))
-    net = copy.deepcopy(found.net)
+def test_low_bit_training_lowers_the_loss_and_shrinks_the_file(method: str, space_name: str, tmp_path: Path) -> None:
+    sample, fit = net_of(space_name), Learner(rate=3e-3)
+    context = context_with(sample, method, dict.fromkeys(sample.units, 32))
+    net = copy.deepcopy(sample.net)
     plain = checked_file(fold(net, input_shape=SHAPE), context, tmp_path)
     untrained = NNI.restructure(copy.deepcopy(net), replace(context, shapes_only=True))
     with NNI.training(net, context) as before_step:
         fit(net, before_step)
 
-    treated = [name for name in convs_before_batch_norm(net) if name.split(".")[0] in found.widths]
+    treated = [name for name in convs_before_batch_norm(net) if name.split(".")[0] in sample.widths]
     assert len(treated) > 5
     for name in treated:
         levels = net.get_submodule(name).get_parameter("weight").detach() * MAX_LEVEL[method]
         torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
         assert float(levels.abs().max()) == pytest.approx(MAX_LEVEL[method])
     assert not any(hasattr(module, "_nni_wrapper") for module in net.modules())
-    assert loss_of(net) < 0.7 * loss_of(untrained), "training mends what rounding broke"
+    assert loss_of(net) < 0.7 * loss_of(untrained), "training must recover the loss of rounding"
 
-    graph = NNI.on_graph(fold(net, input_shape=SHAPE), context)
+    graph = NNI.rewrite_graph(fold(net, input_shape=SHAPE), context)
     assert {name for name, module in graph.named_modules() if isinstance(module, LowBitLayer)} >= set(treated)
     assert checked_file(graph, context, tmp_path) < 0.6 * plain
 
 
 @pytest.mark.parametrize("method", ["dorefa", "bnn"])
-def test_a_rounded_net_enters_training_as_it_left_it(method: str) -> None:
+def test_a_rounded_net_resumes_training_unchanged(method: str) -> None:
     net = copy.deepcopy(net_of("plain").net)
     names = convs_before_batch_norm(net)
     with nni_low_bit_training(net, names, method):
@@ -206,7 +212,7 @@ def test_a_rounded_net_enters_training_as_it_left_it(method: str) -> None:
         torch.testing.assert_close(tensor, first[name])
 
 
-def test_roundings_are_those_of_the_papers() -> None:
+def test_roundings_match_the_papers() -> None:
     torch.manual_seed(0)
     weight = torch.randn(6, 4, 3, 3)
     for method in ("dorefa", "bnn"):
@@ -220,7 +226,7 @@ def test_roundings_are_those_of_the_papers() -> None:
         np.testing.assert_allclose(net[0].weight.detach().numpy(), expected, atol=1e-6)  # type: ignore[union-attr]
 
 
-def test_only_convolutions_with_a_norm_behind_are_rounded() -> None:
+def test_only_convolutions_before_a_norm_are_rounded() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -228,8 +234,8 @@ def test_only_convolutions_with_a_norm_behind_are_rounded() -> None:
             self.d, self.n, self.m = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.d(self.c(self.m(self.b(self.n(self.a(x))))))
-            return found
+            logits: torch.Tensor = self.d(self.c(self.m(self.b(self.n(self.a(x))))))
+            return logits
 
     assert convs_before_batch_norm(Net()) == ("a",)
 
@@ -246,9 +252,9 @@ def test_an_error_in_training_unwraps_the_net() -> None:
     assert not any(hasattr(module, "_nni_wrapper") for module in net.modules())
 
 
-def test_what_nni_warns_of_is_silenced_for_its_own_steps_only() -> None:
-    """Should NNI or torch stop to warn, `quiet` can go."""
-    space = _nni.import_quantization().BNNQuantizer
+def test_nni_warnings_are_silenced_in_its_own_steps_only() -> None:
+    """Once NNI or torch no longer warns, `suppress_deprecation_warnings` can be removed."""
+    space = adapter.import_quantization().BNNQuantizer
     net = nn.Sequential(nn.Conv2d(1, 2, 3))
     space(net, [{"op_names": ["0"], "target_names": ["weight"], "quant_dtype": None}], None)
     loss = net(torch.rand(1, 1, 8, 8)).sum()

@@ -1,4 +1,4 @@
-"""Which channels stand or fall together, also in nets from outside, and what is refused by name."""
+"""Groups of coupled channels, also in user-defined models, and the layers that are rejected by name."""
 
 import operator
 
@@ -39,13 +39,13 @@ class Net(nn.Module):
         ),
     ],
 )
-def test_what_cannot_be_followed_is_named_with_the_reason(net: nn.Module, message: str) -> None:
-    with pytest.raises(BuildError, match=f"must hold layers that can be followed, but {message}"):
+def test_unsupported_layers_are_named_with_the_reason(net: nn.Module, message: str) -> None:
+    with pytest.raises(BuildError, match=f"must consist of supported layers, but {message}"):
         trace_channel_groups(net, input_channels=1)
 
 
 class Free(nn.Module):
-    """A parameter outside a layer."""
+    """A net with a parameter outside a layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ class Free(nn.Module):
         return result
 
 
-def test_a_parameter_outside_a_layer_is_refused() -> None:
+def test_a_parameter_outside_a_layer_is_rejected() -> None:
     with pytest.raises(BuildError, match="'gain' is a tensor outside a layer: which of its numbers are channels"):
         trace_channel_groups(Free(), input_channels=1)
 
 
-def test_weights_that_two_layers_share_are_refused() -> None:
+def test_weights_shared_by_two_layers_are_rejected() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
     net[1].weight = net[0].weight
     with pytest.raises(BuildError, match="'1' is a Conv2d: it shares weights with '0'"):
@@ -73,13 +73,13 @@ class Pick(Leaf):
         return b
 
 
-def test_a_leaf_of_two_inputs_that_nobody_knows_is_refused() -> None:
+def test_an_unknown_leaf_with_two_inputs_is_rejected() -> None:
     net = Net(lambda m, x: m["pick"](m["a"](x), m["b"](x)), a=nn.Conv2d(1, 3, 1), b=nn.Conv2d(1, 4, 1), pick=Pick())
     with pytest.raises(BuildError, match="is a Pick: how its 2 inputs become channels is not known"):
         trace_channel_groups(net, input_channels=1)
 
 
-def test_flattened_maps_side_by_side_are_refused_unless_they_are_points() -> None:
+def test_concatenated_flattened_maps_must_be_1x1() -> None:
     def joined(m: nn.ModuleDict, x: Tensor) -> Tensor:
         return torch.cat([m["flat"](m["a"](x)), m["flat"](m["pool"](m["a"](x)))], 1)
 
@@ -96,7 +96,7 @@ def test_flattened_maps_side_by_side_are_refused_unless_they_are_points() -> Non
 
 
 def test_a_flattened_map_has_a_channels_pixels_side_by_side() -> None:
-    """Against torch: with weights equal for a channel's pixels, the linear layer sums over them."""
+    """Against torch: where a channel's pixels have equal weights, the linear layer sums over them."""
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Dropout(), nn.Identity(), nn.Flatten(), nn.Linear(3 * 4, 2))
     conv, linear = trace_channel_groups(net, input_channels=1).layers
     assert linear.input_ids is not None
@@ -110,9 +110,9 @@ def test_a_flattened_map_has_a_channels_pixels_side_by_side() -> None:
         torch.testing.assert_close(net.eval()(x), expected)
 
 
-def test_channels_of_one_norm_group_leave_together() -> None:
-    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(1, 6, 1), nn.GroupNorm(3, 6)), input_channels=1)
-    a, b, c, d, e, f = coupling.group_ids(coupling.layers[0].output_ids)
+def test_channels_of_one_norm_group_are_removed_together() -> None:
+    channel_groups = trace_channel_groups(nn.Sequential(nn.Conv2d(1, 6, 1), nn.GroupNorm(3, 6)), input_channels=1)
+    a, b, c, d, e, f = channel_groups.group_ids(channel_groups.layers[0].output_ids)
     assert (a, c, e) == (b, d, f)
     assert len({a, c, e}) == 3
 
@@ -122,31 +122,34 @@ def test_a_layer_called_twice_reads_and_writes_the_same_channels_each_time() -> 
         lambda m, x: operator.add(m["twice"](m["a"](x)), m["twice"](m["b"](x))),
         a=nn.Conv2d(1, 4, 1), b=nn.Conv2d(1, 4, 3, padding=1), twice=nn.Conv2d(4, 5, 1),
     )  # fmt: skip
-    coupling = trace_channel_groups(net, input_channels=1)
-    layers = {layer.name.split(".")[1]: layer for layer in coupling.layers}
-    assert [layer.name for layer in coupling.layers] == ["layers.a", "layers.twice", "layers.b"]
-    assert coupling.group_ids(layers["a"].output_ids).tolist() == coupling.group_ids(layers["b"].output_ids).tolist()
+    channel_groups = trace_channel_groups(net, input_channels=1)
+    layers = {layer.name.split(".")[1]: layer for layer in channel_groups.layers}
+    assert [layer.name for layer in channel_groups.layers] == ["layers.a", "layers.twice", "layers.b"]
+    assert (
+        channel_groups.group_ids(layers["a"].output_ids).tolist()
+        == channel_groups.group_ids(layers["b"].output_ids).tolist()
+    )
 
 
-def test_one_gate_for_all_channels_stays() -> None:
+def test_a_gate_shared_by_all_channels_is_kept() -> None:
     net = Net(
         lambda m, x: m["map"](x) * m["gate"](x),
         map=nn.Conv2d(1, 4, 1), gate=nn.Conv2d(1, 1, 1),
     )  # fmt: skip
-    coupling = trace_channel_groups(net, input_channels=1)
-    gate = next(layer for layer in coupling.layers if layer.name == "layers.gate")
-    assert int(gate.output_ids[0]) in coupling.fixed_ids
+    channel_groups = trace_channel_groups(net, input_channels=1)
+    gate = next(layer for layer in channel_groups.layers if layer.name == "layers.gate")
+    assert int(gate.output_ids[0]) in channel_groups.fixed_ids
 
 
 def test_image_and_logits_are_fixed() -> None:
-    coupling = trace_channel_groups(nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 1)), input_channels=2)
-    first, last = coupling.layers
+    channel_groups = trace_channel_groups(nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 1)), input_channels=2)
+    first, last = channel_groups.layers
     assert first.input_ids is not None
-    assert set(coupling.fixed_ids) == {*first.input_ids.tolist(), *last.output_ids.tolist()}
+    assert set(channel_groups.fixed_ids) == {*first.input_ids.tolist(), *last.output_ids.tolist()}
 
 
 @pytest.mark.parametrize("joint", [Add, Scale])
-def test_maps_of_different_widths_are_refused_by_name(joint: type[nn.Module]) -> None:
+def test_adding_maps_of_different_widths_is_rejected_by_name(joint: type[nn.Module]) -> None:
     net = Net(lambda m, x: m["j"](m["a"](x), m["b"](x)), a=nn.Conv2d(1, 3, 1), b=nn.Conv2d(1, 4, 1), j=joint())
     with pytest.raises(BuildError, match=r"inputs of 'layers.j' must have equally many channels, but got 3 and 4"):
         trace_channel_groups(net, input_channels=1)

@@ -1,4 +1,4 @@
-"""Masks and their schedule, against closed forms and a slow twin in numpy."""
+"""Masks and their schedule, against closed forms and a slow reference in numpy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,11 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def weight_of(*shape: int, seed: int = 0, scale: float = 1.0, levels: int | None = None) -> nn.Parameter:
-    """Normal weights; with `levels` on a grid, so that many are equal and some are zero."""
-    found = np.random.default_rng(seed).normal(size=shape) * scale
+    """Normal weights; with `levels`, on a grid, so that many are equal and some are zero."""
+    values = np.random.default_rng(seed).normal(size=shape) * scale
     if levels:
-        found = np.round(found * levels) / levels
-    return nn.Parameter(torch.from_numpy(found.astype(np.float32)))
+        values = np.round(values * levels) / levels
+    return nn.Parameter(torch.from_numpy(values.astype(np.float32)))
 
 
 def array(weight: nn.Parameter) -> npt.NDArray[np.float32]:
@@ -49,7 +49,7 @@ def test_the_schedule_is_cubic(progress: float, expected: float) -> None:
 
 
 @given(start=shares, final=shares, first=shares, second=shares)
-def test_the_schedule_never_gives_weights_back(start: float, final: float, first: float, second: float) -> None:
+def test_the_schedule_never_restores_weights(start: float, final: float, first: float, second: float) -> None:
     early, late = sorted((first, second))
     a, b = (cubic_sparsity(progress, initial=start, final=final) for progress in (early, late))
     assert start <= a + 1e-12
@@ -88,7 +88,7 @@ def lamp(weights: list[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float64]
 
 
 @given(share=st.floats(0, 0.95), seed=seeds)
-def test_layers_that_compete_keep_the_weights_of_the_highest_lamp_scores(share: float, seed: int) -> None:
+def test_several_layers_are_ranked_by_lamp(share: float, seed: int) -> None:
     weights = [weight_of(5, 4, seed=seed), weight_of(3, 6, seed=seed + 1, scale=100.0)]
     scores = np.concatenate(lamp([array(weight) for weight in weights]))
     sparsify(ParameterGroup(weights=tuple(weights), sparsity=share), share)
@@ -100,7 +100,7 @@ def test_layers_that_compete_keep_the_weights_of_the_highest_lamp_scores(share: 
 
 
 @given(share=st.floats(0, 0.5), seed=seeds, kernel=st.sampled_from([(), (1, 1), (3, 3)]))
-def test_two_of_four_neighbours_stay(share: float, seed: int, kernel: tuple[int, ...]) -> None:
+def test_two_of_four_neighbours_are_kept(share: float, seed: int, kernel: tuple[int, ...]) -> None:
     weight = weight_of(3, 8, *kernel, seed=seed)
     before = array(weight)
     pool = ParameterGroup(weights=(weight,), sparsity=share, is_2_4=True)
@@ -113,7 +113,7 @@ def test_two_of_four_neighbours_stay(share: float, seed: int, kernel: tuple[int,
     assert np.array_equal(np.sort(np.abs(groups), 1)[:, 2:], np.sort(np.abs(old), 1)[:, 2:])
 
 
-def test_groups_need_width_and_whole_fours() -> None:
+def test_2_4_sparsity_needs_wide_layers_in_multiples_of_four() -> None:
     assert supports_2_4_sparsity(torch.zeros(256, 256, 3, 3), min_channels=256)
     assert supports_2_4_sparsity(torch.zeros(512, 256), min_channels=256)
     assert not supports_2_4_sparsity(torch.zeros(256, 255, 1, 1), min_channels=200)
@@ -121,7 +121,7 @@ def test_groups_need_width_and_whole_fours() -> None:
     assert not supports_2_4_sparsity(torch.zeros(128, 512, 3, 3), min_channels=256)
 
 
-def test_neither_depthwise_weights_nor_vectors_are_ranked() -> None:
+def test_depthwise_weights_and_vectors_are_not_prunable() -> None:
     layers = nn.Conv2d(8, 8, 3, groups=8), nn.Conv1d(1, 1, 3), nn.BatchNorm2d(8)
     assert not any(is_prunable(layer.weight) for layer in layers)
     assert is_prunable(nn.Conv2d(8, 4, 3).weight)
@@ -129,28 +129,28 @@ def test_neither_depthwise_weights_nor_vectors_are_ranked() -> None:
 
 
 def run(pool: ParameterGroup, *, until: float = 1.0) -> list[float]:
-    """A training that adds noise to all weights after each of 50 steps; the zeros at each step."""
+    """A training that adds noise to all weights after each of 50 steps; returns the share of zeros at each step."""
     rng, zeros = np.random.default_rng(1), MagnitudePruner([pool])
-    found = []
+    sparsities = []
     for step in range(round(50 * until)):
         zeros.before_step(step / 50)
-        found.append(pool.current_sparsity)
+        sparsities.append(pool.current_sparsity)
         with torch.no_grad():
             for weight in pool.weights:
                 weight.add_(torch.from_numpy(rng.normal(scale=0.01, size=weight.shape)).float())
     zeros.finish()
-    return found
+    return sparsities
 
 
-def test_zeros_follow_the_schedule_and_are_exact_in_the_end() -> None:
+def test_zeros_follow_the_schedule_and_are_exact_at_the_end() -> None:
     weight = weight_of(20, 50)
-    found = run(ParameterGroup(weights=(weight,), sparsity=0.9))
+    sparsities = run(ParameterGroup(weights=(weight,), sparsity=0.9))
     expected = [cubic_sparsity(step / 50, initial=0, final=0.9) for step in range(50)]
-    assert np.allclose(found, expected, atol=0.03)  # ranked at every hundredth, rounded down
+    assert np.allclose(sparsities, expected, atol=0.03)  # ranked at every hundredth, rounded down
     assert int((weight == 0).sum()) == 900
 
 
-def test_a_later_training_starts_from_the_zeros_that_are_there() -> None:
+def test_a_later_training_starts_from_the_existing_zeros() -> None:
     weight = weight_of(20, 50)
     pool = ParameterGroup(weights=(weight,), sparsity=0.5)
     run(pool)
@@ -159,7 +159,7 @@ def test_a_later_training_starts_from_the_zeros_that_are_there() -> None:
     assert min(again) == 0.5
     assert int((weight == 0).sum()) == 750
     assert bool((weight[dead] == 0).all())
-    less = run(ParameterGroup(weights=(weight,), sparsity=0.25))  # a weaker wish gives nothing back
+    less = run(ParameterGroup(weights=(weight,), sparsity=0.25))  # a lower target restores no weights
     assert min(less) == 0.75
     assert int((weight == 0).sum()) == 750
 

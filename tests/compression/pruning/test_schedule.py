@@ -1,4 +1,4 @@
-"""The widths between the full and the pruned net: monotone, on the grid, in equal ratios, and ending in the pruned."""
+"""Width schedule: monotone, on the grid, in equal ratios, and ending at the pruned widths."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ STAGES = ("stage1", "stage2", "stage3")
 
 @st.composite
 def candidates(draw: st.DrawFn) -> tuple[Candidate, int]:
-    """A candidate and the grid of its channels; widths on the grid, as spaces build them, and some off it."""
+    """A candidate and the grid of its channels; most widths are on the grid, as spaces build them, some are not."""
     multiple = draw(GRIDS)
     stages = STAGES[: draw(st.integers(1, 3))]
     width = st.one_of(st.integers(1, 24).map(lambda steps: steps * multiple), st.integers(1, 200))
@@ -23,17 +23,19 @@ def candidates(draw: st.DrawFn) -> tuple[Candidate, int]:
 
 @given(candidates(), st.integers(1, 6))
 @settings(deadline=None)
-def test_channels_leave_step_by_step_down_to_the_pruned_widths(drawn: tuple[Candidate, int], steps: int) -> None:
+def test_widths_decrease_step_by_step_to_the_pruned_widths(drawn: tuple[Candidate, int], steps: int) -> None:
     candidate, multiple = drawn
-    found = width_schedule(candidate, n_steps=steps, channel_multiple=multiple)
-    assert 1 <= len(found) <= steps
-    assert found[-1] == candidate.pruned
-    for before, after in zip([candidate.widths, *found], found, strict=False):
+    schedule = width_schedule(candidate, n_steps=steps, channel_multiple=multiple)
+    assert 1 <= len(schedule) <= steps
+    assert schedule[-1] == candidate.pruned
+    for before, after in zip([candidate.widths, *schedule], schedule, strict=False):
         for stage, width in after.items():
             assert candidate.pruned[stage] <= width <= before[stage]
             assert width % multiple == 0 or width in (candidate.widths[stage], candidate.pruned[stage])
     if candidate.is_pruned:
-        assert all(a != b for a, b in zip([candidate.widths, *found], found, strict=False)), "no step is empty"
+        assert all(a != b for a, b in zip([candidate.widths, *schedule], schedule, strict=False)), (
+            "every step must remove channels"
+        )
 
 
 @given(st.integers(1, 40), st.integers(0, 3), st.integers(1, 6))
@@ -44,14 +46,14 @@ def test_each_step_keeps_the_same_share_up_to_the_grid(steps_wide: int, sparsity
     wide = steps_wide * multiple
     slim = pruned_width(wide, SPARSITIES[sparsity], multiple)
     candidate = Candidate(space="plain", architecture={}, widths={"a": wide}, pruned={"a": slim}, bits={})
-    found = [widths["a"] for widths in width_schedule(candidate, n_steps=steps, channel_multiple=multiple)]
+    steps_a = [widths["a"] for widths in width_schedule(candidate, n_steps=steps, channel_multiple=multiple)]
     curve = [wide * (slim / wide) ** (i / steps) for i in range(1, steps + 1)]
-    for width in found:
+    for width in steps_a:
         assert min(abs(width - point) for point in curve) <= multiple / 2 + 1e-9
 
 
 def test_half_in_two_steps() -> None:
-    """By hand: 64 * sqrt(1/2) = 45.3, on the grid of 8: 48; the stage that keeps all is never touched."""
+    """By hand: 64 * sqrt(1/2) = 45.3, on the grid of 8: 48; the stage that keeps all its channels is unchanged."""
     candidate = Candidate(
         space="plain", architecture={}, widths={"a": 64, "b": 24}, pruned={"a": 32, "b": 24}, bits={}
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Narrower copies of nets: closed forms for the widths, torch-pruning as the oracle for who must follow whom."""
+"""Sliced nets: closed forms for the widths, and torch-pruning as the reference for coupled layers."""
 
 import copy
 import warnings
@@ -59,7 +59,7 @@ def residual() -> Net:
 
 
 def halves_beside_a_whole() -> Net:
-    """As a FactorizedReduce that is added to a convolution; then both, side by side, through a depthwise layer."""
+    """A FactorizedReduce added to a convolution; then both, concatenated, through a depthwise layer."""
 
     def run(m: Net, x: Tensor) -> Tensor:
         both = m.cat(m.left(x), m.right(x))
@@ -74,7 +74,7 @@ def halves_beside_a_whole() -> Net:
 
 
 def outside() -> Net:
-    """What nets from outside hold: a flattened map with pixels, dropout, PReLU, group and batch norms after it."""
+    """Features of user-defined models: a flattened map with pixels, dropout, PReLU, then group and batch norms."""
 
     def run(m: Net, x: Tensor) -> Tensor:
         x = m.each(m.groups(m.a(x)))
@@ -92,7 +92,7 @@ def asked_of(net: nn.Module) -> dict[str, int]:
     asked: dict[str, int] = {}
 
     def keep(name: str, width: int) -> int:
-        assert name not in asked, "each group is asked for once"
+        assert name not in asked, "`keep` must be called once per group"
         asked[name] = width
         return width
 
@@ -103,12 +103,12 @@ def asked_of(net: nn.Module) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("make", "asked"),
     [
-        (residual, {"a": 8, "down": 4, "last": 6}),  # depthwise layer and gate hand on the stream's channels
+        (residual, {"a": 8, "down": 4, "last": 6}),  # depthwise layer and gate pass on the stream's channels
         (halves_beside_a_whole, {"left": 12, "extra": 6}),
         (outside, {"a": 8, "hidden": 10}),
     ],
 )
-def test_each_group_is_asked_for_by_its_first_layer(make: Callable[[], Net], asked: dict[str, int]) -> None:
+def test_keep_is_called_once_per_group_with_its_first_layer(make: Callable[[], Net], asked: dict[str, int]) -> None:
     assert asked_of(make().eval()) == asked
 
 
@@ -122,14 +122,14 @@ def test_each_group_is_asked_for_by_its_first_layer(make: Callable[[], Net], ask
         (outside, {"a": 4, "groups": 4, "each": 4, "one": 1, "norm": 16, "hidden": 5, "flatnorm": 5, "out": 3}),
     ],
 )
-def test_half_of_the_channels(make: Callable[[], Net], expected: dict[str, int]) -> None:
+def test_half_of_the_channels_are_kept(make: Callable[[], Net], expected: dict[str, int]) -> None:
     slim = slice_channels(make().eval(), input_channels=1, keep=lambda name, width: width // 2)
     assert widths_of(slim) == expected
     with torch.no_grad():
         assert slim(torch.from_numpy(pictures(2, seed=0)).float()).shape == (2, 3)
 
 
-def test_what_leaves_several_at_once_leaves_in_whole_groups() -> None:
+def test_grouped_channels_are_removed_in_whole_groups() -> None:
     net = nn.Sequential(nn.Conv2d(1, 12, 1), nn.Conv2d(12, 6, 3, groups=3), nn.Conv2d(6, 2, 1))
     assert {widths_of(slice_channels(net, input_channels=1, keep=lambda n, w, k=k: k))["0"] for k in range(1, 7)} == {
         4,
@@ -160,76 +160,78 @@ def test_the_net_itself_is_not_changed() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_a_layer_that_cannot_be_followed_is_named() -> None:
+def test_an_unsupported_layer_is_named() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ConvTranspose2d(4, 2, 2))
     with pytest.raises(BuildError, match="'1' is a ConvTranspose2d: transposed"):
         slice_channels(net, input_channels=1, keep=lambda name, width: width)
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("attention", ["none", "se", "eca"])
-def test_nets_of_every_space_run_and_can_be_filled_at_random_widths(word: str, attention: str) -> None:
-    found = random_net(word, seed=3, attention=attention)
+def test_nets_of_every_space_run_and_can_be_filled_at_random_widths(space_name: str, attention: str) -> None:
+    sample = random_net(space_name, seed=3, attention=attention)
     generator = torch.Generator().manual_seed(0)
 
     def keep(name: str, width: int) -> int:
         return int(torch.randint(1, width + 1, (1,), generator=generator))
 
-    slim = slice_channels(found.net, input_channels=SHAPE[0], keep=keep)
-    transfer_channels(found.net, slim, input_shape=SHAPE, score=bind_criterion("l1", found.net, context_of(images=0)))
+    slim = slice_channels(sample.net, input_channels=SHAPE[0], keep=keep)
+    transfer_channels(sample.net, slim, input_shape=SHAPE, score=bind_criterion("l1", sample.net, context_of(images=0)))
     with torch.no_grad():
         assert slim(torch.from_numpy(pictures(2, seed=0)).float()).isfinite().all()
 
 
-def test_a_plain_net_narrowed_stage_by_stage_is_the_net_that_its_space_builds() -> None:
-    found = random_net("plain", seed=6)
+def test_a_sliced_plain_net_equals_the_net_that_its_space_builds() -> None:
+    sample = random_net("plain", seed=6)
     slim = slice_channels(
-        found.net, input_channels=SHAPE[0], keep=lambda name, width: width if name.startswith("stem") else min(8, width)
+        sample.net,
+        input_channels=SHAPE[0],
+        keep=lambda name, width: width if name.startswith("stem") else min(8, width),
     )
-    twin = found.twin(dict.fromkeys(found.widths, 8))
-    assert {k: t.shape for k, t in slim.state_dict().items()} == {k: t.shape for k, t in twin.state_dict().items()}
+    rebuilt = sample.with_widths(dict.fromkeys(sample.widths, 8))
+    assert {k: t.shape for k, t in slim.state_dict().items()} == {k: t.shape for k, t in rebuilt.state_dict().items()}
 
 
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(1, 4))
 @settings(max_examples=10, deadline=None)
-def test_widths_that_were_asked_for_are_found_again(stream: int, last: int, down: int) -> None:
-    """`shares` undoes `narrowed`."""
+def test_kept_per_segment_recovers_the_requested_widths(stream: int, last: int, down: int) -> None:
+    """`kept_per_segment` recovers the widths that `slice_channels` was asked to keep."""
     wide = residual().eval()
     want = {"a": stream, "last": last, "down": down}
     slim = slice_channels(wide, input_channels=1, keep=lambda name, width: want[name])
     assert {name: widths_of(slim)[name] for name in want} == want
-    coupling = trace_channel_groups(wide, input_channels=1)
-    found = kept_per_segment(coupling, widths_of(slim))
-    for part, classes in channel_segments(coupling).items():
-        assert 1 <= found[part] <= len(classes)
+    channel_groups = trace_channel_groups(wide, input_channels=1)
+    kept = kept_per_segment(channel_groups, widths_of(slim))
+    for part, classes in channel_segments(channel_groups).items():
+        assert 1 <= kept[part] <= len(classes)
         for name, count in part:
             assert count == 1
-            assert found[part] == widths_of(slim)[name]
+            assert kept[part] == widths_of(slim)[name]
 
 
 @pytest.mark.parametrize("make", [residual, halves_beside_a_whole])
-def test_whoever_must_follow_follows_as_torch_pruning_says(make: Callable[[], Net]) -> None:
-    """The same classes cut there and here leave layers of the same shape and with the same weights."""
+def test_coupled_layers_match_torch_pruning(make: Callable[[], Net]) -> None:
+    """Removing the same groups here and in torch-pruning leaves layers of the same shape with the same weights."""
     net = make().eval()
-    coupling = trace_channel_groups(net, input_channels=1)
+    channel_groups = trace_channel_groups(net, input_channels=1)
     gone: set[int] = set()
-    for classes in channel_segments(coupling).values():
+    for classes in channel_segments(channel_groups).values():
         gone.update(classes[1::2])
     theirs = copy.deepcopy(net)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(theirs, torch.rand(1, *SHAPE))
-        for layer in coupling.layers:
+        for layer in channel_groups.layers:
             module = theirs.get_submodule(layer.name)
-            dead = [i for i, root in enumerate(coupling.group_ids(layer.output_ids)) if int(root) in gone]
+            dead = [i for i, root in enumerate(channel_groups.group_ids(layer.output_ids)) if int(root) in gone]
             if dead and layer.input_ids is not None and output_width(module) == len(layer.output_ids):
                 graph.get_pruning_group(module, tp.prune_conv_out_channels, dead).prune()
-    for layer in coupling.layers:
-        for key, tensor in sliced_tensors(layer, coupling, gone).items():
+    for layer in channel_groups.layers:
+        for key, tensor in sliced_tensors(layer, channel_groups, gone).items():
             torch.testing.assert_close(tensor, theirs.get_submodule(layer.name).state_dict()[key], msg=layer.name)
 
 
-def test_a_flattened_map_is_cut_as_torch_pruning_cuts_it() -> None:
+def test_a_flattened_map_is_sliced_as_by_torch_pruning() -> None:
     net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 3)).eval()
     slim = slice_channels(net, input_channels=1, keep=lambda name, width: 4)
     theirs = copy.deepcopy(net)

@@ -1,4 +1,4 @@
-"""Uniform grids: what rounding to them keeps, over all ranges and widths."""
+"""Affine quantisation: what rounding to a grid preserves, over all ranges and bit-widths."""
 
 import math
 
@@ -30,7 +30,7 @@ def trip(x: torch.Tensor, step: float, zero_point: int, low: int, high: int) -> 
 
 
 def grid(kind: str, peak: float, bits: int) -> tuple[float, int, int, int]:
-    """Step, zero point and bounds of a grid over -peak..peak."""
+    """Scale, zero point and bounds of a grid over -peak..peak."""
     if kind == "affine":
         return (*affine_scale_zero_point(-peak, peak, bits=bits), *quant_range(bits, signed=False))
     step = narrow_range_scale(peak, bits=bits) if kind == "narrow" else symmetric_scale(peak, bits=bits)
@@ -39,7 +39,7 @@ def grid(kind: str, peak: float, bits: int) -> tuple[float, int, int, int]:
 
 @pytest.mark.parametrize("kind", ["narrow", "symmetric", "affine"])
 @given(peak=PEAKS, bits=BITS, shares=VALUES)
-def test_a_round_trip_is_near_repeatable_and_keeps_order_and_zero(
+def test_a_round_trip_is_close_idempotent_and_keeps_order_and_zero(
     kind: str, peak: float, bits: int, shares: list[float]
 ) -> None:
     step, zero_point, low, high = grid(kind, peak, bits)
@@ -62,9 +62,7 @@ def test_inside_an_affine_range_errors_are_at_most_half_a_step(low: float, width
 
 
 @given(peak=PEAKS, bits=BITS)
-def test_the_ends_of_a_narrow_range_are_levels_and_those_of_a_symmetric_one_half_a_step_off(
-    peak: float, bits: int
-) -> None:
+def test_narrow_ranges_end_on_levels_and_symmetric_ones_half_a_step_beyond(peak: float, bits: int) -> None:
     ends = torch.tensor([-peak, peak], dtype=torch.float64)
     step, _, low, high = grid("narrow", peak, bits)
     assert torch.allclose(trip(ends, step, 0, low, high), ends, rtol=1e-12)
@@ -87,7 +85,7 @@ def test_ties_go_to_even_levels_as_in_onnx() -> None:
     assert quantize(x, 1.0, quant_min=-128, quant_max=127).tolist() == [-2, -2, 0, 0, 2, 2]
 
 
-def test_a_step_for_each_channel() -> None:
+def test_scales_broadcast_per_channel() -> None:
     weight = torch.tensor([[1.0, -0.5], [0.02, 0.011]])
     step = narrow_range_scale(weight.abs().amax(1, keepdim=True), bits=8)
     levels = quantize(weight, step, quant_min=-127, quant_max=127)
@@ -95,7 +93,7 @@ def test_a_step_for_each_channel() -> None:
     assert np.allclose(dequantize(levels, step), weight, atol=0.004)
 
 
-def test_wrong_grids_are_refused() -> None:
+def test_invalid_grids_are_rejected() -> None:
     with pytest.raises(ValueError, match="must have 2 bits or more, and a sign if narrow, but got 1 bits"):
         quant_range(1, signed=True)
     with pytest.raises(ValueError, match="a sign if narrow"):

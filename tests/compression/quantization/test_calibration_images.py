@@ -1,4 +1,4 @@
-"""What may calibrate: faces and pictures of all kinds, but neither noise nor nothing."""
+"""Calibration images: faces and pictures of all kinds pass, noise and constant images do not."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ def noise(*shape: int, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 @pytest.mark.parametrize("count", [1, 4, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_noise_is_refused(count: int, channels: int) -> None:
+def test_noise_is_rejected(count: int, channels: int) -> None:
     with pytest.raises(ExportError, match="must be pictures, but these are noise: neighbouring pixels correlate by"):
         check_calibration_images(noise(count, channels, 48, 48))
     bells = np.random.default_rng(1).normal(127, 40, (count, channels, 48, 48)).clip(0, 255).astype(np.uint8)
@@ -24,8 +24,8 @@ def test_noise_is_refused(count: int, channels: int) -> None:
         check_calibration_images(bells)
 
 
-def test_constants_and_nothing_are_refused() -> None:
-    with pytest.raises(ExportError, match="must show something, but every one is constant"):
+def test_constant_and_missing_images_are_rejected() -> None:
+    with pytest.raises(ExportError, match="must be pictures, but every one is constant"):
         check_calibration_images(np.full((8, 1, 48, 48), 127, np.uint8))
     with pytest.raises(ExportError, match="need calibration images, but got none"):
         check_calibration_images(np.empty((0, 1, 48, 48), np.uint8))
@@ -38,12 +38,12 @@ def test_pictures_pass(count: int) -> None:
     check_calibration_images(load_data("synthetic", None).train.images[:count])
 
 
-def test_a_few_odd_images_among_pictures_pass() -> None:
+def test_a_few_outliers_among_pictures_pass() -> None:
     mixed = np.concatenate([pictures(20, seed=0), noise(3, 1, 32, 32), np.zeros((3, 1, 32, 32), np.uint8)])
     check_calibration_images(mixed)
 
 
-def test_correlation_is_that_of_numpy() -> None:
+def test_correlation_equals_numpys() -> None:
     image = pictures(1, seed=3)
     right = np.corrcoef(image[0, 0, :, 1:].ravel(), image[0, 0, :, :-1].ravel())[0, 1]
     below = np.corrcoef(image[0, 0, 1:].ravel(), image[0, 0, :-1].ravel())[0, 1]

@@ -1,4 +1,4 @@
-"""The quantiser's mathematics against torch's own and against ONNX's reference."""
+"""Fake quantisation against torch's own and against ONNX's reference implementation."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_rounding_twice_is_rounding_once_and_the_error_is_half_a_level(
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_the_twin_equals_onnxs_reference(signed: bool) -> None:
+def test_fake_quantisation_equals_onnxs_reference(signed: bool) -> None:
     grid, writer = FakeQuantize(scale=0.037, zero_point=0 if signed else 93, signed=signed), GraphBuilder()
     output = emit(grid, writer, "grid", ["x"])
     graph = helper.make_graph(
@@ -54,7 +54,7 @@ def test_the_twin_equals_onnxs_reference(signed: bool) -> None:
         list(writer.initializers.values()),
     )
     x = np.linspace(-8, 12, 4001, dtype=np.float32)
-    # The reference has these operators from version 19 on only; for such types they mean the same.
+    # The reference has these operators from opset 19 on only; for these types the semantics are the same.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)])
     expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
     np.testing.assert_array_equal(grid(torch.from_numpy(x)).numpy(), expected)
@@ -73,7 +73,7 @@ def test_weights_have_one_scale_per_channel_and_biases_lie_on_the_integer_grid()
     assert ((bias - conv.bias).abs() <= 0.02 * scale * 0.5001).all()
 
 
-def test_a_quantised_layer_computes_what_its_stored_numbers_say() -> None:
+def test_a_quantised_layer_computes_from_its_stored_levels() -> None:
     conv, grid = nn.Conv2d(3, 4, 3, stride=2, padding=1), FakeQuantize(scale=0.02, zero_point=128)
     quantised, x = QuantizedLayer(conv, input_scale=grid.scale), grid(torch.randn(2, 3, 9, 9))
     weight = quantised.get_buffer("weight_levels") * quantised.get_buffer("weight_scale")[:, None, None, None]
@@ -83,7 +83,7 @@ def test_a_quantised_layer_computes_what_its_stored_numbers_say() -> None:
 
 
 def test_pixels_around_their_mean_keep_all_their_levels() -> None:
-    """On a grid of exactly 1.0 they would all lie on ties, and two neighbours would become one."""
+    """On a grid with scale 1.0 they would all lie on ties, and neighbouring values would become one."""
     pixels, seen = torch.arange(256).float() - 127.5, RangeObserver()
     seen.observe(pixels)
     assert len(seen.fake_quantize(signed=False)(pixels).unique()) > 250
@@ -121,7 +121,7 @@ def test_a_grid_covers_its_range_and_holds_zero(low: float, high: float) -> None
     assert (signed.zero_point, signed.signed) == (0, True)
 
 
-def test_joined_ranges_reach_over_both() -> None:
+def test_merged_ranges_cover_both() -> None:
     a, b = RangeObserver(), RangeObserver()
     a.observe(torch.tensor([-1.0, 2.0]))
     b.observe(torch.tensor([0.0, 5.0]))

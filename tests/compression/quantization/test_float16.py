@@ -1,4 +1,4 @@
-"""Float16 units: the twin rounds where ONNX Runtime does, and what float16 cannot hold is refused."""
+"""FP16 units: torch rounds where ONNX Runtime does, and values beyond float16 are rejected."""
 
 from pathlib import Path
 
@@ -19,24 +19,24 @@ from tests.random_nets import CLASSES, SHAPE, SPACES, context_of, pictures, rand
 RUNTIME = load("runtime", "onnxruntime")
 
 
-@pytest.mark.parametrize("word", SPACES)
+@pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("seed", range(3))
-def test_units_of_8_and_16_bits_agree_with_the_runtime_on_every_image(word: str, seed: int, tmp_path: Path) -> None:
-    found = trained_net(word, seed=seed)
-    bits = {unit: (16, 8)[(i + seed) % 2] for i, unit in enumerate(found.units)}
+def test_int8_and_fp16_units_agree_with_the_runtime_on_every_image(space_name: str, seed: int, tmp_path: Path) -> None:
+    sample = trained_net(space_name, seed=seed)
+    bits = {unit: (16, 8)[(i + seed) % 2] for i, unit in enumerate(sample.units)}
     context = context_of(bits, signed=True)
-    graph = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context)
+    graph = COMPRESSOR.rewrite_graph(fold(sample.net, input_shape=SHAPE), context)
     path = tmp_path / "net.onnx"
     export_onnx(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
     result = compute_parity(graph, RUNTIME.load(path), pictures(200, seed=3), path=path)
-    assert result.max_difference < 0.02, "a value rounded elsewhere moves an 8-bit unit by whole levels"
+    assert result.max_difference < 0.02, "a value rounded differently moves an INT8 unit by whole levels"
     assert result.agreement >= 0.995
 
 
-def test_maps_put_side_by_side_at_a_border_are_rounded_as_the_runtime_does(tmp_path: Path) -> None:
-    found = trained_net("darts", seed=0)
-    bits = dict(zip(found.units, (16, 16, 8, 16), strict=True))
-    graph = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context_of(bits, signed=True))
+def test_concatenation_at_a_border_is_rounded_as_in_the_runtime(tmp_path: Path) -> None:
+    sample = trained_net("darts", seed=0)
+    bits = dict(zip(sample.units, (16, 16, 8, 16), strict=True))
+    graph = COMPRESSOR.rewrite_graph(fold(sample.net, input_shape=SHAPE), context_of(bits, signed=True))
     assert any(isinstance(module, Float16Rounding) for module in graph.modules())
     path = tmp_path / "net.onnx"
     export_onnx(graph, path, input_shape=SHAPE, classes=CLASSES, metadata={})
@@ -44,18 +44,18 @@ def test_maps_put_side_by_side_at_a_border_are_rounded_as_the_runtime_does(tmp_p
     assert compute_parity(graph, session, pictures(100, seed=3), path=path).max_difference < 5e-3
 
 
-def test_values_beyond_float16_are_refused_and_the_layer_is_named() -> None:
-    found = random_net("plain", seed=2)
-    convolution = next(m for m in found.net.modules() if isinstance(m, nn.Conv2d))
+def test_values_beyond_float16_are_rejected_and_the_layer_is_named() -> None:
+    sample = random_net("plain", seed=2)
+    convolution = next(m for m in sample.net.modules() if isinstance(m, nn.Conv2d))
     with torch.no_grad():
         convolution.weight.mul_(1e8)
     with pytest.raises(ExportError, match=r"must lie within 65,504, but 'stem"):
         COMPRESSOR.rewrite_graph(
-            fold(found.net.eval(), input_shape=SHAPE), context_of(dict.fromkeys(found.units, 16), signed=True)
+            fold(sample.net.eval(), input_shape=SHAPE), context_of(dict.fromkeys(sample.units, 16), signed=True)
         )
 
 
-def test_rounding_as_on_a_device_is_float16_and_stays_finite() -> None:
+def test_float16_logits_are_rounded_and_finite() -> None:
     linear = nn.Linear(2, 2, bias=False)
     with torch.no_grad():
         linear.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1e6]]))

@@ -1,4 +1,4 @@
-"""Few-bit weights: how they are rounded, that they learn, and that the file holds int4 and computes the same."""
+"""Low-bit weights: how they are rounded and trained, and that the file holds int4 and computes the same."""
 
 import copy
 from dataclasses import replace
@@ -32,10 +32,10 @@ COMPRESSOR = few_bits.COMPRESSOR
 BITS = st.sampled_from([1, 2, 4])
 
 
-def context_for(found: RandomNet, bits: int, *, activation_bits: int = 32) -> CompressionContext:
-    units = dict.fromkeys(found.units, activation_bits)
-    settings = {f"weight_bits.{stage}": bits for stage in found.widths}
-    return context_of(units, settings=settings, widths=found.widths, pruned=found.widths)
+def context_for(sample: RandomNet, bits: int, *, activation_bits: int = 32) -> CompressionContext:
+    units = dict.fromkeys(sample.units, activation_bits)
+    settings = {f"weight_bits.{stage}": bits for stage in sample.widths}
+    return context_of(units, settings=settings, widths=sample.widths, pruned=sample.widths)
 
 
 def weights_of(seed: int, *shape: int) -> torch.Tensor:
@@ -48,7 +48,7 @@ def exported(net: nn.Module, context: CompressionContext, folder: Path) -> tuple
 
 
 @given(st.integers(0, 1000), BITS)
-def test_rounding_is_repeatable_keeps_signs_and_scales_along(seed: int, bits: int) -> None:
+def test_rounding_is_idempotent_keeps_signs_and_is_equivariant_to_scale(seed: int, bits: int) -> None:
     weight = weights_of(seed, 5, 3, 3, 3)
     levels, step = quantize_low_bit(weight, bits)
     once = round_low_bit(weight, bits)
@@ -62,21 +62,21 @@ def test_rounding_is_repeatable_keeps_signs_and_scales_along(seed: int, bits: in
 
 
 @given(st.integers(0, 1000))
-def test_four_bits_err_by_half_a_step_at_most(seed: int) -> None:
+def test_four_bit_errors_are_at_most_half_a_step(seed: int) -> None:
     weight = weights_of(seed, 4, 10)
     _, step = quantize_low_bit(weight, 4)
     assert bool(((round_low_bit(weight, 4) - weight).abs() <= step[:, None] / 2 * 1.0001).all())
     assert torch.allclose(step, weight.abs().amax(1) / 7)
 
 
-def test_ternary_and_binary_are_those_of_their_papers() -> None:
+def test_ternary_and_binary_rounding_match_their_papers() -> None:
     weight = torch.tensor([[0.9, -0.6, 0.1, -0.05]])  # mean magnitude 0.4125, threshold 0.28875
     assert torch.allclose(round_low_bit(weight, 2), torch.tensor([[0.75, -0.75, 0, 0]]))
     assert torch.allclose(round_low_bit(weight, 1), torch.tensor([[0.4125, -0.4125, 0.4125, -0.4125]]))
 
 
 @given(st.integers(0, 1000))
-def test_the_binary_factor_is_the_best_one(seed: int) -> None:
+def test_the_binary_scale_minimises_the_squared_error(seed: int) -> None:
     weight = weights_of(seed, 1, 20)
     signs, step = quantize_low_bit(weight, 1)
     for factor in (0.9, 1.1):
@@ -84,7 +84,7 @@ def test_the_binary_factor_is_the_best_one(seed: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_a_channel_of_zeros_stays_so(bits: int) -> None:
+def test_a_channel_of_zeros_stays_zero(bits: int) -> None:
     assert torch.equal(round_low_bit(torch.zeros(2, 5), bits), torch.zeros(2, 5))
 
 
@@ -95,11 +95,13 @@ def test_two_levels_share_a_byte(levels: list[int]) -> None:
     assert numpy_helper.to_array(stored).astype(int).tolist() == levels
 
 
-@pytest.mark.parametrize(("word", "bits"), [("plain", 1), ("plain", 2), ("plain", 4), ("darts", 2)])
-def test_a_net_learns_through_the_rounding_and_ships_what_it_learned(word: str, bits: int, tmp_path: Path) -> None:
-    found = trained_net(word, seed=1)
-    context = context_for(found, bits)
-    net = COMPRESSOR.restructure(copy.deepcopy(found.net), context)
+@pytest.mark.parametrize(("space_name", "bits"), [("plain", 1), ("plain", 2), ("plain", 4), ("darts", 2)])
+def test_a_net_is_trained_through_the_rounding_and_exports_the_rounded_weights(
+    space_name: str, bits: int, tmp_path: Path
+) -> None:
+    sample = trained_net(space_name, seed=1)
+    context = context_for(sample, bits)
+    net = COMPRESSOR.restructure(copy.deepcopy(sample.net), context)
     images = pictures(256, seed=1)
     split = Split(images=images, labels=labels_of(images))
     losses = []
@@ -115,7 +117,7 @@ def test_a_net_learns_through_the_rounding_and_ships_what_it_learned(word: str, 
             if isinstance(module, nn.Conv2d) and name.startswith("stage"):
                 assert torch.allclose(round_low_bit(module.weight.detach(), bits), module.weight, rtol=1e-4)
                 assert not torch.equal(module.get_buffer("full_weight"), module.weight)
-    assert losses[1] < losses[0], "the second training must go on from the full weights of the first"
+    assert losses[1] < losses[0], "the second training must resume from the full-precision weights of the first"
     before = fold(net, input_shape=SHAPE)
     graph, file = exported(net, context, tmp_path)
     pixels = torch.from_numpy(pictures(100, seed=3)).float()
@@ -125,9 +127,9 @@ def test_a_net_learns_through_the_rounding_and_ships_what_it_learned(word: str, 
     assert result.max_difference <= 1e-4
 
 
-def test_only_stages_are_few_bit_and_the_file_holds_int4(tmp_path: Path) -> None:
-    found = trained_net("plain", seed=1)
-    graph, file = exported(found.net, context_for(found, 2), tmp_path)
+def test_only_stages_are_low_bit_and_the_file_holds_int4(tmp_path: Path) -> None:
+    sample = trained_net("plain", seed=1)
+    graph, file = exported(sample.net, context_for(sample, 2), tmp_path)
     for node in module_nodes(graph):
         module = module_of(graph, node)
         if isinstance(module, nn.Conv2d | nn.Linear | LowBitLayer):
@@ -137,69 +139,69 @@ def test_only_stages_are_few_bit_and_the_file_holds_int4(tmp_path: Path) -> None
     assert model.opset_import[0].version == 21
     kinds = {t.name: t.data_type for t in model.graph.initializer if t.name.endswith((".weight", "weight_levels"))}
     assert set(kinds.values()) == {TensorProto.INT4, TensorProto.FLOAT}
-    assert compute_costs(file.path).params == compute_costs(_float(found, tmp_path)).params
+    assert compute_costs(file.path).params == compute_costs(_float(sample, tmp_path)).params
     assert compute_costs(file.path).nonzero_params < 0.8 * compute_costs(file.path).params
 
 
-def _float(found: RandomNet, folder: Path) -> Path:
-    graph = fold(found.net, input_shape=SHAPE)
+def _float(sample: RandomNet, folder: Path) -> Path:
+    graph = fold(sample.net, input_shape=SHAPE)
     return export_onnx(graph, folder / "f.onnx", input_shape=SHAPE, classes=CLASSES, metadata={}).path
 
 
 def test_the_file_is_about_an_eighth(tmp_path: Path) -> None:
-    found = trained_net("plain", seed=1)
-    body = sum(p.numel() for n, p in found.net.named_parameters() if n.startswith("stage") and p.ndim > 1)
-    large = _float(found, tmp_path).stat().st_size
-    small = exported(found.net, context_for(found, 4), tmp_path)[1].size_bytes
+    sample = trained_net("plain", seed=1)
+    body = sum(p.numel() for n, p in sample.net.named_parameters() if n.startswith("stage") and p.ndim > 1)
+    large = _float(sample, tmp_path).stat().st_size
+    small = exported(sample.net, context_for(sample, 4), tmp_path)[1].size_bytes
     scales_and_nodes = 10_000
     assert 3.5 * body - scales_and_nodes < large - small <= 3.5 * body
 
 
-def test_the_notes_tell_the_packed_size_and_that_nothing_gets_faster() -> None:
-    found = trained_net("plain", seed=1)
-    context = context_for(found, 2)
-    graph = COMPRESSOR.rewrite_graph(fold(found.net, input_shape=SHAPE), context)
+def test_the_notes_give_the_packed_size_and_no_latency_effect() -> None:
+    sample = trained_net("plain", seed=1)
+    context = context_for(sample, 2)
+    graph = COMPRESSOR.rewrite_graph(fold(sample.net, input_shape=SHAPE), context)
     notes = COMPRESSOR.notes(graph, context.candidate)
-    assert len(notes) == len(found.widths)
-    convolutions = [m for m in found.net.get_submodule("stage1").modules() if isinstance(m, nn.Conv2d)]
+    assert len(notes) == len(sample.widths)
+    convolutions = [m for m in sample.net.get_submodule("stage1").modules() if isinstance(m, nn.Conv2d)]
     weights, scales = sum(m.weight.numel() for m in convolutions), sum(m.out_channels for m in convolutions)
     assert f"stage1 has {weights:,} weights of 1.58 bits, {weights * 1.58496 / 8 + 4 * scales:,.0f} bytes" in notes[0]
     assert "no latency effect" in notes[0]
     assert not COMPRESSOR.notes(graph, context_of().candidate)
 
 
-def test_other_runtimes_get_rounded_floats(tmp_path: Path) -> None:
-    found = trained_net("plain", seed=1)
-    context = context_for(found, 1)
+def test_other_runtimes_get_rounded_float_weights(tmp_path: Path) -> None:
+    sample = trained_net("plain", seed=1)
+    context = context_for(sample, 1)
     context = replace(context, profile=load_target("jetson"))
-    _, file = exported(found.net, context, tmp_path)
+    _, file = exported(sample.net, context, tmp_path)
     model = onnx.load(file.path)
     assert model.opset_import[0].version == 17
     for tensor in model.graph.initializer:
         if tensor.name.startswith("stage") and tensor.name.endswith(".weight"):
             values = numpy_helper.to_array(tensor)
             assert all(len(np.unique(np.abs(channel))) == 1 for channel in values)
-    assert packed_bytes(file.path) < 0.3 * packed_bytes(_float(found, tmp_path))
+    assert packed_bytes(file.path) < 0.3 * packed_bytes(_float(sample, tmp_path))
 
 
 def test_floats_without_int4_keep_the_opset(tmp_path: Path) -> None:
-    found = trained_net("plain", seed=1)
-    assert onnx.load(_float(found, tmp_path)).opset_import[0].version == 17
+    sample = trained_net("plain", seed=1)
+    assert onnx.load(_float(sample, tmp_path)).opset_import[0].version == 17
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_stages_in_8_bits_drop_the_gene_and_others_may_be_in_float16(half: bool, tmp_path: Path) -> None:
-    found = trained_net("plain", seed=1)
-    stages = list(found.widths)
-    bits = dict.fromkeys(found.units, 16 if half else 32) | {stages[0]: 8}
-    context = context_of(bits, widths=found.widths, pruned=found.widths)
+def test_int8_stages_drop_the_gene_and_fp16_stages_keep_it(half: bool, tmp_path: Path) -> None:
+    sample = trained_net("plain", seed=1)
+    stages = list(sample.widths)
+    bits = dict.fromkeys(sample.units, 16 if half else 32) | {stages[0]: 8}
+    context = context_of(bits, widths=sample.widths, pruned=sample.widths)
     picked = {f"weight_bits.{stage}": 2 for stage in stages}
     settings = COMPRESSOR.effective_settings(picked, context.candidate)
     assert settings == {f"weight_bits.{stage}": 2 for stage in stages[1:]}
     assert not COMPRESSOR.effective_settings({**picked, **{f"zeros.{s}": 0.5 for s in stages}}, context.candidate)
-    context = context_of(bits, settings=settings, widths=found.widths, pruned=found.widths)
+    context = context_of(bits, settings=settings, widths=sample.widths, pruned=sample.widths)
     for members in ((quantize.COMPRESSOR, COMPRESSOR), (COMPRESSOR, quantize.COMPRESSOR)):
-        graph = fold(found.net, input_shape=SHAPE)
+        graph = fold(sample.net, input_shape=SHAPE)
         for member in members:
             graph = member.rewrite_graph(graph, context)
         file = export_onnx(graph, tmp_path / "m.onnx", input_shape=SHAPE, classes=CLASSES, metadata={})

@@ -1,4 +1,4 @@
-"""How ranges are calibrated: each method against numpy and against what it is for."""
+"""Calibration methods against numpy and against their purpose."""
 
 import numpy as np
 import pytest
@@ -11,38 +11,38 @@ from nas.compression.quantization.ranges import CALIBRATION_METHODS, RangeObserv
 from nas.errors import ExportError
 
 
-def seen(values: torch.Tensor) -> RangeObserver:
-    found = RangeObserver()
+def observed(values: torch.Tensor) -> RangeObserver:
+    observer = RangeObserver()
     for part in values.split(20_000):
-        found.observe(part)
+        observer.observe(part)
     for part in values.split(20_000):
-        found.update_histogram(part)
-    return found
+        observer.update_histogram(part)
+    return observer
 
 
 def drawn(seed: int = 0, count: int = 100_000) -> torch.Tensor:
     return torch.randn(count, generator=torch.Generator().manual_seed(seed))
 
 
-def width(found: RangeObserver, method: str, *, signed: bool = False) -> float:
-    grid = found.fake_quantize(signed=signed, method=method)
+def width(observer: RangeObserver, method: str, *, signed: bool = False) -> float:
+    grid = observer.fake_quantize(signed=signed, method=method)
     return grid.scale * (grid.quant_max - grid.quant_min)
 
 
-def mean_square(values: torch.Tensor, found: RangeObserver, method: str) -> float:
-    return float((found.fake_quantize(signed=False, method=method)(values) - values).square().mean())
+def mean_square(values: torch.Tensor, observer: RangeObserver, method: str) -> float:
+    return float((observer.fake_quantize(signed=False, method=method)(values) - values).square().mean())
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_minmax_cuts_nothing_off(signed: bool) -> None:
+def test_minmax_clips_nothing(signed: bool) -> None:
     values = drawn()
-    grid = seen(values).fake_quantize(signed=signed, method="minmax")
+    grid = observed(values).fake_quantize(signed=signed, method="minmax")
     assert float((grid(values) - values).abs().max()) <= grid.scale * (0.5 if signed else 1.0) + 1e-6
 
 
-def test_percentile_is_numpys() -> None:
+def test_percentile_equals_numpys() -> None:
     values = drawn().relu()
-    low, high = percentile_range(seen(values)._histogram(with_zeros=True), 0.0, float(values.max()), 256)
+    low, high = percentile_range(observed(values)._histogram(with_zeros=True), 0.0, float(values.max()), 256)
     assert low == 0
     assert high == pytest.approx(np.quantile(values, 1 - TAIL_FRACTION), abs=2 * float(values.max()) / HISTOGRAM_BINS)
 
@@ -57,30 +57,30 @@ def test_percentile_leaves_few_values_outside(seed: int, low: float, high: float
     assert counts[edges[:-1] >= new_high + 1e-9].sum() <= TAIL_FRACTION * counts.sum()
 
 
-def test_percentile_and_entropy_cut_one_value_far_away_off() -> None:
-    """The squared error does not: here 35 squared, once, is more than wide levels cost all the others."""
+def test_percentile_and_entropy_clip_an_outlier() -> None:
+    """`mse` keeps the outlier: here clipping it costs 35 squared, once, more than wide levels cost all other values."""
     values = torch.cat([drawn().relu(), torch.tensor([40.0])])
-    found = seen(values)
-    assert width(found, "minmax") == pytest.approx(40, rel=0.01)
-    assert width(found, "mse") == pytest.approx(40, rel=0.01)
-    assert width(found, "entropy") < 6
-    assert width(found, "percentile") == pytest.approx(float(np.quantile(values, 1 - TAIL_FRACTION)), rel=0.01)
+    observer = observed(values)
+    assert width(observer, "minmax") == pytest.approx(40, rel=0.01)
+    assert width(observer, "mse") == pytest.approx(40, rel=0.01)
+    assert width(observer, "entropy") < 6
+    assert width(observer, "percentile") == pytest.approx(float(np.quantile(values, 1 - TAIL_FRACTION)), rel=0.01)
 
 
 def test_a_uniform_range_is_kept_whole() -> None:
     values = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
-    assert all(width(seen(values), method) == pytest.approx(1, abs=0.02) for method in CALIBRATION_METHODS)
+    assert all(width(observed(values), method) == pytest.approx(1, abs=0.02) for method in CALIBRATION_METHODS)
 
 
-def test_the_least_square_is_least() -> None:
+def test_mse_minimises_the_squared_error() -> None:
     values = torch.cat([drawn(), drawn(1, 200) * 8])
-    found = seen(values)
-    errors = {method: mean_square(values, found, method) for method in CALIBRATION_METHODS}
+    observer = observed(values)
+    errors = {method: mean_square(values, observer, method) for method in CALIBRATION_METHODS}
     assert errors["mse"] <= min(errors["minmax"], errors["entropy"], errors["percentile"]) * 1.05
 
 
-def test_the_least_divergence_is_that_of_a_slow_twin() -> None:
-    """Loops over levels and bins, as the method is described."""
+def test_entropy_equals_a_slow_reference() -> None:
+    """Reference with loops over levels and bins, as the method is described."""
     rng = np.random.default_rng(0)
     counts, _ = np.histogram(np.abs(rng.laplace(size=50_000)), HISTOGRAM_BINS, (0, 12))
     counts = counts.astype(float)
@@ -105,7 +105,7 @@ def test_the_least_divergence_is_that_of_a_slow_twin() -> None:
     assert best < HISTOGRAM_BINS
 
 
-def test_joined_ranges_hold_both() -> None:
+def test_merged_ranges_contain_both() -> None:
     a, b = RangeObserver(), RangeObserver()
     a.observe(torch.tensor([-1.0, 2.0]))
     b.observe(torch.tensor([0.5, 3.0]))
@@ -113,6 +113,6 @@ def test_joined_ranges_hold_both() -> None:
     assert (joined.min_value, joined.max_value, sum(map(len, joined.samples))) == (-1, 3, 4)
 
 
-def test_an_unknown_method_is_refused() -> None:
+def test_an_unknown_method_is_rejected() -> None:
     with pytest.raises(ExportError, match="calibration must be one of entropy, minmax, mse, percentile, but got 'max'"):
-        seen(drawn()).fake_quantize(signed=False, method="max")
+        observed(drawn()).fake_quantize(signed=False, method="max")

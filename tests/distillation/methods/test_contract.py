@@ -21,7 +21,7 @@ from nas.registry import load, names
 from tests.random_nets import random_net
 
 FACES, CLASSES = 12, 4
-METHODS: list[DistillationMethod] = [load("lesson", name) for name in names("lesson")]
+METHODS: list[DistillationMethod] = [load("method", name) for name in names("method")]
 pytestmark = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 
 
@@ -65,7 +65,7 @@ def count_hooks(net: nn.Module) -> int:
 
 
 def test_name_is_the_file_name(method: DistillationMethod) -> None:
-    assert load("lesson", method.name) is method
+    assert load("method", method.name) is method
 
 
 def test_loss_is_a_finite_scalar_with_gradients(method: DistillationMethod) -> None:

@@ -1,4 +1,4 @@
-"""What every proxy promises, run over every member found in the folder; and each against a closed form."""
+"""Contract of the proxies, run over every member; and each proxy against a closed form."""
 
 import time
 from collections.abc import Callable
@@ -34,13 +34,13 @@ class TestContract:
         assert registry.load("proxy", proxy.name) is proxy
 
     @pytest.mark.parametrize("space", registry.names("space"))
-    def test_a_net_of_ours_has_a_finite_score_in_under_a_second(self, proxy: Proxy, space: str) -> None:
+    def test_a_network_of_each_space_has_a_finite_score_within_a_second(self, proxy: Proxy, space: str) -> None:
         net = a_net(space)
         begin = time.process_time()
         assert np.isfinite(proxy.score(net, PIXELS))
         assert time.process_time() - begin < 1.0
 
-    def test_the_net_and_the_random_state_are_left_alone_and_it_repeats(self, proxy: Proxy) -> None:
+    def test_network_and_random_state_stay_the_same_and_the_score_repeats(self, proxy: Proxy) -> None:
         net = a_net().eval()
         before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         torch.manual_seed(5)
@@ -63,7 +63,7 @@ def test_synflow_of_a_chain_is_the_product_of_its_weights() -> None:
     assert np.exp(score) == pytest.approx(len(weights) * abs(np.prod(weights)), rel=1e-5)
 
 
-def test_synflow_of_two_layers_by_matrices_and_of_a_cut_net() -> None:
+def test_synflow_of_two_layers_by_matrices_and_of_a_network_without_flow() -> None:
     net = seeded(
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 4, bias=False), nn.ReLU(), nn.Linear(4, 3, bias=False))
     )

@@ -1,4 +1,4 @@
-"""The garbage collector waits or looks at less, and is left as it was."""
+"""Garbage collector: off or relieved within a block, and restored after it."""
 
 import gc
 
@@ -8,7 +8,7 @@ from nas.latency.measured.gc_control import gc_frozen, gc_paused
 
 
 @pytest.mark.parametrize("was_on", [True, False])
-def test_it_is_off_meanwhile_and_as_before_afterwards(was_on: bool) -> None:
+def test_the_collector_is_off_in_the_block_and_restored_after_it(was_on: bool) -> None:
     try:
         if not was_on:
             gc.disable()
@@ -19,7 +19,7 @@ def test_it_is_off_meanwhile_and_as_before_afterwards(was_on: bool) -> None:
         gc.enable()
 
 
-def test_what_was_there_is_left_out_and_what_comes_is_not() -> None:
+def test_present_objects_are_frozen_and_new_ones_are_not() -> None:
     before, old = gc.get_freeze_count(), [object()]
     with gc_frozen():
         new = [object()]

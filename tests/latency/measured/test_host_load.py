@@ -1,4 +1,4 @@
-"""The words on how busy a machine is, from counters that are known."""
+"""Load of the machine in words, from known counters."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from nas.latency.measured.host_load import CpuTicks, describe_since, snapshot
 
 
-def test_stolen_time_is_a_share_of_what_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stolen_time_is_a_share_of_the_elapsed_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu  100 0 50 800 10 0 0 40 7 7\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
     before = snapshot(stat)
@@ -21,7 +21,7 @@ def test_stolen_time_is_a_share_of_what_passed(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("content", [None, "", "cpu a b c d e f g h\n", "cpu 1 2\n"])
-def test_a_system_without_counters_has_none(tmp_path: Path, content: str | None) -> None:
+def test_a_system_without_counters_has_zeros(tmp_path: Path, content: str | None) -> None:
     stat = tmp_path / "stat"
     if content is not None:
         stat.write_text(content)

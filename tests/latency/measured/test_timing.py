@@ -1,4 +1,4 @@
-"""The timing loop under a clock that does what it is told, and once for real."""
+"""Measurements under a simulated clock, and one real measurement."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ MODEL = Path("model.onnx")
 
 
 class FakeMachine(Runtime):
-    """Runs nothing: each call moves the clock by what is due, and sessions are counted."""
+    """Runs nothing: each call advances the clock by its planned time, and sessions are counted."""
 
     name = "fake"
 
@@ -86,17 +86,17 @@ def test_no_session_remains_open() -> None:
     assert (machine.loads, machine.most_open, machine.open) == (1, 2, 0)
 
 
-def test_a_machine_that_is_steadily_busy_is_noticed_by_its_memory(tmp_path: Path) -> None:
+def test_a_machine_that_is_steadily_busy_is_noticed_by_the_cache(tmp_path: Path) -> None:
     memory = tmp_path / "reference.json"
-    assert on(FakeMachine(reference_us=[50]), memory=memory).notes == ()
-    found = on(FakeMachine(model_us=130, reference_us=[65]), memory=memory, runs=20)
+    assert on(FakeMachine(reference_us=[50]), reference_cache=memory).notes == ()
+    found = on(FakeMachine(model_us=130, reference_us=[65]), reference_cache=memory, runs=20)
     assert found.slowdown == pytest.approx(0.3)
     assert found.latency_ms == pytest.approx(0.13)
     assert found.notes[0].startswith(
         "busy machine: the reference network takes 30% longer than at its best (0.0650 against 0.0500 ms), load "
     )
-    assert on(FakeMachine(reference_us=[40]), memory=memory).notes == ()
-    assert on(FakeMachine(reference_us=[50]), memory=memory).slowdown == pytest.approx(0.25)
+    assert on(FakeMachine(reference_us=[40]), reference_cache=memory).notes == ()
+    assert on(FakeMachine(reference_us=[50]), reference_cache=memory).slowdown == pytest.approx(0.25)
 
 
 def test_sessions_are_closed_when_a_run_fails() -> None:
@@ -110,7 +110,7 @@ def test_sessions_are_closed_when_a_run_fails() -> None:
     assert machine.open == 0
 
 
-def test_interleaving_gives_each_file_its_own_statement() -> None:
+def test_interleaving_gives_each_file_its_own_latency() -> None:
     machine = FakeMachine(model_us=100)
     found = measure_interleaved(
         [MODEL, MODEL], machine, device="here", input_shape=[(1, 8, 8), (3, 4, 4)], runs=205, clock_ns=machine.clock
@@ -120,7 +120,7 @@ def test_interleaving_gives_each_file_its_own_statement() -> None:
     assert machine.open == 0
 
 
-def test_the_number_of_shapes_must_fit() -> None:
+def test_the_number_of_shapes_must_be_that_of_the_files() -> None:
     with pytest.raises(ValueError, match="one for each of 2, but got 1"):
         measure_interleaved([MODEL, MODEL], FakeMachine(), device="here", input_shape=[(1, 8, 8)])
 
@@ -140,12 +140,12 @@ def test_a_real_measurement_is_ordered_and_survives_json() -> None:
     assert Latency.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
-def test_a_wrong_shape_is_a_candidates_error() -> None:
+def test_a_wrong_shape_is_a_measure_error() -> None:
     with pytest.raises(MeasureError, match="must fit the input"):
         measure(reference_path(), RUNTIME, device="here", input_shape=(3, 48, 48))
 
 
-def test_on_a_busy_machine_the_whole_interval_shrinks_to_the_machines_best() -> None:
+def test_the_whole_interval_is_corrected_for_load() -> None:
     found = Latency(
         kind="measured", device="d", runtime="r", latency_ms=1.2, low_ms=1.08, high_ms=1.32, p5_ms=1.0, slowdown=0.2
     )
@@ -154,11 +154,11 @@ def test_on_a_busy_machine_the_whole_interval_shrinks_to_the_machines_best() -> 
     assert (best.p5_ms, best.slowdown) == (1.0, 0.2), "what was measured stays"
 
 
-def test_a_machine_that_was_made_slower_for_good_is_taken_as_it_is_after_a_month(tmp_path: Path) -> None:
+def test_a_machine_that_became_slower_is_the_new_best_after_30_days(tmp_path: Path) -> None:
     memory = tmp_path / "reference.json"
 
     def slowdown(us: float) -> float | None:
-        return on(FakeMachine(reference_us=[us]), memory=memory, runs=20).slowdown
+        return on(FakeMachine(reference_us=[us]), reference_cache=memory, runs=20).slowdown
 
     def age(days: int) -> datetime:
         then = datetime.now(UTC) - timedelta(days=days)

@@ -1,4 +1,4 @@
-"""The timing loop on a machine whose states are known: what counts, what is left out, and when it ends."""
+"""Timing loop on a simulated machine with known states: rounds that count, rounds left out, and when it stops."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from nas.latency.measured.timing_loop import (
 
 
 class Machine:
-    """A clock that calls move on: a call takes its microseconds, times how slow the machine is at that moment."""
+    """A clock that calls advance by their microseconds times the slowdown of the machine at that moment."""
 
     def __init__(self, slow: Callable[[float], float] = lambda second: 1.0) -> None:
         self.now_ns, self._slow = 0, slow
@@ -52,21 +52,21 @@ def test_on_a_calm_machine_every_round_counts() -> None:
 
 def test_rounds_in_a_slow_state_are_left_out_and_timed_again() -> None:
     machine = Machine(lambda second: 1.25 if 0.03 < second < 0.2 else 1.0)
-    found = timed(machine, 100, runs=300, patience_s=1.0)
+    found = timed(machine, 100, runs=300, idle_wait_s=1.0)
     assert set(found.times_ms[0]) == {0.1}
     assert len(found.times_ms[0]) == 300
     assert (found.rounds_made > found.rounds_kept, found.slowdown) == (True, 0)
 
 
-def test_what_is_left_out_does_not_depend_on_the_times_of_the_files() -> None:
+def test_the_choice_of_rounds_does_not_depend_on_the_times_of_the_files() -> None:
     found = timed(Machine(), 1000, noise=0.2, runs=300)
     assert found.rounds_kept == found.rounds_made
     assert np.std(found.times_ms[0]) == pytest.approx(0.2, rel=0.2)
 
 
-def test_without_calm_the_calmest_rounds_count_after_the_patience() -> None:
+def test_without_calm_the_calmest_rounds_count_after_the_idle_wait() -> None:
     machine = Machine(lambda second: 1.5 - 0.1 * second)
-    found = timed(machine, 1000, best_ms=0.05, runs=100, patience_s=1.0)
+    found = timed(machine, 1000, best_ms=0.05, runs=100, idle_wait_s=1.0)
     assert found.slowdown > 0.2
     assert 1.0 < machine.now_ns / 1e9 < 1.5
     assert 100 <= len(found.times_ms[0]) < 110
@@ -74,49 +74,49 @@ def test_without_calm_the_calmest_rounds_count_after_the_patience() -> None:
     assert found.times_ms[0].max() <= 1.4, "the first rounds were the worst"
 
 
-def test_the_limit_ends_with_what_there_is() -> None:
+def test_the_time_limit_returns_the_runs_so_far() -> None:
     machine = Machine()
-    found = timed(machine, 40_000, runs=200, limit_s=1.2)
+    found = timed(machine, 40_000, runs=200, max_duration_s=1.2)
     assert found.stop_reason == "ended after 1.2 s"
     assert 20 <= len(found.times_ms[0]) < 30
     assert machine.now_ns / 1e9 < 1.3
 
 
-def test_calm_runs_are_preferred_to_more_runs_when_the_limit_ends() -> None:
+def test_at_the_time_limit_fewer_calm_runs_are_preferred_to_more_runs() -> None:
     machine = Machine(lambda second: 1.0 if second < 1.5 else 1.3)
-    found = timed(machine, 20_000, runs=200, limit_s=3.0, least=10)
+    found = timed(machine, 20_000, runs=200, max_duration_s=3.0, min_runs=10)
     assert set(found.times_ms[0]) == {20.0}
     assert found.rounds_made > found.rounds_kept
 
 
 @pytest.mark.parametrize(("noise", "few"), [(0.005, True), (0.3, False)])
-def test_a_precise_interval_ends_before_all_runs(noise: float, few: bool) -> None:
-    found = timed(Machine(), 10_000, noise=noise, runs=200, precise=0.015)
+def test_a_precise_interval_stops_before_all_runs(noise: float, few: bool) -> None:
+    found = timed(Machine(), 10_000, noise=noise, runs=200, relative_precision=0.015)
     assert (len(found.times_ms[0]) < 100) == few
     assert len(found.times_ms[0]) >= 20
     assert found.stop_reason == ("ended when the interval was within 1.5%" if few else "")
 
 
 @pytest.mark.parametrize(("ceiling_ms", "few"), [(5.0, True), (20.0, False)])
-def test_what_is_surely_too_slow_ends_before_all_runs(ceiling_ms: float, few: bool) -> None:
-    found = timed(Machine(), 10_000, noise=0.1, runs=100, ceiling_ms=ceiling_ms)
+def test_a_file_surely_above_the_ceiling_stops_before_all_runs(ceiling_ms: float, few: bool) -> None:
+    found = timed(Machine(), 10_000, noise=0.1, runs=100, early_stop_above_ms=ceiling_ms)
     assert (len(found.times_ms[0]) == 20) == few
     assert found.stop_reason == ("ended when it was surely above 5 ms" if few else "")
 
 
 @pytest.mark.parametrize(("ceiling_ms", "sure"), [(9.0, True), (12.0, False)])
-def test_a_busy_machine_alone_makes_no_file_too_slow(ceiling_ms: float, sure: bool) -> None:
-    found = timed(Machine(lambda second: 1.3), 10_000, best_ms=0.05, runs=50, ceiling_ms=ceiling_ms)
+def test_a_busy_machine_alone_puts_no_file_above_the_ceiling(ceiling_ms: float, sure: bool) -> None:
+    found = timed(Machine(lambda second: 1.3), 10_000, best_ms=0.05, runs=50, early_stop_above_ms=ceiling_ms)
     assert np.median(found.times_ms[0]) == pytest.approx(13.0)
     assert bool(found.stop_reason) == sure
 
 
-def test_a_drift_of_the_reference_is_told() -> None:
+def test_a_drift_of_the_reference_is_reported() -> None:
     found = timed(Machine(lambda second: 1 + 0.2 * second), 1000, runs=300)
     assert found.drift > 0.02
 
 
-def test_a_slow_file_is_warmed_for_less_than_a_quick_one() -> None:
+def test_a_slow_file_has_fewer_warm_up_runs_than_a_fast_one() -> None:
     made: list[float] = []
     machine = Machine()
 
@@ -135,7 +135,7 @@ def test_a_slow_file_is_warmed_for_less_than_a_quick_one() -> None:
     assert made.count(40_000) < 10
 
 
-def test_the_best_of_a_first_look_is_its_calmest_moment() -> None:
+def test_the_initial_best_is_the_calmest_moment() -> None:
     machine = Machine(lambda second: 1.0 if 0.5 < second < 0.6 else 1.4)
     assert measure_best_reference_ms(machine.call(50), machine.clock, duration_s=1.0) == pytest.approx(0.05)
     assert machine.now_ns / 1e9 == pytest.approx(1.0, abs=1.4 * 50e-6 * (REFERENCE_RUNS + 2))

@@ -1,4 +1,4 @@
-"""The process that times: it answers, says why not, is pinned, and neither outlives us nor takes us with it."""
+"""Worker process: replies, reasons, pinning, and independence of the lives of both processes."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 import nas.latency.measured.worker
 from nas.errors import ConfigError, MeasureError
 from nas.latency.measured.timing_loop import TimingPlan
-from nas.latency.measured.worker import TimingWorker, handle_task
+from nas.latency.measured.worker import TimingTask, TimingWorker, handle_task
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 
 QUICK = TimingPlan(runs=20)
@@ -24,7 +24,7 @@ def timed(timer: TimingWorker, *models: Path) -> list[float]:
     return [m.latency_ms for m in found]
 
 
-def test_it_times_one_file_and_several_and_survives_a_bad_one(tmp_path: Path) -> None:
+def test_the_worker_times_one_file_and_several_and_survives_a_bad_one(tmp_path: Path) -> None:
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no net")
     with TimingWorker() as timer:
@@ -40,7 +40,7 @@ def test_it_times_one_file_and_several_and_survives_a_bad_one(tmp_path: Path) ->
     assert first.poll() == 0
 
 
-def test_a_death_costs_one_measurement() -> None:
+def test_a_crash_costs_one_measurement() -> None:
     with TimingWorker() as timer:
         process = timer._process = timer._start()
         process.kill()
@@ -49,7 +49,7 @@ def test_a_death_costs_one_measurement() -> None:
         assert timed(timer, reference_path())[0] > 0
 
 
-def test_after_an_interrupt_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_interrupt_the_worker_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -63,8 +63,11 @@ def test_after_an_interrupt_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> N
     assert first.poll() is not None
 
 
-def test_it_ends_with_the_process_that_started_it() -> None:
-    script = "from nas.latency.measured.worker import Timer; t = Timer(); print(t._start().pid, flush=True); import os; os._exit(1)"
+def test_the_worker_ends_with_the_process_that_started_it() -> None:
+    script = (
+        "import os; from nas.latency.measured.worker import TimingWorker; "
+        "print(TimingWorker()._start().pid, flush=True); os._exit(1)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     pid, end = int(done.stdout), time.monotonic() + 20
     while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
@@ -73,7 +76,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
-def test_it_is_pinned_and_says_so() -> None:
+def test_a_pinned_worker_runs_on_its_core_and_reports_it() -> None:
     core = min(os.sched_getaffinity(0))
     with TimingWorker(cpu_cores=[core]) as timer:
         (found,) = timer.measure(
@@ -85,23 +88,31 @@ def test_it_is_pinned_and_says_so() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")
-def test_a_core_that_is_not_ours_is_refused() -> None:
+def test_a_core_that_this_process_may_not_use_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"cores to pin to must be among .*, but got 4096"):
         TimingWorker(cpu_cores=[4096])
 
 
-def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinning_is_refused_where_the_system_cannot_pin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(nas.latency.measured.worker.os, "sched_getaffinity", raising=False)
     with pytest.raises(ConfigError, match="among none, as this system cannot pin, but got 0"):
         TimingWorker(cpu_cores=[0])
 
 
-def test_the_answer_to_a_line_is_a_statement_or_a_reason(tmp_path: Path) -> None:
-    task = {
-        "models": [str(reference_path())], "runtime": "onnxruntime", "device": "here", "threads": 1,
-        "input_shape": [list(INPUT_SHAPE)], "plan": {"runs": 20}, "memory": str(tmp_path / "reference.json"),
-    }  # fmt: skip
+def test_the_reply_to_a_task_is_a_latency_or_a_reason(tmp_path: Path) -> None:
+    task = TimingTask(
+        models=[str(reference_path())], runtime="onnxruntime", device="here", threads=1,
+        input_shape=[list(INPUT_SHAPE)], plan={"runs": 20}, reference_cache=str(tmp_path / "reference.json"),
+    )  # fmt: skip
     (found,) = handle_task(task)["found"]
     assert found["latency_ms"] > 0
     assert (tmp_path / "reference.json").exists()
     assert "must fit the input" in handle_task({**task, "input_shape": [[3, 48, 48]]})["failed"]
+
+
+def test_a_runtime_that_loads_no_files_is_a_reason() -> None:
+    task = TimingTask(
+        models=["net.onnx"], runtime="trtexec_ssh", device="here", threads=1, input_shape=[list(INPUT_SHAPE)],
+        plan={"runs": 20}, reference_cache=None,
+    )  # fmt: skip
+    assert "'net.onnx' cannot be loaded by trtexec_ssh: it times files on a board" in handle_task(task)["failed"]

@@ -1,4 +1,4 @@
-"""Executed nodes as kernels: rules on steps made by hand, and the sums of a real file against its own graph."""
+"""Executed nodes as kernels: rules on hand-made nodes, and the sums of a real file against its own graph."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +12,13 @@ from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.targets.catalog import load_target
 
 CONV = ExecutedNode(
-    name="c", op_type="nchwc.Conv", fused_activation="HardSwish", input_shape=(1, 32, 12, 12), output_shape=(1, 64, 6, 6),
-    weight_shape=(64, 32, 3, 3), output_bits=32, input_bytes=18432, weight_bytes=73728, output_bytes=9216,
+    name="c", op_type="nchwc.Conv", fused_activation="HardSwish", input_shape=(1, 32, 12, 12),
+    output_shape=(1, 64, 6, 6), weight_shape=(64, 32, 3, 3), output_bits=32, input_bytes=18432, weight_bytes=73728,
+    output_bytes=9216,
 )  # fmt: skip
 
 
-def test_a_convolution_counts_what_it_executes() -> None:
+def test_a_convolution_has_the_macs_that_it_executes() -> None:
     found = kernel_from_node(CONV)
     assert (found.kind, found.bits, found.operators) == ("conv", 32, ("nchwc.Conv", "HardSwish"))
     assert found.macs == 64 * 6 * 6 * 32 * 9
@@ -30,19 +31,19 @@ def test_a_convolution_counts_what_it_executes() -> None:
         ({"weight_shape": (64, 32, 1, 1)}, "pointwise", 64 * 36 * 32, 32),
         ({"weight_shape": (32, 1, 3, 3), "output_shape": (1, 32, 6, 6)}, "depthwise", 32 * 36 * 9, 32),
         ({"weight_shape": (64, 8, 3, 3)}, "grouped", 64 * 36 * 8 * 9, 32),
-        ({"operator": "Conv"}, "unblocked", 64 * 36 * 32 * 9, 32),
+        ({"op_type": "Conv"}, "unblocked", 64 * 36 * 32 * 9, 32),
         (
-            {"operator": "QLinearConv", "has_channels_last": True, "input_shape": (1, 12, 12, 32), "output_bits": 8},
+            {"op_type": "QLinearConv", "is_channels_last": True, "input_shape": (1, 12, 12, 32), "output_bits": 8},
             "conv", 64 * 36 * 32 * 9, 8,
         ),
         (
-            {"operator": "Gemm", "input_shape": (1, 64), "output_shape": (1, 7), "weight_shape": (7, 64)},
+            {"op_type": "Gemm", "input_shape": (1, 64), "output_shape": (1, 7), "weight_shape": (7, 64)},
             "linear", 448, 32,
         ),
-        ({"operator": "nchwc.ReorderOutput", "weight_shape": ()}, "reorder", 0, 32),
-        ({"operator": "QuantizeLinear", "weight_shape": (), "output_bits": 8}, "convert", 0, 8),
-        ({"operator": "QLinearAdd", "weight_shape": (), "output_bits": 8}, "elementwise", 0, 8),
-        ({"operator": "SomethingNew", "weight_shape": (), "output_bits": 64}, "elementwise", 0, 32),
+        ({"op_type": "nchwc.ReorderOutput", "weight_shape": ()}, "reorder", 0, 32),
+        ({"op_type": "QuantizeLinear", "weight_shape": (), "output_bits": 8}, "convert", 0, 8),
+        ({"op_type": "QLinearAdd", "weight_shape": (), "output_bits": 8}, "elementwise", 0, 8),
+        ({"op_type": "SomethingNew", "weight_shape": (), "output_bits": 64}, "elementwise", 0, 32),
     ],
 )  # fmt: skip
 def test_every_node_has_a_kind(changed: dict[str, object], kind: str, macs: int, bits: int) -> None:
@@ -50,7 +51,7 @@ def test_every_node_has_a_kind(changed: dict[str, object], kind: str, macs: int,
     assert (found.kind, found.macs, found.bits) == (kind, macs, bits)
 
 
-def test_a_real_file_executes_its_own_arithmetic() -> None:
+def test_the_executed_macs_of_a_real_file_are_those_of_its_graph() -> None:
     counted = compute_costs(reference_path())
     found = executed_costs(reference_path(), counted, load_target("cpu"), input_shape=INPUT_SHAPE)
     assert found.macs >= counted.macs  # channels may be padded to a block, never left out
@@ -61,6 +62,6 @@ def test_a_real_file_executes_its_own_arithmetic() -> None:
     assert len({k.name for k in found.kernels}) == len(found.kernels)  # however often it was run
 
 
-def test_a_device_elsewhere_keeps_the_fused_graph() -> None:
+def test_a_remote_device_keeps_the_fused_graph() -> None:
     counted = compute_costs(reference_path())
     assert executed_costs(Path("absent.onnx"), counted, load_target("jetson"), input_shape=INPUT_SHAPE) is counted

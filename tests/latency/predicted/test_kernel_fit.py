@@ -1,4 +1,4 @@
-"""Prices from single kernels, against planted ones."""
+"""Coefficients fitted to single kernels, against planted ones."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def kernel(seed: int) -> Kernel:
     return replace(made, profiled_us=float(COLUMNS.cost_vector([made]) @ TRUE))
 
 
-def test_planted_prices_come_back() -> None:
+def test_planted_coefficients_are_recovered() -> None:
     found = fit_kernel_coefficients([kernel(i) for i in range(200)], COLUMNS, PROFILE)
     assert found is not None
     for kind in ("pointwise", "elementwise"):
@@ -38,7 +38,7 @@ def test_planted_prices_come_back() -> None:
             assert found[i] == pytest.approx(TRUE[i], rel=0.15)
 
 
-def test_times_are_explained_where_others_disturbed_some() -> None:
+def test_disturbed_kernels_do_not_move_the_fit() -> None:
     timed = [kernel(i) for i in range(200)]
     disturbed = [replace(k, profiled_us=9 * (k.profiled_us or 0)) if i % 9 == 0 else k for i, k in enumerate(timed)]
     found = fit_kernel_coefficients(disturbed, COLUMNS, PROFILE)
@@ -46,7 +46,7 @@ def test_times_are_explained_where_others_disturbed_some() -> None:
     assert np.median(np.abs(rows @ found / (rows @ TRUE) - 1)) < 0.05
 
 
-def test_what_no_kernel_has_follows_the_profile() -> None:
+def test_a_column_that_no_kernel_has_follows_the_profile() -> None:
     profile = PROFILE.copy()
     depthwise = [i for i, name in enumerate(COLUMNS.names) if name.startswith("depthwise")]
     profile[depthwise] = np.arange(1, len(depthwise) + 1)
@@ -56,14 +56,14 @@ def test_what_no_kernel_has_follows_the_profile() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_nothing_is_learned_from_too_few(count: int) -> None:
+def test_too_few_profiled_kernels_give_no_fit(count: int) -> None:
     timed = [kernel(i) for i in range(count)]
     assert fit_kernel_coefficients([*timed, replace(kernel(9), profiled_us=None)], COLUMNS, PROFILE) is None
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000))
-def test_no_price_is_ever_negative(seed: int) -> None:
+def test_no_coefficient_is_negative(seed: int) -> None:
     times = np.random.default_rng(seed).uniform(0, 50, 12)
     found = fit_kernel_coefficients(
         [replace(kernel(i), profiled_us=float(t)) for i, t in enumerate(times)], COLUMNS, PROFILE

@@ -1,3 +1,5 @@
+"""Learned roofline: planted coefficients, intervals, and the columns of single kernels."""
+
 import json
 import time
 from dataclasses import replace
@@ -62,12 +64,12 @@ TRUE = np.array([true_ms(costs) for costs in NETS])
 MODEL = fit_learned_roofline(NETS[:50], TRUE[:50], PROFILE)
 
 
-def test_planted_prices_predict_unseen_nets() -> None:
+def test_planted_coefficients_predict_held_out_nets() -> None:
     assert MODEL.predict_ms(NETS[50:]) == pytest.approx(TRUE[50:], rel=0.05)
     assert MODEL.half_width < 0.05
 
 
-def test_nets_ten_times_as_large_are_predicted_by_the_same_prices() -> None:
+def test_nets_ten_times_as_large_are_predicted_by_the_same_coefficients() -> None:
     large = Costs(kernels=NETS[60].kernels * 10, params=1, nonzero_params=1)
     assert MODEL.predict_ms([large])[0] == pytest.approx(true_ms(large), rel=0.1)
 
@@ -79,7 +81,7 @@ def test_the_layers_add_up_to_the_whole() -> None:
     assert sum(us for _, us in layers) / 1e3 == pytest.approx(MODEL.predict(NETS[70]).latency_ms)
 
 
-def test_the_interval_holds_what_it_promises() -> None:
+def test_the_interval_covers_held_out_nets() -> None:
     noise = np.random.default_rng(0).normal(1, 0.08, len(NETS))
     model = fit_learned_roofline(NETS[:40], (TRUE * noise)[:40], PROFILE)
     inside = np.abs((TRUE * noise)[40:] / model.predict_ms(NETS[40:]) - 1) <= model.relative_half_widths(NETS[40:])
@@ -94,14 +96,14 @@ def test_a_net_unlike_all_others_is_less_certain() -> None:
     assert model.relative_half_widths([odd])[0] > model.relative_half_widths(NETS[50:]).max()
 
 
-def test_a_prediction_says_that_it_is_one() -> None:
+def test_a_prediction_is_marked_as_predicted() -> None:
     found = MODEL.predict(NETS[0])
     assert (found.kind, found.device, found.runs) == ("predicted", "a board", 0)
     assert found.low_ms <= found.latency_ms <= found.high_ms
     assert f"calibrated on 50 nets, median error {MODEL.median_error:.1%}" in found.notes[0]
 
 
-def test_a_thousand_nets_a_second() -> None:
+def test_a_thousand_nets_are_predicted_in_a_second() -> None:
     begin = time.process_time()
     MODEL.predict_ms(NETS)
     assert len(NETS) / (time.process_time() - begin) >= 1000
@@ -118,7 +120,7 @@ def profiled(costs: Costs, overhead_us: float) -> Costs:
     )  # fmt: skip
 
 
-def test_profiled_kernels_tell_the_prices_to_few_nets() -> None:
+def test_profiled_kernels_improve_a_fit_to_few_nets() -> None:
     few = [profiled(costs, overhead_us=2.0) for costs in NETS[:8]]
     told = fit_learned_roofline(few, TRUE[:8], PROFILE)
     untold = fit_learned_roofline(NETS[:8], TRUE[:8], PROFILE)
@@ -130,24 +132,24 @@ def test_profiled_kernels_tell_the_prices_to_few_nets() -> None:
     assert error(told) < 0.5 * error(untold)
 
 
-def test_json_keeps_everything() -> None:
+def test_a_json_round_trip_keeps_the_model() -> None:
     again = LearnedRoofline.from_dict(json.loads(json.dumps(MODEL.to_dict())))
     assert again == MODEL
     assert again.predict(NETS[3]) == MODEL.predict(NETS[3])
 
 
-def test_prices_of_another_version_are_refused() -> None:
+def test_coefficients_of_another_version_are_refused() -> None:
     with pytest.raises(ConfigError, match="calibrate again"):
         LearnedRoofline.from_dict({**MODEL.to_dict(), "prices_us": [1.0]})
 
 
 @pytest.mark.parametrize("count", [4, 6])
-def test_each_net_needs_its_latency_and_there_must_be_five(count: int) -> None:
+def test_fewer_than_five_nets_or_missing_latencies_are_refused(count: int) -> None:
     with pytest.raises(ConfigError, match="5 measured nets or more and one latency for each"):
         fit_learned_roofline(NETS[:count], TRUE[:4], PROFILE)
 
 
-def test_a_profiles_own_constants_are_the_start() -> None:
+def test_the_latency_model_of_a_profile_is_the_prior() -> None:
     model = LatencyModel(fixed_us=12, floor_us=3, efficiency={}, relative_error=0.5, source="made up")
     profile = replace(PROFILE, latency=model, peak_gops={8: 160, 32: 80}, bandwidth_gb_s=1e3 / 150)
     few = fit_learned_roofline(NETS[:6], TRUE[:6], profile)
@@ -194,7 +196,7 @@ def test_arithmetic_counts_in_full_blocks(
     assert found.get("conv32.narrow", 0.0) == pytest.approx(narrow)
 
 
-def test_inputs_that_fill_no_block_are_a_class_of_their_own_and_not_padded() -> None:
+def test_a_stem_is_a_class_of_its_own_and_not_padded() -> None:
     assert parts(replace(CONV, in_channels=1))["stem32.mmac"] == pytest.approx(1.0)
 
 
@@ -212,7 +214,7 @@ def test_taps_are_output_positions_times_positions_of_the_window() -> None:
         ("MaxPool", 32, "pool"),
     ],
 )  # fmt: skip
-def test_integer_poolings_without_a_vector_form_are_told_apart(operator: str, bits: int, word: str) -> None:
+def test_integer_poolings_without_a_vector_form_are_classes_of_their_own(operator: str, bits: int, word: str) -> None:
     assert COLUMNS.kernel_class(replace(CONV, kind="pool", operators=(operator,), bits=bits)) == word
 
 
@@ -220,7 +222,7 @@ def test_integer_poolings_without_a_vector_form_are_told_apart(operator: str, bi
     ("operators", "word"),
     [(("Relu",), "elementwise"), (("HardSwish", "Add"), "curve"), (("Div", "Erf", "Add", "Mul"), "erf")],
 )
-def test_costly_activations_are_told_apart(operators: tuple[str, ...], word: str) -> None:
+def test_costly_activations_are_classes_of_their_own(operators: tuple[str, ...], word: str) -> None:
     assert COLUMNS.kernel_class(replace(CONV, kind="elementwise", operators=operators)) == word
 
 
@@ -228,14 +230,14 @@ def test_a_width_the_device_lacks_counts_at_the_next_wider() -> None:
     assert "conv32.launch" in parts(replace(CONV, bits=16))
 
 
-def test_every_column_has_a_place_in_every_tie() -> None:
+def test_every_column_belongs_to_one_part_of_every_tie() -> None:
     columns = columns_for(PROFILE)
     for tie in tie_matrices(PROFILE, columns):
         assert tie.shape[0] == len(columns.names)
         assert ((tie > 0).sum(axis=1) == 1).all()
 
 
-def test_the_half_width_is_the_rank_that_covers_nineteen_in_twenty() -> None:
+def test_the_half_width_is_the_rank_that_covers_95_percent() -> None:
     errors = 1 / (1 + np.arange(1, 100) / 1000) - 1  # values 0.1 % to 9.9 % above the prediction
     assert conformal_half_width(errors) == pytest.approx(0.095)
     assert conformal_half_width(np.array([-0.9, 0.0])) == 1.0

@@ -1,3 +1,5 @@
+"""Choice of the predictor: a calibration, else the profile."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +37,7 @@ def test_without_a_calibration_the_profile_predicts(tmp_path: Path) -> None:
     assert load_calibration(PROFILE, folder=tmp_path) is None
 
 
-def test_a_calibration_is_gone_by_and_said(tmp_path: Path) -> None:
+def test_a_calibration_predicts_and_is_named(tmp_path: Path) -> None:
     path = save_calibration(model(), PROFILE, {"device": "my board"}, folder=tmp_path / "new")
     found = predict_latency(NET, PROFILE, folder=tmp_path / "new")
     assert found == model().predict(NET)
@@ -51,13 +53,13 @@ def test_a_new_calibration_replaces_the_old(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 7}', '{"format": 1, "model": {}}', "[1]"])
-def test_what_is_no_calibration_is_refused_by_name(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_calibration_is_refused_by_name(tmp_path: Path, text: str) -> None:
     calibration_path(PROFILE, folder=tmp_path).write_text(text)
     with pytest.raises(ConfigError, match=r"jetson-orin-nano.json must be a calibration .* calibrate again"):
         predict_latency(NET, PROFILE, folder=tmp_path)
 
 
-def test_layers_go_by_the_calibration_too(tmp_path: Path) -> None:
+def test_layers_are_predicted_by_the_calibration(tmp_path: Path) -> None:
     by_profile = predict_layers_ms(NET, PROFILE, folder=tmp_path)
     assert by_profile == (("k", roofline.predict_kernel_us(NET.kernels[0], PROFILE) / 1e3),)
     save_calibration(model(), PROFILE, {}, folder=tmp_path)
@@ -66,7 +68,7 @@ def test_layers_go_by_the_calibration_too(tmp_path: Path) -> None:
     assert 0 < learned <= predict_latency(NET, PROFILE, folder=tmp_path).latency_ms
 
 
-def test_the_fingerprint_tells_calibrations_apart(tmp_path: Path) -> None:
+def test_calibrations_with_other_coefficients_have_other_fingerprints(tmp_path: Path) -> None:
     assert calibration_fingerprint(PROFILE, folder=tmp_path) is None
     save_calibration(model(), PROFILE, {"device": "one"}, folder=tmp_path)
     first = calibration_fingerprint(PROFILE, folder=tmp_path)

@@ -1,3 +1,5 @@
+"""Analytic roofline, against closed forms."""
+
 from dataclasses import replace
 
 import pytest

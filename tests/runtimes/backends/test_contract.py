@@ -1,4 +1,4 @@
-"""What every runtime promises: numpy's numbers on a small file, bound runs, closed sessions, clear errors."""
+"""Contract of every runtime: numpy's results on a small file, bound runs, closed sessions, clear errors."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from nas import registry
 from nas.errors import MeasureError
-from nas.runtimes.base import Runtime, Session
+from nas.runtimes.base import Backend, Runtime, Session
 
 CLASSES = 3
 WEIGHTS = np.random.default_rng(0).normal(0, 0.01, (1 * 4 * 4, CLASSES)).astype(np.float32)
@@ -16,16 +16,17 @@ WEIGHTS = np.random.default_rng(0).normal(0, 0.01, (1 * 4 * 4, CLASSES)).astype(
 
 @pytest.fixture(params=registry.names("runtime"))
 def runtime(request: pytest.FixtureRequest) -> Runtime:
-    found: Runtime = registry.load("runtime", request.param)
-    assert found.name == request.param
-    if reason := found.unavailable_reason():
+    member: Backend = registry.load("runtime", request.param)
+    assert member.name == request.param
+    if reason := member.unavailable_reason():
         pytest.skip(reason)
-    return found
+    assert isinstance(member, Runtime)
+    return member
 
 
 @pytest.fixture(params=["N", 1])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """softmax(pixels @ WEIGHTS), for any number of images or for one."""
+    """A file of softmax(pixels @ WEIGHTS), with an open batch or for one image."""
     nodes = [
         helper.make_node("Flatten", ["image"], ["flat"]),
         helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
@@ -46,7 +47,7 @@ def session(runtime: Runtime, model: Path) -> Session:
 
 
 @pytest.mark.parametrize("count", [1, 300])
-def test_probabilities_equal_numpys(session: Session, count: int) -> None:
+def test_probabilities_equal_those_of_numpy(session: Session, count: int) -> None:
     images = np.random.default_rng(1).integers(0, 256, (count, 1, 4, 4), dtype=np.uint8)
     logits = images.reshape(count, -1).astype(np.float64) @ WEIGHTS
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -55,7 +56,7 @@ def test_probabilities_equal_numpys(session: Session, count: int) -> None:
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_a_bound_run_can_be_repeated_and_leaves_predictions_alone(session: Session) -> None:
+def test_a_bound_run_can_be_repeated_and_does_not_change_predictions(session: Session) -> None:
     images = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
     before = session.predict(images)
     run = session.bound_run(images)
@@ -75,13 +76,13 @@ def test_a_closed_session_is_an_error(session: Session) -> None:
         session.predict(np.zeros((1, 1, 4, 4), np.uint8))
 
 
-def test_a_file_that_is_no_model_is_refused_in_one_line(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_file_that_is_no_onnx_file_is_refused_in_one_line(runtime: Runtime, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(MeasureError, match=r"bad\.onnx") as caught:
         runtime.load(tmp_path / "bad.onnx")
     assert "\n" not in str(caught.value)
 
 
-def test_versions_are_named(runtime: Runtime) -> None:
+def test_versions_are_reported(runtime: Runtime) -> None:
     assert runtime.versions()
     assert all(runtime.versions().values())

@@ -1,4 +1,4 @@
-"""The order of calls to TensorRT and CUDA, on stand-ins for both (see there): no engine is built in these tests."""
+"""Order of the calls to TensorRT and CUDA, on stand-ins for both; no engine is built in these tests."""
 
 import sys
 from dataclasses import replace
@@ -43,7 +43,7 @@ def played(version: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return found
 
 
-def test_an_engine_computes_what_the_file_says(trt: Any) -> None:
+def test_an_engine_computes_the_same_as_the_file(trt: Any) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, *INPUT_SHAPE), dtype=np.uint8)
     session = TensorRtRuntime().load(reference_path())
     np.testing.assert_array_equal(session.predict(images), onnxruntime.RUNTIME.load(reference_path()).predict(images))
@@ -53,7 +53,7 @@ def test_an_engine_computes_what_the_file_says(trt: Any) -> None:
         session.predict(images)
 
 
-def test_files_are_timed_as_graphs_with_the_reference_around(trt: Any) -> None:
+def test_files_are_timed_as_graphs_between_two_timings_of_the_reference(trt: Any) -> None:
     (found,) = TensorRtRuntime().time_models([reference_path()], HERE, with_layers=True)
     assert isinstance(found, DeviceTiming)
     assert (len(found.times_ms), found.drift, found.device) == (50, 0.0, "stand-in GPU")
@@ -65,20 +65,22 @@ def test_files_are_timed_as_graphs_with_the_reference_around(trt: Any) -> None:
     assert found.versions["typing"] == ("weak" if trt.__version__.startswith("8") else "strong")
 
 
-def test_before_strong_typing_the_files_types_are_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_strong_typing_the_types_of_the_file_are_allowed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     trt = played("8.6.1", monkeypatch)
     TensorRtRuntime().load(a_file(tmp_path / "mixed.onnx", batch=1))
     assert trt.done["flags"] == ["FP16", "INT8"]
 
 
-def test_the_timing_cache_is_handed_on(trt: Any) -> None:
+def test_the_timing_cache_is_passed_to_the_next_build(trt: Any) -> None:
     runtime = TensorRtRuntime()
     runtime.load(reference_path())
     runtime.load(reference_path())
     assert runtime._timing_cache.content == b"++"
 
 
-def test_a_file_that_fails_costs_itself(trt: Any, tmp_path: Path) -> None:
+def test_a_file_that_fails_does_not_affect_the_others(trt: Any, tmp_path: Path) -> None:
     bad, unbuildable = tmp_path / "bad.onnx", tmp_path / "unbuildable.onnx"
     bad.write_bytes(reference_path().read_bytes().replace(b"GlobalAveragePool", b"GlobalAverageXool"))
     unbuildable.write_bytes(reference_path().read_bytes())
@@ -95,7 +97,7 @@ def test_images_of_another_shape_are_refused(trt: Any, shape: tuple[int, ...]) -
         TensorRtRuntime().load(reference_path()).bound_run(np.zeros(shape, np.uint8))
 
 
-def test_too_old_and_missing_are_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_or_missing_package_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     played("8.5.2", monkeypatch)
     assert "must be 8.6 or newer, but is 8.5.2" in (TensorRtRuntime().unavailable_reason() or "")
     monkeypatch.setitem(sys.modules, "tensorrt", None)

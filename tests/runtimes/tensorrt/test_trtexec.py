@@ -1,4 +1,4 @@
-"""What trtexec is told and what is read from it, version by version, without any trtexec."""
+"""Commands for trtexec and parsers of its output, version by version, without any trtexec."""
 
 import json
 from pathlib import Path
@@ -44,11 +44,11 @@ def names(words: set[str]) -> set[str]:
     [("v8205", (8, 2, 5)), ("v8502", (8, 5, 2)), ("v8601", (8, 6, 1)), ("v100300", (10, 3, 0)),
      ("v101602", (10, 16, 2)), ("v110400", (11, 4, 0)), ("v11.1.0.106", (11, 1, 0))],
 )  # fmt: skip
-def test_the_banner_tells_the_version(banner: str, version: tuple[int, int, int]) -> None:
+def test_the_version_is_parsed_from_the_banner(banner: str, version: tuple[int, int, int]) -> None:
     assert parse_version(f"&&&& RUNNING TensorRT.trtexec [TensorRT {banner}] [b1] # trtexec --help\n") == version
 
 
-def test_too_old_is_refused() -> None:
+def test_a_version_that_is_too_old_is_refused() -> None:
     with pytest.raises(MeasureError, match=r"must be 8\.2 or newer, but the board has 7\.1\.3"):
         parse_version("&&&& RUNNING TensorRT.trtexec [TensorRT v7103] # trtexec")
 
@@ -60,17 +60,17 @@ def test_types_come_from_the_file_where_networks_are_strongly_typed() -> None:
 
 
 @pytest.mark.parametrize("version", [(8, 2, 5), (8, 5, 2), (8, 6, 2)])
-def test_before_that_only_types_of_the_file_are_allowed(version: tuple[int, int, int]) -> None:
+def test_without_strong_typing_only_types_of_the_file_are_allowed(version: tuple[int, int, int]) -> None:
     assert {"--fp16", "--int8"} <= flags(version, MIXED, help="--fp16")
     assert not {"--fp16", "--int8", "--stronglyTyped"} & flags(version, PLAIN, help="--fp16")
 
 
-def test_what_11_removed_is_not_said_to_it() -> None:
+def test_flags_that_11_removed_are_not_passed_to_it() -> None:
     assert not (REMOVED_IN_11 | OLD_ONLY | {"--stronglyTyped"}) & names(flags((11, 4, 0), MIXED))
 
 
 @pytest.mark.parametrize("version", [(8, 2, 5), (8, 5, 2), (8, 6, 2), (10, 3, 0)])
-def test_older_ones_are_told_what_11_does_anyway(version: tuple[int, int, int]) -> None:
+def test_older_versions_get_the_defaults_of_11_as_flags(version: tuple[int, int, int]) -> None:
     assert flags(version, PLAIN) >= OLD_ONLY
 
 
@@ -103,36 +103,36 @@ def a_file(path: Path, name: str = "image", batch: int | str = "N") -> Path:
     return path
 
 
-def test_quantisers_and_halves_are_found(tmp_path: Path) -> None:
+def test_qdq_nodes_and_fp16_tensors_are_found(tmp_path: Path) -> None:
     assert read_model_format(a_file(tmp_path / "m.onnx", batch=1)) == MIXED
 
 
 @pytest.mark.parametrize("name", ["image:1x1,other", "--best", "a b", "x;y", "$(z)"])
-def test_an_input_whose_name_is_no_word_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_input_whose_name_is_unsafe_in_flags_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(MeasureError, match="input must have a name of letters"):
         read_model_format(a_file(tmp_path / "m.onnx", name=name))
 
 
-def test_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_onnx_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"not a model")
     with pytest.raises(MeasureError, match="must be an ONNX file") as caught:
         read_model_format(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
 
 
-def test_durations_are_read_and_not_differences_of_stamps() -> None:
+def test_durations_are_read_instead_of_differences_of_stamps() -> None:
     entry = {"startComputeMs": 1234.56, "endComputeMs": 1234.65, "computeMs": 0.0931, "latencyMs": 0.1}
     assert parse_times(json.dumps([entry, entry])).tolist() == [0.0931, 0.0931]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[1, 2]", '[{"computeMs": "x"}]', '[{"ms": 1}]', "null", "[" * 5])
-def test_other_times_are_refused(text: str) -> None:
+def test_malformed_times_are_refused(text: str) -> None:
     with pytest.raises(MeasureError, match="trtexec must"):
         parse_times(text)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-def test_times_that_no_gpu_takes_are_refused(value: float) -> None:
+def test_impossible_times_are_refused(value: float) -> None:
     with pytest.raises(MeasureError, match="each above 0 ms"):
         parse_times(json.dumps([{"computeMs": 0.1}, {"computeMs": value}]))
 
@@ -143,12 +143,12 @@ def test_layers_have_medians_or_means() -> None:
 
 
 @pytest.mark.parametrize("text", ["", '[{"name": "a"}]', "[1]", '{"name": 1}', '[{"name": "a "b" c"}]'])
-def test_other_layers_are_refused(text: str) -> None:
+def test_malformed_layers_are_refused(text: str) -> None:
     with pytest.raises(MeasureError, match="must write a list of layers"):
         parse_layers(text)
 
 
-def test_the_first_error_says_why_and_the_tail_is_short_and_printable() -> None:
+def test_the_first_error_is_the_reason_and_the_tail_is_short_and_printable() -> None:
     log = "\n".join(
         [*(f"[I] {i}" for i in range(50)), "[11/21/2025-10:00:00] [E] [TRT] boom\x1b[2J", "[E] later", "&&&& FAILED"]
     )

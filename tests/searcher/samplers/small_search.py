@@ -1,4 +1,4 @@
-"""A search of five genes whose accuracy and latency are closed forms, and whose latency is known beforehand."""
+"""Small search problem: five genes, accuracy and latency in closed form, and the latency known beforehand."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,21 +15,21 @@ SPACE: dict[str, BaseDistribution] = {
     "sparsity": FloatDistribution(0.0, 0.75, step=0.25),
     "depth": IntDistribution(1, 6),
 }
-Picked = Mapping[str, Any]
+Params = Mapping[str, Any]
 
 
-def accuracy(picked: Picked) -> float:
-    good = {"conv": 0.2, "pool": 0.05, "skip": 0.0}[picked["op"]]
-    return float(0.4 + good + 0.05 * np.log2(picked["width"]) - 0.2 * picked["sparsity"] + 0.03 * picked["depth"])
+def accuracy(params: Params) -> float:
+    good = {"conv": 0.2, "pool": 0.05, "skip": 0.0}[params["op"]]
+    return float(0.4 + good + 0.05 * np.log2(params["width"]) - 0.2 * params["sparsity"] + 0.03 * params["depth"])
 
 
-def latency(picked: Picked) -> float:
-    cost = {"conv": 1.0, "pool": 0.3, "skip": 0.05}[picked["op"]] * picked["kernel"]
-    return float(0.1 + cost * picked["depth"] * (picked["width"] * (1 - picked["sparsity"])) / 64)
+def latency(params: Params) -> float:
+    cost = {"conv": 1.0, "pool": 0.3, "skip": 0.05}[params["op"]] * params["kernel"]
+    return float(0.1 + cost * params["depth"] * (params["width"] * (1 - params["sparsity"])) / 64)
 
 
-def cheap(picks: Sequence[Picked]) -> np.ndarray:
-    return np.array([[np.nan, latency(p)] for p in picks])
+def cheap(params_list: Sequence[Params]) -> np.ndarray:
+    return np.array([[np.nan, latency(p)] for p in params_list])
 
 
 def a_study(sampler: BaseSampler) -> optuna.Study:
@@ -45,5 +45,5 @@ def go_on(study: optuna.Study, trials: int, make: Callable[[], BaseSampler] | No
     return [t.params for t in study.trials]
 
 
-def names(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
-    return [tuple(p[n] for n in SPACE) for p in picks]
+def names(params_list: Sequence[Params]) -> list[tuple[Any, ...]]:
+    return [tuple(p[n] for n in SPACE) for p in params_list]

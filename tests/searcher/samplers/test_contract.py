@@ -1,4 +1,4 @@
-"""What every sampler promises, run over every member found in the folder, through the study as a search uses it."""
+"""Contract of samplers, run over every member of the family through the study that a search uses."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -34,51 +34,53 @@ TRIALS = 30
 
 
 class Killed(BaseException):
-    """What a SIGKILL is to a test in one process."""
+    """Stands for a SIGKILL within one process."""
 
 
-def a_study(runs: Path, sampler: str, known: SamplerContext = EMPTY_CONTEXT, **fields: Any) -> Study:
+def a_study(runs: Path, sampler: str, context: SamplerContext = EMPTY_CONTEXT, **fields: Any) -> Study:
     seeds = fields.pop("seeds", ())
     folder = a_run(runs, records=[], sampler=sampler, **fields)
-    return Study(folder, folder.config, CHOICES, registry.load("sampler", sampler), initial_picks=seeds, context=known)
+    return Study(
+        folder, folder.config, CHOICES, registry.load("sampler", sampler), initial_picks=seeds, context=context
+    )
 
 
-def latency(picked: Mapping[str, Any]) -> float:
-    return float(picked["width"]) * float(picked["depth"]) / float(picked["bits"]) + 0.1
+def latency(params: Mapping[str, Any]) -> float:
+    return float(params["width"]) * float(params["depth"]) / float(params["bits"]) + 0.1
 
 
-KNOWN = SamplerContext(
-    known_objectives=lambda picks: [[np.nan, latency(p)] for p in picks],
-    log_std=lambda picks: [[0.0, 0.1] for _ in picks],
-    feasibility=lambda picks: [float(p["width"] <= 32) for p in picks],
-    features=lambda picks: [[float(p["depth"]) * float(p["width"])] for p in picks],
-    allowed=lambda picks: [p["operation"] != "skip" or p["depth"] < 3 for p in picks],
-    identity=lambda picks: [
-        tuple(p[n] for n in sorted(p) if n != "sparsity" or p["operation"] == "conv") for p in picks
+CONTEXT = SamplerContext(
+    known_objectives=lambda params_list: [[np.nan, latency(p)] for p in params_list],
+    log_std=lambda params_list: [[0.0, 0.1] for _ in params_list],
+    feasibility=lambda params_list: [float(p["width"] <= 32) for p in params_list],
+    features=lambda params_list: [[float(p["depth"]) * float(p["width"])] for p in params_list],
+    allowed=lambda params_list: [p["operation"] != "skip" or p["depth"] < 3 for p in params_list],
+    identity=lambda params_list: [
+        tuple(p[n] for n in sorted(p) if n != "sparsity" or p["operation"] == "conv") for p in params_list
     ],
     prior_trials=lambda: ([{**FIRST, "depth": d} for d in (1, 2, 3)], [[0.3 + 0.1 * d, np.nan] for d in (1, 2, 3)]),
 )
-"""All that a search may tell."""
+"""A context with every function."""
 
 
 def answer(ask: AskedTrial) -> Record:
-    """Figures by a formula, so that there is something to learn; wide nets break the limit."""
-    picked = {name: float(v) for name, v in ask.picked.items() if not isinstance(v, str)}
-    accuracy = 0.3 + 0.1 * picked["depth"] - 0.2 * picked["sparsity"]
-    broken = picked["width"] / 32 - 1
+    """A record by formula, in which wide networks break the limit."""
+    params = {name: float(v) for name, v in ask.picked.items() if not isinstance(v, str)}
+    accuracy = 0.3 + 0.1 * params["depth"] - 0.2 * params["sparsity"]
+    broken = params["width"] / 32 - 1
     status = "infeasible" if broken > 0 else "complete"
     return some_record(ask.number, accuracy, latency(ask.picked), violations={"max_latency": broken}, status=status)
 
 
 def go_on(study: Study, trials: int) -> list[dict[str, Value]]:
-    """The picks of so many trials, each answered."""
-    picks = []
+    """The params of so many trials, each finished."""
+    proposals = []
     for _ in range(trials):
         with ExitStack() as held:
             ask = study.ask(held)
             study.tell(ask, answer(ask))
-            picks.append(ask.picked)
-    return picks
+            proposals.append(ask.picked)
+    return proposals
 
 
 @pytest.fixture(scope="module", params=registry.names("sampler"))
@@ -88,36 +90,36 @@ def sampler(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def study(sampler: str, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study that nothing has disturbed; `picks` are its answered trials."""
+    """An undisturbed study; `proposals` are the params of its finished trials."""
     return a_study(tmp_path_factory.mktemp("undisturbed"), sampler)
 
 
 @pytest.fixture(scope="module")
-def picks(study: Study) -> list[dict[str, Value]]:
+def proposals(study: Study) -> list[dict[str, Value]]:
     return go_on(study, TRIALS)
 
 
-def test_every_pick_is_one_of_the_options_and_of_their_type(picks: list[dict[str, Value]]) -> None:
-    for picked in picks:
-        assert list(picked) == list(OPTIONS)
-        for name, value in picked.items():
+def test_every_value_is_an_option_of_the_right_type(proposals: list[dict[str, Value]]) -> None:
+    for params in proposals:
+        assert list(params) == list(OPTIONS)
+        for name, value in params.items():
             assert value in OPTIONS[name]
             assert type(value) is type(OPTIONS[name][0])
 
 
-def test_every_option_is_asked_sooner_or_later(picks: list[dict[str, Value]]) -> None:
+def test_every_option_is_proposed_eventually(proposals: list[dict[str, Value]]) -> None:
     for name, options in OPTIONS.items():
-        assert {picked[name] for picked in picks} == set(options)
+        assert {params[name] for params in proposals} == set(options)
 
 
-def test_another_seed_asks_something_else(sampler: str, picks: list[dict[str, Value]], tmp_path: Path) -> None:
-    assert go_on(a_study(tmp_path, sampler, seed=1), 5) != picks[:5]
+def test_another_seed_gives_other_proposals(sampler: str, proposals: list[dict[str, Value]], tmp_path: Path) -> None:
+    assert go_on(a_study(tmp_path, sampler, seed=1), 5) != proposals[:5]
 
 
-def test_the_same_seed_and_history_ask_the_same_wherever_a_process_died(
-    sampler: str, picks: list[dict[str, Value]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_seed_and_history_give_the_same_proposals_wherever_a_process_died(
+    sampler: str, proposals: list[dict[str, Value]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, suggest = [], Study._suggest
+    proposed, suggest = [], Study._suggest
     for number in range(TRIALS):
         study, left = a_study(tmp_path, sampler), number % (len(CHOICES) + 1)
 
@@ -130,13 +132,13 @@ def test_the_same_seed_and_history_ask_the_same_wherever_a_process_died(
             patch.setattr(Study, "_suggest", dies)
             with suppress(Killed):
                 study.ask(held)
-        asked += go_on(a_study(tmp_path, sampler), 1)
-    assert asked == picks
+        proposed += go_on(a_study(tmp_path, sampler), 1)
+    assert proposed == proposals
     assert [t.number for t in trials_of(RunFolder(study.folder.path))] == list(range(TRIALS))
 
 
-def test_a_broken_constraint_is_seen_by_optuna(study: Study, picks: list[dict[str, Value]]) -> None:
-    wide = [float(picked["width"]) > 32 for picked in picks]
+def test_optuna_knows_broken_constraints(study: Study, proposals: list[dict[str, Value]]) -> None:
+    wide = [float(params["width"]) > 32 for params in proposals]
     assert any(wide)
     assert not all(wide)
     found = trials_of(study.folder)
@@ -145,27 +147,27 @@ def test_a_broken_constraint_is_seen_by_optuna(study: Study, picks: list[dict[st
     assert all(t.params["width"] <= 32 for t in study_of(study.folder).best_trials)
 
 
-def test_seeds_are_asked_first_and_what_they_leave_out_is_sampled(sampler: str, tmp_path: Path) -> None:
+def test_initial_configurations_come_first_and_missing_genes_are_sampled(sampler: str, tmp_path: Path) -> None:
     seeds = ({"depth": 3, "width": 40, "unknown": 1}, {"depth": 1, "operation": "skip"})
     first, second, *others = go_on(a_study(tmp_path, sampler, seeds=seeds), 8)
     assert (first["depth"], first["width"]) == (3, 40)
     assert (second["depth"], second["operation"]) == (1, "skip")
     free = ("bits", "sparsity")
-    assert [first[name] for name in free] != [second[name] for name in free], "each has random numbers of its own"
-    assert len({(picked["bits"], picked["sparsity"]) for picked in others}) > 2
+    assert [first[name] for name in free] != [second[name] for name in free], "each trial has its own random numbers"
+    assert len({(params["bits"], params["sparsity"]) for params in others}) > 2
 
 
-def test_knowledge_changes_no_promise(sampler: str, tmp_path: Path) -> None:
-    """Whether a sampler uses what it is told or not: options, repeats of the same seed, and a change of process."""
-    whole = go_on(a_study(tmp_path / "whole", sampler, KNOWN), 18)
-    halves = [*go_on(a_study(tmp_path / "halves", sampler, KNOWN), 11)]
-    halves += go_on(a_study(tmp_path / "halves", sampler, KNOWN), 7)
+def test_promises_hold_with_a_context(sampler: str, tmp_path: Path) -> None:
+    """With a context too, values are options and proposals repeat after a change of process."""
+    whole = go_on(a_study(tmp_path / "whole", sampler, CONTEXT), 18)
+    halves = [*go_on(a_study(tmp_path / "halves", sampler, CONTEXT), 11)]
+    halves += go_on(a_study(tmp_path / "halves", sampler, CONTEXT), 7)
     assert halves == whole
-    assert all(value in OPTIONS[name] for picked in whole for name, value in picked.items())
+    assert all(value in OPTIONS[name] for params in whole for name, value in params.items())
 
 
-def test_workers_that_ask_at_once_hold_trials_of_their_own(sampler: str, tmp_path: Path) -> None:
-    first, second = (a_study(tmp_path, sampler, KNOWN) for _ in range(2))
+def test_workers_that_ask_at_once_get_different_trials(sampler: str, tmp_path: Path) -> None:
+    first, second = (a_study(tmp_path, sampler, CONTEXT) for _ in range(2))
     for turn in range(8):
         with ExitStack() as held:
             asks = [first.ask(held), second.ask(held)]

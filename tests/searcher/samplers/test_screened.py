@@ -1,5 +1,6 @@
-"""The screened sampler: Optuna's own kit, and what it promises beyond the contract of all samplers."""
+"""Screened sampler: Optuna's own test kit, and promises beyond the contract of all samplers."""
 
+import doctest
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,9 +15,9 @@ from optuna.samplers import BaseSampler
 
 from nas.pareto import hypervolume
 from nas.searcher.acquisition.encoding import GeneEncoding
-from nas.searcher.acquisition.expected_improvement import ExpectedImprovement, Observations
+from nas.searcher.samplers import screened
 from nas.searcher.samplers.screened import ScreenedSampler
-from tests.searcher.samplers.small_search import SPACE, Picked, a_study, accuracy, cheap, go_on, latency, names
+from tests.searcher.samplers.small_search import SPACE, Params, a_study, accuracy, cheap, go_on, latency, names
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -33,7 +34,13 @@ class TestOptunaKit(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiv
         return lambda: ScreenedSampler(seed=1, n_startup_trials=3)
 
 
-def test_nothing_is_asked_twice_until_all_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_example_of_the_docstring_runs() -> None:
+    results = doctest.testmod(screened, optionflags=doctest.ELLIPSIS)
+    assert results.attempted > 5
+    assert results.failed == 0
+
+
+def test_no_params_are_repeated_until_the_space_is_exhausted(caplog: pytest.LogCaptureFixture) -> None:
     space: dict[str, BaseDistribution] = {"a": IntDistribution(0, 4), "b": CategoricalDistribution(("x", "y", "z"))}
     study = optuna.create_study(
         directions=["minimize"] * 2, sampler=ScreenedSampler(seed=0, n_startup_trials=4, space=space)
@@ -44,37 +51,37 @@ def test_nothing_is_asked_twice_until_all_is_asked(caplog: pytest.LogCaptureFixt
     assert len({tuple(sorted(t.params.items())) for t in study.trials}) == 15
     assert "every point" not in caplog.text
     study.ask(space)
-    assert "every point of the space was asked" in caplog.text
+    assert "every point of the space has been proposed" in caplog.text
 
 
-def test_it_needs_fewer_trials_than_chance() -> None:
+def test_it_needs_fewer_trials_than_random_search() -> None:
     def volume(sampler: BaseSampler) -> float:
         study = a_study(sampler)
         go_on(study, 40)
         return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
 
-    ours = np.mean([volume(ScreenedSampler(seed=s, known_objectives=cheap, space=SPACE)) for s in range(2)])
+    informed = np.mean([volume(ScreenedSampler(seed=s, known_objectives=cheap, space=SPACE)) for s in range(2)])
     blind = np.mean([volume(ScreenedSampler(seed=s, space=SPACE)) for s in range(2)])
     chance = np.mean([volume(optuna.samplers.RandomSampler(seed=s)) for s in range(6)])
-    assert ours > chance
+    assert informed > chance
     assert blind > chance
 
 
-def test_what_is_cheap_is_taken_as_exact() -> None:
-    """With all objectives known nothing is left to guess: each pick gains the most, by a slow twin."""
+def test_known_objectives_are_exact() -> None:
+    """With all objectives known, each proposal has the largest true hypervolume improvement."""
     space = {**SPACE, "width": IntDistribution(8, 32, step=8)}
     points = GeneEncoding(space).decode(GeneEncoding(space).all_codes())
     known = np.array([[accuracy(p), latency(p)] for p in points])
-    told = dict(zip(names(points), known, strict=True))
+    value_of = dict(zip(names(points), known, strict=True))
 
-    def all_known(picks: Sequence[Picked]) -> np.ndarray:
-        return np.array([told[n] for n in names(picks)])
+    def all_known(params_list: Sequence[Params]) -> np.ndarray:
+        return np.array([value_of[n] for n in names(params_list)])
 
     study = a_study(ScreenedSampler(seed=0, known_objectives=all_known, space=space))
     asked: list[Any] = []
     for number in range(18):
         trial = study.ask(space)
-        mine = told[names([trial.params])[0]]
+        mine = value_of[names([trial.params])[0]]
         if number >= 10:
             old = np.array(asked)
             worst = [
@@ -87,21 +94,21 @@ def test_what_is_cheap_is_taken_as_exact() -> None:
         study.tell(trial, mine.tolist())
 
 
-def test_the_end_of_what_is_known_comes_first() -> None:
+def test_the_first_trial_is_the_optimum_of_the_known_objective() -> None:
     study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE))
     first = study.ask(SPACE).params
     assert (first["op"], first["kernel"], first["depth"], first["width"], first["sparsity"]) == ("skip", 3, 1, 8, 0.75)
 
 
-def test_limits_that_are_known_are_never_broken() -> None:
-    def narrow(picks: Sequence[Picked]) -> np.ndarray:
-        return np.array([p["width"] <= 32 for p in picks])
+def test_params_that_are_not_allowed_are_never_proposed() -> None:
+    def narrow(params_list: Sequence[Params]) -> np.ndarray:
+        return np.array([p["width"] <= 32 for p in params_list])
 
-    picks = go_on(a_study(ScreenedSampler(seed=0, allowed=narrow, space=SPACE)), 30)
-    assert all(p["width"] <= 32 for p in picks)
+    params_list = go_on(a_study(ScreenedSampler(seed=0, allowed=narrow, space=SPACE)), 30)
+    assert all(p["width"] <= 32 for p in params_list)
 
 
-def test_limits_that_are_told_are_learned() -> None:
+def test_constraints_are_learned() -> None:
     study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE))
     for _ in range(50):
         trial = study.ask(SPACE)
@@ -113,17 +120,17 @@ def test_limits_that_are_told_are_learned() -> None:
     assert np.mean(convs[20:]) < 0.2, "the share of chance is a third"
 
 
-def test_picks_of_one_name_are_asked_once() -> None:
+def test_params_of_equal_identity_are_proposed_once() -> None:
     """Sparsity has no effect where the operation is a skip."""
 
-    def identity(picks: Sequence[Picked]) -> list[tuple[Any, ...]]:
-        return [tuple((n, p[n]) for n in SPACE if p["op"] != "skip" or n == "depth") for p in picks]
+    def identity(params_list: Sequence[Params]) -> list[tuple[Any, ...]]:
+        return [tuple((n, p[n]) for n in SPACE if p["op"] != "skip" or n == "depth") for p in params_list]
 
-    picks = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, identity=identity, space=SPACE)), 40)
-    assert len(set(identity(picks))) == 40
+    params_list = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, identity=identity, space=SPACE)), 40)
+    assert len(set(identity(params_list))) == 40
 
 
-def test_three_objectives_two_of_them_guessed() -> None:
+def test_three_objectives_are_searched_without_duplicates() -> None:
     study = optuna.create_study(
         directions=["maximize", "minimize", "minimize"], sampler=ScreenedSampler(seed=0, space=SPACE)
     )
@@ -135,17 +142,17 @@ def test_three_objectives_two_of_them_guessed() -> None:
 
 
 @pytest.mark.parametrize("answer", [np.zeros((3, 1)), np.zeros(2)])
-def test_a_wrong_shape_is_said(answer: np.ndarray) -> None:
-    study = a_study(ScreenedSampler(seed=0, known_objectives=lambda picks: answer, space=SPACE))
-    with pytest.raises(ValueError, match="cheap must give an array"):
+def test_a_wrong_shape_is_refused(answer: np.ndarray) -> None:
+    study = a_study(ScreenedSampler(seed=0, known_objectives=lambda params_list: answer, space=SPACE))
+    with pytest.raises(ValueError, match="known_objectives must be an array of shape"):
         study.ask(SPACE)
-    study = a_study(ScreenedSampler(seed=0, allowed=lambda picks: answer, space=SPACE))
-    with pytest.raises(ValueError, match=r"allowed must give \d+ rows"):
+    study = a_study(ScreenedSampler(seed=0, allowed=lambda params_list: answer, space=SPACE))
+    with pytest.raises(ValueError, match=r"allowed must return \d+ rows"):
         study.ask(SPACE)
 
 
-def test_too_small_a_start_is_refused() -> None:
-    with pytest.raises(ValueError, match="start must be 2 or more"):
+def test_fewer_than_two_startup_trials_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_startup_trials must be 2 or more"):
         ScreenedSampler(n_startup_trials=1)
 
 
@@ -155,7 +162,7 @@ def test_too_small_a_start_is_refused() -> None:
     directions=st.lists(st.sampled_from(["minimize", "maximize"]), min_size=1, max_size=3),
     seed=st.integers(0, 1000),
 )
-def test_any_space_is_searched_without_repeats(sizes: list[int], directions: list[str], seed: int) -> None:
+def test_any_space_is_searched_without_duplicates(sizes: list[int], directions: list[str], seed: int) -> None:
     space: dict[str, BaseDistribution] = {f"g{i}": IntDistribution(0, n - 1) for i, n in enumerate(sizes)}
     trials = min(int(np.prod(sizes)), 12)
     study = optuna.create_study(
@@ -169,79 +176,48 @@ def test_any_space_is_searched_without_repeats(sizes: list[int], directions: lis
     assert len({tuple(t.params.values()) for t in study.trials}) == trials
 
 
-def test_what_most_likely_breaks_a_limit_is_not_asked() -> None:
-    def chance(picks: Sequence[Picked]) -> list[float]:
-        return [1.0 if p["width"] <= 16 else 0.02 for p in picks]
+def test_params_that_most_likely_break_a_limit_are_not_proposed() -> None:
+    def chance(params_list: Sequence[Params]) -> list[float]:
+        return [1.0 if p["width"] <= 16 else 0.02 for p in params_list]
 
-    picks = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 24)
-    assert all(p["width"] <= 16 for p in picks)
-
-
-def test_where_all_may_break_a_limit_the_likeliest_is_asked() -> None:
-    def chance(picks: Sequence[Picked]) -> list[float]:
-        return [1e-3 * (1 - p["sparsity"]) / p["width"] for p in picks]
-
-    picked = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 1)[0]
-    assert (picked["width"], picked["sparsity"]) == (8, 0.0)
+    params_list = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 24)
+    assert all(p["width"] <= 16 for p in params_list)
 
 
-def test_a_doubtful_gain_is_the_mean_over_what_it_may_be() -> None:
-    """A slow twin: both objectives known, one of them in doubt, which is log-normal."""
-    values, doubts = np.array([[-0.9, 2.0]]), np.array([[0.3, 0.0]])
-    done = np.array([[-1.0, 1.0], [-0.5, 0.5]])
-    none = np.zeros((2, 0))
-    flags = {"done": np.ones(2, bool)} | {n: np.zeros(2, bool) for n in ("broken", "elsewhere", "stopped")}
-    looks = np.full((2, 2), np.nan)
-    worth = ExpectedImprovement(
-        Observations(
-            known_objectives=done,
-            gene_features=none,
-            candidate_features=none,
-            values=done,
-            low_fidelity_values=looks,
-            **flags,
-        )
-    )
-    found = worth(values, none[:1], none[:1], doubt=doubts)
-    exact = worth(values, none[:1], none[:1], doubt=np.zeros((1, 2)))
-    scale, reference = np.array([0.5, 0.5]), np.array([-1.05, 0.45])
+def test_where_no_params_are_likely_to_keep_a_limit_the_likeliest_are_proposed() -> None:
+    def chance(params_list: Sequence[Params]) -> list[float]:
+        return [1e-3 * (1 - p["sparsity"]) / p["width"] for p in params_list]
 
-    def grown(value: float) -> float:
-        point = (np.array([value, 2.0]) - reference) / scale
-        before = hypervolume((done - reference) / scale, [0.0, 0.0], [True, True])
-        return hypervolume(np.vstack([(done - reference) / scale, point]), [0.0, 0.0], [True, True]) - before
-
-    draws = -0.9 * np.exp(0.3 * np.random.default_rng(0).normal(size=20_000))
-    assert exact[0] == pytest.approx(grown(-0.9))
-    assert found[0] == pytest.approx(np.mean([grown(v) for v in draws]), rel=0.05)
+    params = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, feasibility=chance, space=SPACE)), 1)[0]
+    assert (params["width"], params["sparsity"]) == (8, 0.0)
 
 
-def test_what_was_evaluated_elsewhere_is_learned_from() -> None:
-    """An earlier search knows the accuracies of some points: those that it shows to be good are asked sooner."""
+def test_prior_trials_speed_up_the_search() -> None:
+    """Accuracies of 60 points from an earlier search give a larger hypervolume after 12 trials."""
     rng = np.random.default_rng(0)
-    picks = GeneEncoding(SPACE).decode(GeneEncoding(SPACE).sample(60, rng))
-    values = [[accuracy(p), np.nan] for p in picks]
+    params_list = GeneEncoding(SPACE).decode(GeneEncoding(SPACE).sample(60, rng))
+    values = [[accuracy(p), np.nan] for p in params_list]
 
     def volume(seed: int, **more: Any) -> float:
         study = a_study(ScreenedSampler(seed=seed, known_objectives=cheap, space=SPACE, **more))
         go_on(study, 12)
         return hypervolume([t.values for t in study.trials], [0.4, 60.0], [True, False])
 
-    warm = [volume(seed, earlier=lambda: (picks, values)) for seed in range(4)]
+    warm = [volume(seed, prior_trials=lambda: (params_list, values)) for seed in range(4)]
     cold = [volume(seed) for seed in range(4)]
     assert np.mean(warm) > np.mean(cold)
 
 
-def test_picks_that_have_no_place_in_the_space_teach_nothing() -> None:
+def test_prior_trials_outside_the_space_are_ignored() -> None:
     foreign = ([{"op": "attention"}, {"nothing": 1}], [[0.5, 1.0], [0.6, 2.0]])
     study = a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE, prior_trials=lambda: foreign))
     assert len(go_on(study, 12)) == 12
 
 
-def test_less_effort_asks_something_else_and_repeats_nothing() -> None:
+def test_a_smaller_pool_proposes_other_params_without_duplicates() -> None:
     whole = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE)), 16)
     less = go_on(a_study(ScreenedSampler(seed=0, known_objectives=cheap, space=SPACE, pool_scale=0.2)), 16)
     assert less != whole
     assert len(set(names(less))) == 16
-    with pytest.raises(ValueError, match="effort must be positive, but got 0"):
+    with pytest.raises(ValueError, match="pool_scale must be positive, but got 0"):
         ScreenedSampler(pool_scale=0)

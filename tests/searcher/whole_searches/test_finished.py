@@ -1,4 +1,4 @@
-"""A finished search: what it leaves on disk is what was promised, and the same command trains nothing."""
+"""A finished search: its files hold what they promise, and repeating the command trains nothing."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from nas.results.status import SearchStatus
 from nas.searcher.searcher import search
 from tests.journal import trials_of
 from tests.tiny_search import (
+    ASSEMBLY,
     FACES,
     RUNGS,
-    SEARCH,
     TINY,
     Training,
     accuracy,
@@ -35,15 +35,15 @@ FILES |= {"pareto.csv", "pareto.json", "importance.json", "report.html", "ended.
 
 @pytest.fixture(scope="module", params=["jetson", "cpu"])
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
-    """A search that has come to its end."""
+    """The folder of a finished search."""
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        patch.setattr(SEARCH, "load_data", lambda *_, **__: FACES)
+        patch.setattr(ASSEMBLY, "load_data", lambda *_, **__: FACES)
         runs = tmp_path_factory.mktemp("runs")
         yield search(make_config(**(TINY | {"target": request.param, "runs": runs, "rungs": RUNGS, "verify": 2})))
 
 
-def test_a_finished_search_holds_what_was_promised(finished: RunFolder) -> None:
+def test_finished_search_holds_all_promised_files(finished: RunFolder) -> None:
     assert {p.name for p in finished.path.iterdir() if p.is_file() and not p.name.startswith(".")} == FILES
     records = searched(finished)
     assert [r.trial for r in records] == [0, 1, 2]
@@ -57,7 +57,7 @@ def test_a_finished_search_holds_what_was_promised(finished: RunFolder) -> None:
     assert (notes["train"], notes["val"], notes["test"], notes["synthetic"]) == (32, 24, 12, True)
 
 
-def test_every_row_of_the_front_is_what_its_file_is(finished: RunFolder) -> None:
+def test_every_row_of_the_front_matches_its_file(finished: RunFolder) -> None:
     front = rows(finished)
     assert front
     assert tuple(front[0]) == COLUMNS
@@ -72,17 +72,17 @@ def test_every_row_of_the_front_is_what_its_file_is(finished: RunFolder) -> None
         assert float(row["accuracy"]) == pytest.approx(accuracy(file, FACES))
         assert 0 < float(row["host_latency_ms"]) < 1000
         assert "synthetic" in row["accuracy_split"]
-        shares = probabilities(file, FACES.val.images[:5])
-        assert shares.shape == (5, 3)
-        np.testing.assert_allclose(shares.sum(1), 1, atol=1e-3)
-        told = session(file).get_modelmeta().custom_metadata_map
-        assert json.loads(told["labels"]) == ["angry", "happy", "sad"]
+        predicted = probabilities(file, FACES.val.images[:5])
+        assert predicted.shape == (5, 3)
+        np.testing.assert_allclose(predicted.sum(1), 1, atol=1e-3)
+        metadata = session(file).get_modelmeta().custom_metadata_map
+        assert json.loads(metadata["labels"]) == ["angry", "happy", "sad"]
     points = [(-float(row["accuracy"]), float(row["latency_ms"])) for row in front]
     for a in points:
-        assert not any(b != a and b[0] <= a[0] and b[1] <= a[1] for b in points), "nobody on the front is dominated"
+        assert not any(b != a and b[0] <= a[0] and b[1] <= a[1] for b in points), "no point of the front is dominated"
 
 
-def test_the_same_command_again_trains_nothing(finished: RunFolder, trainings: list[Training]) -> None:
+def test_repeated_command_trains_nothing(finished: RunFolder, trainings: list[Training]) -> None:
     before = {name: (finished.path / name).read_bytes() for name in ("records.jsonl", "pareto.csv", "pareto.json")}
     trials = len(trials_of(finished))
     states: list[SearchStatus] = []

@@ -1,4 +1,4 @@
-"""What a run was not started with is refused, and nothing is left behind of what was mistyped."""
+"""A run refuses to resume with other data or another target; a search with a mistyped word leaves no folder."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,21 +11,21 @@ from nas.data.base import FaceData
 from nas.errors import ConfigError, UserError
 from nas.results.run_folder import RunFolder
 from nas.targets.catalog import load_target
-from tests.tiny_search import SEARCH, searched
+from tests.tiny_search import ASSEMBLY, searched
 
 
-def test_another_configuration_or_other_data_in_the_folder_is_refused(
+def test_other_configuration_or_data_in_the_folder_is_refused(
     go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, make_faces: Callable[..., FaceData]
 ) -> None:
     go(trials=1)
     with pytest.raises(ConfigError, match=r"\(epochs: 0\.5 there, 2\.0 asked\); give this one a --name of its own"):
         go(trials=1, epochs=2)
-    monkeypatch.setattr(SEARCH, "load_data", lambda *_, **__: make_faces(seed=1))
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: make_faces(seed=1))
     with pytest.raises(ConfigError, match=r"was started with data of digest .* but this data has"):
         go(trials=1)
 
 
-def test_a_run_goes_on_with_its_own_sampler_where_none_is_asked_for(go: Callable[..., RunFolder]) -> None:
+def test_resumed_run_keeps_its_sampler_unless_another_is_given(go: Callable[..., RunFolder]) -> None:
     go(trials=1, sampler="random")
     folder = go(trials=2)
     assert folder.config.search.sampler == "random"
@@ -34,42 +34,44 @@ def test_a_run_goes_on_with_its_own_sampler_where_none_is_asked_for(go: Callable
         go(trials=3, sampler="screened")
 
 
-def test_another_model_of_the_target_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_latency_model_of_the_target_is_refused(
+    go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     go(trials=1)
     profile = load_target("jetson")
     assert profile.latency is not None
     refitted = replace(profile, latency=replace(profile.latency, floor_us=1.0))
-    monkeypatch.setattr(SEARCH, "target", lambda name: refitted if name == "jetson" else load_target(name))
+    monkeypatch.setattr(ASSEMBLY, "load_target", lambda name: refitted if name == "jetson" else load_target(name))
     with pytest.raises(ConfigError, match="was started with another latency of target jetson"):
         go(trials=2)
 
 
 @pytest.mark.parametrize("field", [{"sampler": "tpee"}, {"proxies": ("nope",)}, {"warm_start": (Path("absent"),)}])
-def test_a_mistyped_word_leaves_no_folder_behind(
-    go: Callable[..., RunFolder], tmp_path: Path, field: dict[str, Any]
-) -> None:
+def test_mistyped_word_leaves_no_folder(go: Callable[..., RunFolder], tmp_path: Path, field: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"tpee|nope|absent is no run folder"):
         go(trials=1, runs=tmp_path / "new", **field)
     assert not (tmp_path / "new").exists()
 
 
-def test_predictions_of_an_earlier_version_are_not_mixed_with_ours(go: Callable[..., RunFolder]) -> None:
+def test_predictions_of_an_earlier_version_are_refused(go: Callable[..., RunFolder]) -> None:
     folder = go(trials=1).path
-    (folder / "target.json").unlink()  # which the earliest versions did not write
+    (folder / "target.json").unlink()  # early versions did not write it
     records = folder / "records.jsonl"
     records.write_text(records.read_text().replace('"predictor":"roofline 2"', '"predictor":"roofline 1"'))
     with pytest.raises(ConfigError, match="was started with another version of the predictor of target jetson"):
         go(trials=1)
 
 
-def test_a_calibration_in_mid_run_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibration_during_a_run_is_refused(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     go(trials=1)
-    monkeypatch.setattr("nas.searcher.resume_check.fingerprint", lambda profile: "0123456789ab")
+    monkeypatch.setattr("nas.searcher.resume_check.calibration_fingerprint", lambda profile: "0123456789ab")
     with pytest.raises(ConfigError, match="was started with another calibration of target jetson"):
         go(trials=1)
 
 
-def test_energy_is_refused_in_one_line_before_anything_is_made(go: Callable[..., RunFolder], tmp_path: Path) -> None:
+def test_energy_that_cannot_be_measured_is_refused_before_a_folder_is_made(
+    go: Callable[..., RunFolder], tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="objective energy needs a target that measures it") as caught:
         go(objectives=("accuracy", "latency", "energy"))
     assert "\n" not in str(caught.value)

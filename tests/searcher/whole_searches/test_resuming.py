@@ -1,4 +1,4 @@
-"""A search that stopped, was killed, or has company goes on, and does nothing twice."""
+"""A search that stopped, was killed or shares its run with another process resumes, and repeats no work."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from nas.config import make_config
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
-from nas.searcher.searcher import Searcher
+from nas.searcher.assembly import assemble
 from nas.searcher.study import Study
 from tests.journal import trials_of
 from tests.tiny_search import RUNGS, TINY, Killed, Training, after, assert_whole, rows, searched, verified
@@ -22,11 +22,11 @@ from tests.tiny_search import RUNGS, TINY, Killed, Training, after, assert_whole
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_more_trials_go_on_where_the_search_stopped(go: Callable[..., RunFolder], tmp_path: Path) -> None:
+def test_search_with_more_trials_resumes_where_it_stopped(go: Callable[..., RunFolder], tmp_path: Path) -> None:
     seen: list[SearchStatus] = []
     first = go(trials=1, verify=1, rungs=RUNGS)
     lines = (first.path / "records.jsonl").read_text()
-    longer = go(trials=3, verify=2, rungs=RUNGS, watch=seen.append)
+    longer = go(trials=3, verify=2, rungs=RUNGS, on_status=seen.append)
     assert (longer.path / "records.jsonl").read_text().startswith(lines)
     at_once = go(trials=3, rungs=RUNGS, runs=tmp_path / "at once")
     assert [(r.trial, r.key, r.sha256, r.rung) for r in searched(longer)] == [
@@ -45,7 +45,7 @@ def test_more_trials_go_on_where_the_search_stopped(go: Callable[..., RunFolder]
 @pytest.mark.parametrize(
     ("name", "calls"), [("_suggest", 70), ("tell", 0), ("tell", 2)], ids=["asking", "telling", "telling the last"]
 )
-def test_a_search_that_died_goes_on_and_leaves_no_trial_running(
+def test_killed_search_resumes_and_leaves_no_trial_running(
     go: Callable[..., RunFolder],
     tmp_path: Path,
     trainings: list[Training],
@@ -65,11 +65,11 @@ def test_a_search_that_died_goes_on_and_leaves_no_trial_running(
     assert_whole(folder)
 
 
-def test_a_trial_left_after_the_last_is_given_up(go: Callable[..., RunFolder]) -> None:
+def test_stale_trial_is_failed_once_the_search_is_over(go: Callable[..., RunFolder]) -> None:
     folder = go()
-    searcher = Searcher(make_config(**(TINY | {"runs": folder.path.parent, "trials": 9})), lambda _: None)
-    with ExitStack() as held:
-        left = searcher.study.ask(held).number
+    study = assemble(make_config(**(TINY | {"runs": folder.path.parent, "trials": 9}))).study
+    with ExitStack() as locks:
+        left = study.ask(locks).number
     go()
     trial = trials_of(folder)[left]
     assert trial.state == TrialState.FAIL
@@ -77,7 +77,7 @@ def test_a_trial_left_after_the_last_is_given_up(go: Callable[..., RunFolder]) -
     assert len(searched(folder)) == 3
 
 
-def test_a_verification_that_died_is_done_once(
+def test_killed_final_training_is_done_once(
     go: Callable[..., RunFolder], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -87,16 +87,16 @@ def test_a_verification_that_died_is_done_once(
     assert len(trainings) == 3
     folder = go(trials=2, verify=2)
     assert verified(folder)
-    assert len(trainings) == 3 + len(verified(folder)), "only the one that was under way is done again"
+    assert len(trainings) == 3 + len(verified(folder)), "only the interrupted one is repeated"
     assert_whole(folder)
 
 
-def test_a_budget_in_seconds_ends_the_search_and_the_same_budget_is_not_spent_twice(
+def test_time_limit_ends_the_search_and_is_not_spent_twice(
     go: Callable[..., RunFolder], trainings: list[Training]
 ) -> None:
     seen: list[SearchStatus] = []
     asked = {"trials": None, "budget": "4s", "search_share": 0.5, "verify": 1}
-    folder = go(watch=seen.append, **asked)
+    folder = go(on_status=seen.append, **asked)
     assert searched(folder)
     assert len(verified(folder)) <= 1
     assert (folder.path / "report.html").exists()
@@ -110,7 +110,7 @@ def test_a_budget_in_seconds_ends_the_search_and_the_same_budget_is_not_spent_tw
 
 
 @pytest.mark.slow
-def test_two_processes_work_side_by_side(tmp_path: Path) -> None:
+def test_two_processes_share_a_run(tmp_path: Path) -> None:
     flags = (
         "--space plain --trials 6 --epochs 0.5 --verify 2 --final-epochs 1 --threads 1 --sampler random --name both "
         "--data-option n=200 --data-option size=32"
@@ -121,8 +121,8 @@ def test_two_processes_work_side_by_side(tmp_path: Path) -> None:
     both = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(300) for process in both] == [0, 0]
     folder = RunFolder.open_existing(tmp_path / "runs" / "both")
-    assert 6 <= len(searched(folder)) <= 7, "the last two may be under way at once"
-    assert len({r.worker for r in searched(folder)}) == 2, "both have worked"
+    assert 6 <= len(searched(folder)) <= 7, "both may evaluate a last one"
+    assert len({r.worker for r in searched(folder)}) == 2, "both have finished candidates"
     assert_whole(folder)
     assert not [t for t in trials_of(folder) if t.state == TrialState.RUNNING]
     assert {row["key"] for row in rows(folder)} <= {r.key for r in verified(folder)}

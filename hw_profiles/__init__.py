@@ -1,0 +1,1 @@
+"""Hardware profiles: sourced facts about devices, one module for each family, ending with `PROFILES`."""

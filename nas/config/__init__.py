@@ -1,0 +1,47 @@
+"""Configuration of a search: text or values in, one frozen and checked `SearchConfig` out."""
+
+from nas.config.fields import (
+    FIELD_GROUPS,
+    GROUPS,
+    MODEL_FIELDS,
+    OBJECTIVES,
+    CompressionFields,
+    DistillationFields,
+    LimitFields,
+    RunFields,
+    SearchFields,
+    TrainingFields,
+)
+from nas.config.keywords import CompressKeywords, SearchKeywords, field_info, takes_config_fields
+from nas.config.reading import make_config, read_config, read_run_config
+from nas.config.search_config import COMPRESS_EPOCHS, DEFAULT_BUDGET_S, FREE_FIELDS, KEPT_FIELDS, SearchConfig
+from nas.config.units import Bytes, Milliseconds, Seconds, quantity
+
+__all__ = [
+    "COMPRESS_EPOCHS",
+    "DEFAULT_BUDGET_S",
+    "FIELD_GROUPS",
+    "FREE_FIELDS",
+    "GROUPS",
+    "KEPT_FIELDS",
+    "MODEL_FIELDS",
+    "OBJECTIVES",
+    "Bytes",
+    "CompressKeywords",
+    "CompressionFields",
+    "DistillationFields",
+    "LimitFields",
+    "Milliseconds",
+    "RunFields",
+    "SearchConfig",
+    "SearchFields",
+    "SearchKeywords",
+    "Seconds",
+    "TrainingFields",
+    "field_info",
+    "make_config",
+    "quantity",
+    "read_config",
+    "read_run_config",
+    "takes_config_fields",
+]

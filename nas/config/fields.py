@@ -1,0 +1,184 @@
+"""Fields of the configuration, in six groups.
+
+A field's description is its help text everywhere: the command line's options, the docstring of `nas.search` and the
+keys of a TOML file are generated from these fields, so names, defaults and explanations agree.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from nas.config.units import Bytes, Milliseconds, Seconds
+
+OBJECTIVES: dict[str, bool] = {"accuracy": True, "latency": False, "size": False, "energy": False}
+"""Objectives by name; True where larger values are better."""
+
+
+class _Group(BaseModel):
+    """One table of the configuration: frozen, unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SearchFields(_Group):
+    """Search: what is searched, on which data and device, and for how long."""
+
+    target: str = Field(default="jetson", description="Target device; `nas targets` lists them.")
+    space: str = Field(default="darts", description="Search space: darts, plain, ...; ignored where a model is given.")
+    model: str | None = Field(
+        default=None, description="Network to compress: a published network, or a factory package.module:function."
+    )  # fmt: skip
+    weights: Path | None = Field(
+        default=None,
+        description="File with the model's state dict. Without it the model is first trained for the final epochs.",
+    )
+    mean: float | None = Field(default=None, description="Mean that the model subtracts from pixel values 0..255.")
+    std: float | None = Field(default=None, gt=0, description="Standard deviation that the model divides pixels by.")
+    input_size: int | None = Field(
+        default=None, ge=8, description="Height and width in pixels that images are resized to for the model."
+    )
+    dataset: str = Field(default="synthetic", description="Data set: synthetic, fer2013, folder or csv.")
+    data: Path | None = Field(default=None, description="File or folder of the data set.")
+    data_options: dict[str, str] = Field(
+        default_factory=dict, description="Options of the data set by name: NAME=VALUE, or a table in a TOML file."
+    )
+    objectives: tuple[str, ...] = Field(
+        default=("accuracy", "latency"), description="Objectives: accuracy and latency, and any of size and energy."
+    )
+    trials: int | None = Field(
+        default=None, ge=0, description="Number of candidates to evaluate; 0 evaluates only the uncompressed model."
+    )
+    budget: Seconds | None = Field(
+        default=None,
+        description="Time limit, final training included, such as 30m or 4h; 4m if no number of trials is given.",
+    )
+    patience: int | None = Field(
+        default=None, ge=5,
+        description="Stop once this many further candidates are expected to add less than 1 % of hypervolume.",
+    )  # fmt: skip
+    search_share: float = Field(
+        default=0.6, gt=0, le=1, description="Share of the budget for the search; the rest trains the front."
+    )
+    sampler: str = Field(default="screened", description="Sampler: screened, tpe, nsga2 or random.")
+    warm_start: tuple[Path, ...] = Field(
+        default=(), description="Earlier run on the same space and data whose trials initialise the surrogates."
+    )
+    proxies: tuple[str, ...] = Field(
+        default=(), description="Zero-cost proxies to record for each candidate: jacov, nwot, synflow."
+    )
+
+    @field_validator("objectives")
+    @classmethod
+    def _check_objectives(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [word for word in objectives if word not in OBJECTIVES]
+        if unknown or len(set(objectives)) != len(objectives) or not {"accuracy", "latency"} <= set(objectives):
+            raise ValueError(
+                "objectives must be accuracy, latency and any of size, energy, each once, "
+                f"but got {','.join(objectives)}"
+            )
+        return objectives
+
+
+class LimitFields(_Group):
+    """Limits: constraints of a candidate; a candidate that violates one is infeasible."""
+
+    max_latency: Milliseconds | None = Field(
+        default=None, description="Upper limit of the latency on the target, such as 5ms."
+    )
+    max_size: Bytes | None = Field(default=None, description="Upper limit of the file size, such as 500kB.")
+    min_accuracy: float | None = Field(
+        default=None, ge=0, le=1, description="Lower limit of the accuracy on the selection split, 0..1."
+    )
+
+
+class TrainingFields(_Group):
+    """Training: how long candidates and members of the front are trained."""
+
+    epochs: float = Field(
+        default=3.0, gt=0, description="Epochs of a candidate that is promoted through all rungs; 2 for a given model."
+    )
+    rungs: tuple[float, ...] = Field(
+        default=(1 / 9, 1 / 3, 1.0),
+        description="Shares of the epochs after which only non-dominated candidates are promoted.",
+    )
+    final_epochs: int = Field(
+        default=20, ge=0, description="Further epochs of the final training of the front; 0 skips it."
+    )
+    verify: int = Field(
+        default=5, ge=0, description="Number of members of the front that are trained in full and measured again."
+    )  # fmt: skip
+    verify_seeds: int = Field(
+        default=1, ge=1, description="Final trainings of each member, to estimate seed variance; the first one ships."
+    )
+
+    @field_validator("rungs")
+    @classmethod
+    def _check_rungs(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
+        if not rungs or rungs[-1] != 1 or rungs[0] <= 0 or any(a >= b for a, b in itertools.pairwise(rungs)):
+            raise ValueError(f"rungs must ascend within (0, 1] and end with 1, but got {rungs}")
+        return rungs
+
+
+class CompressionFields(_Group):
+    """Compression: which compressors apply to a network, and how."""
+
+    compressors: tuple[str, ...] = Field(
+        default=("prune_structured", "quantize"),
+        description="Compressors, in order: prune_structured, prune_unstructured, low_rank, quantize, ...",
+    )
+    prune_steps: int = Field(default=2, ge=1, description="Pruning steps, with fine-tuning between them.")
+    qat: float = Field(
+        default=0.15, ge=0, le=1, description="Share of the final epochs for quantisation-aware training; 0 skips it."
+    )
+    qat_scales: Literal["calibrated", "learned"] = Field(
+        default="calibrated", description="Scales of quantisation-aware training: calibrated once, or learned as well."
+    )
+
+
+class DistillationFields(_Group):
+    """Distillation: teachers, and how networks are distilled from them."""
+
+    teacher: tuple[str, ...] = Field(
+        default=(),
+        description="Teacher: ONNX file, run (RUN or RUN:KEY), .npy file of logits, or votes; =WEIGHT may follow.",
+    )
+    distill: str = Field(default="logits", description="Distillation method: logits, dkd, bounded, attention, hints.")
+    temperature: float = Field(
+        default=4.0, gt=0, description="Temperature that divides the logits of the network and its teachers."
+    )
+    alpha: float = Field(default=0.7, ge=0, le=1, description="Share of the distillation term in the loss, 0..1.")
+    distill_during: Literal["final", "search"] = Field(
+        default="final", description="final: final training only; search: all training, with the teacher as a gene."
+    )
+
+
+class RunFields(_Group):
+    """Run: seed, hardware of the training, and where results are written."""
+
+    seed: int = Field(default=0, ge=0, description="Random seed.")
+    threads: int = Field(default=0, ge=0, description="CPU threads for training; 0 uses all cores.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Training device.")
+    storage: str | None = Field(
+        default=None, description="URL of an Optuna storage; a journal file in the run folder by default."
+    )
+    runs: Path = Field(default=Path("runs"), description="Folder of all runs.")
+    name: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run; by default made of data set, space and target.",
+    )  # fmt: skip
+
+
+GROUPS: dict[str, type[_Group]] = {
+    "search": SearchFields,
+    "limits": LimitFields,
+    "training": TrainingFields,
+    "compression": CompressionFields,
+    "distillation": DistillationFields,
+    "run": RunFields,
+}
+FIELD_GROUPS: dict[str, str] = {field: group for group, fields in GROUPS.items() for field in fields.model_fields}
+"""Group of each field. Field names are unique, so flags, keyword arguments and TOML keys need no group."""
+MODEL_FIELDS = ("weights", "mean", "std", "input_size")
+"""Fields that require `model`."""

@@ -1,0 +1,99 @@
+"""Keyword arguments of the functions that take a configuration's fields: their types, defaults and explanations.
+
+The types say what may be given ("30m" or 1800.0), while the fields in `nas.config.fields` say what is stored (1800.0).
+tests/test_config.py proves that both have the same names.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypedDict, TypeVar, get_type_hints
+
+from pydantic.fields import FieldInfo
+
+from nas.config.fields import FIELD_GROUPS, GROUPS
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class CompressKeywords(TypedDict, total=False):
+    """Fields of `nas.compress` besides the model."""
+
+    target: str
+    weights: str | Path | None
+    mean: float | None
+    std: float | None
+    input_size: int | None
+    dataset: str
+    data: str | Path | None
+    data_options: Mapping[str, str]
+    objectives: Sequence[str]
+    trials: int | None
+    budget: float | str | None
+    patience: int | None
+    search_share: float
+    sampler: str
+    warm_start: Sequence[str | Path]
+    proxies: Sequence[str]
+    max_latency: float | str | None
+    max_size: float | str | None
+    min_accuracy: float | None
+    epochs: float
+    rungs: Sequence[float]
+    final_epochs: int
+    verify: int
+    verify_seeds: int
+    compressors: Sequence[str]
+    prune_steps: int
+    qat: float
+    qat_scales: Literal["calibrated", "learned"]
+    teacher: Sequence[str]
+    distill: str
+    temperature: float
+    alpha: float
+    distill_during: Literal["final", "search"]
+    seed: int
+    threads: int
+    device: Literal["auto", "cpu", "cuda"]
+    storage: str | None
+    runs: str | Path
+    name: str | None
+
+
+class SearchKeywords(CompressKeywords, total=False):
+    """Fields of `nas.search`: all fields of the configuration."""
+
+    space: str
+    model: str | None
+
+
+def takes_config_fields(function: F) -> F:
+    """Replace the `**fields` of a function by one keyword-only parameter for each field, and explain them.
+
+    The function's `**fields` must be annotated with `Unpack` of one of the dictionaries above. Its signature then lists
+    each field with type and default, and in its docstring the line of `**fields` is followed by one entry for each.
+    """
+    signature = inspect.signature(function)
+    *own, rest = signature.parameters.values()
+    types = get_type_hints(rest.annotation.__args__[0])
+    names = [name for name in FIELD_GROUPS if name in types]
+    keywords = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_default(name), annotation=types[name])
+        for name in names
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
+    lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+    marker = next(i for i, line in enumerate(lines) if line.lstrip().startswith("**fields:"))
+    entries = [f"        {name}: {field_info(name).description} Default: {_default(name)!r}." for name in names]
+    function.__doc__ = "\n".join([*lines[: marker + 1], *entries, *lines[marker + 1 :]])
+    return function
+
+
+def field_info(name: str) -> FieldInfo:
+    """Type, default and description of a field."""
+    return GROUPS[FIELD_GROUPS[name]].model_fields[name]
+
+
+def _default(name: str) -> object:
+    default = field_info(name).get_default(call_default_factory=True)
+    return str(default) if isinstance(default, Path) else default

@@ -1,0 +1,124 @@
+"""Incremental reader of a file of JSON lines that several processes append to.
+
+Each complete line is parsed once in the life of a reader; a later read looks only at the bytes appended since. The file
+is read again from its start in three cases:
+
+- it became shorter, or was rewritten at the same length;
+- it is another file under the same name: device or inode differ;
+- the bytes that were read last are no longer where they were.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+
+ANCHOR_BYTES = 256
+"""Length of the remembered end of what was read. A file that was rewritten and then grew past that point keeps its
+inode, so neither inode nor size shows the change; other bytes in front of the offset do."""
+
+
+class JsonLines(Generic[Item]):
+    """A file of JSON lines, read as a list of items, oldest first.
+
+    - A line that is not valid JSON is skipped: it was torn when its writer died.
+    - The last line counts without a line break as soon as it is valid JSON.
+    - A file that does not exist has no items.
+    """
+
+    def __init__(self, path: Path, parse: Callable[[Any], Item]) -> None:
+        """Prepare to read; nothing is opened yet.
+
+        Args:
+            path: the file.
+            parse: makes an item of the decoded JSON value of one line.
+        """
+        self._path = path
+        self._parse = parse
+        self._forget()
+
+    def read(self) -> list[Item]:
+        """All items so far.
+
+        Returns:
+            A new list of the same objects as in earlier reads, which callers must not change.
+        """
+        self._update()
+        return [*self._items, *self._unended_items]
+
+    def _forget(self) -> None:
+        self._items: list[Item] = []
+        self._unended_items: list[Item] = []
+        self._unended = b""
+        self._offset = 0
+        self._anchor = b""
+        self._seen: tuple[int, int, int, int] | None = None
+
+    def _update(self) -> None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._forget()
+            return
+        if self._seen == _signature(status):
+            return
+        with self._path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = self._appended(file.fileno(), status)
+        whole = content[: content.rfind(b"\n") + 1]
+        self._items += self._parse_lines(whole)
+        self._offset += len(whole)
+        self._anchor = (self._anchor + whole)[-ANCHOR_BYTES:]
+        self._read_unended(content[len(whole) :])
+        self._seen = _signature(status)
+
+    def _appended(self, descriptor: int, status: os.stat_result) -> bytes:
+        """Bytes from the offset to the size in `status`; of a file that was replaced, all of it.
+
+        What is appended after `status` was taken waits for the next read, so that offset and signature always belong
+        together and an equal size with another time can only mean that the file was rewritten.
+        """
+        if self._seen and not self._is_continued(descriptor, status):
+            self._forget()
+        return _read_all(descriptor, self._offset, status.st_size - self._offset)
+
+    def _is_continued(self, descriptor: int, status: os.stat_result) -> bool:
+        """Whether the file only grew since the last read."""
+        device, inode, size, _ = self._seen or (0, 0, 0, 0)
+        if (status.st_dev, status.st_ino) != (device, inode) or status.st_size <= size:
+            return False
+        expected = self._anchor + self._unended
+        start = self._offset - len(self._anchor)
+        return _read_all(descriptor, start, len(expected)) == expected
+
+    def _read_unended(self, rest: bytes) -> None:
+        """Parse the part after the last line break; unless it changed, its items stay the same objects."""
+        if rest != self._unended:
+            self._unended_items = self._parse_lines(rest)
+            self._unended = rest
+
+    def _parse_lines(self, content: bytes) -> list[Item]:
+        items = []
+        for line in content.split(b"\n"):
+            try:
+                value = json.loads(line.decode())
+            except ValueError:  # torn, empty, or not UTF-8
+                continue
+            items.append(self._parse(value))
+        return items
+
+
+def _signature(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read_all(descriptor: int, start: int, count: int) -> bytes:
+    """`count` bytes from `start` on, fewer at the end of the file; `os.pread` alone may return less."""
+    parts: list[bytes] = []
+    while count > 0 and (part := os.pread(descriptor, count, start)):
+        parts.append(part)
+        start, count = start + len(part), count - len(part)
+    return b"".join(parts)

@@ -1,0 +1,324 @@
+"""Assembly of a search: looks up what the configuration names, makes all parts, and hands each what it needs.
+
+Two steps, in this order:
+
+1. `load_inputs` resolves every word, file and package. It writes nothing, so a search that is refused for a mistyped
+   word leaves no folder behind.
+2. `assemble` opens the run folder, checks that it may be resumed, and makes the parts.
+
+No other module of a search sees both the configuration and more than one part.
+"""
+
+import itertools
+import json
+import time
+from collections import ChainMap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hw_profiles._base import HardwareProfile
+from nas.compression.base import Compressor
+from nas.compression.gene_provider import GeneProvider
+from nas.compression.pipeline import CompressionPipeline
+from nas.config import SearchConfig, SearchFields
+from nas.data.base import FaceData
+from nas.data.loading import load_data
+from nas.distillation.base import DistillationMethod
+from nas.distillation.teacher_gene import TeacherGene
+from nas.distillation.teacher_outputs import TeacherOutputs, unique_teacher_names
+from nas.distillation.teachers import TeacherSource, find_teachers
+from nas.errors import ConfigError
+from nas.evaluation.proxy import Proxy
+from nas.latency.measured.worker import TimingWorker
+from nas.models.user_model import load_user_model
+from nas.pipeline import Evaluator
+from nas.registry import load
+from nas.results.run_folder import RunFolder, with_resumed_fields
+from nas.results.status import SearchStatus
+from nas.runtimes.base import NO_POWER_MONITOR, DeviceRuntime
+from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
+from nas.searcher.acquisition.surrogate import SearchSurrogate
+from nas.searcher.budget import SearchBudget
+from nas.searcher.progress import Progress
+from nas.searcher.promotion import RungResults, drop_uninformative_rungs
+from nas.searcher.resume_check import check_same_data, check_same_target
+from nas.searcher.search_records import SearchRecords
+from nas.searcher.study import Study
+from nas.searcher.warm_start import WarmStart, warm_start
+from nas.targets.catalog import device_runtime, load_target
+from nas.targets.environment import check_environment
+from search_spaces._base import Choice, SearchSpace, Value
+
+HOST_TARGET = "cpu"
+"""Target word of this machine."""
+HOST_RUNTIME = "onnxruntime"
+"""Runtime that scores every file, and measures it on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchInputs:
+    """Everything that a configuration names, resolved.
+
+    Attributes:
+        config: the configuration, with the rungs that apply and the fields that a resumed run keeps.
+        data: the data set.
+        profile: of the target.
+        device_runtime: times files on the target itself; None where latency is predicted or measured here.
+        space: the search space, or the space of the user's model.
+        distillation_method: how networks are distilled from teachers.
+        make_sampler: (seed, context) to an Optuna sampler.
+        compressors: in order.
+        proxies: zero-cost proxies to record.
+        teachers: sources of soft targets; empty without distillation.
+    """
+
+    config: SearchConfig
+    data: FaceData
+    profile: HardwareProfile
+    device_runtime: DeviceRuntime | None
+    space: SearchSpace
+    distillation_method: DistillationMethod
+    make_sampler: Any
+    compressors: Sequence[Compressor]
+    proxies: Sequence[Proxy]
+    teachers: Sequence[TeacherSource]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchParts:
+    """The parts of one search, made for each other.
+
+    Attributes:
+        config: of the run.
+        folder: of the run. One object for all parts, because it holds the records that were read already.
+        records: records of the search phase.
+        rung_results: results of candidates at their rungs.
+        budget: trials, time and stop reason.
+        progress: publishes the status.
+        space: decodes and builds networks.
+        compression: compresses them.
+        evaluator: turns a candidate into a record; without distillation and initial weights as yet.
+        teacher_outputs: computes and stores the soft targets.
+        warm_start: extract of earlier runs.
+        study: proposes trials.
+    """
+
+    config: SearchConfig
+    folder: RunFolder
+    records: SearchRecords
+    rung_results: RungResults
+    budget: SearchBudget
+    progress: Progress
+    space: SearchSpace
+    compression: CompressionPipeline
+    evaluator: Evaluator
+    teacher_outputs: TeacherOutputs
+    warm_start: WarmStart
+    study: Study
+
+
+def load_inputs(config: SearchConfig) -> SearchInputs:
+    """Resolve every word, file and package that a configuration names. Writes nothing.
+
+    Raises:
+        ConfigError: an earlier run to start from does not exist, or the target cannot measure energy, an objective.
+        UserError: a member, a file or a package is missing.
+        MeasureError: the target's device cannot be reached.
+    """
+    data = load_data(config.search.dataset, config.search.data, options=config.search.data_options)
+    config = with_resumed_fields(drop_uninformative_rungs(config, len(data.train)))
+    profile = load_target(config.search.target)
+    runtime = device_runtime(profile)
+    # An unreachable device is reported now, not after the first candidate was exported.
+    findings = {f.name: f.value for f in runtime.probe_device(profile)} if runtime else {}
+    check_objectives(config.search, can_measure_energy=findings.get("energy", NO_POWER_MONITOR) != NO_POWER_MONITOR)
+    space: SearchSpace = (
+        load_user_model(config, data, channel_multiple=profile.channel_multiple)
+        if config.search.model
+        else load("space", config.search.space)
+    )
+    method, make_sampler = load("method", config.distillation.distill), load("sampler", config.search.sampler)
+    compressors = [load("compressor", word) for word in config.compression.compressors]
+    proxies = [load("proxy", word) for word in config.search.proxies]
+    for path in config.search.warm_start:
+        RunFolder.open_existing(path)
+    return SearchInputs(
+        config=config,
+        data=data,
+        profile=profile,
+        device_runtime=runtime,
+        space=space,
+        distillation_method=method,
+        make_sampler=make_sampler,
+        compressors=compressors,
+        proxies=proxies,
+        teachers=find_teachers(config.distillation.teacher, data),
+    )
+
+
+def assemble(
+    config: SearchConfig,
+    *,
+    on_status: Callable[[SearchStatus], None] = lambda _: None,
+    timing_worker: TimingWorker | None = None,
+) -> SearchParts:
+    """Open the run folder of a configuration, and make the parts of its search.
+
+    Args:
+        config: what to search for.
+        on_status: receives the status.
+        timing_worker: times files in a process of its own; None times them in this one.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration, on other data or another target.
+        UserError: a member, a file or a package is missing.
+    """
+    started = time.time()
+    inputs = load_inputs(config)
+    config, data, space, profile = inputs.config, inputs.data, inputs.space, inputs.profile
+    folder = RunFolder.open(config)
+    records, rung_results = SearchRecords(folder), RungResults(folder, config.search.objectives)
+    budget = SearchBudget(folder, records, search=config.search, training=config.training, started=started)
+    check_same_data(folder, data)
+    check_same_target(folder, profile, target=config.search.target)
+    folder.write("environment.json", json.dumps({f.name: f.value for f in check_environment()}, indent=1))
+    progress = Progress(folder, budget, search=config.search, training=config.training, on_status=on_status)
+    compression = CompressionPipeline(compressors=inputs.compressors, profile=profile, other_genes=_other_genes(inputs))
+    evaluator = _make_evaluator(inputs, folder, compression, progress, timing_worker)
+    choices = [
+        *space.choices(channel_multiple=profile.channel_multiple),
+        *compression.choices(space.stages),
+    ]
+    start = warm_start(
+        folder,
+        choices,
+        search=config.search,
+        training=config.training,
+        neutral=compression.neutral_settings(space.stages),
+        rung_results=rung_results,
+    )
+    surrogate = SearchSurrogate(
+        folder,
+        config,
+        space=space,
+        compression=compression,
+        genes=choices,
+        input_shape=data.input_shape,
+        classes=len(data.classes),
+        prior_records=start.records,
+        prior_trials=start.prior_trials if start.runs else None,
+    )
+    study = make_study(
+        folder,
+        config,
+        choices,
+        inputs.make_sampler,
+        rung_results=rung_results,
+        initial_picks=start.initial_picks or _initial_picks(space, compression.gene_providers, profile),
+        context=surrogate.sampler_context(),
+    )
+    teacher_outputs = TeacherOutputs(
+        sources=inputs.teachers,
+        method=inputs.distillation_method,
+        data=data,
+        folder=folder,
+        threads=evaluator.trainer.threads,
+        log=progress.publish,
+    )
+    return SearchParts(
+        config=config,
+        folder=folder,
+        records=records,
+        rung_results=rung_results,
+        budget=budget,
+        progress=progress,
+        space=space,
+        compression=compression,
+        evaluator=evaluator,
+        teacher_outputs=teacher_outputs,
+        warm_start=start,
+        study=study,
+    )
+
+
+def make_study(
+    folder: RunFolder,
+    config: SearchConfig,
+    choices: Sequence[Choice],
+    make_sampler: Any,
+    *,
+    rung_results: RungResults | None = None,
+    initial_picks: Sequence[dict[str, Value]] = (),
+    context: SamplerContext = EMPTY_CONTEXT,
+) -> Study:
+    """The study of a configuration, see `Study`; by default with rung results of its own.
+
+    Raises:
+        ConfigError: the storage cannot be opened, or its study has other objectives or other options for a gene.
+    """
+    return Study(
+        folder,
+        choices,
+        make_sampler,
+        name=config.run_name,
+        search=config.search,
+        training=config.training,
+        run=config.run,
+        rung_results=rung_results or RungResults(folder, config.search.objectives),
+        initial_picks=initial_picks,
+        context=context,
+    )
+
+
+def check_objectives(search: SearchFields, *, can_measure_energy: bool) -> None:
+    """Refuse an objective that the target cannot measure.
+
+    Raises:
+        ConfigError: energy is an objective, and nothing measures it.
+    """
+    if "energy" in search.objectives and not can_measure_energy:
+        raise ConfigError(
+            f"objective energy needs a target that measures it, but {search.target!r} does not; "
+            "use --objectives accuracy,latency or add size"
+        )
+
+
+def _other_genes(inputs: SearchInputs) -> list[GeneProvider]:
+    """Genes beside those of space and compressors: the teacher, where networks are distilled during the search."""
+    if inputs.teachers and inputs.config.distillation.distill_during == "search":
+        return [TeacherGene(unique_teacher_names(inputs.teachers))]
+    return []
+
+
+def _make_evaluator(
+    inputs: SearchInputs,
+    folder: RunFolder,
+    compression: CompressionPipeline,
+    progress: Progress,
+    timing_worker: TimingWorker | None,
+) -> Evaluator:
+    return Evaluator(
+        config=inputs.config,
+        folder=folder,
+        space=inputs.space,
+        profile=inputs.profile,
+        host_profile=load_target(HOST_TARGET),
+        compression=compression,
+        host_runtime=load("runtime", HOST_RUNTIME),
+        data=inputs.data,
+        data_digest=inputs.data.digest,
+        device_runtime=inputs.device_runtime,
+        log=progress.publish,
+        proxies=inputs.proxies,
+        timing_worker=timing_worker,
+    )
+
+
+def _initial_picks(
+    space: SearchSpace, providers: Sequence[GeneProvider], profile: HardwareProfile
+) -> list[dict[str, Value]]:
+    """Each known good network of the space with each combination of the initial settings of the other genes."""
+    settings = itertools.product(*(member.initial_settings(space.stages, profile) for member in providers))
+    configurations = space.initial_configurations(channel_multiple=profile.channel_multiple)
+    return [dict(ChainMap(each, *setting)) for setting in settings for each in configurations]
