@@ -44,9 +44,8 @@ def _direct_imports(file: Path) -> Iterator[Path]:
         if isinstance(node, ast.Import):
             yield from filter(None, (_module_file(alias.name) for alias in node.names))
         elif isinstance(node, ast.ImportFrom) and node.module:
-            package = _module_file(
-                node.module
-            )  # `from package import module` depends on the module, not on the package's __init__.py
+            # `from package import module` depends on the module, not on the package's __init__.py
+            package = _module_file(node.module)
             members = [_module_file(f"{node.module}.{alias.name}") for alias in node.names]
             yield from filter(None, (member or package for member in members))
 

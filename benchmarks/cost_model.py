@@ -55,10 +55,10 @@ def predict_costs(
     """Errors [n - N_INITIAL] of the predicted logarithms, in order, and their predicted standard deviations.
 
     Args:
-        columns: [n, c] cost columns of the candidates in the order of their drafts.
+        columns: [n, c] cost columns of the candidates in the order of their export.
         features: [n, d] of the candidates.
         true: [n] costs.
-        initial_coefficients: [c] rough initial_coefficients of the columns.
+        initial_coefficients: [c] rough prices of the columns.
     """
     errors, deviations = [], []
     for n in range(N_INITIAL, len(true)):
@@ -81,14 +81,14 @@ def main() -> None:
     parser.add_argument("--image", default="1,48,48", help="channels, height and width of the data's images")
     args = parser.parse_args()
     shape: Any = tuple(map(int, args.image.split(",")))
-    print(f"{'run':28}{'cost':9}{'drafted':>8}{'first ' + str(N_EARLY):>10}{'others':>8}{'within 2 sd':>13}")
+    print(f"{'run':28}{'cost':9}{'exported':>9}{'first ' + str(N_EARLY):>10}{'others':>8}{'within 2 sd':>13}")
     for path in args.runs:
         folder = RunFolder.open_existing(path)
         if folder.config.search.model:
             parser.error(f"runs must have a search space, but {path} compresses {folder.config.search.model}")
         records = [r for r in latest_by_key(folder.records(), "search") if r.latency and r.size_bytes]
         if len(records) <= N_INITIAL:
-            parser.error(f"runs must have drafted more than {N_INITIAL} candidates, but {path} has {len(records)}")
+            parser.error(f"runs must have exported more than {N_INITIAL} candidates, but {path} has {len(records)}")
         descriptions = feature_extractor(folder, shape).extract_all([record.candidate for record in records])
         columns, features = (
             np.stack([d.cost_columns for d in descriptions]),
@@ -103,7 +103,7 @@ def main() -> None:
             errors, deviations = predict_costs(columns, features, true, coefficients)
             early, late = (_mean(np.abs(np.expm1(errors_part))) for errors_part in (errors[:N_EARLY], errors[N_EARLY:]))
             inside = float((np.abs(errors) <= 2 * deviations).mean())
-            print(f"{path.name:28}{cost:9}{len(records):8}{early:>10}{late:>8}{inside:13.0%}")
+            print(f"{path.name:28}{cost:9}{len(records):9}{early:>10}{late:>8}{inside:13.0%}")
 
 
 if __name__ == "__main__":
