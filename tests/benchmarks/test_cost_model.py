@@ -38,7 +38,7 @@ def test_one_line_per_run_and_cost(
     monkeypatch.setattr("sys.argv", ["cost_model", str(bench.folder.path)])
     main()
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split()[:3] == ["run", "cost", "drafted"]
+    assert head.split()[:3] == ["run", "cost", "exported"]
     for line, cost in zip(lines, ("latency", "size"), strict=True):
         assert line.split()[:3] == [bench.folder.path.name, cost, "40"]
         assert float(line.split()[3].rstrip("%")) < 25

@@ -1,4 +1,4 @@
-"""What the code asks of TensorRT is read from the source, and looked for in the published bindings where they lie."""
+"""Names of TensorRT that the code uses, read from the source and looked up in the published bindings if present."""
 
 import os
 import zipfile
@@ -30,7 +30,7 @@ def test_names_are_read_from_the_source() -> None:
     assert not {"trt", "numpy", "append"} & names
 
 
-def test_a_name_is_there_only_as_a_whole_string(tmp_path: Path) -> None:
+def test_a_name_must_be_a_whole_string(tmp_path: Path) -> None:
     wheel = a_wheel(tmp_path / "a.whl", b"\0Builder\0OnnxParserError\0")
     assert missing(wheel, {"Builder", "OnnxParser"}) == {"OnnxParser"}
 
