@@ -21,7 +21,7 @@ from nas.data.base import FaceData
 from nas.distillation.base import Distillation
 from nas.models.user_model import UserModelSpace
 from nas.registry import load
-from nas.training.execution import ExecutionFormat, choose_execution
+from nas.training.execution_format import ExecutionFormat, choose_execution
 from nas.training.loop import train
 from nas.training.recipe import recipe_for
 

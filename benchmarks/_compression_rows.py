@@ -21,9 +21,9 @@ from nas.compression.pipeline import CompressionPipeline
 from nas.distillation.base import Distillation, Teacher, TeacherEnsemble
 from nas.errors import CandidateError, ParityError
 from nas.latency.costs import compute_costs, packed_bytes
-from nas.latency.estimate import Latency
+from nas.latency.int8_speedup import int8_speedup
+from nas.latency.latency import Latency
 from nas.latency.measured.timing import measure_interleaved
-from nas.latency.speedup import int8_speedup
 from nas.metrics import score
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.parity import check_parity, parity_tolerance

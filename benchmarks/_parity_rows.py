@@ -19,7 +19,7 @@ from nas.errors import CandidateError
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.parity import torch_probabilities
 from nas.registry import load
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import train
 from nas.training.recipe import recipe_for
 from search_spaces._base import SearchSpace

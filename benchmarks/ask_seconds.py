@@ -23,7 +23,7 @@ from nas import registry
 from nas.candidate import Candidate
 from nas.compression.pipeline import CompressionPipeline
 from nas.config import make_config
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.measured.gc_control import gc_frozen
 from nas.metrics import score_from_confusion
 from nas.results.record import Record

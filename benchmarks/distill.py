@@ -28,7 +28,7 @@ from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
 from nas.registry import load, names
 from nas.results.run_folder import RunFolder
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import predict, train
 from nas.training.recipe import recipe_for
 from search_spaces._base import Value

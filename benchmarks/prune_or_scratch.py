@@ -44,7 +44,7 @@ from nas.data.loading import load_data
 from nas.intervals import wilson_interval
 from nas.registry import load
 from nas.targets.catalog import load_target
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import predict, train
 from nas.training.recipe import recipe_for
 

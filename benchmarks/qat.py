@@ -36,7 +36,7 @@ from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import compute_parity
 from nas.registry import load
 from nas.targets.catalog import load_target
-from nas.training.execution import ExecutionFormat, choose_execution
+from nas.training.execution_format import ExecutionFormat, choose_execution
 from nas.training.loop import train
 from nas.training.recipe import recipe_for
 from search_spaces._base import Architecture

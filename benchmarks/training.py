@@ -22,7 +22,7 @@ from torch import nn
 
 from nas import registry
 from nas.data.base import Split
-from nas.training.execution import ExecutionFormat, choose_execution, step_clock
+from nas.training.execution_format import ExecutionFormat, choose_execution, step_clock
 from nas.training.loop import train
 from nas.training.recipe import recipe_for
 from search_spaces._base import DisconnectedError, SearchSpace
