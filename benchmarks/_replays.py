@@ -1,7 +1,7 @@
 """Replays of searches on problems with known values: the loop, samplers by seeds, the JSON file and the table.
 
-The file keeps every finished replay. A killed benchmark therefore resumes, and further samplers or seeds are added to
-those that are there. Replays of another problem or of other sampler code are discarded and computed again.
+The file keeps every finished replay. A killed benchmark therefore resumes, and further samplers or seeds are added.
+Replays of another problem or of other sampler code are discarded and computed again.
 """
 
 import argparse

@@ -153,7 +153,7 @@ def measured(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
             ask = study.ask(held)
             ask_seconds.append(time.process_time() - begin)
             sampler_seconds.append(make_sampler.seconds)
-            record = answer(parts, ask.number, ask.picked)
+            record = synthetic_record(parts, ask.number, ask.picked)
             parts.folder.append(record)
             study.tell(ask, record)
     return {
@@ -189,7 +189,7 @@ def fill(study: Study, parts: SearchParts, trials: int, *, stopped: float = 0.0,
         configuration = {name: c.options[int(rng.integers(len(c.options)))] for name, c in study.choices.items()}
         if not parts.columns(configuration):
             continue
-        record = answer(parts, number, configuration)
+        record = synthetic_record(parts, number, configuration)
         if record.status != "complete":
             continue
         parts.folder.append(record)
@@ -206,12 +206,12 @@ def fill(study: Study, parts: SearchParts, trials: int, *, stopped: float = 0.0,
         number += 1
 
 
-def answer(parts: SearchParts, number: int, picked: dict[str, Any]) -> Record:
+def synthetic_record(parts: SearchParts, number: int, configuration: dict[str, Any]) -> Record:
     """A record by formula, with noise.
 
     Latency is a sum over kernels and arithmetic; accuracy grows with arithmetic and falls with sparsity.
     """
-    candidate, columns = parts.compression.decode(parts.space, picked), parts.columns(picked)
+    candidate, columns = parts.compression.decode(parts.space, configuration), parts.columns(configuration)
     kernels = sum(v for n, v in columns.items() if n.rstrip("0123456789") in ("dense", "pointwise", "depthwise"))
     macs = sum(v for n, v in columns.items() if "macs" in n)
     noise = np.random.default_rng(number).normal(0, 0.01, 2)

@@ -35,7 +35,7 @@ from search_spaces._base import DisconnectedError
 LIMIT_S = 3.0
 
 
-def evaluator(space: str, target_name: str, folder: Path, max_latency: str | None = None) -> Evaluator:
+def make_evaluator(space: str, target_name: str, folder: Path, max_latency: str | None = None) -> Evaluator:
     """An evaluator on the built-in synthetic faces."""
     config = make_config(
         space=space, target=target_name, runs=folder, name="benchmark", trials=1, max_latency=max_latency
@@ -71,26 +71,26 @@ def main() -> None:
     rng = random.Random(args.seed)
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        candidate_evaluator = evaluator(args.space, args.target, Path(folder), args.max_latency)
-        if candidate_evaluator.timing_worker is not None:
-            candidate_evaluator.timing_worker.measure(
+        evaluation = make_evaluator(args.space, args.target, Path(folder), args.max_latency)
+        if evaluation.timing_worker is not None:
+            evaluation.timing_worker.measure(
                 [reference_path()],
                 runtime="onnxruntime",
-                device="here",
+                device="this machine",
                 input_shape=[INPUT_SHAPE],
                 plan=TimingPlan(runs=2),
             )  # starts the timing process, which is not part of a candidate's time
-        profile = candidate_evaluator.profile
-        genes = list(candidate_evaluator.space.choices(channel_multiple=profile.channel_multiple))
-        genes += candidate_evaluator.compression.choices(candidate_evaluator.space.stages)
+        profile = evaluation.profile
+        genes = list(evaluation.space.choices(channel_multiple=profile.channel_multiple))
+        genes += evaluation.compression.choices(evaluation.space.stages)
         while len(rows) < args.candidates:
-            picked = {gene.name: rng.choice(gene.options) for gene in genes}
+            configuration = {gene.name: rng.choice(gene.options) for gene in genes}
             try:
-                candidate = candidate_evaluator.compression.decode(candidate_evaluator.space, picked)
+                candidate = evaluation.compression.decode(evaluation.space, configuration)
             except DisconnectedError:
                 continue
             clock, begin = PhaseTimer(), time.perf_counter()
-            draft = candidate_evaluator.evaluate_untrained(candidate, clock)
+            draft = evaluation.evaluate_untrained(candidate, clock)
             rows.append(
                 {
                     "total": time.perf_counter() - begin,

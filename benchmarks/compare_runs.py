@@ -87,16 +87,18 @@ def main() -> None:
         others = [p for (name, _), front in fronts.items() if name != sampler for p in front]
         beaten = mean(any(_dominates(o, p) for o in others) for p in fronts[sampler, seed])
         rows[sampler].append(Row(seed, proposed, len(points), shares, beaten))
-    heads = ["sampler", "seeds", "proposed", "trained", *(f"{share:.0%} of the budget" for share in SHARES), "beaten"]
-    lines = [_cells(name, found) for name, found in sorted(rows.items(), key=lambda item: -_last(item[1]))]
+    header = ["sampler", "seeds", "proposed", "trained", *(f"{share:.0%} of the budget" for share in SHARES), "beaten"]
+    lines = [
+        _cells(name, sampler_rows) for name, sampler_rows in sorted(rows.items(), key=lambda item: -_last(item[1]))
+    ]
     if args.markdown:
-        print("\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *lines)))
+        print("\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines)))
     else:
-        widths = [max(len(line[i]) for line in (heads, *lines)) for i in range(len(heads))]
-        for line in (heads, *lines):
+        widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
+        for line in (header, *lines):
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
     if args.json:
-        figures = {name: [row._asdict() for row in found] for name, found in rows.items()}
+        figures = {name: [row._asdict() for row in sampler_rows] for name, sampler_rows in rows.items()}
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 

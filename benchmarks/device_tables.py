@@ -75,16 +75,16 @@ def features(kernels: list[Kernel], profile: HardwareProfile, *, fixed: bool) ->
         profile: with the peak rates.
         fixed: whether the fixed time of a whole net counts.
     """
-    found = np.zeros(len(NAMES))
-    found[0] = float(fixed)
+    totals = np.zeros(len(NAMES))
+    totals[0] = float(fixed)
     for kernel in kernels:
-        found[1] += 1
+        totals[1] += 1
         if kernel.macs:
             rate = peak_gops(profile, kernel.bits) * 1e3
-            found[NAMES.index(kernel.kind)] += 2 * padded_macs(kernel, profile.channel_multiple) / rate
+            totals[NAMES.index(kernel.kind)] += 2 * padded_macs(kernel, profile.channel_multiple) / rate
         moved = kernel.input_bytes + kernel.output_bytes + kernel.weight_bytes
-        found[-1] += moved / (profile.bandwidth_gb_s * 1e3)
-    return found
+        totals[-1] += moved / (profile.bandwidth_gb_s * 1e3)
+    return totals
 
 
 def coefficients(model: LatencyModel) -> Floats:

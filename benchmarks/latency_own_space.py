@@ -147,6 +147,7 @@ def study(
     tables = [Costs.from_dict(net["costs"]) for net in nets]
     values = np.array([net["measurement"][statistic] for net in nets])
     columns = columns_for(profile).design_matrix([table.kernels for table in tables])
+    # counts span orders of magnitude: relative to the mean, logarithms suit both ridge and forest
     log_columns = np.log1p(columns / np.maximum(columns.mean(axis=0), 1e-12))
     results: dict[str, Any] = {}
     for count in (n for n in samples if n + MIN_HELD_OUT <= len(nets)):

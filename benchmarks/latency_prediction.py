@@ -63,10 +63,10 @@ def methods(cells: nb201.Cells) -> dict[str, Method]:
     one_hot = nb201.one_hot(cells.operations)
 
     def roofline(rows: Rows, values: Floats, held_out: Rows) -> Floats:
-        found: Floats = (
+        predicted: Floats = (
             cells.columns[held_out] @ fit_additive(cells.columns[rows], values, ties, n_resamples=0).coefficients
         )
-        return found
+        return predicted
 
     def line(rows: Rows, values: Floats, held_out: Rows) -> Floats:
         scaled, ones = macs[rows] / values[:, None], np.ones(len(rows))

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folder = options.run_folder or Path(place) / "made" / NAME
+        folder = options.run_folder or Path(place) / "new" / NAME
         if not folder.exists():
             make_run_folder(folder, options.records)
         count = len((folder / "records.jsonl").read_text().splitlines())
@@ -250,10 +250,13 @@ def _record(template: dict[str, Any], number: int, candidate: dict[str, Any]) ->
     return template | candidate | figures
 
 
-def _trial(record: dict[str, Any], picked: dict[str, Any], distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+def _trial(
+    record: dict[str, Any], configuration: dict[str, Any], distributions: dict[str, BaseDistribution]
+) -> FrozenTrial:
     """The finished trial of a record."""
     trial = create_trial(
-        params=picked, distributions=distributions, user_attrs={"key": record["key"], "status": record["status"]},
+        params=configuration, distributions=distributions,
+        user_attrs={"key": record["key"], "status": record["status"]},
         values=[record["score"]["accuracy"], record["latency"]["latency_ms"]],
     )  # fmt: skip
     for name, violation in record["violations"].items():

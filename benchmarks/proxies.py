@@ -37,6 +37,7 @@ IMAGES = 16
 DROPPED = 0.2
 FOLDS, DIVISIONS = 10, 10
 PENALTY = 3.0
+"""Ridge penalty on standardised features."""
 
 
 def held_out_correlation(features: Floats, accuracy: Floats) -> float:

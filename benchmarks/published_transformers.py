@@ -89,11 +89,11 @@ def segformer(widths: tuple[int, ...], layers: tuple[int, ...], decoder: int, si
             net.conv(width, 1, residual=True)
         net.normalised()
         maps.append((net.size, width))
-    whole = maps[0][0]
+    full_size = maps[0][0]
     for side, width in maps:
         net.size, net.channels = side, width
         net.conv(decoder, 1)
-        net.size = whole
+        net.size = full_size
         net.move("resize")
     net.channels = len(maps) * decoder
     net.move("concat").conv(decoder, 1).conv(35, 1)

@@ -49,15 +49,15 @@ CXXFLAGS, LDFLAGS = ["-O0", "-w"], ["-L{lib}", "-Wl,--no-as-needed", "-lcuda"]
 _LOOK = """
 import json, sys, pycuda.driver as driver
 classes = [getattr(driver, name) for name in json.loads(sys.argv[2])]
-def told(holder, name):
+def describe(holder, name):
     member = getattr(holder, name)
     kind = "a class" if isinstance(member, type) else "a property"
     return f"{holder.__name__}: {(member.__doc__ or kind).strip().splitlines()[0].rstrip(' :')}"
-found = {
-    name: "; ".join(told(holder, name) for holder in (driver, *classes) if hasattr(holder, name)) or None
+signatures = {
+    name: "; ".join(describe(holder, name) for holder in (driver, *classes) if hasattr(holder, name)) or None
     for name in json.loads(sys.argv[1])
 }
-print(json.dumps(found))
+print(json.dumps(signatures))
 """
 
 _DRIVE = """
@@ -86,15 +86,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the downloads; the build goes into its subfolder `built`")
     package = build(parser.parse_args().folder)
-    signatures = look(package, used(SOURCE))
+    signatures = read_signatures(package, used_names(SOURCE))
     for name, signature in signatures.items():
         print(f"{name:24} {signature or 'MISSING'}")
-    status, output = drive(package)
+    status, output = run_driver_test(package)
     print(output)
     return int(status != 0 or None in signatures.values())
 
 
-def used(source: Path) -> set[str]:
+def used_names(source: Path) -> set[str]:
     """Names of pycuda that the class on top of it uses."""
     (class_node,) = (
         n for n in ast.parse(source.read_text()).body if isinstance(n, ast.ClassDef) and n.name == "_PyCuda"
@@ -131,14 +131,14 @@ def build(folder: Path) -> Path:
     return built / "pycuda"
 
 
-def look(package: Path, names: set[str]) -> dict[str, str | None]:
+def read_signatures(package: Path, names: set[str]) -> dict[str, str | None]:
     """The signature of each name as the built package documents it; None if the name does not exist."""
     text = _run([sys.executable, "-c", _LOOK, json.dumps(sorted(names)), json.dumps(CLASSES)], package, package)
     signatures: dict[str, str | None] = json.loads(text)
     return signatures
 
 
-def drive(package: Path) -> tuple[int, str]:
+def run_driver_test(package: Path) -> tuple[int, str]:
     """Exit status and output of a process in which our code drives the built package."""
     done = subprocess.run(
         [sys.executable, "-c", _DRIVE], cwd=ROOT, env=_environment(package), capture_output=True, text=True, check=False

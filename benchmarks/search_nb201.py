@@ -77,14 +77,14 @@ def make_benchmark(table: _nb201.Nb201Table, options: argparse.Namespace) -> Ben
     """The comparison for these options."""
     factories = sampler_factories(_nb201.SPACE, **_nb201.sampler_context(table))
 
-    def answer(configuration: Configuration) -> tuple[Sequence[float], bool]:
+    def evaluate(configuration: Configuration) -> tuple[Sequence[float], bool]:
         cell = _nb201.cell_index(configuration)
         feasible = bool(table.feasible[cell])
         return (table.values[cell].tolist() if feasible else table.ref_point), feasible
 
     def figures(name: str, seed: int) -> dict[str, Any]:
         search = run_replay(
-            factories[name](seed), _nb201.SPACE, answer, trials=options.trials, limit_s=options.time_limit
+            factories[name](seed), _nb201.SPACE, evaluate, trials=options.trials, limit_s=options.time_limit
         )
         cells = [_nb201.cell_index(p) for p in search.configurations]
         trained = [cell if table.feasible[cell] else None for cell in cells]

@@ -33,12 +33,12 @@ def replay(name: str, seed: int, *, trials: int, limit_s: float | None) -> dict[
     problem = drawn_problem(seed)
     noise = np.random.default_rng([seed, 11])
 
-    def answer(picked: Configuration) -> tuple[list[float], None]:
-        accuracy, latency = problem.values([picked])[0].tolist()
+    def evaluate(configuration: Configuration) -> tuple[list[float], None]:
+        accuracy, latency = problem.values([configuration])[0].tolist()
         return [accuracy + float(noise.normal(0, _synthetic.ACCURACY_NOISE_STD)), latency], None
 
     sampler = sampler_factories(_synthetic.SPACE, **problem.sampler_context())[name](seed)
-    search = run_replay(sampler, _synthetic.SPACE, answer, trials=trials, limit_s=limit_s)
+    search = run_replay(sampler, _synthetic.SPACE, evaluate, trials=trials, limit_s=limit_s)
     shares = hypervolume_curve(problem.values(search.configurations), problem.hypervolume_share)
     return {
         "share": {str(b): shares[b - 1] for b in TRIAL_BUDGETS if b <= len(shares)},

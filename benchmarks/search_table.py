@@ -32,12 +32,12 @@ def make_benchmark(rows: _candidate_table.CandidateTable, options: Any) -> Bench
     factories = sampler_factories(rows.space, **rows.sampler_context())
     trials = min(options.trials, len(rows.configurations))
 
-    def answer(configuration: Configuration) -> tuple[list[float], None]:
+    def evaluate(configuration: Configuration) -> tuple[list[float], None]:
         return rows.values[rows.nearest([configuration])[0]].tolist(), None
 
     def figures(name: str, seed: int) -> dict[str, Any]:
         sampler = _candidate_table.NearestRowSampler(factories[name](seed), rows)
-        search = run_replay(sampler, rows.space, answer, trials=trials, limit_s=options.time_limit)
+        search = run_replay(sampler, rows.space, evaluate, trials=trials, limit_s=options.time_limit)
         shares = hypervolume_curve(rows.values[rows.nearest(search.configurations)], rows.hypervolume_share_of)
         return {
             "share": {str(b): shares[b - 1] for b in TRIAL_BUDGETS if b <= len(shares)},

@@ -38,10 +38,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels", nargs="+", type=Path)
     wheels = parser.parse_args().wheels
-    names, status = used(ENGINE), 0
+    names, status = used_names(ENGINE), 0
     print(f"{len(names)} names: {' '.join(sorted(names))}\n")
     for wheel in wheels:
-        not_found = missing(wheel, names)
+        not_found = missing_names(wheel, names)
         errors = sorted(not_found - GUARDED.keys())
         status |= bool(errors)
         guarded = "".join(f"\n    {name}: {GUARDED[name]}" for name in sorted(not_found & GUARDED.keys()))
@@ -49,7 +49,7 @@ def main() -> int:
     return status
 
 
-def used(source: Path) -> set[str]:
+def used_names(source: Path) -> set[str]:
     """Names of TensorRT that the source uses."""
     names = {flag for flag in GUARDED if flag in source.read_text()}
     for node in ast.walk(ast.parse(source.read_text())):
@@ -58,7 +58,7 @@ def used(source: Path) -> set[str]:
     return {name for name in names if name not in OBJECTS} - NOT_OF_THE_BINDINGS - {"name"}
 
 
-def missing(wheel: Path, names: set[str]) -> set[str]:
+def missing_names(wheel: Path, names: set[str]) -> set[str]:
     """The names that no shared object of the wheel holds."""
     with zipfile.ZipFile(wheel) as archive:
         content = b"".join(archive.read(name) for name in archive.namelist() if ".so" in name)

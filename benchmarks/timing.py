@@ -86,10 +86,10 @@ def main() -> None:
                 if (
                     i == 0 and args.forget
                 ):  # remember the calm machine's best time, which a regular user has from earlier measurements
-                    timer.measure([path], runtime="onnxruntime", device="here", input_shape=[shape], plan=plan)
+                    timer.measure([path], runtime="onnxruntime", device="this machine", input_shape=[shape], plan=plan)
                 with training() if args.busy else tempfile.SpooledTemporaryFile():
                     (m,) = timer.measure(
-                        [path], runtime="onnxruntime", device="here", input_shape=[shape], plan=plan,
+                        [path], runtime="onnxruntime", device="this machine", input_shape=[shape], plan=plan,
                         threads=args.threads,
                     )  # fmt: skip
             measurements.append(m)

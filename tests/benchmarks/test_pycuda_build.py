@@ -26,14 +26,14 @@ def package() -> Path:
 
 
 def test_names_are_read_from_the_source() -> None:
-    names = pycuda_build.used(pycuda_build.SOURCE)
+    names = pycuda_build.used_names(pycuda_build.SOURCE)
     assert {"Device", "retain_primary_context", "mem_alloc", "memcpy_htod_async", "time_till", "handle"} <= names
     assert not {"append", "cudaMalloc", "_driver"} & names
 
 
 @pytest.mark.data
 def test_every_name_exists_with_its_signature_in_the_built_package(package: Path) -> None:
-    signatures = pycuda_build.look(package, pycuda_build.used(pycuda_build.SOURCE))
+    signatures = pycuda_build.read_signatures(package, pycuda_build.used_names(pycuda_build.SOURCE))
     assert None not in signatures.values()
     assert "(object)dest, (object)src [, (object)stream=None]" in str(signatures["memcpy_htod_async"])
     assert str(signatures["mem_alloc"]) == "pycuda.driver: mem_alloc( (int)arg1) -> DeviceAllocation"
@@ -43,13 +43,13 @@ def test_every_name_exists_with_its_signature_in_the_built_package(package: Path
 
 @pytest.mark.data
 def test_our_code_drives_the_built_package(package: Path) -> None:
-    status, output = pycuda_build.drive(package)
+    status, output = pycuda_build.run_driver_test(package)
     assert (status, output) == (0, "_PyCuda drove stand-in GPU: memory, copies, events and a graph, five launches")
 
 
 @pytest.mark.data
 def test_a_missing_name_has_no_signature(package: Path) -> None:
-    assert pycuda_build.look(package, {"mem_allocate"}) == {"mem_allocate": None}
+    assert pycuda_build.read_signatures(package, {"mem_allocate"}) == {"mem_allocate": None}
 
 
 def test_an_empty_folder_is_refused_with_the_remedy(tmp_path: Path) -> None:
