@@ -17,8 +17,8 @@ from typing import Any
 import optuna
 
 from benchmarks import _candidate_table, _nb201
-from benchmarks._samplers import sampler_factories
 from benchmarks._replays import hypervolume_curve, run_replay
+from benchmarks._samplers import sampler_factories
 from tests.behaviour.commands import ROOT, python
 
 SAMPLER, SEED = "screened", 0
