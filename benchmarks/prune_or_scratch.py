@@ -161,7 +161,7 @@ def training_subset(data: FaceData, rows: npt.NDArray[np.int64]) -> Split:
 def half_width_candidate(index: int) -> Candidate:
     """The candidate of an initial net without half of its channels."""
     space = load("space", "plain")
-    configuration = dict(space.seeds(channel_multiple=MULTIPLE)[index])
+    configuration = dict(space.initial_configurations(channel_multiple=MULTIPLE)[index])
     configuration |= {f"sparsity.{stage}": SPARSITY for stage in space.stages}
     return decode(space, configuration, channel_multiple=MULTIPLE, precisions=(32,))
 
