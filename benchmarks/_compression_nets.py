@@ -46,7 +46,7 @@ class NetFamily:
 def _initial_plain_net(kind: str) -> NetBuilder:
     def build(data: FaceData) -> nn.Module:
         space = load("space", "plain")
-        seed = next(s for s in space.seeds(channel_multiple=8) if s["stage2.block"] == kind)
+        seed = next(s for s in space.initial_configurations(channel_multiple=8) if s["stage2.block"] == kind)
         net: nn.Module = space.build(space.decode(seed), input_shape=data.input_shape, classes=len(data.classes))
         return net
 

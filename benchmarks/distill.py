@@ -43,7 +43,7 @@ def build(data: FaceData, *, widths: tuple[int, ...], block: str = "dense") -> n
     """A net of the space `plain` that halves its map at every stage; weights are drawn from torch's current state."""
     space = load("space", "plain")
     configuration: dict[str, Value] = {choice.name: choice.options[0] for choice in space.choices(channel_multiple=8)}
-    seed = next(s for s in space.seeds(channel_multiple=8) if s["stage2.block"] == block)
+    seed = next(s for s in space.initial_configurations(channel_multiple=8) if s["stage2.block"] == block)
     architecture = space.decode(configuration | seed)
     stages = space.widths(architecture)
     stage_widths = dict(zip(stages, widths, strict=True))

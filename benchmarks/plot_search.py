@@ -1,6 +1,6 @@
 """A plot of searches: share of the hypervolume against evaluations, with a panel per JSON file.
 
-    python -m benchmarks.plot_search tx2.json nano.json synthetic.json --titles "Jetson TX2" "Jetson Nano" "60 genes" \
+    python -m benchmarks.plot_search tx2.json nano.json synthetic.json --titles "Jetson TX2" "Jetson Nano" "60 genes" \\
         --out docs/search.svg
 
 The files are those of search_nb201, search_synthetic and search_table. Lines are means over seeds. Bands range from the

@@ -74,21 +74,21 @@ class RowSettings:
 class RowTrainer:
     """One net and seed on one set of faces, shared by several rows."""
 
-    def __init__(self, arm: RowSettings, data: FaceData, threads: int) -> None:
-        rows = np.random.default_rng(arm.seed).permutation(len(data.train))[: arm.images]
+    def __init__(self, settings: RowSettings, data: FaceData, threads: int) -> None:
+        rows = np.random.default_rng(settings.seed).permutation(len(data.train))[: settings.images]
         self.data = replace(data, train=training_subset(data, np.sort(rows)))
-        self.arm = arm
+        self.settings = settings
         self.execution = ExecutionFormat(device="cpu", threads=threads)
-        self.candidate = half_width_candidate(NETS[arm.net])
+        self.candidate = half_width_candidate(NETS[settings.net])
 
     @cached_property
     def half_trained(self) -> nn.Module:
         """The wide net after half of the epochs."""
-        return self.train(self.build(self.candidate.widths), self.arm.epochs / 2)
+        return self.train(self.build(self.candidate.widths), self.settings.epochs / 2)
 
     def build(self, widths: Mapping[str, int]) -> nn.Module:
         """The net in these widths with fresh weights."""
-        torch.manual_seed(self.arm.seed)
+        torch.manual_seed(self.settings.seed)
         return load("space", "plain").build(
             self.candidate.architecture, input_shape=self.data.input_shape, classes=len(self.data.classes),
             widths=widths,
@@ -97,7 +97,7 @@ class RowTrainer:
     def train(self, net: nn.Module, epochs: float, *, part: int = 0) -> nn.Module:
         """The net trained in place for one schedule; `part` changes the order of the faces."""
         train(
-            net, self.data.train, classes=len(self.data.classes), epochs=epochs, seed=100 * self.arm.seed + part,
+            net, self.data.train, classes=len(self.data.classes), epochs=epochs, seed=100 * self.settings.seed + part,
             recipe=recipe_for(sum(p.numel() for p in net.parameters())), execution=self.execution,
         )  # fmt: skip
         return net
@@ -107,44 +107,44 @@ class RowTrainer:
         predicted = predict(net, self.data.val.images, execution=self.execution).argmax(1)
         return float((predicted == self.data.val.labels).mean())
 
-    def run(self, arm: RowSettings) -> dict[str, Any]:
+    def run(self, settings: RowSettings) -> dict[str, Any]:
         """The figures of a row."""
         begin = time.perf_counter()
-        if arm.way != "pruned":
+        if settings.way != "pruned":
             net = self.train(
-                self.build(self.candidate.widths if arm.way == "wide" else self.candidate.pruned), arm.epochs
+                self.build(self.candidate.widths if settings.way == "wide" else self.candidate.pruned), settings.epochs
             )
             pruning_figures: dict[str, Any] = {}
         else:
-            net, pruning_figures = self.pruned(arm)
+            net, pruning_figures = self.pruned(settings)
         params = sum(p.numel() for p in net.parameters())
         return {
-            **asdict(arm), **pruning_figures, "accuracy": self.accuracy(net), "params": params,
+            **asdict(settings), **pruning_figures, "accuracy": self.accuracy(net), "params": params,
             "seconds": time.perf_counter() - begin,
         }  # fmt: skip
 
-    def pruned(self, arm: RowSettings) -> tuple[nn.Module, dict[str, Any]]:
+    def pruned(self, settings: RowSettings) -> tuple[nn.Module, dict[str, Any]]:
         """The small net by pruning, and its accuracies directly after each step."""
         net, after, fresh = self.half_trained, [], []
-        steps = width_schedule(self.candidate, n_steps=arm.steps, channel_multiple=MULTIPLE)
+        steps = width_schedule(self.candidate, n_steps=settings.steps, channel_multiple=MULTIPLE)
         for part, widths in enumerate(steps, start=1):
             slim = self.build(widths)
-            transfer_channels(net, slim, input_shape=self.data.input_shape, score=self.score(arm, net))
+            transfer_channels(net, slim, input_shape=self.data.input_shape, score=self.score(settings, net))
             after.append(self.accuracy(slim.eval()))
             fresh.append(self.accuracy(with_fresh_statistics(slim, self.faces[0])))
-            net = self.train(slim, arm.epochs / 2 / len(steps), part=part)
+            net = self.train(slim, settings.epochs / 2 / len(steps), part=part)
         return net, {"before": self.accuracy(self.half_trained), "after": after, "fresh": fresh}
 
-    def score(self, arm: RowSettings, net: nn.Module) -> ScoreFunction:
+    def score(self, settings: RowSettings, net: nn.Module) -> ScoreFunction:
         """The row's criterion applied to a net."""
-        if arm.criterion == RANDOM:
-            return random_scores(arm.seed)
+        if settings.criterion == RANDOM:
+            return random_scores(settings.seed)
         images, labels = self.faces
         context = CompressionContext(
             candidate=self.candidate, profile=load_target("cpu"), input_shape=self.data.input_shape, images=images,
             labels=labels,
         )  # fmt: skip
-        return bind_criterion(arm.criterion, net, context)
+        return bind_criterion(settings.criterion, net, context)
 
     @property
     def faces(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -161,7 +161,7 @@ def training_subset(data: FaceData, rows: npt.NDArray[np.int64]) -> Split:
 def half_width_candidate(index: int) -> Candidate:
     """The candidate of an initial net without half of its channels."""
     space = load("space", "plain")
-    configuration = dict(space.seeds(channel_multiple=MULTIPLE)[index])
+    configuration = dict(space.initial_configurations(channel_multiple=MULTIPLE)[index])
     configuration |= {f"sparsity.{stage}": SPARSITY for stage in space.stages}
     return decode(space, configuration, channel_multiple=MULTIPLE, precisions=(32,))
 
@@ -187,7 +187,7 @@ def with_fresh_statistics(net: nn.Module, images: npt.NDArray[np.uint8]) -> nn.M
     return copied.eval()
 
 
-def arms(seeds: int, epochs: float, faces: int, subset: int) -> Iterator[RowSettings]:
+def all_row_settings(seeds: int, epochs: float, faces: int, subset: int) -> Iterator[RowSettings]:
     """The settings of all rows, seed by seed."""
     for seed in range(seeds):
         for net in NETS:
@@ -205,18 +205,20 @@ def measured(
     known = [json.loads(line) for line in cache.read_text().splitlines()] if cache.exists() else []
     case: RowTrainer | None = None
     rows = []
-    for arm in wanted:
-        row = next((row for row in known if all(row.get(key) == value for key, value in asdict(arm).items())), None)
+    for settings in wanted:
+        row = next(
+            (row for row in known if all(row.get(key) == value for key, value in asdict(settings).items())), None
+        )
         if row is None and time.monotonic() - begin > 60 * minutes:
             continue
         if row is None:
-            is_same_case = case is not None and (case.arm.net, case.arm.seed, case.arm.images) == (
-                arm.net,
-                arm.seed,
-                arm.images,
+            is_same_case = case is not None and (case.settings.net, case.settings.seed, case.settings.images) == (
+                settings.net,
+                settings.seed,
+                settings.images,
             )
-            case = case if is_same_case and case else RowTrainer(arm, data, threads)
-            row = case.run(arm)
+            case = case if is_same_case and case else RowTrainer(settings, data, threads)
+            row = case.run(settings)
             with cache.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         rows.append(row)
@@ -270,7 +272,7 @@ def main() -> None:
     args.cache.parent.mkdir(parents=True, exist_ok=True)
     full = len(data.train)
     rows = measured(
-        list(arms(args.seeds, args.epochs, full, args.subset)), data, args.threads, args.cache, args.minutes
+        list(all_row_settings(args.seeds, args.epochs, full, args.subset)), data, args.threads, args.cache, args.minutes
     )
     lines = table(rows, faces=len(data.val), full=full)
     if args.markdown:

@@ -62,7 +62,7 @@ QAT = ExecutionFormat(memory_format="channels_last", precision="fp32")
 def architecture_of(block: str) -> Architecture:
     """Four stages of the space `plain`, 16 to 128 channels, one block each."""
     space = load("space", "plain")
-    seed = next(s for s in space.seeds(channel_multiple=8) if s["stage2.block"] == block)
+    seed = next(s for s in space.initial_configurations(channel_multiple=8) if s["stage2.block"] == block)
     configuration = {choice.name: choice.options[0] for choice in space.choices(channel_multiple=8)} | seed
     return space.decode(configuration)
 
@@ -150,7 +150,7 @@ class Bench:
             return graph
         quantize, context = load("compressor", "quantize"), self.context()
         if form == PTQ:
-            return quantize.on_graph(graph, context)
+            return quantize.rewrite_graph(graph, context)
         return quantize.fine_tune(graph, replace(context, learn_scales=form == "QAT, learned steps"), fit)
 
     def _few(self, bits: int, execution: ExecutionFormat) -> fx.GraphModule:
@@ -158,7 +158,7 @@ class Bench:
         net = member.restructure(copy.deepcopy(self.net), context)
         with member.training(net, context):
             self._fit(net, epochs=FEW_EPOCHS, rate=FEW_RATE, execution=execution)
-        graph: fx.GraphModule = member.on_graph(fold(net, input_shape=self.data.input_shape), context)
+        graph: fx.GraphModule = member.rewrite_graph(fold(net, input_shape=self.data.input_shape), context)
         return graph
 
     def row(self, form: str, graph: fx.GraphModule) -> tuple[dict[str, Any], npt.NDArray[np.bool_]]:

@@ -86,7 +86,11 @@ def replay(args: argparse.Namespace, sampler: str, seed: int, runs: Path) -> lis
     settings = itertools.product(
         *(m.initial_settings(parts.space.stages, parts.profile) for m in parts.compression.compressors)
     )
-    seeds = [dict(ChainMap(net, *s)) for s in settings for net in parts.space.seeds(channel_multiple=parts.multiple)]
+    seeds = [
+        dict(ChainMap(net, *s))
+        for s in settings
+        for net in parts.space.initial_configurations(channel_multiple=parts.multiple)
+    ]
     study = make_study(
         parts.folder, parts.config, parts.genes, registry.load("sampler", sampler),
         context=parts.surrogate.sampler_context(), initial_picks=seeds[: args.good],

@@ -1,6 +1,6 @@
 """Sample efficiency of samplers on a NAS-Bench-201 table, whose true front is known.
 
-    python -m benchmarks.search_nb201 --table FILE --accuracy c10_test_200 --proxy-accuracy c10_val_12 \
+    python -m benchmarks.search_nb201 --table FILE --accuracy c10_test_200 --proxy-accuracy c10_val_12 \\
         --latency jetson_tx2_fp32_ms --sampler NAME[,NAME...] --trials 300 --seeds 8 --json OUT
 
 Printed and written are, for each sampler, means over seeds (the file also has each seed) of:
