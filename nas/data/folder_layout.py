@@ -90,8 +90,10 @@ def _too_low(root: Path, names: set[str], loose: Sequence[Path]) -> str | None:
     absolute = root.absolute()
     is_class = canonical_class_name(printable_path(absolute.name)) in EXPRESSIONS
     if is_class or (not names and loose):
-        looks = "is itself named as a class" if is_class else "looks like one class folder"
-        return f"{printable_path(root)} {looks}; give the folder above it, {printable_path(absolute.parent)}"
+        above = f"give the folder above it, {printable_path(absolute.parent)}"
+        if is_class:
+            return f"{printable_path(root)} is itself named as a class; {above}"
+        return f"it looks like one class folder ({above}) or like images with labels in a table (use the data set csv)"
     return None
 
 

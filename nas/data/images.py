@@ -20,7 +20,7 @@ from nas.errors import DataError, MissingPackageError, one_line
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jfif"})
 MAX_PIXELS = 2**26
 """Bound of one image, 67 million pixels: more than a camera's, and below pillow's own of 89 million."""
 
@@ -121,13 +121,14 @@ def _grey_levels(image: "Image.Image") -> tuple[int, bool] | None:
     Raises:
         _UnsupportedPixelsError: the pixels are floating-point or 32-bit numbers, whose range the file does not say.
     """
+    tags = getattr(image, "tag_v2", {})  # of TIFF: 258 BitsPerSample, 262 PhotometricInterpretation (0: inverted)
     if image.mode.startswith("I;16"):
-        tags = getattr(image, "tag_v2", {})  # of TIFF: 258 BitsPerSample, 262 PhotometricInterpretation (0: inverted)
         bits = tags.get(258, (16,))
         return 2 ** (bits[0] if isinstance(bits, tuple) else int(bits)) - 1, tags.get(262, 1) == 0
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits there; pillow scales PPM to 65,535
         return 65_535, False
-    if image.mode in ("I", "F"):
+    sample_format = tags.get(339, 1)  # 2: signed, which pillow reads as unsigned where they have 8 bits
+    if image.mode in ("I", "F") or 2 in (sample_format if isinstance(sample_format, tuple) else (sample_format,)):
         kind = "floating-point" if image.mode == "F" else "signed or 32-bit"
         raise _UnsupportedPixelsError(
             f"pixels must be unsigned numbers of 8 or 16 bits, but are {kind} (pillow's mode {image.mode}), whose "

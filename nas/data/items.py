@@ -40,6 +40,8 @@ SPLIT_ALIASES = {
 
 MAX_LABEL_LENGTH = 100
 """Characters of a class name."""
+MAX_CLASSES = 100
+"""More are persons, numbered parts or measurements: compound expressions, the finest in use, are 21."""
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -98,6 +100,7 @@ def build_face_data(
     if not items:
         raise DataError(f"{shown} must hold faces, but has none; see the documentation of data set {name} for its form")
     _check_labels(items)
+    require_few_classes({canonical_class_name(item.label) for item in items}, source)
     classes = sort_class_names(canonical_class_name(item.label) for item in items)
     labels = np.array([classes.index(canonical_class_name(item.label)) for item in items], np.int64)
     subjects = _subjects(items)
@@ -151,6 +154,20 @@ def require_two_classes(trained: set[str], source: Path, *, advice: str = "") ->
         raise DataError(
             f"{printable_path(source)} must hold training faces of at least two classes, but has {got}; "
             f"{advice or 'check the path and the labels'}"
+        )
+
+
+def require_few_classes(classes: set[str], source: Path) -> None:
+    """Refuse more than `MAX_CLASSES` classes.
+
+    Raises:
+        DataError: there are more.
+    """
+    if len(classes) > MAX_CLASSES:
+        some = ", ".join(f"'{name}'" for name in sorted(classes)[:3])
+        raise DataError(
+            f"{printable_path(source)} must have at most {MAX_CLASSES} classes, but has {len(classes)}, as {some}; "
+            "these look like persons or numbered parts: give folders or labels of expressions"
         )
 
 

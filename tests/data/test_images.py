@@ -70,6 +70,7 @@ def test_tiff_of_12_bits_and_inverted_16_bits(tmp_path: Path) -> None:
         (np.arange(1600, dtype=np.int32), 32, 2, "signed or 32-bit"),
         (np.arange(1600, dtype=np.uint32), 32, 1, "signed or 32-bit"),
         (np.arange(1600, dtype=np.int16), 16, 2, "signed or 32-bit"),
+        (np.arange(1600).astype(np.int8), 8, 2, "signed or 32-bit"),
     ],
 )
 def test_pixels_without_a_known_range_are_refused_by_name(

@@ -190,7 +190,11 @@ AFFECT = ("train_set/images/1.jpg", "train_set/images/2.jpg", "val_set/images/3.
         (("happy/1.png", "sad/1.png"), "happy", "is itself named as a class; give the folder above it, .*faces$"),
         (("happy/s1/1.png", "happy/s2/1.png"), "happy", "is itself named as a class; give the folder above it"),
         (("joy/1.png", "Happiness/2.png"), "", "at least two class folders, but has only 'happy'"),
-        (("1.png", "2.png"), "", "has 2 images outside of any; .* looks like one class folder; give the folder above"),
+        (
+            ("1.png", "2.png"),
+            "",
+            r"has 2 images outside of any; it looks like one class folder \(give the folder .*\) or .* data set csv",
+        ),
         (("train/1.png",), "", "has 1 images outside of any"),
     ],
 )
@@ -209,6 +213,14 @@ def test_sentence_says_what_the_folder_looks_like(
 def test_classes_with_folders_of_persons_are_read(tmp_path: Path) -> None:
     root = tree(tmp_path / "faces", *(f"{c}/person{s}/{i}.png" for c in ("1", "2") for s in (1, 2) for i in range(3)))
     assert load(root).classes == ("1", "2")
+
+
+def test_folders_of_persons_are_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path / "faces", *(f"{i}/x.png" for i in range(101)))
+    with pytest.raises(
+        DataError, match="must have at most 100 classes, but has 101, as '0', '1', '10'; these look like"
+    ):
+        load(root)
 
 
 def test_one_class_with_training_faces_is_refused(tmp_path: Path) -> None:
