@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from nas.data.paths import printable_path
+from nas.data.paths import printable_path, printable_text
 from nas.errors import DataError, one_line
 
 Row = dict[str, str]
@@ -46,7 +46,7 @@ def read_rows(
         if missing := [name for name in required if name not in header]:
             raise DataError(
                 f"{shown}, row 1: the header must name the columns {', '.join(required)}, but {', '.join(missing)} is "
-                f"missing from {one_line(', '.join(header), max_length=200) or 'an empty line'}; {advice}"
+                f"missing from {printable_text(', '.join(header)[:200]) or 'an empty line'}; {advice}"
             )
         if double := [name for name in required if header.count(name) > 1]:
             raise DataError(f"{shown}, row 1: a column must occur once, but {double[0]} occurs twice; remove one")

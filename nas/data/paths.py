@@ -29,7 +29,11 @@ def is_hidden(name: str) -> bool:
 
 def printable_path(path: Path | str) -> str:
     """A path as text of one line that JSON can hold: bytes that are no UTF-8 and control characters become escapes."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return printable_text(os.fsencode(path).decode("utf-8", "backslashreplace"))
+
+
+def printable_text(text: str) -> str:
+    """Text with escapes for control characters, which could end a line or change a terminal."""
     if text.isprintable():
         return text
     return "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in text)

@@ -130,3 +130,6 @@ def test_text_that_is_no_utf8_and_columns_that_repeat(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"path,label,label\na.png,happy,sad\n")
     with pytest.raises(DataError, match="a column must occur once, but label occurs twice"):
         rows(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_bytes(b"\x00head\x1b[2J\na.png\n")
+    with pytest.raises(DataError, match=r"path, label is missing from \\x00head\\x1b\[2j; add the column"):
+        rows(tmp_path / "x.csv")
