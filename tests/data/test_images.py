@@ -147,6 +147,15 @@ def test_bound_of_pixels_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read(tmp_path / "x.png")
 
 
+def test_bytes_of_all_images_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(pixels(1, side=40)[0]).save(tmp_path / "x.png")
+    files = [tmp_path / "x.png"] * 3
+    monkeypatch.setattr(images, "MAX_BYTES", 4799)
+    with pytest.raises(DataError, match=r"at most 4,799 bytes, but 3 of 40x40 with 1 channels take 4,800; .* size=48"):
+        read_images(files, size=None, channels=None)
+    assert len(read_images(files, size=32, channels=None)) == 3
+
+
 def test_damaged_images_are_named(tmp_path: Path) -> None:
     good = io.BytesIO()
     Image.fromarray(pixels(1, side=40)[0]).save(good, "PNG")
