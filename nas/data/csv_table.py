@@ -1,9 +1,10 @@
-"""CSV reader that tolerates columns in any order and case, outer spaces, and a byte-order mark.
+"""CSV reader that tolerates columns in any order and case, outer spaces, a byte-order mark, and semicolons or tabs.
 
 Lines and files have bounds, so that a device, a damaged file or a small archive of a huge one ends with a message.
 """
 
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -27,7 +28,7 @@ def read_rows(
     """Data rows of a CSV file; empty lines are skipped.
 
     Args:
-        file: text, the header first.
+        file: text, the header first, with cells separated by commas, semicolons or tabs.
         source: path of the file, for messages.
         required: lower-case names of columns that must be there.
         advice: what to do where one of them is missing.
@@ -40,9 +41,12 @@ def read_rows(
             header, a line or the file exceeds its bound, or the text is not CSV in UTF-8.
     """
     shown = printable_path(source)
-    reader = csv.reader(_bounded_lines(file, shown))
+    lines = _bounded_lines(file, shown)
+    reader = csv.reader(lines)
     try:
-        header = [cell.lstrip("\ufeff").strip().strip('"').strip().lower() for cell in next(reader, [])]
+        first = next(lines, "")
+        reader = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(first, required))
+        header = _column_names(next(reader, []))
         if missing := [name for name in required if name not in header]:
             raise DataError(
                 f"{shown}, row 1: the header must name the columns {', '.join(required)}, but {', '.join(missing)} is "
@@ -64,6 +68,19 @@ def read_rows(
             f"{shown}, row {reader.line_num + 1}: the file must be CSV text in UTF-8, but cannot be read: "
             f"{one_line(error)}; save it in that form"
         ) from None
+
+
+def _column_names(cells: list[str]) -> list[str]:
+    return [cell.lstrip("\ufeff").strip().strip('"').strip().lower() for cell in cells]
+
+
+def _delimiter(header: str, required: tuple[str, ...]) -> str:
+    """The character between cells: a comma, unless only a semicolon or a tab gives the required columns.
+
+    Spreadsheets write semicolons where the comma is the decimal separator.
+    """
+    fitting = (d for d in ",;\t" if set(required) <= set(_column_names(next(csv.reader([header], delimiter=d), []))))
+    return next(fitting, ",")
 
 
 def _bounded_lines(file: IO[str], shown: str) -> Iterator[str]:

@@ -70,7 +70,7 @@ def read_images(
 
 def _read(path: Path, location: str, size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise MissingPackageError("image files need pillow: pip install 'fer-nas[images]'") from None
     name = printable_path(path.name)
@@ -87,10 +87,11 @@ def _read(path: Path, location: str, size: int | None, channels: int | None) -> 
         raise
     except _UnsupportedPixelsError as error:
         raise DataError(f"{location}: {name}: {error}") from None
+    except UnidentifiedImageError:
+        reason = "its content is of no known format" if path.stat().st_size else "it is empty"
     except Exception as error:  # pillow's readers raise errors of any kind on broken files
-        raise DataError(
-            f"{location}: {name} is not a readable image: {one_line(error)}; replace or remove the file"
-        ) from None
+        reason = one_line(error)
+    raise DataError(f"{location}: {name} is not a readable image: {reason}; replace or remove the file")
 
 
 class _UnsupportedPixelsError(Exception):

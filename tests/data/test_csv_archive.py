@@ -45,6 +45,13 @@ def test_quoted_first_column_behind_a_byte_order_mark(tmp_path: Path) -> None:
     assert rows(tmp_path / "x.csv") == [{"path": "a.png", "label": "happy"}]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_semicolons_and_tabs_of_spreadsheets(tmp_path: Path, delimiter: str) -> None:
+    lines = ("Path|label|note", 'a.png|happy|"1,5;2"')
+    (tmp_path / "x.csv").write_text("\r\n".join(line.replace("|", delimiter) for line in lines), encoding="utf-8-sig")
+    assert rows(tmp_path / "x.csv") == [{"path": "a.png", "label": "happy", "note": "1,5;2"}]
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
 def test_member_that_is_no_file_is_refused(tmp_path: Path, kind: bytes) -> None:
     path = tar(tmp_path / "x.tar.gz", ("fer2013.csv", None, kind))

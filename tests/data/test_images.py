@@ -169,6 +169,13 @@ def test_damaged_images_are_named(tmp_path: Path) -> None:
             read(path)
 
 
+def test_empty_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
+    for content, reason in ((b"", "it is empty"), (b"no picture", "its content is of no known format")):
+        (tmp_path / "x.png").write_bytes(content)
+        with pytest.raises(DataError, match=rf"x\.png is not a readable image: {reason}; replace or remove the file"):
+            read(tmp_path / "x.png")
+
+
 @pytest.mark.timeout(20)
 def test_pipes_devices_and_absent_files_are_refused_unread(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
