@@ -111,12 +111,16 @@ class FolderListing:
 
         Links to folders are left out, because they may lead back.
         """
-        files = self.files(folder)
-        for sub in self.folders(folder):
-            if sub.is_symlink():
-                self.others["links to folders"] += 1
-            else:
-                files += self.files_below(sub)
+        files: list[Path] = []
+        pending = [folder]
+        while pending:  # folders may be nested deeper than Python's stack
+            current = pending.pop()
+            files += self.files(current)
+            for sub in self.folders(current):
+                if sub.is_symlink():
+                    self.others["links to folders"] += 1
+                else:
+                    pending.append(sub)
         return sorted(files)
 
     def notes(self) -> tuple[str, ...]:

@@ -215,6 +215,19 @@ def test_classes_with_folders_of_persons_are_read(tmp_path: Path) -> None:
     assert load(root).classes == ("1", "2")
 
 
+def test_folders_may_be_nested_deeper_than_the_stack(tmp_path: Path) -> None:
+    root = tree(tmp_path / "faces", *(f"{c}/{i}.png" for c in ("a", "b") for i in range(3)))
+    nested = [root / "a"]
+    for _ in range(sys.getrecursionlimit() + 100):
+        nested.append(nested[-1] / "x")
+        nested[-1].mkdir()
+    try:
+        assert load(root).classes == ("a", "b")
+    finally:  # pytest's own removal is recursive
+        for folder in reversed(nested[1:]):
+            folder.rmdir()
+
+
 def test_folders_of_persons_are_refused(tmp_path: Path) -> None:
     root = tree(tmp_path / "faces", *(f"{i}/x.png" for i in range(101)))
     with pytest.raises(
