@@ -170,6 +170,14 @@ def test_duration_hardware_and_paths_may_change() -> None:
     assert make_config().differences(changed) == []
 
 
+def test_toml_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("trials = 3", encoding="utf-8-sig")
+    assert read_config(tmp_path / "a.toml").search.trials == 3
+    (tmp_path / "b.toml").write_text("trials = 3", encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"b\.toml is not valid TOML: "):
+        read_config(tmp_path / "b.toml")
+
+
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*absent\.toml: No such file"):
         read_config(tmp_path / "absent.toml")

@@ -4,6 +4,7 @@ Each command is a module in `nas.cli.commands`, which parses, calls and prints, 
 `NasError` is one line on standard error and exit status 2; an interrupted command says so and exits with 130.
 """
 
+import io
 import logging
 import signal
 import sys
@@ -29,6 +30,9 @@ app.add_typer(targets.app, name="targets")
 def main() -> None:
     """Entry point of the `nas` command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding lacks appear as escapes
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _handle_sigterm)  # sent by `timeout` and by job schedulers
     try:
         status = app(prog_name="nas", standalone_mode=False)

@@ -100,7 +100,7 @@ class Dataset(ABC):
 
         Args:
             path: file or folder of the source; None for a data set that needs none.
-            cache: folder for cached arrays; created when needed.
+            cache: folder for cached arrays; created when needed, and left out with a warning if it cannot be written.
             options: further settings of this data set, by name.
 
         Raises:

@@ -1,5 +1,6 @@
 """Class names of facial expressions: labels are matched by name, because every source has its own order of classes."""
 
+import unicodedata
 from collections.abc import Iterable
 
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
@@ -21,8 +22,12 @@ _SYNONYMS = {
 
 
 def canonical_class_name(name: str) -> str:
-    """The canonical name of an expression ("happy" for "Happiness"); other names in lower case without outer spaces."""
-    word = name.strip().lower()
+    """The canonical name of an expression ("happy" for "Happiness"); other names in lower case without outer spaces.
+
+    Names are in Unicode's composed form (NFC): file systems and archives of macOS hold the decomposed form of the same
+    name.
+    """
+    word = unicodedata.normalize("NFC", name.strip().lower())
     return _SYNONYMS.get(word, word)
 
 
@@ -31,6 +36,8 @@ def sort_class_names(names: Iterable[str]) -> tuple[str, ...]:
     ranks = {name: rank for rank, name in enumerate(EXPRESSIONS)}
 
     def sort_key(name: str) -> tuple[int, int, str]:
-        return ranks.get(name, len(ranks)), int(name) if name.isdecimal() else -1, name
+        # Python refuses to convert numbers of more than 4,300 digits; eighteen digits are one in any case.
+        number = int(name) if name.isdecimal() and len(name) <= 18 else -1
+        return ranks.get(name, len(ranks)), number, name
 
     return tuple(sorted(set(names), key=sort_key))

@@ -10,6 +10,8 @@ from nas.data.base import FaceData
 from nas.data.cache import load_cached
 from nas.data.items import Item, build_face_data
 from nas.data.options import DatasetOptions
+from nas.data.paths import printable_path, regular_file_fault
+from nas.errors import DataError
 
 
 class ImageFileOptions(DatasetOptions):
@@ -34,6 +36,7 @@ def load_image_files(
     source: Path,
     cache_dir: Path,
     index_files: Sequence[Path] = (),
+    notes: tuple[str, ...] = (),
 ) -> FaceData:
     """A data set of image files.
 
@@ -44,9 +47,11 @@ def load_image_files(
         source: path that the user gave.
         cache_dir: folder of the cache; files are read again when one of them has changed.
         index_files: further files that the items depend on.
+        notes: further facts of the source.
 
     Raises:
-        DataError: there are no images for training or for selection, or an image is broken.
+        DataError: there are no images for training or for selection, fewer than two classes have training images, or
+            an image is missing or broken.
         MissingPackageError: pillow is not installed.
     """
 
@@ -58,7 +63,20 @@ def load_image_files(
             size=options.size,
             channels=int(options.channels) if options.channels else None,
             val_share=options.val_share,
+            notes=notes,
         )
 
-    files = [*index_files, *(item.path for item in items)]
-    return load_cached(cache_dir, read, dataset=name, settings=options.model_dump(), sources=files)
+    for item in items:
+        if (fault := regular_file_fault(item.path)) is not None:
+            raise DataError(
+                f"{item.location}: image {printable_path(item.path)} {fault}; restore the file or remove its entry"
+            )
+    return load_cached(
+        cache_dir,
+        read,
+        dataset=name,
+        settings=options.model_dump(),
+        root=source,
+        sources=[*index_files, *(item.path for item in items)],
+        details=[*items, *notes],
+    )

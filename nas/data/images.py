@@ -1,5 +1,11 @@
-"""Image reader: files to uint8 arrays. Pillow is an optional extra and imported at use."""
+"""Image reader: files to uint8 arrays, as a viewer shows them. Pillow is an optional extra and imported at use.
 
+- EXIF's orientation is applied.
+- Grey levels of 16 bits, and of 12 in TIFF, are scaled by the type's range.
+- Floating-point and 32-bit pixels are refused, because files do not say their range.
+"""
+
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,12 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.base import Images
-from nas.errors import DataError, MissingPackageError
+from nas.data.paths import printable_path, regular_file_fault
+from nas.errors import DataError, MissingPackageError, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jfif"})
+MAX_PIXELS = 2**26
+"""Bound of one image, 67 million pixels: more than a camera's, and below pillow's own of 89 million."""
+MAX_BYTES = 2**33
+"""Bound of all images as bytes, 8 GiB: AffectNet's 291,651 faces at 96x96 in colour."""
 
 
 def read_images(
@@ -32,11 +43,18 @@ def read_images(
         locations: name of each file in error messages; its path if None.
 
     Raises:
-        DataError: a file is missing or broken, or `size` is None and a file has another size than the first.
+        DataError: a file is missing, broken, too large or of an unsupported pixel type, or `size` is None and a file
+            has another size than the first; or all images together are too large.
         MissingPackageError: pillow is not installed.
     """
-    locations = locations or [str(path) for path in files]
+    locations = locations or [printable_path(path) for path in files]
     first = _read(files[0], locations[0], size, channels)
+    if (total := len(files) * first.size) > MAX_BYTES:
+        c, h, w = first.shape
+        raise DataError(
+            f"{locations[0]}: all images must take at most {MAX_BYTES:,} bytes, but {len(files):,} of {w}x{h} with {c} "
+            f"channels take {total:,}; resize them with the option size=48"
+        )
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, path in enumerate(files):
         image = _read(path, locations[index], size, len(first))
@@ -55,23 +73,110 @@ def _read(path: Path, location: str, size: int | None, channels: int | None) -> 
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise MissingPackageError("image files need pillow: pip install 'fer-nas[images]'") from None
+    name = printable_path(path.name)
+    if (reason := regular_file_fault(path)) is not None:
+        raise DataError(f"{location}: image {printable_path(path)} {reason}; restore the file or remove its entry")
     try:
-        with Image.open(path) as image:
-            return _pixels(image, size, channels)
-    except FileNotFoundError:
-        raise DataError(f"{location}: image {path} does not exist; restore the file or remove its entry") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(
-            f"{location}: {path.name} is not a readable image: {error}; replace or remove the file"
-        ) from None
+        with warnings.catch_warnings():
+            # Pillow warns of metadata that it skips, and of sizes that `_pixels` refuses.
+            warnings.simplefilter("ignore")
+            # Given a path, pillow maps TIFF into memory with height and width exchanged where they are to be turned.
+            with path.open("rb") as file, Image.open(file) as image:
+                return _pixels(image, size, channels)
+    except MemoryError:
+        raise
+    except _UnsupportedPixelsError as error:
+        raise DataError(f"{location}: {name}: {error}") from None
+    except UnidentifiedImageError:
+        reason = "its content is of no known format" if path.stat().st_size else "it is empty"
+    except Exception as error:  # pillow's readers raise errors of any kind on broken files
+        reason = one_line(error)
+    raise DataError(f"{location}: {name} is not a readable image: {reason}; replace or remove the file")
+
+
+class _UnsupportedPixelsError(Exception):
+    """An image is readable, but its pixels cannot become bytes without a guess, or are too many."""
 
 
 def _pixels(image: "Image.Image", size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
-    grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA"))
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _UnsupportedPixelsError(
+            f"an image must have at most {MAX_PIXELS:,} pixels, but has {width}x{height}; reduce or remove it"
+        )
+    depth = _grey_levels(image)
+    image.load()
+    # Orientation is read after loading, because PNG files may have it behind the pixels. Pillow turns TIFF itself.
+    turn = _turn(image)
+    if depth is not None:
+        image = _to_bytes(image, *depth)
+    if turn is not None:
+        image = image.transpose(turn)
+    grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA", "La"))
     plain = image.convert("L" if grey else "RGB")
     if size is not None and plain.size != (size, size):
         plain = plain.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(plain, np.uint8)
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
+
+
+def _grey_levels(image: "Image.Image") -> tuple[int, bool] | None:
+    """The highest level of a grey image of more than 8 bits, and whether it means black; None for 8 bits and less.
+
+    Pillow's own conversion to 8 bits clips at 255: of 16-bit images it leaves white.
+
+    Raises:
+        _UnsupportedPixelsError: the pixels are floating-point or 32-bit numbers, whose range the file does not say.
+    """
+    tags = getattr(image, "tag_v2", {})  # of TIFF: 258 BitsPerSample, 262 PhotometricInterpretation (0: inverted)
+    if image.mode.startswith("I;16"):
+        bits = tags.get(258, (16,))
+        return 2 ** (bits[0] if isinstance(bits, tuple) else int(bits)) - 1, tags.get(262, 1) == 0
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits there; pillow scales PPM to 65,535
+        return 65_535, False
+    sample_format = tags.get(339, 1)  # 2: signed, which pillow reads as unsigned where they have 8 bits
+    if image.mode in ("I", "F") or 2 in (sample_format if isinstance(sample_format, tuple) else (sample_format,)):
+        kind = "floating-point" if image.mode == "F" else "signed or 32-bit"
+        raise _UnsupportedPixelsError(
+            f"pixels must be unsigned numbers of 8 or 16 bits, but are {kind} (pillow's mode {image.mode}), whose "
+            "range the file does not say; save it as 8-bit or 16-bit PNG"
+        )
+    return None
+
+
+def _to_bytes(image: "Image.Image", highest: int, inverted: bool) -> "Image.Image":
+    from PIL import Image
+
+    levels = np.asarray(image).astype(np.int64).clip(0, highest)
+    if inverted:
+        levels = highest - levels
+    return Image.fromarray(((levels * 255 + highest // 2) // highest).astype(np.uint8))
+
+
+_ORIENTATION_TAG = 0x0112
+"""Tag of EXIF and TIFF: how a viewer turns the stored pixels, 1 (not at all) to 8."""
+
+
+def _orientation(image: "Image.Image") -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # metadata that pillow cannot read says nothing, as in every viewer
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _turn(image: "Image.Image") -> "Image.Transpose | None":
+    from PIL import Image
+
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    return turns.get(_orientation(image))

@@ -6,6 +6,7 @@ of the files, and exact copies of an image stay in one split.
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from nas.data.base import FaceData, Images, Labels, Split
 from nas.data.classes import canonical_class_name, sort_class_names
 from nas.data.images import read_images
+from nas.data.paths import printable_path
 from nas.errors import DataError
 
 SPLIT_ALIASES = {
@@ -27,8 +29,19 @@ SPLIT_ALIASES = {
     "dev": "val",
     "test": "test",
     "testing": "test",
+    "train_set": "train",
+    "training_set": "train",
+    "val_set": "val",
+    "valid_set": "val",
+    "validation_set": "val",
+    "test_set": "test",
 }
 """Split by the names that sources use."""
+
+MAX_LABEL_LENGTH = 100
+"""Characters of a class name."""
+MAX_CLASSES = 100
+"""More are persons, numbered parts or measurements: compound expressions, the finest in use, are 21."""
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -58,7 +71,14 @@ class Item:
 
 
 def build_face_data(
-    items: Sequence[Item], *, name: str, source: Path, size: int | None, channels: int | None, val_share: float
+    items: Sequence[Item],
+    *,
+    name: str,
+    source: Path,
+    size: int | None,
+    channels: int | None,
+    val_share: float,
+    notes: tuple[str, ...] = (),
 ) -> FaceData:
     """Read the images and assemble the splits.
 
@@ -69,31 +89,37 @@ def build_face_data(
         size: side of the images in pixels; None keeps the files' size.
         channels: 1, 3, or None for those of the first file.
         val_share: share of the training images that becomes the selection split where the source has none.
+        notes: further facts of the source.
 
     Raises:
-        DataError: there are no images for training or for selection, or an image is broken.
+        DataError: there are no images for training or for selection, fewer than two classes have training images, or
+            an image is broken.
         MissingPackageError: pillow is not installed.
     """
+    shown, source_name = printable_path(source), printable_path(source.absolute().name)
     if not items:
-        raise DataError(
-            f"{source} must hold faces, but has none; see the documentation of data set {name} for its form"
-        )
+        raise DataError(f"{shown} must hold faces, but has none; see the documentation of data set {name} for its form")
+    _check_labels(items)
+    require_few_classes({canonical_class_name(item.label) for item in items}, source)
     classes = sort_class_names(canonical_class_name(item.label) for item in items)
     labels = np.array([classes.index(canonical_class_name(item.label)) for item in items], np.int64)
-    images = read_images([i.path for i in items], size=size, channels=channels, locations=[i.location for i in items])
     subjects = _subjects(items)
     splits = np.array([item.split or "train" for item in items])
-    notes = _notes(items, classes, labels[splits == "train"])
+    if "train" in splits:
+        require_two_classes({classes[i] for i in labels[splits == "train"]}, source)
+    images = read_images([i.path for i in items], size=size, channels=channels, locations=[i.location for i in items])
+    notes = _notes(items, classes, labels[splits == "train"]) + notes
     if "val" not in splits:
         chosen = split_off_validation(images, labels, subjects, eligible=splits == "train", share=val_share)
         splits = np.where(chosen, "val", splits)
         rule = "subject" if subjects is not None else "class and a hash of the pixels"
-        notes += (f"{source.name} has no val split: {chosen.sum()} faces were split off train, by {rule}",)
+        notes += (f"{source_name} has no val split: {chosen.sum()} faces were split off train, by {rule}",)
     for required in ("train", "val"):
         if required not in splits:
             raise DataError(
-                f"{source} must hold faces of split {required}, but has none; add faces, or subjects if they are named"
+                f"{shown} must hold faces of split {required}, but has none; add faces, or subjects if they are named"
             )
+    require_two_classes({classes[i] for i in labels[splits == "train"]}, source, advice="name more subjects of each")
     if subjects is not None:
         notes += _shared_subjects(subjects, splits)
 
@@ -107,9 +133,42 @@ def build_face_data(
         train=split("train"),
         val=split("val"),
         test=split("test") if has_test else None,
-        test_name="test" if has_test else f"no test split in {source.name}",
+        test_name="test" if has_test else f"no test split in {source_name}",
         notes=notes,
     )
+
+
+def require_two_classes(trained: set[str], source: Path, *, advice: str = "") -> None:
+    """Refuse training data of fewer than two classes: every network would be right on all of it.
+
+    Args:
+        trained: names of the classes that have training faces.
+        source: path that the user gave.
+        advice: what the source looks like, and what to do.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    if len(trained) < 2:
+        got = f"only {next(iter(trained))!r}" if trained else "none"
+        raise DataError(
+            f"{printable_path(source)} must hold training faces of at least two classes, but has {got}; "
+            f"{advice or 'check the path and the labels'}"
+        )
+
+
+def require_few_classes(classes: set[str], source: Path) -> None:
+    """Refuse more than `MAX_CLASSES` classes.
+
+    Raises:
+        DataError: there are more.
+    """
+    if len(classes) > MAX_CLASSES:
+        some = ", ".join(f"'{name}'" for name in sorted(classes)[:3])
+        raise DataError(
+            f"{printable_path(source)} must have at most {MAX_CLASSES} classes, but has {len(classes)}, as {some}; "
+            "these look like persons or numbered parts: give folders or labels of expressions"
+        )
 
 
 def split_off_validation(
@@ -152,9 +211,20 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
+def _check_labels(items: Sequence[Item]) -> None:
+    """Refuse labels that no file of results could hold."""
+    for item in items:
+        # Category Cc is control characters, Cs is bytes that no encoding explains.
+        if len(item.label) > MAX_LABEL_LENGTH or any(unicodedata.category(c) in ("Cc", "Cs") for c in item.label):
+            raise DataError(
+                f"{item.location}: a class name must be text of at most {MAX_LABEL_LENGTH} characters, but is "
+                f"{item.label[:60]!a}; rename the class"
+            )
+
+
 def _subjects(items: Sequence[Item]) -> IntArray | None:
-    """A number per person, or None if no item names its subject."""
-    subjects = [item.subject for item in items]
+    """A number per person, or None if no item names its subject. Both Unicode forms of a name are one person."""
+    subjects = [item.subject and unicodedata.normalize("NFC", item.subject) for item in items]
     if not any(subjects):
         return None
     if missing := next((item for item in items if not item.subject), None):
@@ -178,7 +248,9 @@ def _split(items: Sequence[Item], images: Images, labels: Labels, subjects: IntA
 
 
 def _notes(items: Sequence[Item], classes: tuple[str, ...], train: Labels) -> tuple[str, ...]:
-    names = {(item.label.strip().lower(), canonical_class_name(item.label)) for item in items}
+    names = {
+        (unicodedata.normalize("NFC", item.label.strip().lower()), canonical_class_name(item.label)) for item in items
+    }
     renamed = [f"{written} is read as {name}" for written, name in sorted(names) if written != name]
     untrained = [name for i, name in enumerate(classes) if i not in train]
     return (

@@ -1,6 +1,7 @@
 """Loading of data sets by name, and the default folder of their cache."""
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +33,13 @@ def load_data(
 
 
 def default_cache_dir() -> Path:
-    """The folder `fer-nas` below $XDG_CACHE_HOME, or below ~/.cache if that is not set."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fer-nas"
+    """The folder `fer-nas` below $XDG_CACHE_HOME, or below ~/.cache if that is not set.
+
+    A user without a home folder, as in a container with a foreign user number, has it in the temporary folder.
+    """
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "fer-nas"
+    try:
+        return Path.home() / ".cache" / "fer-nas"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"fer-nas-{os.getuid()}"

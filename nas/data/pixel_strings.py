@@ -21,7 +21,7 @@ def parse_pixels(texts: list[str], *, count: int) -> npt.NDArray[np.uint8]:
         for index, text in enumerate(texts):
             if reason := _describe_error(text, count):
                 raise ValueError(f"{index}: {reason}")
-        values = np.array([[int(word) for word in text.split()] for text in texts], np.uint8)
+        values = np.array([[int(word.lstrip("0") or "0") for word in text.split()] for text in texts], np.uint8)
     return values.reshape(len(texts), count)
 
 
@@ -52,5 +52,10 @@ def _describe_error(text: str, count: int) -> str | None:
     words = text.split()
     if len(words) != count:
         return f"an image must have {count} pixels, but got {len(words)}"
-    bad = next((word for word in words if not (word.isdecimal() and word.isascii() and int(word) <= 255)), None)
-    return bad and f"pixels must be whole numbers from 0 to 255, but got {bad!r}"
+    bad = next((word for word in words if not _is_byte(word)), None)
+    return bad and f"pixels must be whole numbers from 0 to 255, but got {bad[:40]!r}"
+
+
+def _is_byte(word: str) -> bool:
+    # The length comes first, because Python refuses to convert numbers of more than 4,300 digits.
+    return word.isdecimal() and word.isascii() and len(word.lstrip("0")) <= 3 and int(word.lstrip("0") or "0") <= 255

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+import pytest
 
 FER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -31,8 +31,9 @@ def write_fer2013(folder: Path, *, header: str = "emotion,pixels,Usage") -> Path
 
 def write_image(path: Path, image: npt.NDArray[np.uint8]) -> Path:
     """An image file of [S, S] or [S, S, 3] bytes."""
+    pillow = pytest.importorskip("PIL.Image", reason="image files need pillow")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    pillow.fromarray(image).save(path)
     return path
 
 

@@ -1,5 +1,7 @@
 """Loading by name, and the folder of the cache."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,12 @@ def test_explicit_cache_folder_is_used(tmp_path: Path) -> None:
 def test_unknown_name_lists_the_members() -> None:
     with pytest.raises(UnknownMemberError, match="csv, fer2013, folder, synthetic"):
         load_data("faces", None)
+
+
+def test_user_without_a_home_folder_has_the_cache_in_the_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert default_cache_dir() == Path(tempfile.gettempdir()) / f"fer-nas-{os.getuid()}"

@@ -15,6 +15,7 @@ from nas.data.csv_table import Row, read_rows
 from nas.data.image_files import ImageFileOptions, load_image_files
 from nas.data.items import SPLIT_ALIASES, Item
 from nas.data.options import parse_options
+from nas.data.paths import path_from_text, printable_path, regular_file_fault
 from nas.errors import DataError
 
 
@@ -26,9 +27,12 @@ class CsvDataset(Dataset):
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
         """Read the data set; see `Dataset.load`."""
         checked = parse_options(ImageFileOptions, options, dataset=self.name)
-        if path is None or not path.is_file():
+        if path is None:
+            raise DataError("csv needs the path of a CSV file with columns path and label, but got none; give one")
+        if (fault := regular_file_fault(path)) is not None:
             raise DataError(
-                f"csv needs the path of a CSV file with columns path and label, but got {path}; give an existing file"
+                f"csv needs the path of a CSV file with columns path and label, but {printable_path(path)} {fault}; "
+                "give an existing file"
             )
         return load_image_files(_items(path), checked, name=self.name, source=path, cache_dir=cache, index_files=[path])
 
@@ -36,15 +40,19 @@ class CsvDataset(Dataset):
 def _items(source: Path) -> list[Item]:
     with source.open(encoding="utf-8-sig", newline="") as file:
         return [
-            _item(row, source, f"{source}, row {n}")
+            _item(row, source, f"{printable_path(source)}, row {n}")
             for n, row in read_rows(file, source=source, required=("path", "label"))
         ]
 
 
 def _item(row: Row, source: Path, location: str) -> Item:
-    path = source.parent / row["path"]
-    if not row["path"] or not path.is_file():
-        raise DataError(f"{location}: image {path} does not exist; paths are relative to the folder of {source.name}")
+    path = path_from_text(source.parent, row["path"])
+    fault = regular_file_fault(path) if row["path"] else "must be named, but the path is empty"
+    if fault is not None:
+        raise DataError(
+            f"{location}: image {printable_path(path)} {fault}; paths are relative to the folder of "
+            f"{printable_path(source.name)}"
+        )
     if not row["label"]:
         raise DataError(f"{location}: the label must name a class, but is empty; fill it in or remove the row")
     return Item(

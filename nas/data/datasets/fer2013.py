@@ -1,7 +1,8 @@
 """FER2013 (Goodfellow et al., "Challenges in representation learning", ICML 2013 workshop), and FER+ on its images.
 
 Two releases are read:
-- Kaggle's `fer2013.csv`, also as .gz, .tar.gz or .zip, with columns in any order;
+- Kaggle's `fer2013.csv`, also as .gz, .tar.gz or .zip, with columns in any order, and the competition's `train.csv`,
+  whose faces have no usage;
 - the folder release with `train/<class>/Training_*.jpg` and `test/<class>/{PublicTest,PrivateTest}_*.jpg`.
 
 Training is the training split, PublicTest the selection split, PrivateTest the test split. Without PrivateTest there
@@ -14,9 +15,11 @@ from typing import Literal
 
 from nas.data.base import Dataset, FaceData
 from nas.data.cache import load_cached
-from nas.data.fer2013_csv import find_ferplus_votes, read_fer2013_csv
+from nas.data.fer2013_csv import CSV_NAMES, read_fer2013_csv
 from nas.data.fer2013_folder import list_images, read_fer2013_folder
+from nas.data.ferplus import find_ferplus_votes
 from nas.data.options import DatasetOptions, parse_options
+from nas.data.paths import printable_path, regular_file_fault
 from nas.errors import DataError
 
 
@@ -38,17 +41,28 @@ class Fer2013Dataset(Dataset):
         if source.is_dir():
             if checked.labels == "ferplus":
                 raise DataError(
-                    f"FER+ needs the rows of fer2013.csv in their order, but {source} is a folder of images; give the "
-                    "path of fer2013.csv or leave labels=ferplus out"
+                    f"FER+ needs the rows of fer2013.csv in their order, but {printable_path(source)} is a folder of "
+                    "images; give the path of fer2013.csv or leave labels=ferplus out"
                 )
-            files = list_images(source)
+            files, notes = list_images(source)
             return load_cached(
-                cache, lambda: read_fer2013_folder(source, files), dataset=self.name, settings=settings, sources=files
+                cache,
+                lambda: read_fer2013_folder(source, files, notes),
+                dataset=self.name,
+                settings=settings,
+                root=source,
+                sources=files,
+                details=notes,
             )
         votes = find_ferplus_votes(source, checked.ferplus) if checked.labels == "ferplus" else None
         sources = (source,) if votes is None else (source, votes)
         return load_cached(
-            cache, lambda: read_fer2013_csv(source, votes), dataset=self.name, settings=settings, sources=sources
+            cache,
+            lambda: read_fer2013_csv(source, votes),
+            dataset=self.name,
+            settings=settings,
+            root=source,
+            sources=sources,
         )
 
 
@@ -59,17 +73,29 @@ def _find_source(path: Path | None) -> Path:
             "fer2013 needs the path of fer2013.csv (or .gz, .zip) or of the folder with train/ and test/, but got "
             "none; download one of them from Kaggle (for research) and give its path"
         )
-    if not path.exists():
-        raise DataError(f"{path} does not exist; give the path of fer2013.csv or of the folder with train/ and test/")
+    shown = printable_path(path)
     if not path.is_dir():
+        if (fault := regular_file_fault(path)) is not None:
+            raise DataError(f"{shown} {fault}; give the path of fer2013.csv or of the folder with train/ and test/")
         return path
-    names = ("fer2013.csv", "icml_face_data.csv", "fer2013.csv.gz", "fer2013.csv.zip", "fer2013.tar.gz", "fer2013.zip")
-    file = next((path / name for name in names if (path / name).is_file()), None)
-    if file is None and not (path / "train").is_dir():
+    if (source := _source_in(path)) is None:
+        inner = next((folder for folder in sorted(path.iterdir()) if folder.is_dir() and _source_in(folder)), None)
         raise DataError(
-            f"{path} must hold fer2013.csv, or train/ and test/ of the folder release, but has neither; check the path"
+            f"{shown} must hold fer2013.csv, or train/ and test/ of the folder release, but has neither; "
+            + (f"it looks one level too high: give {printable_path(inner)}" if inner else "check the path")
         )
-    return file or path
+    return source
+
+
+def _source_in(folder: Path) -> Path | None:
+    """The CSV file in a folder, or the folder itself if it is the folder release, or None."""
+    packed = ("fer2013.csv.gz", "fer2013.csv.zip", "fer2013.tar.gz", "fer2013.zip")
+    *complete, partial = CSV_NAMES  # train.csv has no selection split
+    if file := next((folder / name for name in (*complete, *packed) if (folder / name).is_file()), None):
+        return file
+    if (folder / "train").is_dir():
+        return folder
+    return folder / partial if (folder / partial).is_file() else None
 
 
 DATASET = Fer2013Dataset()

@@ -3,16 +3,21 @@
 - Classes are the folders' names; names of expressions are canonicalised ("happiness" is "happy").
 - Without a val folder, a tenth of the training images becomes the selection split, the same ones each time.
 - Without a test folder, there is no test split.
+- Hidden files and folders (".ipynb_checkpoints"), system files ("Thumbs.db") and files that are no images are left out
+  at every level, and a note says how many.
+- Folders that are no classes are refused: RAF-DB, AffectNet, and folders one level too high or too low.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from nas.data.base import Dataset, FaceData
+from nas.data.folder_layout import find_layout_fault
 from nas.data.image_files import ImageFileOptions, load_image_files
 from nas.data.images import IMAGE_SUFFIXES
 from nas.data.items import SPLIT_ALIASES, Item
 from nas.data.options import parse_options
+from nas.data.paths import FolderListing, decode_name, printable_path
 from nas.errors import DataError
 
 
@@ -25,45 +30,44 @@ class FolderDataset(Dataset):
         """Read the data set; see `Dataset.load`."""
         checked = parse_options(ImageFileOptions, options, dataset=self.name)
         if path is None or not path.is_dir():
+            got = None if path is None else printable_path(path)
             raise DataError(
-                f"folder needs the path of a folder with one folder per class, but got {path}; give an existing folder"
+                f"folder needs the path of a folder with one folder per class, but got {got}; give an existing folder"
             )
-        return load_image_files(_items(path), checked, name=self.name, source=path, cache_dir=cache)
+        listing = FolderListing(IMAGE_SUFFIXES)
+        items, notes = _items(path, listing)
+        return load_image_files(
+            items, checked, name=self.name, source=path, cache_dir=cache, notes=(*notes, *listing.notes())
+        )
 
 
-def _items(root: Path) -> list[Item]:
-    """All images below class folders, sorted by path.
+def _items(root: Path, listing: FolderListing) -> tuple[list[Item], tuple[str, ...]]:
+    """All images below class folders, sorted by path, and what was left out.
 
     Raises:
-        DataError: there are none, or the root holds both class folders and split folders.
+        DataError: there are none, the root holds both class folders and split folders, or its folders are no classes.
     """
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders, loose = listing.folders(root), listing.files(root)
     splits = {folder: SPLIT_ALIASES[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_ALIASES}
     if splits and len(splits) != len(folders):
-        other = next(folder.name for folder in folders if folder not in splits)
+        other = next(printable_path(folder.name) for folder in folders if folder not in splits)
         raise DataError(
-            f"{root} must hold either split folders or class folders, but has split folders and {other}; move {other} "
-            "into a split folder"
+            f"{printable_path(root)} must hold either split folders or class folders, but has split folders and "
+            f"{other}; move {other} into a split folder"
         )
+    classes: list[tuple[Path, str | None]] = [(folder, None) for folder in folders]
+    if splits:
+        classes = [(sub, split) for folder, split in splits.items() for sub in listing.folders(folder)]
+        loose += [file for folder in splits for file in listing.files(folder)]
+    files = {folder: listing.files_below(folder) for folder, _ in classes}
+    if fault := find_layout_fault(root, files, loose):
+        raise DataError(fault)
     items = [
-        item
-        for folder in folders
-        for item in (_items_of_split(folder, splits[folder]) if splits else _items_of_class(folder, None))
+        Item(path=path, location=printable_path(path), label=decode_name(folder), split=split)
+        for folder, split in classes
+        for path in files[folder]
     ]
-    if not items:
-        raise DataError(
-            f"{root} must hold images in class folders, but has none; expected is {root}/<class>/*.png or .jpg"
-        )
-    return items
-
-
-def _items_of_split(folder: Path, split: str) -> list[Item]:
-    return [item for sub in sorted(folder.iterdir()) if sub.is_dir() for item in _items_of_class(sub, split)]
-
-
-def _items_of_class(folder: Path, split: str | None) -> list[Item]:
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return [Item(path=path, location=str(path), label=folder.name, split=split) for path in files]
+    return items, ((f"images outside class folders were left out: {len(loose)}",) if loose else ())
 
 
 DATASET = FolderDataset()

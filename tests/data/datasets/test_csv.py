@@ -1,5 +1,7 @@
 """The data set of a CSV table."""
 
+import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -48,16 +50,23 @@ def test_every_column_is_read(tmp_path: Path) -> None:
 
 
 def test_notes_name_shared_subjects_and_classes_without_training_faces(tmp_path: Path) -> None:
-    path = table(tmp_path, "path,label,split,subject", "0.png,happy,training,a", "1.png,sad,dev,a", "2.png,sad,test,b")
+    path = table(
+        tmp_path,
+        "path,label,split,subject",
+        "0.png,happy,training,a",
+        "1.png,bored,dev,a",
+        "2.png,bored,test,b",
+        "3.png,sad,train,c",
+    )
     data = load(path)
     assert data.test is not None
-    assert (len(data.train), len(data.val), len(data.test)) == (1, 1, 1)
+    assert (len(data.train), len(data.val), len(data.test)) == (2, 1, 1)
     assert "the source's own splits share subjects: 1 in both train and val" in data.notes
-    assert "classes without training faces: sad" in data.notes
+    assert "classes without training faces: bored" in data.notes
 
 
 def test_changed_image_is_read_again(tmp_path: Path) -> None:
-    path = table(tmp_path, "path,label,split", "0.png,happy,train", "1.png,sad,val")
+    path = table(tmp_path, "path,label,split", "0.png,happy,train", "1.png,sad,val", "2.png,sad,train")
     first = load(path)
     write_image(tmp_path / "0.png", pixels(1, side=40, seed=9)[0])
     assert load(path).digest != first.digest
@@ -90,9 +99,69 @@ def test_missing_column_and_broken_image(tmp_path: Path) -> None:
     fault = "row 1: the header must name the columns path, label, but label is missing from path, emotion"
     with pytest.raises(DataError, match=fault):
         load(table(tmp_path, "path,emotion", "0.png,happy"))
-    path = table(tmp_path, "path,label", "0.png,happy", "1.png,happy")
+    path = table(tmp_path, "path,label", "0.png,sad", "1.png,happy")
     (tmp_path / "1.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"t\.csv, row 3: 1\.png is not a readable image"):
         load(path)
     with pytest.raises(DataError, match="must hold faces, but has none"):
         load(table(tmp_path, "path,label"))
+
+
+def test_table_of_one_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must hold training faces of at least two classes, but has only 'happy'"):
+        load(table(tmp_path, "path,label", "0.png,happy", "1.png,Joy"))
+    with pytest.raises(DataError, match="must hold training faces of at least two classes, but has only 'happy'"):
+        load(table(tmp_path, "path,label,split", "0.png,happy,train", "1.png,sad,val"))
+    rows = [f"{i}.png,{'happy' if i < 2 else 'sad'},{'a' if i < 2 else f'b{i}'}" for i in range(4)]
+    with pytest.raises(DataError, match="at least two classes, but has only 'sad'; name more subjects of each"):
+        load(table(tmp_path, "path,label,subject", *rows), val_share="0.9")
+
+
+def test_two_tables_of_the_same_images_are_told_apart(tmp_path: Path) -> None:
+    first = table(tmp_path, "path,label", *(f"{i}.png,{'ab'[i % 2]}" for i in range(6)))
+    assert load(first).classes == ("a", "b")
+    second = tmp_path / "u.csv"
+    second.write_text("\n".join(["path,label", *(f"{i}.png,{'cd'[i % 2]}" for i in range(6))]))
+    assert load(second).classes == ("c", "d")
+
+
+def test_unicode_forms_of_paths_labels_and_subjects(tmp_path: Path) -> None:
+    """macOS writes file names in decomposed form; the table is typed in composed form."""
+    rows = []
+    for i, face in enumerate(pixels(8, side=40)):
+        form = ("NFC", "NFD")[i % 2]
+        write_image(tmp_path / unicodedata.normalize("NFD", f"é{i}.png"), face)
+        names = [unicodedata.normalize("NFC", f"é{i}.png"), f"Colère{i // 4}", f"André{i // 2 % 2}"]
+        rows.append(",".join([names[0], *(unicodedata.normalize(form, name) for name in names[1:])]))
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["path,label,subject", *rows]), encoding="utf-8-sig")
+    data = load(path, val_share="0.5")
+    assert data.classes == ("colère0", "colère1")
+    assert data.train.subjects is not None
+    assert data.val.subjects is not None
+    assert (len(set(data.train.subjects)), len(set(data.val.subjects))) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (f"1.png,{'x' * 101}", "a class name must be text of at most 100 characters, but is 'xxx"),
+        ("1.png,a\x00b", r"a class name must be text of at most 100 characters, but is 'a\\x00b'"),
+        ("\x00.png,happy", r"image .*\\x00\.png does not exist"),
+        (f"{'x' * 5000}.png,happy", r"image .*xxx\.png (does not exist|cannot be read)"),
+        (".,happy", "image .* must be a regular file, but is a folder"),
+        (f"1.png,{'7' * 5000}", "a class name must be text of at most 100 characters"),
+    ],
+)
+def test_hostile_cells_are_refused_in_one_line(tmp_path: Path, row: str, reason: str) -> None:
+    with pytest.raises(DataError, match=rf"row 3: {reason}") as caught:
+        load(table(tmp_path, "path,label", "0.png,happy", row))
+    assert str(caught.value).isprintable()
+
+
+def test_missing_path_and_pipe_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv must be a regular file, but is a pipe; give an existing file"):
+        load(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"needs the path of a CSV file .* got none"):
+        DATASET.load(None, cache=tmp_path, options={})

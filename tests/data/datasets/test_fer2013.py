@@ -15,7 +15,7 @@ import pytest
 
 from nas.data.base import FaceData, Split
 from nas.data.datasets.fer2013 import DATASET
-from nas.data.fer2013_csv import relabel
+from nas.data.ferplus import relabel
 from nas.data.quality_check import check_quality
 from nas.errors import DataError
 from tests.data.sources import FER, fer_rows, pixels, write_fer2013, write_image
@@ -108,9 +108,9 @@ def test_broken_row_is_named_with_its_reason(tmp_path: Path, row: tuple[str, ...
 
 
 def test_missing_column_usage_and_rows(tmp_path: Path) -> None:
-    fault = "row 1: the header must name the columns emotion, pixels, usage, but usage is missing from emotion, pixels"
+    fault = "row 1: the header must name the columns emotion, pixels, but emotion is missing from id, pixels; .* labels"
     with pytest.raises(DataError, match=fault):
-        load(write(tmp_path / "a.csv", "emotion,pixels", [("0", GOOD)]))
+        load(write(tmp_path / "a.csv", "id,pixels", [("0", GOOD)]))
     with pytest.raises(DataError, match="has none of PublicTest"):
         load(write(tmp_path / "b.csv", "emotion,pixels,Usage", [("0", GOOD, "Training")]))
     with pytest.raises(DataError, match="must hold rows of faces, but has only a header"):
@@ -227,6 +227,92 @@ def test_ferplus_errors(tmp_path: Path) -> None:
         load(path, labels="ferplus", ferplus=str(other))
     with pytest.raises(DataError, match="option labels='rafdb' of data set fer2013 does not fit"):
         load(path, labels="rafdb")
+
+
+def competition_file(folder: Path, *, n: int = 140) -> Path:
+    rows = [row[:2] for row in fer_rows(["Training"] * n)]
+    return write(folder / "train.csv", "emotion,pixels", rows)
+
+
+def test_competition_file_without_usages_gets_a_selection_split(tmp_path: Path) -> None:
+    data = load(competition_file(tmp_path))
+    # A tenth of the twenty faces of each class.
+    assert np.bincount(data.val.labels).tolist() == [2] * 7
+    assert np.bincount(data.train.labels).tolist() == [18] * 7
+    both = {image.tobytes() for image in np.concatenate([data.train.images, data.val.images])}
+    assert both == {image.tobytes() for image in pixels(140)[:, None]}
+    assert (data.test, data.val_name) == (None, "a tenth of Training")
+    assert "train.csv has no column of usages: 14 of 140 faces were split off train for selection" in data.notes[0]
+    again = DATASET.load(tmp_path, cache=tmp_path / "other", options={})
+    assert again.digest == data.digest
+
+
+def test_competition_file_with_ferplus_keeps_soft_labels(tmp_path: Path) -> None:
+    path = competition_file(tmp_path)
+    votes = ["0,0,0,0,9,0,0,0,1,0", "0,0,0,0,0,9,0,0,1,0", "0,0,0,0,0,0,9,0,0,1", "0,9,0,0,0,0,0,0,0,0",
+             "0,0,0,9,0,0,0,0,0,0", "0,0,9,0,0,0,0,0,0,0", "9,0,0,0,0,0,0,0,0,0"]  # fmt: skip
+    ferplus_file(tmp_path, ["Training"] * 140 + ["PublicTest"], [*votes * 20, votes[0]])
+    data = load(path, labels="ferplus")
+    assert (len(data.train), len(data.val)) == (126, 14)
+    for split in (data.train, data.val):
+        assert split.soft_labels is not None
+        assert np.array_equal(split.soft_labels.argmax(axis=1), split.labels)
+    # Faces whose votes are in another order disagree in 6 of 7 cases and more.
+    ferplus_file(tmp_path, ["Training"] * 140 + ["PublicTest"], [*(votes[1:] + votes[:1]) * 20, votes[0]])
+    with pytest.raises(DataError, match=r"must agree on at least 50% of the faces, but agree on 0\.0%"):
+        load(path, labels="ferplus")
+
+
+def test_competition_test_file_without_labels_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "test.csv", "pixels", [(GOOD,)])
+    with pytest.raises(
+        DataError, match=r"emotion is missing from pixels; Kaggle's test\.csv has no labels: give fer2013"
+    ):
+        load(path)
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    rows = [("3", GOOD, usage) for usage in ("Training", "PublicTest")]
+    with pytest.raises(DataError, match="must hold training faces of at least two classes, but has only 'happy'"):
+        load(write(tmp_path / "f.csv", "emotion,pixels,Usage", rows))
+
+
+@pytest.mark.parametrize(
+    ("emotion", "face", "reason"),
+    [
+        ("9" * 5000, GOOD, r"emotion must be 0 to 6 or one of .* but got '9{40}'"),
+        ("0", GOOD[:-1] + "9" * 5000, r"pixels must be whole numbers from 0 to 255, but got '9{40}'"),
+    ],
+)
+def test_numbers_of_thousands_of_digits_are_refused(tmp_path: Path, emotion: str, face: str, reason: str) -> None:
+    with pytest.raises(DataError, match=rf"row 2: {reason}"):
+        load(write(tmp_path / "f.csv", "emotion,pixels,Usage", [(emotion, face, "Training")]))
+
+
+@pytest.mark.timeout(20)
+def test_pipe_and_device_are_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fer2013.csv")
+    for path in (tmp_path / "fer2013.csv", Path("/dev/zero")):
+        with pytest.raises(
+            DataError, match=r"must be a regular file, but is a (pipe|device); give the path of fer2013"
+        ):
+            DATASET.load(path, cache=tmp_path / "cache", options={})
+
+
+def test_folder_one_level_too_high_names_the_right_one(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    write_fer2013(tmp_path / "archive")
+    with pytest.raises(DataError, match=r"has neither; it looks one level too high: give .*archive$"):
+        load(tmp_path)
+
+
+def test_hidden_files_of_the_folder_release_are_left_out(tmp_path: Path) -> None:
+    expected = DATASET.load(write_release(tmp_path / "fer"), cache=tmp_path / "cache", options={})
+    for name in ("train/.ipynb_checkpoints/Training_9.png", "train/angry/._Training_0.png", "test/__MACOSX/x.png"):
+        write_image(tmp_path / "fer" / name, pixels(1, seed=7)[0])
+    data = DATASET.load(tmp_path / "fer", cache=tmp_path / "cache", options={})
+    assert data.digest == expected.digest
+    assert data.notes[1] == "hidden and system entries were left out: ._* (1), .ipynb_checkpoints (1), __MACOSX (1)"
 
 
 @pytest.fixture(scope="session")
