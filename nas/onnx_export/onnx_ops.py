@@ -192,7 +192,22 @@ def _gelu(module: nn.GELU, builder: GraphBuilder, name: str, inputs: list[str]) 
 
 @emit.register
 def _softmax(module: nn.Softmax, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    return builder.add_node("Softmax", inputs, name, axis=-1 if module.dim is None else module.dim)
+    axis = _softmax_axis(module.dim, len(builder.shapes[inputs[0]]), name)
+    return builder.add_node("Softmax", inputs, name, axis=axis)
+
+
+@emit.register
+def _log_softmax(module: nn.LogSoftmax, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    axis = _softmax_axis(module.dim, len(builder.shapes[inputs[0]]), name)
+    return builder.add_node("LogSoftmax", inputs, name, axis=axis)
+
+
+def _softmax_axis(dim: int | None, rank: int, name: str) -> int:
+    """The axis from the front; without one torch takes axis 0 of tensors of rank 0, 1 and 3, else axis 1."""
+    axis = (0 if rank in (0, 1, 3) else 1) if dim is None else dim % rank
+    if axis == 0:
+        raise ExportError(f"a softmax must keep the images apart, but {name!r} sums over the batch; give it a dim")
+    return axis
 
 
 @emit.register

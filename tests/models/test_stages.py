@@ -109,3 +109,37 @@ def test_zoo_nets_are_split_into_stages_and_user_nets_are_not() -> None:
         assert is_split_into_stages(load("model", name).build(input_shape=(1, 48, 48), classes=7)), name
     assert not is_split_into_stages(nets.ResNet())
     assert is_split_into_stages(split(nets.ResNet()))
+
+
+class Attention(nn.Module):
+    """A residual branch with a softmax over the width, hidden by a norm whose gain begins at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.norm = nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.norm(torch.softmax(self.query(x), dim=-1) * x)
+
+
+def test_softmax_over_the_width_keeps_its_axis() -> None:
+    net = nets.ResNet()
+    net.layer1 = nn.Sequential(Attention())
+    softmax = [m for m in split(net).modules() if isinstance(m, nn.Softmax)]
+    assert [m.dim for m in softmax] == [-1]
+
+
+def test_rewrite_that_only_random_weights_show_is_refused() -> None:
+    class Wrong(nets.ResNet):
+        """A net that computes something else once its hidden branch counts: the second dropout is always active."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+            gain = nn.functional.dropout(self.layer1[0].bn2(x), 0.5)
+            return self.fc(torch.flatten(self.avgpool(self.layer2(x + gain)), 1))
+
+    net = Wrong()
+    nn.init.zeros_(net.layer1[0].bn2.weight)
+    with pytest.raises(ExportError, match="on random weights its logits differ"):
+        split(net)

@@ -44,6 +44,9 @@ ONE_INPUT: list[nn.Module] = [
     nn.SiLU(),
     nn.GELU(),
     nn.Softmax(dim=1),
+    nn.Softmax(dim=-1),
+    nn.Softmax(dim=2),
+    nn.LogSoftmax(dim=-1),
     nn.MaxPool2d(3, 2, padding=1),
     nn.MaxPool2d((2, 3), stride=1, dilation=2),
     nn.AvgPool2d(3, 1, padding=1),
@@ -147,3 +150,11 @@ def test_a_resize_scale_gives_the_requested_size(have: int, want: int) -> None:
     scale = exact_resize_scale(have, want)
     assert np.floor(np.float32(have) * scale) == want
     assert abs(float(scale) - want / have) <= 1e-6 * want / have
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_a_softmax_without_an_axis_takes_the_axis_of_torch() -> None:
+    x, module = torch.randn(2, 4, 5, 6), nn.Softmax()
+    torch.testing.assert_close(run(module, x), module(x))
+    with pytest.raises(ExportError, match="must keep the images apart"):
+        run(module, torch.randn(2, 4, 5))
