@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from nas.errors import BuildError, one_line
 from nas.onnx_export.folding import fold, has_parameters, module_nodes, module_of, trace
 from nas.onnx_export.proof import check_same_logits, probe_images, randomised
+from nas.onnx_export.region import Region
 from search_spaces._base import HEAD, STEM
 from search_spaces._leaf import Concat, Normalise
 
@@ -90,7 +91,9 @@ def split_into_stages(
         ExportError: the net cannot be traced.
         BuildError: the net cannot be split; the message names the layer and the reason.
     """
-    trace(net)  # first alone, so that an error names the user's class and not the wrapper's
+    trace(
+        net, input_shape=_net_input(preprocessing, input_shape)
+    )  # first alone, so that an error names the user's class and not the wrapper's
     wrapped = _PreprocessedNet(preprocessing, net).eval()
     renamed, softmax = _split(wrapped, input_shape, classes)
     image = torch.randint(0, 256, (2, *input_shape), generator=torch.Generator().manual_seed(0)).float()
@@ -106,11 +109,17 @@ def split_into_stages(
     return renamed
 
 
+def _net_input(preprocessing: Preprocessing, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    with torch.inference_mode():
+        _, channels, height, width = preprocessing(torch.zeros(1, *input_shape)).shape
+    return channels, height, width
+
+
 def _split(
     wrapped: "_PreprocessedNet", input_shape: tuple[int, int, int], classes: int
 ) -> tuple[fx.GraphModule, nn.Module | None]:
     """The graph in units, and the softmax that was dropped at its end."""
-    graph = trace(wrapped)
+    graph = trace(wrapped, input_shape=input_shape)
     shapes = _infer_shapes(graph, torch.zeros(2, *input_shape))
     _check_supported(graph, shapes, classes)
     softmax = _drop_softmax(graph)
@@ -210,18 +219,23 @@ def _assign_units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[f
     nodes = module_nodes(graph)
     units = {node: PREPROCESSING for node in nodes if str(node.target).startswith("prepare.")}
     layers = [node for node in nodes if _is_layer(module_of(graph, node))]
-    if not layers or not isinstance(module_of(graph, layers[0]), nn.Conv2d):
+    # Opaque regions before the first convolution belong to the pre-processing.
+    followed = [node for node in layers if not isinstance(module_of(graph, node), Region)]
+    if not followed or not isinstance(module_of(graph, followed[0]), nn.Conv2d):
         got = (
-            f"{original_name(layers[0])!r} is a {type(module_of(graph, layers[0])).__name__}"
-            if layers
+            f"{original_name(followed[0])!r} is a {type(module_of(graph, followed[0])).__name__}"
+            if followed
             else "there is none"
         )
         raise BuildError(f"the first layer of a net must be a Conv2d, but {got}")
+    layers = layers[layers.index(followed[0]) :]
     units |= dict.fromkeys(nodes[: nodes.index(layers[0])], PREPROCESSING)
     units |= dict.fromkeys(_stem_nodes(graph, layers[0], shapes), STEM)
     units |= dict.fromkeys(_head_nodes(graph, layers[-1], shapes), HEAD)
     body = [node for node in nodes if node not in units]
     sizes = sorted({_n_pixels(shapes[n]) for n in body if n in layers and _n_pixels(shapes[n]) > 1}, reverse=True)
+    if not sizes and any(node in layers for node in body):
+        sizes = [1]  # layers of tokens or of pooled maps only: one stage
     if not sizes:
         raise BuildError("a net must have a convolution between its first and its last layer, but has none to compress")
     for node in body:

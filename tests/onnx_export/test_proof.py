@@ -37,7 +37,8 @@ def test_randomised_leaves_the_net_and_moves_every_tensor() -> None:
     copied = randomised(net)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     norm = copied[1]
-    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
     assert norm.running_var is not None
     for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
         assert not ((tensor == 0) | (tensor == 1)).any()

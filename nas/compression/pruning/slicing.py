@@ -162,7 +162,7 @@ def _resize_layer(module: nn.Module, tensors: Mapping[str, Tensor], width: int) 
         module.out_features, module.in_features = width, module.weight.shape[1]
     elif isinstance(module, nn.GroupNorm):
         module.num_channels, module.num_groups = width, module.num_groups * width // before
-    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d):
         module.num_features = width
     elif isinstance(module, nn.PReLU):
         module.num_parameters = width

@@ -25,13 +25,24 @@ def net(middle: nn.Module) -> nn.Module:
     ).eval()  # fmt: skip
 
 
-@pytest.mark.parametrize("middle", [nn.ReLU(), nn.PReLU(8), nn.GroupNorm(4, 8), nn.Conv2d(8, 8, 3, groups=8)], ids=str)
+@pytest.mark.parametrize(
+    "middle",
+    [
+        nn.ReLU(),
+        nn.PReLU(8),
+        nn.GroupNorm(4, 8),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Softmax(dim=1),
+        nn.LocalResponseNorm(3),
+        nn.ChannelShuffle(2),
+    ],
+    ids=str,
+)
 def test_layers_that_are_followed_pass(middle: nn.Module) -> None:
     torch.manual_seed(0)
     check_pruning_is_exact(net(middle), input_shape=SHAPE)
 
 
-@pytest.mark.parametrize("middle", [Reversed(), nn.Softmax(dim=1), nn.LocalResponseNorm(3)], ids=str)
-def test_layers_that_mix_channels_unseen_are_refused(middle: nn.Module) -> None:
+def test_a_layer_that_mixes_channels_unseen_is_refused() -> None:
     with pytest.raises(BuildError, match="with the leaving channels silenced, but its logits differ by"):
-        check_pruning_is_exact(net(middle), input_shape=SHAPE)
+        check_pruning_is_exact(net(Reversed()), input_shape=SHAPE)
