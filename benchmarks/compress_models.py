@@ -75,9 +75,12 @@ def check_net(name: str, make: Callable[[], nn.Module], input_shape: tuple[int, 
         input_shape: (C, H, W) of the images.
     """
     start = time.perf_counter()
+    torch.manual_seed(0)
     try:
-        torch.manual_seed(0)
         net = make()
+    except Exception as error:  # the user's code may raise anything
+        return Row(name, REFUSED, reason=f"the factory raised {type(error).__name__}: {one_line(error)}")
+    try:
         row = _compress(name, net, input_shape)
     except (UserError, CandidateError) as error:
         row = Row(name, REFUSED, reason=one_line(error))

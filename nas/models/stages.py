@@ -91,9 +91,10 @@ def split_into_stages(
         ExportError: the net cannot be traced.
         BuildError: the net cannot be split; the message names the layer and the reason.
     """
-    trace(
-        net, input_shape=_net_input(preprocessing, input_shape)
-    )  # first alone, so that an error names the user's class and not the wrapper's
+    if isinstance(net, nn.DataParallel):
+        net = net.module
+    # The net alone first, so that an error names the user's class and not the wrapper's.
+    trace(net, input_shape=_net_input(preprocessing, input_shape))
     wrapped = _PreprocessedNet(preprocessing, net).eval()
     renamed, softmax = _split(wrapped, input_shape, classes)
     image = torch.randint(0, 256, (2, *input_shape), generator=torch.Generator().manual_seed(0)).float()

@@ -152,3 +152,7 @@ def test_what_is_not_followed_becomes_a_region(net: nn.Module) -> None:
     assert any(isinstance(module, Region) for module in renamed.modules())
     with torch.inference_mode():
         torch.testing.assert_close(renamed(images), net((images - 127.5) / 64), rtol=1e-4, atol=1e-5)
+
+
+def test_net_in_data_parallel_is_unwrapped() -> None:
+    assert units(split(nn.DataParallel(nets.ResNet()))) == units(split(nets.ResNet()))
