@@ -8,7 +8,7 @@ import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -83,7 +83,7 @@ def module_for_site(site: Site, node: fx.Node) -> tuple[nn.Module, list[fx.Node]
         mixes_ranks = isinstance(module, Add | Scale | Binary) and len({len(shape) for shape in site.shapes[0]}) > 1
         module = with_axis_from_front(module, len(site.shape))
         if not mixes_ranks and _computes_the_same(module, region, site, slots):
-            module.output_width = region.output_width  # read where channels cannot be followed
+            vars(module)["output_width"] = region.output_width  # read where channels cannot be followed
             return module, inputs
     return region, site.inputs
 
@@ -136,9 +136,9 @@ def _weighted(site: Site) -> nn.Module | None:
             site.argument(i, k, d) for i, k, d in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
         )
         groups = site.argument(6, "groups", 1)
+        kernel = cast(tuple[int, int], tuple(weight.shape[2:]))
         conv = nn.Conv2d(
-            weight.shape[1] * groups, len(weight), tuple(weight.shape[2:]), stride, padding, dilation, groups,
-            bias=bias is not None,
+            weight.shape[1] * groups, len(weight), kernel, stride, padding, dilation, groups, bias=bias is not None
         )  # fmt: skip
         conv.weight, conv.bias = weight, bias
         return conv
@@ -245,15 +245,15 @@ def _reduced(site: Site) -> nn.Module | None:
     """Means, sums and extremes over axes, activations and powers of one tensor."""
     rank, function = len(site.shape), site.function
     if function in _UNARY:
-        return _UNARY[function]()
+        return cast(nn.Module, _UNARY[function]())
     if function in _ACTIVATIONS and len(site.inputs) == 1:
         names, kind = _ACTIVATIONS[function]
         settings = {
             name: site.argument(i + 1, name) for i, name in enumerate(names) if site.argument(i + 1, name) is not None
         }
-        return kind(**settings)
+        return cast(nn.Module, kind(**settings))
     if function in _POOLS:
-        return _POOLS[function](site.argument(1, "output_size"))
+        return cast(nn.Module, _POOLS[function](site.argument(1, "output_size")))
     op_type = _REDUCTIONS.get(function)
     if op_type is None or len(site.inputs) != 1:
         return None

@@ -10,7 +10,7 @@ two graphs depends on the batch.
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -54,7 +54,7 @@ class ConcreteProxy(fx.Proxy):
 
     def __iter__(self) -> Iterator[Any]:
         """Items along the first axis."""
-        return iter([self[i] for i in range(len(self.value))])
+        return iter([operator.getitem(self, i) for i in range(len(self.value))])
 
 
 class ConcreteTracer(fx.Tracer):
@@ -98,11 +98,11 @@ class ConcreteTracer(fx.Tracer):
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """Items of a tensor."""
-        return iter([obj[i] for i in range(len(obj.value))])
+        return iter(cast(ConcreteProxy, obj))
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
         """Record a call and compute it; what is no tensor is returned as it is and leaves the graph."""
-        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **options)
+        proxy = cast(ConcreteProxy, super().create_proxy(kind, target, args, kwargs, *rest, **options))
         if kind == "output":
             return proxy
         value = self._example if kind == "placeholder" else self._compute(kind, target, args, kwargs)
