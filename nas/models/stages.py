@@ -15,13 +15,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.errors import BuildError, one_line
-from nas.onnx_export.folding import has_parameters, module_nodes, module_of, trace
+from nas.onnx_export.folding import fold, has_parameters, module_nodes, module_of, trace
+from nas.onnx_export.proof import check_same_logits, probe_images, randomised
+from nas.onnx_export.region import Region
 from search_spaces._base import HEAD, STEM
 from search_spaces._leaf import Concat, Normalise
 
 PREPROCESSING = "prepare"
 MAX_STAGES = 5
 """Maps smaller than the fifth size belong to the fifth stage."""
+SECOND_SIZE_STEP = 32
+"""Pixels by which the second image size of the proof is larger: enough for a net of five strides to differ."""
 NORM_LAYERS = (nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)
 
 Shape = tuple[int, ...]
@@ -87,15 +91,13 @@ def split_into_stages(
         ExportError: the net cannot be traced.
         BuildError: the net cannot be split; the message names the layer and the reason.
     """
-    trace(net)  # first alone, so that an error names the user's class and not the wrapper's
+    if isinstance(net, nn.DataParallel):
+        net = net.module
+    # The net alone first, so that an error names the user's class and not the wrapper's.
+    trace(net, input_shape=_net_input(preprocessing, input_shape))
     wrapped = _PreprocessedNet(preprocessing, net).eval()
-    graph = trace(wrapped)
-    image = torch.zeros(2, *input_shape)
-    shapes = _infer_shapes(graph, image)
-    _check_supported(graph, shapes, classes)
-    softmax = _drop_softmax(graph)
-    renamed = _rename_into_units(graph, _assign_units(graph, shapes))
-    image = torch.randint(0, 256, image.shape, generator=torch.Generator().manual_seed(0)).float()
+    renamed, softmax = _split(wrapped, input_shape, classes)
+    image = torch.randint(0, 256, (2, *input_shape), generator=torch.Generator().manual_seed(0)).float()
     with torch.inference_mode():
         expected, outputs = wrapped(image), renamed(image)
         outputs = outputs if softmax is None else softmax(outputs)
@@ -104,7 +106,49 @@ def split_into_stages(
             "a traced net must compute the same logits as the net, but they differ; remove random operations from its "
             "forward pass in eval mode"
         )
+    _prove_split(wrapped, input_shape, classes)
     return renamed
+
+
+def _net_input(preprocessing: Preprocessing, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    with torch.inference_mode():
+        _, channels, height, width = preprocessing(torch.zeros(1, *input_shape)).shape
+    return channels, height, width
+
+
+def _split(
+    wrapped: "_PreprocessedNet", input_shape: tuple[int, int, int], classes: int
+) -> tuple[fx.GraphModule, nn.Module | None]:
+    """The graph in units, and the softmax that was dropped at its end."""
+    graph = trace(wrapped, input_shape=input_shape)
+    shapes = _infer_shapes(graph, torch.zeros(2, *input_shape))
+    _check_supported(graph, shapes, classes)
+    softmax = _drop_softmax(graph)
+    return _rename_into_units(graph, _assign_units(graph, shapes)), softmax
+
+
+def _prove_split(wrapped: "_PreprocessedNet", input_shape: tuple[int, int, int], classes: int) -> None:
+    """Prove on random weights, at two image sizes, that the folded graph computes what the net itself does.
+
+    Raises:
+        ExportError: the logits differ by more than rounding.
+    """
+    channels, height, width = input_shape
+    net = randomised(wrapped)
+    for shape in (input_shape, (channels, height + SECOND_SIZE_STEP, width + SECOND_SIZE_STEP)):
+        images = probe_images(shape)
+        try:
+            with torch.inference_mode():
+                expected = net(images)
+                graph, softmax = _split(cast(_PreprocessedNet, net), shape, classes)
+        except Exception:
+            if shape == input_shape:
+                raise
+            return  # the net takes images of one size only
+        with torch.inference_mode():
+            outputs = fold(graph, input_shape=shape)(images)
+            outputs = outputs if softmax is None else softmax(outputs)
+        check_same_logits(expected, outputs, what="the traced and folded net")
 
 
 class _ShapeRecorder(fx.Interpreter):
@@ -162,7 +206,8 @@ def _drop_softmax(graph: fx.GraphModule) -> nn.Module | None:
     """Remove a softmax or log-softmax at the end of a graph and return it; None if there is none."""
     last = cast(fx.Node, _output_value(graph))
     module = module_of(graph, last) if last.op == "call_module" else None
-    if not isinstance(module, nn.Softmax | nn.LogSoftmax):
+    # Logits have two axes; dim None means axis 1 for them.
+    if not isinstance(module, nn.Softmax | nn.LogSoftmax) or module.dim not in (1, -1, None):
         return None
     last.replace_all_uses_with(cast(fx.Node, last.args[0]))
     graph.graph.erase_node(last)
@@ -175,18 +220,23 @@ def _assign_units(graph: fx.GraphModule, shapes: dict[fx.Node, Shape]) -> dict[f
     nodes = module_nodes(graph)
     units = {node: PREPROCESSING for node in nodes if str(node.target).startswith("prepare.")}
     layers = [node for node in nodes if _is_layer(module_of(graph, node))]
-    if not layers or not isinstance(module_of(graph, layers[0]), nn.Conv2d):
+    # Opaque regions before the first convolution belong to the pre-processing.
+    followed = [node for node in layers if not isinstance(module_of(graph, node), Region)]
+    if not followed or not isinstance(module_of(graph, followed[0]), nn.Conv2d):
         got = (
-            f"{original_name(layers[0])!r} is a {type(module_of(graph, layers[0])).__name__}"
-            if layers
+            f"{original_name(followed[0])!r} is a {type(module_of(graph, followed[0])).__name__}"
+            if followed
             else "there is none"
         )
         raise BuildError(f"the first layer of a net must be a Conv2d, but {got}")
+    layers = layers[layers.index(followed[0]) :]
     units |= dict.fromkeys(nodes[: nodes.index(layers[0])], PREPROCESSING)
     units |= dict.fromkeys(_stem_nodes(graph, layers[0], shapes), STEM)
     units |= dict.fromkeys(_head_nodes(graph, layers[-1], shapes), HEAD)
     body = [node for node in nodes if node not in units]
     sizes = sorted({_n_pixels(shapes[n]) for n in body if n in layers and _n_pixels(shapes[n]) > 1}, reverse=True)
+    if not sizes and any(node in layers for node in body):
+        sizes = [1]  # layers of tokens or of pooled maps only: one stage
     if not sizes:
         raise BuildError("a net must have a convolution between its first and its last layer, but has none to compress")
     for node in body:

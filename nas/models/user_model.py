@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nas import registry
 from nas.compression.pruning.channel_groups import trace_channel_groups
+from nas.compression.pruning.silencing import check_pruning_is_exact
 from nas.compression.pruning.slicing import channel_segments, slice_channels
 from nas.config import SearchConfig
 from nas.data.base import FaceData
@@ -43,10 +44,12 @@ class UserModelSpace(SearchSpace):
         channel_multiple: grid of the channel counts.
 
     Raises:
-        CandidateError: the net's channels cannot be traced; the message names the layer and the reason.
+        CandidateError: the net's channels cannot be traced, or its pruned form would compute something else; the
+            message names the layer and the reason.
     """
 
     def __init__(self, name: str, net: nn.Module, *, input_shape: tuple[int, int, int], channel_multiple: int) -> None:
+        check_pruning_is_exact(net, input_shape=input_shape)
         self.name, self._net = name, net
         self._input_shape, self._channel_multiple = input_shape, channel_multiple
         self.stages = tuple(unit for unit, _ in net.named_children() if unit not in (PREPROCESSING, STEM, HEAD))

@@ -27,9 +27,10 @@ from torch import fx
 from nas.errors import ExportError
 from nas.files import write_atomic
 from nas.onnx_export.folding import module_nodes, module_of
+from nas.onnx_export.forms import emit
 from nas.onnx_export.graph_builder import IR_VERSION, OPSET, GraphBuilder, safe_name
 from nas.onnx_export.interpreter import run_with_callback
-from nas.onnx_export.onnx_ops import emit
+from nas.onnx_export.onnx_region import as_opset_18
 
 INPUT_NAME, OUTPUT_NAME = "image", "probabilities"
 
@@ -149,6 +150,8 @@ def _check_logits(shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
 
 
 def _assemble(builder: GraphBuilder, *, input_shape: tuple[int, int, int], classes: tuple[str, ...]) -> onnx.ModelProto:
+    if builder.opset > OPSET:
+        as_opset_18(builder.nodes, builder)
     onnx_graph = helper.make_graph(
         builder.nodes,
         "nas",

@@ -9,14 +9,19 @@ constant input scaling moves into the first convolution, and the result is check
 
 import copy
 import operator
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from nas.errors import ExportError
+from nas.errors import CandidateError, ExportError, one_line
+from nas.onnx_export.calls import convert
+from nas.onnx_export.concrete_tracing import trace_concretely
 from nas.onnx_export.functional import Affine, Subtract, module_for_call
+from nas.onnx_export.layers import DROPOUT_LAYERS
 from search_spaces._leaf import Leaf, Normalise
 
 
@@ -28,12 +33,21 @@ class LeafTracer(fx.Tracer):
         return isinstance(m, Leaf) or super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(net: nn.Module) -> fx.GraphModule:
+def trace(net: nn.Module, *, input_shape: tuple[int, int, int] | None = None) -> fx.GraphModule:
     """The graph of leaf modules of a net; the modules of `net` are shared, not copied.
 
+    Args:
+        net: the net.
+        input_shape: (C, H, W) of the images. With it the net is traced while it runs, so that control flow on sizes
+            passes, each function is proved against its module, and what is not known becomes an opaque region. Without
+            it the net must consist of modules and of functions whose axes need no shape.
+
     Raises:
+        BuildError: a layer does not run on what reaches it.
         ExportError: the net's control flow depends on its data, or it calls a function that has no module.
     """
+    if input_shape is not None:
+        return _trace_concretely(net, input_shape)
     try:
         graph = LeafTracer().trace(net)
     except Exception as error:
@@ -41,6 +55,26 @@ def trace(net: nn.Module) -> fx.GraphModule:
     module = fx.GraphModule(net, graph)
     _functions_to_modules(module)
     return module
+
+
+def _trace_concretely(net: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModule:
+    try:
+        return convert(net, trace_concretely(net, input_shape))
+    except CandidateError:
+        raise
+    except Exception as error:
+        reason = f"{one_line(error)}{_user_line(error)}"
+        raise ExportError(f"a net must be traceable by torch.fx, but {type(net).__name__} is not: {reason}") from error
+
+
+def _user_line(error: BaseException) -> str:
+    """Where in the user's code an error came from: the last line outside of torch and of this package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if not any(part in f.filename for part in _OWN_FOLDERS)]
+    return f" ({Path(outside[-1].filename).name}, line {outside[-1].lineno}: {outside[-1].line})" if outside else ""
+
+
+_OWN_FOLDERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<eval_with_key>", "<frozen")
 
 
 def fold(net: nn.Module, *, input_shape: tuple[int, int, int]) -> fx.GraphModule:
@@ -58,7 +92,7 @@ def fold(net: nn.Module, *, input_shape: tuple[int, int, int]) -> fx.GraphModule
     """
     unfolded = copy.deepcopy(net).cpu().float().eval()
     expected = _noise_logits(unfolded, input_shape)
-    graph = trace(unfolded)
+    graph = trace(unfolded, input_shape=None if _is_modules_only(unfolded) else input_shape)
     _drop_identities(graph)
     _split_normalise(graph)
     _fold_batch_norms(graph)
@@ -68,6 +102,15 @@ def fold(net: nn.Module, *, input_shape: tuple[int, int, int]) -> fx.GraphModule
     graph.recompile()
     _check_equal(expected, _noise_logits(graph, input_shape))
     return graph
+
+
+def _is_modules_only(net: nn.Module) -> bool:
+    """Whether a net is traced to modules alone, as those of search spaces are: then no function needs a shape."""
+    try:
+        graph = LeafTracer().trace(net)
+    except Exception:
+        return False
+    return not any(node.op in (*_CALL_OPS, "get_attr") for node in graph.nodes)
 
 
 def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module:
@@ -142,7 +185,7 @@ _SHAPE_FUNCTIONS = ("size", getattr, operator.getitem)
 
 def _drop_identities(graph: fx.GraphModule) -> None:
     for node in module_nodes(graph):
-        if isinstance(module_of(graph, node), nn.Identity | nn.Dropout | nn.Dropout2d):
+        if isinstance(module_of(graph, node), DROPOUT_LAYERS):
             node.replace_all_uses_with(cast(fx.Node, node.args[0]))
             graph.graph.erase_node(node)
 

@@ -109,11 +109,12 @@ def _avg_pool(
 
 
 def _softmax(x: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> ModuleCall:
-    return (nn.Softmax(dim=1), (x,)) if dim in (1, -1) else None
+    """The axis stays as it is written: which axis -1 is depends on the rank."""
+    return (nn.Softmax(dim=dim), (x,)) if isinstance(dim, int) and dtype is None else None
 
 
 def _log_softmax(x: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> ModuleCall:
-    return (nn.LogSoftmax(dim=1), (x,)) if dim in (1, -1) else None
+    return (nn.LogSoftmax(dim=dim), (x,)) if isinstance(dim, int) and dtype is None else None
 
 
 def _view(x: Any, *shape: Any) -> ModuleCall:

@@ -1,11 +1,11 @@
 """ONNX form of each leaf module: one function per module type, dispatched on the type.
 
 A new operation needs one function here with `@emit.register`, or none if it is made of supported modules, because the
-tracer looks inside. GELU is written with Erf, which ONNX Runtime and TensorRT fuse back into one kernel.
+tracer looks inside. Here are the layers that every search space uses; `nas.onnx_export.forms` has the rest.
 """
 
 from functools import singledispatch
-from math import floor, sqrt
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,11 @@ def _sequential(module: nn.Sequential, builder: GraphBuilder, name: str, inputs:
 
 @emit.register(nn.Identity)
 @emit.register(nn.Dropout)
+@emit.register(nn.Dropout1d)
 @emit.register(nn.Dropout2d)
+@emit.register(nn.Dropout3d)
+@emit.register(nn.AlphaDropout)
+@emit.register(nn.FeatureAlphaDropout)
 def _identity(module: nn.Module, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     return inputs[0]
 
@@ -129,8 +133,9 @@ def _linear(module: nn.Linear, builder: GraphBuilder, name: str, inputs: list[st
     return emit_weighted(module, builder, name, [*inputs, *_add_weights(module, builder, name, inputs)])
 
 
-@emit.register
-def _batch_norm(module: nn.BatchNorm2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+@emit.register(nn.BatchNorm1d)
+@emit.register(nn.BatchNorm2d)
+def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     mean, var = module.running_mean, module.running_var
     if mean is None or var is None:
         raise ExportError(f"batch norm must keep running statistics, but {name!r} does not")
@@ -177,57 +182,28 @@ def _silu(module: nn.SiLU, builder: GraphBuilder, name: str, inputs: list[str]) 
 
 
 @emit.register
-def _gelu(module: nn.GELU, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    if module.approximate != "none":
-        raise ExportError(f"GELU must be exact, but {name!r} is approximated by {module.approximate!r}")
-    x = inputs[0]
-    root, one, half = (
-        builder.add_constant(f"{name}/{key}", np.array(value, np.float32), dtype_like=x)
-        for key, value in (("sqrt2", sqrt(2)), ("one", 1), ("half", 0.5))
-    )
-    erf = builder.add_node("Erf", [builder.add_node("Div", [x, root], f"{name}/div")], f"{name}/erf")
-    both = builder.add_node("Mul", [x, builder.add_node("Add", [erf, one], f"{name}/add")], f"{name}/mul")
-    return builder.add_node("Mul", [both, half], name)
-
-
-@emit.register
 def _softmax(module: nn.Softmax, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    return builder.add_node("Softmax", inputs, name, axis=-1 if module.dim is None else module.dim)
+    axis = _softmax_axis(module.dim, len(builder.shapes[inputs[0]]), name)
+    return builder.add_node("Softmax", inputs, name, axis=axis)
 
 
 @emit.register
-def _max_pool(module: nn.MaxPool2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    dilations = list(_pair(module.dilation))
-    return builder.add_node("MaxPool", inputs, name, dilations=dilations, **_pool_attributes(module, name))
+def _log_softmax(module: nn.LogSoftmax, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    axis = _softmax_axis(module.dim, len(builder.shapes[inputs[0]]), name)
+    return builder.add_node("LogSoftmax", inputs, name, axis=axis)
 
 
-@emit.register
-def _avg_pool(module: nn.AvgPool2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    if module.divisor_override is not None:
-        raise ExportError(f"an average pool must divide by its window, but {name!r} has a divisor_override")
-    include = int(module.count_include_pad)
-    return builder.add_node("AveragePool", inputs, name, count_include_pad=include, **_pool_attributes(module, name))
+def _softmax_axis(dim: int | None, rank: int, name: str) -> int:
+    """The axis from the front; without one torch takes axis 0 of tensors of rank 0, 1 and 3, else axis 1."""
+    axis = (0 if rank in (0, 1, 3) else 1) if dim is None else dim % rank
+    if axis == 0:
+        raise ExportError(f"a softmax must keep the images apart, but {name!r} sums over the batch; give it a dim")
+    return axis
 
 
-def _pool_attributes(module: nn.MaxPool2d | nn.AvgPool2d, name: str) -> dict[str, Any]:
-    if module.ceil_mode:
-        raise ExportError(f"a pool must round its size down, but {name!r} rounds up: runtimes disagree on that border")
-    return {
-        "kernel_shape": list(_pair(module.kernel_size)),
-        "strides": list(_pair(module.stride if module.stride is not None else module.kernel_size)),
-        "pads": list(_pair(module.padding)) * 2,
-    }
-
-
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """A setting for height and width, which may be given as one number."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-@emit.register
-def _global_avg_pool(module: nn.AdaptiveAvgPool2d, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    if _pair(module.output_size) != (1, 1):
-        raise ExportError(f"an adaptive pool must pool to 1x1, but {name!r} pools to {module.output_size}")
-    return builder.add_node("GlobalAveragePool", inputs, name)
 
 
 @emit.register
@@ -241,7 +217,7 @@ def _flatten(module: nn.Flatten, builder: GraphBuilder, name: str, inputs: list[
 def _upsample(module: nn.Upsample, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     if module.mode != "bilinear" or module.align_corners or module.size is None:
         raise ExportError(f"a resize must be bilinear to a size, corners not aligned, but {name!r} is not")
-    return resize(builder, name, inputs, size=_pair(module.size))
+    return resize(builder, name, inputs, size=pair(module.size))
 
 
 def resize(builder: GraphBuilder, name: str, inputs: list[str], *, size: tuple[int, int]) -> str:

@@ -17,6 +17,7 @@ from hw_profiles._base import FLOAT16_BITS, INT8_BITS
 from nas.errors import ParityError
 from nas.onnx_export.exporter import OUTPUT_NAME, onnx_value_names
 from nas.onnx_export.interpreter import run_with_callback
+from nas.onnx_export.proof import RELATIVE_TOLERANCE, relative_difference
 
 TIE_MARGIN = 0.02
 """Lead of the first class, in probability, up to which an image counts as a tie."""
@@ -109,6 +110,33 @@ def check_parity(
         f"torch and the runtime must agree on {path.name} within {max_difference:g} and on {min_agreement:.0%} of "
         f"the classes, but differ by {result.max_difference:.3g} and agree on {result.non_tie_agreement:.2%}; {where}"
     )
+
+
+def check_logits(graph: fx.GraphModule, path: Path, images: Images, *, load: Callable[[Path], PredictSession]) -> None:
+    """Reject a file whose logits differ from the graph's by more than float32 rounding.
+
+    Unlike probabilities, logits of random weights differ in every class.
+
+    Args:
+        graph: the FP32 graph that was exported to `path`.
+        path: the file.
+        images: [N, C, H, W] uint8.
+        load: loads an ONNX file in a runtime.
+
+    Raises:
+        ParityError: they differ; the message names the first diverging node.
+    """
+    model = onnx.load(path)
+    with torch.inference_mode():
+        expected = graph(torch.from_numpy(images).float())
+    got = torch.from_numpy(_run_truncated(model, model.graph.node[-2].name, images, load))  # the last is the softmax
+    difference = relative_difference(expected, got) if expected.shape == got.shape else float("inf")
+    if not difference <= RELATIVE_TOLERANCE:
+        node = first_diverging_node(graph, path, images, load=load, tolerance=RELATIVE_TOLERANCE)
+        raise ParityError(
+            "torch and the runtime must compute the same logits on random weights, but they differ by "
+            f"{difference:.2g} of the largest; first diverging node: {node}"
+        )
 
 
 def parity_tolerance(bits: Mapping[str, int]) -> float:

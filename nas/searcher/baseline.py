@@ -10,15 +10,21 @@ stored in the run folder, so that the same command resumes with them.
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError
 from nas.files import file_sha256, whole_file
+from nas.onnx_export.exporter import export_onnx
+from nas.onnx_export.folding import fold
+from nas.onnx_export.parity import check_logits
+from nas.onnx_export.proof import probe_images, randomised
 from nas.pipeline import Evaluator
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record
@@ -54,10 +60,30 @@ def check_compressible(evaluator: Evaluator) -> None:
     pruned = {gene.name: PROBE_SPARSITY for gene in genes if gene.name.startswith("sparsity.")}
     quantized = {gene.name: min(gene.options) for gene in genes if gene.name.startswith("bits.")}
     try:
+        _check_written_file(evaluator)
         for picked in ({}, pruned | quantized):
             evaluator.evaluate_untrained(evaluator.compression.decode(evaluator.space, picked))
     except CandidateError as error:
         raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
+
+
+def _check_written_file(evaluator: Evaluator) -> None:
+    """Prove on random weights that the file of the uncompressed model computes in a runtime what torch computes.
+
+    Raises:
+        CandidateError: it cannot be exported, or its logits differ.
+    """
+    shape, classes = evaluator.data.input_shape, evaluator.data.classes
+    candidate = evaluator.compression.decode(evaluator.space, {})
+    net = evaluator.space.build(candidate.architecture, input_shape=shape, classes=len(classes))
+    graph = fold(randomised(net), input_shape=shape)
+    path = evaluator.folder.path / "models" / f".proof-{os.getpid()}.onnx"
+    try:
+        export_onnx(graph, path, input_shape=shape, classes=classes, metadata={})
+        images = probe_images(shape).numpy().astype(np.uint8)
+        check_logits(graph, path, images, load=evaluator.host_runtime.load)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def prepare_baseline(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> InitialWeights:

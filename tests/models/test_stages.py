@@ -7,6 +7,7 @@ from torch import nn
 from nas.errors import BuildError, ExportError
 from nas.models.stages import Preprocessing, is_split_into_stages, split_into_stages
 from nas.onnx_export.folding import fold
+from nas.onnx_export.region import Region
 from nas.registry import load, names
 from tests import outside_nets as nets
 
@@ -88,9 +89,7 @@ def test_folded_graph_has_the_same_units() -> None:
 @pytest.mark.parametrize(
     ("net", "error", "message"),
     [
-        (nets.Loose(), BuildError, "must be in layers, but 'gain' is a tensor outside a layer"),
         (nets.Branching(), ExportError, "but Branching is not: symbolically traced variables cannot be used"),
-        (nets.Twice(), BuildError, "'same' is called twice"),
         (nets.Bare(), BuildError, "must have a convolution between its first and its last layer"),
         (nets.Linear(), BuildError, "first layer of a net must be a Conv2d, but 'fc' is a Linear"),
         (nets.ResNet(5), BuildError, r"must return logits \[N, 3\].* returns \[N, 5\]"),
@@ -109,3 +108,51 @@ def test_zoo_nets_are_split_into_stages_and_user_nets_are_not() -> None:
         assert is_split_into_stages(load("model", name).build(input_shape=(1, 48, 48), classes=7)), name
     assert not is_split_into_stages(nets.ResNet())
     assert is_split_into_stages(split(nets.ResNet()))
+
+
+class Attention(nn.Module):
+    """A residual branch with a softmax over the width, hidden by a norm whose gain begins at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.norm = nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.norm(torch.softmax(self.query(x), dim=-1) * x)
+
+
+def test_softmax_over_the_width_keeps_its_axis() -> None:
+    net = nets.ResNet()
+    net.layer1 = nn.Sequential(Attention())
+    softmax = [m for m in split(net).modules() if isinstance(m, nn.Softmax)]
+    assert [m.dim for m in softmax] == [3]
+
+
+def test_rewrite_that_only_random_weights_show_is_refused() -> None:
+    class Wrong(nets.ResNet):
+        """A net that computes something else once its hidden branch counts: the second dropout is always active."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+            gain = nn.functional.dropout(self.layer1[0].bn2(x), 0.5)
+            return self.fc(torch.flatten(self.avgpool(self.layer2(x + gain)), 1))
+
+    net = Wrong()
+    nn.init.zeros_(net.layer1[0].bn2.weight)
+    with pytest.raises(ExportError, match="must compute what the net does, but"):
+        split(net)
+
+
+@pytest.mark.parametrize("net", [nets.Loose(), nets.Twice()], ids=["tensor outside a layer", "layer called twice"])
+def test_what_is_not_followed_becomes_a_region(net: nn.Module) -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (2, *SHAPE)).float()
+    renamed = split(net)
+    assert any(isinstance(module, Region) for module in renamed.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(renamed(images), net((images - 127.5) / 64), rtol=1e-4, atol=1e-5)
+
+
+def test_net_in_data_parallel_is_unwrapped() -> None:
+    assert units(split(nn.DataParallel(nets.ResNet()))) == units(split(nets.ResNet()))

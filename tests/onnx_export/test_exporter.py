@@ -113,8 +113,8 @@ def test_class_names_must_fit_the_logits(tmp_path: Path) -> None:
 
 
 def test_an_unknown_layer_is_named(tmp_path: Path) -> None:
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ExportError, match="'1' is a PReLU"):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.LPPool2d(2, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ExportError, match="'1' is a LPPool2d"):
         exported(net, tmp_path)
 
 

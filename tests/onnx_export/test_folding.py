@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from nas.errors import ExportError
 from nas.onnx_export.folding import fold, has_parameters, module_nodes, module_of, replace_inputs, trace, unit_name
 from nas.onnx_export.functional import Affine, Subtract
+from nas.onnx_export.region import Region
 from search_spaces._leaf import Add, Concat, Normalise, Scale
 from tests.random_nets import SHAPE, SPACES, pictures, random_net
 
@@ -94,7 +95,12 @@ def test_data_dependent_control_flow_is_rejected() -> None:
 
 def test_a_function_without_a_module_is_named() -> None:
     with pytest.raises(ExportError, match="'cumsum' calls cumsum; wrap it"):
-        fold(Sum(), input_shape=SHAPE)
+        trace(Sum())
+
+
+def test_a_function_without_a_module_becomes_a_region_where_sizes_are_known() -> None:
+    graph = fold(Sum(), input_shape=SHAPE)
+    assert [type(module_of(graph, node)) for node in module_nodes(graph)] == [Region]
 
 
 def test_batch_norm_without_statistics_is_rejected() -> None:

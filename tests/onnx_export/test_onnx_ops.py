@@ -11,9 +11,22 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from nas.errors import ExportError
+from nas.onnx_export.forms import emit
 from nas.onnx_export.functional import Affine, Subtract
 from nas.onnx_export.graph_builder import IR_VERSION, OPSET, GraphBuilder
-from nas.onnx_export.onnx_ops import emit, exact_resize_scale
+from nas.onnx_export.onnx_ops import exact_resize_scale
+from nas.onnx_export.tensor_ops import (
+    AppendAxes,
+    Binary,
+    ChannelChunk,
+    ConcatAxis,
+    Pad,
+    Permute,
+    Reduce,
+    Reshape,
+    Slice,
+    Unary,
+)  # fmt: skip
 from search_spaces._leaf import Add, Concat, Normalise, Scale, SwapAxes
 
 torch.manual_seed(0)
@@ -24,6 +37,12 @@ def norm(width: int) -> nn.BatchNorm2d:
     for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
         assert tensor is not None
         nn.init.uniform_(tensor, 0.5, 2)
+    return module
+
+
+def away_from_one(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.uniform_(parameter, 0.5, 2)
     return module
 
 
@@ -44,6 +63,9 @@ ONE_INPUT: list[nn.Module] = [
     nn.SiLU(),
     nn.GELU(),
     nn.Softmax(dim=1),
+    nn.Softmax(dim=-1),
+    nn.Softmax(dim=2),
+    nn.LogSoftmax(dim=-1),
     nn.MaxPool2d(3, 2, padding=1),
     nn.MaxPool2d((2, 3), stride=1, dilation=2),
     nn.AvgPool2d(3, 1, padding=1),
@@ -60,6 +82,68 @@ ONE_INPUT: list[nn.Module] = [
     Affine(1.0, 3.0),
     Subtract(127.5),
     SwapAxes(),
+    nn.LeakyReLU(0.1),
+    nn.RReLU(),
+    nn.ELU(0.7),
+    nn.SELU(),
+    nn.CELU(),
+    nn.CELU(0.5),
+    nn.Mish(),
+    nn.Softplus(),
+    nn.Softplus(beta=2),
+    nn.Hardtanh(-0.5, 2),
+    nn.Tanh(),
+    nn.LogSigmoid(),
+    nn.Softsign(),
+    nn.GELU("tanh"),
+    nn.PReLU(),
+    nn.PReLU(4, init=0.4),
+    away_from_one(nn.GroupNorm(2, 4)),
+    nn.GroupNorm(4, 4, affine=False),
+    away_from_one(nn.LayerNorm((9, 7))),
+    nn.LayerNorm(7, elementwise_affine=False),
+    nn.InstanceNorm2d(4),
+    away_from_one(nn.InstanceNorm2d(4, affine=True)),
+    nn.LocalResponseNorm(3, alpha=0.5, k=2.0),
+    nn.MaxPool2d(3, 2, ceil_mode=True),
+    nn.MaxPool2d((2, 3), (3, 2), padding=(0, 1), ceil_mode=True),
+    nn.AvgPool2d(2, 2, ceil_mode=True),
+    nn.AvgPool2d(3, 2, padding=1, ceil_mode=True),
+    nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+    nn.AdaptiveAvgPool2d(3),
+    nn.AdaptiveAvgPool2d((2, 7)),
+    nn.AdaptiveAvgPool2d((None, 1)),
+    nn.AdaptiveAvgPool2d(12),
+    nn.AdaptiveMaxPool2d(1),
+    nn.AdaptiveMaxPool2d(3),
+    nn.AdaptiveMaxPool2d((4, 5)),
+    nn.ZeroPad2d((0, 1, 2, 3)),
+    Pad((1, 2, 0, 1), value=0.5),
+    Pad((1, 2, 0, 1), "reflect"),
+    Pad((1, 1, 2, 2), "replicate"),
+    nn.ChannelShuffle(2),
+    nn.ConvTranspose2d(4, 6, 2, 2),
+    nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, groups=2, bias=False),
+    nn.Dropout3d(),
+    nn.AlphaDropout(),
+    nn.FeatureAlphaDropout(),
+    *(
+        Reduce(op, axes, keepdim=keep)
+        for op, axes, keep in (
+            ("ReduceMean", (1,), True),
+            ("ReduceMax", (2, 3), False),
+            ("ReduceSum", (3,), False),
+            ("ReduceMin", (1, 2), True),
+        )
+    ),
+    Reshape((-1, 2, 2, 63)),
+    Permute((0, 2, 3, 1)),
+    Slice({1: (1, 3, 1), 3: (0, 7, 2)}),
+    ChannelChunk(2, 1),
+    AppendAxes(2),
+    Unary("Abs"),
+    Unary("Exp"),
+    Unary("Neg"),
     nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
     nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3, bias=False)),
 ]
@@ -103,7 +187,10 @@ def test_a_convolution_along_one_axis() -> None:
             torch.testing.assert_close(run(module, x), module(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [Add(), Concat(), Scale()], ids=lambda module: type(module).__name__)
+TWO_INPUTS = [Add(), Concat(), Scale(), ConcatAxis(3), *(Binary(op) for op in ("Sub", "Div", "Max", "Min", "MatMul"))]
+
+
+@pytest.mark.parametrize("module", TWO_INPUTS, ids=str)
 def test_layers_of_two_inputs(module: nn.Module) -> None:
     a, b = torch.randn(2, 4, 5, 5), torch.randn(2, 4, *((1, 1) if isinstance(module, Scale) else (5, 5)))
     torch.testing.assert_close(run(module, a, b), module(a, b))
@@ -122,15 +209,15 @@ def test_constants_have_the_float16_type_of_their_input(module: nn.Module) -> No
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (nn.PReLU(), "'layer' is a PReLU; register one"),
+        (nn.FractionalMaxPool2d(2, output_size=3), "'layer' is a FractionalMaxPool2d; register one"),
         (Normalise(), "'layer' is a Normalise"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "must pad with zeros, but 'layer' pads with 'reflect'"),
         (nn.Conv1d(4, 4, 3, padding="same"), "must pad with a fixed number of zeros"),
         (nn.BatchNorm2d(4, track_running_stats=False), "must keep running statistics"),
-        (nn.GELU(approximate="tanh"), "approximated by 'tanh'"),
-        (nn.MaxPool2d(2, ceil_mode=True), "rounds up"),
+        (nn.LocalResponseNorm(4), "must have an odd size"),
+        (nn.MaxPool2d(2, return_indices=True), "must return values only"),
+        (Pad((1, 1), "circular"), "must be constant, reflect or replicate"),
         (nn.AvgPool2d(2, divisor_override=3), "has a divisor_override"),
-        (nn.AdaptiveAvgPool2d(2), "pools to 2"),
         (nn.Flatten(2), "must keep the batch axis only, but 'layer' starts at axis 2"),
         (nn.Upsample(size=(8, 8)), "must be bilinear"),
         (nn.Upsample(scale_factor=2, mode="bilinear"), "must be bilinear to a size"),
@@ -138,8 +225,10 @@ def test_constants_have_the_float16_type_of_their_input(module: nn.Module) -> No
     ids=str,
 )
 def test_layers_without_an_onnx_form_are_rejected_by_name(module: nn.Module, message: str) -> None:
+    writer = GraphBuilder()
+    writer.shapes["x"] = (1, 4, 9, 7)
     with pytest.raises(ExportError, match=message):
-        emit(module, GraphBuilder(), "layer", ["x"])
+        emit(module, writer, "layer", ["x"])
 
 
 @given(have=st.integers(1, 300), want=st.integers(1, 300))
@@ -147,3 +236,11 @@ def test_a_resize_scale_gives_the_requested_size(have: int, want: int) -> None:
     scale = exact_resize_scale(have, want)
     assert np.floor(np.float32(have) * scale) == want
     assert abs(float(scale) - want / have) <= 1e-6 * want / have
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_a_softmax_without_an_axis_takes_the_axis_of_torch() -> None:
+    x, module = torch.randn(2, 4, 5, 6), nn.Softmax()
+    torch.testing.assert_close(run(module, x), module(x))
+    with pytest.raises(ExportError, match="must keep the images apart"):
+        run(module, torch.randn(2, 4, 5))

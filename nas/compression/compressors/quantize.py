@@ -45,6 +45,7 @@ from nas.compression.quantization.float16 import (
 from nas.compression.quantization.qat import convert_qat, prepare_qat
 from nas.errors import ExportError
 from nas.onnx_export.folding import insert_after, module_nodes, module_of, replace_inputs, unit_name
+from nas.onnx_export.region import Region
 from search_spaces._base import HEAD, STEM, Choice, Value
 from search_spaces._leaf import Add, Concat, SwapAxes
 
@@ -97,7 +98,7 @@ class Quantize(Compressor):
         """
         bits = context.candidate.bits
         _check_bits(graph, bits, context.images)
-        widths = {node: bits.get(unit_name(node), FLOAT32_BITS) for node in module_nodes(graph)}
+        widths = {node: _node_bits(graph, node, bits) for node in module_nodes(graph)}
         if not context.shapes_only:
             check_float16_range(graph, widths, context.images)
         round_weights_to_float16(graph, bits)
@@ -128,6 +129,12 @@ def _bit_options(profile: HardwareProfile) -> tuple[int, ...]:
     """The bit-widths to choose from: no 32 where both 8 and 16 exist, or part of a Q/DQ net would stay in FP32."""
     have = tuple(sorted(profile.precisions))
     return tuple(bits for bits in have if bits < FLOAT32_BITS) if {INT8_BITS, FLOAT16_BITS} <= set(have) else have
+
+
+def _node_bits(graph: fx.GraphModule, node: fx.Node, bits: Mapping[str, int]) -> int:
+    """The bit-width of a node's unit; an opaque region stays in FP32."""
+    is_opaque = isinstance(module_of(graph, node), Region)
+    return FLOAT32_BITS if is_opaque else bits.get(unit_name(node), FLOAT32_BITS)
 
 
 def _check_bits(graph: fx.GraphModule, bits: Mapping[str, int], images: Images) -> None:

@@ -15,6 +15,8 @@ from torch import fx, nn
 
 from nas.errors import BuildError
 from nas.onnx_export.folding import has_parameters, module_of, trace
+from nas.onnx_export.region import Region
+from nas.onnx_export.tensor_ops import AppendAxes, Binary, ChannelChunk, ConcatAxis, Permute, Reduce, Reshape, Slice
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 
 ChannelIds = npt.NDArray[np.int64]
@@ -157,6 +159,8 @@ def _propagate(
     module: nn.Module, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
 ) -> _TensorChannels:
     kind = f"a {type(module).__name__}"
+    if isinstance(module, Region) or _mixes_channels(module):
+        return _fixed(module, inputs, channel_groups)
     if extra := {key for key, _ in module.state_dict().items()} - _KNOWN_TENSORS if has_parameters(module) else set():
         raise _unsupported(name, f"{kind} with {min(extra)!r}", "its weights are computed from others")
     for known, handler in _HANDLERS.items():
@@ -171,6 +175,29 @@ def _propagate(
     if len(inputs) != 1:
         raise _unsupported(name, kind, f"how its {len(inputs)} inputs become channels is not known")
     return inputs[0]
+
+
+def _mixes_channels(module: nn.Module) -> bool:
+    """Whether an operation moves or sums channels in a way that is not followed."""
+    if isinstance(module, Reduce):
+        return 1 in module.axes
+    if isinstance(module, Binary):
+        return module.op_type == "MatMul"
+    if isinstance(module, nn.Softmax | nn.LogSoftmax):
+        return module.dim is None or module.dim < 2  # traced nets count axes from the front
+    return isinstance(module, Reshape | Permute | Slice | ConcatAxis | nn.LocalResponseNorm)
+
+
+def _fixed(module: nn.Module, inputs: list[_TensorChannels], channel_groups: ChannelGroups) -> _TensorChannels:
+    """Keep all channels that the module reads and writes."""
+    for value in inputs:
+        channel_groups.mark_fixed(value.ids)
+        if value.axis2_ids is not None:
+            channel_groups.mark_fixed(value.axis2_ids)
+    width = getattr(module, "output_width", None)
+    ids = inputs[0].ids if width is None else channel_groups.new_ids(width)
+    channel_groups.mark_fixed(ids)
+    return _TensorChannels(ids)
 
 
 def _conv(
@@ -250,11 +277,43 @@ def _concat(
     module: nn.Module, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
 ) -> _TensorChannels:
     if any(value.is_flattened for value in inputs):
+        if hasattr(module, "output_width"):
+            return _fixed(module, inputs, channel_groups)
         raise _unsupported(
             name, "a Concat of flattened maps", "how many numbers each channel has is not known; pool first"
         )
     is_1x1 = all(value.is_1x1 for value in inputs)
     return _TensorChannels(np.concatenate([value.ids for value in inputs]), is_1x1=is_1x1)
+
+
+def _channel_chunk(
+    module: ChannelChunk, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
+) -> _TensorChannels:
+    """One of equal parts: the channels at one place of each part leave together, so that the parts stay equal."""
+    rows = inputs[0].ids.reshape(module.parts, -1)
+    _union_rows(rows.T, channel_groups)
+    return replace(inputs[0], ids=rows[module.index])
+
+
+def _channel_shuffle(
+    module: nn.ChannelShuffle, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
+) -> _TensorChannels:
+    """Group by group becomes place by place; one place leaves in all groups together."""
+    rows = inputs[0].ids.reshape(module.groups, -1)
+    _union_rows(rows.T, channel_groups)
+    return replace(inputs[0], ids=rows.T.reshape(-1))
+
+
+def _append_axes(
+    module: AppendAxes, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups
+) -> _TensorChannels:
+    if inputs[0].is_flattened:
+        return _fixed(module, inputs, channel_groups)
+    return replace(inputs[0], is_1x1=True)
+
+
+def _reduce(module: Reduce, name: str, inputs: list[_TensorChannels], channel_groups: ChannelGroups) -> _TensorChannels:
+    return replace(inputs[0], is_1x1=module.axes == (2, 3))
 
 
 def _swap_axes(
@@ -310,7 +369,12 @@ _HANDLERS: dict[Any, Callable[[Any, str, list[_TensorChannels], ChannelGroups], 
     (nn.BatchNorm1d, nn.BatchNorm2d): _norm,
     nn.GroupNorm: _group_norm,
     nn.PReLU: _prelu,
-    (Add, Scale): _elementwise,
+    nn.InstanceNorm2d: _norm,
+    (Add, Scale, Binary): _elementwise,
+    ChannelChunk: _channel_chunk,
+    nn.ChannelShuffle: _channel_shuffle,
+    AppendAxes: _append_axes,
+    Reduce: _reduce,
     Concat: _concat,
     SwapAxes: _swap_axes,
     (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d): _adaptive_pool,
@@ -321,6 +385,5 @@ _HANDLERS: dict[Any, Callable[[Any, str, list[_TensorChannels], ChannelGroups], 
 _REARRANGES_REASON = "it moves numbers between channels and pixels"
 _UNSUPPORTED_LAYERS: dict[type[nn.Module], str] = {
     nn.ConvTranspose2d: "transposed convolutions are not followed; use Upsample and Conv2d",
-    nn.ChannelShuffle: "it changes the order of channels",
     **dict.fromkeys((nn.PixelShuffle, nn.PixelUnshuffle, nn.Unflatten, nn.Fold, nn.Unfold), _REARRANGES_REASON),
 }

@@ -39,23 +39,23 @@ def slice_channels(net: nn.Module, *, input_channels: int, keep: KeepFunction) -
     """
     slim = copy.deepcopy(net)
     groups = trace_channel_groups(slim, input_channels=input_channels)
-    removed = _removed_groups(groups, keep)
+    removed = removed_groups(groups, keep)
     for layer in groups.layers:
-        width = len(_kept_indices(layer.output_ids, groups, removed))
+        width = len(kept_indices(layer.output_ids, groups, removed))
         _resize_layer(layer.module, sliced_tensors(layer, groups, removed), width)
     return slim
 
 
 def sliced_tensors(layer: CoupledLayer, channel_groups: ChannelGroups, removed: Set[int]) -> dict[str, Tensor]:
     """A layer's tensors without the removed groups of channels, by name in the layer."""
-    rows = _kept_indices(layer.output_ids, channel_groups, removed)
+    rows = kept_indices(layer.output_ids, channel_groups, removed)
     tensors: dict[str, Tensor] = {}
     for key, full in layer.module.state_dict().items():
         tensor = full.detach()
         if tensor.ndim > 0:
             tensor = tensor[rows]
         if tensor.ndim > 1 and layer.input_ids is not None:
-            tensor = tensor[:, _kept_indices(layer.input_ids, channel_groups, removed)]
+            tensor = tensor[:, kept_indices(layer.input_ids, channel_groups, removed)]
         tensors[key] = tensor
     return tensors
 
@@ -107,7 +107,8 @@ def _channel_producers(channel_groups: ChannelGroups) -> list[CoupledLayer]:
     return [layer for layer in channel_groups.layers if layer.input_ids is not None]
 
 
-def _removed_groups(channel_groups: ChannelGroups, keep: KeepFunction) -> set[int]:
+def removed_groups(channel_groups: ChannelGroups, keep: KeepFunction) -> set[int]:
+    """The groups of channels that `slice_channels` removes: the last ones of each segment."""
     widths = {layer.name: len(layer.output_ids) for layer in _channel_producers(channel_groups)}
     segments = channel_segments(channel_groups)
     removed: set[int] = set()
@@ -133,8 +134,10 @@ def _linked_layers(segments: Mapping[SegmentKey, list[int]], order: list[str]) -
     return [names for i, names in enumerate(layers) if names not in layers[:i]]
 
 
-def _kept_indices(ids: ChannelIds, channel_groups: ChannelGroups, removed: Set[int]) -> Tensor:
-    return torch.tensor([i for i, root in enumerate(channel_groups.group_ids(ids)) if int(root) not in removed])
+def kept_indices(ids: ChannelIds, channel_groups: ChannelGroups, removed: Set[int]) -> Tensor:
+    """Indices (int64) of the channels whose group is not removed."""
+    kept = [i for i, root in enumerate(channel_groups.group_ids(ids)) if int(root) not in removed]
+    return torch.tensor(kept, dtype=torch.int64)
 
 
 def output_width(module: nn.Module) -> int:
@@ -159,7 +162,7 @@ def _resize_layer(module: nn.Module, tensors: Mapping[str, Tensor], width: int) 
         module.out_features, module.in_features = width, module.weight.shape[1]
     elif isinstance(module, nn.GroupNorm):
         module.num_channels, module.num_groups = width, module.num_groups * width // before
-    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d):
         module.num_features = width
     elif isinstance(module, nn.PReLU):
         module.num_parameters = width

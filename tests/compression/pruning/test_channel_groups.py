@@ -30,7 +30,6 @@ class Net(nn.Module):
     [
         (nn.Sequential(nn.ConvTranspose2d(1, 4, 3)), "'0' is a ConvTranspose2d: transposed convolutions"),
         (nn.Sequential(nn.Conv2d(1, 4, 1), nn.PixelShuffle(2)), "'1' is a PixelShuffle: it moves numbers"),
-        (nn.Sequential(nn.Conv2d(1, 4, 1), nn.ChannelShuffle(2)), "'1' is a ChannelShuffle: it changes the order"),
         (nn.Sequential(nn.Bilinear(1, 2, 3)), "'0' is a Bilinear: which of its weights"),
         (nn.Sequential(nn.Conv2d(1, 4, 1), nn.Flatten(2)), "'1' is a Flatten: it must start at axis 1"),
         (

@@ -1,0 +1,573 @@
+"""Modules for every call of a concretely traced net: its own layers, leaf modules, and regions for all the rest.
+
+Each module is proved against its call on random tensors of the call's shapes at two batch sizes, so a form that ignores
+a rank or an axis is not taken.
+"""
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from nas.errors import ExportError
+from nas.onnx_export.concrete_tracing import BATCHES, ConcreteGraph
+from nas.onnx_export.functional import Affine, module_for_call
+from nas.onnx_export.layers import is_followed, split_padding
+from nas.onnx_export.region import BatchSize, Call, Held, OutputShape, Region, Slot
+from nas.onnx_export.tensor_ops import (
+    AppendAxes,
+    Binary,
+    ChannelChunk,
+    ConcatAxis,
+    Pad,
+    Permute,
+    Reduce,
+    Reshape,
+    Slice,
+    Unary,
+    sorted_axes,
+)  # fmt: skip
+from search_spaces._leaf import Add, Concat, Leaf, Scale
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call in a concretely traced net.
+
+    Attributes:
+        function: the function, or a method's name; of the call that made the tuple where `pick` is not None.
+        args: with `Slot`, `Held` and `BatchSize` in place of what is filled in.
+        kwargs: likewise.
+        inputs: the nodes of the slots.
+        held: weights and constants among the arguments, by name.
+        shapes: of each input at both batch sizes.
+        output_shape: for any batch.
+        pick: which item of the result.
+    """
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: list[fx.Node]
+    held: dict[str, Tensor]
+    shapes: tuple[list[tuple[int, ...]], list[tuple[int, ...]]]
+    output_shape: OutputShape
+    pick: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the first input at the first batch size."""
+        return self.shapes[0][0]
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument by position or name."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+    def region(self, inner: nn.Module) -> Region:
+        """The call as an opaque region."""
+        return Region(
+            inner, output_shape=self.output_shape, args=self.args, kwargs=self.kwargs, pick=self.pick, held=self.held
+        )
+
+
+def module_for_site(site: Site, node: fx.Node) -> tuple[nn.Module, list[fx.Node]]:
+    """The first known module that computes what the call does, else a region; and its inputs."""
+    region = site.region(Call(site.function))
+    for module, inputs in _proposals(site, node):
+        slots = [site.inputs.index(source) for source in inputs]
+        mixes_ranks = isinstance(module, Add | Scale | Binary) and len({len(shape) for shape in site.shapes[0]}) > 1
+        module = with_axis_from_front(module, len(site.shape))
+        if not mixes_ranks and _computes_the_same(module, region, site, slots):
+            vars(module)["output_width"] = region.output_width  # read where channels cannot be followed
+            return module, inputs
+    return region, site.inputs
+
+
+def _proposals(site: Site, node: fx.Node) -> Iterator[tuple[nn.Module, list[fx.Node]]]:
+    if not site.inputs:
+        return
+    if site.pick is None and not site.held:
+        try:
+            module, inputs = module_for_call(node)
+            inputs = list(inputs)
+            if all(isinstance(source, fx.Node) for source in inputs):
+                yield module, inputs
+        except (ExportError, TypeError, ValueError, AttributeError, IndexError):
+            pass  # another proposal or a region follows
+    for propose in (_weighted, _shaped, _reduced, _paired):
+        try:
+            module_or_none = propose(site)
+        except (TypeError, ValueError, AttributeError, IndexError, KeyError):
+            continue
+        if module_or_none is not None:
+            yield module_or_none, site.inputs
+
+
+def _computes_the_same(module: nn.Module, region: Region, site: Site, slots: list[int]) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    module.eval()
+    for shapes in site.shapes:
+        tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+        try:
+            with torch.no_grad():
+                expected, got = region(*[t.clone() for t in tensors]), module(*[tensors[i].clone() for i in slots])
+        except Exception:  # the proposal does not fit
+            return False
+        if expected.shape != got.shape or not torch.allclose(expected, got, rtol=1e-4, atol=1e-5, equal_nan=True):
+            return False
+    return True
+
+
+def _weighted(site: Site) -> nn.Module | None:
+    """A layer that shares the weights which a function takes."""
+
+    def held(position: int, name: str) -> Any:
+        value = site.argument(position, name)
+        return site.held[value.name] if isinstance(value, Held) else None
+
+    weight, bias = held(1, "weight"), held(2, "bias")
+    if site.function in (F.conv2d, torch.conv2d) and isinstance(weight, nn.Parameter):
+        stride, padding, dilation = (
+            site.argument(i, k, d) for i, k, d in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
+        )
+        groups = site.argument(6, "groups", 1)
+        kernel = cast(tuple[int, int], tuple(weight.shape[2:]))
+        conv = nn.Conv2d(
+            weight.shape[1] * groups, len(weight), kernel, stride, padding, dilation, groups, bias=bias is not None
+        )  # fmt: skip
+        conv.weight, conv.bias = weight, bias
+        return conv
+    if site.function is F.linear and isinstance(weight, nn.Parameter):
+        linear = nn.Linear(weight.shape[1], len(weight), bias=bias is not None)
+        linear.weight, linear.bias = weight, bias
+        return linear if len(site.shape) == 2 else None
+    if site.function is F.batch_norm:
+        mean, var, gain, shift = (
+            held(i, k) for i, k in ((1, "running_mean"), (2, "running_var"), (3, "weight"), (4, "bias"))
+        )
+        kind = nn.BatchNorm2d if len(site.shape) == 4 else nn.BatchNorm1d
+        norm = kind(len(mean), eps=site.argument(7, "eps", 1e-5), affine=gain is not None)
+        norm.running_mean, norm.running_var = mean, var
+        norm.weight, norm.bias = gain, shift
+        return norm
+    return None
+
+
+def _shaped(site: Site) -> nn.Module | None:
+    """Views, permutations, slices, pads."""
+    rank, function = len(site.shape), site.function
+    if function in ("contiguous", "clone", "float", "detach", "to", torch.clone) or function in _DROPOUTS:
+        return nn.Identity()
+    if function in (torch.chunk, "chunk", torch.split, "split", torch.tensor_split, torch.unbind, "unbind"):
+        return _part(site)
+    if function in (operator.getitem,):
+        return _indexed(site)
+    if function in (F.pad, torch.nn.functional.pad):
+        mode = site.argument(2, "mode", "constant")
+        return Pad(tuple(site.argument(1, "pad")), mode, float(site.argument(3, "value", 0.0) or 0.0))
+    if function in (F.channel_shuffle, torch.channel_shuffle):
+        return nn.ChannelShuffle(site.argument(1, "groups"))
+    if function in ("permute", torch.permute):
+        axes = site.args[1] if len(site.args) == 2 and not isinstance(site.args[1], int) else site.args[1:]
+        return Permute(tuple(int(axis) % rank for axis in axes))
+    if function in ("transpose", torch.transpose, "swapaxes", torch.swapaxes):
+        axes = list(range(rank))
+        a, b = int(site.argument(1, "dim0")) % rank, int(site.argument(2, "dim1")) % rank
+        axes[a], axes[b] = axes[b], axes[a]
+        return Permute(tuple(axes))
+    if function in _RESHAPES:
+        shape = site.output_shape
+        if shape == (None, prod(site.shape[1:])):
+            return nn.Flatten()
+        if rank == 2 and shape == (None, site.shape[1], *[1] * (len(shape) - 2)) and len(shape) > 2:
+            return AppendAxes(len(shape) - 2)
+        free = [axis for axis, size in enumerate(shape) if size is None]
+        return Reshape(tuple(-1 if size is None else size for size in shape)) if free == [0] else None
+    return None
+
+
+def _part(site: Site) -> nn.Module | None:
+    """One item of a chunk or split; equal parts of the channels stay equal parts where channels are pruned."""
+    index, rank = int(site.pick or 0), len(site.shape)
+    axis = int(site.argument(2, "dim", 0)) % rank
+    size = site.shape[axis]
+    if site.function in (torch.chunk, "chunk"):
+        step = -(-size // int(site.argument(1, "chunks")))
+        sizes = [step] * (size // step) + ([size % step] if size % step else [])
+    elif site.function in (torch.split, "split"):
+        given = site.argument(1, "split_size_or_sections", site.kwargs.get("split_size"))
+        sizes = [given] * (size // given) if isinstance(given, int) else list(given)
+    else:
+        return None
+    if axis == 1 and len(set(sizes)) == 1 and sum(sizes) == size:
+        return ChannelChunk(len(sizes), index)
+    start = sum(sizes[:index])
+    return None if axis == 0 else Slice({axis: (start, start + site.output_shape[axis], 1)})  # type: ignore[operator]
+
+
+def _indexed(site: Site) -> nn.Module | None:
+    """x[:, a:b], x[..., 0], x[:, :, None]: ranges, and a new shape where an axis comes or goes."""
+    index, rank = site.args[1], len(site.shape)
+    items = list(index) if isinstance(index, (tuple, list)) else [index]
+    taken = sum(item is not None and item is not Ellipsis for item in items)
+    if Ellipsis in items:
+        i = items.index(Ellipsis)
+        items[i : i + 1] = [slice(None)] * (rank - taken)
+    ranges: dict[int, tuple[int, int, int]] = {}
+    axis, reshapes = 0, False
+    for item in items:
+        if item is None:
+            reshapes = True
+            continue
+        size = site.shape[axis]
+        if isinstance(item, int):
+            ranges[axis], reshapes = (item % size, item % size + 1, 1), True
+        elif isinstance(item, slice):
+            if item.indices(size) != (0, size, 1):
+                ranges[axis] = item.indices(size)
+        else:
+            return None
+        axis += 1
+    if 0 in ranges:
+        return None
+    parts: list[nn.Module] = [Slice(ranges)] if ranges else []
+    if reshapes:
+        parts.append(Reshape(tuple(-1 if size is None else size for size in site.output_shape)))
+    return nn.Sequential(*parts) if len(parts) > 1 else parts[0] if parts else nn.Identity()
+
+
+def _reduced(site: Site) -> nn.Module | None:
+    """Means, sums and extremes over axes, activations and powers of one tensor."""
+    rank, function = len(site.shape), site.function
+    if function in _UNARY:
+        return cast(nn.Module, _UNARY[function]())
+    if function in _ACTIVATIONS and len(site.inputs) == 1:
+        names, kind = _ACTIVATIONS[function]
+        settings = {
+            name: site.argument(i + 1, name) for i, name in enumerate(names) if site.argument(i + 1, name) is not None
+        }
+        return cast(nn.Module, kind(**settings))
+    if function in _POOLS:
+        return cast(nn.Module, _POOLS[function](site.argument(1, "output_size")))
+    op_type = _REDUCTIONS.get(function)
+    if op_type is None or len(site.inputs) != 1:
+        return None
+    dim = site.argument(1, "dim", site.kwargs.get("axis"))
+    keepdim = bool(site.argument(2, "keepdim", False))
+    axes = sorted_axes(dim, rank)
+    if 0 in axes:
+        return None
+    if op_type == "ReduceMean" and rank == 4 and axes == (2, 3) and keepdim:
+        return nn.AdaptiveAvgPool2d(1)
+    return Reduce(op_type, axes, keepdim=keepdim)
+
+
+def _paired(site: Site) -> nn.Module | None:
+    """Operations of two tensors, or of one and a number."""
+    function = site.function
+    if function in (torch.cat, torch.concat, torch.concatenate):
+        axis = int(site.argument(1, "dim", 0)) % len(site.shape)
+        return None if axis == 0 else Concat() if axis == 1 else ConcatAxis(axis)
+    if len(site.inputs) == 2:
+        if function in _BINARY:
+            return Binary(_BINARY[function])
+        if function in (operator.add, operator.iadd, torch.add, "add", "add_"):
+            return Add()
+        if function in (operator.mul, operator.imul, torch.mul, "mul", "mul_"):
+            return Scale()
+    if (
+        len(site.inputs) == 1
+        and function in (operator.sub, torch.sub, torch.rsub)
+        and not isinstance(site.args[0], Slot)
+    ):
+        return Affine(-1.0, float(site.args[0]))
+    if len(site.inputs) == 1 and function in (operator.pow, torch.pow, "pow") and site.argument(1, "exponent") == 2:
+        return None
+    return None
+
+
+_DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+_RESHAPES = (
+    "view", "reshape", torch.reshape, "flatten", torch.flatten, "unsqueeze", torch.unsqueeze, "squeeze", torch.squeeze,
+    "unflatten", torch.unflatten, "expand", "expand_as", "view_as", "reshape_as",
+)  # fmt: skip
+_BINARY: dict[Any, str] = {
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), "Sub"),
+    **dict.fromkeys((operator.truediv, torch.div, "div"), "Div"),
+    **dict.fromkeys((torch.max, torch.maximum, "maximum"), "Max"),
+    **dict.fromkeys((torch.min, torch.minimum, "minimum"), "Min"),
+    **dict.fromkeys((operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"), "MatMul"),
+}
+_UNARY: dict[Any, Any] = {
+    **dict.fromkeys((torch.abs, "abs"), lambda: Unary("Abs")),
+    **dict.fromkeys((torch.exp, "exp"), lambda: Unary("Exp")),
+    **dict.fromkeys((torch.log, "log"), lambda: Unary("Log")),
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), lambda: Unary("Neg")),
+    **dict.fromkeys((torch.sqrt, "sqrt"), lambda: Unary("Sqrt")),
+    **dict.fromkeys((torch.tanh, F.tanh, "tanh"), nn.Tanh),
+    **dict.fromkeys((F.relu_, torch.relu_, "relu_"), nn.ReLU),
+    **dict.fromkeys((F.sigmoid, "sigmoid_"), nn.Sigmoid),
+    F.mish: nn.Mish,
+    F.selu: nn.SELU,
+    F.logsigmoid: nn.LogSigmoid,
+    F.softsign: nn.Softsign,
+}
+_ACTIVATIONS: dict[Any, tuple[tuple[str, ...], Any]] = {
+    F.leaky_relu: (("negative_slope",), nn.LeakyReLU),
+    F.elu: (("alpha",), nn.ELU),
+    F.celu: (("alpha",), nn.CELU),
+    F.softplus: (("beta", "threshold"), nn.Softplus),
+    F.hardtanh: (("min_val", "max_val"), nn.Hardtanh),
+    F.gelu: (("approximate",), nn.GELU),
+    F.hardswish: ((), nn.Hardswish),
+    F.hardsigmoid: ((), nn.Hardsigmoid),
+    F.silu: ((), nn.SiLU),
+    F.local_response_norm: (("size", "alpha", "beta", "k"), nn.LocalResponseNorm),
+}
+_POOLS: dict[Any, Any] = {F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d, F.adaptive_max_pool2d: nn.AdaptiveMaxPool2d}
+_REDUCTIONS: dict[Any, str] = {
+    **dict.fromkeys((torch.mean, "mean"), "ReduceMean"),
+    **dict.fromkeys((torch.sum, "sum"), "ReduceSum"),
+    **dict.fromkeys((torch.amax, "amax"), "ReduceMax"),
+    **dict.fromkeys((torch.amin, "amin"), "ReduceMin"),
+}
+
+
+def convert(net: nn.Module, traced: ConcreteGraph) -> fx.GraphModule:
+    """The graph of modules of a concretely traced net; the modules of `net` are shared.
+
+    Raises:
+        ExportError: a tensor that the forward pass makes depends on the batch size.
+    """
+    targets = {n.name: str(n.target) for n in traced.graph.nodes if n.name in traced.constants[0]}
+    made = {targets[name]: tensor for name, tensor in traced.constants[0].items()}
+    vars(net).update(made)  # GraphModule copies what its graph reads
+    graph = fx.GraphModule(net, traced.graph)
+    for name in made:
+        del vars(net)[name]
+    nodes = dict(zip(traced.graph.nodes, graph.graph.nodes, strict=True))
+    converter = _Converter(net, traced, graph)
+    for old, node in nodes.items():
+        if node.op in ("call_module", "call_function", "call_method") and isinstance(traced.values[0].get(old), Tensor):
+            converter.convert(old, node)
+    converter.simplify()
+    graph.graph.eliminate_dead_code()
+    for node in reversed(graph.graph.nodes):
+        if node.op in ("get_attr", "call_module", "call_function", "call_method") and not node.users:
+            graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph
+
+
+class _Converter:
+    """Replaces the calls of a graph by modules, one by one."""
+
+    def __init__(self, net: nn.Module, traced: ConcreteGraph, graph: fx.GraphModule) -> None:
+        self._net, self._traced, self._graph = net, traced, graph
+        self._old = dict(zip(graph.graph.nodes, traced.graph.nodes, strict=True))
+        self._shared = _shared_modules(traced.graph, net)
+
+    def convert(self, old: fx.Node, node: fx.Node) -> None:
+        """Replace one node."""
+        if node.op == "call_module":
+            self._convert_module(old, node)
+            return
+        source, pick = self._source(node)
+        site = self._site(source, old, pick)
+        if source.op == "call_module":
+            module: nn.Module = site.region(self._net.get_submodule(str(source.target)))
+            self._replace(node, str(source.target), module, site.inputs)
+        else:
+            self._replace(node, node.name, *module_for_site(site, source))
+
+    def simplify(self) -> None:
+        """Name a channel shuffle that is written as views, and drop the expanding of what broadcasts anyway."""
+        for node in list(self._graph.graph.nodes):
+            if node.op != "call_module":
+                continue
+            module = self._graph.get_submodule(str(node.target))
+            if isinstance(module, Region):
+                self._drop_expand(node, module)
+            elif isinstance(module, Reshape):
+                self._name_shuffle(node, module)
+
+    def _drop_expand(self, node: fx.Node, module: Region) -> None:
+        call, source = module.inner, node.args[0] if node.args else None
+        if (
+            not isinstance(call, Call)
+            or call.function not in ("expand", "expand_as")
+            or not isinstance(source, fx.Node)
+        ):
+            return
+        values = self._traced.values[0]
+        shape = self._value(node, values).shape
+        for user in node.users:
+            reader = self._graph.get_submodule(str(user.target)) if user.op == "call_module" else None
+            broadcasts = isinstance(reader, Add | Scale) or (isinstance(reader, Binary) and reader.op_type != "MatMul")
+            others = [other for other in user.all_input_nodes if other is not node]
+            if not broadcasts or len(others) != 1 or self._value(others[0], values).shape != shape:
+                return
+        if self._value(source, values).ndim == len(shape):
+            node.replace_all_uses_with(source)
+
+    def _name_shuffle(self, node: fx.Node, last: Reshape) -> None:
+        """[N, g, c, H, W] with axes 1 and 2 exchanged, between two views as [N, g * c, H, W]."""
+        chain = [node]
+        while len(chain) < 5 and len(chain[-1].all_input_nodes) == 1:
+            (source,) = chain[-1].all_input_nodes
+            if source.op != "call_module" or len(source.users) != 1:
+                break
+            if not isinstance(self._graph.get_submodule(str(source.target)), Permute | Reshape | nn.Identity):
+                break
+            chain.append(source)
+        modules = [self._graph.get_submodule(str(item.target)) for item in chain]
+        moving = [
+            (item, module) for item, module in zip(chain, modules, strict=True) if not isinstance(module, nn.Identity)
+        ]
+        if len(moving) < 3:
+            return
+        (_, _), (_, swap), (first_node, first) = moving[:3]
+        (image,) = first_node.all_input_nodes
+        if not (isinstance(swap, Permute) and isinstance(first, Reshape) and swap.axes == (0, 2, 1, 3, 4)):
+            return
+        shape = self._value(image, self._traced.values[0]).shape
+        if (-1, *shape[1:]) == last.shape and len(first.shape) == 5 and first.shape[3:] == tuple(shape[2:]):
+            self._replace(node, node.name, nn.ChannelShuffle(first.shape[1]), [image])
+
+    def _convert_module(self, old: fx.Node, node: fx.Node) -> None:
+        name = str(node.target)
+        module = self._net.get_submodule(name)
+        site = self._site(node, old, None)
+        if isinstance(module, Leaf) and not isinstance(module, Region) and not node.kwargs:
+            return
+        if name not in self._shared and not node.kwargs and len(site.inputs) == len(node.args):
+            if isinstance(module, nn.Conv2d) and (pad_and_conv := split_padding(module)) is not None:
+                with self._graph.graph.inserting_before(node):
+                    self._graph.add_submodule(f"{name}_pad", pad_and_conv[0])
+                    padded = self._graph.graph.call_module(f"{name}_pad", tuple(site.inputs))
+                self._replace(node, name, pad_and_conv[1], [padded])
+                return
+            if (counted := with_axis_from_front(module, len(site.shape))) is not module:
+                self._replace(node, name, counted, site.inputs)
+                return
+            if is_followed(module, [len(shape) for shape in site.shapes[0]]):
+                return
+        self._replace(node, name, site.region(module), site.inputs)
+
+    def _source(self, node: fx.Node) -> tuple[fx.Node, int | None]:
+        """The call that makes a node's tensor, and which item of its result it is."""
+        if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+            value = self._traced.values[0].get(self._old.get(node.args[0], node))
+            if isinstance(value, (tuple, list)):
+                return node.args[0], int(node.args[1])  # type: ignore[arg-type]
+        return node, None
+
+    def _site(self, source: fx.Node, old: fx.Node, pick: int | None) -> Site:
+        values, others = self._traced.values
+        inputs: list[fx.Node] = []
+        held: dict[str, Tensor] = {}
+        old_source = self._old[source]
+
+        def fill(first: Any, second: Any) -> Any:
+            if isinstance(first, fx.Node):
+                tensor = self._constant(first)
+                if tensor is None:
+                    if first not in inputs:
+                        inputs.append(first)
+                    return Slot(inputs.index(first))
+                name = f"held{len(held)}"
+                held[name] = tensor
+                return Held(name)
+            if isinstance(first, dict):
+                return {key: fill(first[key], second[key]) for key in first}
+            if isinstance(first, (tuple, list)):
+                items = [fill(a, b) for a, b in zip(first, second, strict=True)]
+                return items if isinstance(first, list) else tuple(items)
+            if isinstance(first, slice):
+                return slice(*(fill(getattr(first, k), getattr(second, k)) for k in ("start", "stop", "step")))
+            if type(first) is int and first != second:
+                factor = first // BATCHES[0]
+                if (factor * BATCHES[0], factor * BATCHES[1]) != (first, second):
+                    raise ExportError(f"sizes must be multiples of the batch size, but {source.name!r} takes {first}")
+                return BatchSize(factor)
+            return first
+
+        second_args, second_kwargs = self._traced.arguments[old_source]
+        args, kwargs = fill(source.args, second_args), fill(dict(source.kwargs), second_kwargs)
+        if not inputs and _has_batch_size(args, kwargs):  # the batch size is read off the image
+            inputs.append(next(node for node in self._graph.graph.nodes if node.op == "placeholder"))
+        shapes = tuple([tuple(self._value(node, v).shape) for node in inputs] for v in (values, others))
+        first_shape, second_shape = values[old].shape, others[old].shape
+        output_shape = tuple(a if a == b else None for a, b in zip(first_shape, second_shape, strict=True))
+        return Site(source.target, args, kwargs, inputs, held, shapes, output_shape, pick)  # type: ignore[arg-type]
+
+    def _value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
+        value: Tensor = values[self._old[node]]
+        return value
+
+    def _constant(self, node: fx.Node) -> Tensor | None:
+        """A weight or a constant of the forward pass; None for what is computed."""
+        if node.op != "get_attr":
+            return None
+        first, second = (constants.get(node.name) for constants in self._traced.constants)
+        if first is None:
+            tensor: Tensor = operator.attrgetter(str(node.target))(self._net)
+            return tensor
+        if second is None or first.shape != second.shape or not torch.equal(first, second):
+            raise ExportError(f"constants must not depend on the batch size, but {node.name!r} does")
+        return first
+
+    def _replace(self, node: fx.Node, name: str, module: nn.Module, inputs: list[fx.Node]) -> None:
+        if node.op == "call_module" and name not in self._shared and name == node.target:
+            self._graph.set_submodule(name, module)
+        else:
+            while has_submodule(self._graph, name):
+                name += "_"
+            self._graph.add_submodule(name, module)
+        with self._graph.graph.inserting_before(node):
+            new = self._graph.graph.call_module(name, tuple(inputs))
+        self._old[new] = self._old[node]
+        node.replace_all_uses_with(new)
+        self._graph.graph.erase_node(node)
+
+
+def with_axis_from_front(module: nn.Module, rank: int) -> nn.Module:
+    """A softmax whose axis counts from the front; other modules as they are."""
+    if isinstance(module, nn.Softmax | nn.LogSoftmax) and module.dim is not None and module.dim < 0:
+        return type(module)(dim=module.dim % rank)
+    return module
+
+
+def has_submodule(graph: fx.GraphModule, name: str) -> bool:
+    """Whether an attribute of this path exists."""
+    try:
+        operator.attrgetter(name)(graph)
+    except AttributeError:
+        return False
+    return True
+
+
+def _has_batch_size(*trees: Any) -> bool:
+    found = []
+    fx.node.map_aggregate(trees, lambda item: found.append(item) if isinstance(item, BatchSize) else None)
+    return bool(found)
+
+
+def _shared_modules(graph: fx.Graph, net: nn.Module) -> set[str]:
+    """Modules with weights that are called twice, or whose weights another module has too."""
+    names = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    owners: dict[int, set[str]] = {}
+    for name in names:
+        for parameter in net.get_submodule(name).parameters():
+            owners.setdefault(id(parameter), set()).add(name)
+    tied = {name for group in owners.values() if len(group) > 1 for name in group}
+    called_twice = {
+        n for n in names if names.count(n) > 1 and next(net.get_submodule(n).parameters(), None) is not None
+    }
+    return tied | called_twice
