@@ -65,7 +65,9 @@ def test_a_file_that_runs_too_long_is_refused(tmp_path: Path) -> None:
 def test_a_child_that_crashes_is_one_line(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     path = save_model(tmp_path / "m.onnx", [node], size=[1, 1, 4, 4])
-    with pytest.raises(MeasureError, match=r"its trial ended with (signal|status)|must run within 0\.125 GiB, but needs more") as caught:
+    with pytest.raises(
+        MeasureError, match=r"its trial ended with (signal|status)|must run within 0\.125 GiB, but needs more"
+    ) as caught:
         check_in_child(path, input_shape=(1, 1, 4, 4), memory_limit_bytes=2**27)
     assert "\n" not in str(caught.value)
 
