@@ -1,7 +1,7 @@
-"""One net per family, trained once on float weights and kept: what `compression.py` compresses.
+"""One net per family, trained once in FP32 and cached: the starting points of `compression.py`.
 
-The dense and the residual chain are seeds of the space `plain`, the others published nets in their small forms (stems
-with stride 2, few channels), so that all can be trained on a processor in minutes.
+The dense and the residual chain are initial nets of the space `plain`. The others are published nets in small forms
+(stems of stride 2, few channels), so that a CPU trains each in minutes.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from nas.data.base import FaceData
 from nas.distillation.base import Distillation
 from nas.models.user_model import UserModelSpace
 from nas.registry import load
-from nas.training.execution import ExecutionFormat, choose_execution
+from nas.training.execution_format import ExecutionFormat, choose_execution
 from nas.training.loop import train
 from nas.training.recipe import recipe_for
 
@@ -30,7 +30,13 @@ NetBuilder = Callable[[FaceData], nn.Module]
 
 @dataclass(frozen=True, kw_only=True)
 class NetFamily:
-    """A net to compress: how it is built, and how many epochs it is trained."""
+    """A net to compress.
+
+    Attributes:
+        description: in words.
+        build: data to the untrained net.
+        epochs: of its training.
+    """
 
     description: str
     build: NetBuilder
@@ -40,7 +46,7 @@ class NetFamily:
 def _initial_plain_net(kind: str) -> NetBuilder:
     def build(data: FaceData) -> nn.Module:
         space = load("space", "plain")
-        seed = next(s for s in space.seeds(channel_multiple=8) if s["stage2.block"] == kind)
+        seed = next(s for s in space.initial_configurations(channel_multiple=8) if s["stage2.block"] == kind)
         net: nn.Module = space.build(space.decode(seed), input_shape=data.input_shape, classes=len(data.classes))
         return net
 
@@ -58,25 +64,36 @@ def _published_net(word: str, **options: Any) -> NetBuilder:
 FAMILIES = {
     "plain": NetFamily(description="dense chain, 16-32-64-128", build=_initial_plain_net("dense"), epochs=12),
     "residual": NetFamily(description="residual chain, 16-32-64-128", build=_initial_plain_net("residual"), epochs=12),
-    "xception": NetFamily(description="mini_XCEPTION at the faces' size", build=_published_net("mini_xception"), epochs=20),
+    "xception": NetFamily(
+        description="mini_XCEPTION at the faces' size", build=_published_net("mini_xception"), epochs=20
+    ),
     "mobile": NetFamily(
         description="MobileNetV2 x0.35, stem stride 2, head 256",
-        build=_published_net("mobilenet_v2", width=0.35, stem_stride=2, head_width=256), epochs=8,
+        build=_published_net("mobilenet_v2", width=0.35, stem_stride=2, head_width=256),
+        epochs=8,
     ),
-    "darts": NetFamily(description="DARTS V2, 5 cells of 8, stem stride 2", build=_published_net("darts_v2", cells=5, width=8), epochs=6),
-    "pib": NetFamily(description="PIBConv cells, 5 of 8, stem stride 2", build=_published_net("pib_darts", cells=5, width=8), epochs=3),
-}  # fmt: skip
+    "darts": NetFamily(
+        description="DARTS V2, 5 cells of 8, stem stride 2",
+        build=_published_net("darts_v2", cells=5, width=8),
+        epochs=6,
+    ),
+    "pib": NetFamily(
+        description="PIBConv cells, 5 of 8, stem stride 2",
+        build=_published_net("pib_darts", cells=5, width=8),
+        epochs=3,
+    ),
+}
 
 
 class TrainedNet:
-    """One family's net with its weights, the form it is trained in, and how it is trained on.
+    """A family's net with its weights, execution format and training recipe.
 
     Args:
-        word: of the family.
+        name: of the family.
         data: faces.
-        scale: factor on all epochs.
-        cache: folder for weights.
-        say: told what is being done.
+        epoch_scale: factor on all epochs.
+        cache_dir: folder of weights and execution formats.
+        log: receives a line about each training.
     """
 
     def __init__(
@@ -97,22 +114,22 @@ class TrainedNet:
 
     @property
     def is_trained(self) -> bool:
-        """Whether its weights are kept already."""
+        """Whether trained weights are in the cache."""
         return self._path.exists()
 
     def load_or_train(self) -> "TrainedNet":
-        """Itself, with trained weights: kept ones, or after a training."""
+        """Itself with trained weights, from the cache or after training."""
         if not self.is_trained:
             self.train(self.net, epochs=self.epochs, lr_scale=1.0)
-            beside = self._path.with_suffix(f".{os.getpid()}")
-            torch.save(self.net.state_dict(), beside)
-            beside.replace(self._path)
+            temporary = self._path.with_suffix(f".{os.getpid()}")
+            torch.save(self.net.state_dict(), temporary)
+            temporary.replace(self._path)
         self.net.load_state_dict(torch.load(self._path, weights_only=True))
         self.net.eval()
         return self
 
     def as_space(self, *, channel_multiple: int) -> UserModelSpace:
-        """The trained net, whose stages can be built narrower."""
+        """The trained net as a space, whose stages can be built narrower."""
         shape = self.data.input_shape
         return UserModelSpace(self.name, self.net, input_shape=shape, channel_multiple=channel_multiple)
 
@@ -127,16 +144,16 @@ class TrainedNet:
         distillation: Distillation | None = None,
         before_step: Callable[[float], None] | None = None,
     ) -> None:
-        """Train a form of the net in place.
+        """Train a variant of the net in place.
 
         Args:
             net: to be trained.
             epochs: passes over the training faces.
-            lr_scale: share of the recipe's learning rate.
-            seed: of order and changes.
-            precise: in float32 whatever the chosen form is.
-            course: teachers, if any.
-            before_step: called before each step with the progress.
+            lr_scale: factor on the recipe's learning rate.
+            seed: of the batches' order and the augmentation.
+            force_fp32: train in FP32 whatever the chosen execution format is.
+            distillation: method and teachers, None to train on labels alone.
+            before_step: called before each step with the progress 0..1.
         """
         begin = time.perf_counter()
         curve = train(
@@ -148,7 +165,7 @@ class TrainedNet:
         self._log(f"{self.name}: {epochs:.1f} epochs in {minutes:.1f} min, {curve.images_per_second:.0f} faces/s")
 
     def _choose_execution(self) -> ExecutionFormat:
-        """The fastest form, measured once and kept, so that a resumed benchmark repeats."""
+        """The fastest execution format, measured once and cached, so that a resumed benchmark uses the same."""
         path = self._cache / f"{self.name}-execution.json"
         if path.exists():
             return ExecutionFormat(**json.loads(path.read_text()))
@@ -161,18 +178,18 @@ class TrainedNet:
 
 
 def evenly_spaced_rows(data: FaceData, n_rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Rows of `n_rows` training faces, spread evenly over the split [count]."""
+    """Indices [n] of training faces, spread evenly over the split."""
     return np.linspace(0, len(data.train) - 1, min(n_rows, len(data.train))).astype(np.int64)
 
 
 def settings_digest(settings: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits that name these settings."""
+    """Twelve hexadecimal digits that identify these settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """A file that appears whole."""
+    """Write a file that appears only once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,4 +1,7 @@
-"""Pareto local search, the rival without a model: in a file of its own, so that its replays outlast changes of ours."""
+"""Pareto local search, the baseline without a model.
+
+It has a file of its own so that kept replays stay valid when the default sampler changes.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +15,10 @@ from nas.pareto import non_dominated
 
 
 class LocalSearch(BaseSampler):
-    """Ten random points, then one gene of a random member of the archive changed, never twice."""
+    """Ten random points, then one mutated gene of a random archive member at a time, without duplicates.
+
+    After 100 mutations that were all evaluated before, the last one is proposed again.
+    """
 
     def __init__(self, space: Mapping[str, BaseDistribution], seed: int) -> None:
         self._space, self._seed = dict(space), seed
@@ -22,25 +28,25 @@ class LocalSearch(BaseSampler):
         return self._space
 
     def sample_relative(self, study: optuna.Study, trial: Any, search_space: dict[str, BaseDistribution]) -> Any:
-        """A neighbour of a member of the archive."""
+        """A random point at the start, later an archive member with one gene redrawn."""
         rng = np.random.default_rng([self._seed, trial.number])
-        old = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        asked = {tuple(t.params[n] for n in self._space) for t in old}
-        feasible = [t for t in old if all(v <= 0 for v in t.constraints.values())]
-        points = np.array([t.values for t in feasible])
-        if len(old) < 10 or not len(points):
+        completed = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        evaluated = {tuple(t.params[n] for n in self._space) for t in completed}
+        feasible = [t for t in completed if all(v <= 0 for v in t.constraints.values())]
+        values = np.array([t.values for t in feasible])
+        if len(completed) < 10 or not len(values):
             return {n: self._sample_gene(n, rng) for n in self._space}
-        front = np.flatnonzero(non_dominated(points, [d.name == "MAXIMIZE" for d in study.directions]))
+        front = np.flatnonzero(non_dominated(values, [d.name == "MAXIMIZE" for d in study.directions]))
         for _ in range(100):
-            picked = dict(feasible[rng.choice(front)].params)
+            configuration = dict(feasible[rng.choice(front)].params)
             name = str(rng.choice(list(self._space)))
-            picked[name] = self._sample_gene(name, rng)
-            if tuple(picked[n] for n in self._space) not in asked:
+            configuration[name] = self._sample_gene(name, rng)
+            if tuple(configuration[n] for n in self._space) not in evaluated:
                 break
-        return picked
+        return configuration
 
     def sample_independent(self, study: optuna.Study, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        """A random value; never needed here."""
+        """A random value; unused, since the relative search space is the whole space."""
         return self._sample_gene(param_name, np.random.default_rng([self._seed, trial.number]))
 
     def _sample_gene(self, name: str, rng: np.random.Generator) -> Any:

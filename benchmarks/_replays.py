@@ -1,7 +1,7 @@
-"""Replays of searches whose answer is known: the loop, many samplers over many seeds, the JSON file and the table.
+"""Replays of searches on problems with known values: the loop, samplers by seeds, the JSON file and the table.
 
-The file keeps every replay that has ended, so a killed benchmark goes on where it stopped, and further samplers or
-seeds join those that are there. What was made from other facts or by other code of the sampler is made anew.
+The file keeps every finished replay. A killed benchmark therefore resumes, and further samplers or seeds are added.
+Replays of another problem or of other sampler code are discarded and computed again.
 """
 
 import argparse
@@ -20,23 +20,23 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
-from benchmarks._made_by import code_fingerprint
+from benchmarks._code_fingerprint import code_fingerprint
 
 TRIAL_BUDGETS = (25, 50, 100, 200, 300)
 """Evaluations after which a search is scored."""
 
 Configuration = Mapping[str, Any]
 Evaluation = Callable[[Configuration], tuple[Sequence[float], bool | None]]
-"""A pick to its values, and whether it is feasible; None in a problem where everything is."""
+"""A configuration to its values and its feasibility, which is None in a problem without constraints."""
 Metrics = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
 
 
 class CpuTimer:
-    """Processor seconds of this process since it was made: what a busy machine does not change.
+    """Processor seconds of this process since the timer was made; other processes hardly change them.
 
     Args:
-        limit_s: after so many it is over; None is never.
+        limit_s: seconds after which `is_over`; None for never.
     """
 
     def __init__(self, limit_s: float | None = None) -> None:
@@ -44,7 +44,7 @@ class CpuTimer:
 
     @property
     def seconds(self) -> float:
-        """Spent so far."""
+        """Processor seconds so far."""
         return time.process_time() - self._begun
 
     @property
@@ -55,18 +55,23 @@ class CpuTimer:
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """One replay: what was asked, in order, and how many processor seconds each ask and tell took."""
+    """One replay.
+
+    Attributes:
+        configurations: proposals, in order.
+        seconds: processor seconds that the sampler took for each proposal and its update.
+    """
 
     configurations: list[Configuration]
     seconds: list[float]
 
     @property
     def summary(self) -> Metrics:
-        """Share of trials that repeat an earlier one, 0..1, and processor seconds per trial."""
-        names = {tuple(sorted(p.items())) for p in self.configurations}
+        """Number of trials, share of duplicates 0..1, and processor seconds per trial (mean and maximum)."""
+        distinct = {tuple(sorted(p.items())) for p in self.configurations}
         return {
             "trials": len(self.configurations),
-            "duplicates": 1 - len(names) / len(self.configurations),
+            "duplicates": 1 - len(distinct) / len(self.configurations),
             "seconds_per_trial": float(np.mean(self.seconds)),
             "slowest_seconds": float(np.max(self.seconds)),
         }
@@ -74,15 +79,15 @@ class Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """What is compared.
+    """A comparison of samplers on one problem.
 
     Attributes:
-        title: a line above the table.
-        facts: all that figures depend on besides sampler and seed, JSON-ready.
+        title: line above the table.
+        facts: everything besides sampler and seed on which the figures depend, JSON-ready.
         samplers: names on offer.
         make: (name, seed) to sampler.
-        play: (name, seed) to the figures of one replay: `share` by budget, those of `Replay.summary`, and any others.
-        shown: figures that follow the shares in the table: path into the means, heading, format.
+        replay: (name, seed) to the figures of one replay: `share` by budget, `Replay.summary`, and any others.
+        columns: figures printed after the shares: path in the means, heading, format.
     """
 
     title: str
@@ -101,132 +106,143 @@ def run_replay(
     trials: int,
     limit_s: float | None,
 ) -> Replay:
-    """Ask and tell: more accuracy and less latency are better. Ends early when `limit_s` seconds are spent."""
+    """Run one search with ask and tell.
+
+    Args:
+        sampler: makes the proposals.
+        space: gene to distribution.
+        evaluate: configuration to values (the first maximised, the second minimised) and feasibility.
+        trials: number of proposals.
+        limit_s: processor seconds after which the replay ends early; None for no limit.
+    """
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-    picks: list[Configuration] = []
+    configurations: list[Configuration] = []
     seconds: list[float] = []
     clock = CpuTimer(limit_s)
-    while len(picks) < trials and not clock.is_over:
-        asking = CpuTimer()
+    while len(configurations) < trials and not clock.is_over:
+        ask_timer = CpuTimer()
         trial = study.ask(dict(space))
-        asked_s = asking.seconds
+        ask_s = ask_timer.seconds
         values, feasible = evaluate(trial.params)
         if feasible is not None:
             trial.set_constraint("feasible", 0.0 if feasible else 1.0)
-        telling = CpuTimer()
+        tell_timer = CpuTimer()
         study.tell(trial, list(values))
-        seconds.append(asked_s + telling.seconds)
-        picks.append(dict(trial.params))
-    return Replay(configurations=picks, seconds=seconds)
+        seconds.append(ask_s + tell_timer.seconds)
+        configurations.append(dict(trial.params))
+    return Replay(configurations=configurations, seconds=seconds)
 
 
 def hypervolume_curve(points: FloatArray, hypervolume: Callable[[FloatArray], float]) -> list[float]:
-    """What `hypervolume` gives for the front of the first 1, 2, 3, ... points.
+    """The hypervolume of the first 1, 2, 3, ... points.
 
     Args:
-        points: [n, 2], more of the first and less of the second is better; rows with a NaN change nothing.
-        hypervolume: of points [k, 2], which grows with the front only.
+        points: [n, 2], the first objective maximised, the second minimised; rows with a NaN are skipped.
+        hypervolume: of points [k, 2]; it must depend on their front only.
     """
     front = np.empty((0, 2))
-    found = [0.0]
-    for good in points * [1.0, -1.0]:
-        if np.isnan(good).any() or (front >= good).all(axis=1).any():
-            found.append(found[-1])
+    curve = [0.0]
+    for point in points * [1.0, -1.0]:  # both maximised
+        if np.isnan(point).any() or (front >= point).all(axis=1).any():
+            curve.append(curve[-1])
             continue
-        front = np.vstack([front[~(front <= good).all(axis=1)], good])
-        found.append(hypervolume(front * [1.0, -1.0]))
-    return found[1:]
+        front = np.vstack([front[~(front <= point).all(axis=1)], point])
+        curve.append(hypervolume(front * [1.0, -1.0]))
+    return curve[1:]
 
 
 def make_parser(description: str, samplers: Sequence[str], *, trials: int, seeds: int) -> argparse.ArgumentParser:
-    """A parser with the flags that all such benchmarks share."""
+    """A parser with the options that all search benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--sampler", default="screened", help=f"one or more, with commas: {', '.join(samplers)}, or all"
-    )
+    parser.add_argument("--sampler", default="screened", help=f"comma-separated names: {', '.join(samplers)}; or all")
     parser.add_argument("--trials", type=_positive, default=trials)
-    parser.add_argument("--seeds", type=_positive, default=seeds, help="0, 1, ... so many")
+    parser.add_argument("--seeds", type=_positive, default=seeds, help="number of seeds: 0, 1, ...")
     parser.add_argument(
-        "--time-limit", type=float, help="processor seconds for a replay; what is cut short says how far it came"
+        "--time-limit", type=float, help="processor seconds per replay; the table states how many trials were reached"
     )
-    parser.add_argument("--json", type=Path, help="where figures are kept; a killed benchmark goes on from there")
+    parser.add_argument("--json", type=Path, help="file of the figures, from which a killed benchmark resumes")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     return parser
 
 
 def compare_samplers(benchmark: Benchmark, options: argparse.Namespace) -> Metrics:
-    """Play all samplers and seeds that the file lacks, print the table, and return what the file holds.
+    """Run the replays that the file lacks, print the table, and return the content of the file.
 
     Raises:
-        SystemExit: a sampler is unknown, or the file is none of ours.
+        SystemExit: a sampler is unknown, or the file was not written by this benchmark.
     """
-    usual = [name for name in benchmark.samplers if not name.startswith("screened-")]
-    names = usual if options.sampler == "all" else options.sampler.split(",")
+    complete = [name for name in benchmark.samplers if not name.startswith("screened-")]
+    names = complete if options.sampler == "all" else options.sampler.split(",")
     if unknown := [n for n in names if n not in benchmark.samplers]:
         raise SystemExit(f"--sampler must name some of {', '.join(benchmark.samplers)}, but got {', '.join(unknown)}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     result: Metrics = {**benchmark.facts, "samplers": _read_kept(options.json, benchmark.facts)}
     budgets = [b for b in TRIAL_BUDGETS if b <= options.trials]
-    shown = [*((("share", str(b)), f"@{b}", "8.4f") for b in budgets), *benchmark.columns]
+    columns = [*((("share", str(b)), f"@{b}", "8.4f") for b in budgets), *benchmark.columns]
     row = _format_markdown if options.markdown else _format_line
     print(f"{benchmark.title}\n")
-    print(row("sampler", [(heading, _width(form)) for _, heading, form in shown]))
+    print(row("sampler", [(heading, _width(form)) for _, heading, form in columns]))
     if options.markdown:
-        print("|---" * (len(shown) + 1) + "|")
+        print("|---" * (len(columns) + 1) + "|")
     for name in names:
         runs = _replay_seeds(benchmark, name, options, result)
-        mean_all = result["samplers"][name]["mean"] = mean_metrics(runs[: options.seeds])
-        cut = f", ended after {mean_all['trials']:.0f}" if mean_all["trials"] < options.trials else ""
-        cells = [(_cell(mean_all, path, form), _width(form)) for path, _, form in shown]
-        print(row(name + cut, cells), flush=True)
+        means = result["samplers"][name]["mean"] = mean_metrics(runs[: options.seeds])
+        note = f", stopped after {means['trials']:.0f}" if means["trials"] < options.trials else ""
+        cells = [(_cell(means, path, form), _width(form)) for path, _, form in columns]
+        print(row(name + note, cells), flush=True)
         _write(options.json, result)
     return result
 
 
 def mean_metrics(runs: Sequence[Metrics]) -> Metrics:
-    """Means over runs of all numbers; lists as far as the shortest; a figure that some run lacks is left out."""
-    found: Metrics = {}
+    """Means over runs of all numbers.
+
+    Lists are as long as the shortest, and a figure that some run lacks is left out.
+    """
+    means: Metrics = {}
     for key, first in runs[0].items():
         values = [run.get(key) for run in runs]
         if isinstance(first, Mapping):
-            found[key] = mean_metrics([v or {} for v in values])
+            means[key] = mean_metrics([v or {} for v in values])
         elif isinstance(first, list):
             length = min(len(v or ()) for v in values)
-            found[key] = np.mean([list(v or ())[:length] for v in values], axis=0).round(5).tolist() if length else []
+            means[key] = np.mean([list(v or ())[:length] for v in values], axis=0).round(5).tolist() if length else []
         elif all(v is not None for v in values):
-            found[key] = float(np.mean(values))
-    return found
+            means[key] = float(np.mean(values))
+    return means
 
 
-def _replay_seeds(bench: Benchmark, name: str, options: argparse.Namespace, result: Metrics) -> list[Metrics]:
-    """The runs of a sampler, one a seed, made as far as they are not there."""
-    limits = {"made_by": code_fingerprint(bench.make(name, 0)), "time_limit": options.time_limit}
+def _replay_seeds(benchmark: Benchmark, name: str, options: argparse.Namespace, result: Metrics) -> list[Metrics]:
+    """The runs of a sampler, one per seed; missing ones are computed and written."""
+    provenance = {"made_by": code_fingerprint(benchmark.make(name, 0)), "time_limit": options.time_limit}
     kept = result["samplers"].get(name, {})
-    if any(kept.get(k) != v for k, v in limits.items()):
-        kept = {**limits, "mean": {}, "runs": []}
+    if any(kept.get(k) != v for k, v in provenance.items()):
+        kept = {**provenance, "mean": {}, "runs": []}
     result["samplers"][name] = kept
     runs: list[Metrics] = kept["runs"]
     for seed in range(len(runs), options.seeds):
         started = time.perf_counter()
-        runs.append(bench.replay(name, seed))
+        runs.append(benchmark.replay(name, seed))
         _write(options.json, result)
-        done = f"{name}: seed {seed + 1} of {options.seeds}, {time.perf_counter() - started:.0f} s"
-        print(done, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+        message = f"{name}: seed {seed + 1} of {options.seeds}, {time.perf_counter() - started:.0f} s"
+        print(message, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
     return runs
 
 
 def _read_kept(file: Path | None, facts: Metrics) -> Metrics:
-    """Samplers of an earlier call with the same facts, by name."""
+    """Figures by sampler of an earlier call on the same problem; empty without one."""
     if file is None or not file.exists():
         return {}
     try:
-        before = json.loads(file.read_text())
-        samplers: Metrics = before.pop("samplers")
+        kept = json.loads(file.read_text())
+        samplers: Metrics = kept.pop("samplers")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise SystemExit(f"{file} must hold figures of this benchmark, but holds something else; move it") from None
-    if before != json.loads(json.dumps(facts)):
-        print(f"{file} was made from other facts, so it is made anew", file=sys.stderr)
+        raise SystemExit(
+            f"{file} must hold figures of this benchmark, but holds something else; move or delete it"
+        ) from None
+    if kept != json.loads(json.dumps(facts)):
+        print(f"{file} holds figures of another problem, so all are computed again", file=sys.stderr)
         return {}
     return samplers
 
@@ -234,16 +250,16 @@ def _read_kept(file: Path | None, facts: Metrics) -> Metrics:
 def _write(file: Path | None, result: Metrics) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f".{file.name}")
-        beside.write_text(json.dumps(result, indent=1) + "\n")
-        beside.replace(file)
+        temporary = file.with_name(f".{file.name}")
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+        temporary.replace(file)
 
 
 def _cell(figures: Metrics, path: Sequence[str], form: str) -> str:
-    found: Any = figures
+    value: Any = figures
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return "-" if found is None else f"{found:{form}}".strip()
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return "-" if value is None else f"{value:{form}}".strip()
 
 
 def _format_line(name: str, cells: Sequence[tuple[str, int]]) -> str:

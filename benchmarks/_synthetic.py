@@ -1,11 +1,11 @@
-"""A problem of the shape of a real search: 60 genes, interactions, inactive genes, noisy accuracy, exact latency.
+"""A synthetic problem of the shape of a real search: 60 genes, interactions, inactive genes, noisy accuracy.
 
-Three stages of up to 12 layers. Genes: the operation of each layer (36, of which a stage's depth uses some), depth,
-width, kernel, expansion, sparsity and bits of each stage, bits of stem and head, input size, activation, attention and
-stem. Accuracy saturates with capacity and depends on each operation, on pairs of neighbouring operations, on pairs of
-distant genes and on the compression; it is told with the noise of one training and one validation of FER2013.
-Latency adds up layers by work in steps of eight channels and a launch cost. All of it is drawn from a seed, so a
-problem can be replaced by another of its kind.
+Three stages have up to 12 layers each. The genes are the operation of each layer (36, of which a stage's depth
+activates some); depth, width, kernel, expansion, sparsity and bits of each stage; bits of stem and head; input size,
+activation, attention and stem. Accuracy saturates with capacity. It depends on each operation, on pairs of neighbouring
+operations, on pairs of distant genes and on the compression, and is observed with the noise of one training and one
+validation on FER2013. Latency is exact: a sum over layers of work, in steps of eight channels, and a launch cost. All
+effects are drawn from a seed, so that results can be averaged over problems of the same kind.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ STAGES, LAYERS = 3, 12
 OPERATIONS = ("conv", "separable", "dilated", "mbconv", "pool", "skip", "residual")
 OPERATION_COST = np.array([9.0, 1.6, 1.6, 2.5, 0.15, 0.02, 9.5])
 ACCURACY_NOISE_STD = 0.009
-"""Standard deviation of a told accuracy: 0.8 % for 3,589 images at 65 %, 0.4 % between seeds."""
+"""Standard deviation of an observed accuracy: 0.8 % for 3,589 images at 65 %, and 0.4 % between seeds."""
 MAXIMIZE = (True, False)
 
 SPACE: dict[str, BaseDistribution] = {
@@ -54,9 +54,9 @@ class SyntheticProblem:
     """One drawn problem; see the module.
 
     Attributes:
-        seed: it was drawn from.
-        reference: worst accuracy and median latency of 4,000 random points.
-        volume: hypervolume of the best front that a long search without noise found.
+        seed: of the effects.
+        ref_point: lowest accuracy and median latency of 4,000 random points.
+        max_hypervolume: hypervolume of the best front that a long noise-free evolution found.
     """
 
     seed: int
@@ -65,12 +65,12 @@ class SyntheticProblem:
 
     @classmethod
     def draw(cls, seed: int) -> "SyntheticProblem":
-        """The problem of a seed, with its front searched for (some seconds)."""
+        """The problem of a seed; a search for its front takes some seconds."""
         rng = np.random.default_rng([seed, 7])
         codes = rng.integers(0, _SIZES, size=(4000, len(_SIZES)))
         values = evaluate(codes, seed)
         reference = (float(values[:, 0].min()), float(np.median(values[:, 1])))
-        for _ in range(400):
+        for _ in range(400):  # 400 generations of 250 offspring: 100,000 evaluations
             keep = non_dominated(values, MAXIMIZE)
             codes, values = codes[keep], values[keep]
             children = _offspring(codes, 250, rng)
@@ -78,15 +78,15 @@ class SyntheticProblem:
         return cls(seed, reference, hypervolume(values, reference, MAXIMIZE))
 
     def values(self, picks: Sequence[Mapping[str, Any]]) -> FloatArray:
-        """Accuracy 0..1 without noise and latency in ms of picks, [n, 2]."""
+        """Accuracy 0..1 without noise and latency in ms of configurations, [n, 2]."""
         return evaluate(np.array([_encode(p) for p in picks]).reshape(len(picks), -1), self.seed)
 
     def hypervolume_share(self, values: FloatArray) -> float:
-        """Share of the reference front's hypervolume."""
+        """Hypervolume of values [n, 2] as a share of `max_hypervolume`."""
         return hypervolume(values, self.ref_point, MAXIMIZE) / self.max_hypervolume
 
     def sampler_context(self) -> dict[str, Any]:
-        """What may be known before training: latency, and what a net is made of."""
+        """Keyword arguments of `ScreenedSampler`: latency and features, known before training."""
 
         def cheap(picks: Sequence[Mapping[str, Any]]) -> FloatArray:
             return np.stack([np.full(len(picks), np.nan), self.values(picks)[:, 1]], axis=1)
@@ -95,8 +95,14 @@ class SyntheticProblem:
 
 
 def evaluate(codes: Codes, seed: int) -> FloatArray:
-    """Accuracy and latency [n, 2] of codes [n, 60], without noise."""
+    """Accuracy and latency [n, 2], without noise, of codes [n, 60].
+
+    Args:
+        codes: index of each gene's option, in the order of `SPACE`.
+        seed: of the effects.
+    """
     rng = np.random.default_rng(seed)
+    # order of all draws below defines the problem of a seed: it must not change
     quality = np.array([1.0, 0.8, 0.7, 1.0, 0.15, 0.0, 1.1]) + rng.normal(0, 0.15, (STAGES, LAYERS, 7))
     after = rng.normal(0, 0.25, (STAGES, 7, 7))
     pairs = rng.choice(len(_SIZES), size=(40, 2))
@@ -109,15 +115,17 @@ def evaluate(codes: Codes, seed: int) -> FloatArray:
     for s in range(STAGES):
         depth, width = get(f"depth.{s}"), get(f"width.{s}")
         sparsity, bits = get(f"sparsity.{s}"), get(f"bits.{s}")
+        # hardware computes whole blocks of eight channels, so latency is a step function of the width
         channels = 8 * np.maximum(1, np.round(width * (1 - sparsity) / 8))
         kernel, expansion = get(f"kernel.{s}"), get(f"expansion.{s}")
         speed = np.select([bits == 8, bits == 16], [0.45, 0.7], 1.0)
-        before = np.full(len(codes), 5)
+        before = np.full(len(codes), 5)  # a stage begins as if after a skip
         for i in range(LAYERS):
             on = i < depth
             op = codes[:, _COLUMN[f"op.{s}.{i}"]]
             scale = np.where(op == 3, expansion, 1.0) * np.where(op < 4, (kernel / 3) ** np.where(op == 0, 2, 0.5), 1.0)
             work = OPERATION_COST[op] * scale * channels**2 * area / 4**s
+            # a launch costs 0.012 ms; work costs 2.2e-5 ms a unit in FP32, and a skip costs nothing
             latency += on * (np.where(op == 5, 0.0, 0.012) + work * speed * 2.2e-5 * 4**0.5)
             gain = (quality[s, i, op] + after[s, before, op]) * np.log2(1 + channels / 8) / (1 + 0.15 * i)
             capacity += (
@@ -135,23 +143,27 @@ def evaluate(codes: Codes, seed: int) -> FloatArray:
 
 
 def configuration_features(picks: Sequence[Mapping[str, Any]]) -> FloatArray:
-    """Features [n, 17]: live operations of each kind and the channels left in each stage, depth in all, work."""
+    """Features [n, 17] of configurations.
+
+    They are the number of active operations of each kind (7), the remaining channels, the work and the number of active
+    convolutions of each stage (3 each), and the total depth.
+    """
     codes = np.array([_encode(p) for p in picks]).reshape(len(picks), -1)
     get = _getter(codes)
     live = np.stack([(np.arange(LAYERS)[None] < get(f"depth.{s}")[:, None]) for s in range(STAGES)], axis=1)
     ops = codes[:, : STAGES * LAYERS].reshape(-1, STAGES, LAYERS)
     counts = [((ops == o) & live).sum(axis=(1, 2)) for o in range(7)]
-    left = [get(f"width.{s}") * (1 - get(f"sparsity.{s}")) for s in range(STAGES)]
-    work = [((OPERATION_COST[ops[:, s]] * live[:, s]).sum(axis=1) * left[s] ** 2) ** 0.25 for s in range(STAGES)]
-    per_stage = [((ops[:, s] < 4) & live[:, s]).sum(axis=1) for s in range(STAGES)]
-    return np.stack([*counts, *left, *work, *per_stage, live.sum(axis=(1, 2))], axis=1).astype(np.float64)
+    channels = [get(f"width.{s}") * (1 - get(f"sparsity.{s}")) for s in range(STAGES)]
+    work = [((OPERATION_COST[ops[:, s]] * live[:, s]).sum(axis=1) * channels[s] ** 2) ** 0.25 for s in range(STAGES)]
+    convolutions = [((ops[:, s] < 4) & live[:, s]).sum(axis=1) for s in range(STAGES)]
+    return np.stack([*counts, *channels, *work, *convolutions, live.sum(axis=(1, 2))], axis=1).astype(np.float64)
 
 
 _INDEX = [(n, {v: i for i, v in enumerate(o)}) for n, o in _OPTIONS.items()]
 
 
-def _encode(picked: Mapping[str, Any]) -> list[int]:
-    return [index[picked[n]] for n, index in _INDEX]
+def _encode(configuration: Mapping[str, Any]) -> list[int]:
+    return [index[configuration[n]] for n, index in _INDEX]
 
 
 def _getter(codes: Codes) -> Any:

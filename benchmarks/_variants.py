@@ -1,6 +1,6 @@
-"""The default sampler with one of its parts taken out, which shows what the part is worth.
+"""Ablations of the default sampler: each replaces one of its parts by a trivial one, to measure what the part gains.
 
-Nothing of it is for use: parts are replaced in the modules of the sampler while it draws.
+They are for benchmarks only. A part is patched in the sampler's modules while it proposes.
 """
 
 from collections.abc import Callable

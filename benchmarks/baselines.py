@@ -1,10 +1,10 @@
-"""A run's front beside published models: accuracy on one split and latency, all in this process, interleaved.
+"""A run's front compared with published models: accuracy on one split, and latency interleaved in this process.
 
     python -m benchmarks.baselines RUN --data fer2013.csv --baseline mini_xception.onnx [--baseline ...] [--markdown]
 
-A baseline is a Keras-style FER2013 model: input 1x1x64x64 float32, the 48x48 face resized bilinearly to 64x64 and
-scaled by (x / 255 - 0.5) * 2, output seven probabilities in FER2013's order. Our files take the raw faces. Latency is
-ONNX Runtime's on one thread of this machine; the last column is the share of the first baseline's, by the 5th
+A baseline is a Keras-style FER2013 model in ONNX. Its input is a 1x1x64x64 FP32 face, resized bilinearly from 48x48 and
+scaled by (x / 255 - 0.5) * 2; its output is seven probabilities in FER2013's order. Our files take raw faces. Latency
+is ONNX Runtime's on one thread of this machine; the last column is its ratio to the first baseline's, by the 5th
 percentile.
 """
 
@@ -31,7 +31,7 @@ SIDE = 64
 
 
 def score_baseline(path: Path, data: FaceData) -> Score:
-    """Score a Keras-style model on the selection split, classes matched by name."""
+    """Score a Keras-style model on the selection split; classes are matched by name."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     order = [FER2013.index(c) for c in data.classes]
@@ -47,14 +47,16 @@ def score_baseline(path: Path, data: FaceData) -> Score:
 
 
 def table(run: Path, data: FaceData, baselines: list[Path], runs: int) -> list[dict[str, Any]]:
-    """One row a model: the baselines, then the run's front; figures made now."""
+    """One row per model: the baselines, then the run's front, all measured now."""
     loaded = load_run(run)
-    ours = [loaded.folder.path / model for model in loaded.front["model"]]
-    shapes = [(1, SIDE, SIDE)] * len(baselines) + [data.input_shape] * len(ours)
+    front_files = [loaded.folder.path / model for model in loaded.front["model"]]
+    shapes = [(1, SIDE, SIDE)] * len(baselines) + [data.input_shape] * len(front_files)
     runtime = load("runtime", "onnxruntime")
-    timed = measure_interleaved([*baselines, *ours], runtime, device="this machine", input_shape=shapes, runs=runs)
+    latencies = measure_interleaved(
+        [*baselines, *front_files], runtime, device="this machine", input_shape=shapes, runs=runs
+    )
     scores = [score_baseline(path, data) for path in baselines]
-    for path in ours:
+    for path in front_files:
         session = runtime.load(path)
         scores.append(score(session.predict, data.val, data.classes))
         session.close()
@@ -63,14 +65,14 @@ def table(run: Path, data: FaceData, baselines: list[Path], runs: int) -> list[d
         {
             "model": name, "accuracy": s.accuracy, "low": s.low, "high": s.high, "latency_ms": t.latency_ms,
             "p5_ms": t.p5_ms, "params": compute_costs(path).params, "size_bytes": path.stat().st_size,
-            "macs": compute_costs(path).macs, "share": (t.p5_ms or 0) / (timed[0].p5_ms or 1),
+            "macs": compute_costs(path).macs, "share": (t.p5_ms or 0) / (latencies[0].p5_ms or 1),
         }
-        for name, path, s, t in zip(names, [*baselines, *ours], scores, timed, strict=True)
+        for name, path, s, t in zip(names, [*baselines, *front_files], scores, latencies, strict=True)
     ]  # fmt: skip
 
 
 def main() -> None:
-    """Measure, print a table, write the JSON file if asked."""
+    """Measure, print the table, and write the JSON file if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--dataset", default="fer2013")
@@ -83,7 +85,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data = load_data(args.dataset, args.data)
     rows = table(args.run, data, args.baseline, args.runs)
-    heads = ["model", f"{data.val_name} %", "95 %", "median ms", "p5 ms", "weights", "MMAC", "kB", "share of p5"]
+    header = ["model", f"{data.val_name} %", "95 %", "median ms", "p5 ms", "weights", "MMAC", "kB", "share of p5"]
     lines = [
         [
             r["model"], f"{r['accuracy']:.2%}", f"{r['low']:.1%} to {r['high']:.1%}", f"{r['latency_ms']:.4f}",
@@ -93,10 +95,10 @@ def main() -> None:
         for r in rows
     ]  # fmt: skip
     if args.markdown:
-        lines = [heads, ["---"] * len(heads), *lines]
+        lines = [header, ["---"] * len(header), *lines]
         print("\n".join(f"| {' | '.join(line)} |" for line in lines))
     else:
-        for line in [heads, *lines]:
+        for line in [header, *lines]:
             print("  ".join(cell.rjust(14) for cell in line))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))

@@ -1,10 +1,11 @@
-"""Seconds from a pick to its latency, before any training: build, prune the shape, quantise, export, load, time.
+"""Seconds from a proposal to its latency, before any training: build, prune, quantise, export, load, measure.
 
     python -m benchmarks.candidate_seconds [--space darts] [--target cpu] [--candidates 30] [--max-latency 5ms]
                                            [--json OUT.json]
 
-The limit is three seconds. `cpu` times every file beside its float twin, in a process of its own as a search does; for
-a predicted target the time is that of the prediction. With a limit on the latency, what surely breaks it is left early.
+The limit is three seconds. For `cpu` every file is timed side by side with its FP32 baseline, in a process of its own,
+as in a search. For a predicted target the time is that of the prediction. With --max-latency, measurements of
+candidates that clearly break the limit end early.
 """
 
 import argparse
@@ -34,8 +35,8 @@ from search_spaces._base import DisconnectedError
 LIMIT_S = 3.0
 
 
-def evaluator(space: str, target_name: str, folder: Path, max_latency: str | None = None) -> Evaluator:
-    """An evaluator on the embedded faces."""
+def make_evaluator(space: str, target_name: str, folder: Path, max_latency: str | None = None) -> Evaluator:
+    """An evaluator on the built-in synthetic faces."""
     config = make_config(
         space=space, target=target_name, runs=folder, name="benchmark", trials=1, max_latency=max_latency
     )
@@ -57,7 +58,7 @@ def evaluator(space: str, target_name: str, folder: Path, max_latency: str | Non
 
 
 def main() -> None:
-    """Measure, print a table, write the JSON file if asked."""
+    """Measure, print the table, and write the JSON file if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="darts")
     parser.add_argument("--target", default="cpu")
@@ -70,26 +71,26 @@ def main() -> None:
     rng = random.Random(args.seed)
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        parts = evaluator(args.space, args.target, Path(folder), args.max_latency)
-        if parts.timing_worker is not None:
-            parts.timing_worker.measure(
+        evaluation = make_evaluator(args.space, args.target, Path(folder), args.max_latency)
+        if evaluation.timing_worker is not None:
+            evaluation.timing_worker.measure(
                 [reference_path()],
                 runtime="onnxruntime",
-                device="here",
+                device="this machine",
                 input_shape=[INPUT_SHAPE],
                 plan=TimingPlan(runs=2),
-            )  # so that the process is there
-        profile = parts.profile
-        genes = list(parts.space.choices(channel_multiple=profile.channel_multiple))
-        genes += parts.compression.choices(parts.space.stages)
+            )  # starts the timing process, which is not part of a candidate's time
+        profile = evaluation.profile
+        genes = list(evaluation.space.choices(channel_multiple=profile.channel_multiple))
+        genes += evaluation.compression.choices(evaluation.space.stages)
         while len(rows) < args.candidates:
-            picked = {gene.name: rng.choice(gene.options) for gene in genes}
+            configuration = {gene.name: rng.choice(gene.options) for gene in genes}
             try:
-                candidate = parts.compression.decode(parts.space, picked)
+                candidate = evaluation.compression.decode(evaluation.space, configuration)
             except DisconnectedError:
                 continue
             clock, begin = PhaseTimer(), time.perf_counter()
-            draft = parts.evaluate_untrained(candidate, clock)
+            draft = evaluation.evaluate_untrained(candidate, clock)
             rows.append(
                 {
                     "total": time.perf_counter() - begin,

@@ -1,15 +1,20 @@
-"""What compression does to nets of six families: accuracy, bytes, weights and latency, each read off the ONNX file.
+"""Compression of nets of six families: accuracy, bytes, weights and latency, each read off the ONNX file.
 
     python -m benchmarks.compression --data fer2013.csv [--nets plain residual] [--rows ptq qat] [--epochs 1.0]
         [--cache runs/compression-bench] [--teacher residual] [--json OUT.json] [--markdown] [--no-facts] [--time-again]
 
-Each family's net is trained once (`--epochs` scales all trainings), then every row compresses those weights; rows that
-train do so for a quarter of the net's epochs, and `longer` is the float net with as many more, for a fair comparison.
-Accuracy is that of the file in ONNX Runtime on the selection split; speed-ups are against the float file, both timed
-side by side on one thread, with their 95 % interval and by the 5th percentile. The teacher is the most accurate net.
-Trained nets and finished rows are kept below --cache, so a second call goes on; `--time-again` times all files anew,
-which an idle machine is worth. At the end, what is known from the literature and from earlier measurements, each with
-whether it holds here.
+Each family's net is trained once (`--epochs` scales all trainings), and every row compresses those weights. Rows with
+fine-tuning train for another quarter of the net's epochs. The row `longer` trains the FP32 net as much, which makes the
+comparison fair.
+
+- Accuracy is that of the file in ONNX Runtime on the selection split.
+- Speed-ups are against the FP32 file, timed side by side on one thread: by medians with a 95 % interval, and by the 5th
+  percentile.
+- The teacher is the most accurate net, unless `--teacher` names another.
+- Trained nets and finished rows are cached below --cache, so a second call resumes. `--time-again` times all files
+  again, for instance once the machine is idle.
+
+At the end, claims from the literature and from earlier measurements are printed, each with whether it holds here.
 """
 
 import argparse
@@ -32,75 +37,75 @@ from nas.targets.catalog import load_target
 
 Row = dict[str, Any]
 HEADS = (
-    "net", "form", "accuracy %", "points", "worst class", "kB", "packed kB", "non-zero", "MMAC", "ms", "times as fast",
+    "net", "form", "accuracy %", "points", "worst class", "kB", "packed kB", "non-zero", "MMAC", "ms", "speed-up",
     "by p5",
 )  # fmt: skip
 WIDTH = 180
-"""Columns of the table when it is written to a file."""
+"""Width in characters of a table that is not printed to a terminal."""
 
 
 def table(lines: Sequence[Sequence[str]]) -> Table:
-    """For a terminal."""
-    found = Table(show_edge=False, pad_edge=False)
+    """The table for a terminal."""
+    terminal_table = Table(show_edge=False, pad_edge=False)
     for i, head in enumerate(HEADS):
-        found.add_column(head, justify="right" if i > 1 else "left", no_wrap=True)
+        terminal_table.add_column(head, justify="right" if i > 1 else "left", no_wrap=True)
     for cells in lines:
-        found.add_row(*cells)
-    return found
+        terminal_table.add_row(*cells)
+    return terminal_table
 
 
-def cells_of(row: Row, before: Row) -> list[str]:
-    """A row as text; differences in points and factors against the float file of the same net."""
+def cells_of(row: Row, fp32_row: Row) -> list[str]:
+    """The cells of a row; points and factors are against the FP32 file of the same net."""
     return [
         row["net"], row["what"], f"{100 * row['accuracy']:.2f}",
-        f"{100 * (row['accuracy'] - before['accuracy']):+.2f}", worst_class(row["recall"], before["recall"]),
+        f"{100 * (row['accuracy'] - fp32_row['accuracy']):+.2f}", worst_class(row["recall"], fp32_row["recall"]),
         f"{row['size_bytes'] / 1e3:.0f}", f"{row['packed_bytes'] / 1e3:.0f}", f"{row['nonzero_params']:,}",
         f"{row['macs'] / 1e6:.2f}", f"{row['latency_ms']:.3f}",
         f"{row['speedup']:.2f} ({row['speedup_low']:.2f}-{row['speedup_high']:.2f})", f"{row['speedup_p5']:.2f}",
     ]  # fmt: skip
 
 
-def worst_class(recall: Mapping[str, float], before: Mapping[str, float]) -> str:
-    """The class whose recall changed for the worst, in points: rare classes suffer first."""
-    name = min(before, key=lambda each: recall.get(each, 0.0) - before[each])
-    return f"{name} {100 * (recall.get(name, 0.0) - before[name]):+.1f}"
+def worst_class(recall: Mapping[str, float], fp32_recall: Mapping[str, float]) -> str:
+    """The class whose recall fell most, with the difference in points; rare classes suffer first."""
+    name = min(fp32_recall, key=lambda label: recall.get(label, 0.0) - fp32_recall[label])
+    return f"{name} {100 * (recall.get(name, 0.0) - fp32_recall[name]):+.1f}"
 
 
-def remark(row: Row, before: Row) -> str:
-    """What a reader has to know about a row besides its figures; may be empty."""
+def remark(row: Row, fp32_row: Row) -> str:
+    """A note on a row beside its figures, often empty."""
     if "accuracy" not in row:
         return str(row["reason"])
-    same = COMPRESSION_VARIANTS[row["row"]].compressor == "low_rank" and row["params"] == before["params"]
-    return str(row.get("parity") or ("no layer is predicted to gain, so none changed" if same else ""))
+    unchanged = COMPRESSION_VARIANTS[row["row"]].compressor == "low_rank" and row["params"] == fp32_row["params"]
+    return str(row.get("parity") or ("no layer is predicted to gain, so none changed" if unchanged else ""))
 
 
 def line(row: Row) -> str:
     """A row in words, for the log."""
-    begin = f"{row['net']}, {row['what']}: "
+    prefix = f"{row['net']}, {row['what']}: "
     if "accuracy" not in row:
-        return begin + str(row["reason"])
-    return begin + f"{row['accuracy']:.2%}, {row['speedup_p5']:.2f} times as fast"
+        return prefix + str(row["reason"])
+    return prefix + f"{row['accuracy']:.2%}, {row['speedup_p5']:.2f} times as fast"
 
 
 def say(text: str) -> None:
-    """Tell what is being done, apart from the table."""
+    """Print progress to stderr, apart from the table."""
     print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Train, compress, measure, print a table and the facts, write the JSON file if asked."""
+    """Train, compress, measure, print the table and the claims, and write the JSON file if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="fer2013")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--target", default="cpu", help="a target that is measured on this machine")
+    parser.add_argument("--target", default="cpu", help="a target whose runtime runs on this machine")
     parser.add_argument("--nets", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--rows", nargs="+", choices=COMPRESSION_VARIANTS, default=list(COMPRESSION_VARIANTS))
     parser.add_argument("--epochs", type=float, default=1.0, help="factor on the epochs of all trainings")
-    parser.add_argument("--teacher", choices=FAMILIES, help="a net instead of the most accurate one")
+    parser.add_argument("--teacher", choices=FAMILIES, help="teacher; the most accurate net by default")
     parser.add_argument("--cache", type=Path, default=Path("runs/compression-bench"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of training")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads for training")
     parser.add_argument("--no-facts", action="store_true")
-    parser.add_argument("--time-again", action="store_true", help="time the files of finished rows anew")
+    parser.add_argument("--time-again", action="store_true", help="time the files of finished rows again")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -108,35 +113,35 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     data, profile = load_data(args.dataset, args.data), load_target(args.target)
     runtime = load("runtime", profile.runtime)
-    words = list(dict.fromkeys([*args.nets, *([args.teacher] if args.teacher else [])]))
+    names = list(dict.fromkeys([*args.nets, *([args.teacher] if args.teacher else [])]))
     nets = {
-        word: TrainedNet(word, data, epoch_scale=args.epochs, cache_dir=args.cache, log=say).load_or_train()
-        for word in words
+        name: TrainedNet(name, data, epoch_scale=args.epochs, cache_dir=args.cache, log=say).load_or_train()
+        for name in names
     }
-    plain = {
-        w: CompressionBenchmark(net, profile, runtime, cache_dir=args.cache, teacher=None).row(FP32)
-        for w, net in nets.items()
+    fp32_rows = {
+        name: CompressionBenchmark(net, profile, runtime, cache_dir=args.cache, teacher=None).row(FP32)
+        for name, net in nets.items()
     }
-    best = args.teacher or max(nets, key=lambda word: float(plain[word]["accuracy"]))
+    best = args.teacher or max(nets, key=lambda name: float(fp32_rows[name]["accuracy"]))
     rows: list[Row] = []
-    for word in args.nets:
-        teacher = nets[best] if word != best else None
-        bench = CompressionBenchmark(nets[word], profile, runtime, cache_dir=args.cache, teacher=teacher)
-        for form in args.rows:
-            rows.append(bench.retime(form) if args.time_again else bench.row(form))
+    for name in args.nets:
+        teacher = nets[best] if name != best else None
+        benchmark = CompressionBenchmark(nets[name], profile, runtime, cache_dir=args.cache, teacher=teacher)
+        for variant in args.rows:
+            rows.append(benchmark.retime(variant) if args.time_again else benchmark.row(variant))
             say(line(rows[-1]))
-    lines = [cells_of(row, plain[row["net"]]) for row in rows if "accuracy" in row]
+    lines = [cells_of(row, fp32_rows[row["net"]]) for row in rows if "accuracy" in row]
     if args.markdown:
         print("\n".join(f"| {' | '.join(cells)} |" for cells in (HEADS, ["---"] * len(HEADS), *lines)))
     else:
         console.print(table(lines))
     for row in rows:
-        if remark(row, plain[row["net"]]):
-            console.print(f"{row['net']}, {row['what']}: {remark(row, plain[row['net']])}", markup=False)
-    told = f"{data.val_name}, {len(data.val):,} faces{', synthetic' if data.synthetic else ''}"
+        if remark(row, fp32_rows[row["net"]]):
+            console.print(f"{row['net']}, {row['what']}: {remark(row, fp32_rows[row['net']])}", markup=False)
+    split = f"{data.val_name}, {len(data.val):,} faces{', synthetic' if data.synthetic else ''}"
     error = 50 / len(data.val) ** 0.5
     console.print(
-        f"accuracy: {told}, one standard error at most {error:.1f} points; latency: {profile.title}; teacher: {best}"
+        f"accuracy: {split}, one standard error at most {error:.1f} points; latency: {profile.title}; teacher: {best}"
     )
     checked = [] if args.no_facts else check_facts(rows, data, profile, runtime)
     for fact in checked:

@@ -1,12 +1,17 @@
-"""Does a search that is called flat gain little afterwards, and do forecasts of gain come true?
+"""Validation of patience and of improvement forecasts on the curves of finished searches.
 
     python -m benchmarks.convergence --curves NB201.json [...] --runs runs/fer2013-cpu [...] --horizon 20
 
-Curves are those that `python -m benchmarks.search_nb201 ... --json` wrote, one for each sampler and seed, and those of
-run folders. For each sampler, over its curves: how many are called flat and after how many candidates, the share of the
-final hypervolume they have then, and what the next `horizon` candidates really added (mean and most; the promise is
-less than 1 % in 97.5 of 100 cases). Further, at every tenth candidate from 20 on: how often the gain that came lies in
-the interval that was forecast (95 % is meant), and the forecast's mean beside the mean of what came.
+Curves are those that `python -m benchmarks.search_nb201 ... --json` wrote, one per sampler and seed, and those of run
+folders. For each sampler, over its curves, the table states:
+
+- `converged`, `after`: how many curves converged by the rule of `--patience`, and after how many candidates;
+- `share`: the share of the final hypervolume at that point;
+- `gain`, `most`: the improvement by the next `horizon` candidates, mean and maximum (the rule promises less than 1 % in
+  97.5 of 100 cases);
+- `inside`: how often the actual improvement lay in the forecast interval (nominally 95 %), at every tenth candidate
+  from 20 on;
+- `forecast`, `actual`: mean forecast and mean actual improvement at those candidates.
 """
 
 import argparse
@@ -24,41 +29,40 @@ Curve = Sequence[float]
 
 
 def stops(curve: Curve, horizon: int) -> int | None:
-    """Candidates after which the search would have ended, if there were as many to come; None if never."""
+    """Number of candidates after which patience ends the search, given `horizon` more to come; None if never."""
     return next((n for n in range(horizon, len(curve) - horizon) if has_converged(curve[:n], horizon)), None)
 
 
 def forecasts(curve: Curve, horizon: int) -> list[tuple[bool, float, float]]:
-    """At every tenth candidate: whether the gain is within the interval, what was forecast, and what came."""
-    found = []
+    """At every tenth candidate: whether the improvement is in the interval, its forecast, and the actual one."""
+    rows = []
     for n in range(20, len(curve) - horizon, 10):
-        ahead = forecast_improvement(curve[:n], horizon)
-        if ahead is not None:
-            came = curve[n + horizon - 1] / curve[n - 1] - 1
-            found.append(
+        forecast = forecast_improvement(curve[:n], horizon)
+        if forecast is not None:
+            actual = curve[n + horizon - 1] / curve[n - 1] - 1
+            rows.append(
                 (
-                    ahead.hypervolume_gain.low - 1e-9 <= came <= ahead.hypervolume_gain.high + 1e-9,
-                    ahead.hypervolume_gain.mean,
-                    came,
+                    forecast.hypervolume_gain.low - 1e-9 <= actual <= forecast.hypervolume_gain.high + 1e-9,
+                    forecast.hypervolume_gain.mean,
+                    actual,
                 )
             )
-    return found
+    return rows
 
 
 def row(name: str, curves: Sequence[Curve], horizon: int) -> str:
     """One line of the table."""
-    at = [stops(curve, horizon) for curve in curves]
-    ended = [(n, curve) for n, curve in zip(at, curves, strict=True) if n is not None]
-    later = [curve[n + horizon - 1] / curve[n - 1] - 1 for n, curve in ended]
-    told = [f for curve in curves for f in forecasts(curve, horizon)]
-    inside, expected, came = np.mean(told, axis=0) if told else (np.nan, np.nan, np.nan)
-    stopped = f"{len(ended)} of {len(curves)}"
-    if not ended:
-        return f"{name:24}{stopped:>10}{'':34}{inside:8.0%}{expected:10.2%}{came:8.2%}"
-    after = f"{np.mean([n for n, _ in ended]):8.0f}{np.mean([c[n - 1] / c[-1] for n, c in ended]):9.2%}"
-    return (
-        f"{name:24}{stopped:>10}{after}{np.mean(later):9.2%}{max(later):8.2%}{inside:8.0%}{expected:10.2%}{came:8.2%}"
-    )
+    stop_points = [stops(curve, horizon) for curve in curves]
+    converged = [(n, curve) for n, curve in zip(stop_points, curves, strict=True) if n is not None]
+    improvements = [curve[n + horizon - 1] / curve[n - 1] - 1 for n, curve in converged]
+    forecast_rows = [f for curve in curves for f in forecasts(curve, horizon)]
+    inside, expected, actual = np.mean(forecast_rows, axis=0) if forecast_rows else (np.nan, np.nan, np.nan)
+    stopped = f"{len(converged)} of {len(curves)}"
+    if not converged:
+        return f"{name:24}{stopped:>10}{'':34}{inside:8.0%}{expected:10.2%}{actual:8.2%}"
+    point = f"{np.mean([n for n, _ in converged]):8.0f}{np.mean([c[n - 1] / c[-1] for n, c in converged]):9.2%}"
+    gain = f"{np.mean(improvements):9.2%}{max(improvements):8.2%}"
+    return f"{name:24}{stopped:>10}{point}{gain}{inside:8.0%}{expected:10.2%}{actual:8.2%}"
 
 
 def main() -> None:
@@ -68,10 +72,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="*", default=[])
     parser.add_argument("--horizon", type=int, default=20)
     args = parser.parse_args()
-    print(f"{'':24}{'flat':>10}{'after':>8}{'has':>9}{'then':>9}{'most':>8}{'inside':>8}{'forecast':>10}{'came':>8}")
+    print(
+        f"{'':24}{'converged':>10}{'after':>8}{'share':>9}{'gain':>9}{'most':>8}{'inside':>8}{'forecast':>10}"
+        f"{'actual':>8}"
+    )
     for file in args.curves:
-        for name, found in json.loads(file.read_text())["samplers"].items():
-            print(row(name, [run["curve"] for run in found["runs"]], args.horizon))
+        for name, sampler in json.loads(file.read_text())["samplers"].items():
+            print(row(name, [run["curve"] for run in sampler["runs"]], args.horizon))
     for path in args.runs:
         folder = RunFolder.open_existing(path)
         print(row(path.name, [hypervolume_curve(folder.records(), folder.config.search.objectives)], args.horizon))

@@ -1,11 +1,11 @@
-"""How well does a search know what a candidate costs before it builds it?
+"""Accuracy of the cost model of a search: latency and size predicted before a candidate is built.
 
     python -m benchmarks.cost_model runs/fer2013-jetson runs/fer2013-cpu
 
-For each run, each candidate in the order it was drafted: latency and size are guessed from those of the run before it,
-as a search of today does without `--warm-start`, and held against what its file showed. Printed are the mean error of
-the first candidates, from the ninth on, and of the others, and how often the truth lay within two of the guess's
-standard deviations (95 % is meant).
+For each run, in the order in which candidates were exported untrained, latency and size are predicted by a model fitted
+to the earlier candidates, as a search without `--warm-start` does, and compared with the file's. Printed are the mean
+error of the first predictions (from the ninth candidate on) and of the others, and how often the true cost lay within
+two predicted standard deviations (nominally 95 %).
 """
 
 import argparse
@@ -28,14 +28,14 @@ from search_spaces._base import Choice
 
 Floats = npt.NDArray[np.float64]
 
-LEAST = 8
-"""Candidates that are learned from before the first guess counts."""
-EARLY = 24
-"""Guesses after that which are told apart from the others."""
+N_INITIAL = 8
+"""Candidates that the first prediction is fitted to."""
+N_EARLY = 24
+"""Number of predictions that the column `first` averages."""
 
 
-def describer(folder: RunFolder, input_shape: tuple[int, int, int]) -> FeatureExtractor:
-    """That of the run's search, on images [C, H, W]."""
+def feature_extractor(folder: RunFolder, input_shape: tuple[int, int, int]) -> FeatureExtractor:
+    """The feature extractor of the run's search, for images [C, H, W]."""
     config = folder.config
     profile, space = load_target(config.search.target), registry.load("space", config.search.space)
     compression = CompressionPipeline(
@@ -49,22 +49,24 @@ def describer(folder: RunFolder, input_shape: tuple[int, int, int]) -> FeatureEx
     )  # fmt: skip
 
 
-def guesses(columns: Floats, traits: Floats, true: Floats, prices: Floats) -> tuple[Floats, Floats]:
-    """Errors of the logarithm and standard deviations that were stated with the guesses, in order.
+def predict_costs(
+    columns: Floats, features: Floats, true: Floats, initial_coefficients: Floats
+) -> tuple[Floats, Floats]:
+    """Errors [n - N_INITIAL] of the predicted logarithms, in order, and their predicted standard deviations.
 
     Args:
-        columns: [n, c] of the candidates in the order they were drafted.
-        traits: [n, d].
-        true: [n] what they cost.
-        prices: [c] rough ones.
+        columns: [n, c] cost columns of the candidates in the order of their export.
+        features: [n, d] of the candidates.
+        true: [n] costs.
+        initial_coefficients: [c] rough prices of the columns.
     """
     errors, deviations = [], []
-    for n in range(LEAST, len(true)):
-        guess = fit_cost_model(columns[:n], traits[:n], true[:n], initial_coefficients=prices)(
-            columns[n : n + 1], traits[n : n + 1]
+    for n in range(N_INITIAL, len(true)):
+        prediction = fit_cost_model(columns[:n], features[:n], true[:n], initial_coefficients=initial_coefficients)(
+            columns[n : n + 1], features[n : n + 1]
         )
-        errors.append(float(np.log(true[n]) - guess.log_mean[0]))
-        deviations.append(float(guess.log_std[0]))
+        errors.append(float(np.log(true[n]) - prediction.log_mean[0]))
+        deviations.append(float(prediction.log_std[0]))
     return np.array(errors), np.array(deviations)
 
 
@@ -73,32 +75,35 @@ def _mean(errors: Floats) -> str:
 
 
 def main() -> None:
-    """Print a line for each run and cost."""
+    """Print a line per run and cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--image", default="1,48,48", help="channels, height and width of the data's images")
     args = parser.parse_args()
     shape: Any = tuple(map(int, args.image.split(",")))
-    print(f"{'run':28}{'cost':9}{'drafted':>8}{'first ' + str(EARLY):>10}{'others':>8}{'within 2 sd':>13}")
+    print(f"{'run':28}{'cost':9}{'exported':>9}{'first ' + str(N_EARLY):>10}{'others':>8}{'within 2 sd':>13}")
     for path in args.runs:
         folder = RunFolder.open_existing(path)
         if folder.config.search.model:
             parser.error(f"runs must have a search space, but {path} compresses {folder.config.search.model}")
         records = [r for r in latest_by_key(folder.records(), "search") if r.latency and r.size_bytes]
-        if len(records) <= LEAST:
-            parser.error(f"runs must have drafted more than {LEAST} candidates, but {path} has {len(records)}")
-        found = describer(folder, shape).extract_all([record.candidate for record in records])
-        columns, traits = np.stack([d.cost_columns for d in found]), np.stack([d.features for d in found])
-        rough = {
+        if len(records) <= N_INITIAL:
+            parser.error(f"runs must have exported more than {N_INITIAL} candidates, but {path} has {len(records)}")
+        descriptions = feature_extractor(folder, shape).extract_all([record.candidate for record in records])
+        columns, features = (
+            np.stack([d.cost_columns for d in descriptions]),
+            np.stack([d.features for d in descriptions]),
+        )
+        initial_coefficients = {
             "latency": initial_latency_coefficients(load_target(folder.config.search.target)),
             "size": initial_size_coefficients(),
         }
-        for cost, prices in rough.items():
+        for cost, coefficients in initial_coefficients.items():
             true = np.array([observed_cost(record, cost) for record in records], dtype=np.float64)
-            errors, deviations = guesses(columns, traits, true, prices)
-            early, late = (_mean(np.abs(np.expm1(each))) for each in (errors[:EARLY], errors[EARLY:]))
+            errors, deviations = predict_costs(columns, features, true, coefficients)
+            early, late = (_mean(np.abs(np.expm1(errors_part))) for errors_part in (errors[:N_EARLY], errors[N_EARLY:]))
             inside = float((np.abs(errors) <= 2 * deviations).mean())
-            print(f"{path.name:28}{cost:9}{len(records):8}{early:>10}{late:>8}{inside:13.0%}")
+            print(f"{path.name:28}{cost:9}{len(records):9}{early:>10}{late:>8}{inside:13.0%}")
 
 
 if __name__ == "__main__":

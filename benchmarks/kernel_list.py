@@ -1,4 +1,4 @@
-"""A net as the list of its fused kernels in FP16, written layer by layer."""
+"""A net as the list of its fused FP16 kernels, written layer by layer."""
 
 from nas.latency.costs import Costs, Kernel
 
@@ -6,7 +6,7 @@ BYTES = 2
 
 
 class Net:
-    """Collects kernels while the resolution and the channels go along."""
+    """A list of kernels under construction, with the current resolution and channels."""
 
     def __init__(self, size: int = 224, channels: int = 3) -> None:
         self.size, self.channels = size, channels
@@ -16,7 +16,7 @@ class Net:
     def add(
         self, kind: str, macs: int, read: int, written: int, weights: int = 0, out: int = 0, groups: int = 1
     ) -> None:
-        """A kernel by its figures, for one image; sizes in elements."""
+        """Append a kernel of one image by its figures; sizes are in elements."""
         self.params += weights
         self.kernels.append(
             Kernel(
@@ -34,7 +34,7 @@ class Net:
         )
 
     def conv(self, out: int, k: int, stride: int = 1, *, groups: int = 1, residual: bool = False) -> "Net":
-        """A convolution with its bias, activation and residual."""
+        """A convolution fused with its bias, activation and residual addition."""
         size = -(-self.size // stride)
         weights = out * self.channels // groups * k * k
         dense = "pointwise" if k == 1 else "conv"
@@ -45,14 +45,14 @@ class Net:
         return self
 
     def move(self, kind: str, stride: int = 1) -> "Net":
-        """A kernel that only moves: an activation of its own, a pooling, a copy."""
+        """A kernel without arithmetic: an unfused activation, a pooling, a copy."""
         size = -(-self.size // stride)
         self.add(kind, 0, self.channels * self.size**2, self.channels * size**2)
         self.size = size
         return self
 
     def attention(self, reduced: int) -> "Net":
-        """Squeeze-and-excitation: pooling, two 1x1 convolutions, one pointwise kernel."""
+        """Squeeze-and-excitation: pooling, two 1x1 convolutions, one elementwise kernel."""
         width, size = self.channels, self.size
         self.add("reduce", 0, width * size**2, width)
         self.size = 1
@@ -61,7 +61,7 @@ class Net:
         return self.move("elementwise")
 
     def head(self, *widths: int) -> Costs:
-        """Pooling and linear layers of these widths: the end."""
+        """Global pooling and linear layers of these widths; returns the whole net."""
         self.add("reduce", 0, self.channels * self.size**2, self.channels)
         for width in widths:
             weights = width * self.channels
@@ -71,6 +71,6 @@ class Net:
 
 
 def round8(value: float) -> int:
-    """To a multiple of 8, never more than a tenth down, as the MobileNet papers do."""
+    """The nearest multiple of 8, at most a tenth below the value, as in the MobileNet papers."""
     rounded = max(8, int(value + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * value else rounded

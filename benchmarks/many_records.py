@@ -2,16 +2,16 @@
 
     python -m benchmarks.many_records --records 10000 --run-folder /tmp/many/run --json OUT.json
 
-The run folder is synthetic but for its form: a real search of two candidates on the drawn faces gives the template,
-whose records are repeated with random candidates of the space. Their accuracies, latencies and sizes are drawn from a
-formula and say nothing of any net; all records name the model file of the template, and are dated 30 s apart. The study
-holds one finished trial for each record. With `--run-folder` the folder is kept, and one that exists is used as it is;
-each step works on a copy, so that steps and calls start from the same files.
+The run folder is synthetic except for its form. A real search of two candidates on the synthetic faces gives the
+template, whose records are repeated with random candidates of the space. Their accuracies, latencies and sizes follow a
+formula. All records name the model file of the template and are dated 30 s apart, and the study holds one finished
+trial per record. `--run-folder` keeps the folder, and uses one that exists. Each step works on a copy, so that all
+steps and calls start from the same files.
 
-Each step runs in a process of its own. Printed are its seconds on the wall, the processor seconds of it and its
-children, and its peak resident memory (Linux only). "one more trial" trains one small net as well, which takes a few
-seconds whatever the number of records; nothing is trained in full. A step that is not done after `--limit` seconds is
-ended, and the table states the limit as a lower bound.
+Each step runs in a process of its own. Printed are its wall time, the processor time of it and its children, and its
+peak resident memory (Linux only). "one more trial" also trains one small net, which takes a few seconds at any number
+of records; nothing is trained in full. A step that exceeds `--limit` seconds is killed, and the table states lower
+bounds.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from benchmarks.ask_seconds import Tool
+from benchmarks.ask_seconds import SearchParts
 
 NAME = "many-records"
 TEMPLATE_TRIALS = 2
@@ -47,19 +47,19 @@ SEARCH = (
 ).split()
 READ = "import sys, nas; run = nas.load_run(sys.argv[1]); print(len(run.front), len(run.records))"
 BEGUN, APART = datetime(2026, 1, 1, tzinfo=UTC), timedelta(seconds=30)
-"""When the synthetic run began, and the time between two of its records."""
+"""Start of the synthetic run, and the time between two of its records."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
+class StepCost:
     """Cost of one step.
 
     Attributes:
         step: in words.
-        wall_s: seconds on the wall.
-        processor_s: of all its threads and processes.
+        wall_s: wall time in seconds.
+        processor_s: processor time of all its threads and processes in seconds.
         memory_mib: peak resident memory.
-        is_done: whether it ended by itself; the figures are lower bounds otherwise.
+        is_done: whether the step finished; otherwise the figures are lower bounds.
     """
 
     step: str
@@ -75,30 +75,30 @@ class Spent:
 
 
 def main() -> None:
-    """Make the run folder or take the one that is there, measure each step, print."""
+    """Make the run folder unless it exists, measure each step, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=10_000, help="records of a folder that is made now")
-    parser.add_argument("--run-folder", type=Path, help="kept for later calls, and used where it exists")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a step is ended")
-    parser.add_argument("--json", type=Path, help="where the figures are kept as well")
+    parser.add_argument("--records", type=int, default=10_000, help="number of records of a new folder")
+    parser.add_argument("--run-folder", type=Path, help="keep the folder here, or use the one that exists")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a step is killed")
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folder = options.run_folder or Path(place) / "made" / NAME
+        folder = options.run_folder or Path(place) / "new" / NAME
         if not folder.exists():
-            make(folder, options.records)
+            make_run_folder(folder, options.records)
         count = len((folder / "records.jsonl").read_text().splitlines())
         print(f"{count} records\n\n{'step':26} {'seconds':>11} {'processor':>11} {'MiB':>11}")
-        found = []
+        costs = []
         for step, command in steps(count):
-            found.append(spent(step, command, folder, Path(place) / "copy", limit_s=options.limit))
-            print(found[-1], flush=True)
+            costs.append(measure_step(step, command, folder, Path(place) / "copy", limit_s=options.limit))
+            print(costs[-1], flush=True)
     if options.json:
-        figures = {"records": count, "steps": [asdict(each) for each in found]}
+        figures = {"records": count, "steps": [asdict(cost) for cost in costs]}
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def steps(count: int) -> Iterator[tuple[str, list[str]]]:
-    """Steps by name, each with its command; RUN stands for the run folder and RUNS for the folder above it."""
+    """Steps by name, each with its command; RUN stands for the run folder, RUNS for the folder above it."""
     nas = [sys.executable, "-m", "nas"]
     yield "nas --help", [*nas, "--help"]
     yield "load_run, front, records", [sys.executable, "-c", READ, "RUN"]
@@ -108,7 +108,7 @@ def steps(count: int) -> Iterator[tuple[str, list[str]]]:
     yield "resume, one more trial", [*nas, *SEARCH, "--runs", "RUNS", "--trials", str(count + 1)]
 
 
-def spent(step: str, command: list[str], folder: Path, runs: Path, *, limit_s: float) -> Spent:
+def measure_step(step: str, command: list[str], folder: Path, runs: Path, *, limit_s: float) -> StepCost:
     """Cost of a command on a copy of the run folder below `runs`.
 
     Raises:
@@ -118,22 +118,22 @@ def spent(step: str, command: list[str], folder: Path, runs: Path, *, limit_s: f
     places = {"RUN": str(runs / NAME), "RUNS": str(runs)}
     words = [places.get(word, word) for word in command]
     begin = time.perf_counter()
-    with tempfile.TemporaryFile() as told:
-        process = subprocess.Popen(words, stdout=told, stderr=subprocess.STDOUT, start_new_session=True)
-        status, processor_s, memory_mib = _ended(process.pid, until=begin + limit_s)
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        status, processor_s, memory_mib = _wait(process.pid, until=begin + limit_s)
         wall_s, is_done = time.perf_counter() - begin, not os.WIFSIGNALED(status)
         process.returncode = os.waitstatus_to_exitcode(status)
-        told.seek(0)
+        output.seek(0)
         if is_done and process.returncode:
-            raise SystemExit(f"{step} failed:\n{told.read().decode(errors='replace')}")
+            raise SystemExit(f"{step} failed:\n{output.read().decode(errors='replace')}")
     shutil.rmtree(runs)
-    return Spent(step=step, wall_s=wall_s, processor_s=processor_s, memory_mib=memory_mib, is_done=is_done)
+    return StepCost(step=step, wall_s=wall_s, processor_s=processor_s, memory_mib=memory_mib, is_done=is_done)
 
 
-def _ended(pid: int, *, until: float) -> tuple[int, float, float]:
+def _wait(pid: int, *, until: float) -> tuple[int, float, float]:
     """Exit status, processor seconds and peak memory in MiB of a child that leads its process group.
 
-    The group is killed when the time is up.
+    The group is killed at the time `until`.
     """
     status, peak, is_late = None, 0.0, False
     while status is None:
@@ -141,25 +141,25 @@ def _ended(pid: int, *, until: float) -> tuple[int, float, float]:
         if not is_late and time.perf_counter() > until:
             is_late = True
             os.killpg(pid, signal.SIGKILL)
-        done, found, usage = os.wait4(pid, os.WNOHANG)
+        done, wait_status, usage = os.wait4(pid, os.WNOHANG)
         if done:
-            status = found
+            status = wait_status
         else:
             time.sleep(0.01)
     return status, usage.ru_utime + usage.ru_stime, peak
 
 
 def _peak_mib(pid: int) -> float:
-    """Peak resident memory of a process so far, as Linux tells it; 0 of one that has ended.
+    """Peak resident memory of a process so far, from /proc; 0 once it has ended.
 
-    The figure of `os.wait4` cannot be used: it begins with the memory of the parent.
+    The figure of `os.wait4` is unusable: it starts from the memory of the parent.
     """
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(match[1]) / 1024 if match else 0.0
 
 
-def make(folder: Path, count: int) -> None:
-    """A run folder with so many records."""
+def make_run_folder(folder: Path, count: int) -> None:
+    """Make a run folder with `count` records."""
     with tempfile.TemporaryDirectory() as place:
         runs = Path(place)
         command = [sys.executable, "-m", "nas", *SEARCH, "--runs", str(runs), "--trials", str(TEMPLATE_TRIALS)]
@@ -175,17 +175,17 @@ def _fill(folder: Path, count: int) -> None:
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     study = optuna.load_study(study_name=NAME, storage=storage)
     trials = study.get_trials()
-    for _ in [t for t in trials if t.state == TrialState.WAITING]:  # known good nets, which would be asked next
+    for _ in [t for t in trials if t.state == TrialState.WAITING]:  # known good nets, which would be proposed next
         study.tell(study.ask(), state=TrialState.FAIL)
     records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-    template, looks, new = records[0], list[dict[str, Any]](), list[FrozenTrial]()
-    for number, picked, candidate in _candidates(trials[0].distributions, first=len(trials)):
+    template, rung_lines, new_trials = records[0], list[dict[str, Any]](), list[FrozenTrial]()
+    for number, configuration, candidate in _candidates(trials[0].distributions, first=len(trials)):
         if len(records) == count:
             break
         record = _record(template, number, candidate)
         records.append(record)
-        new.append(_trial(record, picked, trials[0].distributions))
-        looks.append({"key": record["key"], "rung": 1, "values": new[-1].values})
+        new_trials.append(_trial(record, configuration, trials[0].distributions))
+        rung_lines.append({"key": record["key"], "rung": 1, "values": new_trials[-1].values})
     with (folder / "records.jsonl").open("w") as file:
         file.writelines(json.dumps(record, separators=(",", ":")) + "\n" for record in _dated(records))
     shutil.rmtree(folder / "clocks")
@@ -193,34 +193,34 @@ def _fill(folder: Path, count: int) -> None:
     span = [BEGUN.timestamp(), (BEGUN + len(records) * APART).timestamp()]
     (folder / "clocks" / "0-0.json").write_text(json.dumps(span))
     with (folder / "rungs.jsonl").open("a") as file:
-        file.writelines(json.dumps(look) + "\n" for look in looks)
-    study.add_trials(new)
+        file.writelines(json.dumps(rung_line) + "\n" for rung_line in rung_lines)
+    study.add_trials(new_trials)
 
 
 def _dated(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The records as if one had been finished after the other: the forecast of the next hour goes by their pace."""
-    for place, record in enumerate(records, start=1):
-        yield record | {"finished": (BEGUN + place * APART).isoformat(timespec="seconds")}
+    """The records, finished one after the other: forecasts per hour depend on their pace."""
+    for index, record in enumerate(records, start=1):
+        yield record | {"finished": (BEGUN + index * APART).isoformat(timespec="seconds")}
 
 
 def _candidates(
     distributions: dict[str, BaseDistribution], *, first: int
 ) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
-    """Numbers from `first` on, picks and the candidates they stand for, as JSON has them; no candidate comes twice."""
-    rng, seen, number = np.random.default_rng(0), set[str](), first
-    with tempfile.TemporaryDirectory() as place:
-        tool = Tool("plain", "jetson", "prune_structured,quantize", "screened", Path(place), limit_ms=5.0)
+    """Numbers from `first` on, configurations, and their candidates as JSON objects, without duplicates."""
+    rng, keys, number = np.random.default_rng(0), set[str](), first
+    with tempfile.TemporaryDirectory() as folder:
+        parts = SearchParts("plain", "jetson", "prune_structured,quantize", "screened", Path(folder), limit_ms=5.0)
         while True:
-            picked = {name: _drawn(each, rng) for name, each in distributions.items()}
-            candidate = tool.compression.decode(tool.space, picked)
-            if candidate.key not in seen:
-                seen.add(candidate.key)
-                yield number, picked, {"key": candidate.key, "candidate": json.loads(candidate.to_json())}
+            configuration = {name: _drawn(distribution, rng) for name, distribution in distributions.items()}
+            candidate = parts.compression.decode(parts.space, configuration)
+            if candidate.key not in keys:
+                keys.add(candidate.key)
+                yield number, configuration, {"key": candidate.key, "candidate": json.loads(candidate.to_json())}
                 number += 1
 
 
 def _drawn(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
-    """A uniform value."""
+    """A uniform random value."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(rng.integers(len(distribution.choices)))]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -230,18 +230,19 @@ def _drawn(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
 
 
 def _record(template: dict[str, Any], number: int, candidate: dict[str, Any]) -> dict[str, Any]:
-    """The template's record with another candidate and figures by a formula: latency grows with accuracy, with noise.
+    """The template's record with another candidate and figures by a formula.
 
-    One record in ten breaks a limit.
+    Latency grows with accuracy, with noise. One record in ten violates a constraint.
     """
     rng = np.random.default_rng(number)
     width = sum(candidate["candidate"]["pruned"].values())
     latency = 0.05 + 0.001 * width * float(np.exp(rng.normal(0, 0.2)))
     accuracy = min(0.95, 0.15 + 0.08 * float(np.log2(width)) - 0.3 + float(rng.normal(0, 0.02)))
-    broken = number % 10 == 0
+    is_infeasible = number % 10 == 0
     figures: dict[str, Any] = {
-        "trial": number, "status": "infeasible" if broken else "complete", "reason": "made up" if broken else "",
-        "violations": {"max_size": 0.1} if broken else {}, "size_bytes": 400 * width, "params": 100 * width,
+        "trial": number, "status": "infeasible" if is_infeasible else "complete",
+        "reason": "made up" if is_infeasible else "",
+        "violations": {"max_size": 0.1} if is_infeasible else {}, "size_bytes": 400 * width, "params": 100 * width,
         "nonzero_params": 100 * width, "macs": 10_000 * width,
         "latency": template["latency"] | {"latency_ms": latency, "low_ms": 0.6 * latency, "high_ms": 1.5 * latency},
         "score": template["score"] | {"accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05},
@@ -249,10 +250,13 @@ def _record(template: dict[str, Any], number: int, candidate: dict[str, Any]) ->
     return template | candidate | figures
 
 
-def _trial(record: dict[str, Any], picked: dict[str, Any], distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+def _trial(
+    record: dict[str, Any], configuration: dict[str, Any], distributions: dict[str, BaseDistribution]
+) -> FrozenTrial:
     """The finished trial of a record."""
     trial = create_trial(
-        params=picked, distributions=distributions, user_attrs={"key": record["key"], "status": record["status"]},
+        params=configuration, distributions=distributions,
+        user_attrs={"key": record["key"], "status": record["status"]},
         values=[record["score"]["accuracy"], record["latency"]["latency_ms"]],
     )  # fmt: skip
     for name, violation in record["violations"].items():

@@ -1,15 +1,16 @@
-"""NAS-Bench-201 cells as tables of kernels: what a runtime executes of each, live branches and dead ones apart.
+"""NAS-Bench-201 cells as counts of the kernels that a runtime executes, with live and dead branches separate.
 
-The space (arXiv 2001.00326): four nodes, six edges, five operations; 15 equal cells in three stages of 16, 32 and 64
-channels, with residual reduction blocks that no choice changes. So a kernel of a cell occurs in 15 places, and the
-total of any operation is one price times its count in the cell: launches, arithmetic and bytes need no columns apart.
+The space (arXiv 2001.00326) has four nodes, six edges and five operations. A net has 15 equal cells in three stages of
+16, 32 and 64 channels, and residual reduction blocks that no choice changes. A kernel of a cell thus occurs in 15 fixed
+places, and its total cost is one price times its count in the cell. Launches, arithmetic and bytes need no columns of
+their own.
 
-A convolution is ReLU, convolution, batch normalisation. After fusion it is one kernel, but for the ReLU where the
-tensor it reads has other readers too. A sum is fused into a convolution that feeds it; further summands are kernels.
+A convolution is ReLU, convolution, batch normalisation. Fused, it is one kernel, except for the ReLU of a tensor with
+other readers. One summand of a sum is fused into a convolution that feeds it; every further summand is a kernel.
 
-An edge is live on a path from input to output. Others differ by runtime. Compilers drop what nothing reads; some also
-fold what depends on no input, others execute it, on zeros. Eager runtimes execute all, also the multiplication by zero
-that stands for `none`.
+An edge is live if it lies on a path from input to output. Runtimes differ in the others. Compilers drop edges that
+nothing reads; edges that do not depend on the input are constant-folded by some and executed on zeros by others. Eager
+runtimes execute all edges, including the multiplication by zero that stands for `none`.
 """
 
 import itertools
@@ -31,7 +32,7 @@ OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 COLUMNS = tuple(f"op_{a}_{b}" for a, b in EDGES)
 
 KERNELS = ("conv1x1", "conv3x3", "pool", "skip", "sum", "relu", "node")
-READINGS = {  # which of the edges that are not live are executed: (fed by zeros only, read by nothing)
+READINGS = {  # which dead edges are executed: (those fed by zeros only, those that nothing reads)
     "live": (False, False),
     "reaches the output": (True, False),
     "depends on the input": (False, True),
@@ -43,12 +44,12 @@ CELLS = 5
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells and what they execute.
+    """Cells and the kernels that they execute.
 
     Attributes:
         operations: [n, 6] operation of each edge.
         connected: [n] whether there is a path from input to output.
-        columns: [n, k] kernels in the order of `names`.
+        columns: [n, k] kernel counts in the order of `names`.
         names: of the columns.
     """
 
@@ -59,24 +60,28 @@ class Cells:
 
 
 def read_operations(table: pd.DataFrame) -> Ops:
-    """[n, 6] The operation of each edge, from the columns `op_0_1` ... `op_2_3` or else from `arch_str`.
+    """Operations [n, 6] of the edges, from the columns `op_0_1` ... `op_2_3` or else from `arch_str`.
 
     Raises:
         ValueError: the table has neither, or an operation is unknown.
     """
     if set(COLUMNS) <= set(table.columns):
-        found = table[list(COLUMNS)].to_numpy(dtype=int)
+        operations = table[list(COLUMNS)].to_numpy(dtype=int)
     elif "arch_str" in table.columns:
-        found = np.array([_parse(text) for text in table["arch_str"]])
+        operations = np.array([_parse(text) for text in table["arch_str"]])
     else:
         raise ValueError(f"a table needs the columns {', '.join(COLUMNS)} or arch_str, but has {list(table.columns)}")
-    if found.min() < 0 or found.max() > POOL:
-        raise ValueError(f"operations must be 0..{POOL}, but got {found.min()}..{found.max()}")
-    return found
+    if operations.min() < 0 or operations.max() > POOL:
+        raise ValueError(f"operations must be 0..{POOL}, but got {operations.min()}..{operations.max()}")
+    return operations
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file, also compressed. Where there is none, the process ends with a line that says so."""
+    """A CSV file, possibly compressed.
+
+    Raises:
+        SystemExit: there is no such file.
+    """
     if not path.is_file():
         raise SystemExit(f"{path} must be a table (.csv or .csv.gz), but there is no such file")
     return pd.read_csv(path)
@@ -88,66 +93,67 @@ def _parse(text: str) -> list[int]:
 
 
 def cells(operations: Ops) -> Cells:
-    """The kernels of each cell: of live edges, of those fed by zeros only, and of those that nothing reads."""
-    real = operations != NONE
-    fed, read = _fed(real), _read(real)
-    live = real & fed[:, SOURCE] & read[:, TARGET]
-    reaching, depending = real & read[:, TARGET], real & fed[:, SOURCE]
-    every = np.ones_like(fed)
+    """The kernels of each cell: of live edges, of edges fed by zeros only, and of edges that nothing reads."""
+    present = operations != NONE
+    fed, read = _fed(present), _read(present)
+    live = present & fed[:, SOURCE] & read[:, TARGET]
+    reaching, depending = present & read[:, TARGET], present & fed[:, SOURCE]
+    all_nodes = np.ones_like(fed)
     counts = {
         "live": _count(operations, live, fed & read),
         "reaches the output": _count(operations, reaching, read),
         "depends on the input": _count(operations, depending, fed),
-        "all": _count(operations, real, every),
+        "all": _count(operations, present, all_nodes),
     }
     zeros = counts["reaches the output"] - counts["live"]
     unread = counts["all"] - counts["reaches the output"]
     ones = np.ones((len(operations), 1))
-    nones = (~real).sum(axis=1, keepdims=True)
+    nones = (~present).sum(axis=1, keepdims=True)
     names = ("fixed", "none", *(f"{what}.{k}" for what in ("live", "on zeros", "unread") for k in KERNELS))
     columns = np.concatenate([ones, nones, counts["live"], zeros, unread], axis=1)
     return Cells(operations=operations, connected=live.any(axis=1), columns=columns.astype(np.float64), names=names)
 
 
 def ties() -> list[Floats]:
-    """Prior structures [k, t]: for each reading one price per kernel, dead or not; and coarser, by work and launches.
+    """Prior structures [k, t] that tie the columns' prices to t parameters.
 
+    For each reading there are two: one price per kernel, live or dead; and a coarser one, by arithmetic and launches.
     `depends on the input` shares the column of unread edges with `all`, which is nearly the same.
     """
     return [_tie(zeros, unread, coarse) for zeros, unread in READINGS.values() for coarse in (True, False)]
 
 
 def alike(operations: Ops, columns: Floats) -> Ops:
-    """[n] A number for each cell, the same for cells that execute the same graph.
+    """Labels [n], equal for cells that execute the same graph.
 
-    They are isomorphic on the edges that lead from input to output, and have the same kernels elsewhere. Skip
-    connections change no tensor, and sums have no order.
+    Such cells are isomorphic on the edges between input and output and have the same other kernels. Skip connections
+    change no tensor, and sums are commutative.
     """
     words = [f"{_expression(row)} {kernels}" for row, kernels in zip(operations, map(tuple, columns), strict=True)]
     return np.unique(words, return_inverse=True)[1]
 
 
 def macs(operations: Ops) -> Floats:
-    """[n] Multiply-accumulates of the whole nets on CIFAR-10, dead edges included, as published tables count."""
-    spent = {CONV1: 1, CONV3: 9}
+    """Multiply-accumulates [n] of whole nets on CIFAR-10 with dead edges, as in published tables."""
+    macs_per_unit = {CONV1: 1, CONV3: 9}
     per_unit = sum(CELLS * side**2 * width**2 for width, side in STAGES)
     stem = 3 * 16 * 9 * 32**2
     blocks = sum(
         side**2 * (9 * half * width + 9 * width * width + half * width)
         for (half, _), (width, side) in itertools.pairwise(STAGES)
     )
-    body = np.sum([cost * (operations == kind).sum(axis=1) for kind, cost in spent.items()], axis=0)
-    found: Floats = np.float64(stem + blocks + 64 * 10) + np.float64(per_unit) * body
-    return found
+    body = np.sum([cost * (operations == kind).sum(axis=1) for kind, cost in macs_per_unit.items()], axis=0)
+    total: Floats = np.float64(stem + blocks + 64 * 10) + np.float64(per_unit) * body
+    return total
 
 
 def one_hot(operations: Ops) -> Floats:
-    """[n, 30] One column for each operation on each edge."""
+    """One-hot operations [n, 30] of all edges."""
     return np.concatenate([operations == kind for kind in range(len(OPERATIONS))], axis=1).astype(np.float64)
 
 
 def _expression(row: Ops) -> str:
-    """What the output of a cell is of its input x; empty where it is of no input."""
+    """The output of a cell as an expression in its input x; empty if it does not depend on it."""
     nodes = ["x", "", "", ""]
     wrapped = {SKIP: "{}", CONV1: "1({})", CONV3: "3({})", POOL: "p({})"}
     for target in (1, 2, 3):
@@ -160,28 +166,28 @@ def _expression(row: Ops) -> str:
     return nodes[3]
 
 
-def _fed(real: Bools) -> Bools:
-    """[n, 4] Which nodes depend on the input."""
-    found = np.ones((len(real), 4), dtype=bool)
+def _fed(present: Bools) -> Bools:
+    """Whether each node [n, 4] depends on the input."""
+    fed = np.ones((len(present), 4), dtype=bool)
     for node in (1, 2, 3):
         edges = np.flatnonzero(node == TARGET)
-        found[:, node] = (real[:, edges] & found[:, SOURCE[edges]]).any(axis=1)
-    return found
+        fed[:, node] = (present[:, edges] & fed[:, SOURCE[edges]]).any(axis=1)
+    return fed
 
 
-def _read(real: Bools) -> Bools:
-    """[n, 4] Which nodes the output depends on."""
-    found = np.ones((len(real), 4), dtype=bool)
+def _read(present: Bools) -> Bools:
+    """Whether the output depends on each node [n, 4]."""
+    read = np.ones((len(present), 4), dtype=bool)
     for node in (2, 1, 0):
         edges = np.flatnonzero(node == SOURCE)
-        found[:, node] = (real[:, edges] & found[:, TARGET[edges]]).any(axis=1)
-    return found
+        read[:, node] = (present[:, edges] & read[:, TARGET[edges]]).any(axis=1)
+    return read
 
 
 def _count(operations: Ops, executed: Bools, nodes: Bools) -> Floats:
-    """[n, 7] Kernels of the edges executed, in the order of `KERNELS`."""
+    """Numbers [n, 7] of kernels of the executed edges, in the order of `KERNELS`."""
     convolution = ((operations == CONV1) | (operations == CONV3)) & executed
-    found = [((operations == kind) & executed).sum(axis=1) for kind in (CONV1, CONV3, POOL, SKIP)]
+    counts = [((operations == kind) & executed).sum(axis=1) for kind in (CONV1, CONV3, POOL, SKIP)]
     sums, relus = np.zeros(len(operations), dtype=int), np.zeros(len(operations), dtype=int)
     for node in (1, 2, 3):
         edges = np.flatnonzero(node == TARGET)
@@ -190,7 +196,7 @@ def _count(operations: Ops, executed: Bools, nodes: Bools) -> Floats:
     for node in (0, 1, 2):
         edges = np.flatnonzero(node == SOURCE)
         relus += np.where(executed[:, edges].sum(axis=1) == 1, 0, convolution[:, edges].sum(axis=1))
-    return np.stack([*found, sums, relus, nodes[:, 1:3].sum(axis=1)], axis=1).astype(np.float64)
+    return np.stack([*counts, sums, relus, nodes[:, 1:3].sum(axis=1)], axis=1).astype(np.float64)
 
 
 def _tie(zeros: bool, unread: bool, coarse: bool) -> Floats:

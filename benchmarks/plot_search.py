@@ -1,11 +1,12 @@
-"""One picture of searches: share of the hypervolume against evaluations, a panel for each JSON file.
+"""A plot of searches: share of the hypervolume against evaluations, with a panel per JSON file.
 
-    python -m benchmarks.plot_search tx2.json nano.json synthetic.json --titles "Jetson TX2" "Jetson Nano" "60 genes" \
+    python -m benchmarks.plot_search tx2.json nano.json synthetic.json --titles "Jetson TX2" "Jetson Nano" "60 genes" \\
         --out docs/search.svg
 
-Files are those that search_nb201, search_synthetic and search_table write. Lines are means over seeds; bands reach from
-the second lowest to the second highest seed (from five seeds on, else from the lowest to the highest). The upward axis
-is logarithmic in what is missing, so 0.9, 0.99 and 0.999 are equally far apart. Written as SVG, without any package.
+The files are those of search_nb201, search_synthetic and search_table. Lines are means over seeds. Bands range from the
+second lowest to the second highest seed, or from the lowest to the highest with fewer than five seeds. The vertical
+axis is logarithmic in one minus the share, so that 0.9, 0.99 and 0.999 are equally far apart. The SVG is written
+directly, without a plotting package.
 """
 
 import argparse
@@ -32,19 +33,19 @@ WIDTH, HEIGHT, LEFT, TOP, GAP, BOTTOM = 320, 300, 62, 40, 50, 96
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 EVALUATIONS = (10, 20, 50, 100, 200, 300, 500, 1000)
 FIRST = 10
-"""Evaluations where the picture begins; samplers draw at random or spread out before."""
+"""First evaluation on the axis; before it samplers propose random or space-filling points."""
 
 
 def picture(files: Sequence[dict[str, Any]], titles: Sequence[str], names: Sequence[str] | None = None) -> str:
-    """The SVG.
+    """The plot as SVG.
 
     Args:
-        files: what the JSON files hold; samplers whose replays have no curve are left out.
-        titles: one for each file.
-        names: samplers to show; None shows all but the variants of our own.
+        files: content of the JSON files; samplers without curves are left out.
+        titles: one per file.
+        names: samplers to plot; None for all but the ablations of the default one.
     """
-    shown = [n for n in dict.fromkeys(n for f in files for n in f["samplers"]) if _is_shown(n, names)]
-    shown.sort(key=lambda n: list(COLOURS).index(n) if n in COLOURS else len(COLOURS))
+    plotted = [n for n in dict.fromkeys(n for f in files for n in f["samplers"]) if _is_shown(n, names)]
+    plotted.sort(key=lambda n: list(COLOURS).index(n) if n in COLOURS else len(COLOURS))
     width = LEFT + len(files) * (WIDTH + GAP)
     parts = [
         (
@@ -54,8 +55,8 @@ def picture(files: Sequence[dict[str, Any]], titles: Sequence[str], names: Seque
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
     for i, (file, title) in enumerate(zip(files, titles, strict=True)):
-        parts += _panel(file, title, shown, left=LEFT + i * (WIDTH + GAP), named=i == 0)
-    return "\n".join([*parts, *_legend(shown, width), "</svg>", ""])
+        parts += _panel(file, title, plotted, left=LEFT + i * (WIDTH + GAP), named=i == 0)
+    return "\n".join([*parts, *_legend(plotted, width), "</svg>", ""])
 
 
 def _is_shown(name: str, names: Sequence[str] | None) -> bool:
@@ -99,9 +100,9 @@ def _panel(file: dict[str, Any], title: str, shown: Sequence[str], *, left: floa
     return parts
 
 
-def _curves(found: dict[str, Any]) -> Floats:
-    """Curves [runs, trials], as long as the shortest."""
-    curves = [run.get("curve", []) for run in found["runs"]]
+def _curves(sampler: dict[str, Any]) -> Floats:
+    """Curves [runs, trials], cut to the shortest."""
+    curves = [run.get("curve", []) for run in sampler["runs"]]
     length = min((len(c) for c in curves), default=0)
     return np.array([c[:length] for c in curves], dtype=np.float64).reshape(len(curves), length)
 
@@ -125,12 +126,12 @@ def _line(name: str, curves: Floats, x: Any, y: Any) -> list[str]:
 
 
 def _steps(at: Floats) -> list[int]:
-    """Indices two pixels or more apart, with the first and the last: what the eye can tell apart."""
-    kept = [0]
+    """Indices at least two pixels apart, with the first and the last, since closer points look the same."""
+    indices = [0]
     for i in range(1, len(at)):
-        if at[i] - at[kept[-1]] >= 2:
-            kept.append(i)
-    return kept if kept[-1] == len(at) - 1 else [*kept, len(at) - 1]
+        if at[i] - at[indices[-1]] >= 2:
+            indices.append(i)
+    return indices if indices[-1] == len(at) - 1 else [*indices, len(at) - 1]
 
 
 def _points(points: Sequence[tuple[float, float]]) -> str:
@@ -159,13 +160,13 @@ def main() -> None:
     """Read, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="JSON files")
-    parser.add_argument("--titles", nargs="+", help="one for each file; without, their names")
-    parser.add_argument("--samplers", help="with commas; without, all but the variants screened-...")
+    parser.add_argument("--titles", nargs="+", help="one per file; the file names by default")
+    parser.add_argument("--samplers", help="comma-separated; all but the ablations screened-... by default")
     parser.add_argument("--out", type=Path, required=True, help="the SVG to write")
     options = parser.parse_args()
     titles = options.titles or [file.stem for file in options.files]
     if len(titles) != len(options.files):
-        parser.error(f"--titles must name each of {len(options.files)} files, but got {len(titles)}")
+        parser.error(f"--titles must give one title per file ({len(options.files)}), but got {len(titles)}")
     for file in options.files:
         if not file.exists():
             parser.error(f"{file} must be a file that a search benchmark wrote with --json, but there is none")

@@ -1,15 +1,21 @@
-"""Is a pruned net better than the same small net trained from scratch, and which criterion picks channels best?
+"""Pruning against training the same small net from scratch, and pruning criteria against each other.
 
     python -m benchmarks.prune_or_scratch --data fer2013.csv [--seeds 3] [--epochs 6] [--json OUT.json] [--markdown]
 
-Half of the channels of each stage of two seeds of the space `plain` leave, a chain of dense and one of residual blocks.
-All rows of the first part see equally many faces: `wide` is the net before pruning, `scratch` the small net on one
-schedule; `pruned` learns wide for half of the epochs and recovers for the other half, in one step or several, as a
-search does it. (Rethinking the value of pruning, Liu et al. 2019, https://arxiv.org/abs/1810.05270, asks the same of
-large nets.) The second part prunes one wide net by each criterion at once, on a subset of the faces; `random` is what a
-criterion must beat. `right after` is the accuracy before any recovery, `fresh` the same with batch statistics taken
-anew from 256 training faces. Intervals are Wilson's, over the faces of the selection split; `seeds` spans the least and
-the best seed. Finished rows are kept in the cache file and are not trained again.
+Half of the channels of each stage are removed from two initial nets of the space `plain`, a chain of dense blocks and
+one of residual blocks.
+
+In the first part all rows train on equally many faces. `wide` is the net before pruning, and `scratch` the small net on
+one schedule. `pruned` trains the wide net for half of the epochs and fine-tunes for the other half, with channels
+removed in one step or several, as in a search. (Rethinking the Value of Network Pruning, Liu et al. 2019,
+https://arxiv.org/abs/1810.05270, makes the same comparison on large nets.)
+
+The second part prunes one wide net by each criterion in one step, on a subset of the faces; `random` is the baseline of
+the criteria.
+
+`right after` is the accuracy before fine-tuning, `fresh` the same with batch statistics recomputed from 256 training
+faces. Intervals are Wilson's, over the faces of the selection split. `seeds` states the lowest and the highest
+accuracy. Finished rows are cached and not trained again.
 """
 
 import argparse
@@ -38,23 +44,23 @@ from nas.data.loading import load_data
 from nas.intervals import wilson_interval
 from nas.registry import load
 from nas.targets.catalog import load_target
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import predict, train
 from nas.training.recipe import recipe_for
 
 NETS = {"dense": 0, "residual": 1}
-"""Number of the space's seed."""
+"""Index among the initial nets of the space."""
 SPARSITY = 0.5
 MULTIPLE = 8
 FACES = 256
 WAYS = (("wide", 0), ("scratch", 0), ("pruned", 1), ("pruned", 2), ("pruned", 4))
-"""How a net comes about, and in how many steps channels leave."""
+"""How a net is made, and in how many steps channels are removed."""
 RANDOM = "random"
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One row before its figures."""
+class RowSettings:
+    """The settings of one row."""
 
     net: str
     seed: int
@@ -65,102 +71,102 @@ class Arm:
     criterion: str = ""
 
 
-class Case:
-    """One net and seed on one set of faces: what its arms share."""
+class RowTrainer:
+    """One net and seed on one set of faces, shared by several rows."""
 
-    def __init__(self, arm: Arm, data: FaceData, threads: int) -> None:
-        rows = np.random.default_rng(arm.seed).permutation(len(data.train))[: arm.images]
-        self.data = replace(data, train=part_of(data, np.sort(rows)))
-        self.arm = arm
+    def __init__(self, settings: RowSettings, data: FaceData, threads: int) -> None:
+        rows = np.random.default_rng(settings.seed).permutation(len(data.train))[: settings.images]
+        self.data = replace(data, train=training_subset(data, np.sort(rows)))
+        self.settings = settings
         self.execution = ExecutionFormat(device="cpu", threads=threads)
-        self.candidate = candidate_of(NETS[arm.net])
+        self.candidate = half_width_candidate(NETS[settings.net])
 
     @cached_property
     def half_trained(self) -> nn.Module:
         """The wide net after half of the epochs."""
-        return self.learned(self.build(self.candidate.widths), self.arm.epochs / 2)
+        return self.train(self.build(self.candidate.widths), self.settings.epochs / 2)
 
     def build(self, widths: Mapping[str, int]) -> nn.Module:
         """The net in these widths with fresh weights."""
-        torch.manual_seed(self.arm.seed)
+        torch.manual_seed(self.settings.seed)
         return load("space", "plain").build(
             self.candidate.architecture, input_shape=self.data.input_shape, classes=len(self.data.classes),
             widths=widths,
         )  # fmt: skip
 
-    def learned(self, net: nn.Module, epochs: float, *, part: int = 0) -> nn.Module:
-        """The net after one schedule, trained in place; each part of a training sees faces in another order."""
+    def train(self, net: nn.Module, epochs: float, *, part: int = 0) -> nn.Module:
+        """The net trained in place for one schedule; `part` changes the order of the faces."""
         train(
-            net, self.data.train, classes=len(self.data.classes), epochs=epochs, seed=100 * self.arm.seed + part,
+            net, self.data.train, classes=len(self.data.classes), epochs=epochs, seed=100 * self.settings.seed + part,
             recipe=recipe_for(sum(p.numel() for p in net.parameters())), execution=self.execution,
         )  # fmt: skip
         return net
 
     def accuracy(self, net: nn.Module) -> float:
-        """On the selection split, 0..1."""
-        guessed = predict(net, self.data.val.images, execution=self.execution).argmax(1)
-        return float((guessed == self.data.val.labels).mean())
+        """Accuracy 0..1 on the selection split."""
+        predicted = predict(net, self.data.val.images, execution=self.execution).argmax(1)
+        return float((predicted == self.data.val.labels).mean())
 
-    def run(self, arm: Arm) -> dict[str, Any]:
-        """The figures of an arm."""
+    def run(self, settings: RowSettings) -> dict[str, Any]:
+        """The figures of a row."""
         begin = time.perf_counter()
-        if arm.way != "pruned":
-            net = self.learned(
-                self.build(self.candidate.widths if arm.way == "wide" else self.candidate.pruned), arm.epochs
+        if settings.way != "pruned":
+            net = self.train(
+                self.build(self.candidate.widths if settings.way == "wide" else self.candidate.pruned), settings.epochs
             )
-            found: dict[str, Any] = {}
+            pruning_figures: dict[str, Any] = {}
         else:
-            net, found = self.pruned(arm)
+            net, pruning_figures = self.pruned(settings)
         params = sum(p.numel() for p in net.parameters())
         return {
-            **asdict(arm), **found, "accuracy": self.accuracy(net), "params": params,
+            **asdict(settings), **pruning_figures, "accuracy": self.accuracy(net), "params": params,
             "seconds": time.perf_counter() - begin,
         }  # fmt: skip
 
-    def pruned(self, arm: Arm) -> tuple[nn.Module, dict[str, Any]]:
-        """The small net by pruning, and its accuracies right after each step."""
+    def pruned(self, settings: RowSettings) -> tuple[nn.Module, dict[str, Any]]:
+        """The small net by pruning, and its accuracies directly after each step."""
         net, after, fresh = self.half_trained, [], []
-        steps = width_schedule(self.candidate, n_steps=arm.steps, channel_multiple=MULTIPLE)
+        steps = width_schedule(self.candidate, n_steps=settings.steps, channel_multiple=MULTIPLE)
         for part, widths in enumerate(steps, start=1):
             slim = self.build(widths)
-            transfer_channels(net, slim, input_shape=self.data.input_shape, score=self.score(arm, net))
+            transfer_channels(net, slim, input_shape=self.data.input_shape, score=self.score(settings, net))
             after.append(self.accuracy(slim.eval()))
             fresh.append(self.accuracy(with_fresh_statistics(slim, self.faces[0])))
-            net = self.learned(slim, arm.epochs / 2 / len(steps), part=part)
+            net = self.train(slim, settings.epochs / 2 / len(steps), part=part)
         return net, {"before": self.accuracy(self.half_trained), "after": after, "fresh": fresh}
 
-    def score(self, arm: Arm, net: nn.Module) -> ScoreFunction:
-        """The arm's criterion on a net."""
-        if arm.criterion == RANDOM:
-            return by_chance(arm.seed)
+    def score(self, settings: RowSettings, net: nn.Module) -> ScoreFunction:
+        """The row's criterion applied to a net."""
+        if settings.criterion == RANDOM:
+            return random_scores(settings.seed)
         images, labels = self.faces
         context = CompressionContext(
             candidate=self.candidate, profile=load_target("cpu"), input_shape=self.data.input_shape, images=images,
             labels=labels,
         )  # fmt: skip
-        return bind_criterion(arm.criterion, net, context)
+        return bind_criterion(settings.criterion, net, context)
 
     @property
     def faces(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Training faces spread evenly over the set, as a search takes them, and their labels."""
+        """Training faces spread evenly over the split, as in a search, and their labels."""
         rows = np.linspace(0, len(self.data.train) - 1, FACES).astype(int)
         return self.data.train.images[rows], np.asarray(self.data.train.labels[rows], dtype=np.int64)
 
 
-def part_of(data: FaceData, rows: npt.NDArray[np.int64]) -> Split:
-    """These training faces only."""
+def training_subset(data: FaceData, rows: npt.NDArray[np.int64]) -> Split:
+    """The split of these training faces."""
     return Split(images=data.train.images[rows], labels=data.train.labels[rows])
 
 
-def candidate_of(number: int) -> Candidate:
-    """A seed of the space without half of its channels."""
+def half_width_candidate(index: int) -> Candidate:
+    """The candidate of an initial net without half of its channels."""
     space = load("space", "plain")
-    picked = dict(space.seeds(channel_multiple=MULTIPLE)[number])
-    picked |= {f"sparsity.{stage}": SPARSITY for stage in space.stages}
-    return decode(space, picked, channel_multiple=MULTIPLE, precisions=(32,))
+    configuration = dict(space.initial_configurations(channel_multiple=MULTIPLE)[index])
+    configuration |= {f"sparsity.{stage}": SPARSITY for stage in space.stages}
+    return decode(space, configuration, channel_multiple=MULTIPLE, precisions=(32,))
 
 
-def by_chance(seed: int) -> ScoreFunction:
+def random_scores(seed: int) -> ScoreFunction:
     """Random scores."""
 
     def score(layers: Mapping[str, nn.Module]) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, Any]]:
@@ -172,51 +178,55 @@ def by_chance(seed: int) -> ScoreFunction:
 
 def with_fresh_statistics(net: nn.Module, images: npt.NDArray[np.uint8]) -> nn.Module:
     """A copy whose batch norms hold the statistics of these images."""
-    twin = copy.deepcopy(net).train()
-    for module in twin.modules():
+    copied = copy.deepcopy(net).train()
+    for module in copied.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
+            module.momentum = 1.0  # one forward pass replaces the running statistics
     with torch.no_grad():
-        twin(torch.from_numpy(images.copy()).float())
-    return twin.eval()
+        copied(torch.from_numpy(images.copy()).float())
+    return copied.eval()
 
 
-def arms(seeds: int, epochs: float, faces: int, subset: int) -> Iterator[Arm]:
-    """All rows, seed by seed."""
+def all_row_settings(seeds: int, epochs: float, faces: int, subset: int) -> Iterator[RowSettings]:
+    """The settings of all rows, seed by seed."""
     for seed in range(seeds):
         for net in NETS:
             for way, steps in WAYS:
-                yield Arm(net, seed, faces, epochs, way, steps, "l1" if steps else "")
+                yield RowSettings(net, seed, faces, epochs, way, steps, "l1" if steps else "")
             for criterion in (*CRITERIA, RANDOM):
-                yield Arm(net, seed, subset, epochs, "pruned", 1, criterion)
+                yield RowSettings(net, seed, subset, epochs, "pruned", 1, criterion)
 
 
-def measured(wanted: list[Arm], data: FaceData, threads: int, cache: Path, minutes: float) -> list[dict[str, Any]]:
-    """The rows of all arms; missing ones are trained now and kept, but none is begun after so many minutes."""
+def measured(
+    wanted: list[RowSettings], data: FaceData, threads: int, cache: Path, minutes: float
+) -> list[dict[str, Any]]:
+    """The rows of all settings; missing ones are trained and cached, but none is started after `minutes`."""
     begin = time.monotonic()
     known = [json.loads(line) for line in cache.read_text().splitlines()] if cache.exists() else []
-    case: Case | None = None
-    found = []
-    for arm in wanted:
-        row = next((row for row in known if all(row.get(key) == value for key, value in asdict(arm).items())), None)
+    case: RowTrainer | None = None
+    rows = []
+    for settings in wanted:
+        row = next(
+            (row for row in known if all(row.get(key) == value for key, value in asdict(settings).items())), None
+        )
         if row is None and time.monotonic() - begin > 60 * minutes:
             continue
         if row is None:
-            alike = case is not None and (case.arm.net, case.arm.seed, case.arm.images) == (
-                arm.net,
-                arm.seed,
-                arm.images,
+            is_same_case = case is not None and (case.settings.net, case.settings.seed, case.settings.images) == (
+                settings.net,
+                settings.seed,
+                settings.images,
             )
-            case = case if alike and case else Case(arm, data, threads)
-            row = case.run(arm)
+            case = case if is_same_case and case else RowTrainer(settings, data, threads)
+            row = case.run(settings)
             with cache.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def table(rows: list[dict[str, Any]], *, faces: int, full: int) -> list[list[str]]:
-    """One line for each net and way, over its seeds."""
+    """One line per net and way, over its seeds."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["images"] != full, row["net"], row["way"], row["steps"], row["criterion"]), []).append(
@@ -224,12 +234,13 @@ def table(rows: list[dict[str, Any]], *, faces: int, full: int) -> list[list[str
         )
     lines = [["faces", "net", "way", "weights", "right after", "fresh", "accuracy", "95 %", "seeds"]]
     for (_, net, way, steps, criterion), group in groups.items():
-        best = [row["accuracy"] for row in group]
-        low, high = wilson_interval(round(mean(best) * faces), faces)
-        words = f"{way}, {steps} step{'s' * (steps > 1)}, {criterion}" if steps else way
+        accuracies = [row["accuracy"] for row in group]
+        low, high = wilson_interval(round(mean(accuracies) * faces), faces)
+        way_text = f"{way}, {steps} step{'s' * (steps > 1)}, {criterion}" if steps else way
         lines.append([
-            f"{group[0]['images']:,}", net, words, f"{group[0]['params']:,}", *_after(group), f"{mean(best):.1%}",
-            f"{low:.1%} to {high:.1%}", f"{min(best):.1%} to {max(best):.1%} ({len(best)})",
+            f"{group[0]['images']:,}", net, way_text, f"{group[0]['params']:,}", *_after(group),
+            f"{mean(accuracies):.1%}",
+            f"{low:.1%} to {high:.1%}", f"{min(accuracies):.1%} to {max(accuracies):.1%} ({len(accuracies)})",
         ])  # fmt: skip
     return lines
 
@@ -242,7 +253,7 @@ def _after(group: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    """Train what is missing, print a table, write the JSON file if asked."""
+    """Train what is missing, print the table, and write the JSON file if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="fer2013")
     parser.add_argument("--data", type=Path, required=True)
@@ -251,7 +262,7 @@ def main() -> None:
     parser.add_argument("--subset", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="begin no row after these; 0 shows what is there"
+        "--minutes", type=float, default=math.inf, help="start no row after these; 0 prints the cached rows"
     )
     parser.add_argument("--cache", type=Path, default=Path("runs/prune_or_scratch.jsonl"))
     parser.add_argument("--markdown", action="store_true")
@@ -261,7 +272,7 @@ def main() -> None:
     args.cache.parent.mkdir(parents=True, exist_ok=True)
     full = len(data.train)
     rows = measured(
-        list(arms(args.seeds, args.epochs, full, args.subset)), data, args.threads, args.cache, args.minutes
+        list(all_row_settings(args.seeds, args.epochs, full, args.subset)), data, args.threads, args.cache, args.minutes
     )
     lines = table(rows, faces=len(data.val), full=full)
     if args.markdown:

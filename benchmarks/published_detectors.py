@@ -1,7 +1,7 @@
-"""Well-known detectors as lists of fused kernels in FP16: YOLOX (arXiv 2107.08430), YOLOv8 and YOLO11 (Ultralytics).
+"""Published detectors as lists of fused FP16 kernels: YOLOX (arXiv 2107.08430), YOLOv8 and YOLO11 (Ultralytics).
 
-Layer tables from their authors' configuration files. A SiLU after a convolution is a kernel of its own, as in
-`nas.latency.costs`; decoding and non-maximum suppression are not part of the net.
+The layers follow the authors' configuration files. A SiLU after a convolution is a kernel of its own, as in
+`nas.latency.costs`. Decoding and non-maximum suppression are not part of the net.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ CLASSES = 80
 
 
 class _Detector(Net):
-    """Convolutions with SiLU, and the blocks that the families share."""
+    """Convolutions with SiLU, and blocks that the families share."""
 
     def act(self, out: int, k: int, stride: int = 1, *, groups: int = 1, residual: bool = False) -> "_Detector":
         self.conv(out, k, stride, groups=groups, residual=residual).move("elementwise")
@@ -24,7 +24,7 @@ class _Detector(Net):
         return self
 
     def join(self, channels: int) -> "_Detector":
-        """A concatenation to so many channels."""
+        """A concatenation with `channels` channels in total."""
         self.channels = channels
         self.move("concat")
         return self
@@ -40,7 +40,7 @@ class _Detector(Net):
         self.act(hidden, first).act(width, 3, residual=residual)
 
     def split(self, out: int, count: int, *, deep: bool | None, share: int = 2) -> "_Detector":
-        """C2f (deep is None) of YOLOv8, or C3k2 of YOLO11 with or without inner C3k blocks."""
+        """C2f of YOLOv8 (`deep` is None), or C3k2 of YOLO11 with or without inner C3k blocks."""
         half = out // share
         self.act(2 * half, 1)
         for _ in range(count):
@@ -52,7 +52,7 @@ class _Detector(Net):
         return self.join((2 + count) * half).act(out, 1)
 
     def cross(self, out: int, count: int, *, first: int = 1, residual: bool = True) -> "_Detector":
-        """A cross-stage partial block: two halves, one through bottlenecks."""
+        """A cross-stage partial block: two halves, one of them through bottlenecks."""
         source, half = self.channels, out // 2
         self.act(half, 1)
         self.channels = source
@@ -63,7 +63,7 @@ class _Detector(Net):
 
 
 def yolox(depth: float, width: float, size: int = 640) -> Costs:
-    """YOLOX; `size` is the input's side."""
+    """YOLOX; `size` is the side of the input."""
     base, blocks = int(64 * width), max(round(3 * depth), 1)
     net = _Detector(size)
     net.size, net.channels = size // 2, 12
@@ -130,7 +130,7 @@ def yolo11(depth: float, width: float, most: int, *, deep: bool, size: int = 640
 
 
 def _neck(net: _Detector, c: list[int], small: int, block: Callable[[int, bool], object]) -> None:
-    """Two ups and two downs between the last three maps."""
+    """Two upsampling and two downsampling paths between the last three maps."""
     for side, below, other, out in ((2 * small, c[4], c[3], c[3]), (4 * small, c[3], c[3], c[2])):
         net.at(side, below).move("resize")
         net.join(below + other)

@@ -1,9 +1,9 @@
-"""Well-known classifiers as lists of fused kernels in FP16, to hold device profiles against published latencies.
+"""Published classifiers as lists of fused FP16 kernels, to validate device profiles on published latencies.
 
-Architectures from their papers and torchvision's and timm's defaults: ResNet (arXiv 1512.03385), ResNeXt (1611.05431),
-VGG (1409.1556), AlexNet (1404.5997), DenseNet (1608.06993), MobileNetV2 (1801.04381), MobileNetV3 (1905.02244), MNASNet
-(1807.11626), MixNet (1907.09595), EfficientNet (1905.11946), EfficientFormer (2206.01191), ShuffleNetV2 (1807.11164),
-SqueezeNet (1602.07360). Published multiply-accumulates check them in the tests.
+The architectures follow the papers and the defaults of torchvision and timm: ResNet (arXiv 1512.03385), ResNeXt
+(1611.05431), VGG (1409.1556), AlexNet (1404.5997), DenseNet (1608.06993), MobileNetV2 (1801.04381), MobileNetV3
+(1905.02244), MNASNet (1807.11626), MixNet (1907.09595), EfficientNet (1905.11946), EfficientFormer (2206.01191),
+ShuffleNetV2 (1807.11164), SqueezeNet (1602.07360). The tests compare them with published multiply-accumulates.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from nas.latency.costs import Costs
 
 
 def resnet(blocks: tuple[int, ...], *, bottleneck: bool, groups: int = 1, wide: float = 1) -> Costs:
-    """ResNet v1.5 as torchvision builds it; ResNeXt with `groups` and `wide` times as wide inside."""
+    """ResNet v1.5 as in torchvision; ResNeXt with `groups`, and inner layers `wide` times as wide."""
     net = Net().conv(64, 7, 2).move("pool", 2)
     for stage, count in enumerate(blocks):
         width = 64 * 2**stage
@@ -121,7 +121,7 @@ def squeezenet() -> Costs:
 
 
 def alexnet() -> Costs:
-    """AlexNet as torchvision builds it; the first convolution's stride of 4 leaves 55x55, the poolings 27, 13 and 6."""
+    """AlexNet as in torchvision; the first convolution with stride 4 gives 55x55, the poolings 27, 13 and 6."""
     net = Net()
     net.conv(64, 11, 4)
     net.size = 55
@@ -135,8 +135,11 @@ def alexnet() -> Costs:
 
 
 def densenet(blocks: tuple[int, ...], growth: int, first: int) -> Costs:
-    """DenseNet; normalisation and ReLU before a convolution are a kernel, and so is joining, as in `nas.latency.costs`: a map
-    that is joined again and again cannot be written in place."""
+    """DenseNet.
+
+    Normalisation and ReLU before a convolution are one kernel. So is each concatenation, as in `nas.latency.costs`: a
+    map that is concatenated repeatedly cannot be written in place.
+    """
     net = Net().conv(first, 7, 2).move("pool", 2)
     total = first
     for i, count in enumerate(blocks):
@@ -203,7 +206,7 @@ _MIXNET_M = (
 def mixnet(
     table: tuple[tuple[int, tuple[int, ...], int, int, int, int, int, float, bool], ...], stem: int, width: float
 ) -> Costs:
-    """MixNet: each kernel size of a mixed convolution is a kernel, and joining them a copy."""
+    """MixNet; each kernel size of a mixed convolution is a kernel, and their concatenation a copy."""
     net = Net()
     first = round8(stem * width)
     net.conv(first, 3, 2).conv(first, 3, groups=first).conv(first, 1, residual=True)
@@ -256,7 +259,7 @@ def efficientformer(widths: tuple[int, ...], depths: tuple[int, ...]) -> Costs:
 
 
 def shufflenet_v2(widths: tuple[int, ...]) -> Costs:
-    """ShuffleNetV2; joining and shuffling is one copy."""
+    """ShuffleNetV2; concatenation and shuffle are one copy."""
     net = Net().conv(24, 3, 2).move("pool", 2)
     for out, repeats in zip(widths, (4, 8, 4), strict=False):
         half = out // 2

@@ -1,4 +1,4 @@
-"""PIDNet (arXiv 2206.02066) as a list of fused kernels in FP16, after its authors' code; 35 classes."""
+"""PIDNet (arXiv 2206.02066) as a list of fused FP16 kernels, after the authors' code, with 35 classes."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ class _PidNet(Net):
             self.conv(inner, 1).conv(inner, 3, step).conv(2 * inner, 1, residual=True)
 
     def guided(self, size: int, channels: int) -> None:
-        """A pixel-attention-guided sum of the high-resolution branch with a compressed low-resolution one."""
+        """A pixel-attention-guided sum of the high-resolution branch and a compressed low-resolution branch."""
         high, low = self.size, size
         self.at(low, channels).conv(2 * _PLANES, 1).conv(_PLANES, 1)
         self.at(high, _PLANES).move("resize")

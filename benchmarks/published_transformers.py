@@ -1,7 +1,7 @@
-"""Well-known vision transformers as lists of fused kernels in FP16: ViT, MobileViT and SegFormer.
+"""Published vision transformers as lists of fused FP16 kernels: ViT, MobileViT and SegFormer.
 
-Architectures from their papers and timm's defaults: ViT (arXiv 2010.11929, sizes of DeiT, 2012.12877), MobileViT
-(2110.02178), SegFormer (2105.15203). A layer normalisation is a kernel, and so are softmax, GELU and SiLU.
+The architectures follow the papers and timm's defaults: ViT (arXiv 2010.11929, sizes of DeiT, 2012.12877), MobileViT
+(2110.02178), SegFormer (2105.15203). Layer normalisation, softmax, GELU and SiLU are kernels of their own.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from nas.latency.costs import Costs
 
 
 class _Transformer(Net):
-    """Tokens lie on a map [size, size], so that a linear layer over channels is a 1x1 convolution."""
+    """Tokens are a map [size, size], so that a linear layer over channels is a 1x1 convolution."""
 
     def normalised(self) -> "_Transformer":
         self.move("reduce")
         return self
 
     def attention_over(self, queries: int, keys: int, *, groups: int = 1) -> "_Transformer":
-        """Two products and a softmax between them, of `groups` sets of so many tokens each, over all channels."""
+        """Attention over all channels: two products and a softmax, in `groups` sets of tokens."""
         width = self.channels
         pairs = groups * queries * keys
         self.add("linear", pairs * width, groups * (queries + keys) * width, pairs)
@@ -27,7 +27,7 @@ class _Transformer(Net):
         return self
 
     def layer(self, hidden: int, *, groups: int = 1) -> "_Transformer":
-        """One layer of the usual encoder, its attention within `groups` sets of tokens."""
+        """One encoder layer, with attention within `groups` sets of tokens."""
         width, tokens = self.channels, self.size**2 // groups
         self.normalised().conv(3 * width, 1)
         self.channels = width
@@ -37,7 +37,7 @@ class _Transformer(Net):
 
 
 def vit(width: int, layers: int = 12, size: int = 224) -> Costs:
-    """ViT with patches of 16x16; the class token is left out."""
+    """ViT with 16x16 patches; the class token is left out."""
     net = _Transformer(size).conv(width, 16, 16)
     assert isinstance(net, _Transformer)
     for _ in range(layers):
@@ -46,7 +46,7 @@ def vit(width: int, layers: int = 12, size: int = 224) -> Costs:
 
 
 def mobilevit(widths: tuple[int, ...], inner: tuple[int, ...], size: int = 256) -> Costs:
-    """MobileViT: inverted bottlenecks of expansion 4 with SiLU, and transformers over patches of 2x2."""
+    """MobileViT: inverted bottlenecks of expansion 4 with SiLU, and transformers over 2x2 patches."""
     net = _Transformer(size)
     net.conv(16, 3, 2).move("elementwise")
 
@@ -72,7 +72,7 @@ def mobilevit(widths: tuple[int, ...], inner: tuple[int, ...], size: int = 256) 
 
 
 def segformer(widths: tuple[int, ...], layers: tuple[int, ...], decoder: int, size: int = 512) -> Costs:
-    """SegFormer with 35 classes: keys and values of a smaller map, a depthwise convolution in each feed-forward."""
+    """SegFormer with 35 classes: keys and values of a smaller map, depthwise feed-forward convolutions."""
     net = _Transformer(size)
     maps = []
     for stage, (width, count, shrink) in enumerate(zip(widths, layers, (8, 4, 2, 1), strict=True)):
@@ -89,11 +89,11 @@ def segformer(widths: tuple[int, ...], layers: tuple[int, ...], decoder: int, si
             net.conv(width, 1, residual=True)
         net.normalised()
         maps.append((net.size, width))
-    whole = maps[0][0]
+    full_size = maps[0][0]
     for side, width in maps:
         net.size, net.channels = side, width
         net.conv(decoder, 1)
-        net.size = whole
+        net.size = full_size
         net.move("resize")
     net.channels = len(maps) * decoder
     net.move("concat").conv(decoder, 1).conv(35, 1)

@@ -1,16 +1,17 @@
-"""Does pycuda build against CUDA's headers, and does our code drive it? Needs g++, but no GPU and no CUDA installed.
+"""Build of pycuda against CUDA's headers, driven by our code. It needs g++, but no GPU and no CUDA installation.
 
     pip download --no-deps -d FOLDER nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-profiler-api
     pip download --no-deps --no-build-isolation --no-binary pycuda -d FOLDER pycuda
     python -m benchmarks.pycuda_build FOLDER
 
-The headers are those of NVIDIA's own wheels (5 MB; of CUDA 12: the same names with -cu12, and nvcc's wheel for crt's).
-pycuda is built by its own setup.py, without cuRAND and without optimisation, in 90 s of one core. There is no
-driver here, so it is linked to a stand-in (tests/runtimes/stand_in_libcuda.c) that has the symbols it needs.
+The headers are from NVIDIA's own wheels (5 MB; for CUDA 12: the same names with -cu12, and nvcc's wheel for crt's).
+pycuda's setup.py builds it, without cuRAND and without optimisation, in 90 s on one core. There is no driver here, so
+it is linked to a stub (tests/runtimes/stand_in_libcuda.c) with the symbols that it needs.
 
-Then: which names of pycuda.driver `nas/runtimes/tensorrt/cuda.py` asks for, with the signature that Boost.Python gives;
-and that module drives the built pycuda through memory, copies, events and a graph. That shows that names, counts and
-types of arguments fit; it shows nothing of what a GPU would do. Exit status 1 where something is missing or fails.
+Printed are the names of pycuda.driver that `nas/runtimes/tensorrt/cuda.py` uses, with their Boost.Python signatures.
+That module then drives the built pycuda through memory, copies, events and a graph. This proves that names and the
+number and types of arguments are right; it proves nothing about a GPU. The exit status is 1 if a name is missing or a
+call fails.
 """
 
 import argparse
@@ -33,7 +34,7 @@ STAND_IN = ROOT / "tests" / "runtimes" / "stand_in_libcuda.c"
 NEEDED = ("cuda.h", "cudaProfiler.h", "crt/host_defines.h")
 CLASSES = ("Device", "Context", "Stream", "Event", "DeviceAllocation")
 NOT_OF_PYCUDA = frozenset({"append", "clear"})
-"""Methods of lists in the class that is read."""
+"""Methods of lists that the parsed class uses."""
 
 _SETTINGS = """
 USE_SHIPPED_BOOST, BOOST_COMPILER = True, "gcc43"
@@ -48,15 +49,15 @@ CXXFLAGS, LDFLAGS = ["-O0", "-w"], ["-L{lib}", "-Wl,--no-as-needed", "-lcuda"]
 _LOOK = """
 import json, sys, pycuda.driver as driver
 classes = [getattr(driver, name) for name in json.loads(sys.argv[2])]
-def told(holder, name):
+def describe(holder, name):
     member = getattr(holder, name)
     kind = "a class" if isinstance(member, type) else "a property"
     return f"{holder.__name__}: {(member.__doc__ or kind).strip().splitlines()[0].rstrip(' :')}"
-found = {
-    name: "; ".join(told(holder, name) for holder in (driver, *classes) if hasattr(holder, name)) or None
+signatures = {
+    name: "; ".join(describe(holder, name) for holder in (driver, *classes) if hasattr(holder, name)) or None
     for name in json.loads(sys.argv[1])
 }
-print(json.dumps(found))
+print(json.dumps(signatures))
 """
 
 _DRIVE = """
@@ -81,30 +82,32 @@ print(f"{type(device).__name__} drove {device.name}: memory, copies, events and 
 
 
 def main() -> int:
-    """Build, print each name with its signature, drive; 1 where something is missing or fails."""
+    """Build, print each name with its signature, drive; returns 1 if a name is missing or a call fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the downloads; what is built goes into its folder built")
+    parser.add_argument("folder", type=Path, help="folder of the downloads; the build goes into its subfolder `built`")
     package = build(parser.parse_args().folder)
-    signatures = look(package, used(SOURCE))
+    signatures = read_signatures(package, used_names(SOURCE))
     for name, signature in signatures.items():
         print(f"{name:24} {signature or 'MISSING'}")
-    status, said = drive(package)
-    print(said)
+    status, output = run_driver_test(package)
+    print(output)
     return int(status != 0 or None in signatures.values())
 
 
-def used(source: Path) -> set[str]:
-    """Names that the class on top of pycuda asks of it."""
-    (kind,) = (n for n in ast.parse(source.read_text()).body if isinstance(n, ast.ClassDef) and n.name == "_PyCuda")
-    asked = {n.attr for n in ast.walk(kind) if isinstance(n, ast.Attribute) and not _is_own(n)}
-    return asked - NOT_OF_PYCUDA
+def used_names(source: Path) -> set[str]:
+    """Names of pycuda that the class on top of it uses."""
+    (class_node,) = (
+        n for n in ast.parse(source.read_text()).body if isinstance(n, ast.ClassDef) and n.name == "_PyCuda"
+    )
+    names = {n.attr for n in ast.walk(class_node) if isinstance(n, ast.Attribute) and not _is_own(n)}
+    return names - NOT_OF_PYCUDA
 
 
 def build(folder: Path) -> Path:
-    """The folder of the package, with the stand-in beside it; one that was built before is taken as it is.
+    """The folder of the built package, with the stub beside it; an existing build is used as it is.
 
     Raises:
-        SystemExit: a download or a compiler is missing, or the build fails; with the end of its log.
+        SystemExit: a download or a compiler is missing, or the build fails; the message ends with its log.
     """
     built, making = folder.resolve() / "built", folder.resolve() / "making"
     if built.exists():
@@ -119,23 +122,23 @@ def build(folder: Path) -> Path:
     _compile(making, "")
     _run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], package)
     extension = package / "pycuda" / f"_driver{sysconfig.get_config_var('EXT_SUFFIX')}"
-    needed = re.findall(r" U (cu\w+)", _run(["nm", "-D", str(extension)], making))
-    there = STAND_IN.read_text()
-    absent = [name for name in needed if not re.search(rf"\b{name}\(", there)]
-    _compile(making, there + "".join(f"int {name}(void) {{ return 801; }}\n" for name in absent))
+    symbols = re.findall(r" U (cu\w+)", _run(["nm", "-D", str(extension)], making))
+    stub_source = STAND_IN.read_text()
+    missing = [name for name in symbols if not re.search(rf"\b{name}\(", stub_source)]
+    _compile(making, stub_source + "".join(f"int {name}(void) {{ return 801; }}\n" for name in missing))
     (making / "libcuda.so").rename(making / "libcuda.so.1")
     making.rename(built)
     return built / "pycuda"
 
 
-def look(package: Path, names: set[str]) -> dict[str, str | None]:
-    """The signature of each name as the built package documents it; None where it has no such name."""
+def read_signatures(package: Path, names: set[str]) -> dict[str, str | None]:
+    """The signature of each name as the built package documents it; None if the name does not exist."""
     text = _run([sys.executable, "-c", _LOOK, json.dumps(sorted(names)), json.dumps(CLASSES)], package, package)
-    found: dict[str, str | None] = json.loads(text)
-    return found
+    signatures: dict[str, str | None] = json.loads(text)
+    return signatures
 
 
-def drive(package: Path) -> tuple[int, str]:
+def run_driver_test(package: Path) -> tuple[int, str]:
     """Exit status and output of a process in which our code drives the built package."""
     done = subprocess.run(
         [sys.executable, "-c", _DRIVE], cwd=ROOT, env=_environment(package), capture_output=True, text=True, check=False
@@ -180,7 +183,7 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _is_own(node: ast.Attribute) -> bool:
-    """Whether an attribute is the object's own, as in `self._stream`."""
+    """Whether an attribute belongs to the object itself, as in `self._stream`."""
     return isinstance(node.value, ast.Name) and node.value.id == "self"
 
 

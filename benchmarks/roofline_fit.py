@@ -1,9 +1,10 @@
-"""Fitting the constants of the analytic roofline (`nas.latency.predicted.roofline`) to the latencies of whole nets.
+"""Fit of the analytic roofline's constants (`nas.latency.predicted.roofline`) to latencies of whole nets.
 
-Constants of one board: microseconds of an inference that belong to no kernel, the floor of a kernel, and the shares of
-the peak rates that are reached. The floor is much the same on boards of very different clocks, so it carries over as it
-is. They are found in the logarithm by a pattern search over one constant at a time (Hooke and Jeeves, Journal of the
-ACM 8(2), 1961), for the least absolute logarithmic error plus a pull towards a prior: few nets leave some of them open.
+The constants of a board are the microseconds of an inference outside kernels, the floor of a kernel, and the reached
+shares of the peak rates. The floor is much the same on boards of very different clocks, so it carries over unchanged.
+The fit minimises the mean absolute logarithmic error plus a quadratic pull towards a prior, since a few nets do not
+determine all constants. It is a pattern search over the logarithms, one constant at a time (Hooke and Jeeves, Journal
+of the ACM 8(2), 1961).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,20 +24,22 @@ KINDS = ("conv", "pointwise", "depthwise", "grouped")
 NAMES = ("fixed_us", "floor_us", *KINDS, "memory")
 START: Constants = np.log([30.0, 16.0, 0.35, 0.25, 0.01, 0.1, 0.5])
 MOST: Constants = np.log([300.0, 60.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-PULL = np.array([0.06, 0.06, 0.015, 0.015, 0.015, 0.06, 0.15])  # per squared logarithm; stiff where nets say little
+PULL = np.array(
+    [0.06, 0.06, 0.015, 0.015, 0.015, 0.06, 0.15]
+)  # weight per squared logarithm; larger where nets determine little
 STEPS = (0.5, 0.2, 0.08, 0.03)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Kernels of several nets on one board, one after the other.
+    """Kernels of several nets on one board, concatenated.
 
     Attributes:
-        starts: first kernel of each net.
-        work_us: [kernels] arithmetic at the full peak rate.
-        kind: [kernels] number of the kernel's kind in `KINDS`.
-        traffic_us: [kernels] bytes at the full bandwidth.
-        published_us: [nets].
+        starts: [nets] index of each net's first kernel.
+        work_us: [kernels] microseconds of arithmetic at the full peak rate.
+        kind: [kernels] index of the kernel's kind in `KINDS`.
+        traffic_us: [kernels] microseconds of memory traffic at the full bandwidth.
+        published_us: [nets] published latency.
     """
 
     starts: npt.NDArray[np.int_]
@@ -47,7 +50,7 @@ class Samples:
 
 
 def samples(rows: Sequence[tuple[Costs, HardwareProfile, float]]) -> Samples:
-    """Nets on one board with their published latencies in milliseconds."""
+    """Samples from nets on one board with their published latencies in milliseconds."""
     profile = rows[0][1]
     kernels = [k for net, _, _ in rows for k in net.kernels]
     counts = [len(net.kernels) for net, _, _ in rows]
@@ -65,48 +68,48 @@ def samples(rows: Sequence[tuple[Costs, HardwareProfile, float]]) -> Samples:
 
 
 def predict(data: Samples, constants: Constants) -> Floats:
-    """[nets] Milliseconds."""
+    """Latencies [nets] in milliseconds."""
     values = np.exp(constants)
     per_kernel = values[1] + data.work_us / values[2 + data.kind] + data.traffic_us / values[6]
-    found: Floats = (values[0] + np.add.reduceat(per_kernel, data.starts)) / 1e3
-    return found
+    latency_ms: Floats = (values[0] + np.add.reduceat(per_kernel, data.starts)) / 1e3
+    return latency_ms
 
 
 def fit(data: Samples, prior: Constants = START) -> Constants:
-    """Constants of one board."""
+    """The constants of one board."""
 
     def loss(constants: Constants) -> float:
         errors = np.abs(np.log(predict(data, constants) * 1e3 / data.published_us))
         return float(errors.mean() + (PULL * (constants - prior) ** 2).sum())
 
-    found, least = prior.copy(), loss(prior)
+    best, least = prior.copy(), loss(prior)
     for step in STEPS:
         improved = True
         while improved:
             improved = False
             for i in range(len(NAMES)):
-                for way in (step, -step):
-                    tried = found.copy()
-                    tried[i] = min(tried[i] + way, MOST[i])
-                    value = loss(tried)
-                    if value < least - 1e-6:
-                        found, least, improved = tried, value, True
-    return found
+                for change in (step, -step):
+                    trial = best.copy()
+                    trial[i] = min(trial[i] + change, MOST[i])
+                    value = loss(trial)
+                    if value < least - 1e-6:  # a smaller gain is rounding, and could cycle
+                        best, least, improved = trial, value, True
+    return best
 
 
 def fit_boards(boards: Mapping[str, Samples]) -> dict[str, Constants]:
-    """Constants of each board: fitted alone, pooled, then fitted again with the pool of all as the prior."""
+    """The constants of each board, fitted alone, then again with the median over the boards as the prior."""
     alone = [fit(data) for data in boards.values()]
     prior = np.median(alone, axis=0)
     return {board: fit(data, prior) for board, data in boards.items()}
 
 
 def pooled(boards: Mapping[str, Constants]) -> Constants:
-    """What a board without any figure is given: the median of each constant."""
-    found: Constants = np.median(list(boards.values()), axis=0)
-    return found
+    """The constants for a board without figures: the median of each constant."""
+    medians: Constants = np.median(list(boards.values()), axis=0)
+    return medians
 
 
 def describe(constants: Constants) -> dict[str, float]:
-    """The constants as a profile writes them."""
+    """The constants in the form of a profile."""
     return {name: float(f"{value:.3g}") for name, value in zip(NAMES, np.exp(constants), strict=True)}

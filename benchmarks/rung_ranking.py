@@ -1,9 +1,9 @@
-"""Whether cheap rungs keep the ranking: rank correlation between accuracies at the rungs of a run, and the final one.
+"""Rank correlation between the accuracies at a run's rungs and the final ones.
 
     python -m benchmarks.rung_ranking RUN [RUN ...] [--json OUT.json]
 
-Spearman's rho over the candidates that reached both. Those of a later rung were chosen by the earlier one, which
-makes rho smaller than it would be over all candidates.
+It is Spearman's rho over the candidates that reached both. The earlier rung selected those of the later one, which
+makes rho smaller than over all candidates.
 """
 
 import argparse
@@ -18,20 +18,20 @@ from nas.results.run_folder import RunFolder
 
 
 def accuracies(folder: RunFolder) -> dict[str, dict[str, float]]:
-    """Stage ("rung 1", ..., "file", "verified") to key to accuracy 0..1."""
-    found: dict[str, dict[str, float]] = {}
+    """Accuracies 0..1 by stage ("rung 1", ..., "file after all rungs", "verified") and candidate key."""
+    by_stage: dict[str, dict[str, float]] = {}
     for entry in folder.json_lines("rungs.jsonl"):
-        found.setdefault(f"rung {entry['rung']}", {})[entry["key"]] = entry["values"][0]
+        by_stage.setdefault(f"rung {entry['rung']}", {})[entry["key"]] = entry["values"][0]
     for record in folder.records():
-        full = record.rung == len(folder.config.training.rungs)
-        if record.score and not record.seed and (record.phase == "verified" or full):
+        is_complete = record.rung == len(folder.config.training.rungs)
+        if record.score and not record.seed and (record.phase == "verified" or is_complete):
             stage = "verified" if record.phase == "verified" else "file after all rungs"
-            found.setdefault(stage, {})[record.key] = record.score.accuracy
-    return found
+            by_stage.setdefault(stage, {})[record.key] = record.score.accuracy
+    return by_stage
 
 
 def main() -> None:
-    """Compute, print a table, write the JSON file if asked."""
+    """Compute, print the table, and write the JSON file if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--json", type=Path)

@@ -1,12 +1,14 @@
-"""Samplers within the tool's own loop: its study, spaces, compression genes, keys, limits and what it tells a sampler.
+"""Comparison of samplers in the tool's own loop: its study, spaces, compression genes, keys, constraints and context.
 
     python -m benchmarks.search_loop --space darts --sampler screened,tpe,nsga2,random --trials 60 --seeds 3 --json OUT
 
-Only the evaluation is made up, so that no net is built or trained: latency by kernels and arithmetic with an effect of
-the activation, accuracy by what each living operation, width, bit and sparsity is good for, drawn from the seed, with
-interactions and the noise of one training. Nothing of it is what the sampler's own guesses are made of. Known good nets
-are asked first, as in a search. Printed is the share of the hypervolume of all nets that any sampler found for a seed,
-without noise, within the latency limit, after 20, 40, 60 ... trials; repeats and infeasible trials count.
+Only the evaluation is synthetic, so that no net is built or trained. Latency is a function of kernels, arithmetic and
+activation. Accuracy sums effects of every active operation, width, bit width and sparsity, with interactions and the
+noise of one training; all effects are drawn from the seed. The sampler's own predictors do not use these formulas.
+Known good nets are proposed first, as in a search.
+
+Printed is the noise-free hypervolume within the latency limit after 20, 40, 60, ... trials, as a share of that of all
+nets that any sampler found for the seed. Duplicates and infeasible trials count as trials.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ask_seconds import DEFAULT, Tool
+from benchmarks.ask_seconds import DEFAULT, SearchParts
 from nas import registry
 from nas.candidate import Candidate
 from nas.pareto import hypervolume
@@ -29,13 +31,14 @@ from nas.searcher.assembly import make_study
 from search_spaces._base import DisconnectedError
 
 NOISE = 0.009
+"""Standard deviation of an observed accuracy: one training and one validation on FER2013."""
 STEP = 20
 WORST = 0.2
 LIMIT_MS = 2.0
 
 
-class MadeUp:
-    """Values of candidates by their JSON, drawn from a seed."""
+class SyntheticEvaluation:
+    """Synthetic values of candidates; all effects are drawn from a seed."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -45,77 +48,81 @@ class MadeUp:
         architecture = candidate.architecture
         kernels = sum(v for n, v in columns.items() if n.rstrip("0123456789") in ("dense", "pointwise", "depthwise"))
         work = sum(v * (0.5 if n.endswith("s8") else 1.0) for n, v in columns.items() if "macs" in n)
-        slow = 1.25 if architecture["activation"] == "hard_swish" else 1.0
-        latency = slow * (0.08 + 0.014 * kernels + 1.5e-8 * work)
+        activation_factor = 1.25 if architecture["activation"] == "hard_swish" else 1.0
+        latency = activation_factor * (0.08 + 0.014 * kernels + 1.5e-8 * work)
         widths = [np.log2(w / 8) for w in candidate.pruned.values()]
-        gains = [self._draw(word, 0.6) + 0.7 for word in _words(architecture)]
-        capacity = float(np.sum(np.maximum(gains, 0.05)) ** 0.5 * (0.4 + np.mean(widths)))
-        pairs = sum(self._draw(f"{a}|{b}", 0.25) for a, b in itertools.pairwise(sorted(_words(architecture))))
-        lost = 0.03 * candidate.sparsity**2 + 0.004 * sum(b == 8 for b in candidate.bits.values())
-        lost += sum(abs(self._draw(f"{n}={v}", 0.006)) for n, v in candidate.settings.items())
-        accuracy = 0.25 + 0.42 * (1 - np.exp(-max(capacity + 0.3 * pairs, 0.0) / 4)) - lost
+        effects = [self._draw(word, 0.6) + 0.7 for word in _words(architecture)]
+        capacity = float(np.sum(np.maximum(effects, 0.05)) ** 0.5 * (0.4 + np.mean(widths)))
+        interactions = sum(self._draw(f"{a}|{b}", 0.25) for a, b in itertools.pairwise(sorted(_words(architecture))))
+        loss = 0.03 * candidate.sparsity**2 + 0.004 * sum(b == 8 for b in candidate.bits.values())
+        loss += sum(abs(self._draw(f"{n}={v}", 0.006)) for n, v in candidate.settings.items())
+        accuracy = 0.25 + 0.42 * (1 - np.exp(-max(capacity + 0.3 * interactions, 0.0) / 4)) - loss
         accuracy += 0.01 * np.log2(architecture["input_size"] / 48) + self._draw(str(architecture["attention"]), 0.006)
         return float(np.clip(accuracy, 0, 1)), float(latency)
 
     def _draw(self, word: str, deviation: float) -> float:
-        """The same normal number for the same word and seed."""
+        """A normal number that depends on the word and the seed only."""
         digest = hashlib.sha256(f"{self._seed}/{word}".encode()).digest()
         return float(np.random.default_rng(int.from_bytes(digest[:8], "big")).normal(0, deviation))
 
 
 def _words(architecture: dict[str, Any]) -> list[str]:
-    """What a net is made of, in words: the operation of each living edge or block, with where it stands."""
+    """The active operations or blocks of a net, each with its place."""
     if "body" in architecture:
         return [f"{s['stage']}.{s['block']}.{i}" for s in architecture["body"] for i in range(s["depth"])]
-    found = []
+    words = []
     for cell in architecture["cells"]:
         for i, node in enumerate(architecture[cell["kind"]]):
-            found += [f"{cell['stage']}.{i}.{op}" for op, _ in node]
-    return found
+            words += [f"{cell['stage']}.{i}.{op}" for op, _ in node]
+    return words
 
 
 def replay(args: argparse.Namespace, sampler: str, seed: int, runs: Path) -> list[tuple[float, float]]:
-    """Accuracy without noise and latency of each trial in order; the worst for what is infeasible."""
-    tool, made_up = (
-        Tool(args.space, args.target, args.compressors, sampler, runs, limit_ms=LIMIT_MS, seed=seed),
-        MadeUp(seed),
+    """Noise-free accuracy and latency of each trial, in order; the worst values for infeasible trials."""
+    parts, evaluate = (
+        SearchParts(args.space, args.target, args.compressors, sampler, runs, limit_ms=LIMIT_MS, seed=seed),
+        SyntheticEvaluation(seed),
     )
     settings = itertools.product(
-        *(m.initial_settings(tool.space.stages, tool.profile) for m in tool.compression.compressors)
+        *(m.initial_settings(parts.space.stages, parts.profile) for m in parts.compression.compressors)
     )
-    seeds = [dict(ChainMap(net, *s)) for s in settings for net in tool.space.seeds(channel_multiple=tool.multiple)]
+    seeds = [
+        dict(ChainMap(net, *s))
+        for s in settings
+        for net in parts.space.initial_configurations(channel_multiple=parts.multiple)
+    ]
     study = make_study(
-        tool.folder, tool.config, tool.genes, registry.load("sampler", sampler), context=tool.foresight.sampler_context(),
-        initial_picks=seeds[: args.good],
+        parts.folder, parts.config, parts.genes, registry.load("sampler", sampler),
+        context=parts.surrogate.sampler_context(), initial_picks=seeds[: args.good],
     )  # fmt: skip
-    noise, truth = np.random.default_rng([seed, 3]), []
+    noise, true_values = np.random.default_rng([seed, 3]), []
     for _ in range(args.trials):
-        with ExitStack() as held:
-            ask = study.ask(held)
+        with ExitStack() as stack:
+            ask = study.ask(stack)
             try:
-                candidate = tool.compression.decode(tool.space, ask.picked)
+                candidate = parts.compression.decode(parts.space, ask.picked)
             except DisconnectedError as error:
                 study.fail(ask, str(error))
-                truth.append((WORST, LIMIT_MS))
+                true_values.append((WORST, LIMIT_MS))
                 continue
-            accuracy, latency = made_up(candidate, tool.columns(ask.picked))
-            told = float(np.clip(accuracy + noise.normal(0, NOISE), 0, 1))
-            record = tool.record(ask.number, candidate, told, latency)
-            tool.folder.append(record)
+            accuracy, latency = evaluate(candidate, parts.columns(ask.picked))
+            observed = float(np.clip(accuracy + noise.normal(0, NOISE), 0, 1))
+            record = parts.record(ask.number, candidate, observed, latency)
+            parts.folder.append(record)
             study.tell(ask, record)
-            truth.append((accuracy, latency) if latency <= LIMIT_MS else (WORST, LIMIT_MS))
-    return truth
+            true_values.append((accuracy, latency) if latency <= LIMIT_MS else (WORST, LIMIT_MS))
+    return true_values
 
 
 def main() -> None:
-    """Search, print a table, write the JSON file if asked."""
+    """Search, print the table, and write the JSON file if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="darts")
     parser.add_argument("--target", default="jetson")
     parser.add_argument("--compressors", default=DEFAULT)
     parser.add_argument("--sampler", default="screened,tpe,nsga2,random")
     parser.add_argument("--trials", type=int, default=60)
-    parser.add_argument("--good", type=int, default=8, help="known good nets that are asked first, at most")
+    parser.add_argument("--good", type=int, default=8, help="largest number of known good nets that are proposed first")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -126,7 +133,7 @@ def main() -> None:
     best = [volume([point for name in names for point in runs[name][seed]]) for seed in range(args.seeds)]
     budgets = range(STEP, args.trials + 1, STEP)
     result = {
-        name: {b: [volume(found[:b]) / best[seed] for seed, found in enumerate(runs[name])] for b in budgets}
+        name: {b: [volume(points[:b]) / best[seed] for seed, points in enumerate(runs[name])] for b in budgets}
         for name in names
     }
     print(f"{args.space}: share of the hypervolume that all samplers found together, mean of {args.seeds} seeds")
@@ -138,7 +145,7 @@ def main() -> None:
 
 
 def volume(points: list[tuple[float, float]]) -> float:
-    """Hypervolume above the worst accuracy and below the limit."""
+    """Hypervolume against the worst accuracy and the latency limit."""
     return hypervolume(np.array(points), [WORST, LIMIT_MS], [True, False])
 
 

@@ -1,21 +1,20 @@
-"""How fast a sampler finds the front of a table of our own nets, trained on real faces and measured.
+"""Sample efficiency of samplers on a table of our own nets, trained on real faces and measured.
 
-    python -m benchmarks.search_table --table benchmarks/data/fer2013_plain.csv --sampler NAME[,NAME...] \
+    python -m benchmarks.search_table --table benchmarks/data/fer2013_plain.csv --sampler NAME[,NAME...] \\
         --trials 100 --seeds 8 --json OUT
 
-The table is what benchmarks/fer_table.py makes of a run. It holds some points of a space, not all: whatever a sampler
-proposes, the nearest row that was not asked is evaluated instead, the same for all samplers (benchmarks/_rows.py). So
-no trial repeats one. Prints and writes the share of the table's hypervolume after 25, 50, 100, ... trials; the
-reference point is the lowest accuracy and the highest latency in the table. Accuracies are of one training each, with
-its noise: what is found is the front of the table, not of the space. The samplers "screened..." may look up the
-latency, the size, the parameters and the multiply-accumulates of what they would ask.
+The table, written by benchmarks/fer_table.py, holds some points of a space. A proposal is therefore replaced by the
+nearest row that was not evaluated yet, for all samplers alike (benchmarks/_candidate_table.py), so there are no
+duplicates. Printed and written is the share of the table's hypervolume after 25, 50, 100, ... trials. The reference
+point is the lowest accuracy and the highest latency in the table. Accuracies include the noise of one training each, so
+the front is that of the table, not of the space. The samplers "screened..." may look up latency, size, parameters and
+multiply-accumulates before they propose.
 """
 
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _rows
-from benchmarks._proposers import sampler_factories
+from benchmarks import _candidate_table
 from benchmarks._replays import (
     TRIAL_BUDGETS,
     Benchmark,
@@ -25,23 +24,24 @@ from benchmarks._replays import (
     make_parser,
     run_replay,
 )
+from benchmarks._samplers import sampler_factories
 
 
-def bench(rows: _rows.CandidateTable, options: Any) -> Benchmark:
-    """The comparison that the flags ask for."""
-    makers = sampler_factories(rows.space, **rows.sampler_context())
+def make_benchmark(rows: _candidate_table.CandidateTable, options: Any) -> Benchmark:
+    """The comparison for these options."""
+    factories = sampler_factories(rows.space, **rows.sampler_context())
     trials = min(options.trials, len(rows.configurations))
 
-    def answer(picked: Configuration) -> tuple[list[float], None]:
-        return rows.values[rows.nearest([picked])[0]].tolist(), None
+    def evaluate(configuration: Configuration) -> tuple[list[float], None]:
+        return rows.values[rows.nearest([configuration])[0]].tolist(), None
 
     def figures(name: str, seed: int) -> dict[str, Any]:
-        sampler = _rows.NearestRowSampler(makers[name](seed), rows)
-        played = run_replay(sampler, rows.space, answer, trials=trials, limit_s=options.time_limit)
-        shares = hypervolume_curve(rows.values[rows.nearest(played.configurations)], rows.hypervolume_share_of)
+        sampler = _candidate_table.NearestRowSampler(factories[name](seed), rows)
+        search = run_replay(sampler, rows.space, evaluate, trials=trials, limit_s=options.time_limit)
+        shares = hypervolume_curve(rows.values[rows.nearest(search.configurations)], rows.hypervolume_share_of)
         return {
             "share": {str(b): shares[b - 1] for b in TRIAL_BUDGETS if b <= len(shares)},
-            **played.summary,
+            **search.summary,
             "curve": [round(share, 5) for share in shares],
         }
 
@@ -52,23 +52,23 @@ def bench(rows: _rows.CandidateTable, options: Any) -> Benchmark:
             "accuracy": options.accuracy, "latency": options.latency, "reference": list(rows.ref_point),
             "hypervolume": rows.max_hypervolume,
         },
-        samplers=list(makers),
-        make=lambda name, seed: makers[name](seed),
+        samplers=list(factories),
+        make=lambda name, seed: factories[name](seed),
         replay=figures,
         columns=((("seconds_per_trial",), "s/trial", "12.4f"),),
     )  # fmt: skip
 
 
 def main() -> None:
-    """Replay, print a table, write the JSON file if asked."""
+    """Run the replays, print the table, and write the JSON file if requested."""
     parser = make_parser(__doc__ or "", list(sampler_factories({})), trials=100, seeds=8)
-    parser.add_argument("--table", type=Path, required=True, help="a CSV of benchmarks/fer_table.py")
-    parser.add_argument("--accuracy", default="accuracy", help="column; more is better")
-    parser.add_argument("--latency", default="latency_ms", help="column; less is better")
+    parser.add_argument("--table", type=Path, required=True, help="CSV file written by benchmarks/fer_table.py")
+    parser.add_argument("--accuracy", default="accuracy", help="column of accuracy, maximised")
+    parser.add_argument("--latency", default="latency_ms", help="column of latency, minimised")
     options = parser.parse_args()
-    rows = _rows.read_table(options.table, options.accuracy, options.latency)
+    rows = _candidate_table.read_table(options.table, options.accuracy, options.latency)
     options.trials = min(options.trials, len(rows.configurations))
-    compare_samplers(bench(rows, options), options)
+    compare_samplers(make_benchmark(rows, options), options)
 
 
 if __name__ == "__main__":

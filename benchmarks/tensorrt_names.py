@@ -1,12 +1,12 @@
-"""Do the names of TensorRT that our code uses exist in the published bindings? No GPU and no TensorRT needed.
+"""Names of TensorRT that our code uses, looked up in the published bindings. It needs no GPU and no TensorRT.
 
     pip download --no-deps tensorrt-cu12-bindings==10.3.0 tensorrt-cu13-bindings==11.4.0.106 -d wheels
     python -m benchmarks.tensorrt_names wheels/*.whl
 
-The bindings are a shared object that cannot be imported without TensorRT's own library, but the names it defines stand
-in it as strings that end with a zero byte. What `nas/runtimes/tensorrt/engine.py` asks of `trt`, and of the objects that come
-from it, is read from the source with ast. A linker may let one string end in another, so a short name can be found by
-chance; a name that is missing is missing. Exit status 1 where one is.
+The bindings are a shared object that cannot be imported without TensorRT's own library, but it holds the names that it
+defines as zero-terminated strings. The names that `nas/runtimes/tensorrt/engine.py` uses of `trt` and of its objects
+are read from the source with ast. A linker may share the ends of strings, so a short name can be found by chance; a
+name that is not found is certainly missing. The exit status is 1 if one is.
 """
 
 import argparse
@@ -20,46 +20,46 @@ OBJECTS = frozenset(
     {"trt", "builder", "network", "parser", "config", "profile", "runtime", "engine", "_engine", "context", "_context",
      "inspector", "flags", "_trt"}
 )  # fmt: skip
-"""Variables and attributes of the source that hold objects of TensorRT."""
+"""Variables and attributes of the source that hold TensorRT objects."""
 CALLED_ON_A_CALL = frozenset({"desc", "serialize", "execute_async_v3", "get_tensor_shape"})
 GUARDED = {
-    "STRONGLY_TYPED": "10.0 and later, asked for with hasattr",
-    "EXPLICIT_BATCH": "before 11, used where STRONGLY_TYPED is not",
-    "FP16": "before 11, used where networks are weakly typed",
-    "INT8": "before 11, used where networks are weakly typed",
+    "STRONGLY_TYPED": "10.0 and later, checked with hasattr",
+    "EXPLICIT_BATCH": "before 11, used if STRONGLY_TYPED is missing",
+    "FP16": "before 11, used if networks are weakly typed",
+    "INT8": "before 11, used if networks are weakly typed",
 }
-"""Names that some versions do not have, and why that is no fault."""
+"""Names that some versions lack, and why that is no error."""
 NOT_OF_THE_BINDINGS = frozenset({"__version__", "nptype"})
-"""Defined in the package's own Python files."""
+"""Names defined in the package's Python files."""
 
 
 def main() -> int:
-    """Print one row for each wheel; 1 where a name is missing."""
+    """Print one row per wheel; returns 1 if a name is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels", nargs="+", type=Path)
     wheels = parser.parse_args().wheels
-    names, status = used(ENGINE), 0
+    names, status = used_names(ENGINE), 0
     print(f"{len(names)} names: {' '.join(sorted(names))}\n")
     for wheel in wheels:
-        absent = missing(wheel, names)
-        faults = sorted(absent - GUARDED.keys())
-        status |= bool(faults)
-        guarded = "".join(f"\n    {name}: {GUARDED[name]}" for name in sorted(absent & GUARDED.keys()))
-        print(f"{wheel.name}: {'missing ' + ' '.join(faults) if faults else 'all there'}{guarded}")
+        not_found = missing_names(wheel, names)
+        errors = sorted(not_found - GUARDED.keys())
+        status |= bool(errors)
+        guarded = "".join(f"\n    {name}: {GUARDED[name]}" for name in sorted(not_found & GUARDED.keys()))
+        print(f"{wheel.name}: {'missing ' + ' '.join(errors) if errors else 'all there'}{guarded}")
     return status
 
 
-def used(source: Path) -> set[str]:
-    """Names that the source asks of TensorRT."""
-    found = {flag for flag in GUARDED if flag in source.read_text()}
+def used_names(source: Path) -> set[str]:
+    """Names of TensorRT that the source uses."""
+    names = {flag for flag in GUARDED if flag in source.read_text()}
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Attribute) and (_is_of_tensorrt(node.value) or node.attr in CALLED_ON_A_CALL):
-            found.add(node.attr)
-    return {name for name in found if name not in OBJECTS} - NOT_OF_THE_BINDINGS - {"name"}
+            names.add(node.attr)
+    return {name for name in names if name not in OBJECTS} - NOT_OF_THE_BINDINGS - {"name"}
 
 
-def missing(wheel: Path, names: set[str]) -> set[str]:
-    """Those of the names that no shared object of the wheel holds."""
+def missing_names(wheel: Path, names: set[str]) -> set[str]:
+    """The names that no shared object of the wheel holds."""
     with zipfile.ZipFile(wheel) as archive:
         content = b"".join(archive.read(name) for name in archive.namelist() if ".so" in name)
     if not content:
@@ -68,7 +68,7 @@ def missing(wheel: Path, names: set[str]) -> set[str]:
 
 
 def _is_of_tensorrt(node: ast.expr) -> bool:
-    """Whether an expression is one of its objects, or one of its enumerations (`trt.MemoryPoolType`)."""
+    """Whether an expression is a TensorRT object or one of its enumerations (`trt.MemoryPoolType`)."""
     inner = node.value if isinstance(node, ast.Attribute) else node
     return _root(node) in OBJECTS or _root(inner) in {"trt", "_trt"}
 

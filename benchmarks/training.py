@@ -1,10 +1,10 @@
-"""Where an epoch's time goes, and what the chosen form of computation gains, on nets drawn from the search spaces.
+"""Shares of an epoch's time, and the gain of the chosen execution format, on nets drawn from the search spaces.
 
     python -m benchmarks.training --nets 3 --threads 1 --json training.json
 
-`learning` is the share of forward, backward and optimiser; the claim is at least 90 %. `gain` is the speed against
-contiguous fp32, what torch does by itself. Faces are noise: their content costs nothing. With one thread, time is the
-thread's processor time, so that a busy machine changes little.
+`learning` is the share of forward pass, backward pass and optimiser; the claim is at least 90 %. `gain` is the speed-up
+over contiguous FP32, torch's default. Faces are noise, since their content does not affect the time. With one thread,
+time is the thread's processor time, so that a busy machine changes little.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from torch import nn
 
 from nas import registry
 from nas.data.base import Split
-from nas.training.execution import ExecutionFormat, choose_execution, step_clock
+from nas.training.execution_format import ExecutionFormat, choose_execution, step_clock
 from nas.training.loop import train
 from nas.training.recipe import recipe_for
 from search_spaces._base import DisconnectedError, SearchSpace
@@ -33,7 +33,7 @@ SECONDS = 5.0
 
 
 class Phases:
-    """Sums the time up to the end of each phase, but for the first step, which also sets things up."""
+    """The time in each phase, without the first step, which includes setup."""
 
     def __init__(self, threads: int) -> None:
         self._clock = step_clock(threads)
@@ -43,7 +43,7 @@ class Phases:
         self._begin = time.perf_counter()
 
     def end(self, name: str) -> None:
-        """A phase has ended; a step ends with "average"."""
+        """Record the end of a phase; "average" ends a step."""
         now = self._clock()
         if self.steps:
             self.seconds[name] += now - self._last
@@ -51,20 +51,20 @@ class Phases:
         self.steps += name == "average"
 
     def enough(self) -> bool:
-        """Whether at least two steps are counted and the time for a net is over."""
+        """Whether at least two steps are counted and the net's time is used up."""
         return self.steps > 2 and time.perf_counter() - self._begin > SECONDS
 
     def step_seconds(self) -> float:
-        """Mean time of a counted step."""
+        """Mean seconds of a counted step."""
         return sum(self.seconds.values()) / (self.steps - 1)
 
 
 def draw(space: SearchSpace, rng: random.Random) -> nn.Module:
-    """A random net of the space, at the data set's size."""
+    """A random connected net of the space."""
     while True:
-        picked = {choice.name: rng.choice(choice.options) for choice in space.choices(channel_multiple=8)}
+        configuration = {choice.name: rng.choice(choice.options) for choice in space.choices(channel_multiple=8)}
         try:
-            return space.build(space.decode(picked), input_shape=SHAPE, classes=CLASSES)
+            return space.build(space.decode(configuration), input_shape=SHAPE, classes=CLASSES)
         except DisconnectedError:
             continue
 
@@ -105,28 +105,28 @@ def measure(net: nn.Module, *, images: int, threads: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print the table, and write the JSON."""
+    """Measure, print the table, and write the JSON file if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nets", type=int, default=3, help="nets drawn from each space")
-    parser.add_argument("--images", type=int, default=1024, help="faces, at least three batches")
+    parser.add_argument("--nets", type=int, default=3, help="number of nets per space")
+    parser.add_argument("--images", type=int, default=1024, help="number of faces, at least three batches")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     args = parser.parse_args()
     rng, rows = random.Random(args.seed), []
     names = ("gather", "augment", *LEARNING, "average")
     print(f"{'space':8}{'params':>9}  {'form':19}{'img/s':>7}{'gain':>6}{'learning':>10}", *(f"{n:>10}" for n in names))
     torch.manual_seed(args.seed)
-    for word in registry.names("space"):
+    for space in registry.names("space"):
         for _ in range(args.nets):
             row = {
-                "space": word,
-                **measure(draw(registry.load("space", word), rng), images=args.images, threads=args.threads),
+                "space": space,
+                **measure(draw(registry.load("space", space), rng), images=args.images, threads=args.threads),
             }
             rows.append(row)
             shares = (f"{row['shares'][name]:>10.1%}" for name in names)
             print(
-                f"{word:8}{row['params']:>9,}  {row['form']:19}{row['images_per_second']:>7.0f}{row['gain']:>6.2f}"
+                f"{space:8}{row['params']:>9,}  {row['form']:19}{row['images_per_second']:>7.0f}{row['gain']:>6.2f}"
                 f"{row['learning']:>10.1%}",
                 *shares,
                 flush=True,

@@ -15,7 +15,7 @@ from nas import registry
 from nas.config import CompressKeywords, SearchConfig, SearchKeywords, make_config, takes_config_fields
 from nas.errors import ConfigError, MeasureError, one_line
 from nas.latency.costs import compute_costs
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.measured.reference_cache import reference_cache_path
 from nas.latency.measured.timing import IDLE_WAIT_S, Shape, measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan

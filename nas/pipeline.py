@@ -25,12 +25,12 @@ from nas.data.base import FaceData
 from nas.distillation.base import Distillation
 from nas.errors import CandidateError, NasError, one_line
 from nas.evaluation.constraints import describe_violations, violations
-from nas.evaluation.finalize import ArtifactEvaluator
 from nas.evaluation.latency_evaluator import LatencyEvaluator
 from nas.evaluation.proxy import Proxy
+from nas.evaluation.trained import ArtifactEvaluator
 from nas.evaluation.untrained import UntrainedEvaluator, UntrainedMetrics
+from nas.latency.int8_speedup import NO_GAIN
 from nas.latency.measured.worker import TimingWorker
-from nas.latency.speedup import NO_GAIN
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Phase, Record, utc_timestamp
 from nas.results.run_folder import RunFolder
@@ -240,7 +240,7 @@ class Evaluator:
     def finalize(
         self, record: Record, net: nn.Module, phase_timer: PhaseTimer, *, stop: ShouldStop | None = None
     ) -> Record:
-        """Write the file of a trained network, and complete its record from it, see `nas.evaluation.finalize`.
+        """Write the file of a trained network, and complete its record from it, see `nas.evaluation.trained`.
 
         Raises:
             CandidateError: export, parity or timing fails.

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nas.candidate import Candidate
 from nas.config import make_config
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.metrics import Score, score_from_confusion
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder

@@ -96,7 +96,7 @@ def test_pick_takes_limits_with_units_and_export_takes_its_selection(tmp_path: P
     assert nas.pick(folder, max_latency="5ms", knee=True).reason.startswith("the knee within the limits")
     model = nas.export(folder, selection, out=tmp_path / "out")
     assert json.loads((model.parent / "record.json").read_text())["trial"] == 1
-    with pytest.raises(ConfigError, match="no member of the front keeps all limits"):
+    with pytest.raises(ConfigError, match="no member of the front satisfies all limits"):
         nas.pick(folder, max_latency="1us")
 
 

@@ -16,8 +16,8 @@ import onnxruntime as ort
 import pytest
 from optuna.trial import TrialState
 
-import nas.evaluation.finalize
 import nas.evaluation.latency_evaluator
+import nas.evaluation.trained
 import nas.evaluation.untrained
 import nas.latency.measured.timing_loop
 import nas.searcher.crash_guard
@@ -26,7 +26,7 @@ from nas.data.base import FaceData, Images
 from nas.metrics import Floats
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from tests.conftest import learnable_faces
 from tests.journal import trials_of
 
@@ -99,7 +99,7 @@ def replace_step(monkeypatch: pytest.MonkeyPatch, step: str, change: Callable[[A
             nas.training.trainer,
             nas.evaluation.latency_evaluator,
             nas.evaluation.untrained,
-            nas.evaluation.finalize,
+            nas.evaluation.trained,
         )
         if hasattr(m, step)
     ]

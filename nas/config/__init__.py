@@ -1,6 +1,6 @@
 """Configuration of a search: text or values in, one frozen and checked `SearchConfig` out."""
 
-from nas.config.fields import (
+from nas.config.field_groups import (
     FIELD_GROUPS,
     GROUPS,
     MODEL_FIELDS,
@@ -12,7 +12,7 @@ from nas.config.fields import (
     SearchFields,
     TrainingFields,
 )
-from nas.config.keywords import CompressKeywords, SearchKeywords, field_info, takes_config_fields
+from nas.config.keyword_types import CompressKeywords, SearchKeywords, field_info, takes_config_fields
 from nas.config.reading import make_config, read_config, read_run_config
 from nas.config.search_config import COMPRESS_EPOCHS, DEFAULT_BUDGET_S, FREE_FIELDS, KEPT_FIELDS, SearchConfig
 from nas.config.units import Bytes, Milliseconds, Seconds, quantity

@@ -7,8 +7,8 @@ from typing import Any, Unpack
 
 from pydantic import ValidationError
 
-from nas.config.fields import FIELD_GROUPS, GROUPS
-from nas.config.keywords import SearchKeywords, takes_config_fields
+from nas.config.field_groups import FIELD_GROUPS, GROUPS
+from nas.config.keyword_types import SearchKeywords, takes_config_fields
 from nas.config.search_config import SearchConfig
 from nas.errors import ConfigError, one_line
 

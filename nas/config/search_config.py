@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nas.config.fields import (
+from nas.config.field_groups import (
     FIELD_GROUPS,
     GROUPS,
     MODEL_FIELDS,

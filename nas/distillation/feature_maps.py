@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.distillation.base import FeatureMap, TeacherEnsemble
-from nas.distillation.soft_targets import SoftTargetLoss
+from nas.distillation.soft_target_loss import SoftTargetLoss
 from nas.errors import BuildError
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from nas.config import LimitFields
-from nas.latency.estimate import Latency, corrected_for_load
-from nas.latency.speedup import NO_GAIN, Int8Speedup
+from nas.latency.int8_speedup import NO_GAIN, Int8Speedup
+from nas.latency.latency import Latency, corrected_for_load
 
 _VERBS = {"min_accuracy": "missed"}
 

@@ -15,7 +15,7 @@ from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
 from nas.evaluation.online_latency import OnlineLatencyModel, is_confident
 from nas.latency.costs import Costs
-from nas.latency.estimate import Latency, corrected_for_load
+from nas.latency.latency import Latency, corrected_for_load
 from nas.latency.measured.timing import IDLE_WAIT_S, measure, measure_interleaved, measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker

@@ -19,7 +19,7 @@ from hw_profiles._base import HardwareProfile
 from nas.errors import ConfigError
 from nas.intervals import Z_95
 from nas.latency.costs import Costs, Kernel
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.predicted.learned_roofline import LearnedRoofline, fit_learned_roofline
 from nas.results.run_folder import RunFolder
 

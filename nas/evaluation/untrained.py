@@ -20,8 +20,8 @@ from nas.data.base import FaceData
 from nas.evaluation.latency_evaluator import LatencyEvaluator
 from nas.evaluation.proxy import Proxy
 from nas.latency.costs import Costs, compute_costs
-from nas.latency.estimate import Latency
-from nas.latency.speedup import Int8Speedup, int8_speedup
+from nas.latency.int8_speedup import Int8Speedup, int8_speedup
+from nas.latency.latency import Latency
 from nas.models.seeding import forked_rng
 from nas.onnx_export.exporter import ExportedFile, export_onnx
 from nas.results.phase_timer import PhaseTimer

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.reporting import plots
 from nas.reporting.rendering import render
 from nas.reporting.run_view import RunView, format_accuracy, format_latency

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from nas.config import SearchConfig
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.results.compression_effect import find_baseline
 from nas.results.data_facts import is_synthetic, read_data_facts
 from nas.results.front import Fronts, compute_fronts, latest_by_key

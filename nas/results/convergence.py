@@ -215,7 +215,9 @@ def _draw_gains(observed_at: FloatArray, gains: FloatArray, times: FloatArray, r
     # Smoothed bootstrap with the usual n^(-1/5) bandwidth: gains larger than any so far occur, and the mean stays.
     width = np.sqrt(noise) * len(observed_at) ** -0.2
     blur = np.exp(width * rng.normal(size=times.shape) - width**2 / 2)
-    return np.asarray(gains[sampled] * blur * (observed_at[sampled] / times) ** np.maximum(c, 0.0)[:, None])
+    decay = (observed_at[sampled] / times) ** np.maximum(c, 0.0)[:, None]
+    # Columns beyond a row's count have infinite times; where c is 0 their decay would be 1 instead of 0.
+    return np.asarray(gains[sampled] * blur * np.where(np.isfinite(times), decay, 0.0))
 
 
 def _regression_slope(x: FloatArray, y: FloatArray) -> float:

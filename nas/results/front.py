@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.config import OBJECTIVES
-from nas.latency.speedup import NO_GAIN
+from nas.latency.int8_speedup import NO_GAIN
 from nas.pareto import Points, hypervolume, non_dominated, spread
 from nas.results.record import Record
 

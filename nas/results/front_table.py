@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.config import OBJECTIVES
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.results.compression_effect import compression_ratio, find_baseline, size_ratio
 from nas.results.formatting import format_bits_compact, format_settings
 from nas.results.front import compute_fronts

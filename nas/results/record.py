@@ -9,8 +9,8 @@ from functools import cache, cached_property
 from typing import Any, Literal
 
 from nas.candidate import Candidate
-from nas.latency.estimate import Latency
-from nas.latency.speedup import Int8Speedup
+from nas.latency.int8_speedup import Int8Speedup
+from nas.latency.latency import Latency
 from nas.metrics import Score
 
 RecordStatus = Literal["complete", "infeasible", "failed"]

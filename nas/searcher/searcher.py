@@ -14,10 +14,10 @@ import torch
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
+from nas.latency.int8_speedup import NO_GAIN
 from nas.latency.measured.gc_control import gc_frozen
 from nas.latency.measured.reference_cache import reference_cache_path
 from nas.latency.measured.worker import TimingWorker
-from nas.latency.speedup import NO_GAIN
 from nas.reporting.html_report import write_report
 from nas.results.front_table import write_front
 from nas.results.record import Record

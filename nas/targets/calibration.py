@@ -20,7 +20,7 @@ from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.config import CompressionFields
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
-from nas.latency.estimate import Latency, corrected_for_load
+from nas.latency.latency import Latency, corrected_for_load
 from nas.latency.predicted.executed_graph import executed_costs
 from nas.latency.predicted.learned_roofline import LearnedRoofline, fit_learned_roofline
 from nas.latency.predicted.predict import CALIBRATION_FOLDER, calibration_path, save_calibration

@@ -13,7 +13,7 @@ from typing import Any
 from nas.candidate import Candidate
 from nas.files import write_atomic
 from nas.latency.costs import Costs
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from hw_profiles._base import HardwareProfile
 from nas import registry
 from nas.errors import ConfigError, MeasureError
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.measured.reference_cache import reference_cache_path
 from nas.latency.measured.timing import measure as measure_here
 from nas.latency.measured.timing import measure_on_device

@@ -18,7 +18,7 @@ from nas.candidate import Candidate
 from nas.files import whole_file
 from nas.models.seeding import forked_rng
 from nas.results.run_folder import RunFolder
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.model_builder import ModelBuilder
 
 

@@ -23,7 +23,7 @@ from nas.distillation.base import Distillation
 from nas.errors import ConfigError
 from nas.models.seeding import forked_rng
 from nas.training.augment import augment
-from nas.training.execution import ExecutionFormat, on_device
+from nas.training.execution_format import ExecutionFormat, on_device
 from nas.training.learning_curve import LearningCurve, LearningCurveRecorder
 from nas.training.recipe import Recipe
 

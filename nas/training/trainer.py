@@ -19,7 +19,7 @@ from nas.distillation.teacher_gene import teacher_name
 from nas.models.seeding import forked_rng
 from nas.results.phase_timer import PhaseTimer
 from nas.training.checkpoints import Checkpoints
-from nas.training.execution import ExecutionFormat, choose_execution
+from nas.training.execution_format import ExecutionFormat, choose_execution
 from nas.training.loop import predict, train
 from nas.training.model_builder import CALIBRATION_IMAGES, INITIALISATION, ModelBuilder
 from nas.training.recipe import recipe_for

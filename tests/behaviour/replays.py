@@ -16,9 +16,9 @@ from typing import Any
 
 import optuna
 
-from benchmarks import _nb201, _rows
-from benchmarks._proposers import sampler_factories
+from benchmarks import _candidate_table, _nb201
 from benchmarks._replays import hypervolume_curve, run_replay
+from benchmarks._samplers import sampler_factories
 from tests.behaviour.commands import ROOT, python
 
 SAMPLER, SEED = "screened", 0
@@ -43,8 +43,10 @@ def nb201(latency: str) -> Replay:
 
 def own_nets() -> Replay:
     """Rows by number of the table of own nets that lies in benchmarks/data."""
-    rows = _rows.read_table(ROOT / "benchmarks" / "data" / "fer2013_plain.csv", "accuracy", "latency_ms")
-    sampler = _rows.NearestRowSampler(sampler_factories(rows.space, **rows.sampler_context())[SAMPLER](SEED), rows)
+    rows = _candidate_table.read_table(ROOT / "benchmarks" / "data" / "fer2013_plain.csv", "accuracy", "latency_ms")
+    sampler = _candidate_table.NearestRowSampler(
+        sampler_factories(rows.space, **rows.sampler_context())[SAMPLER](SEED), rows
+    )
 
     def answer(picked: Any) -> tuple[Any, None]:
         return rows.values[rows.nearest([picked])[0]].tolist(), None

@@ -1,4 +1,4 @@
-"""Every benchmark is a command: `python -m benchmarks.X --help` says what it measures, and a few run as files too."""
+"""The benchmarks' command lines: `python -m benchmarks.X --help` describes each, and some also run as files."""
 
 import ast
 import subprocess
@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {file.stem: file.read_text() for file in sorted((ROOT / "benchmarks").glob("[!_]*.py"))}
 COMMANDS = [name for name, source in SOURCES.items() if '__name__ == "__main__"' in source]
 FILES = [
-    pytest.param(name, marks=[] if name == "latency_prediction" else pytest.mark.slow)  # one is enough for every day
+    pytest.param(
+        name, marks=[] if name == "latency_prediction" else pytest.mark.slow
+    )  # one is enough in the fast tests
     for name in COMMANDS
     if "if not __package__" in SOURCES[name]
 ]
@@ -22,35 +24,35 @@ FILES = [
 def test_the_help_shows_the_command_as_it_is_typed(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process: a new one for each would load torch as often."""
+    """Runs in this process: a new process per command would load torch as often."""
     module = import_module(f"benchmarks.{name}")
     monkeypatch.setattr("sys.argv", [f"{name}.py", "--help"])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         module.main()
-    assert left.value.code == 0
+    assert exit_info.value.code == 0
     assert f"python -m benchmarks.{name}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
 def test_siblings_are_imported_from_the_package(file: Path) -> None:
-    """One rule for all: by bare name they would be found by files only, and not by `python -m`."""
+    """A bare import works when the file is run, but not with `python -m`."""
     siblings = {other.stem for other in file.parent.glob("*.py")}
     assert not bare_imports(file.read_text()) & siblings
 
 
 def bare_imports(source: str) -> set[str]:
-    """Modules that are imported by a name without a dot, and those beside the file, wherever in the source."""
-    found: set[str] = set()
+    """Modules imported by a name without a dot, and relative imports of siblings, anywhere in the source."""
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
-    return found
+            modules |= {node.module} if node.module else {alias.name for alias in node.names}
+    return modules
 
 
 @pytest.mark.parametrize("line", ["import qat", "from qat import main", "from . import qat", "if 1:\n  import os, qat"])
-def test_a_bare_import_is_seen(line: str) -> None:
+def test_a_bare_import_is_found(line: str) -> None:
     assert "qat" in bare_imports(line)
 
 
@@ -62,8 +64,8 @@ def test_an_import_from_the_package_is_not_bare(line: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_has_siblings_and_had_the_form_of_a_file_keeps_it(name: str, tmp_path: Path) -> None:
+def test_a_benchmark_runs_as_a_file(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    assert f"python -m benchmarks.{name}" in ran.stdout
+    completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert completed.returncode == 0, completed.stderr
+    assert f"python -m benchmarks.{name}" in completed.stdout

@@ -1,4 +1,4 @@
-"""Published tables as kernels: their sums against the roofline itself, their MACs against closed forms, and the fit."""
+"""Published tables as kernels: totals against the roofline, MACs against closed forms, and the fit of constants."""
 
 from pathlib import Path
 
@@ -26,16 +26,16 @@ def test_features_times_coefficients_are_the_roofline() -> None:
     assert found / 1e3 == pytest.approx(predict_roofline(net, PROFILE).latency_ms)
 
 
-def test_the_frame_and_the_cells_have_the_published_macs() -> None:
+def test_frame_and_cells_have_the_published_macs() -> None:
     frame = sum(kernel.macs for kernel in device_tables.frame_kernels())
-    assert frame + 10 == 7_783_050  # the table counts the classifier's bias too
+    assert frame + 10 == 7_783_050  # the table also counts the classifier's bias
     body = 6 * sum(kernel.macs for kernel in device_tables.cell_kernels("conv3x3"))
     assert frame + body + 10 == 220_119_690
     assert frame + body == nb201_cells.macs(np.full((1, 6), nb201_cells.CONV3))[0]
 
 
 @pytest.mark.parametrize("word", ["skip", "node"])
-def test_what_changes_no_tensor_launches_nothing(word: str) -> None:
+def test_skips_and_nodes_launch_no_kernel(word: str) -> None:
     assert device_tables.cell_kernels(word) == []
 
 
@@ -61,27 +61,27 @@ def test_an_operator_becomes_its_kernels(key: str, kinds: list[str], macs: int) 
     assert sum(kernel.macs for kernel in found) == macs
 
 
-def test_an_operator_that_is_none_is_refused() -> None:
+def test_an_unknown_operator_is_refused() -> None:
     with pytest.raises(ValueError, match="must be like Skip_H4"):
         device_tables.operator_kernels("Swish_H4")
 
 
-def made(constants: np.ndarray, count: int = 60) -> Table:
+def planted_table(constants: np.ndarray, count: int = 60) -> Table:
     features = np.random.default_rng(1).uniform(1, 100, (count, len(NAMES)))
-    return Table("made", features, features @ constants / 1e3)
+    return Table("planted", features, features @ constants / 1e3)
 
 
 @given(
     st.floats(0.5, 50), st.lists(st.floats(0.02, 1), min_size=len(KINDS), max_size=len(KINDS))
 )  # fmt: skip
-def test_a_fit_finds_the_constants_that_made_a_table(floor: float, shares: list[float]) -> None:
+def test_a_fit_recovers_planted_constants(floor: float, shares: list[float]) -> None:
     constants = np.array([15.0, floor, *(1 / share for share in shares)])
-    found = device_tables.fit([made(constants)], np.array([15.0, *np.ones(len(NAMES) - 1)]))
+    found = device_tables.fit([planted_table(constants)], np.array([15.0, *np.ones(len(NAMES) - 1)]))
     np.testing.assert_allclose(found, constants, rtol=1e-3, atol=1e-2)
 
 
-def test_no_share_is_above_one_and_what_no_table_shows_is_kept() -> None:
-    table = made(np.array([15.0, 5, *np.full(len(KINDS), 0.5)]))  # faster than the peak
+def test_shares_are_at_most_one_and_absent_kinds_keep_the_prior() -> None:
+    table = planted_table(np.array([15.0, 5, *np.full(len(KINDS), 0.5)]))  # faster than the peak
     table.features[:, NAMES.index("grouped")] = 0
     prior = np.full(len(NAMES), 7.0)
     found = device_tables.fit([table], prior)
@@ -89,7 +89,7 @@ def test_no_share_is_above_one_and_what_no_table_shows_is_kept() -> None:
     assert found[NAMES.index("grouped")] == found[0] == 7
 
 
-def test_a_table_is_read_judged_and_fitted(tmp_path: Path) -> None:
+def test_a_table_is_read_evaluated_and_fitted(tmp_path: Path) -> None:
     operations = np.random.default_rng(0).integers(0, 5, (300, 6))
     table = pd.DataFrame(operations, columns=list(nb201_cells.COLUMNS)).assign(board_ms=1.0)
     table.to_csv(tmp_path / "cells.csv")
@@ -105,7 +105,7 @@ def test_a_table_is_read_judged_and_fitted(tmp_path: Path) -> None:
         device_tables.cells_table(tmp_path / "cells.csv", "nano_ms", PROFILE, "live")
 
 
-def test_constants_are_written_as_a_profile_has_them() -> None:
+def test_constants_are_written_in_the_form_of_a_profile() -> None:
     found = device_tables.describe(np.array([15.0, 8.681, 2.0, 1.0, 8.0, 4.0, 1.0, 1.25]))
     assert found == {
         "fixed_us": 15, "floor_us": 8.68, "conv": 0.5, "pointwise": 1, "depthwise": 0.125, "grouped": 0.25, "linear": 1,

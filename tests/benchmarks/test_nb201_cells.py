@@ -1,4 +1,4 @@
-"""Cells by a slow twin that walks every path, and the benchmark on tables with planted prices."""
+"""Kernel counts against a slow walk over all paths, and latency prediction on tables with planted prices."""
 
 from itertools import product
 from pathlib import Path
@@ -20,32 +20,32 @@ def column(name: str, rows: np.ndarray = ALL) -> np.ndarray:
 
 
 def live_edges(cell: np.ndarray) -> set[int]:
-    """Edges on any path from node 0 to node 3, by walking all paths."""
-    found: set[int] = set()
+    """Edges on any path from node 0 to node 3, by enumerating all paths."""
+    edges: set[int] = set()
 
     def walk(node: int, path: tuple[int, ...]) -> None:
         if node == 3:
-            found.update(path)
+            edges.update(path)
         for edge, (a, b) in enumerate(nb201.EDGES):
             if a == node and cell[edge] != nb201.NONE:
                 walk(b, (*path, edge))
 
     walk(0, ())
-    return found
+    return edges
 
 
-def test_live_kernels_are_those_on_a_path() -> None:
+def test_live_kernels_are_on_a_path() -> None:
     for word, kind in (("conv1x1", nb201.CONV1), ("conv3x3", nb201.CONV3), ("pool", nb201.POOL), ("skip", nb201.SKIP)):
         expected = [sum(cell[e] == kind for e in live_edges(cell)) for cell in SOME]
         assert column(f"live.{word}", SOME).tolist() == expected
 
 
-def test_connected_cells_are_those_with_a_path() -> None:
+def test_connected_cells_have_a_path() -> None:
     assert nb201.cells(SOME).connected.tolist() == [bool(live_edges(cell)) for cell in SOME]
-    assert (~CELLS.connected).sum() == 341  # of 15,625, as published tables leave out
+    assert (~CELLS.connected).sum() == 341  # of 15,625, the number that published tables leave out
 
 
-def test_live_zero_fed_and_unread_make_all() -> None:
+def test_live_zero_fed_and_unread_kernels_sum_to_all() -> None:
     for word, kind in (("conv1x1", nb201.CONV1), ("conv3x3", nb201.CONV3), ("pool", nb201.POOL), ("skip", nb201.SKIP)):
         parts = sum(column(f"{what}.{word}") for what in ("live", "on zeros", "unread"))
         assert parts.tolist() == (kind == ALL).sum(axis=1).tolist()
@@ -54,7 +54,7 @@ def test_live_zero_fed_and_unread_make_all() -> None:
 def test_a_sum_is_fused_into_a_convolution_that_feeds_it() -> None:
     skips, convs = [[1, 1, 1, 1, 1, 1]], [[1, 1, 1, 2, 3, 2]]
     assert column("live.sum", np.array(skips))[0] == 3  # two summands at node 2, three at node 3
-    assert column("live.sum", np.array(convs))[0] == 1  # those of node 3 are epilogues
+    assert column("live.sum", np.array(convs))[0] == 1  # the sums of node 3 are fused into its convolutions
 
 
 def test_a_relu_is_fused_where_its_tensor_has_one_reader() -> None:
@@ -63,12 +63,12 @@ def test_a_relu_is_fused_where_its_tensor_has_one_reader() -> None:
 
 
 @pytest.mark.data
-def test_macs_are_the_tables(shared_data: Path) -> None:
+def test_macs_equal_the_published_ones(shared_data: Path) -> None:
     table = nb201.read_table(shared_data / "nb201" / "nb201_cifar10.csv.gz")
     assert nb201.macs(nb201.read_operations(table)) == pytest.approx(table["c10_macs"].to_numpy(dtype=float), rel=1e-5)
 
 
-def test_operations_are_read_from_columns_or_from_the_string() -> None:
+def test_operations_are_read_from_columns_or_from_arch_str() -> None:
     text = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_3x3~0|none~1|skip_connect~2|"
     assert nb201.read_operations(pd.DataFrame({"arch_str": [text]})).tolist() == [[4, 2, 1, 3, 0, 1]]
     columns = pd.DataFrame([[4, 2, 1, 3, 0, 1]], columns=list(nb201.COLUMNS))
@@ -82,7 +82,7 @@ def test_other_tables_are_refused(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("reading", list(nb201.READINGS))
-def test_whatever_a_runtime_executes_is_found_out(reading: str) -> None:
+def test_prediction_adapts_to_what_a_runtime_executes(reading: str) -> None:
     rows = np.flatnonzero(CELLS.connected)[::29]
     tie = nb201.ties()[2 * list(nb201.READINGS).index(reading) + 1]
     prices = tie @ np.array([5.0, 0.3, 2.0, 4.0, 1.0, 0.1, 0.5, 0.5, 0.2])
@@ -93,7 +93,7 @@ def test_whatever_a_runtime_executes_is_found_out(reading: str) -> None:
     assert found["learned roofline"]["spearman"] > found["ridge on one-hot edges"]["spearman"]
 
 
-def test_the_ridge_is_the_one_of_its_closed_form() -> None:
+def test_ridge_recovers_a_planted_log_linear_model() -> None:
     random = np.random.default_rng(0)
     columns, unseen = random.normal(size=(60, 4)), random.normal(size=(20, 4))
     weights = np.array([0.2, -0.1, 0.0, 0.3])
@@ -102,30 +102,30 @@ def test_the_ridge_is_the_one_of_its_closed_form() -> None:
     )
 
 
-def cells_of(*rows: tuple[int, ...]) -> list[int]:
+def labels_of(*rows: tuple[int, ...]) -> list[int]:
     operations = np.array(rows)
     return nb201.alike(operations, nb201.cells(operations).columns).tolist()
 
 
-def test_cells_that_execute_the_same_graph_have_the_same_number() -> None:
+def test_cells_that_execute_the_same_graph_have_the_same_label() -> None:
     skip, conv, pool = nb201.SKIP, nb201.CONV3, nb201.POOL
     one, mirrored, other = (
         (conv, pool, 0, skip, skip, skip),
         (pool, conv, 0, skip, skip, skip),
         (conv, conv, 0, 1, 1, 1),
     )
-    found = cells_of(one, mirrored, other)
+    found = labels_of(one, mirrored, other)
     assert found[0] == found[1] != found[2]
-    through_a_copy = cells_of((skip, conv, 0, 0, skip, skip), (skip, 0, conv, 0, skip, skip))
+    through_a_copy = labels_of((skip, conv, 0, 0, skip, skip), (skip, 0, conv, 0, skip, skip))
     assert through_a_copy[0] == through_a_copy[1]
 
 
-def test_a_dead_branch_makes_a_cell_another_one() -> None:
+def test_a_dead_branch_changes_the_label() -> None:
     live = (0, 0, 0, nb201.CONV3, 0, 0)
-    assert len(set(cells_of(live, (nb201.CONV3, 0, 0, nb201.CONV3, 0, 0)))) == 2
+    assert len(set(labels_of(live, (nb201.CONV3, 0, 0, nb201.CONV3, 0, 0)))) == 2
 
 
-def test_the_ceiling_is_what_the_true_latencies_reach() -> None:
+def test_the_ceiling_is_reached_by_the_true_latencies() -> None:
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(2000), 4)
     true = random.normal(0, 0.5, 2000)[labels]
@@ -135,5 +135,5 @@ def test_the_ceiling_is_what_the_true_latencies_reach() -> None:
     assert ceiling == pytest.approx(latency_prediction.rank_correlation(true, values), abs=0.003)
 
 
-def test_nothing_is_said_of_tables_without_cells_alike() -> None:
+def test_repeatability_is_nan_without_equal_cells() -> None:
     assert np.isnan(latency_prediction.repeatability(np.array([1.0, 2.0, 3.0]), np.arange(3))).all()

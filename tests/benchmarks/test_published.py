@@ -1,4 +1,4 @@
-"""Nets written by hand against their published costs, and the fit of a board against planted constants."""
+"""Hand-written nets against their published costs, and the fit of a board's constants against planted ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_nets_have_their_published_costs(name: str, mmacs: float, mparams: float
     assert found.params / 1e6 == pytest.approx(mparams, rel=max(within, 0.02))
 
 
-def test_the_fast_roofline_is_the_products() -> None:
+def test_the_vectorised_roofline_equals_the_one_of_nas() -> None:
     profile = PROFILES["jetson-xavier-nx"]
     model = profile.latency
     assert model is not None
@@ -58,7 +58,7 @@ def test_the_fast_roofline_is_the_products() -> None:
     )
 
 
-def test_planted_constants_predict_again() -> None:
+def test_a_fit_predicts_like_the_planted_constants() -> None:
     profile = PROFILES["jetson-orin-nano"]
     planted = np.log([40.0, 25.0, 0.3, 0.2, 0.02, 0.1, 0.4])
     names = ["resnet18", "resnet50", "mobilenetv2", "squeezenet1_0", "vgg11", "mixnet-s", "yolox-s", "alexnet"]
@@ -67,7 +67,7 @@ def test_planted_constants_predict_again() -> None:
     assert roofline_fit.predict(data, roofline_fit.fit(true)) == pytest.approx(true.published_us / 1e3, rel=0.1)
 
 
-def test_a_table_is_read_and_judged(tmp_path: Path) -> None:
+def test_a_table_is_read_and_evaluated(tmp_path: Path) -> None:
     lines = ["device,model,precision,batch,latency_ms,runtime,source_repo"]
     for name, word in (("resnet18", "ResNet18"), ("resnet50", "ResNet50"), ("mobilenetv3-large", "MobileNetV3-large"),
                        ("vgg11", "vgg11_bn"), ("vit-tiny", "ViT-tiny"), ("yolox-s", "YOLOX-s")):  # fmt: skip
@@ -99,7 +99,7 @@ def test_other_tables_are_refused_in_one_line(tmp_path: Path, text: str | None) 
         jetson_profiles.rows([table], None)
 
 
-def test_a_table_of_one_row_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_table_of_one_row_has_no_figures(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text(",".join(jetson_profiles.COLUMNS) + "\nnano,resnet18,fp16,1,11,tensorrt,somebody\n")
     found, _ = jetson_profiles.rows([table], None)
@@ -107,7 +107,7 @@ def test_a_table_of_one_row_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_boards_rank_published_nets(shared_data: Path) -> None:
+def test_profiles_rank_published_nets(shared_data: Path) -> None:
     found, _ = jetson_profiles.rows([shared_data / "jetson" / "jetson_latency.csv"], None)
     for board in dict.fromkeys(row.board for row in found):
         own = [row for row in found if row.board == board]

@@ -1,4 +1,4 @@
-"""pycuda built against CUDA's headers, and driven by our code on a stand-in for the driver, where the downloads lie."""
+"""pycuda built against CUDA's headers and driven by our code on a stub of the driver, if the downloads are present."""
 
 import os
 import shutil
@@ -26,14 +26,14 @@ def package() -> Path:
 
 
 def test_names_are_read_from_the_source() -> None:
-    names = pycuda_build.used(pycuda_build.SOURCE)
+    names = pycuda_build.used_names(pycuda_build.SOURCE)
     assert {"Device", "retain_primary_context", "mem_alloc", "memcpy_htod_async", "time_till", "handle"} <= names
     assert not {"append", "cudaMalloc", "_driver"} & names
 
 
 @pytest.mark.data
-def test_every_name_is_in_the_built_package_and_takes_what_it_is_given(package: Path) -> None:
-    signatures = pycuda_build.look(package, pycuda_build.used(pycuda_build.SOURCE))
+def test_every_name_exists_with_its_signature_in_the_built_package(package: Path) -> None:
+    signatures = pycuda_build.read_signatures(package, pycuda_build.used_names(pycuda_build.SOURCE))
     assert None not in signatures.values()
     assert "(object)dest, (object)src [, (object)stream=None]" in str(signatures["memcpy_htod_async"])
     assert str(signatures["mem_alloc"]) == "pycuda.driver: mem_alloc( (int)arg1) -> DeviceAllocation"
@@ -43,16 +43,16 @@ def test_every_name_is_in_the_built_package_and_takes_what_it_is_given(package: 
 
 @pytest.mark.data
 def test_our_code_drives_the_built_package(package: Path) -> None:
-    status, said = pycuda_build.drive(package)
-    assert (status, said) == (0, "_PyCuda drove stand-in GPU: memory, copies, events and a graph, five launches")
+    status, output = pycuda_build.run_driver_test(package)
+    assert (status, output) == (0, "_PyCuda drove stand-in GPU: memory, copies, events and a graph, five launches")
 
 
 @pytest.mark.data
-def test_a_name_that_is_not_there_is_told(package: Path) -> None:
-    assert pycuda_build.look(package, {"mem_allocate"}) == {"mem_allocate": None}
+def test_a_missing_name_has_no_signature(package: Path) -> None:
+    assert pycuda_build.read_signatures(package, {"mem_allocate"}) == {"mem_allocate": None}
 
 
-def test_an_empty_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"must hold pycuda's sdist; see the top of benchmarks/pycuda_build.py"):
         pycuda_build.build(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The benchmark of searches of a table of rows: what is nearest, what a run gives for a table, and the picture."""
+"""Searches of a table of candidates: nearest rows, the table of a run, and the plot."""
 
 import itertools
 import json
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import _replays, _rows, fer_table, plot_search, search_table
-from benchmarks._proposers import sampler_factories
+from benchmarks import _candidate_table, _replays, fer_table, plot_search, search_table
+from benchmarks._samplers import sampler_factories
 from nas import registry
 from nas.searcher.assembly import make_study
 from search_spaces._base import Choice
@@ -34,9 +34,9 @@ def some_rows(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_row_is_nearest_to_itself_and_categories_are_one_apart(tmp_path: Path) -> None:
-    rows = _rows.read_table(some_rows(tmp_path), "accuracy", "latency_ms")
-    assert list(rows.options) == ["width", "op", "depth"]  # what does not vary is no gene
+def test_a_row_is_nearest_to_itself_and_different_categories_have_distance_one(tmp_path: Path) -> None:
+    rows = _candidate_table.read_table(some_rows(tmp_path), "accuracy", "latency_ms")
+    assert list(rows.options) == ["width", "op", "depth"]  # a constant column is not a gene
     assert rows.nearest(rows.configurations) == list(range(len(rows.configurations)))
     first = rows.configurations[0]
     other = {**first, "op": next(o for o in rows.options["op"] if o != first["op"])}
@@ -47,30 +47,30 @@ def test_a_row_is_nearest_to_itself_and_categories_are_one_apart(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["random", "tpe-multivariate", "nsga2-20", "local-search", "screened"])
-def test_every_row_of_a_table_is_asked_once(name: str, tmp_path: Path) -> None:
-    rows = _rows.read_table(some_rows(tmp_path), "accuracy", "latency_ms")
-    asked: list[int] = []
+def test_every_row_of_a_table_is_evaluated_once(name: str, tmp_path: Path) -> None:
+    rows = _candidate_table.read_table(some_rows(tmp_path), "accuracy", "latency_ms")
+    evaluated: list[int] = []
 
     def answer(picked: _replays.Configuration) -> tuple[list[float], None]:
-        asked.extend(rows.nearest([picked]))
-        return rows.values[asked[-1]].tolist(), None
+        evaluated.extend(rows.nearest([picked]))
+        return rows.values[evaluated[-1]].tolist(), None
 
-    sampler = _rows.NearestRowSampler(sampler_factories(rows.space, **rows.sampler_context())[name](0), rows)
+    sampler = _candidate_table.NearestRowSampler(sampler_factories(rows.space, **rows.sampler_context())[name](0), rows)
     _replays.run_replay(sampler, rows.space, answer, trials=len(rows.configurations), limit_s=None)
-    assert sorted(asked) == list(range(len(rows.configurations)))
+    assert sorted(evaluated) == list(range(len(rows.configurations)))
 
 
-def test_a_table_without_genes_or_columns_is_one_line(tmp_path: Path) -> None:
+def test_a_table_without_genes_or_columns_is_refused_in_one_line(tmp_path: Path) -> None:
     path = some_rows(tmp_path)
     with pytest.raises(SystemExit, match="must have the columns speed"):
-        _rows.read_table(path, "accuracy", "speed")
+        _candidate_table.read_table(path, "accuracy", "speed")
     bare = tmp_path / "bare.csv"
     bare.write_text("accuracy,latency_ms\n0.5,1.0\n")
     with pytest.raises(SystemExit, match=r"must have columns gene\.NAME"):
-        _rows.read_table(bare, "accuracy", "latency_ms")
+        _candidate_table.read_table(bare, "accuracy", "latency_ms")
 
 
-def test_a_table_of_rows_is_searched_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_searched_and_plotted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, picture = tmp_path / "out.json", tmp_path / "out.svg"
     flags = f"--table {some_rows(tmp_path)} --sampler random,screened --trials 1000 --seeds 2 --json {out}"
     monkeypatch.setattr(sys, "argv", ["search_table", *flags.split()])
@@ -84,27 +84,29 @@ def test_a_table_of_rows_is_searched_and_drawn(tmp_path: Path, monkeypatch: pyte
     assert len(lines) == 2
     assert "a < b" in [e.text for e in drawn.iter()]
     heights = [[float(p.split(",")[1]) for p in line.attrib["points"].split()] for line in lines]
-    assert all(a >= b for line in heights for a, b in itertools.pairwise(line))  # up is less, and more is up
+    assert all(
+        a >= b for line in heights for a, b in itertools.pairwise(line)
+    )  # y grows downwards, and curves never fall
 
 
-def test_a_run_becomes_a_table_of_what_went_through_all_rungs(tmp_path: Path) -> None:
+def test_the_table_of_a_run_holds_fully_trained_candidates(tmp_path: Path) -> None:
     choices = (Choice(name="width", options=(8, 16, 24)), Choice(name="op", options=("conv", "pool")))
     folder = a_run(tmp_path, records=[])
     study = make_study(folder, folder.config, choices, registry.load("sampler", "random"))
     with pytest.raises(SystemExit, match="must hold candidates that were trained through all rungs"):
         fer_table.table(folder)
-    picks = []
+    configurations = []
     for i in range(5):
-        with ExitStack() as held:
-            ask = study.ask(held)
+        with ExitStack() as stack:
+            ask = study.ask(stack)
             cut_short = {"rung": 1} if i == 0 else {"epochs": 2.9} if i == 4 else {}
             record = some_record(ask.number, 0.5 + 0.01 * i, 2.0 + i, **({"rung": 3} | cut_short))
             folder.append(record)
             study.tell(ask, record)
-        picks.append(ask.picked)
+        configurations.append(ask.picked)
     frame = fer_table.table(folder)
     assert frame["accuracy"].tolist() == pytest.approx([0.51, 0.52, 0.53])
     assert frame["latency_ms"].tolist() == [3.0, 4.0, 5.0]
     assert frame["key"].tolist() == [r.key for r in folder.records()[1:4]]
-    assert frame["gene.width"].tolist() == [p["width"] for p in picks[1:4]]
-    assert frame["gene.op"].tolist() == [p["op"] for p in picks[1:4]]
+    assert frame["gene.width"].tolist() == [p["width"] for p in configurations[1:4]]
+    assert frame["gene.op"].tolist() == [p["op"] for p in configurations[1:4]]

@@ -1,4 +1,4 @@
-"""The default sampler without one of its parts: each part is there, and what it does is not done without it."""
+"""Ablations of the default sampler: each part is active in it, and inactive in the ablation without it."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,26 +17,26 @@ from tests.searcher.samplers.small_search import SPACE, a_study, cheap, go_on, n
 
 TRIALS = N_STARTUP_TRIALS + 8 * UNSCREENED_EVERY
 START_ONLY, LATER = set(range(N_STARTUP_TRIALS)), set(range(N_STARTUP_TRIALS, TRIALS))
-JUDGED = {trial for trial in LATER if trial % UNSCREENED_EVERY}
+SCREENED = {trial for trial in LATER if trial % UNSCREENED_EVERY}
 
 
-class Seen(NamedTuple):
-    """What a search asked, and how it came to it."""
+class Observation(NamedTuple):
+    """Proposals of a search, and how they were made."""
 
-    asked: list[tuple[Any, ...]]
-    spread: set[int]
-    """Trials that spread out."""
-    guessed: set[int]
-    """Trials for which values were guessed."""
-    doubtful: set[int]
-    """Trials whose guesses were more than one number a candidate."""
-    bred: set[int]
-    """So many children at once were made after the first trials."""
+    proposals: list[tuple[Any, ...]]
+    space_filling: set[int]
+    """Trials with a space-filling proposal."""
+    predicted: set[int]
+    """Trials in which the surrogate predicted candidates."""
+    uncertain: set[int]
+    """Trials with predictive uncertainty, that is with differing draws."""
+    n_offspring: set[int]
+    """Numbers of offspring made at once after the first trials."""
 
 
-def seen(sampler: BaseSampler) -> Seen:
+def observe(sampler: BaseSampler) -> Observation:
     study = a_study(sampler)
-    found = Seen([], set(), set(), set(), set())
+    found = Observation([], set(), set(), set(), set())
 
     def note(name: str, told: Callable[..., None]) -> Any:
         real = resolve_name(name)
@@ -48,63 +48,65 @@ def seen(sampler: BaseSampler) -> Seen:
         return patch(name, noting)
 
     def drawn(trial: int, draws: np.ndarray, *_: Any) -> None:
-        found.guessed.add(trial)
-        found.doubtful.update({trial} if np.ptp(draws, axis=0).max() > 0 else ())
+        found.predicted.add(trial)
+        found.uncertain.update({trial} if np.ptp(draws, axis=0).max() > 0 else ())
 
-    def bred(trial: int, parents: Any, n: int, *_: Any) -> None:
-        found.bred.update({n} if trial in LATER else ())
+    def n_offspring(trial: int, parents: Any, n: int, *_: Any) -> None:
+        found.n_offspring.update({n} if trial in LATER else ())
 
     with (
         note("nas.searcher.acquisition.expected_improvement.hypervolume_improvement", drawn),
-        note("nas.searcher.acquisition.candidate_screen.offspring", bred),
-        note("nas.searcher.acquisition.candidate_screen.van_der_corput", lambda trial, *_: found.spread.add(trial)),
+        note("nas.searcher.acquisition.candidate_screen.offspring", n_offspring),
+        note(
+            "nas.searcher.acquisition.candidate_screen.van_der_corput", lambda trial, *_: found.space_filling.add(trial)
+        ),
     ):
-        found.asked.extend(names(go_on(study, TRIALS)))
+        found.proposals.extend(names(go_on(study, TRIALS)))
     return found
 
 
 @cache
-def usual() -> Seen:
-    return seen(ScreenedSampler(seed=0, space=SPACE, known_objectives=cheap))
+def full_sampler() -> Observation:
+    return observe(ScreenedSampler(seed=0, space=SPACE, known_objectives=cheap))
 
 
-def variant(part: str) -> Seen:
-    return seen(ablated_sampler_factory(part, space=SPACE, known_objectives=cheap)(0))
+def variant(part: str) -> Observation:
+    return observe(ablated_sampler_factory(part, space=SPACE, known_objectives=cheap)(0))
 
 
 CHANGED: dict[str, tuple[int, dict[str, set[int]]]] = {
-    "random-start": (0, {"spread": set()}),
-    "no-surrogate": (min(JUDGED), {"guessed": set(), "doubtful": set(), "bred": {N_CHILDREN}}),
-    "no-uncertainty": (min(JUDGED), {"doubtful": set()}),
-    "no-variation": (N_STARTUP_TRIALS, {"bred": {N_GRANDCHILDREN}}),
-    "one-generation": (min(JUDGED), {"bred": {N_CHILDREN, 1}}),
-    "no-exploration": (min(LATER - JUDGED), {"guessed": LATER, "doubtful": LATER}),
+    "random-start": (0, {"space_filling": set()}),
+    "no-surrogate": (min(SCREENED), {"predicted": set(), "uncertain": set(), "n_offspring": {N_CHILDREN}}),
+    "no-uncertainty": (min(SCREENED), {"uncertain": set()}),
+    "no-variation": (N_STARTUP_TRIALS, {"n_offspring": {N_GRANDCHILDREN}}),
+    "one-generation": (min(SCREENED), {"n_offspring": {N_CHILDREN, 1}}),
+    "no-exploration": (min(LATER - SCREENED), {"predicted": LATER, "uncertain": LATER}),
 }
-"""Without the part: the earliest trial that may be another, and what is seen other than of the whole sampler."""
+"""By ablation: the earliest trial that may differ, and the observations that differ from the full sampler's."""
 
 
-def test_the_whole_sampler_does_all_that_the_parts_do() -> None:
-    assert usual().spread == START_ONLY - {0}  # the first trial is the end of the one objective that is known
-    assert usual().guessed == usual().doubtful == JUDGED
-    assert usual().bred == {N_CHILDREN, N_GRANDCHILDREN}
+def test_all_parts_are_active_in_the_full_sampler() -> None:
+    assert full_sampler().space_filling == START_ONLY - {0}  # the first trial is the extreme of the one known objective
+    assert full_sampler().predicted == full_sampler().uncertain == SCREENED
+    assert full_sampler().n_offspring == {N_CHILDREN, N_GRANDCHILDREN}
 
 
-def test_taking_nothing_out_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ablation_of_nothing_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         ABLATIONS, "nothing", ("nas.searcher.acquisition.candidate_screen.UNSCREENED_EVERY", UNSCREENED_EVERY)
     )
-    assert variant("nothing") == usual()
+    assert variant("nothing") == full_sampler()
 
 
-def test_every_part_is_tested() -> None:
+def test_every_ablation_is_tested() -> None:
     assert CHANGED.keys() == ABLATIONS.keys()
 
 
 @pytest.mark.parametrize("part", ABLATIONS)
-def test_a_part_is_taken_out_and_nothing_else_before_it(part: str) -> None:
+def test_an_ablation_removes_its_part_only(part: str) -> None:
     first, changed = CHANGED[part]
     found = variant(part)
-    assert found.asked[:first] == usual().asked[:first]
-    assert found.asked != usual().asked
-    rest = {name: getattr(usual(), name) for name in Seen._fields[1:]}
+    assert found.proposals[:first] == full_sampler().proposals[:first]
+    assert found.proposals != full_sampler().proposals
+    rest = {name: getattr(full_sampler(), name) for name in Observation._fields[1:]}
     assert {name: getattr(found, name) for name in rest} == rest | changed

@@ -21,7 +21,7 @@ from nas.registry import load
 from nas.results.run_folder import RunFolder
 from nas.searcher.searcher import search
 from nas.training.augment import Augmentation
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import predict, train
 from nas.training.recipe import Recipe
 from tests.conftest import learnable_faces

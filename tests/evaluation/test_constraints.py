@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nas.config import SearchConfig, make_config
 from nas.evaluation.constraints import describe_violations, violations
-from nas.latency.speedup import Int8Speedup
+from nas.latency.int8_speedup import Int8Speedup
 from tests.fake_runs import some_latency
 
 POSITIVE = st.floats(1e-3, 1e3)

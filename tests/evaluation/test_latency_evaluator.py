@@ -19,7 +19,7 @@ from nas.evaluation.latency_evaluator import (
 )
 from nas.evaluation.online_latency import SAMPLES_FILE
 from nas.latency.costs import Costs
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import DeviceTiming

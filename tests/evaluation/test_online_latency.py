@@ -6,7 +6,7 @@ import pytest
 
 from nas.evaluation.online_latency import MIN_SAMPLES, REFIT_EVERY, OnlineLatencyModel, is_confident
 from nas.latency.costs import Costs
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.predicted.roofline import predict_roofline
 from nas.results.run_folder import RunFolder
 from nas.targets.catalog import load_target

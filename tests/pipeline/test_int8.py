@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nas.latency.estimate import Latency
-from nas.latency.speedup import Int8Speedup
+from nas.latency.int8_speedup import Int8Speedup
+from nas.latency.latency import Latency
 from nas.pipeline import Evaluator
 from nas.results.record import Record
 from tests.tiny_evaluator import evaluate, never, small

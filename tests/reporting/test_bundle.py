@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas.errors import ConfigError
-from nas.latency.speedup import Int8Speedup
+from nas.latency.int8_speedup import Int8Speedup
 from nas.reporting.bundle import export_model, golden_image
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder

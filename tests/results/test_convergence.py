@@ -49,6 +49,15 @@ def test_any_curve_gives_a_possible_and_repeatable_forecast(gains: list[float], 
     assert has_converged(curve, more) <= (found.hypervolume_gain.high < CONVERGENCE_THRESHOLD)
 
 
+def test_no_further_improvement_adds_no_hypervolume_even_where_gains_grew() -> None:
+    """Gains that double have a decay exponent of 0, which must not count what no draw contains."""
+    found = forecast_improvement(curve_of([2.0**i for i in range(14)] + [0.0] * 400, 0.5), 10)
+    assert found is not None
+    assert found.front_members.low == 0
+    assert found.hypervolume_gain.low == 0
+    assert found.hypervolume_gain.mean < 0.1
+
+
 @settings(max_examples=20, deadline=None)
 @given(GAINS, st.integers(1, 40))
 def test_infeasible_candidates_before_the_first_feasible_one_change_nothing(gains: list[float], before: int) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from nas.latency.speedup import Int8Speedup
+from nas.latency.int8_speedup import Int8Speedup
 from nas.results.formatting import format_bits, format_bits_compact, format_int8_speedup, format_settings, format_widths
 from tests.fake_runs import some_record
 

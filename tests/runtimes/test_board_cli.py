@@ -62,7 +62,7 @@ def test_a_board_is_calibrated_and_predictions_say_so(
     assert re.search(
         r"2 networks held out: rank correlation (-?\d\.\d+|nan), mean error \d+\.\d%, within 10 % \d+%", told
     )
-    assert "12 of 12 nets measured" in found.stderr
+    assert "12 of 12 networks measured" in found.stderr
     assert (folder / "nas.calibration" / "mynano.json").exists()
     assert re.search(r"mynano .* measured at board; calibrated, \+-\d+%", nas("targets").stdout)
     predicted = predict_latency(compute_costs(reference_path()), load_target("mynano"))
@@ -73,7 +73,7 @@ def test_a_board_is_calibrated_and_predictions_say_so(
     ("words", "reason"),
     [
         (("jetson",), "must be this machine or a board that can be reached"),
-        (("cpu", "--nets", "3"), "needs 10 nets or more, but got 3"),
+        (("cpu", "--nets", "3"), "needs 10 networks or more, but got 3"),
         (("cpu", "--space", "nowhere"), "must be one of"),
     ],
 )

@@ -90,8 +90,10 @@ def test_gene_values_accuracies_and_the_front_are_extracted_and_stored(tmp_path:
     )
     assert found.describe_origin("another") is None
     assert warm_start_lines(new.path) == [
-        (f"warm start from {earlier.path}: accuracies of 8 candidates, latencies and sizes, and 8 members of its front "
-        "proposed first")
+        (
+            f"warm start from {earlier.path}: accuracies of 8 candidates, latencies and sizes, and 8 members of its "
+            "front proposed first"
+        )
     ]
     shutil.rmtree(earlier.path)
     again = start(new)

@@ -12,7 +12,7 @@ import pytest
 from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError, MeasureError, UnreachableError
 from nas.latency.costs import Costs, compute_costs
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.predicted.predict import predict_latency
 from nas.latency.predicted.roofline import predict_roofline
 from nas.targets.calibration import calibrate_target

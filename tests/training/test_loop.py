@@ -11,7 +11,7 @@ from nas.data.base import Split
 from nas.errors import ConfigError, TrainError
 from nas.training import loop as training
 from nas.training.augment import Augmentation
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.learning_curve import LearningCurve
 from nas.training.loop import one_cycle_factor, predict, train
 from nas.training.recipe import Recipe

@@ -13,7 +13,7 @@ from rich.text import Text
 from hw_profiles._base import HardwareProfile
 from nas.cli.render.tables import SIZE_COLUMNS, SPEED_COLUMNS, costs_table, front_table, plain_table, recall_table
 from nas.errors import MeasureError
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.predicted.learned_roofline import LearnedRoofline
 from nas.reporting.model_card import describe_latency
 from nas.results.compression_effect import MAX_RECALL_LOSS, find_baseline, large_recall_losses

@@ -1,7 +1,7 @@
 """Unstructured pruning: single weights become zero, so the compressed file shrinks; no runtime gets faster.
 
 Magnitude pruning on the gradual schedule of Zhu and Gupta (2017, https://arxiv.org/abs/1710.01878); see
-`nas.compression.pruning.masks`. Its gain is reported as non-zero weights and as bytes of the packed file
+`nas.compression.pruning.magnitude_pruning`. Its gain is reported as non-zero weights and as bytes of the packed file
 (`nas.latency.costs.packed_bytes`), never as fewer parameters.
 
 The exception is the 2:4 pattern of Mishra et al. (2021, https://arxiv.org/abs/2104.08378), which sparse tensor cores
@@ -17,7 +17,12 @@ from torch import fx, nn
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext, Compressor
-from nas.compression.pruning.masks import MagnitudePruner, ParameterGroup, is_prunable, supports_2_4_sparsity
+from nas.compression.pruning.magnitude_pruning import (
+    MagnitudePruner,
+    ParameterGroup,
+    is_prunable,
+    supports_2_4_sparsity,
+)
 from nas.onnx_export.folding import unit_name
 from search_spaces._base import Choice, Value
 

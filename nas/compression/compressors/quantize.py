@@ -25,8 +25,15 @@ from torch import fx, nn
 from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS, INT8_BITS, HardwareProfile
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext, Compressor, FineTuneFunction
-from nas.compression.quantization.calibration import CLIPPING_METHODS
+from nas.compression.quantization.calibration import (
+    CALIBRATION_METHODS,
+    Images,
+    RangeObserver,
+    observe_histograms,
+    observe_ranges,
+)
 from nas.compression.quantization.calibration_images import check_calibration_images
+from nas.compression.quantization.clipping import CLIPPING_METHODS
 from nas.compression.quantization.fake_quantize import FakeQuantize, QuantizedLayer
 from nas.compression.quantization.float16 import (
     check_float16_range,
@@ -35,14 +42,7 @@ from nas.compression.quantization.float16 import (
     round_data_movement,
     round_weights_to_float16,
 )
-from nas.compression.quantization.learned_scales import convert_qat, prepare_qat
-from nas.compression.quantization.ranges import (
-    CALIBRATION_METHODS,
-    Images,
-    RangeObserver,
-    observe_histograms,
-    observe_ranges,
-)
+from nas.compression.quantization.qat import convert_qat, prepare_qat
 from nas.errors import ExportError
 from nas.onnx_export.folding import insert_after, module_nodes, module_of, replace_inputs, unit_name
 from search_spaces._base import HEAD, STEM, Choice, Value

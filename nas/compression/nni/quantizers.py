@@ -24,7 +24,7 @@ from nas.compression.base import FineTuneFunction
 from nas.compression.nni import adapter
 from nas.compression.quantization.affine import broadcast_channels
 from nas.compression.quantization.fake_quantize import FakeQuantize, PrecisionCast, QuantizedLayer
-from nas.compression.quantization.learned_scales import freeze_zero_weights
+from nas.compression.quantization.qat import freeze_zero_weights
 from nas.errors import TrainError
 from nas.onnx_export.folding import module_nodes, module_of
 

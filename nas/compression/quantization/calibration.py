@@ -1,82 +1,152 @@
-"""Clipping of an activation's range by the histogram of its values.
+"""Calibration of activations: ranges observed on images, clipped by the calibration method, and the resulting grids."""
 
-- `percentile` leaves 0.01 % of the values outside at either end (99.99 % is the best percentile of Wu et al. 2020,
-  https://arxiv.org/abs/2004.09602).
-- `entropy` minimises the Kullback-Leibler divergence between values and levels, as TensorRT's calibrator does (Migacz,
-  "8-bit inference with TensorRT", GTC 2017).
-
-What is different here: both ends of a range shrink by the same share, so that 0 stays a level wherever it lies, and
-ranges need not be symmetric.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, fx
 
-Histogram = npt.NDArray[np.float64]
-ClippingMethod = Callable[[Histogram, float, float, int], tuple[float, float]]
-"""(histogram, low, high, levels) to the range that remains."""
+from hw_profiles._base import INT8_BITS
+from nas.compression.quantization.affine import MIN_RANGE, affine_scale_zero_point, narrow_range_scale
+from nas.compression.quantization.clipping import CLIPPING_METHODS, HISTOGRAM_BINS
+from nas.compression.quantization.fake_quantize import FakeQuantize
+from nas.errors import ExportError
+from nas.onnx_export.interpreter import run_with_callback
 
-HISTOGRAM_BINS = 2048
-TAIL_FRACTION = 1e-4
-ENTROPY_CANDIDATES = 57
-"""Number of shares of the range that `entropy` tries; with the smallest one, each bin has a level of its own."""
-_SMOOTHING = 1e-4
-"""Probability mass spread over all bins, so that no logarithm is infinite."""
+Floats = npt.NDArray[np.float32]
+Images = npt.NDArray[np.uint8]
+
+CALIBRATION_METHODS = ("entropy", "minmax", "mse", "percentile")
+"""`minmax` clips nothing, `mse` minimises the squared error; see `nas.compression.quantization.clipping` for the
+others."""
+BATCH_SIZE = 64
+SAMPLES_PER_BATCH = 4096
+"""Values sampled from each tensor and batch for the squared error; the extremes are exact."""
+MSE_CLIP_RATIOS = (1.0, 1.01, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+"""Tried shares of the full range. 1.01 is for pixels around 127.5, which all fall on ties of a grid with scale 1.0."""
 
 
-def percentile_range(counts: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
-    """The range with at most `TAIL_FRACTION` of the values below it and as many above it; it contains 0.
+@dataclass
+class RangeObserver:
+    """Observed values of one tensor, or of several that share a grid: extremes, always around 0, and a sample.
 
-    Args:
-        counts: values in each of the equal bins of low..high [HISTOGRAM_BINS].
-        low: lower end, 0 or less.
-        high: upper end, 0 or more.
-        levels: levels of the grid over low..high; not used.
+    Attributes:
+        min_value: smallest value, at most 0.
+        max_value: largest value, at least 0.
+        samples: sampled values, one array per batch.
+        histogram: counts [HISTOGRAM_BINS] in equal parts of min_value..max_value, without values that are exactly 0;
+            filled only for methods that need it.
+        zero_count: number of values that are exactly 0.
     """
-    below = np.cumsum(counts) / max(1.0, counts.sum())
-    first = int(np.searchsorted(below, TAIL_FRACTION, side="right"))
-    last = int(np.searchsorted(below, 1 - TAIL_FRACTION, side="left"))
-    width = (high - low) / len(counts)
-    return min(0.0, low + first * width), max(0.0, low + (min(last, len(counts) - 1) + 1) * width)
+
+    min_value: float = 0.0
+    max_value: float = 0.0
+    samples: list[Floats] = field(default_factory=list)
+    histogram: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS))
+    zero_count: int = 0
+
+    def observe(self, values: Tensor) -> None:
+        """Include one batch's values, any shape."""
+        flat = values.detach().flatten()
+        low, high = torch.aminmax(flat)
+        self.min_value, self.max_value = min(self.min_value, float(low)), max(self.max_value, float(high))
+        step = max(1, flat.numel() // SAMPLES_PER_BATCH) | 1  # odd: an even stride would sample few columns only
+        self.samples.append(flat[::step].numpy().copy())
+
+    def update_histogram(self, values: Tensor) -> None:
+        """Count one batch's values, any shape, once the extremes are known."""
+        others = values.detach()[values != 0]
+        self.zero_count += values.numel() - others.numel()
+        if self.max_value > self.min_value:
+            self.histogram += torch.histc(others, HISTOGRAM_BINS, self.min_value, self.max_value).double().numpy()
+
+    def merge(self, other: "RangeObserver") -> "RangeObserver":
+        """The observations of both tensors, with an empty histogram."""
+        return RangeObserver(
+            min(self.min_value, other.min_value), max(self.max_value, other.max_value), self.samples + other.samples
+        )
+
+    def fake_quantize(self, *, signed: bool, method: str = "mse") -> FakeQuantize:
+        """The grid by this method.
+
+        - `minmax`: the whole range.
+        - `mse`: the least squared error on the sample among `MSE_CLIP_RATIOS`; ties take the first ratio.
+        - `entropy` and `percentile`: need a histogram; without one they are `minmax`.
+
+        Args:
+            signed: int8 with zero point 0 instead of uint8 with a zero point.
+            method: one of `CALIBRATION_METHODS`.
+
+        Raises:
+            ExportError: the method is unknown.
+        """
+        if method not in CALIBRATION_METHODS:
+            raise ExportError(f"calibration must be one of {', '.join(CALIBRATION_METHODS)}, but got {method!r}")
+        if method == "mse":
+            return self._min_mse(signed=signed)
+        low, high = self.min_value, self.max_value
+        if method in CLIPPING_METHODS and self.histogram.any():
+            # A symmetric grid spans the longer side twice: the range itself gets only its share of the levels.
+            levels = round(255 * (high - low) / (2 * max(-low, high))) if signed else 256
+            low, high = CLIPPING_METHODS[method](self._histogram(with_zeros=method == "percentile"), low, high, levels)
+        return _make_fake_quantize(low, high, signed=signed)
+
+    def _histogram(self, *, with_zeros: bool) -> npt.NDArray[np.float64]:
+        counts = self.histogram.copy()
+        if with_zeros:
+            zero_bin = int(-self.min_value / (self.max_value - self.min_value) * HISTOGRAM_BINS)
+            counts[min(HISTOGRAM_BINS - 1, zero_bin)] += self.zero_count
+        return counts
+
+    def _min_mse(self, *, signed: bool) -> FakeQuantize:
+        values = np.concatenate(self.samples)
+        values = values[:: max(1, len(values) // (8 * SAMPLES_PER_BATCH)) | 1]
+        grids = [
+            _make_fake_quantize(self.min_value * ratio, self.max_value * ratio, signed=signed)
+            for ratio in MSE_CLIP_RATIOS
+        ]
+        errors = [_squared_error(values, grid) for grid in grids]
+        return grids[int(np.argmin(errors))]
 
 
-def entropy_range(counts: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
-    """The range whose levels carry the most information about the values; ties take the wider one.
-
-    Values that are exactly 0 should not be counted: every grid represents them, however many there are. Arguments as in
-    `percentile_range`.
-    """
-    zero = -low / (high - low) * len(counts) if high > low else 0.0
-    shares = np.linspace(1, min(1.0, levels / len(counts)), ENTROPY_CANDIDATES)
-    share = float(min(shares, key=lambda s: _kl_divergence(counts, *_clipped_bins(zero, s, len(counts)), levels)))
-    return low * share, high * share
+def observe_ranges(graph: fx.GraphModule, nodes: Collection[fx.Node], images: Images) -> dict[fx.Node, RangeObserver]:
+    """Run images [N, C, H, W] through a float graph and observe the ranges of these nodes."""
+    ranges = {node: RangeObserver() for node in nodes}
+    _run_observers(graph, images, {node: observer.observe for node, observer in ranges.items()})
+    return ranges
 
 
-def _clipped_bins(zero_bin: float, fraction: float, n_bins: int) -> tuple[int, int]:
-    return int(np.floor(zero_bin * (1 - fraction))), int(np.ceil(zero_bin + (n_bins - zero_bin) * fraction))
+def observe_histograms(graph: fx.GraphModule, ranges: Mapping[fx.Node, RangeObserver], images: Images) -> None:
+    """Run images [N, C, H, W] through a float graph again and fill the histograms of these nodes."""
+    _run_observers(graph, images, {node: observer.update_histogram for node, observer in ranges.items()})
 
 
-def _kl_divergence(counts: Histogram, first: int, end: int, levels: int) -> float:
-    """KL divergence of the values clipped to the bins first..end from those values spread over `levels` levels."""
-    inside = counts[first:end]
-    clipped = inside.copy()
-    clipped[0] += counts[:first].sum()  # clipping moves outliers to the outermost bins
-    clipped[-1] += counts[end:].sum()
-    level = np.arange(len(inside)) * levels // len(inside)
-    occupied = inside > 0
-    # A level spreads its values evenly over its occupied bins; empty bins stay empty, as in TensorRT's calibrator.
-    sums, bins = np.bincount(level, inside, levels), np.bincount(level, occupied, levels)
-    quantized = np.where(occupied, (sums / np.maximum(bins, 1))[level], 0.0)
-    p, q = _smoothed_probabilities(clipped), _smoothed_probabilities(quantized)
-    return float((p * np.log(p / q)).sum())
+def _run_observers(
+    graph: fx.GraphModule, images: Images, observers: Mapping[fx.Node, Callable[[Tensor], None]]
+) -> None:
+    def observe(node: fx.Node, value: Tensor) -> Tensor:
+        if node in observers:
+            observers[node](value)
+        return value
+
+    with torch.no_grad():
+        for i in range(0, len(images), BATCH_SIZE):
+            run_with_callback(graph, torch.from_numpy(images[i : i + BATCH_SIZE]).float(), observe)
 
 
-def _smoothed_probabilities(counts: Histogram) -> Histogram:
-    """Probabilities that sum to 1, none of them 0."""
-    shares = counts / max(1.0, counts.sum()) + _SMOOTHING / len(counts)
-    return np.asarray(shares / shares.sum(), dtype=np.float64)
+def _make_fake_quantize(low: float, high: float, *, signed: bool) -> FakeQuantize:
+    if signed:
+        return FakeQuantize(scale=narrow_range_scale(max(-low, high, MIN_RANGE), bits=INT8_BITS), signed=True)
+    scale, zero_point = affine_scale_zero_point(low, high, bits=INT8_BITS)
+    return FakeQuantize(scale=scale, zero_point=zero_point)
 
 
-CLIPPING_METHODS: dict[str, ClippingMethod] = {"percentile": percentile_range, "entropy": entropy_range}
+def _squared_error(values: Floats, fake_quantize: FakeQuantize) -> float:
+    levels = np.clip(
+        np.rint(values / np.float32(fake_quantize.scale)) + fake_quantize.zero_point,
+        fake_quantize.quant_min,
+        fake_quantize.quant_max,
+    )
+    return float(np.square((levels - fake_quantize.zero_point) * np.float32(fake_quantize.scale) - values).sum())

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS
+from nas.compression.quantization.calibration import Images, observe_ranges
 from nas.compression.quantization.fake_quantize import PrecisionCast
-from nas.compression.quantization.ranges import Images, observe_ranges
 from nas.errors import ExportError
 from nas.onnx_export.folding import insert_after, module_nodes, module_of, replace_inputs, unit_name
 from nas.onnx_export.graph_builder import GraphBuilder

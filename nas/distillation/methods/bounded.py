@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nas.distillation.base import DistillationLoss, DistillationMethod, TeacherEnsemble
 from nas.distillation.losses import cross_entropy, teacher_bounded_error
-from nas.distillation.soft_targets import SoftTargetLoss
+from nas.distillation.soft_target_loss import SoftTargetLoss
 
 MARGIN_NATS = 0.1
 """Nats by which the student's error may exceed the teacher's without a loss."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas.distillation.base import DistillationLoss, DistillationMethod, TeacherEnsemble
 from nas.distillation.losses import decoupled_kl_divergence
-from nas.distillation.soft_targets import SoftTargetLoss
+from nas.distillation.soft_target_loss import SoftTargetLoss
 
 NON_TARGET_WEIGHT = 2.0
 """Weight of the non-target part. The paper takes 1 to 8, more for confident teachers; those of faces are not."""

@@ -7,7 +7,7 @@ term divides both nets' logits by the temperature T; the factor T^2 keeps the si
 from torch import Tensor, nn
 
 from nas.distillation.base import DistillationLoss, DistillationMethod, TeacherEnsemble
-from nas.distillation.soft_targets import SoftTargetLoss
+from nas.distillation.soft_target_loss import SoftTargetLoss
 
 
 class LogitDistillation(DistillationMethod):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
 from nas.intervals import TimesMs, bootstrap_median_interval
-from nas.latency.estimate import MAX_REFERENCE_SLOWDOWN, Latency
+from nas.latency.latency import MAX_REFERENCE_SLOWDOWN, Latency
 from nas.latency.measured import host_load
 from nas.latency.measured.reference_cache import load_best_ms, machine_id, store_best_ms
 from nas.latency.measured.timing_loop import (

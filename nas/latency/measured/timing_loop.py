@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from nas.intervals import TimesMs, bootstrap_median_interval, rank_median_interval
-from nas.latency.estimate import MAX_REFERENCE_SLOWDOWN
+from nas.latency.latency import MAX_REFERENCE_SLOWDOWN
 from nas.latency.measured.gc_control import gc_paused
 
 NanosecondClock = Callable[[], int]

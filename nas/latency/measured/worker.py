@@ -16,7 +16,7 @@ from typing import Any, Self, TypedDict
 
 from nas import registry
 from nas.errors import ConfigError, MeasureError, NasError
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.runtimes.base import Backend, Runtime

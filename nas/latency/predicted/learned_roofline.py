@@ -23,7 +23,7 @@ import numpy.typing as npt
 from hw_profiles._base import HardwareProfile
 from nas.errors import ConfigError
 from nas.latency.costs import Costs
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.predicted.additive_fit import fit_additive
 from nas.latency.predicted.cost_columns import (
     FIXED,

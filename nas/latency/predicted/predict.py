@@ -14,7 +14,7 @@ from hw_profiles._base import HardwareProfile
 from nas.errors import ConfigError
 from nas.files import write_atomic
 from nas.latency.costs import Costs
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.predicted import learned_roofline as learned
 from nas.latency.predicted import roofline
 from nas.latency.predicted.learned_roofline import LearnedRoofline

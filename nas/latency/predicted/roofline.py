@@ -13,7 +13,7 @@ the device's multiple, divided by the peak rate times the efficiency of the kern
 from hw_profiles._base import HardwareProfile, LatencyModel
 from nas.errors import ConfigError
 from nas.latency.costs import Costs, Kernel
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.latency.predicted.arithmetic import padded_macs, peak_gops
 
 VERSION = "roofline 2"

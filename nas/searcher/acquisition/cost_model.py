@@ -112,7 +112,8 @@ def _fit_residual(features: Floats, residuals: Floats, *, n_coefficients: int) -
     """
     n = len(residuals)
     if n < MIN_RESIDUAL_EXAMPLES:
-        deviation = max(MIN_LOG_STD, PRIOR_LOG_STD / np.sqrt(1 + n), float(residuals.std()))
+        # Few observations that disagree say no less than none at all, so the prior is the upper bound.
+        deviation = min(PRIOR_LOG_STD, max(MIN_LOG_STD, PRIOR_LOG_STD / np.sqrt(1 + n), float(residuals.std())))
         return lambda t: CostEstimate(log_mean=np.zeros(len(t)), log_std=np.full(len(t), deviation))
     centre, spread = features.mean(axis=0), features.std(axis=0)
     keep = spread > 1e-9

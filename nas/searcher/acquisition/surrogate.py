@@ -16,7 +16,7 @@ from nas.candidate import Candidate
 from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.intervals import normal_cdf
-from nas.latency.estimate import corrected_for_load
+from nas.latency.latency import corrected_for_load
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.searcher.acquisition.base import Params, ParamsList, PriorTrials, SamplerContext

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from nas import api
 from nas.cli.main import app
 from nas.latency.costs import compute_costs
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_model
 from tests.shown import plain

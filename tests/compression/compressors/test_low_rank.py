@@ -21,7 +21,7 @@ from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import check_parity
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets.catalog import load_target
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces._base import Value

@@ -15,7 +15,7 @@ from nas.latency.costs import compute_costs, packed_bytes
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
 from nas.targets.catalog import load_target
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces._base import Value

@@ -9,13 +9,13 @@ from torch import fx, nn
 
 from nas.compression.compressors.quantize import COMPRESSOR
 from nas.compression.quantization.fake_quantize import FakeQuantize, QuantizedLayer
-from nas.compression.quantization.learned_scales import TrainableFakeQuantize, convert_qat, prepare_qat
+from nas.compression.quantization.qat import TrainableFakeQuantize, convert_qat, prepare_qat
 from nas.data.base import Split
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold, module_nodes, module_of, trace
 from nas.onnx_export.parity import compute_parity
 from nas.runtimes.backends.onnxruntime import RUNTIME
-from nas.training.execution import ExecutionFormat, choose_execution
+from nas.training.execution_format import ExecutionFormat, choose_execution
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from tests.random_nets import CLASSES, SHAPE, context_of, labels_of, pictures, trained_net

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+from nas.compression.quantization.calibration import MSE_CLIP_RATIOS, RangeObserver, observe_ranges
 from nas.compression.quantization.fake_quantize import BIAS_QMAX, FakeQuantize, QuantizedLayer
-from nas.compression.quantization.ranges import MSE_CLIP_RATIOS, RangeObserver, observe_ranges
 from nas.onnx_export.folding import fold
 from nas.onnx_export.graph_builder import GraphBuilder
 from nas.onnx_export.onnx_ops import emit

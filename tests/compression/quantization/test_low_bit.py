@@ -23,7 +23,7 @@ from nas.onnx_export.folding import fold, module_nodes, module_of
 from nas.onnx_export.parity import compute_parity
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.targets.catalog import load_target
-from nas.training.execution import ExecutionFormat
+from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from tests.random_nets import CLASSES, SHAPE, RandomNet, context_of, labels_of, pictures, trained_net

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas.errors import MeasureError
-from nas.latency.estimate import Latency, corrected_for_load
+from nas.latency.latency import Latency, corrected_for_load
 from nas.latency.measured.timing import measure, measure_interleaved
 from nas.runtimes.backends.onnxruntime import RUNTIME
 from nas.runtimes.base import Floats, Runtime, Session

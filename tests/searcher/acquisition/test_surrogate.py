@@ -17,6 +17,7 @@ from nas.results.run_folder import RunFolder
 from nas.searcher.acquisition.base import SamplerContext
 from nas.searcher.acquisition.candidate_features import COST_COLUMNS
 from nas.searcher.acquisition.surrogate import SearchSurrogate
+from nas.searcher.assembly import make_study
 from nas.searcher.study import AskedTrial, Study
 from nas.targets.catalog import load_target
 from search_spaces._base import Choice, DisconnectedError, Value
@@ -47,7 +48,8 @@ class Bench:
 
     def a_study(self, known: SamplerContext | None = None, **more: Any) -> Study:
         known = known or self.surrogate.sampler_context()
-        return Study(self.folder, self.config, self.genes, registry.load("sampler", "screened"), context=known, **more)
+        make_sampler = registry.load("sampler", "screened")
+        return make_study(self.folder, self.config, self.genes, make_sampler, context=known, **more)
 
     def some_params(self, rng: np.random.Generator) -> Params:
         return {gene.name: gene.options[int(rng.integers(len(gene.options)))] for gene in self.genes}

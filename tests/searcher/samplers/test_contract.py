@@ -14,6 +14,7 @@ from nas import registry
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
+from nas.searcher.assembly import make_study
 from nas.searcher.study import AskedTrial, Study
 from search_spaces._base import Choice, Value
 from tests.fake_runs import a_run, some_record
@@ -40,9 +41,8 @@ class Killed(BaseException):
 def a_study(runs: Path, sampler: str, context: SamplerContext = EMPTY_CONTEXT, **fields: Any) -> Study:
     seeds = fields.pop("seeds", ())
     folder = a_run(runs, records=[], sampler=sampler, **fields)
-    return Study(
-        folder, folder.config, CHOICES, registry.load("sampler", sampler), initial_picks=seeds, context=context
-    )
+    make_sampler = registry.load("sampler", sampler)
+    return make_study(folder, folder.config, CHOICES, make_sampler, initial_picks=seeds, context=context)
 
 
 def latency(params: Mapping[str, Any]) -> float:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.compression.pruning.masks import (
+from nas.compression.pruning.magnitude_pruning import (
     RAMP_END_PROGRESS,
     MagnitudePruner,
     ParameterGroup,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nas.latency.estimate import Latency
-from nas.latency.speedup import int8_speedup
+from nas.latency.int8_speedup import int8_speedup
+from nas.latency.latency import Latency
 
 
 def timed(low: float, middle: float, high: float, kind: str = "measured") -> Latency:

@@ -1,7 +1,7 @@
 """Keyword arguments of the functions that take a configuration's fields: their types, defaults and explanations.
 
-The types say what may be given ("30m" or 1800.0), while the fields in `nas.config.fields` say what is stored (1800.0).
-tests/test_config.py proves that both have the same names.
+The types say what may be given ("30m" or 1800.0), while the fields in `nas.config.field_groups` say what is stored
+(1800.0). tests/test_config.py proves that both have the same names.
 """
 
 import inspect
@@ -11,7 +11,7 @@ from typing import Literal, TypedDict, TypeVar, get_type_hints
 
 from pydantic.fields import FieldInfo
 
-from nas.config.fields import FIELD_GROUPS, GROUPS
+from nas.config.field_groups import FIELD_GROUPS, GROUPS
 
 F = TypeVar("F", bound=Callable[..., object])
 

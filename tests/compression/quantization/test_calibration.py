@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.compression.quantization.calibration import HISTOGRAM_BINS, TAIL_FRACTION, entropy_range, percentile_range
-from nas.compression.quantization.ranges import CALIBRATION_METHODS, RangeObserver
+from nas.compression.quantization.calibration import CALIBRATION_METHODS, RangeObserver
+from nas.compression.quantization.clipping import HISTOGRAM_BINS, TAIL_FRACTION, entropy_range, percentile_range
 from nas.errors import ExportError
 
 

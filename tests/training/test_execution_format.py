@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from nas.errors import ConfigError
-from nas.training import execution
-from nas.training.execution import ExecutionFormat, choose_execution, on_device, step_clock
+from nas.training import execution_format as execution
+from nas.training.execution_format import ExecutionFormat, choose_execution, on_device, step_clock
 
 
 def net() -> nn.Module:

@@ -7,7 +7,7 @@ already, and each border between integers and floats costs a kernel.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 
 NO_GAIN = "no_gain"
 """Name of the constraint that an INT8 net violates when it is no faster than its FP32 baseline."""

@@ -1,4 +1,7 @@
-"""Samplers that a benchmark compares, by name; each is made from a seed and, for ours, what is known of picks."""
+"""Samplers that the search benchmarks compare, by name.
+
+Each is made from a seed; the samplers of this project also take a problem's context (known objectives, features).
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,12 +14,17 @@ from benchmarks._variants import ABLATIONS, ablated_sampler_factory
 from nas.searcher.samplers.screened import ScreenedSampler
 
 
-def sampler_factories(space: Mapping[str, BaseDistribution], **known: Any) -> dict[str, Callable[[int], BaseSampler]]:
-    """Name to maker. `known` is what `ScreenedSampler` takes; the variant "blind" gets none of it.
+def sampler_factories(space: Mapping[str, BaseDistribution], **context: Any) -> dict[str, Callable[[int], BaseSampler]]:
+    """Factories by sampler name; each takes a seed.
 
-    Behind "screened-" stand what our sampler has to do without: see `benchmarks._variants`.
+    Args:
+        space: gene to distribution.
+        context: keyword arguments of `ScreenedSampler` that describe the problem. "screened-genes-only" receives the
+            known objectives and the feasibility alone, "screened-blind" nothing.
+
+    The other names that begin with "screened-" are ablations, see `benchmarks._variants`.
     """
-    cheap_only = {k: v for k, v in known.items() if k in ("known_objectives", "allowed")}
+    cheap_only = {k: v for k, v in context.items() if k in ("known_objectives", "allowed")}
     return {
         "random": lambda seed: RandomSampler(seed=seed),
         "tpe": lambda seed: TPESampler(seed=seed),
@@ -25,8 +33,8 @@ def sampler_factories(space: Mapping[str, BaseDistribution], **known: Any) -> di
         "nsga2-20": lambda seed: NSGAIISampler(seed=seed, population_size=20),
         "gp": lambda seed: GPSampler(seed=seed),
         "local-search": lambda seed: LocalSearch(space, seed),
-        "screened": lambda seed: ScreenedSampler(seed=seed, space=space, **known),
+        "screened": lambda seed: ScreenedSampler(seed=seed, space=space, **context),
         "screened-genes-only": lambda seed: ScreenedSampler(seed=seed, space=space, **cheap_only),
         "screened-blind": lambda seed: ScreenedSampler(seed=seed, space=space),
-        **{f"screened-{part}": ablated_sampler_factory(part, space=space, **known) for part in ABLATIONS},
+        **{f"screened-{part}": ablated_sampler_factory(part, space=space, **context) for part in ABLATIONS},
     }

@@ -18,8 +18,8 @@ from nas.data.base import FaceData
 from nas.evaluation.constraints import describe_violations, violations
 from nas.evaluation.latency_evaluator import LatencyEvaluator
 from nas.latency.costs import compute_costs, packed_bytes
-from nas.latency.estimate import Latency
-from nas.latency.speedup import int8_speedup
+from nas.latency.int8_speedup import int8_speedup
+from nas.latency.latency import Latency
 from nas.metrics import Score, score
 from nas.onnx_export.exporter import ExportedFile, export_onnx
 from nas.onnx_export.parity import Parity, check_parity, parity_tolerance

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas.latency.estimate import Latency
+from nas.latency.latency import Latency
 
 
 def latency(p5_ms: float | None = None, notes: tuple[str, ...] = ()) -> Latency:
