@@ -35,6 +35,7 @@ from nas.results.status import SearchStatus
 from nas.runtimes.base import Finding, Runtime
 from nas.runtimes.disturbance import DRIFT_LIMIT
 from nas.runtimes.onnx_input import read_onnx_input
+from nas.runtimes.onnx_trial import check_in_child
 from nas.runtimes.reference_network import reference_path
 from nas.searcher.searcher import search as run_search
 from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, calibrate_target
@@ -304,6 +305,8 @@ def measure_all(
         results = measure_on_device(paths, device, profile, with_layers=layers, with_energy=energy, log=log)
         return [result if isinstance(result, MeasureError) else [result] for result in results]
     runtime_name = profile.runtime if profile.local else HOST_RUNTIME
+    for path, shape in zip(paths, shapes, strict=True):
+        check_in_child(path, input_shape=(1, *shape) if runtime_name == HOST_RUNTIME else ())
     where = profile.title if profile.local else "this machine"
     counts = [threads] if isinstance(threads, int) else list(threads)
     with TimingWorker(reference_cache=reference_cache_path(), cpu_cores=pin) as worker:
@@ -456,6 +459,8 @@ def _input_shape(path: Path) -> tuple[int, int, int]:
     except Exception as error:  # protobuf's errors share no public base
         raise ConfigError(f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}") from None
     if not entry.is_single_image:
-        got = list(entry.dims) if len(entry.names) == 1 and entry.dims else f"{len(entry.names)} inputs"
-        raise ConfigError(f"{path} must have one input [N, C, H, W] with fixed C, H and W, but has {got}")
+        raise ConfigError(
+            f"{path} must have one input [N, C, H, W] with fixed C, H and W and one image at a time, but has "
+            f"{entry.form}; export it so"
+        )
     return entry.dims[1], entry.dims[2], entry.dims[3]

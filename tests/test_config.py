@@ -152,7 +152,8 @@ def test_every_field_that_decides_the_result_is_a_difference(field: str) -> None
         "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
         "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 1, "qat": 0.3,
         "qat_scales": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
-        "teacher": ("votes",), "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_during": "search",
+        "teacher": ("votes",), "teacher_classes": ("a", "b"), "teacher_output": "y",
+        "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_during": "search",
             "compressors": ("quantize",), "model": "resnet8", "mean": 0.5, "std": 2.0, "input_size": 64,
     }[field]  # fmt: skip
     given = {"model": "resnet10"} if field in (*MODEL_FIELDS, "model") else {}

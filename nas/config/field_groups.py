@@ -144,6 +144,12 @@ class DistillationFields(_Group):
         default=(),
         description="Teacher: ONNX file, run (RUN or RUN:KEY), .npy file of logits, or votes; =WEIGHT may follow.",
     )
+    teacher_classes: tuple[str, ...] = Field(
+        default=(), description="Classes of a teacher that does not name them, in the order of its outputs."
+    )  # fmt: skip
+    teacher_output: str | None = Field(
+        default=None, description="Name of the output that holds the logits, for an ONNX teacher with several outputs."
+    )
     distill: str = Field(default="logits", description="Distillation method: logits, dkd, bounded, attention, hints.")
     temperature: float = Field(
         default=4.0, gt=0, description="Temperature that divides the logits of the network and its teachers."

@@ -48,6 +48,8 @@ class CompressKeywords(TypedDict, total=False):
     qat: float
     qat_scales: Literal["calibrated", "learned"]
     teacher: Sequence[str]
+    teacher_classes: Sequence[str]
+    teacher_output: str | None
     distill: str
     temperature: float
     alpha: float

@@ -5,7 +5,9 @@ float32, followed by the scaling, layout and type that the file expects. Its out
 each image.
 """
 
+import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 from torch.nn import functional
 
 from nas.errors import ConfigError, MeasureError, one_line
+from nas.files import file_sha256
 from nas.runtimes.base import Runtime
+from nas.runtimes.onnx_input import external_files, graph_inputs, load_external_weights, read_onnx_model
+from nas.runtimes.onnx_trial import check_in_child
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -43,6 +48,8 @@ MIN_FEATURE_CHANNELS = 4
 _LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luma, from ITU-R BT.601."""
 _NODE_PREFIX = "nas_teacher"
+_CHUNK_ELEMENTS = 2**26
+"""Numbers of the images that are resized and run at once: 29,000 of 48 x 48, or 445 of 224 x 224 in colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +67,7 @@ class OnnxTeacher:
     Attributes:
         path: the file.
         image_shape: (C, H, W) of the data's images.
+        output_name: the output that holds the logits; None takes the first.
 
     Raises:
         ConfigError: on first use, if the file is not an ONNX file or its input is not an image.
@@ -67,16 +75,46 @@ class OnnxTeacher:
 
     path: Path
     image_shape: tuple[int, int, int]
+    output_name: str | None = None
 
     @cached_property
     def model(self) -> ModelProto:
-        """The model in the file, unchanged."""
+        """The model in the file with all of its weights, unchanged."""
         try:
-            return onnx.load(self.path)
-        except Exception as error:  # protobuf's errors share no base with onnx's
+            model = read_onnx_model(self.path)
+            load_external_weights(model, self.path.parent)
+        except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{self.path} must be an ONNX file, but cannot be read as one: {error}; export the teacher again"
+                f"{self.path} must be an ONNX file, but cannot be read as one: {one_line(error)}; export the teacher "
+                "again"
             ) from None
+        return model
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the file; where weights are stored in other files, of these too."""
+        digests = [file_sha256(self.path)]
+        locations = external_files(read_onnx_model(self.path))
+        digests += [f"{location} {file_sha256(self.path.parent / location)}" for location in locations]
+        return digests[0] if not locations else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the file's outputs, in order."""
+        return tuple(entry.name for entry in self.model.graph.output)
+
+    def check_runs(self) -> None:
+        """Run the file once in a child process, so that a hostile file cannot harm this one.
+
+        Raises:
+            ConfigError: it does not run, or exceeds the limits of `nas.runtimes.onnx_trial`.
+        """
+        c, h, w = self.input_shape
+        image = (h, w, c) if self.is_channels_last else (c, h, w)
+        try:
+            check_in_child(self.path, input_shape=(self.fixed_batch_size or 1, *image))
+        except MeasureError as error:
+            raise ConfigError(f"teacher {self.path} must run on this machine, but does not: {error}") from None
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -85,12 +123,17 @@ class OnnxTeacher:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Class names in the order of the outputs, from the property `labels`; None if it is absent or no JSON list."""
+        """Class names in the order of the outputs, from the property `labels` or `id2label`.
+
+        It is a JSON list, or an object with the keys 0 to K - 1 as in Hugging Face's configurations; None without.
+        """
         try:
-            names = json.loads(self.metadata.get("labels", "null"))
-        except ValueError:
+            names = json.loads(self.metadata.get("labels") or self.metadata.get("id2label") or "null")
+        except (ValueError, RecursionError):
             return None
-        return tuple(map(str, names)) if isinstance(names, list) else None
+        if isinstance(names, dict) and set(names) == {str(i) for i in range(len(names))}:
+            names = [names[str(i)] for i in range(len(names))]
+        return tuple(map(str, names)) if isinstance(names, list) and len(names) > 1 else None
 
     @property
     def is_own_export(self) -> bool:
@@ -123,13 +166,14 @@ class OnnxTeacher:
         """The model with raw pixels [N, C, H, W] as input and one row per image as output.
 
         Args:
-            output_names: tensors to concatenate into the row; None takes the model's first output.
+            output_names: tensors to concatenate into the row; None takes `output_name`, or else the first output.
             pixel_scaling: the scaling that the model expects, a key of `PIXEL_SCALINGS`.
         """
         model = ModelProto()
         model.CopyFrom(self.model)
         graph = model.graph
-        output_names = [graph.output[0].name] if output_names is None else output_names
+        if output_names is None:
+            output_names = [self.output_name or graph.output[0].name]
         input_nodes = self._prepend_preprocessing(model, pixel_scaling)
         output_nodes = []
         for i, name in enumerate(output_names):
@@ -175,10 +219,14 @@ class OnnxTeacher:
         return sizes
 
     def _input_info(self, model: ModelProto) -> onnx.ValueInfoProto:
-        # Before IR version 4 weights are listed among the inputs too.
-        weights = {tensor.name for tensor in model.graph.initializer}
-        info: onnx.ValueInfoProto = next(entry for entry in model.graph.input if entry.name not in weights)
-        return info
+        entries = graph_inputs(model.graph)
+        if len(entries) != 1:
+            names = ", ".join(entry.name for entry in entries)
+            raise ConfigError(
+                f"{self.path} must take images alone, but has {len(entries)} inputs ({names}); save its logits for the "
+                "training images as an array instead"
+            )
+        return entries[0]
 
     def _prepend_preprocessing(self, model: ModelProto, pixel_scaling: str) -> list[onnx.NodeProto]:
         """Replace the model's input by raw pixels, and return the nodes from there to the former input."""
@@ -237,7 +285,7 @@ def run_teacher(
         images: [N, C, H, W] uint8 of the data.
         runtime: the runtime that runs the file.
         pixel_scaling: the scaling that the teacher expects, a key of `PIXEL_SCALINGS`.
-        output_names: tensors to concatenate into each row; None takes the first output.
+        output_names: tensors to concatenate into each row; None takes the teacher's output.
         threads: of the runtime.
 
     Raises:
@@ -276,16 +324,26 @@ def teacher_session(
             raise ConfigError(f"teacher {teacher.path} must run on this machine, but does not: {error}") from None
 
     def run(images: Images) -> Floats:
+        chunk = max(1, _CHUNK_ELEMENTS // math.prod(teacher.input_shape))
+        return np.concatenate([run_chunk(images[i : i + chunk]) for i in range(0, len(images), chunk)])
+
+    def run_chunk(images: Images) -> Floats:
         fitted = fit_to_shape(images, teacher.input_shape)
         padding = -len(fitted) % (teacher.fixed_batch_size or 1)
         try:
-            rows = session.predict(np.concatenate([fitted, fitted[:1].repeat(padding, 0)]) if padding else fitted)
+            rows = session.predict(np.concatenate([fitted, *[fitted[:1]] * padding]) if padding else fitted)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             reason = one_line(error)
             raise ConfigError(
                 f"teacher {teacher.path} must take images of shape {list(teacher.input_shape)}, but the runtime says: "
                 f"{reason}; save its logits for the training images as an array instead"
             ) from None
+        if rows.shape[0] != len(fitted) + padding or not np.isfinite(rows).all():
+            fault = "NaN or infinity" if rows.shape[0] == len(fitted) + padding else f"{rows.shape[0]} rows"
+            raise ConfigError(
+                f"teacher {teacher.path} must give a finite row for each of {len(fitted) + padding} images, but gives "
+                f"{fault}; export it again"
+            )
         return rows[: len(images)]
 
     try:

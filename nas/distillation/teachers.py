@@ -8,14 +8,18 @@ A teacher is one of:
   and `labels`;
 - the word `votes`: the shares of the annotators' votes that come with a data set.
 
-PATH=WEIGHT gives a teacher a weight. Classes are matched by name if the teacher names them; outputs for classes that
-the data does not have are dropped. A source that does not fit is refused before a run starts.
+PATH=WEIGHT gives a teacher a weight. Classes are matched by name if the teacher or `--teacher-classes` names them;
+otherwise the orders of published data sets are compared on training images (`nas.distillation.class_orders`). Outputs
+for classes that the data does not have are dropped. A source that does not fit is refused before a run starts.
 """
 
 import hashlib
+import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +27,9 @@ import numpy.typing as npt
 from nas import registry
 from nas.data.base import FaceData
 from nas.data.classes import canonical_class_name
-from nas.distillation.onnx_teacher import PIXEL_SCALINGS, RAW_PIXELS, OnnxTeacher, run_teacher
-from nas.errors import ConfigError
+from nas.distillation.class_orders import best_columns, candidate_orders, choose_order, fit_orders, order_accuracy
+from nas.distillation.onnx_teacher import PIXEL_SCALINGS, RAW_PIXELS, Images, OnnxTeacher, run_teacher
+from nas.errors import ConfigError, one_line
 from nas.files import file_sha256
 from nas.results.run_folder import RunFolder
 from nas.results.selection import find_record
@@ -34,8 +39,11 @@ Floats = npt.NDArray[np.float32]
 
 VOTES = "votes"
 TEACHER_RUNTIME = "onnxruntime"
-SCALING_PROBE_IMAGES = 512
-"""Training images on which the scalings of the pixels are compared."""
+PROBE_IMAGES = 512
+"""Training images on which scalings of the pixels and orders of the classes are compared."""
+_PLACEHOLDER_PATTERN = re.compile(r"(label|class|output)?[ _-]?[0-9]+")
+MAX_OUTPUTS = 4096
+"""Outputs of an array, more than any list of classes has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +71,27 @@ class TeacherSource:
     notes: tuple[str, ...] = ()
 
 
-def find_teachers(specs: Sequence[str], data: FaceData) -> tuple[TeacherSource, ...]:
+def find_teachers(
+    specs: Sequence[str], data: FaceData, *, classes: Sequence[str] = (), output_name: str | None = None
+) -> tuple[TeacherSource, ...]:
     """The teachers with these specifications, with weights that sum to 1.
 
     Args:
         specs: values of `--teacher`, each as in the module's docstring.
         data: the data set to check them against.
+        classes: class names, in the order of the outputs, of teachers that do not name the data's classes themselves.
+        output_name: output of the ONNX teachers that have several; None takes the one that fits.
 
     Raises:
         ConfigError: a teacher is missing, cannot be read, has other classes, or has outputs for other images.
     """
+    if not specs and (classes or output_name):
+        option = "--teacher-classes" if classes else "--teacher-output"
+        raise ConfigError(f"{option} requires a teacher, but none is given; add --teacher")
     pairs = [parse_weight(spec) for spec in specs]
     total = sum(weight for _, weight in pairs)
-    return tuple(replace(_load_source(spec, data), weight=weight / total) for spec, weight in pairs)
+    sources = [_load_source(spec, data, tuple(classes), output_name) for spec, _ in pairs]
+    return tuple(replace(source, weight=weight / total) for source, (_, weight) in zip(sources, pairs, strict=True))
 
 
 def parse_weight(spec: str) -> tuple[str, float]:
@@ -96,18 +112,18 @@ def parse_weight(spec: str) -> tuple[str, float]:
     return path, weight
 
 
-def _load_source(spec: str, data: FaceData) -> TeacherSource:
+def _load_source(spec: str, data: FaceData, classes: tuple[str, ...], output_name: str | None) -> TeacherSource:
     if spec == VOTES:
         return _votes_source(data)
     path = _resolve_path(spec)
     if path.suffix in (".npy", ".npz"):
-        return _array_source(path, data)
+        return _array_source(path, data, classes)
     if path.suffix != ".onnx":
         raise ConfigError(
             f"a teacher must be an .onnx, .npy or .npz file, a run or the word {VOTES}, but got {path}; export the "
             "checkpoint to ONNX, or save its logits for the training images with numpy.save"
         )
-    return _onnx_source(path, data)
+    return _onnx_source(path, data, classes, output_name)
 
 
 def _resolve_path(spec: str) -> Path:
@@ -158,46 +174,96 @@ def _votes_source(data: FaceData) -> TeacherSource:
     )
 
 
-def _array_source(path: Path, data: FaceData) -> TeacherSource:
-    classes: tuple[str, ...] | None = None
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            outputs = stored
-        else:
-            outputs, classes = stored["answers"], tuple(map(str, stored["labels"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ConfigError(
-            f"{path} must be an array, or .npz with `answers` and `labels`, but is not: {error}; save it with "
-            "numpy.save or numpy.savez"
-        ) from None
-    if outputs.ndim != 2 or len(outputs) != len(data.train) or not np.isfinite(outputs).all():
+def _array_source(path: Path, data: FaceData, given_classes: tuple[str, ...]) -> TeacherSource:
+    stored, classes = _read_array(path, data)
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is refused
+        outputs = stored.astype(np.float32)
+    if not np.isfinite(outputs).all():
         raise ConfigError(
             f"{path} must hold a finite row for each of the {len(data.train)} training images of {data.name}, but has "
-            f"shape {list(outputs.shape)}; save the logits for all of them, in order"
+            "NaN, infinity or values beyond float32; save the logits again"
         )
-    columns, notes = match_classes(path.name, classes, outputs.shape[1], data.classes)
+    names = _class_names(classes, given_classes, data.classes)
+    columns, notes = _columns(path.name, names, outputs, data.train.labels, data.classes)
     return TeacherSource(
-        name=path.name, weight=1.0, sha256=file_sha256(path), class_columns=columns,
-        outputs=outputs.astype(np.float32), notes=notes,
-    )  # fmt: skip
+        name=path.name, weight=1.0, sha256=file_sha256(path), class_columns=columns, outputs=outputs, notes=notes
+    )
 
 
-def _onnx_source(path: Path, data: FaceData) -> TeacherSource:
+def _read_array(path: Path, data: FaceData) -> tuple[npt.NDArray[Any], tuple[str, ...] | None]:
+    """Numbers [N, outputs] of a file and the class names that it holds. The shape is checked before anything is read.
+
+    Raises:
+        ConfigError: the file is no array of real numbers with a row for each training image.
+    """
+    classes: tuple[str, ...] | None = None
+    try:
+        if path.stat().st_size == 0:
+            raise ValueError("it is empty (0 bytes)")
+        if path.suffix == ".npy":
+            array = np.lib.format.open_memmap(path, mode="r")
+        else:
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > (limit := 16 * len(data.train) * MAX_OUTPUTS + 2**20):
+                raise ValueError(f"it unpacks to {unpacked} bytes, more than {limit}")
+            with np.load(path, allow_pickle=False) as stored:
+                array, labels = stored["answers"], stored["labels"]
+            if labels.ndim != 1 or labels.dtype.kind != "U":
+                raise ValueError(f"`labels` must be a list of words, but is {labels.dtype} {list(labels.shape)}")
+            classes = tuple(map(str, labels))
+    except Exception as error:  # numpy's and zip's errors share no base
+        raise ConfigError(
+            f"{path} must be an array, or .npz with `answers` and `labels`, but is not: {one_line(error)}; save it "
+            "with numpy.save or numpy.savez"
+        ) from None
+    if array.dtype.kind not in "fiu":
+        raise ConfigError(
+            f"{path} must hold real numbers, but holds {array.dtype}; save the logits as float32 with numpy.save"
+        )
+    if array.ndim != 2 or len(array) != len(data.train) or not 2 <= array.shape[1] <= MAX_OUTPUTS:
+        raise ConfigError(
+            f"{path} must hold a finite row for each of the {len(data.train)} training images of {data.name}, but has "
+            f"shape {list(array.shape)}; save the logits for all of them, in order"
+        )
+    return array, classes
+
+
+def _onnx_source(path: Path, data: FaceData, given_classes: tuple[str, ...], output_name: str | None) -> TeacherSource:
     teacher = OnnxTeacher(path=path, image_shape=data.input_shape)
+    teacher.check_runs()
     runtime: Runtime = registry.load("runtime", TEACHER_RUNTIME)
-    n_outputs = run_teacher(teacher, data.train.images[:2], runtime=runtime).shape[1]
-    columns, notes = match_classes(path.name, teacher.classes, n_outputs, data.classes)
+    rows = data.train.evenly_spread_rows(PROBE_IMAGES)
+    images, labels = data.train.images[rows], data.train.labels[rows]
+    names = _class_names(teacher.classes, given_classes, data.classes)
+    teacher = _with_output(teacher, names, images[:2], data, output_name, runtime)
+    scalings = [RAW_PIXELS] if teacher.is_own_export else list(PIXEL_SCALINGS)
+    outputs = {s: run_teacher(teacher, images, runtime=runtime, pixel_scaling=s) for s in scalings}
+
+    def accuracy(scaling: str) -> float:
+        """Of the teacher, in its best order where it names no classes."""
+        n_outputs = outputs[scaling].shape[1]
+        if names is not None:
+            columns = match_classes(path.name, names, n_outputs, data.classes)[0]
+            return float((outputs[scaling][:, columns].argmax(1) == labels).mean())
+        orders = _candidate_orders(path.name, n_outputs, data.classes)
+        best = best_columns(outputs[scaling], labels, len(data.classes))
+        fit = fit_orders(outputs[scaling], labels, orders)[0].accuracy
+        return max(fit, order_accuracy(outputs[scaling], labels, best) if best else 0.0)
+
+    scaling = max(scalings, key=accuracy)  # raw pixels win a tie
+    columns, notes = _columns(path.name, names, outputs[scaling], labels, data.classes)
+    if teacher.output_name is not None:
+        notes += (f"{path.name} has several outputs, of which {teacher.output_name} is taken",)
     digest = teacher.metadata.get("dataset_digest")
     if digest is not None and digest != data.digest:
         notes += (f"{path.name} was trained on other data, which must not contain this data's val and test images",)
-    scaling = RAW_PIXELS if teacher.is_own_export else _best_pixel_scaling(teacher, columns, data, runtime)
     if scaling != RAW_PIXELS:
         notes += (f"{path.name} gets pixels scaled to {scaling}, the scaling of its highest accuracy",)
     return TeacherSource(
         name=path.name,
         weight=1.0,
-        sha256=file_sha256(path),
+        sha256=teacher.sha256,
         class_columns=columns,
         onnx_teacher=teacher,
         pixel_scaling=scaling,
@@ -205,43 +271,102 @@ def _onnx_source(path: Path, data: FaceData) -> TeacherSource:
     )
 
 
-def _best_pixel_scaling(teacher: OnnxTeacher, columns: tuple[int, ...], data: FaceData, runtime: Runtime) -> str:
-    """The scaling with the highest accuracy on some training images; raw pixels win a tie."""
-    rows = data.train.evenly_spread_rows(SCALING_PROBE_IMAGES)
-    images, labels = data.train.images[rows], data.train.labels[rows]
+def _with_output(
+    teacher: OnnxTeacher, names: tuple[str, ...] | None, images: Images, data: FaceData, output_name: str | None,
+    runtime: Runtime,
+) -> OnnxTeacher:  # fmt: skip
+    """The teacher with the output that holds its logits: the one of that name, or the first of a fitting size.
 
-    def accuracy(scaling: str) -> float:
-        logits = run_teacher(teacher, images, runtime=runtime, pixel_scaling=scaling)[:, columns]
-        return float((logits.argmax(1) == labels).mean())
+    Raises:
+        ConfigError: there is no output of that name, or none of a fitting size.
+    """
+    available = teacher.output_names
+    if output_name is not None:
+        if output_name not in available:
+            raise ConfigError(
+                f"--teacher-output must be an output of {teacher.path}, one of {', '.join(available)}, but got "
+                f"{output_name!r}"
+            )
+        return replace(teacher, output_name=output_name) if len(available) > 1 else teacher
+    if len(available) == 1:
+        return teacher
+    sizes = {name: run_teacher(teacher, images, runtime=runtime, output_names=[name]).shape[1] for name in available}
+    for name, size in sizes.items():
+        if size == len(names) if names is not None else candidate_orders(size, data.classes):
+            return replace(teacher, output_name=name)
+    listed = ", ".join(f"{name} with {size} numbers" for name, size in sizes.items())
+    raise ConfigError(
+        f"teacher {teacher.path} must have an output with a number for each class, but has {listed}; name the output "
+        "with --teacher-output, and its classes with --teacher-classes"
+    )
 
-    return max(PIXEL_SCALINGS, key=accuracy)
+
+def _columns(
+    name: str, classes: tuple[str, ...] | None, outputs: Floats, labels: npt.NDArray[np.int64],
+    data_classes: tuple[str, ...],
+) -> tuple[tuple[int, ...], tuple[str, ...]]:  # fmt: skip
+    """Index of the output for each class of the data, and notes: by the classes' names, or by the order that fits.
+
+    Raises:
+        ConfigError: the names do not fit, or no known order does.
+    """
+    if classes is not None:
+        return match_classes(name, classes, outputs.shape[1], data_classes)
+    orders = _candidate_orders(name, outputs.shape[1], data_classes)
+    fit, figures = choose_order(outputs, labels, orders)
+    if fit is None:
+        raise ConfigError(
+            f"teacher {name} must name its classes or have them in a known order, but does neither ({figures}); give "
+            "them in the order of its outputs with --teacher-classes a,b,c"
+        )
+    return fit.columns, (f"{name} does not name its classes; they are taken in the order of {fit.name} ({figures})",)
+
+
+def _candidate_orders(name: str, n_outputs: int, data_classes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    orders = candidate_orders(n_outputs, data_classes)
+    if not orders:
+        raise ConfigError(
+            f"teacher {name} must have the classes {', '.join(data_classes)}, but has {n_outputs} outputs without "
+            "names; name them with --teacher-classes a,b,c, or use a teacher trained on these classes"
+        )
+    return orders
+
+
+def _class_names(
+    own: tuple[str, ...] | None, given: tuple[str, ...], data_classes: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """A teacher's own class names if they are those of the data, else the given ones; None where the order must tell.
+
+    Numbers and words such as LABEL_0 say nothing.
+    """
+    needed = {canonical_class_name(word) for word in data_classes}
+    named = {canonical_class_name(word) for word in own or ()}
+    if needed <= named:
+        return own
+    return given or (None if all(_PLACEHOLDER_PATTERN.fullmatch(word) for word in named) else own)
 
 
 def match_classes(
-    name: str, teacher_classes: tuple[str, ...] | None, n_outputs: int, data_classes: tuple[str, ...]
+    name: str, teacher_classes: tuple[str, ...], n_outputs: int, data_classes: tuple[str, ...]
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Index of a teacher's output for each class of the data, and notes for the user.
 
     Args:
         name: of the teacher, for messages.
-        teacher_classes: class names in the order of the outputs; None if the teacher does not name them.
+        teacher_classes: class names in the order of the outputs.
         n_outputs: number of outputs.
         data_classes: class names of the data.
 
     Raises:
-        ConfigError: the teacher lacks a class of the data, or names no classes and has another number of outputs.
+        ConfigError: the teacher lacks a class of the data, names one twice, or has another number of outputs.
     """
     needed = f"teacher {name} must have the classes {', '.join(data_classes)}"
-    if teacher_classes is None:
-        if n_outputs != len(data_classes):
-            raise ConfigError(
-                f"{needed}, but has {n_outputs} outputs without names; use a teacher trained on these classes"
-            )
-        return tuple(range(n_outputs)), (f"{name} does not name its classes; they are taken in the order of the data",)
     known = [canonical_class_name(word) for word in teacher_classes]
     missing = [word for word in data_classes if canonical_class_name(word) not in known]
-    if missing or len(known) != n_outputs:
-        fault = f"lacks {', '.join(missing)}" if missing else f"names {len(known)} classes for {n_outputs} outputs"
+    if missing or len(known) != n_outputs or len(set(known)) != len(known):
+        fault = f"names {len(known)} classes for {n_outputs} outputs"
+        if missing or len(known) == n_outputs:
+            fault = f"lacks {', '.join(missing)}" if missing else f"names a class twice: {', '.join(known)}"
         raise ConfigError(f"{needed}, but {fault}; use a teacher trained on these classes")
     extra = [word for word in known if word not in map(canonical_class_name, data_classes)]
     notes = (f"{name} also has {', '.join(extra)}; its outputs for them are dropped",) if extra else ()

@@ -145,7 +145,9 @@ def _infer_tensor_info(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...
         light.graph.initializer.append(
             tensor if small else TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
         )
-    for entry in (*light.graph.input, *light.graph.output):
+    # Up to IR version 3 the inputs list the weights too, whose first dimension is no batch.
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for entry in (e for e in (*light.graph.input, *light.graph.output) if e.name not in stored):
         for i, dim in enumerate(entry.type.tensor_type.shape.dim):
             if i == 0 and not dim.dim_value:
                 dim.dim_value = 1

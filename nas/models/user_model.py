@@ -9,11 +9,9 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nas import registry
 from nas.compression.pruning.channel_groups import trace_channel_groups
@@ -21,9 +19,10 @@ from nas.compression.pruning.silencing import check_pruning_is_exact
 from nas.compression.pruning.slicing import channel_segments, slice_channels
 from nas.config import SearchConfig
 from nas.data.base import FaceData
-from nas.errors import CandidateError, ConfigError, one_line
+from nas.errors import CandidateError, ConfigError
 from nas.models.seeding import forked_rng
 from nas.models.stages import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
+from nas.models.weights import load_weights
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
 from search_spaces._work import Layer, Workload, sum_workloads, trace_layers
@@ -225,46 +224,3 @@ def _with_preprocessing(net: nn.Module, config: SearchConfig, data: FaceData) ->
     repeat = 3 if first is not None and channels == 1 and first.in_channels == 3 else 1
     prepare = Preprocessing(size=resize, mean=mean, std=std, repeat=repeat)
     return split_into_stages(net, prepare, input_shape=data.input_shape, classes=len(data.classes))
-
-
-def load_weights(net: nn.Module, path: Path) -> None:
-    """Load a state dict, plain or under the key `state_dict`, into a net. Only tensors are unpickled.
-
-    Args:
-        net: the net; its weights are overwritten.
-        path: of a file written by `torch.save`.
-
-    Raises:
-        ConfigError: the file cannot be read, holds other objects than tensors, or tensors of other names or shapes
-            than the net's.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ConfigError(
-            f"weights must be a state dict, but {path} cannot be read: {error.strerror}; check the path"
-        ) from None
-    except Exception as error:  # pickle and zip errors share no base
-        reason = one_line(error)
-        raise ConfigError(
-            f"weights must be a state dict that torch.load(weights_only=True) reads, but {path} is not: {reason}; "
-            "save it with torch.save(net.state_dict(), path)"
-        ) from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ConfigError(
-            f"weights must be a state dict, but {path} holds a {type(content).__name__} of other objects than tensors; "
-            "save it with torch.save(net.state_dict(), path)"
-        )
-    # nn.DataParallel puts `module.` before every name.
-    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-    expected = net.state_dict()
-    remedy = "save them from the net that --model builds"
-    for name in sorted(set(expected) ^ set(state)):
-        where = "the net only" if name in expected else "the file only"
-        raise ConfigError(f"weights must be those of the net, but {name!r} is in {where} ({path}); {remedy}")
-    for name, tensor in state.items():
-        if expected[name].shape != tensor.shape:
-            shapes = f"{list(expected[name].shape)} in the net and {list(tensor.shape)} in {path}"
-            raise ConfigError(f"weights must be those of the net, but {name!r} is {shapes}; {remedy}")
-    net.load_state_dict(state)

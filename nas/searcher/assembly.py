@@ -153,7 +153,12 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
         make_sampler=make_sampler,
         compressors=compressors,
         proxies=proxies,
-        teachers=find_teachers(config.distillation.teacher, data),
+        teachers=find_teachers(
+            config.distillation.teacher,
+            data,
+            classes=config.distillation.teacher_classes,
+            output_name=config.distillation.teacher_output,
+        ),
     )
 
 

@@ -103,22 +103,22 @@ def test_changed_teacher_file_is_refused(tmp_path: Path, file: Path) -> None:
 
 
 def test_feature_method_needs_a_teacher_with_layers(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((32, 4)))
+    np.savez(tmp_path / "a.npz", answers=np.zeros((32, 4)), labels=CLASSES)
 
-    with pytest.raises(ConfigError, match=r"--distill hints needs a teacher with layers, .* but a.npy has none"):
-        distillation(tmp_path / "run", tmp_path / "a.npy", method="hints")
+    with pytest.raises(ConfigError, match=r"--distill hints needs a teacher with layers, .* but a.npz has none"):
+        distillation(tmp_path / "run", tmp_path / "a.npz", method="hints")
 
 
 def test_several_teachers_are_averaged_by_their_weights(tmp_path: Path) -> None:
     logits = np.random.default_rng(0).normal(0, 3, (2, 32, 4)).astype(np.float32)
     for name, rows in zip("ab", logits, strict=True):
-        np.save(tmp_path / f"{name}.npy", rows)
+        np.savez(tmp_path / f"{name}.npz", answers=rows, labels=CLASSES)
 
-    result = distillation(tmp_path / "run", f"{tmp_path / 'a.npy'}=3", tmp_path / "b.npy")
+    result = distillation(tmp_path / "run", f"{tmp_path / 'a.npz'}=3", tmp_path / "b.npz")
 
     soft = np.exp(logits.astype(float) / 2) / np.exp(logits.astype(float) / 2).sum(2, keepdims=True)
     np.testing.assert_allclose(result.ensemble.probabilities(2.0).numpy(), 0.75 * soft[0] + 0.25 * soft[1], atol=1e-6)
-    assert "a.npy" in result.description
+    assert "a.npz" in result.description
     assert "x 0.75" in result.description
 
 

@@ -1,15 +1,18 @@
 """Teacher specifications: what they resolve to, how classes are matched, and what is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nas.data.base import FaceData
+from nas.data.classes import FER2013_CLASSES
+from nas.distillation.class_orders import KNOWN_ORDERS
 from nas.distillation.teachers import find_teachers, match_classes, parse_weight
 from nas.errors import ConfigError
 from tests.conftest import learnable_faces
@@ -19,8 +22,35 @@ FACES = learnable_faces(train=24, val=8)
 N, K = len(FACES.train), len(FACES.classes)
 
 
-def save_zeros(path: Path) -> str:
-    np.save(path, np.zeros((N, K), np.float32))
+def save_answers(path: Path) -> str:
+    """Logits that are right on every training image, in the order of the data."""
+    np.save(path, 5 * np.eye(K, dtype=np.float32)[FACES.train.labels])
+    return str(path)
+
+
+def expressions(n: int = 210) -> FaceData:
+    """Faces of FER2013's seven classes; the brightness of the image tells the class."""
+    labels = np.arange(n) % 7
+    images = np.broadcast_to((30 * labels + 20).astype(np.uint8)[:, None, None, None], (n, 1, 32, 32))
+    split = replace(FACES.train, images=np.ascontiguousarray(images), labels=labels)
+    return replace(FACES, classes=FER2013_CLASSES, train=split)
+
+
+def in_order(path: Path, order: Sequence[str], *, outputs: tuple[str, ...] = ("y",)) -> str:
+    """A model that recognises the classes of `expressions` by brightness; its outputs `y` are in this order."""
+    levels = np.array([30.0 * FER2013_CLASSES.index(word) + 20 if word in FER2013_CLASSES else 1e4 for word in order])
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["mean"]), helper.make_node("Flatten", ["mean"], ["level"]),
+        helper.make_node("Sub", ["level", "levels"], ["off"]), helper.make_node("Abs", ["off"], ["far"]),
+        helper.make_node("Neg", ["far"], ["y"]), helper.make_node("Flatten", ["x"], ["features"]),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 32, 32])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(levels.astype(np.float32)[None], "levels")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
     return str(path)
 
 
@@ -49,7 +79,7 @@ def test_weight_without_a_path_is_refused() -> None:
 
 
 def test_weights_are_normalised_to_sum_1(tmp_path: Path) -> None:
-    sources = find_teachers([f"{save_zeros(tmp_path / 'a.npy')}=3", "votes"], faces_with_votes())
+    sources = find_teachers([f"{save_answers(tmp_path / 'a.npy')}=3", "votes"], faces_with_votes())
 
     assert [(s.name, s.weight) for s in sources] == [("a.npy", 0.75), ("votes", 0.25)]
     assert find_teachers([], FACES) == ()
@@ -70,7 +100,7 @@ def test_outputs_for_further_classes_are_dropped() -> None:
     ("teacher_classes", "n_outputs", "fault"),
     [
         (("angry", "happy", "fear"), 3, "must have the classes angry, happy, sad, but lacks sad"),
-        (None, 7, "must have the classes angry, happy, sad, but has 7 outputs without names"),
+        (("angry", "happy", "sad", "Anger"), 4, "but names a class twice: angry, happy, sad, angry"),
         (("angry", "happy", "sad"), 4, "but names 3 classes for 4 outputs"),
     ],
 )
@@ -79,11 +109,208 @@ def test_other_classes_are_refused(teacher_classes: tuple[str, ...] | None, n_ou
         match_classes("t", teacher_classes, n_outputs, FACES.classes)
 
 
-def test_unnamed_classes_are_taken_in_order_with_a_note() -> None:
-    columns, notes = match_classes("t", None, 3, FACES.classes)
+def test_unnamed_outputs_that_fit_no_order_in_number_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(5)[FACES.train.labels])
 
-    assert columns == (0, 1, 2)
-    assert "does not name its classes" in notes[0]
+    with pytest.raises(ConfigError, match="must have the classes angry, happy, sad, but has 5 outputs without names"):
+        find_teachers([str(tmp_path / "a.npy")], FACES)
+
+
+def test_unnamed_answers_in_the_order_of_the_data_are_taken_with_a_note(tmp_path: Path) -> None:
+    (source,) = find_teachers([save_answers(tmp_path / "a.npy")], FACES)
+
+    assert source.class_columns == (0, 1, 2)
+    assert source.notes == (
+        "a.npy does not name its classes; they are taken in the order of data (right on 24 training images: data 100%)",
+    )
+
+
+@pytest.mark.parametrize("order", KNOWN_ORDERS)
+def test_a_known_order_of_unnamed_classes_is_recognised(tmp_path: Path, order: str) -> None:
+    (source,) = find_teachers([in_order(tmp_path / "t.onnx", KNOWN_ORDERS[order])], expressions())
+
+    assert [KNOWN_ORDERS[order][column] for column in source.class_columns] == list(FER2013_CLASSES)
+    assert f"taken in the order of {order} (right on 210 training images: {order} 100%" in source.notes[0]
+
+
+def test_an_unknown_order_is_refused_unless_it_is_given(tmp_path: Path) -> None:
+    order = ("neutral", "sad", "angry", "disgust", "fear", "happy", "surprise")
+    teacher = in_order(tmp_path / "t.onnx", order)
+
+    with pytest.raises(
+        ConfigError, match=r"known order, but does neither \(right on .*0%.* as its classes 100%"
+    ) as caught:
+        find_teachers([teacher], expressions())
+    assert "--teacher-classes" in str(caught.value)
+    (source,) = find_teachers([teacher], expressions(), classes=("Neutral", "sadness", *order[2:]))
+    assert [order[column] for column in source.class_columns] == list(FER2013_CLASSES)
+
+
+def test_two_swapped_classes_are_noticed(tmp_path: Path) -> None:
+    order = ("angry", "fear", "disgust", "happy", "sad", "surprise", "neutral")
+
+    with pytest.raises(ConfigError, match=r"FER2013 71%.*, but outputs 0, 2, 1, 3, 4, 5, 6 as its classes 100%"):
+        find_teachers([in_order(tmp_path / "t.onnx", order)], expressions())
+
+
+def test_a_teacher_that_is_right_on_no_more_than_chance_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(210, 7)))
+    np.save(tmp_path / "b.npy", np.zeros((210, 7)))
+    with pytest.raises(ConfigError, match=r"does neither \(right on 210 training images: "):
+        find_teachers([str(tmp_path / "a.npy")], expressions())
+    with pytest.raises(ConfigError, match=r"does neither \(right on .* 0%; at least 19% are needed\)"):
+        find_teachers([str(tmp_path / "b.npy")], expressions())
+
+
+def test_an_array_in_a_known_order_is_recognised(tmp_path: Path) -> None:
+    data = expressions()
+    order = KNOWN_ORDERS["RAF-DB"]
+    rows = np.array([order.index(FER2013_CLASSES[label]) for label in data.train.labels])
+    np.save(tmp_path / "a.npy", np.eye(7)[rows])
+
+    assert find_teachers([str(tmp_path / "a.npy")], data)[0].class_columns == (5, 2, 1, 3, 4, 0, 6)
+
+
+def test_the_output_with_a_number_for_each_class_is_taken(tmp_path: Path) -> None:
+    teacher = in_order(tmp_path / "t.onnx", FER2013_CLASSES, outputs=("features", "y", "level"))
+    (source,) = find_teachers([teacher], expressions())
+
+    assert source.onnx_teacher is not None
+    assert source.onnx_teacher.output_name == "y"
+    assert "t.onnx has several outputs, of which y is taken" in source.notes
+    assert find_teachers([teacher], expressions(), output_name="y")[0].onnx_teacher == source.onnx_teacher
+    with pytest.raises(
+        ConfigError, match=r"--teacher-output must be an output of .*, one of features, y, level, but got"
+    ):
+        find_teachers([teacher], expressions(), output_name="logits")
+    with pytest.raises(ConfigError, match="has 1024 outputs without names"):
+        find_teachers([teacher], expressions(), output_name="features")
+
+
+def test_outputs_of_which_none_fits_are_refused(tmp_path: Path) -> None:
+    teacher = in_order(tmp_path / "t.onnx", FER2013_CLASSES, outputs=("features", "level"))
+
+    with pytest.raises(ConfigError, match="but has features with 1024 numbers, level with 1 numbers; name the output"):
+        find_teachers([teacher], expressions())
+
+
+def test_options_of_a_teacher_without_one_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--teacher-classes requires a teacher"):
+        find_teachers([], FACES, classes=("a", "b"))
+    with pytest.raises(ConfigError, match="--teacher-output requires a teacher"):
+        find_teachers([], FACES, output_name="y")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    ['{"0": "Sadness", "1": "Anger", "2": "Happiness", "3": "Fear"}', '["Sadness", "Anger", "Happiness", "x"]'],
+)
+def test_names_of_hugging_face_are_read(tmp_path: Path, labels: str) -> None:
+    path = brightness_of_quadrants(tmp_path / "t.onnx")
+    model = onnx.load(path)
+    helper.set_model_props(model, {"id2label": labels})
+    onnx.save(model, path)
+
+    assert find_teachers([str(path)], FACES)[0].class_columns == (1, 2, 0)
+
+
+def test_names_that_say_nothing_are_ignored(tmp_path: Path) -> None:
+    path = Path(in_order(tmp_path / "t.onnx", KNOWN_ORDERS["RAF-DB"]))
+    model = onnx.load(path)
+    helper.set_model_props(model, {"labels": '["LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3", "LABEL_4", "LABEL_5", "6"]'})
+    onnx.save(model, path)
+
+    assert find_teachers([str(path)], expressions())[0].class_columns == (5, 2, 1, 3, 4, 0, 6)
+
+
+def test_weights_outside_the_file_are_part_of_the_digest(tmp_path: Path) -> None:
+    model = onnx.load(in_order(tmp_path / "t.onnx", FER2013_CLASSES))
+    path = tmp_path / "e.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="e.data", size_threshold=0)
+    before = find_teachers([str(path)], expressions())[0].sha256
+    data = (tmp_path / "e.data").read_bytes()
+    (tmp_path / "e.data").write_bytes((np.frombuffer(data[:28], np.float32) + 1).tobytes() + data[28:])
+
+    assert find_teachers([str(path)], expressions())[0].sha256 != before
+    (tmp_path / "e.data").unlink()
+    with pytest.raises(ConfigError, match=r"its weights are in .*e\.data, which does not exist"):
+        find_teachers([str(path)], expressions())
+
+
+def save_npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def save_npy(path: Path, array: Any) -> Path:
+    np.save(path, array)
+    return path
+
+
+ANSWERS = np.eye(K)[FACES.train.labels]
+NAMES = np.array(["angry", "happy", "sad"])
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda f: save_npy(f / "a.npy", ANSWERS * 1e300), "values beyond float32"),
+        (lambda f: save_npy(f / "a.npy", ANSWERS + 1j), "must hold real numbers, but holds complex128"),
+        (lambda f: save_npy(f / "a.npy", np.full((N, K), "2020-01-01", "datetime64[D]")), "but holds datetime64"),
+        (lambda f: save_npy(f / "a.npy", np.full((N, K), "text")), "must hold real numbers, but holds <U4"),
+        (lambda f: save_npy(f / "a.npy", ANSWERS > 0), "must hold real numbers, but holds bool"),
+        (lambda f: save_npy(f / "a.npy", np.zeros(3, [("a", "f4")])), "must hold real numbers"),
+        (lambda f: save_npy(f / "a.npy", np.zeros((N, 5000), np.float16)), r"but has shape \[24, 5000\]"),
+        (lambda f: save_npz(f / "a.npz", answers=ANSWERS), "labels is not a file in the archive"),
+        (lambda f: save_npz(f / "a.npz", answers=ANSWERS, labels=np.arange(3)), "`labels` must be a list of words"),
+        (lambda f: save_npz(f / "a.npz", answers=ANSWERS, labels=NAMES[None]), "`labels` must be a list of words"),
+        (lambda f: save_npz(f / "a.npz", answers=ANSWERS + 1j, labels=NAMES), "but holds complex128"),
+        (lambda f: save_npz(f / "a.npz", answers=np.zeros(10**7), labels=NAMES), "it unpacks to 80000[0-9]* bytes"),
+    ],
+)  # fmt: skip
+def test_arrays_of_anything_but_finite_numbers_are_refused_in_one_line(
+    tmp_path: Path, make: Callable[[Path], Path], fault: str
+) -> None:
+    with pytest.raises(ConfigError, match=fault) as caught:
+        find_teachers([str(make(tmp_path))], FACES)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".onnx"])
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00\xff\xff{", b"PK\x03\x04 cut", b"\x00" * 100])
+def test_broken_files_are_refused_in_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"must be an (array|ONNX file)") as caught:
+        find_teachers([str(tmp_path / f"a{suffix}")], FACES)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_array_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    header = np.lib.format.header_data_from_array_1_0(np.zeros((1, 1))) | {"shape": (2**40, 2**20)}
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ConfigError, match="must be an array"):
+        find_teachers([str(tmp_path / "a.npy")], FACES)
+
+
+def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = Path(in_order(tmp_path / "t.onnx", FER2013_CLASSES))
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = -3
+    onnx.save(model, path)
+    with pytest.raises(ConfigError, match=r"cannot be read as one: 'x' has a dimension of -3") as caught:
+        find_teachers([str(path)], expressions())
+    assert "\n" not in str(caught.value)
+
+
+def test_outputs_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = Path(in_order(tmp_path / "t.onnx", FER2013_CLASSES))
+    model = onnx.load(path)
+    model.graph.node[4].op_type = "Log"  # of 0 and of negative numbers
+    model.graph.node[4].input[0] = "off"
+    onnx.save(model, path)
+    with pytest.raises(ConfigError, match=r"must give a finite row for each of .* images, but gives NaN or infinity"):
+        find_teachers([str(path)], expressions())
 
 
 def test_votes_are_the_soft_labels_of_the_data() -> None:

@@ -14,7 +14,7 @@ from nas.candidate import decode
 from nas.compression.compressors.prune_structured import transfer_channels
 from nas.config import make_config
 from nas.errors import ConfigError, UnknownMemberError, UserError
-from nas.models.user_model import UserModelSpace, load_user_model, load_weights
+from nas.models.user_model import UserModelSpace, load_user_model
 from nas.searcher.acquisition.candidate_features import macs
 from search_spaces._base import SearchSpace
 from tests import outside_nets as nets
@@ -158,31 +158,6 @@ def test_layer_whose_channels_cannot_be_followed_keeps_them(monkeypatch: pytest.
     slim = space.build({}, input_shape=(1, 32, 32), classes=3, widths=dict.fromkeys(space.stages, 1))
     widths = [module.out_channels for module in slim.modules() if isinstance(module, nn.Conv2d)]
     assert widths[0] == 16  # the norm over pixels reads the stem's channels
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read: No such file"),
-        (b"PK nonsense", "that torch.load.weights_only=True. reads, but .* is not: "),
-        (nets.ResNet(), "that torch.load.weights_only=True. reads, but .* is not: "),
-        ([1, 2], "holds a list of other objects than tensors"),
-        ({"epoch": 3}, "holds a dict of other objects than tensors"),
-        ({}, "'bn1.bias' is in the net only"),
-        (nets.ResNet().state_dict() | {"extra": torch.zeros(1)}, "'extra' is in the file only"),
-        (nets.ResNet(5).state_dict(), r"'fc.weight' is \[3, 32\] in the net and \[5, 32\] in "),
-    ],
-    ids=["missing", "noise", "pickle", "list", "other", "empty", "more", "other shape"],
-)
-def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, content: Any, message: str) -> None:
-    path = tmp_path / "w.pt"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        torch.save(content, path)
-    with pytest.raises(ConfigError, match=message) as caught:
-        load_weights(nets.ResNet(), path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("model", ["ResNet", "mini_xception"])

@@ -24,9 +24,21 @@ BATCH_SIZE = 256
 PROFILED_RUNS = 20
 """Runs under the profiler, whose median is taken for each node."""
 
+_DTYPES: dict[str, npt.DTypeLike] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int16)": np.int16,
+    "tensor(uint16)": np.uint16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+"""Types of NumPy that hold each pixel value 0..255 exactly, by the names of ONNX Runtime."""
+
 
 class OrtSession(Session):
-    """One file on one provider. Its input is FP32 [N, C, H, W], its first output [N, K]."""
+    """One file on one provider. Its input is [N, C, H, W] of any real type, its first output [N, K]."""
 
     def __init__(self, session: ort.InferenceSession, *, device: str = "cpu") -> None:
         self._session: ort.InferenceSession | None = session
@@ -36,13 +48,14 @@ class OrtSession(Session):
         """Class probabilities [N, K] of images [N, C, H, W], in batches of the file's own size or `BATCH_SIZE`.
 
         Raises:
-            MeasureError: the session was closed.
+            MeasureError: the session was closed, or pixels cannot be given in the input's type.
         """
         session = self._open_session()
         entry = session.get_inputs()[0]
+        dtype = input_dtype(entry)
         batch = entry.shape[0] if isinstance(entry.shape[0], int) else BATCH_SIZE
         parts = [
-            session.run(None, {entry.name: images[i : i + batch].astype(np.float32)})[0]
+            session.run(None, {entry.name: images[i : i + batch].astype(dtype)})[0]
             for i in range(0, len(images), batch)
         ]
         return np.concatenate(parts).astype(np.float32, copy=False)
@@ -54,17 +67,18 @@ class OrtSession(Session):
             MeasureError: the session was closed, or the images do not fit the file's input.
         """
         session = self._open_session()
-        entry, output = session.get_inputs()[0], session.get_outputs()[0]
-        value = np.ascontiguousarray(images, dtype=np.float32)
+        entry, outputs = session.get_inputs()[0], session.get_outputs()
+        value = np.ascontiguousarray(images, dtype=input_dtype(entry))
         try:
-            result = session.run([output.name], {entry.name: value})[0]
+            results = session.run(None, {entry.name: value})
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise MeasureError(
                 f"images must fit the input {entry.shape} of the file, but got {list(images.shape)}: {one_line(error)}"
             ) from error
         binding = session.io_binding()
         binding.bind_ortvalue_input(entry.name, ort.OrtValue.ortvalue_from_numpy(value, self._device, 0))
-        binding.bind_ortvalue_output(output.name, ort.OrtValue.ortvalue_from_numpy(result, self._device, 0))
+        for output, result in zip(outputs, results, strict=True):
+            binding.bind_ortvalue_output(output.name, ort.OrtValue.ortvalue_from_numpy(result, self._device, 0))
         if self._device == "cpu":
             return lambda: session.run_with_iobinding(binding)
 
@@ -114,6 +128,23 @@ def create_session(
     return session
 
 
+def input_dtype(entry: Any) -> npt.DTypeLike:
+    """NumPy type of an input that takes pixel values 0..255.
+
+    Args:
+        entry: the input, as `InferenceSession.get_inputs` describes it.
+
+    Raises:
+        MeasureError: pixels cannot be given in its type.
+    """
+    if entry.type not in _DTYPES:
+        raise MeasureError(
+            f"input {entry.name!r} must take numbers such as {', '.join(_DTYPES)}, but takes {entry.type}; export the "
+            "file with another input type"
+        )
+    return _DTYPES[entry.type]
+
+
 def session_options(threads: int) -> ort.SessionOptions:
     """Options for one operator at a time with `threads` threads inside it.
 
@@ -156,7 +187,8 @@ def run_profiled(
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = create_session(model, options, provider, provider_options)
-        feed = {session.get_inputs()[0].name: np.zeros((1, *input_shape), np.float32)}
+        entry = session.get_inputs()[0]
+        feed = {entry.name: np.zeros((1, *input_shape), input_dtype(entry))}
         for _ in range(runs):
             session.run(None, feed)
         events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())

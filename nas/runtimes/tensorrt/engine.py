@@ -92,7 +92,7 @@ class EngineSession(Session):
         self.input_shape = (1, *tuple(engine.get_tensor_shape(self._input))[1:])
         self._context.set_input_shape(self._input, self.input_shape)
         self._addresses = {}
-        for name in (self._input, self._output):
+        for name in names:  # every output needs an address, also those that nobody reads
             shape = tuple(self._context.get_tensor_shape(name))
             self._addresses[name] = device.allocate(nbytes(shape, trt.nptype(engine.get_tensor_dtype(name))))
             self._context.set_tensor_address(name, self._addresses[name])
@@ -191,7 +191,8 @@ class EngineSession(Session):
         self._open_context()
         if images.shape != self.input_shape:
             raise MeasureError(f"images must fit the input {list(self.input_shape)}, but got {list(images.shape)}")
-        self._device.upload(self._addresses[self._input], np.ascontiguousarray(images, dtype=np.float32))
+        dtype = self._trt.nptype(self._engine.get_tensor_dtype(self._input))
+        self._device.upload(self._addresses[self._input], np.ascontiguousarray(images, dtype=dtype))
 
 
 def _network_flags(trt: Any) -> int:

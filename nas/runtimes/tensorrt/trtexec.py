@@ -36,9 +36,11 @@ WORKSPACE_MIB = 256
 LOG_LINES = 20
 """Lines of a log that an error carries."""
 
-_BANNER_PATTERN = re.compile(r"RUNNING TensorRT\.trtexec \[TensorRT v(\d+(?:\.\d+)*)\]")
+_BANNER_PATTERN = re.compile(r"RUNNING TensorRT\.trtexec \[TensorRT v([0-9]{1,9}(?:\.[0-9]{1,9})*)\]")
 _LOG_PREFIX_PATTERN = re.compile(r"^\[[^\]]*\] \[[A-Z]\] (?:\[TRT\] )?")
 _TENSOR_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+MAX_TIME_MS = 3.6e6
+"""An hour, longer than any timing may take: a longer time is no time."""
 _THROUGHPUT_PATTERN = re.compile(r"Throughput: ([0-9.eE+-]+) qps")
 
 
@@ -101,8 +103,13 @@ def read_model_format(model: Path) -> ModelFormat:
         raise MeasureError(f"{model.name!r} must be an ONNX file with an input: {_one_line(str(error))}") from None
     if not entry.is_single_image:
         raise MeasureError(
-            f"{model.name!r} must have one input [N, C, H, W] with fixed C, H and W, "
-            f"but has {len(entry.names)}, the first {list(entry.dims)}"
+            f"{model.name!r} must have one input [N, C, H, W] with fixed C, H and W and one image at a time, "
+            f"but has {entry.form}; export it so"
+        )
+    if entry.external_files:
+        raise MeasureError(
+            f"{model.name!r} must hold its weights itself, but they are in {', '.join(entry.external_files)}; merge "
+            "them with onnx.save(onnx.load(path), path)"
         )
     name, (batch, *image) = entry.names[0], entry.dims
     if not batch and not _TENSOR_NAME_PATTERN.fullmatch(name):
@@ -212,15 +219,15 @@ def parse_times(text: str) -> TimesMs:
             positive number.
     """
     try:
-        entries = json.loads(text)
-        times = np.array([float(entry["computeMs"]) for entry in entries])
+        times = np.array([_read_number(entry["computeMs"]) for entry in _read_list(text)])
     except (ValueError, TypeError, KeyError) as error:
         raise MeasureError(
-            f"trtexec must write a list of runs with computeMs, but wrote {_one_line(text)!r} ({error!r})"
+            f"trtexec must write a list of runs with computeMs, but wrote {_one_line(text)!r} ({_reason(error)})"
         ) from None
-    if len(times) < 2 or not np.all(np.isfinite(times)) or times.min() <= 0:
+    if len(times) < 2 or not np.all((times > 0) & (times <= MAX_TIME_MS)):
         raise MeasureError(
-            f"trtexec must time two runs or more, each above 0 ms, but gave {len(times)} runs: {_one_line(text)}"
+            f"trtexec must time two runs or more, each above 0 ms and below an hour, but gave {len(times)} runs: "
+            f"{_one_line(text)}"
         )
     return times
 
@@ -229,19 +236,30 @@ def parse_layers(text: str) -> tuple[LayerTiming, ...]:
     """Layers in order with their median milliseconds (mean before 8.5), from `--exportProfile`.
 
     Raises:
-        MeasureError: the text is not JSON as trtexec writes it.
+        MeasureError: the text is not JSON as trtexec writes it, or a time is negative or no number.
     """
     try:
-        entries: list[Mapping[str, Any]] = [e for e in json.loads(text) if "name" in e]
-        return tuple(LayerTiming(name=str(e["name"]), ms=float(e.get("medianMs", e["averageMs"]))) for e in entries)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MeasureError(f"trtexec must write a list of layers, but wrote {_one_line(text)!r} ({error!r})") from None
+        entries = [entry for entry in _read_list(text) if "name" in entry]
+        times = [_read_number(e["medianMs"] if "medianMs" in e else e["averageMs"]) for e in entries]
+    except (ValueError, TypeError, KeyError) as error:
+        raise MeasureError(
+            f"trtexec must write a list of layers, but wrote {_one_line(text)!r} ({_reason(error)})"
+        ) from None
+    if not all(0 <= ms <= MAX_TIME_MS for ms in times):
+        raise MeasureError(
+            f"trtexec must time each layer at 0 ms or more and below an hour, but wrote {_one_line(text)!r}"
+        )
+    return tuple(LayerTiming(name=str(e["name"]), ms=ms) for e, ms in zip(entries, times, strict=True))
 
 
 def parse_throughput(log_text: str) -> float | None:
-    """Inferences a second, from the summary; None where it is missing."""
+    """Inferences a second, from the summary; None where it is missing or no positive number."""
     match = _THROUGHPUT_PATTERN.search(log_text)
-    return float(match[1]) if match else None
+    try:
+        throughput = float(match[1]) if match else 0.0
+    except ValueError:  # such as "-", where nothing was timed
+        return None
+    return throughput if 0 < throughput < float("inf") else None
 
 
 def log_tail(log_text: str) -> tuple[str, ...]:
@@ -283,6 +301,39 @@ def _has_float16(graph: onnx.GraphProto) -> bool:
         return True
     casts = (a.i for n in graph.node if n.op_type == "Cast" for a in n.attribute if a.name == "to")
     return TensorProto.FLOAT16 in casts
+
+
+def _read_list(text: str) -> list[Mapping[str, Any]]:
+    """A JSON list of objects.
+
+    Raises:
+        ValueError: the text is no such list.
+    """
+    try:
+        entries = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("it is no list of objects")
+    return entries
+
+
+def _read_number(value: Any) -> float:
+    """A number of a JSON text; NaN and infinity too, which the caller's bounds refuse.
+
+    Raises:
+        ValueError: it is no number, or too large for a float.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a time must be a number, but one is a {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("a time must be a number, but one has too many digits") from None
+
+
+def _reason(error: Exception) -> str:
+    return _one_line(f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error))
 
 
 def _printable(text: str) -> str:

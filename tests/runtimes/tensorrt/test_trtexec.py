@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import TensorProto, helper, load, numpy_helper, save
 
 from nas.errors import MeasureError
 from nas.runtimes.reference_network import reference_path
@@ -15,6 +15,7 @@ from nas.runtimes.tensorrt.trtexec import (
     TrtexecInfo,
     build_and_time_command,
     parse_layers,
+    parse_throughput,
     parse_times,
     parse_version,
     read_model_format,
@@ -51,6 +52,13 @@ def test_the_version_is_parsed_from_the_banner(banner: str, version: tuple[int, 
 def test_a_version_that_is_too_old_is_refused() -> None:
     with pytest.raises(MeasureError, match=r"must be 8\.2 or newer, but the board has 7\.1\.3"):
         parse_version("&&&& RUNNING TensorRT.trtexec [TensorRT v7103] # trtexec")
+
+
+@pytest.mark.parametrize("banner", ["v" + "9" * 5000, "v10." + "3" * 5000, "v-1", "v", "v10.x"])
+def test_a_version_that_is_no_number_is_refused(banner: str) -> None:
+    with pytest.raises(MeasureError, match="must begin with a line that names its version") as caught:
+        parse_version(f"&&&& RUNNING TensorRT.trtexec [TensorRT {banner}] # trtexec")
+    assert len(str(caught.value)) < 400
 
 
 def test_types_come_from_the_file_where_networks_are_strongly_typed() -> None:
@@ -107,6 +115,34 @@ def test_qdq_nodes_and_fp16_tensors_are_found(tmp_path: Path) -> None:
     assert read_model_format(a_file(tmp_path / "m.onnx", batch=1)) == MIXED
 
 
+@pytest.mark.parametrize("batch", [8, 1000])
+def test_a_fixed_batch_of_several_images_is_refused(tmp_path: Path, batch: int) -> None:
+    with pytest.raises(
+        MeasureError, match=rf"one image at a time, but has \[{batch}, 1, 8, 8\], {batch} images at once"
+    ):
+        read_model_format(a_file(tmp_path / "m.onnx", batch=batch))
+
+
+def test_weights_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
+    model = load(a_file(tmp_path / "m.onnx"))
+    model.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, []))
+    save(model, tmp_path / "m.onnx")
+    assert read_model_format(tmp_path / "m.onnx").dynamic_shape == "image:1x1x8x8"
+
+
+def test_weights_outside_the_file_are_refused(tmp_path: Path) -> None:
+    model = load(a_file(tmp_path / "m.onnx"))
+    save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    with pytest.raises(MeasureError, match=r"must hold its weights itself, but they are in m\.data"):
+        read_model_format(tmp_path / "m.onnx")
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").touch()
+    with pytest.raises(MeasureError, match=r"must be an ONNX file with an input: it is empty"):
+        read_model_format(tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize("name", ["image:1x1,other", "--best", "a b", "x;y", "$(z)"])
 def test_an_input_whose_name_is_unsafe_in_flags_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(MeasureError, match="input must have a name of letters"):
@@ -131,7 +167,44 @@ def test_malformed_times_are_refused(text: str) -> None:
         parse_times(text)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[{{"computeMs": {"9" * 5000}}}, {{"computeMs": 1}}]', f'[{{"computeMs": {"9" * 400}}}, {{"computeMs": 1}}]',
+        '[{"computeMs": true}, {"computeMs": 1}]', '[{"computeMs": "1"}, {"computeMs": 1}]', "[" * 100_000,
+        '[{"computeMs": ' + "[" * 100_000,
+    ],
+    ids=["5000 digits", "400 digits", "boolean", "text", "deep list", "deep value"],
+)  # fmt: skip
+def test_times_that_are_no_numbers_are_refused_in_one_line(text: str) -> None:
+    with pytest.raises(MeasureError, match="trtexec must write a list of runs") as caught:
+        parse_times(text)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+    with pytest.raises(MeasureError, match="trtexec must write a list of layers"):
+        parse_layers(text.replace('"computeMs"', '"name": "a", "medianMs"'))
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 1e300])
+def test_impossible_times_of_layers_are_refused(value: float) -> None:
+    layers = [{"name": "a", "averageMs": 0.2}, {"name": "b", "averageMs": 0.1, "medianMs": value}]
+    with pytest.raises(MeasureError, match="must time each layer at 0 ms or more"):
+        parse_layers(json.dumps(layers))
+
+
+@pytest.mark.parametrize(
+    ("text", "throughput"),
+    [
+        ("[I] Throughput: 1234.5 qps", 1234.5), ("[I] Throughput: 1.2e+03 qps", 1200.0), ("nothing", None),
+        ("Throughput: - qps", None), ("Throughput: -5 qps", None), ("Throughput: 0 qps", None),
+        ("Throughput: 1.2.3 qps", None), (f"Throughput: {'9' * 5000} qps", None), ("Throughput: nan qps", None),
+    ],
+)  # fmt: skip
+def test_throughput_is_a_positive_number_or_none(text: str, throughput: float | None) -> None:
+    assert parse_throughput(text) == throughput
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), 1e300])
 def test_impossible_times_are_refused(value: float) -> None:
     with pytest.raises(MeasureError, match="each above 0 ms"):
         parse_times(json.dumps([{"computeMs": 0.1}, {"computeMs": value}]))
