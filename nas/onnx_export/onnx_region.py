@@ -95,7 +95,8 @@ class _Keyed:
 @lru_cache(maxsize=64)
 def _cached_export(keyed: _Keyed) -> onnx.ModelProto:
     module = copy.deepcopy(keyed.module).cpu().float().eval()
-    examples = tuple(torch.randn(EXPORT_BATCH * shape[0], *shape[1:]) for shape in keyed.shapes)
+    generator = torch.Generator().manual_seed(0)
+    examples = tuple(torch.randn(EXPORT_BATCH * s[0], *s[1:], generator=generator) for s in keyed.shapes)
     try:
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError:
