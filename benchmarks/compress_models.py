@@ -177,7 +177,7 @@ def net_by_name(name: str) -> Callable[[], nn.Module]:
 
 def main() -> None:
     """Print the table, and write it as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", type=Path, action="append", default=[], help="Python file of factories")
     parser.add_argument("--names", default="", help="timm:NAME, torchvision:NAME, ..., separated by commas")
     parser.add_argument("--only", default="", help="names of factories to run, separated by commas")
