@@ -1,6 +1,6 @@
 """Seconds and memory of opening, reporting, picking from and resuming a run that holds many records.
 
-    python -m benchmarks.many_records --records 10000 --run-folder /tmp/many/run --json OUT.json
+    python -m benchmarks.many_records --records 10000 --run-folder many-records --json OUT.json
 
 The run folder is synthetic except for its form. A real search of two candidates on the synthetic faces gives the
 template, whose records are repeated with random candidates of the space. Their accuracies, latencies and sizes follow a
