@@ -136,7 +136,7 @@ class CompressionFields(_Group):
         default=0.25, ge=0.05, le=0.5,
         description="Step of the shares of channels that prune_structured may remove from a stage, such as 0.125.",
     )  # fmt: skip
-    prune_steps: int = Field(default=2, ge=1, description="Pruning steps, with fine-tuning between them.")
+    prune_steps: int = Field(default=1, ge=1, description="Pruning steps, which share the epochs of fine-tuning.")
     qat: float = Field(
         default=0.15, ge=0, le=1, description="Share of the final epochs for quantisation-aware training; 0 skips it."
     )

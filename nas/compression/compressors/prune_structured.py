@@ -6,6 +6,8 @@ DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900). The number of cha
 slim net was built with the widths that follow from the genes.
 """
 
+import copy
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import torch
@@ -17,7 +19,14 @@ from nas.candidate import SPARSITIES, Candidate
 from nas.compression.base import CompressionContext, Compressor
 from nas.compression.pruning.channel_groups import ChannelGroups, CoupledLayer, trace_channel_groups
 from nas.compression.pruning.criterion import ChannelScores
-from nas.compression.pruning.slicing import channel_segments, kept_per_segment, output_width, sliced_tensors
+from nas.compression.pruning.global_ranking import globally_removed_groups
+from nas.compression.pruning.slicing import (
+    channel_segments,
+    kept_per_segment,
+    output_width,
+    remove_groups,
+    sliced_tensors,
+)
 from nas.compression.pruning.weight_norms import input_channel_norms, output_channel_norms
 from nas.config import CompressionFields
 from nas.errors import BuildError
@@ -149,8 +158,44 @@ def transfer_channels(
     _copy_state(slim, state)
 
 
+def prune_globally(
+    net: nn.Module,
+    *,
+    input_shape: tuple[int, int, int],
+    macs_share: float,
+    channel_multiple: int,
+    score: ScoreFunction = l1_scores,
+) -> nn.Module:
+    """A copy of a net without the channels of the lowest relative importance over all layers.
+
+    Args:
+        net: trained; it is not changed.
+        input_shape: (C, H, W) of the images.
+        macs_share: share of the net's multiply-accumulates to keep at most, in (0, 1].
+        channel_multiple: grid of the widths.
+        score: scores the net's channels; channels that it leaves out are ranked by their L1 norm.
+
+    Raises:
+        BuildError: the net is not supported, or the share cannot be reached.
+    """
+    slim = copy.deepcopy(net)
+    groups = trace_channel_groups(slim, input_channels=input_shape[0])
+    layers = {layer.name: layer.module for layer in groups.layers}
+    scores = group_importance(groups, *l1_scores(layers), per_layer=True)
+    scores |= group_importance(groups, *score(layers), per_layer=True)
+    removed = globally_removed_groups(
+        slim, groups, scores, input_shape=input_shape, macs_share=macs_share, channel_multiple=channel_multiple
+    )
+    remove_groups(groups, removed)
+    return slim
+
+
 def group_importance(
-    channel_groups: ChannelGroups, output_scores: ChannelScores, input_scores: ChannelScores
+    channel_groups: ChannelGroups,
+    output_scores: ChannelScores,
+    input_scores: ChannelScores,
+    *,
+    per_layer: bool = False,
 ) -> dict[int, float]:
     """The importance of each group of channels that has a score; higher means keep.
 
@@ -158,8 +203,11 @@ def group_importance(
         channel_groups: the groups of a net.
         output_scores: layer name to the scores of the channels that it writes.
         input_scores: layer name to the scores of the channels that it reads.
+        per_layer: the mean over the layers instead of their sum, which compares groups of few layers with those of
+            many.
     """
     total: dict[int, float] = {}
+    counts: Counter[int] = Counter()
     for layer in channel_groups.layers:
         for ids, scores in (
             (layer.output_ids, output_scores.get(layer.name)),
@@ -171,7 +219,8 @@ def group_importance(
             relative = scores / (float(scores.mean()) or 1.0)
             for root, value in zip(channel_groups.group_ids(ids), relative, strict=True):
                 total[int(root)] = total.get(int(root), 0.0) + float(value)
-    return total
+                counts[int(root)] += 1
+    return {root: value / counts[root] for root, value in total.items()} if per_layer else total
 
 
 def _target_widths(layers: list[CoupledLayer], slim: nn.Module) -> dict[str, int]:

@@ -6,14 +6,13 @@ magnitude over images.
 
 The magnitude is taken image by image. Over a batch the derivatives of images cancel, near a minimum of the loss all of
 them, and what is left is noise. Gates are where a channel is read and not where it is written, because this is where
-pruning silences it: behind norm, activation and depthwise layers, once for each reader. Norms use their running
-statistics: with those of the batch an image's loss would depend on the other images.
+pruning silences it: behind norm, activation and depthwise layers. Norms use their running statistics: with those of the
+batch an image's loss would depend on the other images.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +55,7 @@ class Taylor(ChannelCriterion):
             for pixels, classes in zip(torch.split(images, BATCH_SIZE), torch.split(labels, BATCH_SIZE), strict=True):
                 gates.clear()
                 loss = functional.cross_entropy(probe(pixels), classes, reduction="sum")
-                for name, slopes in _slopes(loss, gates).items():
+                for name, slopes in gates.slopes(loss).items():
                     magnitudes = slopes.double().abs().sum(0) / len(images)
                     total[name] = total[name] + magnitudes if name in total else magnitudes
         return {name: as_float64(total[name]) for name in readers if name in total}
@@ -67,24 +66,48 @@ def _reads_all_channels(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
 
 
-Gates = list[tuple[str, Tensor]]
-"""The gates of each call of each layer: its name, and ones [images, 1, ..., channels, ..., 1]."""
+class _InputGates:
+    """Gates on what layers read. Layers that read one tensor share its gate: a channel leaves all of them at once."""
+
+    def __init__(self) -> None:
+        self._gates: dict[int, tuple[Tensor, Tensor]] = {}  # the tensor is kept, so that its id stays its own
+        self._read_by: list[tuple[str, int]] = []
+
+    def clear(self) -> None:
+        """Forget the gates of the last batch."""
+        self._gates, self._read_by = {}, []
+
+    def multiply(self, name: str, layer: nn.Module, value: Tensor) -> Tensor:
+        """What the layer reads, times a gate of ones for each image and channel."""
+        key = id(value)
+        if key not in self._gates:
+            kept = (0, 1 if isinstance(layer, nn.Conv2d) else value.ndim - 1)
+            shape = [size if axis in kept else 1 for axis, size in enumerate(value.shape)]
+            self._gates[key] = value, torch.ones(shape, requires_grad=True)
+        self._read_by.append((name, key))
+        return value * self._gates[key][1]
+
+    def slopes(self, loss: Tensor) -> dict[str, Tensor]:
+        """The derivative of each image's loss along the gates that each layer reads [images, channels]."""
+        gradients = torch.autograd.grad(loss, [gate for _, gate in self._gates.values()], allow_unused=True)
+        by_key = {
+            key: torch.zeros_like(gate) if gradient is None else gradient
+            for (key, (_, gate)), gradient in zip(self._gates.items(), gradients, strict=True)
+        }
+        slopes: dict[str, Tensor] = {}
+        for name, key in self._read_by:
+            flat = by_key[key].flatten(1)
+            slopes[name] = slopes[name] + flat if name in slopes else flat
+        return slopes
 
 
 @contextmanager
-def _input_gates(layers: Mapping[str, nn.Module]) -> Iterator[Gates]:
-    """Gates on what these layers read; each call appends to the list."""
-    gates: Gates = []
+def _input_gates(layers: Mapping[str, nn.Module]) -> Iterator[_InputGates]:
+    """Gates on what these layers read, in each pass through the net until the block ends."""
+    gates = _InputGates()
 
-    def hook_of(name: str) -> Any:
-        def multiply(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            value = inputs[0]
-            kept = (0, 1 if isinstance(layer, nn.Conv2d) else value.ndim - 1)
-            shape = [size if axis in kept else 1 for axis, size in enumerate(value.shape)]
-            gates.append((name, torch.ones(shape, requires_grad=True)))
-            return (value * gates[-1][1], *inputs[1:])
-
-        return multiply
+    def hook_of(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        return lambda layer, inputs: (gates.multiply(name, layer, inputs[0]), *inputs[1:])
 
     handles = [layer.register_forward_pre_hook(hook_of(name)) for name, layer in layers.items()]
     try:
@@ -92,17 +115,6 @@ def _input_gates(layers: Mapping[str, nn.Module]) -> Iterator[Gates]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _slopes(loss: Tensor, gates: Gates) -> dict[str, Tensor]:
-    """The derivative of each image's loss along the gates of each layer [images, channels]."""
-    slopes: dict[str, Tensor] = {}
-    gradients = torch.autograd.grad(loss, [gate for _, gate in gates], allow_unused=True)
-    for (name, gate), gradient in zip(gates, gradients, strict=True):
-        slope = torch.zeros_like(gate) if gradient is None else gradient
-        flat = slope.flatten(1)
-        slopes[name] = slopes[name] + flat if name in slopes else flat
-    return slopes
 
 
 IMPORTANCE = Taylor()
