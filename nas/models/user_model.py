@@ -1,8 +1,8 @@
 """User-defined model as a search space of one architecture: only its compression is searched.
 
 `--model` names a published net (`nas.models.zoo`) or a Python factory `package.module:function`. A factory's net is
-traced and split into units (`nas.models.stages`). Stages can be built narrower: every group of coupled channels of a
-stage keeps the same share.
+traced and split into units (`nas.models.user_model_units`). Stages can be built narrower: every group of coupled
+channels of a stage keeps the same share.
 """
 
 import copy
@@ -15,13 +15,13 @@ from torch import nn
 
 from nas import registry
 from nas.compression.pruning.channel_groups import trace_channel_groups
-from nas.compression.pruning.silencing import check_pruning_is_exact
+from nas.compression.pruning.pruning_check import check_pruning_is_exact
 from nas.compression.pruning.slicing import channel_segments, slice_channels
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.errors import CandidateError, ConfigError
 from nas.models.seeding import forked_rng
-from nas.models.stages import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
+from nas.models.user_model_units import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
 from nas.models.weights import load_weights
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise

@@ -45,7 +45,7 @@ from nas.compression.quantization.float16 import (
 from nas.compression.quantization.qat import convert_qat, prepare_qat
 from nas.errors import ExportError
 from nas.onnx_export.folding import insert_after, module_nodes, module_of, replace_inputs, unit_name
-from nas.onnx_export.region import Region
+from nas.onnx_export.opaque_region import Region
 from search_spaces._base import HEAD, STEM, Choice, Value
 from search_spaces._leaf import Add, Concat, SwapAxes
 

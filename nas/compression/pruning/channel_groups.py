@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from nas.errors import BuildError
 from nas.onnx_export.folding import has_parameters, module_of, trace
-from nas.onnx_export.region import Region
+from nas.onnx_export.opaque_region import Region
 from nas.onnx_export.tensor_ops import AppendAxes, Binary, ChannelChunk, ConcatAxis, Permute, Reduce, Reshape, Slice
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 

@@ -18,7 +18,7 @@ from nas.compression.quantization.fake_quantize import PrecisionCast
 from nas.errors import ExportError
 from nas.onnx_export.folding import insert_after, module_nodes, module_of, replace_inputs, unit_name
 from nas.onnx_export.graph_builder import GraphBuilder
-from nas.onnx_export.interpreter import run_with_callback
+from nas.onnx_export.node_callback import run_with_callback
 from nas.onnx_export.onnx_ops import emit
 from search_spaces._leaf import Concat, Leaf, SwapAxes
 

@@ -12,7 +12,7 @@ from torch import nn
 from nas.compression.pruning.channel_groups import trace_channel_groups
 from nas.compression.pruning.slicing import kept_indices, removed_groups, slice_channels
 from nas.errors import BuildError
-from nas.onnx_export.proof import RELATIVE_TOLERANCE, probe_images, randomised, relative_difference
+from nas.onnx_export.rewrite_check import RELATIVE_TOLERANCE, probe_images, randomised, relative_difference
 
 
 def check_pruning_is_exact(net: nn.Module, *, input_shape: tuple[int, int, int]) -> None:
