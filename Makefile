@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/nas search $(DEMO)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTESTFLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTESTFLAGS)
 
 test-nni: $(NNI_VENV)/.installed
 	$(NNI_VENV)/bin/python -m pytest $(PYTESTFLAGS) -k nni tests/compression
