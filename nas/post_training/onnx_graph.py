@@ -36,7 +36,16 @@ from nas.onnx_export.proof import RELATIVE_TOLERANCE
 from nas.post_training.base import CALIBRATION_IMAGES, PostTrainingModel, Predict
 from nas.post_training.bits import BitsPlan
 from nas.runtimes.onnx_input import MAX_FILE_BYTES, read_onnx_input
-from nas.runtimes.ort.quantization import INTEGER_OPS, WEIGHTED_OPS, Grid, fold_graph, run_model, to_float16, to_qdq
+from nas.runtimes.ort.quantization import (
+    FLOAT16_OPS,
+    INTEGER_OPS,
+    WEIGHTED_OPS,
+    Grid,
+    fold_graph,
+    run_model,
+    to_float16,
+    to_qdq,
+)
 from search_spaces._base import HEAD, STEM
 
 Array = npt.NDArray[Any]
@@ -95,7 +104,10 @@ class OnnxGraph(PostTrainingModel):
         self._model = self._prepared(teacher.model)
         self._unit_by_node = self._assign_units()
         self.units = tuple(unit for unit in unit_names(self._unit_by_node.values()) if unit != PREPARE)
-        self.layers = {node: node for node in self._quantisable if self._unit_by_node[node] != PREPARE}
+        order = [node.name for node in self._model.graph.node]
+        self.layers = {
+            name: name for name in order if name in self._quantisable and self._unit_by_node[name] != PREPARE
+        }
         self._kept = match_layers(keep, self.layers, option="--keep")
 
     def given_file(self, folder: Path) -> Path:
@@ -116,7 +128,8 @@ class OnnxGraph(PostTrainingModel):
             )  # fmt: skip
         if half:
             self._check_float16_range(half)
-            model = to_float16(model, kept={node.name for node in model.graph.node} - half)
+            half |= self._float16_followers(plan)
+            model = to_float16(model, nodes=half, floats=set(self._shapes) | _pair_outputs(model))
         if not is_draft and integer:
             self._check_kernels(model)
         write_atomic(path, model.SerializeToString(deterministic=True))
@@ -268,6 +281,18 @@ class OnnxGraph(PostTrainingModel):
                         f"{largest:,.0f}; give it 8 or 32 bits"
                     )
 
+    def _float16_followers(self, plan: BitsPlan) -> set[str]:
+        """Nodes without integer kernels in units of FP16: they are in float16 with their neighbours."""
+        return {
+            node.name
+            for node in self._model.graph.node
+            if node.name not in self.layers
+            and node.op_type in FLOAT16_OPS
+            and plan.units.get(self._unit_by_node[node.name]) == FLOAT16_BITS
+            and node.input[0] in self._shapes
+            and all(name in self._shapes for name in node.output)
+        }
+
     def _node_bits(self, plan: BitsPlan) -> dict[str, int]:
         """Bit-width of each node that may have one; an activation follows a layer that has one of its own."""
         makers = {name: node.name for node in self._model.graph.node for name in node.output}
@@ -376,6 +401,13 @@ def _check_input(path: Path) -> None:
     if entry.element_type not in (TensorProto.FLOAT, TensorProto.UINT8):
         kind = TensorProto.DataType.Name(entry.element_type).lower()
         raise ConfigError(f"{path} must take float or uint8 images, but takes {kind}; export it in float")
+
+
+def _pair_outputs(model: ModelProto) -> set[str]:
+    """Tensors that a Q/DQ pair of activations gives, which are float32."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    pairs = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    return {node.output[0] for node in pairs if node.input[0] not in constants}
 
 
 def _check_is_float(model: ModelProto, path: Path) -> None:

@@ -12,7 +12,7 @@ from nas.reporting import plots
 from nas.reporting.rendering import render
 
 TITLES = (
-    "layer", "channels", "pruned by half: points lost", "times as fast", "INT8: points lost", "times as fast",
+    "layer", "channels", "pruned: points lost", "pruned: times as fast", "INT8: points lost", "INT8: times as fast",
 )  # fmt: skip
 PRUNING, INT8 = "pruned by half", "INT8"
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from nas.errors import ExportError, one_line
 from nas.runtimes.ort.session import CPU_PROVIDER, session_options
@@ -38,6 +38,11 @@ INTEGER_OPS = frozenset(
     }
 )  # fmt: skip
 """Operators that have integer kernels, or move values only."""
+FLOAT16_OPS = INTEGER_OPS | {
+    "Sub", "Div", "HardSwish", "HardSigmoid", "Elu", "Selu", "PRelu", "Softplus", "Tanh", "Erf", "Gelu", "Mish",
+    "GlobalMaxPool", "ReduceMean",
+}  # fmt: skip
+"""Operators whose only float inputs are data and weights, which may be float16 alike."""
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _RELU_OPS = frozenset({"Relu", "Clip"})
 _RELU_FUSING_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"})
@@ -146,37 +151,94 @@ def to_qdq(
             )  # fmt: skip
         quantised = onnx.load(target)
     _fuse_relus(quantised)
+    _sort_nodes(quantised)
     _copy_metadata(model, quantised)
     return quantised
 
 
-def to_float16(model: ModelProto, *, kept: Collection[str]) -> ModelProto:
-    """The model with weights and arithmetic in float16; inputs and outputs stay as they are.
+def to_float16(model: ModelProto, *, nodes: Collection[str], floats: Collection[str]) -> ModelProto:
+    """The model with these nodes in float16, between casts; inputs and outputs stay as they are.
 
     Args:
-        model: from `fold_graph`.
-        kept: names of nodes that stay in float32.
+        model: from `fold_graph`, or from `to_qdq` with other nodes in INT8.
+        nodes: names of the nodes.
+        floats: names of the tensors that are computed in float32.
 
     Raises:
-        ExportError: a weight is beyond float16, or the converter refuses the model.
+        ExportError: a weight is beyond float16.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    converted = ModelProto()
+    converted.CopyFrom(model)
+    graph = converted.graph
+    weights = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT}
+    halves: dict[str, str] = {}  # float32 tensor to its float16 form
+    computed: list[NodeProto] = []
 
-    source = ModelProto()
-    source.CopyFrom(model)
-    limit = float(np.finfo(np.float16).max)
-    for tensor in source.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT:
-            largest = float(np.abs(onnx.numpy_helper.to_array(tensor)).max(initial=0.0))
-            if largest > limit:
-                raise ExportError(
-                    f"weights in float16 must lie within {limit:,.0f}, but {tensor.name!r} has {largest:,.0f}; use 32 "
-                    "or 8 bits"
-                )
-    with _quiet(), _as_export_error("an ONNX model must convert to float16"):
-        converted: ModelProto = convert_float_to_float16(source, keep_io_types=True, node_block_list=sorted(kept))
-    _copy_metadata(model, converted)
+    def half_of(name: str) -> str:
+        if name not in halves:
+            halves[name] = f"{name}/half"
+            if name in weights:
+                graph.initializer.append(_half_weight(weights[name], halves[name]))
+            else:
+                computed.append(_cast(name, halves[name], TensorProto.FLOAT16))
+        return halves[name]
+
+    own = [node for node in graph.node if node.name in nodes]
+    made = {name for node in own for name in node.output if name in floats}
+    # What a node of these computes is float16 under another name; the old name is a cast for all other readers.
+    for name in made:
+        halves[name] = f"{name}/half"
+        computed.append(_cast(halves[name], name, TensorProto.FLOAT))
+    for node in own:
+        for i, name in enumerate(node.input):
+            if (name in floats or name in weights) and i not in _FLOAT32_INPUTS.get(node.op_type, ()):
+                node.input[i] = half_of(name)
+        for i, name in enumerate(node.output):
+            if name in made:
+                node.output[i] = halves[name]
+    graph.node.extend(computed)
+    del graph.value_info[:]
+    _drop_unread(converted)
+    _sort_nodes(converted)
     return converted
+
+
+_FLOAT32_INPUTS = {"Resize": (1, 2)}
+"""Inputs that stay in float32: region and scales of a Resize."""
+
+
+def _half_weight(tensor: TensorProto, name: str) -> TensorProto:
+    """A weight in float16.
+
+    Raises:
+        ExportError: float16 cannot hold it.
+    """
+    values = numpy_helper.to_array(tensor)
+    limit, largest = float(np.finfo(np.float16).max), float(np.abs(values).max(initial=0.0))
+    if not largest <= limit:
+        raise ExportError(
+            f"weights in float16 must lie within {limit:,.0f}, but {tensor.name!r} has {largest:,.0f}; use 32 or 8 bits"
+        )
+    half: TensorProto = numpy_helper.from_array(values.astype(np.float16), name)
+    return half
+
+
+def _cast(source: str, target: str, kind: int) -> NodeProto:
+    node: NodeProto = helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=kind)
+    return node
+
+
+def _drop_unread(model: ModelProto) -> None:
+    """Remove casts and weights that nothing reads, in place."""
+    graph = model.graph
+    used = {name for node in graph.node for name in _outer_inputs(node)} | {entry.name for entry in graph.output}
+    nodes = [node for node in graph.node if node.op_type != "Cast" or node.output[0] in used]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used = {name for node in nodes for name in _outer_inputs(node)} | used
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 class _OneBatch:
@@ -217,10 +279,36 @@ def _fuse_relus(model: ModelProto) -> None:
             removed += [quantize, dequantize]
     for node in removed:
         graph.node.remove(node)
-    used = {name for node in graph.node for name in node.input} | outputs
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    _drop_unread(model)
+
+
+def _sort_nodes(model: ModelProto) -> None:
+    """Bring the nodes into an order of execution, in place: the standard asks for one, and the converters append."""
+    graph = model.graph
+    known = {"", *(entry.name for entry in graph.input), *(tensor.name for tensor in graph.initializer)}
+    waiting, ordered = list(graph.node), list[NodeProto]()
+    while waiting:
+        ready = [node for node in waiting if all(name in known for name in _outer_inputs(node))]
+        if not ready:
+            raise ExportError(
+                f"an ONNX graph must have an order of execution, but {waiting[0].name!r} waits for itself"
+            )
+        ordered += ready
+        known.update(name for node in ready for name in node.output)
+        waiting = [node for node in waiting if node not in ready]
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _outer_inputs(node: NodeProto) -> set[str]:
+    """Tensors that a node reads, those read by graphs inside it included, without what these compute themselves."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            own = {name for n in inner.node for name in n.output} | {t.name for t in inner.initializer}
+            own |= {entry.name for entry in inner.input}
+            names |= {name for n in inner.node for name in _outer_inputs(n)} - own
+    return names
 
 
 def _copy_metadata(source: ModelProto, target: ModelProto) -> None:
