@@ -27,7 +27,7 @@ results models
 distillation targets reporting
 training
 evaluation
-pipeline
+pipeline post_training
 searcher
 api
 nas

@@ -21,6 +21,7 @@ Images = npt.NDArray[np.uint8]
 CALIBRATION_METHODS = ("entropy", "minmax", "mse", "percentile")
 """`minmax` clips nothing, `mse` minimises the squared error; see `nas.compression.quantization.clipping` for the
 others."""
+CALIBRATION_GENE, DEFAULT_CALIBRATION = "calibration", "mse"
 BATCH_SIZE = 64
 SAMPLES_PER_BATCH = 4096
 """Values sampled from each tensor and batch for the squared error; the extremes are exact."""
