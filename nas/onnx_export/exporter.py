@@ -26,11 +26,11 @@ from torch import fx
 
 from nas.errors import ExportError
 from nas.files import write_atomic
+from nas.onnx_export.all_ops import emit
 from nas.onnx_export.folding import module_nodes, module_of
-from nas.onnx_export.forms import emit
 from nas.onnx_export.graph_builder import IR_VERSION, OPSET, GraphBuilder, safe_name
-from nas.onnx_export.interpreter import run_with_callback
-from nas.onnx_export.onnx_region import as_opset_18
+from nas.onnx_export.node_callback import run_with_callback
+from nas.onnx_export.onnx_opaque_region import as_opset_18
 
 INPUT_NAME, OUTPUT_NAME = "image", "probabilities"
 
@@ -78,10 +78,6 @@ def export_onnx(
         f"{INPUT_NAME}: float32 [N, {', '.join(map(str, input_shape))}], pixel values 0..255, channels first"
     )
     helper.set_model_props(model, {**metadata, "labels": json.dumps(list(classes)), "input": input_description})
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ExportError(f"the model must pass onnx.checker, but it does not: {error}") from error
     content = model.SerializeToString(deterministic=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, content)
@@ -117,7 +113,33 @@ def _build_model(
         else:
             raise ExportError(f"a folded graph must hold modules only, but {node.name!r} is a {node.op}; call fold()")
         builder.shapes[values.get(node, OUTPUT_NAME)] = shapes[node]
-    return _assemble(builder, input_shape=input_shape, classes=classes)
+    model = _assemble(builder, input_shape=input_shape, classes=classes)
+    _check_model(model, {values[node]: shape for node, shape in shapes.items() if node in values})
+    return model
+
+
+def _check_model(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check a model by ONNX's own rules: what ONNX Runtime computes is no proof for other readers of the file.
+
+    Args:
+        model: the whole model.
+        shapes: the shape of each named value in torch, for one image.
+
+    Raises:
+        ExportError: onnx.checker rejects the model, or shape inference gives a value another shape than torch.
+    """
+    try:
+        onnx.checker.check_model(model)
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the model must pass onnx.checker, but it does not: {error}") from error
+    for value in inferred.graph.value_info:
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        expected = shapes.get(value.name, tuple(dims))
+        if len(dims) != len(expected) or any(0 != d != e for d, e in zip(dims, expected, strict=True)):
+            raise ExportError(
+                f"ONNX's shape inference must give {value.name!r} the shape {list(expected)}, but gives {dims}"
+            )
 
 
 def _input_names(node: fx.Node, values: dict[fx.Node, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """ONNX form of each leaf module: one function per module type, dispatched on the type.
 
 A new operation needs one function here with `@emit.register`, or none if it is made of supported modules, because the
-tracer looks inside. Here are the layers that every search space uses; `nas.onnx_export.forms` has the rest.
+tracer looks inside. Here are the layers that every search space uses; `nas.onnx_export.all_ops` has the rest.
 """
 
 from functools import singledispatch
@@ -235,9 +235,13 @@ def resize(builder: GraphBuilder, name: str, inputs: list[str], *, size: tuple[i
 
 
 def exact_resize_scale(input_size: int, output_size: int) -> np.float32:
-    """The float32 nearest to output / input for which floor(input * scale), ONNX's output size, is exact."""
+    """The float32 nearest to output / input for which floor(input * scale), ONNX's output size, is exact.
+
+    It is exact in float32, as ONNX Runtime's kernels multiply, and in float64, as ONNX's shape inference and reference
+    evaluator do: 40 / 48 rounds down in float32, so 48 times it is 40 in the one and 39.999999 in the other.
+    """
     scale = np.float32(output_size / input_size)
-    while floor(np.float32(input_size) * scale) < output_size:
+    while floor(float(scale) * input_size) < output_size or floor(np.float32(input_size) * scale) < output_size:
         scale = np.nextafter(scale, np.float32(np.inf), dtype=np.float32)
     return scale
 

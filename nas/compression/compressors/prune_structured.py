@@ -8,7 +8,7 @@ slim net was built with the widths that follow from the genes.
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +96,10 @@ class PruneStructured(Compressor):
             UnknownMemberError: the gene names a criterion that does not exist.
         """
         criterion = str(context.candidate.settings.get(IMPORTANCE_GENE, DEFAULT_CRITERION))
-        transfer_channels(wide, slim, input_shape=context.input_shape, score=bind_criterion(criterion, wide, context))
+        transfer_channels(
+            wide, slim, input_shape=context.input_shape, score=bind_criterion(criterion, wide, context),
+            kept=context.kept_layers,
+        )  # fmt: skip
 
 
 def sparsity_options(step: float) -> tuple[float, ...]:
@@ -130,8 +133,9 @@ def l1_scores(layers: Mapping[str, nn.Module]) -> tuple[ChannelScores, ChannelSc
 
 
 def transfer_channels(
-    wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int], score: ScoreFunction = l1_scores
-) -> None:
+    wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int], score: ScoreFunction = l1_scores,
+    kept: Collection[str] = (),
+) -> None:  # fmt: skip
     """Fill the slim net, in place, with the wide net's most important channels; their order is kept.
 
     Args:
@@ -139,12 +143,13 @@ def transfer_channels(
         slim: a net with the same modules under the same names and as many channels or fewer.
         input_shape: (C, H, W) of the images.
         score: scores the wide net's channels; channels that it leaves out are ranked by their L1 norm.
+        kept: names of layers that lose no channel; the slim net has them in full.
 
     Raises:
         BuildError: the slim net is not a narrower form of the wide net; the message names the first layer that does not
             fit.
     """
-    groups = trace_channel_groups(wide, input_channels=input_shape[0])
+    groups = trace_channel_groups(wide, input_channels=input_shape[0], kept=kept)
     targets = _target_widths(groups.layers, slim)
     layers = {layer.name: layer.module for layer in groups.layers}
     # A criterion may leave channels out (a conv without a norm has no bn_scale): L1 scores fill those gaps.
@@ -165,6 +170,7 @@ def prune_globally(
     macs_share: float,
     channel_multiple: int,
     score: ScoreFunction = l1_scores,
+    kept: Collection[str] = (),
 ) -> nn.Module:
     """A copy of a net without the channels of the lowest relative importance over all layers.
 
@@ -174,12 +180,13 @@ def prune_globally(
         macs_share: share of the net's multiply-accumulates to keep at most, in (0, 1].
         channel_multiple: grid of the widths.
         score: scores the net's channels; channels that it leaves out are ranked by their L1 norm.
+        kept: names of layers that lose no channel.
 
     Raises:
         BuildError: the net is not supported, or the share cannot be reached.
     """
     slim = copy.deepcopy(net)
-    groups = trace_channel_groups(slim, input_channels=input_shape[0])
+    groups = trace_channel_groups(slim, input_channels=input_shape[0], kept=kept)
     layers = {layer.name: layer.module for layer in groups.layers}
     scores = group_importance(groups, *l1_scores(layers), per_layer=True)
     scores |= group_importance(groups, *score(layers), per_layer=True)

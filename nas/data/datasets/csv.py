@@ -13,7 +13,7 @@ from pathlib import Path
 from nas.data.base import Dataset, FaceData
 from nas.data.csv_table import Row, read_rows
 from nas.data.image_files import ImageFileOptions, load_image_files
-from nas.data.items import SPLIT_ALIASES, Item
+from nas.data.labelled_files import SPLIT_ALIASES, Item
 from nas.data.options import parse_options
 from nas.data.paths import path_from_text, printable_path, regular_file_fault
 from nas.errors import DataError

@@ -47,6 +47,7 @@ def test_every_column_is_read(tmp_path: Path) -> None:
         assert np.array_equal(split.labels, rows % 2)
         assert split.groups.tolist() == ["ab"[r % 2] for r in rows]
         assert np.all(split.affect[:, 1] == -0.5)
+    assert "columns that are read but not used yet: group, valence, arousal" in data.notes
 
 
 def test_notes_name_shared_subjects_and_classes_without_training_faces(tmp_path: Path) -> None:
