@@ -41,13 +41,10 @@ from benchmarks._plain_file import plain_net_of_file
 from benchmarks.prune_or_scratch import random_scores
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext
-from nas.compression.compressors.prune_structured import (
-    ScoreFunction,
-    bind_criterion,
-    prune_globally,
-    transfer_channels,
-)
+from nas.compression.compressors.prune_structured import transfer_channels
 from nas.compression.pipeline import CompressionPipeline
+from nas.compression.pruning.global_ranking import prune_globally
+from nas.compression.pruning.group_importance import ScoreFunction, bind_criterion
 from nas.compression.pruning.schedule import width_schedule
 from nas.data.base import FaceData
 from nas.data.loading import load_data

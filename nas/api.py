@@ -35,7 +35,7 @@ from nas.post_training.base import PostTrainingModel, PostTrainingResult
 from nas.post_training.bits import parse_bits
 from nas.post_training.file_timer import FileTimer
 from nas.post_training.loading import default_out, is_onnx, load_model, refuse_training_fields
-from nas.post_training.prune import prune_model
+from nas.post_training.prune import PruningScope, prune_model
 from nas.post_training.quantize import check_calibration, quantize_model
 from nas.post_training.sensitivity import Sensitivity, measure_sensitivity
 from nas.post_training.sensitivity_page import write_page
@@ -212,6 +212,7 @@ def prune(
     sparsity: float = 0.5,
     epochs: float = 2.0,
     importance: str = "l1",
+    scope: PruningScope = "layer",
     steps: int = 1,
     target: str = "cpu",
     out: str | Path | None = None,
@@ -222,9 +223,11 @@ def prune(
 
     Args:
         model: a published network, or a factory "package.module:function" or "file.py:function".
-        sparsity: share of the channels of every stage to remove, in (0, 1); widths stay on the target's grid.
+        sparsity: share of the channels of every stage to remove, in (0, 1), or with the scope "global" share of the
+            multiply-accumulates; widths stay on the target's grid.
         epochs: of the fine-tuning; 0 for none.
         importance: criterion that ranks the channels: l1, l2, taylor, bn_scale, similarity, ...
+        scope: "layer" prunes each stage alike; "global" removes the least important channels of the whole net.
         steps: pruning steps, which share the epochs.
         target: a target of `nas targets`, on which latency is measured or predicted.
         out: the ONNX file to write; by default NAME-pruned.onnx in the current folder. The weights get the same name
@@ -256,7 +259,7 @@ def prune(
     assert isinstance(loaded, UserNet)  # noqa: S101
     with timer:
         return prune_model(
-            loaded, sparsity=sparsity, epochs=epochs, importance=importance, out=path, timer=timer, log=log
+            loaded, sparsity=sparsity, epochs=epochs, importance=importance, scope=scope, out=path, timer=timer, log=log
         )
 
 

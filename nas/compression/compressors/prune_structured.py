@@ -6,9 +6,7 @@ DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900). The number of cha
 slim net was built with the widths that follow from the genes.
 """
 
-import copy
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,22 +16,16 @@ from nas import registry
 from nas.candidate import SPARSITIES, Candidate
 from nas.compression.base import CompressionContext, Compressor
 from nas.compression.pruning.channel_groups import ChannelGroups, CoupledLayer, trace_channel_groups
-from nas.compression.pruning.criterion import ChannelScores
-from nas.compression.pruning.global_ranking import globally_removed_groups
+from nas.compression.pruning.group_importance import ScoreFunction, bind_criterion, group_importance, l1_scores
 from nas.compression.pruning.slicing import (
     channel_segments,
     kept_per_segment,
     output_width,
-    remove_groups,
     sliced_tensors,
 )
-from nas.compression.pruning.weight_norms import input_channel_norms, output_channel_norms
 from nas.config import CompressionFields
 from nas.errors import BuildError
 from search_spaces._base import Choice, Value
-
-ScoreFunction = Callable[[Mapping[str, nn.Module]], tuple[ChannelScores, ChannelScores]]
-"""Layers by name to the scores of the channels that each layer writes and of those that it reads."""
 
 IMPORTANCE_GENE, DEFAULT_CRITERION = "importance", "l1"
 CRITERIA = CompressionFields().importance
@@ -113,25 +105,6 @@ def sparsity_options(step: float) -> tuple[float, ...]:
     return tuple(i / count for i in range(count))
 
 
-def bind_criterion(name: str, net: nn.Module, context: CompressionContext) -> ScoreFunction:
-    """A criterion of the family `importance`, bound to a net and its context.
-
-    Raises:
-        UnknownMemberError: the family has no criterion of this name.
-    """
-    criterion = registry.load("importance", name)
-
-    def score(layers: Mapping[str, nn.Module]) -> tuple[ChannelScores, ChannelScores]:
-        return criterion.score(net, layers, context), criterion.score_inputs(net, layers, context)
-
-    return score
-
-
-def l1_scores(layers: Mapping[str, nn.Module]) -> tuple[ChannelScores, ChannelScores]:
-    """The scores of the criterion `l1`, which needs nothing but the layers."""
-    return output_channel_norms(layers, order=1), input_channel_norms(layers, order=1)
-
-
 def transfer_channels(
     wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int], score: ScoreFunction = l1_scores,
     kept: Collection[str] = (),
@@ -161,73 +134,6 @@ def transfer_channels(
         tensors = sliced_tensors(layer, groups, removed)
         state.update({f"{layer.name}.{key}": tensor.cpu() for key, tensor in tensors.items()})
     _copy_state(slim, state)
-
-
-def prune_globally(
-    net: nn.Module,
-    *,
-    input_shape: tuple[int, int, int],
-    macs_share: float,
-    channel_multiple: int,
-    score: ScoreFunction = l1_scores,
-    kept: Collection[str] = (),
-) -> nn.Module:
-    """A copy of a net without the channels of the lowest relative importance over all layers.
-
-    Args:
-        net: trained; it is not changed.
-        input_shape: (C, H, W) of the images.
-        macs_share: share of the net's multiply-accumulates to keep at most, in (0, 1].
-        channel_multiple: grid of the widths.
-        score: scores the net's channels; channels that it leaves out are ranked by their L1 norm.
-        kept: names of layers that lose no channel.
-
-    Raises:
-        BuildError: the net is not supported, or the share cannot be reached.
-    """
-    slim = copy.deepcopy(net)
-    groups = trace_channel_groups(slim, input_channels=input_shape[0], kept=kept)
-    layers = {layer.name: layer.module for layer in groups.layers}
-    scores = group_importance(groups, *l1_scores(layers), per_layer=True)
-    scores |= group_importance(groups, *score(layers), per_layer=True)
-    removed = globally_removed_groups(
-        slim, groups, scores, input_shape=input_shape, macs_share=macs_share, channel_multiple=channel_multiple
-    )
-    remove_groups(groups, removed)
-    return slim
-
-
-def group_importance(
-    channel_groups: ChannelGroups,
-    output_scores: ChannelScores,
-    input_scores: ChannelScores,
-    *,
-    per_layer: bool = False,
-) -> dict[int, float]:
-    """The importance of each group of channels that has a score; higher means keep.
-
-    Args:
-        channel_groups: the groups of a net.
-        output_scores: layer name to the scores of the channels that it writes.
-        input_scores: layer name to the scores of the channels that it reads.
-        per_layer: the mean over the layers instead of their sum, which compares groups of few layers with those of
-            many.
-    """
-    total: dict[int, float] = {}
-    counts: Counter[int] = Counter()
-    for layer in channel_groups.layers:
-        for ids, scores in (
-            (layer.output_ids, output_scores.get(layer.name)),
-            (layer.input_ids, input_scores.get(layer.name)),
-        ):
-            if ids is None or scores is None:
-                continue
-            # Relative scores: a layer's scale is arbitrary where a norm follows it. All-zero layers add nothing.
-            relative = scores / (float(scores.mean()) or 1.0)
-            for root, value in zip(channel_groups.group_ids(ids), relative, strict=True):
-                total[int(root)] = total.get(int(root), 0.0) + float(value)
-                counts[int(root)] += 1
-    return {root: value / counts[root] for root, value in total.items()} if per_layer else total
 
 
 def _target_widths(layers: list[CoupledLayer], slim: nn.Module) -> dict[str, int]:

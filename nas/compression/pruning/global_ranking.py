@@ -8,17 +8,52 @@ blocks that keep every width on the target's grid, because a width beside it gai
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from nas.compression.pruning.channel_groups import ChannelGroups
-from nas.compression.pruning.slicing import channel_segments
+from nas.compression.pruning.channel_groups import ChannelGroups, trace_channel_groups
+from nas.compression.pruning.group_importance import ScoreFunction, group_importance, l1_scores
+from nas.compression.pruning.slicing import channel_segments, remove_groups
 from nas.errors import BuildError
 from search_spaces._work import trace_layers
+
+
+def prune_globally(
+    net: nn.Module,
+    *,
+    input_shape: tuple[int, int, int],
+    macs_share: float,
+    channel_multiple: int,
+    score: ScoreFunction = l1_scores,
+    kept: Collection[str] = (),
+) -> nn.Module:
+    """A copy of a net without the channels of the lowest relative importance over all layers.
+
+    Args:
+        net: trained; it is not changed.
+        input_shape: (C, H, W) of the images.
+        macs_share: share of the net's multiply-accumulates to keep at most, in (0, 1].
+        channel_multiple: grid of the widths.
+        score: scores the net's channels; channels that it leaves out are ranked by their L1 norm.
+        kept: names of layers that lose no channel.
+
+    Raises:
+        BuildError: the net is not supported, or the share cannot be reached.
+    """
+    slim = copy.deepcopy(net)
+    groups = trace_channel_groups(slim, input_channels=input_shape[0], kept=kept)
+    layers = {layer.name: layer.module for layer in groups.layers}
+    scores = group_importance(groups, *l1_scores(layers), per_layer=True)
+    scores |= group_importance(groups, *score(layers), per_layer=True)
+    removed = globally_removed_groups(
+        slim, groups, scores, input_shape=input_shape, macs_share=macs_share, channel_multiple=channel_multiple
+    )
+    remove_groups(groups, removed)
+    return slim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +109,8 @@ def globally_removed_groups(
         open_segments = [key for key, left in blocks.items() if left]
         if not open_segments:
             raise BuildError(
-                f"with {channel_multiple} channels everywhere {macs / whole:.1%} of the MACs are left, but at most "
-                f"{macs_share:.1%} were asked for; ask for more"
+                f"at most {macs_share:.1%} of the MACs must be left, but with {channel_multiple} channels in every "
+                f"layer that may shrink it is {macs / whole:.1%}; remove less"
             )
         lowest = min(open_segments, key=lambda key: np.mean([scores.get(i, 0.0) for i in blocks[key][0]]))
         kept[blocks[lowest].pop(0)] = False

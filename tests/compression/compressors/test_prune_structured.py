@@ -10,15 +10,9 @@ from torch import nn
 
 from nas import registry
 from nas.candidate import SPARSITIES
-from nas.compression.compressors.prune_structured import (
-    COMPRESSOR,
-    _select_removed,
-    _target_widths,
-    bind_criterion,
-    group_importance,
-    transfer_channels,
-)
+from nas.compression.compressors.prune_structured import COMPRESSOR, _select_removed, _target_widths, transfer_channels
 from nas.compression.pruning.channel_groups import ChannelGroups, trace_channel_groups
+from nas.compression.pruning.group_importance import bind_criterion, group_importance
 from nas.config import CompressionFields
 from nas.errors import BuildError, MissingPackageError, UnknownMemberError
 from nas.targets.catalog import load_target

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from nas import registry
-from nas.compression.compressors.prune_structured import bind_criterion, transfer_channels
+from nas.compression.compressors.prune_structured import transfer_channels
 from nas.compression.pruning.channel_groups import trace_channel_groups
 from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores
+from nas.compression.pruning.group_importance import bind_criterion
 from nas.errors import MissingPackageError
 from tests.random_nets import SHAPE, SPACES, RandomNet, context_of, pictures, trained_net
 
