@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,17 @@ Floats = npt.NDArray[np.float32]
 FLOAT = "float"
 
 
-def ours(model: Path, images: Floats, out: Path, data: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data set as `nas` names it: its word and its path."""
+
+    dataset: str
+    path: Path
+
+
+def ours(model: Path, images: Floats, out: Path, source: Source) -> None:
     """`nas quantize` with its defaults: the layers that stay in float are chosen by measured latency."""
-    nas.quantize(model, dataset=data, out=out, calibration_images=len(images))
+    nas.quantize(model, dataset=source.dataset, data=source.path, out=out)
 
 
 class _Reader:
@@ -61,14 +70,14 @@ class _Reader:
         return None if image is None else {self._name: image[None]}
 
 
-def ort_default(model: Path, images: Floats, out: Path, data: str) -> None:
+def ort_default(model: Path, images: Floats, out: Path, source: Source) -> None:
     """ONNX Runtime's `quantize_static` with its defaults."""
     from onnxruntime.quantization import quantize_static
 
     quantize_static(str(model), str(out), _Reader(model, images))
 
 
-def ort_tuned(model: Path, images: Floats, out: Path, data: str) -> None:
+def ort_tuned(model: Path, images: Floats, out: Path, source: Source) -> None:
     """The same after preprocessing, by channel, with symmetric weights, and the first and last layer in float."""
     from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -90,7 +99,7 @@ def ort_tuned(model: Path, images: Floats, out: Path, data: str) -> None:
         )
 
 
-def nncf_default(model: Path, images: Floats, out: Path, data: str) -> None:
+def nncf_default(model: Path, images: Floats, out: Path, source: Source) -> None:
     """NNCF's `quantize` with its defaults."""
     import nncf
 
@@ -99,7 +108,7 @@ def nncf_default(model: Path, images: Floats, out: Path, data: str) -> None:
     onnx.save(nncf.quantize(onnx.load(model), dataset, subset_size=len(images)), out)
 
 
-def olive_default(model: Path, images: Floats, out: Path, data: str) -> None:
+def olive_default(model: Path, images: Floats, out: Path, source: Source) -> None:
     """Olive's pass `OnnxStaticQuantization` with its defaults."""
     from olive.data.config import DataComponentConfig, DataConfig
     from olive.data.registry import Registry
@@ -124,7 +133,7 @@ def olive_default(model: Path, images: Floats, out: Path, data: str) -> None:
         onnx.save(onnx.load(result.model_path), out)
 
 
-def modelopt_default(model: Path, images: Floats, out: Path, data: str) -> None:
+def modelopt_default(model: Path, images: Floats, out: Path, source: Source) -> None:
     """NVIDIA ModelOpt's ONNX quantisation with its defaults, which are meant for TensorRT; calibrated on the CPU."""
     from modelopt.onnx.quantization import quantize
 
@@ -138,7 +147,7 @@ def modelopt_default(model: Path, images: Floats, out: Path, data: str) -> None:
     )
 
 
-PEERS: dict[str, tuple[str, Callable[[Path, Floats, Path, str], None]]] = {
+PEERS: dict[str, tuple[str, Callable[[Path, Floats, Path, Source], None]]] = {
     "ours": ("nas", ours),
     "ort-default": ("onnxruntime", ort_default),
     "ort-tuned": ("onnxruntime", ort_tuned),
@@ -193,7 +202,7 @@ def paired_half_width(mine: npt.NDArray[np.bool_], reference: npt.NDArray[np.boo
 
 
 def quantise_all(
-    model: Path, names: Sequence[str], images: Floats, folder: Path, data: str
+    model: Path, names: Sequence[str], images: Floats, folder: Path, source: Source
 ) -> Iterator[tuple[str, Path | None, float, str]]:
     """Each tool's file, the seconds it took, and why there is none."""
     for name in names:
@@ -205,7 +214,7 @@ def quantise_all(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                quantise(model, images, out, data)
+                quantise(model, images, out, source)
         except NasError as error:
             yield name, None, 0.0, f"failed: {error}"
         except Exception as error:  # another tool's failure is a row of the table, not the end of it
@@ -214,16 +223,15 @@ def quantise_all(
             yield name, out, time.perf_counter() - begin, ""
 
 
-def compare(
-    model: Path, data: FaceData, word: str, names: Sequence[str], count: int, runs: int
-) -> list[dict[str, Any]]:
+def compare(model: Path, source: Source, names: Sequence[str], count: int, runs: int) -> list[dict[str, Any]]:
     """One row per tool, and one of the float file first."""
+    data = load_data(source.dataset, source.path)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        source = readable_copy(model, folder / f"{FLOAT}.onnx")
-        files = [(FLOAT, source, 0.0, "")]
-        for item in quantise_all(source, names, calibration_images(data, count), folder, word):
+        float_file = readable_copy(model, folder / f"{FLOAT}.onnx")
+        files: list[tuple[str, Path | None, float, str]] = [(FLOAT, float_file, 0.0, "")]
+        for item in quantise_all(float_file, names, calibration_images(data, count), folder, source):
             print(f"{item[0]}: {item[3] or f'{item[2]:.1f} s'}", flush=True)
             files.append(item)
         made = [path for _, path, _, _ in files if path]
@@ -231,7 +239,7 @@ def compare(
             made, load("runtime", "onnxruntime"), device="this machine", input_shape=data.input_shape, runs=runs
         )
         latency = dict(zip(made, times, strict=True))
-        reference = hits(source, data)
+        reference = hits(float_file, data)
         for name, path, seconds, reason in files:
             if path is None:
                 rows.append({"tool": name, "reason": reason})
@@ -243,7 +251,7 @@ def compare(
                     "accuracy": float(right.mean()),
                     "points": 100 * float(right.mean() - reference.mean()),
                     "half_width": 100 * paired_half_width(right, reference),
-                    "ratio": latency[path].robust_ms / latency[source].robust_ms,
+                    "ratio": latency[path].robust_ms / latency[float_file].robust_ms,
                     "latency_ms": latency[path].latency_ms,
                     "kB": path.stat().st_size / 1000,
                     "seconds": seconds,
@@ -273,15 +281,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Quantise, score, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--dataset", default="fer2013")
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--calibration-images", type=int, default=256)
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    data = load_data(options.data)
-    rows = compare(options.model, data, options.data, options.peers, options.calibration_images, options.runs)
+    source = Source(dataset=options.dataset, path=options.data)
+    rows = compare(options.model, source, options.peers, options.calibration_images, options.runs)
     Console().print(table(rows))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
