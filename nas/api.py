@@ -12,7 +12,7 @@ import pandas as pd
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.compression.quantization.calibration import DEFAULT_CALIBRATION
+from nas.compression.quantization.calibration import RECOMMENDED_CALIBRATION
 from nas.config import (
     CompressKeywords,
     PostTrainingKeywords,
@@ -141,7 +141,7 @@ def quantize(
     model: str | Path,
     *,
     bits: str | None = None,
-    calibration: str = DEFAULT_CALIBRATION,
+    calibration: str = RECOMMENDED_CALIBRATION,
     target: str = "cpu",
     out: str | Path | None = None,
     classes: Sequence[str] = (),
@@ -154,7 +154,7 @@ def quantize(
         model: an ONNX file; a published network; or a factory "package.module:function" or "file.py:function".
         bits: bit-widths, 8, 16 or 32: of everything ("8"), or of units and layers ("stem=32,blocks.3.*=32"). What is
             left open gets the target's narrowest precision where that is measured to make the file faster.
-        calibration: how the ranges of activations are found: mse, minmax, percentile or entropy.
+        calibration: how the ranges of activations are found: entropy, mse, minmax or percentile.
         target: a target of `nas targets`, on which latency is measured or predicted.
         out: the file to write; by default NAME-quantised.onnx in the current folder.
         classes: class names in the order of the outputs of an ONNX file that does not name them.
