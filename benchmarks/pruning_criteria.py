@@ -294,13 +294,13 @@ def table(rows: list[dict[str, Any]], ways: list[str]) -> list[list[str]]:
     lines = [["way", "MACs", "latency", "right after", "accuracy", "points", "each"]]
     for way, group in by_way.items():
         differences = [100 * (row["accuracy"] - first[key]["accuracy"]) for key, row in group.items()]
-        error = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+        error = f" +- {stdev(differences) / math.sqrt(len(differences)):.2f}" if len(differences) > 1 else ""
         lines.append([
             way, f"{mean(row['macs'] for row in group.values()):.1%}",
             _mean_text([row["latency"] for row in group.values()]),
             f"{mean(row['after'] for row in group.values()):.1%}",
             f"{mean(row['accuracy'] for row in group.values()):.2%}",
-            "" if way == ways[0] else f"{mean(differences):+.2f} +- {error:.2f}",
+            "" if way == ways[0] else f"{mean(differences):+.2f}{error}",
             " ".join(f"{100 * row['accuracy']:.2f}" for row in group.values()),
         ])  # fmt: skip
     return lines
