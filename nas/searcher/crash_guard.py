@@ -28,8 +28,9 @@ class CrashGuard:
     def __init__(self, folder: RunFolder, name: str) -> None:
         self._folder, self._file = folder, f"locks/{name}.deaths"
         path = folder.path / self._file
-        # An empty file is one that the system cut off when it went down; it says nothing, so it counts as zero.
-        self.crashes = int(path.read_text() or 0) if path.exists() else 0
+        # A damaged file is one that the system cut off when it went down; it says nothing, so it counts as zero.
+        text = path.read_bytes() if path.is_file() else b""
+        self.crashes = int(text) if text.isdigit() and len(text) < 10 else 0
 
     @property
     def should_skip(self) -> bool:

@@ -7,6 +7,7 @@ each, and exits when the pipe closes. A file that crashes the runtime costs one 
 
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,11 @@ from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.runtimes.base import Backend, Runtime
 
+TIME_LIMIT_S = 3600.0
+"""Bound of the timing of one file without a bound of its own: 300 runs of 12 s."""
+GRACE_S = 600.0
+"""Seconds beyond a plan's own bound for loading, warming up and the three runs that every file gets."""
+
 
 class TimingWorker:
     """Times files in a process of its own.
@@ -29,17 +35,27 @@ class TimingWorker:
     one after the process died), `close` or the end of the `with` block.
     """
 
-    def __init__(self, *, reference_cache: Path | None = None, cpu_cores: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        reference_cache: Path | None = None,
+        cpu_cores: Sequence[int] = (),
+        time_limit_s: float = TIME_LIMIT_S,
+        grace_s: float = GRACE_S,
+    ) -> None:
         """Check the cores; start nothing.
 
         Args:
             reference_cache: file of the reference network's best times, see `nas.latency.measured.reference_cache`.
             cpu_cores: cores to pin the process to; empty leaves the choice to the system.
+            time_limit_s: seconds for each file of a measurement whose plan has no bound; then the process is killed.
+            grace_s: seconds for each file beyond the plan's bound.
 
         Raises:
             ConfigError: this process may not use a core, or the system cannot pin processes.
         """
         self._reference_cache, self._cpu_cores = reference_cache, tuple(cpu_cores)
+        self._time_limit_s, self._grace_s = time_limit_s, grace_s
         self._process: subprocess.Popen[str] | None = None
         if cpu_cores:
             allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -65,7 +81,7 @@ class TimingWorker:
             One measured latency for each file, in order.
 
         Raises:
-            MeasureError: the runtime refuses a file, or crashes the process.
+            MeasureError: the runtime refuses a file, crashes the process, or does not end in time.
         """
         task = TimingTask(
             models=[str(path.resolve()) for path in models],
@@ -76,10 +92,12 @@ class TimingWorker:
             threads=threads,
             reference_cache=str(self._reference_cache.resolve()) if self._reference_cache else None,
         )
-        reply = self._send_task(json.dumps(task))
+        per_file_s = self._time_limit_s if plan.max_duration_s is None else plan.max_duration_s + self._grace_s
+        limit_s = plan.idle_wait_s + per_file_s * len(models)
+        names = ", ".join(repr(path.name) for path in models)
+        reply = self._send_task(json.dumps(task), limit_s)
         if reply is None:
             status = self._stop()
-            names = ", ".join(repr(path.name) for path in models)
             raise MeasureError(f"the process that timed {names} must live, but it ended with status {status}")
         if "failed" in reply:
             raise MeasureError(reply["failed"])
@@ -97,14 +115,18 @@ class TimingWorker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send_task(self, line: str) -> dict[str, Any] | None:
-        """The reply of the process; None where it died."""
+    def _send_task(self, line: str, limit_s: float) -> dict[str, Any] | None:
+        """The reply of the process; None where it died. It is killed where it does not reply in time."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101
         assert process.stdout is not None  # noqa: S101
         try:
             process.stdin.write(line + "\n")
             process.stdin.flush()
+            if not select.select([process.stdout], [], [], limit_s)[0]:
+                process.kill()
+                self._stop()
+                return {"failed": f"a timing must end within {limit_s:g} s, but this one did not; use a smaller file"}
             answer = process.stdout.readline()
         except BrokenPipeError:
             return None

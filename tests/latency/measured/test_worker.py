@@ -1,6 +1,7 @@
 """Worker process: replies, reasons, pinning, and independence of the lives of both processes."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,24 @@ def test_a_crash_costs_one_measurement() -> None:
         process.kill()
         with pytest.raises(MeasureError, match=r"the process that timed 'reference-1.onnx' must live, but it ended"):
             timed(timer, reference_path())
+        assert timed(timer, reference_path())[0] > 0
+
+
+def test_a_timing_that_does_not_end_is_killed() -> None:
+    with TimingWorker(time_limit_s=0.3, grace_s=0.1) as timer:
+        process = timer._process = timer._start()
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(MeasureError, match=r"a timing must end within 0\.3 s, but this one did not"):
+            timed(timer, reference_path())
+        assert process.poll() == -signal.SIGKILL
+        process = timer._process = timer._start()
+        process.send_signal(signal.SIGSTOP)
+        plan = TimingPlan(runs=20, max_duration_s=0.1, idle_wait_s=0.1)
+        with pytest.raises(MeasureError, match=r"within 0\.5 s"):
+            timer.measure(
+                [reference_path()] * 2, runtime="onnxruntime", device="", input_shape=[INPUT_SHAPE] * 2, plan=plan
+            )
+    with TimingWorker() as timer:
         assert timed(timer, reference_path())[0] > 0
 
 
