@@ -12,7 +12,6 @@ Several processes may share a folder. Work in progress is held by a lock of the 
 when the process ends for any reason.
 """
 
-import fcntl
 import json
 import logging
 import math
@@ -23,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
 from nas.errors import ConfigError
 from nas.files import append_line, write_atomic
@@ -30,6 +31,9 @@ from nas.results.json_lines import JsonLines
 from nas.results.record import Record
 
 logger = logging.getLogger(__name__)
+
+LOCK_POLL_S = 0.01
+"""Seconds between two attempts at a lock that another process holds."""
 
 
 class RunFolder:
@@ -144,14 +148,20 @@ class RunFolder:
 
         Yields:
             Whether the lock is held; always true with `wait`.
+
+        Raises:
+            OSError: the file system cannot lock, or has no room for the lock's file.
         """
-        with (self.path / "locks" / f"{name}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError:
-                yield False
-                return
+        lock = FileLock(self.path / "locks" / f"{name}.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=-1 if wait else 0, poll_interval=LOCK_POLL_S)
+        except Timeout:
+            yield False
+            return
+        try:
             yield True
+        finally:
+            lock.release()
 
     def log_work_interval(self, started_s: float) -> None:
         """Record that this process has worked on the run from `started_s` (seconds since the epoch) until now."""

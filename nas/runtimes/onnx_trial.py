@@ -8,7 +8,6 @@ costs one line of text.
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -91,7 +90,10 @@ def _serve() -> None:
     """Carry out the task on standard input, and answer in one line of JSON."""
     task = json.loads(sys.stdin.read())
     limit = task["memory_bytes"]
-    with contextlib.suppress(ValueError, OSError):  # a lower limit of the account is in force, or the system has none
+    # A lower limit of the account is in force, or the system has none: Windows has no such module.
+    with contextlib.suppress(ValueError, OSError, ImportError):
+        import resource
+
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Native code that prints must not mix with the answer.
