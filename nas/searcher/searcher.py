@@ -52,6 +52,8 @@ def search(config: SearchConfig, *, on_status: Callable[[SearchStatus], None] | 
     Raises:
         ConfigError: the folder holds a run of another configuration, on other data or another target.
         UserError: a member, a file or a package is missing.
+        OSError, MemoryError: the machine lacks room, memory or access. Nothing is recorded of the candidate in
+            progress, so that a later call resumes with it.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # apart from training, the work is many tiny operations that threads only slow down
@@ -62,6 +64,9 @@ def search(config: SearchConfig, *, on_status: Callable[[SearchStatus], None] | 
             searcher.search()
             searcher.train_final()
             return searcher.close()
+    except (OSError, MemoryError) as error:
+        error.add_note("the same command resumes")
+        raise
     finally:
         torch.set_num_threads(threads)
 
