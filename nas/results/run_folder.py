@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
 from nas.errors import ConfigError
 from nas.files import append_line, write_atomic
+from nas.results.false_failures import is_false_failure
 from nas.results.json_lines import JsonLines
 from nas.results.record import Record
 
@@ -113,9 +114,9 @@ class RunFolder:
         Only lines that were appended since the last call are parsed, so a call after each candidate is cheap.
 
         Returns:
-            A new list of the same `Record` objects as in earlier calls.
+            A new list of the same `Record` objects as in earlier calls, without those of `nas.results.false_failures`.
         """
-        return self._records.read()
+        return [r for r in self._records.read() if r.status != "failed" or not is_false_failure(r.reason)]
 
     def read_json(self, name: str) -> dict[str, Any]:
         """The JSON object in a file of the folder; empty where the file does not exist."""
