@@ -11,7 +11,8 @@
         |-- ExportError                the file cannot be written, or the ONNX checker rejects it
         |-- ParityError                torch and the runtime disagree on the exported file
         |-- MeasureError               the device gives no latency that can be trusted
-        |   `-- UnreachableError       there is no connection to the device
+        |   |-- UnreachableError       there is no connection to the device
+        |   `-- WorkerDeathError       the process that timed a file ended
         `-- TrainError                 the loss is not finite
 
 The command line prints the message of a `NasError` as one line and exits with status 2, without a traceback. It does
@@ -102,6 +103,19 @@ class MeasureError(CandidateError):
 
 class UnreachableError(MeasureError):
     """There is no connection to the device, or it broke."""
+
+
+class WorkerDeathError(MeasureError):
+    """The process that timed a file ended.
+
+    Attributes:
+        cause: the signal's name, "status N" or "out of memory".
+        is_crash: whether the process crashed by itself; otherwise someone ended it.
+    """
+
+    def __init__(self, message: str, *, cause: str, is_crash: bool) -> None:
+        super().__init__(message)
+        self.cause, self.is_crash = cause, is_crash
 
 
 class TrainError(CandidateError):
@@ -198,6 +212,7 @@ _ADVICE: tuple[tuple[type[OSError], str], ...] = (
     (IsADirectoryError, "give a file, not a folder"),
     (NotADirectoryError, "give a folder, not a file"),
     (FileExistsError, "give another path, or remove what is there"),
+    (ChildProcessError, "free memory, or find out what ends it"),
     (ConnectionError, "check the connection and try again"),
     (TimeoutError, "check the connection and try again"),
 )
