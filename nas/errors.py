@@ -166,7 +166,8 @@ def find_system_error(error: BaseException) -> OSError | MemoryError | None:
     """
     if isinstance(error, OSError):
         return error
-    link, seen = error, set[int]()
+    link: BaseException | None = error
+    seen = set[int]()
     while link is not None and id(link) not in seen:
         if isinstance(link, MemoryError) or is_lack_of_room(link):
             return link

@@ -40,7 +40,7 @@ def read_oom_kills() -> OomKills | None:
         return None
     for _, controllers, path in groups:
         if "memory" in controllers.split(","):
-            names = ("memory/{}/memory.oom_control",)
+            names: tuple[str, ...] = ("memory/{}/memory.oom_control",)
         elif not controllers:
             names = ("{}/memory.events.local", "{}/memory.events")
         else:
