@@ -213,7 +213,7 @@ def _figures(record: Record) -> tuple[Any, ...]:
 
 def main() -> None:
     """Kill, compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for both runs; a temporary one by default")
