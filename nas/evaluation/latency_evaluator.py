@@ -9,6 +9,7 @@ Three kinds of target:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
@@ -19,6 +20,7 @@ from nas.latency.latency import Latency, corrected_for_load
 from nas.latency.measured.timing import IDLE_WAIT_S, measure, measure_interleaved, measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
+from nas.latency.measured.worker_death import repeat_after_death
 from nas.latency.predicted.predict import predict_latency
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import DeviceRuntime, Runtime
@@ -186,9 +188,8 @@ class LatencyEvaluator:
         """Latencies on this machine; several files are timed by turns, so that they can be compared."""
         device, shapes = self.host_profile.title, [self.input_shape] * len(paths)
         if self.timing_worker is not None:
-            return self.timing_worker.measure(
-                paths, runtime=self.host_runtime.name, device=device, input_shape=shapes, plan=plan
-            )
+            measure_once = partial(self.timing_worker.measure, paths, runtime=self.host_runtime.name)
+            return repeat_after_death(partial(measure_once, device=device, input_shape=shapes, plan=plan))
         if len(paths) == 1:
             return [measure(paths[0], self.host_runtime, device=device, input_shape=self.input_shape, plan=plan)]
         return measure_interleaved(paths, self.host_runtime, device=device, input_shape=shapes, plan=plan)

@@ -12,7 +12,6 @@ Several processes may share a folder. Work in progress is held by a lock of the 
 when the process ends for any reason.
 """
 
-import fcntl
 import json
 import logging
 import math
@@ -24,15 +23,20 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
 from nas.errors import ConfigError, one_line
 from nas.files import append_line, read_json, read_text, write_atomic
+from nas.results.false_failures import is_false_failure
 from nas.results.json_lines import JsonLines
 from nas.results.record import Record
 
 logger = logging.getLogger(__name__)
+
+LOCK_POLL_S = 0.01
+"""Seconds between two attempts at a lock that another process holds."""
 
 
 class RunFolder:
@@ -112,12 +116,12 @@ class RunFolder:
         Only lines that were appended since the last call are parsed, so a call after each candidate is cheap.
 
         Returns:
-            A new list of the same `Record` objects as in earlier calls.
+            A new list of the same `Record` objects as in earlier calls, without those of `nas.results.false_failures`.
 
         Raises:
             ConfigError: records.jsonl cannot be read, or a line is damaged; the message names the line.
         """
-        return self._records.read()
+        return [r for r in self._records.read() if r.status != "failed" or not is_false_failure(r.reason)]
 
     def read_json(self, name: str, form: Any = dict[str, Any]) -> Any:
         """The value in a JSON file of the folder; an empty object where the file does not exist.
@@ -178,14 +182,20 @@ class RunFolder:
 
         Yields:
             Whether the lock is held; always true with `wait`.
+
+        Raises:
+            OSError: the file system cannot lock, or has no room for the lock's file.
         """
-        with (self.path / "locks" / f"{name}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError:
-                yield False
-                return
+        lock = FileLock(self.path / "locks" / f"{name}.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=-1 if wait else 0, poll_interval=LOCK_POLL_S)
+        except Timeout:
+            yield False
+            return
+        try:
             yield True
+        finally:
+            lock.release()
 
     def log_work_interval(self, started_s: float) -> None:
         """Record that this process has worked on the run from `started_s` (seconds since the epoch) until now."""

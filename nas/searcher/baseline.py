@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError
-from nas.files import file_sha256, whole_file
+from nas.files import file_sha256
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import check_logits
@@ -30,6 +30,7 @@ from nas.pipeline import Evaluator
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
+from nas.training.checkpoints import write_state_dict
 from nas.training.trainer import InitialWeights, TrainingPhase
 
 logger = logging.getLogger(__name__)
@@ -114,9 +115,8 @@ def prepare_baseline(evaluator: Evaluator, *, stop: Callable[[], bool] | None = 
     with folder.lock("base", wait=True):
         if not (folder.path / WEIGHTS_FILE).exists():
             net, epochs = _train_baseline(evaluator, candidate, phase_timer, stop)
-            with whole_file(folder.path / WEIGHTS_FILE) as beside:
-                torch.save(net.state_dict(), beside)
-                folder.write(ORIGIN_FILE, json.dumps(_check_origin(evaluator) | {"epochs": epochs}, indent=1))
+            folder.write(ORIGIN_FILE, json.dumps(_check_origin(evaluator) | {"epochs": epochs}, indent=1))
+            write_state_dict(folder.path / WEIGHTS_FILE, net)  # last: what exists is complete
         state: Mapping[str, Tensor] = torch.load(folder.path / WEIGHTS_FILE, weights_only=True)
         epochs = float(folder.read_json(ORIGIN_FILE, _Origin)["epochs"])
         if not any(r.phase == "base" for r in folder.records()):
