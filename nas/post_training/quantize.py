@@ -121,9 +121,10 @@ def describe_choice(model: PostTrainingModel, choice: PrecisionChoice) -> tuple[
             else f"{unit}: {width} bits, as {narrow} would make the file {times}"
         )  # fmt: skip
     if choice.was_disturbed:
+        wide = max(bit_options(model.profile))
         notes.append(
-            "the machine is too busy to judge units one by one, so stem and head are wide as usual; repeat this on a "
-            "calm machine, or give --bits"
+            f"the machine is too busy to judge units one by one, so stem and head stay in {wide} bits, as is usual; "
+            "repeat this on a calm machine, or give --bits"
         )
     if choice.whole is not None and narrow not in choice.plan.widths:
         whole = choice.whole
