@@ -32,7 +32,7 @@ class SearchFields(_Group):
     )  # fmt: skip
     weights: Path | None = Field(
         default=None,
-        description="File with the model's state dict. Without it the model is first trained for the final epochs.",
+        description="File with the model's state dict; without it nas compress trains the model for the final epochs.",
     )
     mean: float | None = Field(default=None, description="Mean that the model subtracts from pixel values 0..255.")
     std: float | None = Field(default=None, gt=0, description="Standard deviation that the model divides pixels by.")
