@@ -131,13 +131,35 @@ class CompressionFields(_Group):
         default=("prune_structured", "quantize"),
         description="Compressors, in order: prune_structured, prune_unstructured, low_rank, quantize, ...",
     )
-    prune_steps: int = Field(default=2, ge=1, description="Pruning steps, with fine-tuning between them.")
+    importance: tuple[str, ...] = Field(
+        default=("bn_scale", "l1", "l2", "similarity", "taylor"),
+        description="Importance criteria of channels that prune_structured may use; nni_l1 to nni_taylor need NNI.",
+    )
+    sparsity_step: float = Field(
+        default=0.25, ge=0.05, le=0.5,
+        description="Step of the shares of channels that prune_structured may remove from a stage, such as 0.125.",
+    )  # fmt: skip
+    prune_steps: int = Field(default=1, ge=1, description="Pruning steps, which share the epochs of fine-tuning.")
     qat: float = Field(
         default=0.15, ge=0, le=1, description="Share of the final epochs for quantisation-aware training; 0 skips it."
     )
     qat_scales: Literal["calibrated", "learned"] = Field(
         default="calibrated", description="Scales of quantisation-aware training: calibrated once, or learned as well."
     )
+
+    @field_validator("importance")
+    @classmethod
+    def _check_importance(cls, importance: tuple[str, ...]) -> tuple[str, ...]:
+        if not importance or len(set(importance)) != len(importance):
+            raise ValueError(f"importance must name one criterion or more, each once, but got {','.join(importance)!r}")
+        return importance
+
+    @field_validator("sparsity_step")
+    @classmethod
+    def _check_sparsity_step(cls, step: float) -> float:
+        if abs(round(1 / step) * step - 1) > 1e-9:
+            raise ValueError(f"sparsity_step must divide 1, such as 0.125, 0.1 or 0.25, but got {step:g}")
+        return step
 
 
 class DistillationFields(_Group):

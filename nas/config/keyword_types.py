@@ -61,6 +61,8 @@ class CompressKeywords(TypedDict, total=False):
     verify: int
     verify_seeds: int
     compressors: Sequence[str]
+    importance: Sequence[str]
+    sparsity_step: float
     prune_steps: int
     qat: float
     qat_scales: Literal["calibrated", "learned"]

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.compression.quantization.calibration import CALIBRATION_METHODS, DEFAULT_CALIBRATION
+from nas.compression.quantization.calibration import CALIBRATION_METHODS, DEFAULT_CALIBRATION, RECOMMENDED_CALIBRATION
 from nas.compression.quantization.node_bits import bit_options
 from nas.errors import CandidateError, ConfigError
 from nas.latency.costs import compute_costs
@@ -33,7 +33,7 @@ def quantize_model(
     request: BitsRequest,
     out: Path,
     timer: FileTimer,
-    calibration: str = DEFAULT_CALIBRATION,
+    calibration: str = RECOMMENDED_CALIBRATION,
     log: LogFunction = lambda _: None,
 ) -> PostTrainingResult:
     """Write a quantised file of a model, and compare it with the model as given.

@@ -38,7 +38,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "cpu", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
         "--teacher", "votes", "--teacher", "best.onnx=3", "--teacher-classes", "sad,happy",
         "--teacher-output", "y", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
-        "--distill-during", "search", "--compressors", "quantize,low_rank", "--prune-steps", "3", "--qat", "0.5",
+        "--distill-during", "search", "--compressors", "quantize,low_rank", "--importance", "l1,nni_l1",
+        "--sparsity-step", "0.125", "--prune-steps", "3", "--qat", "0.5",
         "--qat-scales", "learned", "--warm-start", "runs/a", "--warm-start", "runs/b", "--proxies", "nwot,jacov",
     ]  # fmt: skip
     result = run.invoke(app, ["search", *flags])
@@ -51,7 +52,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "threads": 1, "device": "cpu", "storage": "sqlite:///x.db", "runs": Path("elsewhere"), "name": "mine",
         "teacher": ("votes", "best.onnx=3"), "teacher_classes": ("sad", "happy"), "teacher_output": "y",
         "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
-        "distill_during": "search", "compressors": ("quantize", "low_rank"), "prune_steps": 3, "qat": 0.5,
+        "distill_during": "search", "compressors": ("quantize", "low_rank"), "importance": ("l1", "nni_l1"),
+        "sparsity_step": 0.125, "prune_steps": 3, "qat": 0.5,
         "qat_scales": "learned", "patience": 40, "verify_seeds": 3,
         "warm_start": (Path("runs/a"), Path("runs/b")), "proxies": ("nwot", "jacov"),
         **dict.fromkeys(("model", *MODEL_FIELDS)),  # of nas compress
