@@ -21,8 +21,8 @@ class CompressKeywords(TypedDict, total=False):
 
     target: str
     weights: str | Path | None
-    mean: float | None
-    std: float | None
+    mean: float | Sequence[float] | None
+    std: float | Sequence[float] | None
     input_size: int | None
     dataset: str
     data: str | Path | None

@@ -99,6 +99,8 @@ def _proposals(site: Site, node: fx.Node) -> Iterator[tuple[nn.Module, list[fx.N
                 yield module, inputs
         except (ExportError, TypeError, ValueError, AttributeError, IndexError):
             pass  # another proposal or a region follows
+    if site.pick is None and not site.held and (n_copies := _channel_copies(site)) > 1:
+        yield Concat(), site.inputs * n_copies
     for propose in (_weighted, _shaped, _reduced, _paired):
         try:
             module_or_none = propose(site)
@@ -106,6 +108,16 @@ def _proposals(site: Site, node: fx.Node) -> Iterator[tuple[nn.Module, list[fx.N
             continue
         if module_or_none is not None:
             yield module_or_none, site.inputs
+
+
+def _channel_copies(site: Site) -> int:
+    """Copies of all channels that `repeat`, or `expand` of one channel, puts side by side; 1 for other calls."""
+    if site.function not in ("repeat", "expand", "repeat_interleave", "tile") or len(site.inputs) != 1:
+        return 1
+    before, after = site.shape, site.output_shape
+    if len(before) < 2 or len(before) != len(after) or before[2:] != after[2:] or after[1] is None:
+        return 1
+    return after[1] // before[1]
 
 
 def _computes_the_same(module: nn.Module, region: Region, site: Site, slots: list[int]) -> bool:

@@ -9,13 +9,14 @@ from math import floor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from nas.errors import ExportError
 from nas.onnx_export.functional import Affine, Subtract
 from nas.onnx_export.graph_builder import GraphBuilder
-from search_spaces._leaf import Add, Concat, Scale, SwapAxes
+from search_spaces._leaf import Add, Concat, PerChannel, Scale, SwapAxes
 
 
 @singledispatch
@@ -246,7 +247,7 @@ def exact_resize_scale(input_size: int, output_size: int) -> np.float32:
 def _affine(module: Affine, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     value = inputs[0]
     if module.scale != 1:
-        factor = builder.add_constant(f"{name}.scale", np.array(module.scale, np.float32), dtype_like=value)
+        factor = builder.add_constant(f"{name}.scale", _broadcast(module.scale), dtype_like=value)
         value = builder.add_node("Mul", [value, factor], name if module.shift == 0 else f"{name}/mul")
     if module.shift != 0:
         shift = builder.add_constant(f"{name}.shift", np.array(module.shift, np.float32), dtype_like=value)
@@ -256,8 +257,13 @@ def _affine(module: Affine, builder: GraphBuilder, name: str, inputs: list[str])
 
 @emit.register
 def _subtract(module: Subtract, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    value = builder.add_constant(f"{name}.value", np.array(module.value, np.float32), dtype_like=inputs[0])
+    value = builder.add_constant(f"{name}.value", _broadcast(module.value), dtype_like=inputs[0])
     return builder.add_node("Sub", [inputs[0], value], name)
+
+
+def _broadcast(value: PerChannel) -> npt.NDArray[np.float32]:
+    """A scalar, or numbers per channel [C, 1, 1]."""
+    return np.array(value, np.float32).reshape((-1, 1, 1) if isinstance(value, tuple) else ())
 
 
 @emit.register

@@ -76,7 +76,7 @@ def _help(name: str, field: FieldInfo) -> str:
     several = ""
     if name in REPEATABLE_FIELDS:
         several = " Repeatable."
-    elif get_origin(field.annotation) is tuple:
+    elif _is_several(field):
         several = " Separated by commas."
     default = _default_text(field)
     return f"{field.description}{several}{f' (default {default})' if default else ''}"
@@ -110,11 +110,16 @@ def _parse(name: str, value: Any) -> Any:
         return parse_key_values(value)
     if name in REPEATABLE_FIELDS:
         return tuple(value)
-    annotation = field_info(name).annotation
-    if get_origin(annotation) is not tuple:
+    field = field_info(name)
+    if not _is_several(field):
         return value
     words = tuple(value.split(","))
-    return _parse_floats(name, words) if get_args(annotation)[0] is float else words
+    return _parse_floats(name, words) if "float" in str(field.annotation) else words
+
+
+def _is_several(field: FieldInfo) -> bool:
+    """Whether a field holds a tuple, or one or None."""
+    return tuple in (get_origin(field.annotation), *map(get_origin, get_args(field.annotation)))
 
 
 def _parse_floats(name: str, words: tuple[str, ...]) -> tuple[float, ...]:
