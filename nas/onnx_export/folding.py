@@ -204,7 +204,7 @@ def _split_normalise(graph: fx.GraphModule) -> None:
 
 def _fold_batch_norms(graph: fx.GraphModule) -> None:
     for node in module_nodes(graph):
-        norm, source = module_of(graph, node), node.args[0]
+        norm, source = module_of(graph, node), next(iter(node.args), None)
         if not isinstance(norm, nn.BatchNorm2d) or not isinstance(source, fx.Node) or source.op != "call_module":
             continue
         conv = module_of(graph, source)

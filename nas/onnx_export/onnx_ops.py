@@ -131,6 +131,14 @@ def _conv1d(module: nn.Conv1d, builder: GraphBuilder, name: str, inputs: list[st
 
 @emit.register
 def _linear(module: nn.Linear, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    if len(builder.shapes.get(inputs[0], ())) > 2:  # Gemm takes matrices only
+        weight = builder.add_parameter(f"{name}.weight", module.weight.T, dtype_like=inputs[0])
+        if module.bias is None:
+            return builder.add_node("MatMul", [*inputs, weight], name)
+        product = builder.add_node("MatMul", [*inputs, weight], f"{name}/product")
+        return builder.add_node(
+            "Add", [product, builder.add_parameter(f"{name}.bias", module.bias, dtype_like=inputs[0])], name
+        )
     return emit_weighted(module, builder, name, [*inputs, *_add_weights(module, builder, name, inputs)])
 
 
@@ -216,9 +224,32 @@ def _flatten(module: nn.Flatten, builder: GraphBuilder, name: str, inputs: list[
 
 @emit.register
 def _upsample(module: nn.Upsample, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    if module.mode == "nearest":
+        return _nearest_resize(module, builder, name, inputs)
     if module.mode != "bilinear" or module.align_corners or module.size is None:
         raise ExportError(f"a resize must be bilinear to a size, corners not aligned, but {name!r} is not")
     return resize(builder, name, inputs, size=pair(module.size))
+
+
+def _nearest_resize(module: nn.Upsample, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    """Each pixel repeated: torch takes the pixel at floor(i / scale), which is `asymmetric` with `floor`."""
+    size = builder.shapes[inputs[0]][2:]
+    target = (
+        pair(module.size)
+        if module.size is not None
+        else [int(n * s) for n, s in zip(size, _factors(module), strict=True)]
+    )
+    scales = [exact_resize_scale(a, b) for a, b in zip(size, target, strict=True)]
+    constant = builder.add_constant(f"{name}.scales", np.array([1, 1, *scales], np.float32))
+    return builder.add_node(
+        "Resize", [inputs[0], "", constant], name, mode="nearest", coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )  # fmt: skip
+
+
+def _factors(module: nn.Upsample) -> tuple[float, float]:
+    factor: Any = module.scale_factor
+    return (factor, factor) if isinstance(factor, (int, float)) else (factor[0], factor[1])
 
 
 def resize(builder: GraphBuilder, name: str, inputs: list[str], *, size: tuple[int, int]) -> str:
