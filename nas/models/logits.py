@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import BuildError
+from nas.onnx_export.tensor_caches import caches_left_alone
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def find_logits(net: nn.Module, input_shape: tuple[int, int, int], *, classes: i
         BuildError: no tensor has this shape, or several do and nothing tells them apart.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), caches_left_alone(net):
             result = net(torch.zeros(2, *input_shape))
     except Exception:  # tracing names the layer that fails
         return None

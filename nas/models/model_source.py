@@ -24,6 +24,7 @@ from torch import nn
 
 from nas import registry
 from nas.errors import ConfigError, MissingPackageError, one_line
+from nas.onnx_export.tensor_caches import caches_left_alone, clear_caches
 
 logger = logging.getLogger(__name__)
 
@@ -161,9 +162,14 @@ def prepared_net(net: nn.Module, *, input_shape: tuple[int, int, int]) -> nn.Mod
         )
     lazy = (nn.UninitializedParameter, nn.UninitializedBuffer)
     if any(isinstance(tensor, lazy) for tensor in (*net.parameters(), *net.buffers())):
-        error = run_error(net.cpu().eval(), input_shape)
-        if error is not None:
-            raise ConfigError(f"lazy layers must get their sizes from an image {list(input_shape)}, but {error}")
+        try:
+            with torch.no_grad():
+                net.cpu().eval()(torch.zeros(2, *input_shape))
+        except Exception as error:  # the user's code may raise anything
+            raise ConfigError(
+                f"lazy layers must get their sizes from an image {list(input_shape)}, but {one_line(error)}"
+            ) from None
+        clear_caches(net)
     return net.cpu().float().eval()
 
 
@@ -191,7 +197,7 @@ def accepted_channels(net: nn.Module, image_shape: tuple[int, int, int]) -> int 
 def run_error(net: nn.Module, input_shape: tuple[int, int, int]) -> str | None:
     """Why a net does not run on two images of this shape, in one line; None if it does."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), caches_left_alone(net):
             net(torch.zeros(2, *input_shape))
     except Exception as error:  # the user's code may raise anything
         return one_line(error) or type(error).__name__

@@ -9,7 +9,6 @@ two graphs depends on the batch.
 
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from nas.errors import BuildError, ExportError, one_line
+from nas.onnx_export.tensor_caches import caches_left_alone
 from search_spaces._leaf import Leaf
 
 BATCHES = (2, 3)
@@ -176,7 +176,7 @@ def trace_concretely(net: nn.Module, input_shape: tuple[int, ...]) -> ConcreteGr
     for batch in BATCHES:
         image = 128 + 50 * torch.randn((batch, *input_shape), generator=torch.Generator().manual_seed(0))
         tracer, before = ConcreteTracer(image), set(vars(net))
-        with _caches_left_alone(net):
+        with caches_left_alone(net):
             graph = tracer.trace(net)
         # The tracer puts constants of the forward pass into the net; they move into the graph's own modules later.
         made = {name: vars(net).pop(name) for name in set(vars(net)) - before if name.startswith("_tensor_constant")}
@@ -191,35 +191,6 @@ def trace_concretely(net: nn.Module, input_shape: tuple[int, ...]) -> ConcreteGr
         {a: fx.map_arg((b.args, b.kwargs), lambda node: None) for a, b in pairs},
         (_named(graph, constants), _named(graph, other_constants)),
     )
-
-
-@contextmanager
-def _caches_left_alone(net: nn.Module) -> Iterator[None]:
-    """Caches of tensors are empty within the block, and what the forward pass stores in modules is undone after it.
-
-    A dictionary of tensors that is no parameter and no buffer is a cache, as of attention biases by device: filled, it
-    would hide from the trace how they are computed from parameters; and stored proxies are no values for later passes.
-    """
-    attributes = {module: dict(vars(module)) for module in net.modules()}
-    dictionaries = [v for own in attributes.values() for k, v in own.items() if type(v) is dict and k not in _OWN_DICTS]
-    contents = [(cache, dict(cache)) for cache in dictionaries]
-    for cache, content in contents:
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            cache.clear()
-    try:
-        yield
-    finally:
-        for cache, content in contents:
-            cache.clear()
-            cache.update(content)
-        for module, own in attributes.items():
-            made = {k: v for k, v in vars(module).items() if k.startswith("_tensor_constant")}
-            vars(module).clear()
-            vars(module).update(own | made)
-
-
-_OWN_DICTS = frozenset(vars(nn.Module()))
-"""Attributes of every module: parameters, buffers, children and hooks."""
 
 
 def _named(graph: fx.Graph, constants: list[Tensor | None]) -> dict[str, Tensor]:

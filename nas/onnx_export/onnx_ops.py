@@ -227,7 +227,7 @@ def _upsample(module: nn.Upsample, builder: GraphBuilder, name: str, inputs: lis
     if module.mode == "nearest":
         return _nearest_resize(module, builder, name, inputs)
     if module.mode != "bilinear" or module.align_corners or module.size is None:
-        raise ExportError(f"a resize must be bilinear to a size, corners not aligned, but {name!r} is not")
+        raise ExportError(f"a resize must be nearest or bilinear to a size, corners not aligned, but {name!r} is not")
     return resize(builder, name, inputs, size=pair(module.size))
 
 
