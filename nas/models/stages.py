@@ -66,6 +66,8 @@ def split_into_stages(
         ExportError: the net cannot be traced.
         BuildError: the net cannot be split; the message names the layer and the reason.
     """
+    if isinstance(net, nn.DataParallel):
+        net = net.module
     net_input = _net_input(preprocessing, input_shape)
     if (place := find_logits(net, net_input, classes=classes)) is not None:
         net = LogitsOf(net, place)
@@ -250,7 +252,8 @@ def _head_nodes(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shap
         (node,) = node.all_input_nodes
     for i, node in enumerate(chain):
         (source,) = node.all_input_nodes
-        reduces_maps = _n_pixels(shapes[node]) == 1 < _n_pixels(shapes[source])
+        is_pooled = len(shapes[node]) in (2, 4) and _n_pixels(shapes[node]) == 1  # tokens have three axes and more
+        reduces_maps = is_pooled and _n_pixels(shapes[source]) > 1
         if node is last or (reduces_maps and not has_parameters(module_of(graph, node))):
             return chain[i:]
     return [last]

@@ -90,7 +90,8 @@ def module_for_site(site: Site, node: fx.Node) -> tuple[nn.Module, list[fx.Node]
         mixes_ranks = isinstance(module, Add | Scale | Binary) and len({len(shape) for shape in site.shapes[0]}) > 1
         module = with_axis_from_front(module, len(site.shape))
         if not mixes_ranks and _computes_the_same(module, region, site, slots):
-            vars(module)["output_width"] = region.output_width  # read where channels cannot be followed
+            last = module[-1] if isinstance(module, nn.Sequential) else module  # a tracer looks into sequences
+            vars(last)["output_width"] = region.output_width  # read where channels cannot be followed
             return module, inputs
     return region, site.inputs
 
@@ -194,6 +195,8 @@ def _shaped(site: Site) -> nn.Module | None:
     """Views, permutations, slices, pads."""
     rank, function = len(site.shape), site.function
     if function in ("contiguous", "clone", "float", "detach", "to", torch.clone) or function in _DROPOUTS:
+        return nn.Identity()
+    if getattr(function, "__name__", "") in _BRANCH_DROPOUTS:
         return nn.Identity()
     if function in (torch.chunk, "chunk", torch.split, "split", torch.tensor_split, torch.unbind, "unbind"):
         return _part(site)
@@ -355,6 +358,8 @@ def _paired(site: Site) -> nn.Module | None:
 
 
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+_BRANCH_DROPOUTS = ("stochastic_depth", "drop_path")
+"""Names of functions that drop whole branches in training (Huang et al. 2016, https://arxiv.org/abs/1603.09382)."""
 _RESHAPES = (
     "view", "reshape", torch.reshape, "flatten", torch.flatten, "unsqueeze", torch.unsqueeze, "squeeze", torch.squeeze,
     "unflatten", torch.unflatten, "expand", "expand_as", "view_as", "reshape_as",

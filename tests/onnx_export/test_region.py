@@ -84,7 +84,7 @@ class Windows(nn.Module):
             .permute(2, 0, 3, 1, 4)
             .unbind(0)
         )
-        q, k = F.normalize(q, dim=-1), k / k.norm(dim=-1, keepdim=True).clamp(min=0.1)
+        k = k / (k.norm(dim=-1, keepdim=True) + 0.1)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.cache["cpu"][None], is_causal=causal)
         self.last = x
         x = self.out(x.transpose(1, 2).reshape(x.shape[0], 3, c))
@@ -116,7 +116,7 @@ def staged(body: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("body", "n_regions"), [(Sizes(), 0), (Tokens(), 3), (Windows(), 7)], ids=["sizes", "tokens", "windows"]
+    ("body", "n_regions"), [(Sizes(), 0), (Tokens(), 3), (Windows(), 5)], ids=["sizes", "tokens", "windows"]
 )
 def test_file_computes_what_the_net_computes(body: nn.Module, n_regions: int, tmp_path: Path) -> None:
     split = staged(body)
