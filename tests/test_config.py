@@ -97,6 +97,20 @@ def test_an_invalid_field_is_refused_in_one_line(fields: dict[str, Any], message
     assert "Value error" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.5, 0.5), ((0.5,), 0.5), ([0.485, 0.456, 0.406], (0.485, 0.456, 0.406))]
+)
+def test_mean_and_std_are_one_number_or_several(value: Any, expected: Any) -> None:
+    search = make_config(model="resnet8", mean=value, std=value).search
+    assert search.mean == search.std == expected
+    with pytest.raises(ConfigError, match=r"^std must be greater than 0, but got 0$"):
+        make_config(model="resnet8", std=(1.0, 0.0, 1.0))
+    with pytest.raises(ConfigError, match=r"^mean must be a number, or one for each channel, but got \(\)$"):
+        make_config(model="resnet8", mean=())
+    with pytest.raises(ConfigError, match=r"^mean must be a number, or one for each channel, but got 'abc'$"):
+        make_config(model="resnet8", mean="abc")  # type: ignore[arg-type]
+
+
 def test_fields_that_are_none_take_their_default() -> None:
     assert make_config(target=None, trials=None, rungs=None) == SearchConfig()
 

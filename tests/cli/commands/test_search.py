@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 import nas
 from nas import api
-from nas.cli.commands._config_options import flag_of
+from nas.cli.commands._config_options import flag_of, load_config
 from nas.cli.main import app
 from nas.config import FIELD_GROUPS, GROUPS, MODEL_FIELDS, make_config
+from nas.errors import ConfigError
 from nas.results.run import Run
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
@@ -200,3 +201,10 @@ def test_a_fault_of_the_package_keeps_its_traceback(run: CliRunner, monkeypatch)
 
     monkeypatch.setattr(api, "search", search)
     assert isinstance(run.invoke(app, ["search"]).exception, RuntimeError)
+
+
+def test_normalisation_is_given_as_one_number_or_one_for_each_channel() -> None:
+    several = load_config(None, {"model": "resnet8", "mean": "0.485,0.456,0.406", "std": "0.25"}).search
+    assert (several.mean, several.std) == ((0.485, 0.456, 0.406), 0.25)
+    with pytest.raises(ConfigError, match="--mean must be numbers separated by commas, but got '0,x'"):
+        load_config(None, {"model": "resnet8", "mean": "0,x"})
