@@ -23,7 +23,7 @@ from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.distillation.base import Distillation
-from nas.errors import CandidateError, NasError, one_line
+from nas.errors import CandidateError, NasError, find_system_error, one_line
 from nas.evaluation.constraints import describe_violations, violations
 from nas.evaluation.latency_evaluator import LatencyEvaluator
 from nas.evaluation.proxy import Proxy
@@ -109,6 +109,7 @@ class Evaluator:
 
         Raises:
             NasError: the user has to change something; it is no fault of this candidate.
+            OSError, MemoryError: the machine lacks room, memory or access; it is no fault of this candidate.
         """
         timer, record = PhaseTimer(), self.empty_record(candidate, trial, "search")
         return self._catch_failure(record, timer, lambda: self._evaluate(record, timer, promote, is_search_over, stop))
@@ -193,6 +194,7 @@ class Evaluator:
 
         Raises:
             NasError: the user has to change something; it is no fault of this candidate.
+            OSError, MemoryError: the machine lacks room, memory or access; it is no fault of this candidate.
         """
         timer, empty = PhaseTimer(), self.empty_record(record.candidate, record.trial, "verified")
         trained: list[nn.Module] = []
@@ -264,12 +266,14 @@ class Evaluator:
         """The result of `work`, or a failed record: one candidate must not end a search of hours."""
         try:
             return work()
-        except CandidateError as error:
-            reason = one_line(error, max_length=MAX_REASON_CHARACTERS)
-        except NasError:  # the user's to mend, and the same for the next candidate
-            raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {one_line(error, max_length=MAX_REASON_CHARACTERS)}"
+            if isinstance(error, NasError) and not isinstance(error, CandidateError):
+                raise  # the user's to mend, and the same for the next candidate
+            if fault := find_system_error(error):  # the machine's, and the same for the next candidate
+                raise fault from error
+            reason = one_line(error, max_length=MAX_REASON_CHARACTERS)
+            if not isinstance(error, CandidateError):
+                reason = f"{type(error).__name__}: {reason}"
         return replace(empty, status="failed", reason=reason, seconds=timer.seconds, finished=utc_timestamp())
 
     def _epochs_after(self, rung: int) -> float:

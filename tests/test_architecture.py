@@ -19,7 +19,8 @@ TREES = ("search_spaces", "hw_profiles", "nas")
 
 # From the ground up, in the order of the flow: what stands on a floor imports from lower floors only.
 FLOORS = """
-search_spaces hw_profiles errors pareto files intervals
+search_spaces hw_profiles errors pareto intervals oom_kills
+files
 registry config candidate runtimes onnx_export
 data latency
 metrics compression
@@ -71,6 +72,7 @@ GROUND = {
     "hw_profiles": ("numpy",),
     "nas.errors": (),
     "nas.files": (),
+    "nas.oom_kills": (),
     "nas.pareto": ("numpy",),
     "nas.intervals": ("numpy",),
 }

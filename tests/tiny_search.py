@@ -20,7 +20,6 @@ import nas.evaluation.latency_evaluator
 import nas.evaluation.trained
 import nas.evaluation.untrained
 import nas.latency.measured.timing_loop
-import nas.searcher.crash_guard
 import nas.training.trainer
 from nas.data.base import FaceData, Images
 from nas.metrics import Floats
@@ -155,5 +154,4 @@ def command_line() -> None:
     """The command line, but all training runs in one execution format: which is fastest depends on the moment."""
     import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
     nas.training.trainer.choose_execution = lambda *_, **__: ExecutionFormat()
-    nas.searcher.crash_guard.MAX_CRASHES = 10**6  # tests kill the process often, and no candidate is to be abandoned
     import_module("nas.cli.main").main()

@@ -1,7 +1,8 @@
 """The command line: its commands, and how the process ends.
 
 Each command is a module in `nas.cli.commands`, which parses, calls and prints, and imports what it calls at use. A
-`NasError` is one line on standard error and exit status 2; an interrupted command says so and exits with 130.
+`NasError` is one line on standard error and exit status 2, a lack of room or memory one with status 1; an interrupted
+command says so and exits with 130.
 """
 
 import io
@@ -57,7 +58,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding lacks appear as escapes
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _handle_sigterm)  # sent by `timeout` and by job schedulers
+    signal.signal(signal.SIGTERM, _interrupt)  # sent by `timeout` and by job schedulers
+    hangup = getattr(signal, "SIGHUP", None)  # sent when the terminal closes; Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # as `nohup` leaves it
+        signal.signal(hangup, _interrupt)
     try:
         status = app(prog_name="nas", standalone_mode=False)
     except typer.TyperException as error:  # an unknown option or command, or a value of the wrong type
@@ -67,8 +71,8 @@ def main() -> None:
     sys.exit(status or 0)
 
 
-def _handle_sigterm(number: int, frame: object) -> None:
-    """End like Ctrl-C, so that the candidate in progress does not count as crashed when the search resumes."""
+def _interrupt(number: int, frame: object) -> None:
+    """End like Ctrl-C: locks are released, and the process that times files ends."""
     raise KeyboardInterrupt
 
 

@@ -42,4 +42,4 @@ def default_cache_dir() -> Path:
     try:
         return Path.home() / ".cache" / "fer-nas"
     except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"fer-nas-{os.getuid()}"
+        return Path(tempfile.gettempdir()) / f"fer-nas-{getattr(os, 'getuid', os.getlogin)()}"

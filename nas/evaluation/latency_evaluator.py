@@ -9,6 +9,7 @@ Three kinds of target:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
@@ -19,6 +20,7 @@ from nas.latency.latency import Latency, corrected_for_load
 from nas.latency.measured.timing import IDLE_WAIT_S, measure, measure_interleaved, measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
+from nas.latency.measured.worker_death import repeat_after_death
 from nas.latency.predicted.predict import predict_latency
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import DeviceRuntime, Runtime
@@ -186,9 +188,8 @@ class LatencyEvaluator:
         """Latencies on this machine; several files are timed by turns, so that they can be compared."""
         device, shapes = self.host_profile.title, [self.input_shape] * len(paths)
         if self.timing_worker is not None:
-            return self.timing_worker.measure(
-                paths, runtime=self.host_runtime.name, device=device, input_shape=shapes, plan=plan
-            )
+            measure_once = partial(self.timing_worker.measure, paths, runtime=self.host_runtime.name)
+            return repeat_after_death(partial(measure_once, device=device, input_shape=shapes, plan=plan))
         if len(paths) == 1:
             return [measure(paths[0], self.host_runtime, device=device, input_shape=self.input_shape, plan=plan)]
         return measure_interleaved(paths, self.host_runtime, device=device, input_shape=shapes, plan=plan)
@@ -196,7 +197,8 @@ class LatencyEvaluator:
     def lower_bound(self, latency: Latency) -> Latency:
         """The latency to check against limits: the lower end of a prediction that the device may still correct."""
         is_provisional = self.device_runtime is not None and latency.kind == "predicted"
-        return replace(latency, latency_ms=latency.low_ms) if is_provisional else latency
+        least_ms = max(latency.low_ms, 1e-6 * latency.latency_ms)  # an interval may reach 0, which is no latency
+        return replace(latency, latency_ms=least_ms) if is_provisional else latency
 
     @property
     def is_on_host(self) -> bool:

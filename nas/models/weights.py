@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import ConfigError, MissingPackageError, one_line
+from nas.files import regular_file_fault
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ def _read_checkpoint(path: Path) -> Any:
         ConfigError: it cannot be read.
         MissingPackageError: see `load_weights`.
     """
+    if (fault := regular_file_fault(path)) is not None:
+        raise ConfigError(f"weights must be a state dict, but {path} {fault}; check the path")
     try:
         if path.stat().st_size == 0:
             raise ConfigError(f"weights must be a state dict, but {path} is empty (0 bytes); copy or save it again")
@@ -207,7 +210,7 @@ def _check_tensor(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Te
             f"weights must be those of the net, but {name!r} is {list(expected.shape)} in the net and "
             f"{list(tensor.shape)} in {path}; save them from the net that --model builds"
         )
-    if tensor.is_meta or (expected.is_floating_point() and not tensor.is_floating_point()):
+    if tensor.is_meta or tensor.is_quantized or (expected.is_floating_point() and not tensor.is_floating_point()):
         kind = "without values" if tensor.is_meta else f"of type {tensor.dtype}"
         raise ConfigError(
             f"weights must be real numbers, but {name!r} in {path} is {kind}; save the net before it is quantised"

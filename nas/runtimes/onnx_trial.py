@@ -7,8 +7,8 @@ costs one line of text.
 
 import contextlib
 import json
+import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -44,6 +44,7 @@ def check_in_child(
         MeasureError: the file cannot be run, crashes the child, or exceeds a limit.
     """
     task = {"model": str(model.resolve()), "input_shape": list(input_shape), "memory_bytes": memory_limit_bytes}
+    task |= {"cpu_s": math.ceil(time_limit_s) + 1}
     # `-P` keeps the working directory off the path: a file json.py there must not shadow the standard library's.
     command = [sys.executable, "-P", "-m", __name__]
     root = str(Path(__file__).resolve().parents[2])
@@ -91,22 +92,30 @@ def _serve() -> None:
     """Carry out the task on standard input, and answer in one line of JSON."""
     task = json.loads(sys.stdin.read())
     limit = task["memory_bytes"]
-    with contextlib.suppress(ValueError, OSError):  # a lower limit of the account is in force, or the system has none
+    # A lower limit of the account is in force, or the system has none: Windows has no such module.
+    with contextlib.suppress(ValueError, OSError, ImportError):
+        import resource
+
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # Ends a child whose parent was killed meanwhile. Its one thread reaches the parent's limit first otherwise.
+        resource.setrlimit(resource.RLIMIT_CPU, (task["cpu_s"], task["cpu_s"]))
     # Native code that prints must not mix with the answer.
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     reply: dict[str, str] = {}
     model = Path(task["model"])
+    too_little = f"{model} must run within {limit / 2**30:g} GiB, but needs more; use a smaller file"
     try:
         run_trial(model, task["input_shape"])
     except MemoryError:
-        reply = {"failed": f"{model} must run within {limit / 2**30:g} GiB, but needs more; use a smaller file"}
+        reply = {"failed": too_little}
     except NasError as error:  # says what must hold already
         reply = {"failed": str(error)}
     except Exception as error:  # onnx's and onnxruntime's exceptions share no base
-        reply = {"failed": f"{model} must be an ONNX file that loads and runs, but does not: {one_line(error)}"}
+        reason = f"{model} must be an ONNX file that loads and runs, but does not: {one_line(error)}"
+        # What an import says where the limit leaves no room for a library.
+        reply = {"failed": too_little if "failed to map segment" in str(error) else reason}
     answer.write(json.dumps(reply))
     answer.flush()
     os._exit(0)

@@ -63,7 +63,7 @@ def probe_candidate_cost(
                     fields = {**asdict(probe), "words": words}
             except CandidateError as error:
                 logger.info("no cost probe: %s", error)
-            except NasError:
+            except (NasError, OSError, MemoryError):
                 raise
             except Exception as error:  # one network of many; the search itself reports what fails
                 logger.warning("no forecast, because the cost probe failed: %s: %s", type(error).__name__, error)

@@ -7,8 +7,8 @@ images, and train for as many epochs as seed 0 did in all; they show how much of
 complete seed 0 before any starts seed 1.
 
 A training that has its record is not repeated. One that failed is tried once more with half of the epochs, which also
-lowers the learning rate where training continues from trained weights. One that keeps ending its process is abandoned,
-see `nas.searcher.crash_guard`.
+lowers the learning rate where training continues from trained weights. One that keeps crashing its process is
+abandoned, see `nas.searcher.crash_guard`.
 """
 
 import logging
@@ -22,7 +22,7 @@ from nas.results.front import representatives, search_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.seed_variance import MIN_EPOCH_SHARE
-from nas.searcher.crash_guard import ABANDONED_REASON, CrashGuard, crash_guard
+from nas.searcher.crash_guard import CrashGuard, crash_guard, is_abandoned
 from nas.training.trainer import ShouldStop
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class FinalTraining:
         """Records of one attempt; the member's own is the last."""
         if guard.should_skip:
             return [
-                evaluator.failed_record(member.candidate, trial=member.trial, phase="verified", reason=ABANDONED_REASON)
+                evaluator.failed_record(member.candidate, trial=member.trial, phase="verified", reason=guard.reason)
             ]
         if not attempts:
             return evaluator.train_final(member, epochs=epochs, stop=self.stop)
@@ -114,7 +114,7 @@ class FinalTraining:
         last = attempts[-1]
         return (
             last.status == "failed"
-            and last.reason != ABANDONED_REASON
+            and not is_abandoned(last.reason)
             and len(attempts) < MAX_ATTEMPTS
             and last.seed == 0
         )

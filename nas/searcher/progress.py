@@ -8,6 +8,7 @@ from nas.config import SearchFields, TrainingFields
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStage, SearchStatus, make_status
 from nas.searcher.budget import SearchBudget
+from nas.searcher.crash_guard import note_sign_of_life
 from nas.searcher.final_training import select_members
 
 OnStatus = Callable[[SearchStatus], None]
@@ -64,7 +65,8 @@ class Progress:
         self.publish("")
 
     def publish(self, activity: str) -> None:
-        """Publish the last status with what is being done now, in words."""
+        """Publish the last status with what is being done now, in words; also a sign of life."""
+        note_sign_of_life()
         now = time.time()
         if now - self._last_logged_s > WORK_INTERVAL_S:
             self._budget.log_work_interval()

@@ -6,8 +6,9 @@ records and the rungs, and each locks the trial, candidate or training that it w
 
 import json
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import torch
@@ -26,7 +27,6 @@ from nas.results.status import SearchStatus
 from nas.searcher.assembly import SearchParts, assemble
 from nas.searcher.baseline import check_compressible, prepare_baseline
 from nas.searcher.cost_probe import probe_candidate_cost
-from nas.searcher.crash_guard import ABANDONED_REASON
 from nas.searcher.final_training import FinalTraining, select_members
 from nas.searcher.study import AskedTrial
 from search_spaces._base import DisconnectedError
@@ -52,18 +52,42 @@ def search(config: SearchConfig, *, on_status: Callable[[SearchStatus], None] | 
     Raises:
         ConfigError: the folder holds a run of another configuration, on other data or another target.
         UserError: a member, a file or a package is missing.
+        OSError, MemoryError: the machine lacks room, memory or access. Nothing is recorded of the candidate in
+            progress, so that a later call resumes with it.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # apart from training, the work is many tiny operations that threads only slow down
     try:
         with gc_frozen(), TimingWorker(reference_cache=reference_cache_path()) as timing_worker:
-            searcher = Searcher(assemble(config, on_status=on_status or (lambda _: None), timing_worker=timing_worker))
-            searcher.prepare()
+            with _no_folder_of_a_refused_search(config):
+                parts = assemble(config, on_status=on_status or (lambda _: None), timing_worker=timing_worker)
+                searcher = Searcher(parts)
+                searcher.prepare()
             searcher.search()
             searcher.train_final()
             return searcher.close()
+    except (OSError, MemoryError) as error:
+        error.add_note("the same command resumes")
+        raise
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _no_folder_of_a_refused_search(config: SearchConfig) -> Iterator[None]:
+    """Remove the run folder that the block makes, if the block fails before there is any result in it."""
+    folder, runs = config.folder, config.folder.parent
+    was_there, runs_were_there = folder.exists(), runs.exists()
+    try:
+        yield
+    except Exception:
+        results = ("records.jsonl", "rungs.jsonl", "checkpoints/*", "base/*", "base/checkpoints/*", "models/*")
+        if not was_there and not any(path.is_file() for name in results for path in folder.glob(name)):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not runs_were_there:
+                with suppress(OSError):  # another run is in it by now
+                    runs.rmdir()
+        raise
 
 
 class Searcher:
@@ -109,6 +133,7 @@ class Searcher:
         Afterwards trials that dead processes left are ended too, so that no trial stays running.
         """
         budget, study = self._parts.budget, self._parts.study
+        study.retry_false_failures()
         if budget.stop_reason() is None:
             self._probe_cost()
         duplicates = 0
@@ -191,7 +216,8 @@ class Searcher:
     def _evaluate(self, trial: AskedTrial, candidate: Candidate) -> Record:
         """The record of a candidate that was not evaluated before."""
         if trial.crash_guard.should_skip:
-            return self._evaluator.failed_record(candidate, trial=trial.number, phase="search", reason=ABANDONED_REASON)
+            reason = trial.crash_guard.reason
+            return self._evaluator.failed_record(candidate, trial=trial.number, phase="search", reason=reason)
         parts, budget = self._parts, self._parts.budget
         parts.progress.publish(f"trial {trial.number}")
         return self._evaluator.evaluate(

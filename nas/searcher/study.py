@@ -2,7 +2,7 @@
 
 The process that works on a trial holds the trial's lock. A trial that is still running while nobody holds its lock was
 left by a process that died: the next `ask` returns it again under its own number, so that no trial is lost and none
-stays running. One that has ended several processes is abandoned, see `nas.searcher.crash_guard`.
+stays running. One that has crashed several processes is abandoned, see `nas.searcher.crash_guard`.
 """
 
 import itertools
@@ -28,11 +28,12 @@ from optuna.trial import TrialState
 
 from nas.config import OBJECTIVES, RunFields, SearchFields, TrainingFields
 from nas.errors import ConfigError
+from nas.results.false_failures import is_false_failure
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.searcher.acquisition.base import EMPTY_CONTEXT, EXHAUSTED, LOW_FIDELITY, LOW_FIDELITY_ONLY, SamplerContext
 from nas.searcher.acquisition.cache import SamplerCache
-from nas.searcher.crash_guard import ABANDONED_REASON, CrashGuard, crash_guard
+from nas.searcher.crash_guard import CrashGuard, crash_guard
 from nas.searcher.gene_importance import gene_importance
 from nas.searcher.promotion import RungResults
 from nas.searcher.storage import open_storage
@@ -40,6 +41,8 @@ from search_spaces._base import Choice, Value
 
 logger = logging.getLogger(__name__)
 
+RETRY_OF = "retry_of"
+"""User attribute of a trial that repeats one which failed for no fault of its own: the number of that trial."""
 MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 WORST_VALUES = {"accuracy": 0.0}
 """Value told for an objective that was not evaluated because a constraint was violated first; 0 for the others."""
@@ -53,7 +56,7 @@ class AskedTrial:
         number: of the trial.
         picked: a value for each gene.
         trial: Optuna's object.
-        crash_guard: counts the processes that the trial has ended.
+        crash_guard: counts the processes that the trial has crashed.
         is_exhausted: whether it repeats earlier gene values because the sampler found no others.
     """
 
@@ -195,6 +198,22 @@ class Study:
             known = {name: value for name, value in picked.items() if name in self.choices}
             self._study.enqueue_trial(known, skip_if_exists=True)
 
+    def retry_false_failures(self) -> None:
+        """Evaluate again soon what an earlier version failed for no fault of its own, see `nas.results.false_failures`.
+
+        Each such trial is repeated once, as a trial with a number of its own.
+        """
+        with self.folder.lock("ask", wait=True):
+            trials = self._study.get_trials(deepcopy=False)
+            passed = {t.user_attrs.get(RETRY_OF) for t in trials}
+            passed |= {t.number for t in trials if "duplicate_of" in t.user_attrs}
+            for trial in trials:
+                is_false = trial.state == TrialState.FAIL and is_false_failure(trial.user_attrs.get("reason", ""))
+                if is_false and trial.number not in passed and self.choices.keys() <= trial.params.keys():
+                    logger.warning("trial %d is tried again: it failed for no fault of its own", trial.number)
+                    picked = {name: trial.params[name] for name in self.choices}
+                    self._study.enqueue_trial(picked, user_attrs={RETRY_OF: trial.number})
+
     def fail(self, asked: AskedTrial, reason: str) -> None:
         """End a trial as failed, without a record."""
         asked.trial.set_user_attr("reason", reason)
@@ -216,16 +235,17 @@ class Study:
             if is_free and not self._storage.get_trial(stale._trial_id).state.is_finished():
                 guard = locks.enter_context(crash_guard(self.folder, f"trial-{stale.number}"))
                 if guard.should_skip and not self.choices.keys() <= stale.params.keys():
-                    self._fail_abandoned(stale)  # its gene values are incomplete, so no candidate can have a record
+                    # Its gene values are incomplete, so no candidate can have a record.
+                    self._fail_abandoned(stale, guard.reason)
                     continue
                 logger.info("trial %d was left by a process that died; resuming it", stale.number)
                 self._study.sampler = self._sampler(stale.number)
                 return optuna.trial.Trial(self._study, stale._trial_id), guard
         return None
 
-    def _fail_abandoned(self, stale: optuna.trial.FrozenTrial) -> None:
-        logger.warning("trial %d is abandoned: %s", stale.number, ABANDONED_REASON)
-        self._storage.set_trial_user_attr(stale._trial_id, "reason", ABANDONED_REASON)
+    def _fail_abandoned(self, stale: optuna.trial.FrozenTrial, reason: str) -> None:
+        logger.warning("trial %d is abandoned: %s", stale.number, reason)
+        self._storage.set_trial_user_attr(stale._trial_id, "reason", reason)
         self._study.tell(stale.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _claim_new(self, locks: ExitStack) -> tuple[optuna.Trial, CrashGuard]:

@@ -7,6 +7,7 @@ The files let a search that was interrupted repeat: another format would round d
 another one each time.
 """
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from nas.candidate import Candidate
-from nas.files import whole_file
+from nas.files import write_atomic
 from nas.models.seeding import forked_rng
 from nas.results.run_folder import RunFolder
 from nas.training.execution_format import ExecutionFormat
@@ -56,8 +57,7 @@ class Checkpoints:
 
     def save(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
         """Write the weights after a rung, then delete those of the rung before."""
-        with whole_file(self.path(candidate, rung)) as beside:
-            torch.save(net.state_dict(), beside)
+        write_state_dict(self.path(candidate, rung), net)
         self.path(candidate, rung - 1).unlink(missing_ok=True)
 
     def path(self, candidate: Candidate, rung: int) -> Path:
@@ -77,7 +77,7 @@ class Checkpoints:
         path = self.folder.path / self._execution_file(candidate)
         if not path.exists():
             return None
-        saved = ExecutionFormat(**json.loads(path.read_text()))
+        saved = ExecutionFormat(**self.folder.read_json(self._execution_file(candidate), ExecutionFormat))
         is_present = saved.device == "cpu" or torch.cuda.is_available()
         return saved if is_present and device in ("auto", saved.device) else None
 
@@ -87,3 +87,14 @@ class Checkpoints:
 
     def _execution_file(self, candidate: Candidate) -> str:
         return f"checkpoints/{candidate.key}-execution.json"
+
+
+def write_state_dict(path: Path, net: nn.Module) -> None:
+    """Write the state dict of a network as a whole file.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full, of which `torch.save` to a path tells only in words.
+    """
+    buffer = io.BytesIO()
+    torch.save(net.state_dict(), buffer)
+    write_atomic(path, buffer.getvalue())

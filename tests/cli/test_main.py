@@ -1,5 +1,6 @@
 """The command line as a whole: help of every command, mistyped commands, and how the process ends."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,13 +73,27 @@ def test_a_mistyped_command_gives_one_line(
     assert "--help" in lines[0]
 
 
-def test_a_terminated_search_ends_like_an_interrupted_one(tmp_path: Path) -> None:
-    code = """
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_terminated_search_ends_like_an_interrupted_one(tmp_path: Path, name: str) -> None:
+    code = f"""
 import os, signal, nas.api, nas.cli.main
-nas.api.search = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+nas.api.search = lambda *_, **__: os.kill(os.getpid(), signal.{name})
 nas.cli.main.main()
 """
     command = [sys.executable, "-c", code, "search", "--runs", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert ended.returncode == 130
     assert ended.stderr.splitlines()[-1] == "nas: stopped; the same command resumes"
+
+
+def test_a_search_under_nohup_outlives_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["nas", "--version"])
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with pytest.raises(SystemExit):
+            main()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

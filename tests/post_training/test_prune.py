@@ -18,7 +18,7 @@ from tests.shown import plain
 
 
 def test_half_of_the_channels_leave_and_the_weights_are_written(folder: Path, weights: Path) -> None:
-    result = nas.prune(MODEL, weights=weights, epochs=0.5, target="cpu", out="p.onnx", threads=1)
+    result = nas.prune(MODEL, weights=weights, epochs=0.5, target="jetson", out="p.onnx", threads=1)
     assert result.after.params is not None
     assert result.before.params is not None
     assert result.after.params < 0.5 * result.before.params

@@ -61,7 +61,7 @@ def test_network_that_cannot_be_built_or_crashes_gives_an_empty_forecast(
     def refuses(*_: Any) -> CostProbe:
         raise BuildError("no such net")
 
-    (evaluator.folder.path / "locks" / "pilot.deaths").write_text("1")
+    (evaluator.folder.path / "locks" / "pilot.crashes").write_text("Fatal Python error: Aborted\n")
     monkeypatch.setattr(nas.searcher.cost_probe, "time_candidate", refuses)
     probe(evaluator)
     assert read_forecasts(evaluator.folder) == {"pilot": {"words": ""}}

@@ -1,5 +1,6 @@
-"""Crashes are counted, in real processes that really die; exceptions are not."""
+"""Crashes are told from kills, in real processes that really die; exceptions are neither."""
 
+import faulthandler
 import signal
 import subprocess
 import sys
@@ -11,16 +12,17 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+import nas.oom_kills
 from nas.config import make_config
 from nas.results.run_folder import RunFolder
-from nas.searcher.crash_guard import ABANDONED_REASON, MAX_CRASHES, crash_guard
+from nas.searcher.crash_guard import MAX_CRASHES, crash_guard, is_abandoned
 from tests.fake_runs import a_run
 from tests.fake_studies import a_study
 from tests.journal import trials_of
 from tests.tiny_search import ASSEMBLY, FACES, TINY, make_quick
 
 ROOT = Path(__file__).resolve().parents[2]
-GUARD = "from nas.searcher.crash_guard import crash_guard"
+GUARD = "import nas.searcher.crash_guard as cg\nfrom nas.searcher.crash_guard import crash_guard"
 SEARCH = """
 import pytest
 from importlib import import_module
@@ -31,6 +33,8 @@ from tests.tiny_search import FACES, TINY
 from tests.tiny_search import make_quick
 """
 STUDY = "from contextlib import ExitStack\nfrom tests.fake_studies import a_study"
+SEGFAULT = "import ctypes; ctypes.string_at(0)"
+ABANDONED = "it crashed its process 2 times: SIGSEGV, SIGSEGV"
 
 
 @pytest.fixture
@@ -38,16 +42,28 @@ def folder(tmp_path: Path) -> RunFolder:
     return a_run(tmp_path, records=[])
 
 
-def die(folder: RunFolder, imports: str, code: str, *, status: int, times: int = 1) -> None:
-    """Run code, which sees `folder` and `runs`, in processes of its own; each must end with `status`."""
+def die(folder: RunFolder, imports: str, *deaths: tuple[str, int]) -> None:
+    """Run each code, which sees `folder` and `runs`, in a process that must end with the status beside it."""
     lines = [
-        f"import os, signal\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n{imports}",
+        f"import os, signal, time\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n{imports}",
         f"folder = RunFolder(Path({str(folder.path)!r}))\nruns = folder.path.parent",
-        f"for _ in range({times}):\n    child = os.fork()\n    if not child:",
-        *(f"        {line}" for line in code.splitlines()),
-        f"    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == {status}",
     ]
+    for code, status in deaths:
+        lines += ["child = os.fork()\nif not child:", *(f"    {line}" for line in code.splitlines())]
+        lines += [f"assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == {status}"]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True)
+
+
+def files(folder: RunFolder) -> list[str]:
+    """What the guards have left."""
+    return sorted(f.name for f in (folder.path / "locks").iterdir() if f.suffix in (".fault", ".crashes"))
+
+
+def crash(folder: RunFolder, name: str, times: int) -> None:
+    """Leave what so many crashes leave."""
+    (folder.path / "locks" / f"{name}.crashes").write_text(
+        "Fatal Python error: Segmentation fault\n\n  File x\n" * times
+    )
 
 
 @pytest.mark.parametrize("crashes", [0, 1, MAX_CRASHES])
@@ -55,77 +71,150 @@ def die(folder: RunFolder, imports: str, code: str, *, status: int, times: int =
 def test_exception_is_no_crash_and_completion_resets_the_count(
     folder: RunFolder, error: type[BaseException], crashes: int
 ) -> None:
-    file = folder.path / "locks" / "work.deaths"
     if crashes:
-        file.write_text(str(crashes))
+        crash(folder, "work", crashes)
     with pytest.raises(error), crash_guard(folder, "work"):
         raise error
-    assert (int(file.read_text()) if file.exists() else 0) == crashes
     with crash_guard(folder, "work") as guard:
-        assert (guard.crashes, guard.should_skip) == (crashes, crashes == MAX_CRASHES)
-    assert not file.exists()
+        assert guard.crashes == ("SIGSEGV",) * crashes
+        assert guard.should_skip == (crashes == MAX_CRASHES)
+        assert is_abandoned(guard.reason)
+    assert files(folder) == []
 
 
-@pytest.mark.parametrize(("way", "status"), [("os._exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9)])
-def test_crash_is_counted(folder: RunFolder, way: str, status: int) -> None:
-    die(folder, GUARD, f"with crash_guard(folder, 'work'): {way}", status=status, times=2)
+def test_only_what_a_process_does_to_itself_is_a_crash(folder: RunFolder) -> None:
+    """Every way out of a process, in its turn, and each crash by name."""
+    kills = [("os._exit(3)", 3)]
+    kills += [(f"os.kill(os.getpid(), signal.{name})", -getattr(signal, name)) for name in ("SIGKILL", "SIGHUP")]
+    kills += [("signal.signal(15, signal.SIG_DFL); os.kill(os.getpid(), 15)", -15)]
+    crashes = [(SEGFAULT, -signal.SIGSEGV), ("os.abort()", -signal.SIGABRT)]
+    crashes += [
+        (f"os.kill(os.getpid(), signal.{name})", -getattr(signal, name)) for name in ("SIGBUS", "SIGFPE", "SIGILL")
+    ]
+    hang = ("cg.SILENCE_LIMIT_S = 0.2\nwith crash_guard(folder, 'work'): time.sleep(60)", 1)
+    alive = """
+cg.SILENCE_LIMIT_S = 1.0
+with crash_guard(folder, 'work'):
+    for _ in range(30):
+        time.sleep(0.1)
+        cg.note_sign_of_life()
+os._exit(0)"""
+    guarded = [(f"with crash_guard(folder, 'work'): {code}", status) for code, status in [*kills, *crashes, *kills]]
+    die(folder, GUARD, (alive, 0), *guarded, hang)
     with crash_guard(folder, "work") as guard:
-        assert guard.crashes == 2
+        assert guard.crashes == ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "over its time limit")
+    assert files(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "groups"),
+    [
+        ("memory/jobs/one/memory.oom_control", "under_oom 0\noom_kill {}\n", "9:cpu:/\n4:memory:/jobs/one\n0::/\n"),
+        ("jobs/one/memory.events.local", "low 0\nhigh 7\nmax 9\noom 3\noom_kill {}\n", "0::/jobs/one\n"),
+        ("memory.events", "oom_kill {}\n", "0::/../of the host\n"),
+    ],
+    ids=["version 1", "version 2", "in a container"],
+)  # fmt: skip
+def test_a_kill_for_want_of_memory_is_a_crash_and_any_other_is_none(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, groups: str
+) -> None:
+    root, counter = tmp_path / "cgroup", tmp_path / "cgroup" / file
+    counter.parent.mkdir(parents=True)
+    (tmp_path / "groups").write_text(groups)
+    monkeypatch.setattr(nas.oom_kills, "CGROUP_ROOT", root)
+    monkeypatch.setattr(nas.oom_kills, "OWN_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(nas.oom_kills, "BOOT_ID", tmp_path / "groups")
+    counter.write_text(content.format(4))
+    left = folder.path / "locks" / "work.fault"
+    with crash_guard(folder, "work"):
+        at_work = left.read_text()
+    for count, crashes in ((4, ()), (5, ("out of memory",))):
+        left.write_text(at_work)  # as a process that was killed leaves it
+        counter.write_text(content.format(count))
+        with pytest.raises(KeyboardInterrupt), crash_guard(folder, "work") as guard:
+            raise KeyboardInterrupt
+        assert guard.crashes == crashes
+    left.write_text(at_work)
+    (tmp_path / "boot").write_text("a later one")  # whose counters begin anew
+    monkeypatch.setattr(nas.oom_kills, "BOOT_ID", tmp_path / "boot")
+    with crash_guard(folder, "work") as guard:
+        assert guard.crashes == ("out of memory",)
+
+
+@pytest.mark.parametrize("content", ["", "{", "\x00" * 50, '{"oom_kills": null}\n', '{"oom_kills": [1]}\nSegmentation'])
+def test_a_file_that_the_system_cut_off_says_nothing(folder: RunFolder, content: str) -> None:
+    (folder.path / "locks" / "work.fault").write_text(content)
+    with crash_guard(folder, "work") as guard:
+        assert guard.crashes == ()
 
 
 def test_progress_resets_the_count(folder: RunFolder) -> None:
-    (folder.path / "locks" / "work.deaths").write_text("2")
-    work = "with crash_guard(folder, 'work') as guard:\n    guard.record_progress()\n    os._exit(3)"
-    die(folder, GUARD, work, status=3)
-    with crash_guard(folder, "work") as guard:
-        assert guard.crashes == 1
+    crash(folder, "work", 1)
+    die(
+        folder, GUARD, (f"with crash_guard(folder, 'work') as guard:\n    guard.record_progress()\n    {SEGFAULT}", -11)
+    )
 
     def interrupted() -> None:
         with crash_guard(folder, "work") as guard:
+            assert guard.crashes == ("SIGSEGV",)
             guard.record_progress()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     with crash_guard(folder, "work") as guard:
-        assert guard.crashes == 0
+        assert guard.crashes == ()
+
+
+def test_the_fault_handler_of_the_process_comes_back(folder: RunFolder) -> None:
+    was_enabled = faulthandler.is_enabled()
+    try:
+        for enabled in (False, True):
+            faulthandler.enable(sys.__stderr__) if enabled else faulthandler.disable()
+            with crash_guard(folder, "one"), crash_guard(folder, "two"):
+                assert faulthandler.is_enabled()
+            assert faulthandler.is_enabled() is enabled
+    finally:
+        faulthandler.enable(sys.__stderr__) if was_enabled else faulthandler.disable()
 
 
 def test_trial_whose_sampling_crashes_is_failed_and_the_next_one_asked(tmp_path: Path) -> None:
-    """A sampler that crashes: three processes die over trial 0, whose gene values are never complete."""
+    """A sampler that crashes: two processes die over trial 0, whose gene values are never complete."""
     study = a_study(tmp_path)
-    crashing = (
-        STUDY
-        + "\nfrom nas.searcher.study import Study\nStudy._suggest = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    die(study.folder, crashing, "a_study(runs).ask(ExitStack())", status=-signal.SIGKILL, times=MAX_CRASHES)
+    crashing = f"{STUDY}\nfrom nas.searcher.study import Study\nStudy._suggest = lambda *_: os.abort()"
+    die(study.folder, crashing, *[("a_study(runs).ask(ExitStack())", -signal.SIGABRT)] * MAX_CRASHES)
     with ExitStack() as held:
         assert a_study(tmp_path).ask(held).number == 1
     first = trials_of(study.folder)[0]
-    assert (first.state, first.user_attrs["reason"]) == (TrialState.FAIL, ABANDONED_REASON)
+    assert (first.state, first.user_attrs["reason"]) == (
+        TrialState.FAIL,
+        "it crashed its process 2 times: SIGABRT, SIGABRT",
+    )
 
 
-def test_stale_trial_is_asked_again_with_its_crashes(tmp_path: Path) -> None:
+def test_stale_trial_is_asked_again_however_often_its_process_was_killed(tmp_path: Path) -> None:
     study = a_study(tmp_path)
-    die(study.folder, STUDY, "held = ExitStack()\na_study(runs).ask(held)\nos._exit(9)", status=9, times=MAX_CRASHES)
+    killed = ("held = ExitStack()\na_study(runs).ask(held)\nos.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL)
+    die(study.folder, STUDY, *[killed] * (2 * MAX_CRASHES))
     with ExitStack() as held:
         ask = a_study(tmp_path).ask(held)
-        assert (ask.number, ask.crash_guard.crashes, ask.crash_guard.should_skip) == (0, MAX_CRASHES, True)
+        assert (ask.number, ask.crash_guard.crashes, ask.crash_guard.should_skip) == (0, (), False)
         assert set(ask.picked) == {"width", "operation"}
-    assert not list((study.folder.path / "locks").glob("*.deaths"))
+    assert files(study.folder) == []
 
 
-def test_candidate_that_crashes_three_times_is_failed_and_the_search_goes_on(
+def test_candidate_that_crashes_twice_is_failed_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path / "synthetic-plain-jetson")
-    code = """
+    code = f"""
 make_quick(pytest.MonkeyPatch())
 import_module("nas.searcher.assembly").load_data = lambda *_, **__: FACES
-Evaluator.evaluate = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-search(make_config(**(TINY | {"runs": runs, "trials": 2})))
+def crash(*_, **__): {SEGFAULT}
+Evaluator.evaluate = crash
+search(make_config(**(TINY | {{"runs": runs, "trials": 2}})))
 """
-    die(folder, SEARCH, code, status=-signal.SIGKILL, times=MAX_CRASHES)
+    die(folder, SEARCH, *[(code, -signal.SIGSEGV)] * MAX_CRASHES)
     assert folder.records() == []
     make_quick(monkeypatch)
     module: Any = import_module("nas.searcher.searcher")
@@ -133,7 +222,7 @@ search(make_config(**(TINY | {"runs": runs, "trials": 2})))
     monkeypatch.setattr(module, "write_report", lambda folders, path: path.write_text("<html>"))
     module.search(make_config(**(TINY | {"runs": tmp_path, "trials": 2})))
     first, second = folder.records()
-    assert (first.trial, first.status, first.reason) == (0, "failed", ABANDONED_REASON)
+    assert (first.trial, first.status, first.reason) == (0, "failed", ABANDONED)
     assert (second.trial, second.status) == (1, "complete")
     assert [t.state for t in trials_of(folder)][:2] == [TrialState.FAIL, TrialState.COMPLETE]
-    assert not list((folder.path / "locks").glob("*.deaths"))
+    assert files(folder) == []

@@ -12,7 +12,7 @@ from nas.results.front import verified_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.seed_variance import seed_statistics
-from nas.searcher.crash_guard import ABANDONED_REASON, MAX_CRASHES
+from nas.searcher.crash_guard import MAX_CRASHES
 from nas.searcher.final_training import FinalTraining
 from tests.fake_runs import a_run, some_record
 from tests.tiny_search import Killed
@@ -143,23 +143,26 @@ def test_no_third_attempt_and_no_second_one_at_a_further_seed(tmp_path: Path) ->
 def test_member_that_keeps_crashing_is_abandoned_for_good(tmp_path: Path) -> None:
     training = final_training(tmp_path)
     key = training.members[0].key
-    (training.evaluator.folder.path / "locks" / f"verify-{key}.deaths").write_text(str(MAX_CRASHES))
+    crashes = training.evaluator.folder.path / "locks" / f"verify-{key}.crashes"
+    crashes.write_text("Fatal Python error: Segmentation fault\n" * MAX_CRASHES)
     for again in (training, final_training(tmp_path)):
         again.run()
         assert [trial for trial, _, _ in calls(again)] == ([1] if again is training else [])
     first = records(training)[0]
-    assert (first.key, first.status, first.reason) == (key, "failed", ABANDONED_REASON)
+    reason = "it crashed its process 2 times: SIGSEGV, SIGSEGV"
+    assert (first.key, first.status, first.reason) == (key, "failed", reason)
 
 
-def test_training_is_counted_as_a_crash_while_it_lasts(tmp_path: Path) -> None:
+def test_training_is_guarded_while_it_lasts(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def read_counts(evaluator: FakeEvaluator, record: Record, _: float) -> str:
-        seen.extend(file.read_text() for file in (evaluator.folder.path / "locks").glob("*.deaths"))
+        seen.extend(file.name for file in (evaluator.folder.path / "locks").glob("*.fault"))
         return ""
 
-    final_training(tmp_path, reason=read_counts).run()
-    assert seen == ["1", "1"]
+    training = final_training(tmp_path, reason=read_counts)
+    training.run()
+    assert seen == [f"verify-{member.key}.fault" for member in training.members]
 
 
 def test_remaining_time_is_divided_among_members_and_seeds(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from nas.errors import NasError, describe_system_error
+from nas.errors import NasError, describe_system_error, is_lack_of_room, printable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LACK_OF_ROOM_STATUS = 1
+"""The machine lacks room or memory; the same command may succeed later."""
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 """128 + SIGINT, as shells report it."""
@@ -24,9 +26,10 @@ BROKEN_PIPE_STATUS = 141
 def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Let a command end with one line and an exit status where an input, the system or the user stops it.
 
-    Errors of the operating system, of memory and of text encoding count as errors of an input, because paths, data and
-    settings come from the user. Their traceback goes to the debug log. Any other exception is a fault of this package
-    and keeps its traceback.
+    Errors of the operating system and of text encoding count as errors of an input, because paths, data and settings
+    come from the user; a lack of room or of memory does not, and has a status of its own. The traceback goes to the
+    debug log, and notes of the exception become part of the line. Any other exception is a fault of this package and
+    keeps its traceback.
     """
 
     @functools.wraps(command)
@@ -34,13 +37,15 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except NasError as error:
-            message, status = str(error), USER_ERROR_STATUS
+            message, status = printable(str(error)), USER_ERROR_STATUS  # a path or a name may hold anything
         except BrokenPipeError:  # `nas table | head`: the reader has what it wants
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at its exit
             raise typer.Exit(BROKEN_PIPE_STATUS) from None
         except (OSError, MemoryError, UnicodeError) as error:
             logging.getLogger(__name__).debug("traceback of the error", exc_info=True)
-            message, status = describe_system_error(error), USER_ERROR_STATUS
+            message = "; ".join([describe_system_error(error), *getattr(error, "__notes__", ())])
+            is_lack = isinstance(error, MemoryError) or is_lack_of_room(error)
+            status = LACK_OF_ROOM_STATUS if is_lack else USER_ERROR_STATUS
         except KeyboardInterrupt:
             message, status = "stopped; the same command resumes", INTERRUPTED_STATUS
         typer.echo(f"nas: {message}", err=True)

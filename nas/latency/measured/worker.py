@@ -7,19 +7,28 @@ each, and exits when the pipe closes. A file that crashes the runtime costs one 
 
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, TypedDict
 
 from nas import registry
-from nas.errors import ConfigError, MeasureError, NasError
+from nas.errors import ConfigError, MeasureError, NasError, find_system_error
 from nas.latency.latency import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
+from nas.latency.measured.worker_death import describe_death
+from nas.oom_kills import read_oom_kills
 from nas.runtimes.base import Backend, Runtime
+
+TIME_LIMIT_S = 3600.0
+"""Bound of the timing of one file without a bound of its own: 300 runs of 12 s."""
+GRACE_S = 600.0
+"""Seconds beyond a plan's own bound for loading, warming up and the three runs that every file gets."""
 
 
 class TimingWorker:
@@ -29,17 +38,27 @@ class TimingWorker:
     one after the process died), `close` or the end of the `with` block.
     """
 
-    def __init__(self, *, reference_cache: Path | None = None, cpu_cores: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        reference_cache: Path | None = None,
+        cpu_cores: Sequence[int] = (),
+        time_limit_s: float = TIME_LIMIT_S,
+        grace_s: float = GRACE_S,
+    ) -> None:
         """Check the cores; start nothing.
 
         Args:
             reference_cache: file of the reference network's best times, see `nas.latency.measured.reference_cache`.
             cpu_cores: cores to pin the process to; empty leaves the choice to the system.
+            time_limit_s: seconds for each file of a measurement whose plan has no bound; then the process is killed.
+            grace_s: seconds for each file beyond the plan's bound.
 
         Raises:
             ConfigError: this process may not use a core, or the system cannot pin processes.
         """
         self._reference_cache, self._cpu_cores = reference_cache, tuple(cpu_cores)
+        self._time_limit_s, self._grace_s = time_limit_s, grace_s
         self._process: subprocess.Popen[str] | None = None
         if cpu_cores:
             allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -65,7 +84,9 @@ class TimingWorker:
             One measured latency for each file, in order.
 
         Raises:
-            MeasureError: the runtime refuses a file, or crashes the process.
+            MeasureError: the runtime refuses a file, or the timing does not end in time.
+            WorkerDeathError: the process ended; `repeat_after_death` tries again where the file is not to blame.
+            OSError, MemoryError: the machine lacks room, files or memory.
         """
         task = TimingTask(
             models=[str(path.resolve()) for path in models],
@@ -76,13 +97,16 @@ class TimingWorker:
             threads=threads,
             reference_cache=str(self._reference_cache.resolve()) if self._reference_cache else None,
         )
-        reply = self._send_task(json.dumps(task))
+        per_file_s = self._time_limit_s if plan.max_duration_s is None else plan.max_duration_s + self._grace_s
+        limit_s = plan.idle_wait_s + per_file_s * len(models)
+        names, oom_kills = ", ".join(repr(path.name) for path in models), read_oom_kills()
+        reply = self._send_task(json.dumps(task), limit_s)
         if reply is None:
-            status = self._stop()
-            names = ", ".join(repr(path.name) for path in models)
-            raise MeasureError(f"the process that timed {names} must live, but it ended with status {status}")
+            raise describe_death(names, self._stop(), before=oom_kills)
         if "failed" in reply:
             raise MeasureError(reply["failed"])
+        if "lacks" in reply:
+            raise OSError(*reply["lacks"]) if reply["lacks"] else MemoryError("timing a file")
         pinned = {"pinned": f"to core {', '.join(map(str, self._cpu_cores))}"} if self._cpu_cores else {}
         latencies = [Latency.from_dict(fields) for fields in reply["found"]]
         return [replace(latency, versions={**latency.versions, **pinned}) for latency in latencies]
@@ -97,21 +121,35 @@ class TimingWorker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send_task(self, line: str) -> dict[str, Any] | None:
-        """The reply of the process; None where it died."""
+    def _send_task(self, line: str, limit_s: float) -> dict[str, Any] | None:
+        """The reply of the process; None where it died. It is killed where it does not reply in time."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101
         assert process.stdout is not None  # noqa: S101
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        timer = threading.Timer(limit_s, expire)
+        timer.daemon = True
+        timer.start()
         try:
             process.stdin.write(line + "\n")
             process.stdin.flush()
             answer = process.stdout.readline()
         except BrokenPipeError:
-            return None
+            answer = ""
         except BaseException:  # interrupted half-way: the next line read would be the reply to this task
             process.kill()
             self._stop()
             raise
+        finally:
+            timer.cancel()
+        if expired.is_set():
+            self._stop()
+            return {"failed": f"a timing must end within {limit_s:g} s, but this one did not; use a smaller file"}
         # A process that dies while it writes leaves half a line, which is no reply.
         reply: dict[str, Any] | None = json.loads(answer) if answer.endswith("\n") else None
         return reply
@@ -172,7 +210,9 @@ def handle_task(task: TimingTask) -> dict[str, Any]:
     """Carry out one task in the worker process.
 
     Returns:
-        `found`, the latencies as dictionaries in the order of the files, or `failed`, the message of a `NasError`.
+        - `found`, the latencies as dictionaries in the order of the files;
+        - `failed`, the message of a `NasError`; or
+        - `lacks`, number and text of an `OSError`, or nothing for want of memory.
     """
     paths = [Path(model) for model in task["models"]]
     shapes: list[Shape] = [(c, h, w) for c, h, w in task["input_shape"]]
@@ -194,25 +234,39 @@ def handle_task(task: TimingTask) -> dict[str, Any]:
             latencies = measure_interleaved(
                 paths, runtime, device=device, input_shape=shapes, threads=threads, plan=plan, reference_cache=cache
             )
-    except NasError as error:  # also a missing package, whose message says what to install
-        return {"failed": str(error)}
+    except (NasError, OSError, MemoryError) as error:
+        if fault := find_system_error(error):
+            return {"lacks": [fault.errno, fault.strerror] if isinstance(fault, OSError) else []}
+        return {"failed": str(error)}  # also a missing package, whose message says what to install
     return {"found": [latency.to_dict() for latency in latencies]}
 
 
 def serve() -> None:
-    """Answer lines until the pipe closes. Libraries print to standard error and cannot corrupt a reply."""
+    """Answer lines until the pipe closes, also amid a task: whoever sent it is gone.
+
+    Libraries print to standard error and cannot corrupt a reply.
+    """
     if len(sys.argv) > 1:
         os.sched_setaffinity(0, {int(core) for core in sys.argv[1:]})
     # The pipe moves to a descriptor that only this function knows; descriptor 1 becomes standard error, which also
     # catches what C libraries print.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    for line in sys.stdin:
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read_lines, args=(lines,), daemon=True).start()
+    while True:
         try:
-            answers.write(json.dumps(handle_task(json.loads(line))) + "\n")
+            answers.write(json.dumps(handle_task(json.loads(lines.get()))) + "\n")
             answers.flush()
         except BrokenPipeError:  # the process that sent the task is gone
             os._exit(0)
+
+
+def _read_lines(lines: "queue.SimpleQueue[str]") -> None:
+    """Hand on lines of standard input as they come, and end the process where it closes."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
 
 
 def _worker_environment() -> dict[str, str]:

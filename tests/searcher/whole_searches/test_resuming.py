@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+import nas.results.run_folder
+from nas import registry
+from nas.candidate import Candidate
 from nas.config import make_config
+from nas.pipeline import Evaluator
+from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
 from nas.searcher.assembly import assemble
@@ -75,6 +80,31 @@ def test_stale_trial_is_failed_once_the_search_is_over(go: Callable[..., RunFold
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["reason"] == "the search was over before this candidate was evaluated"
     assert len(searched(folder)) == 3
+
+
+def test_what_an_earlier_version_failed_for_a_kill_or_a_full_disk_is_tried_again_once(
+    go: Callable[..., RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    false = ["it ended the process 3 times", "OSError: [Errno 28] No space left on device"]
+    reasons = iter([false[0], "the loss must be finite", false[1]])
+    monkeypatch.setattr(type(registry.load("space", "plain")), "initial_configurations", lambda *_, **__: [])
+
+    def blames(evaluator: Evaluator, candidate: Candidate, *, trial: int, **_: object) -> Record:
+        return evaluator.failed_record(candidate, trial=trial, phase="search", reason=next(reasons))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "evaluate", blames)
+        patch.setattr(nas.results.run_folder, "is_false_failure", lambda _: False)
+        patch.setattr(Study, "retry_false_failures", lambda _: None)
+        first, fault, last = searched(go())
+    folder = go()
+    assert [(r.key, r.status == "failed") for r in searched(folder)] == [
+        (fault.key, True), (first.key, False), (last.key, False)
+    ]  # fmt: skip
+    assert_whole(folder)
+    go(trials=4)
+    repeated = [t.user_attrs["retry_of"] for t in trials_of(folder) if "retry_of" in t.user_attrs]
+    assert repeated == [first.trial, last.trial], "once"
 
 
 def test_killed_final_training_is_done_once(
