@@ -212,7 +212,7 @@ def prune(
     *,
     sparsity: float = 0.5,
     epochs: float = 2.0,
-    importance: str = "l1",
+    importance: str = "taylor",
     scope: PruningScope = "layer",
     steps: int = 1,
     target: str = "cpu",
@@ -227,7 +227,7 @@ def prune(
         sparsity: share of the channels of every stage to remove, in (0, 1), or with the scope "global" share of the
             multiply-accumulates; widths stay on the target's grid.
         epochs: of the fine-tuning; 0 for none.
-        importance: criterion that ranks the channels: l1, l2, taylor, bn_scale, similarity, ...
+        importance: criterion that ranks the channels: taylor, l1, l2, bn_scale, similarity, ...
         scope: "layer" prunes each stage alike; "global" removes the least important channels of the whole net.
         steps: pruning steps, which share the epochs.
         target: a target of `nas targets`, on which latency is measured or predicted.

@@ -22,8 +22,8 @@ def prune(
     ] = 0.5,
     epochs: Annotated[float, typer.Option(help="Epochs of the fine-tuning; 0 for none.")] = 2.0,
     importance: Annotated[
-        str, typer.Option(help="Criterion that ranks the channels: l1, l2, taylor, bn_scale, similarity, ...")
-    ] = "l1",
+        str, typer.Option(help="Criterion that ranks the channels: taylor, l1, l2, bn_scale, similarity, ...")
+    ] = "taylor",
     pruning_scope: Annotated[
         Literal["layer", "global"],
         typer.Option(help="Whether each stage loses the same share, or the whole net its least important channels."),
