@@ -62,6 +62,7 @@ def _row(record: Record, configuration: Mapping[str, Any]) -> dict[str, Any]:
         "latency_low_ms": latency.low_ms,
         "latency_high_ms": latency.high_ms,
         "latency_kind": latency.kind,
+        "latency_disturbed": latency.is_disturbed,
         "size_bytes": record.size_bytes,
         "params": record.params,
         "macs": record.macs,

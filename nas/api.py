@@ -45,7 +45,8 @@ from nas.targets.catalog import device_runtime, load_target, load_targets
 HOST_RUNTIME = "onnxruntime"
 TABLE_COLUMNS = (
     "run", "trial", "phase", "params", "nonzero_params", "compression_ratio", "size_bytes", "packed_bytes",
-    "size_ratio", "macs", "accuracy", "test_accuracy", "latency_ms", "latency_kind", "frames_per_s",
+    "size_ratio", "macs", "accuracy", "test_accuracy", "latency_ms", "latency_kind",
+    "latency_disturbed", "frames_per_s",
 )  # fmt: skip
 """Columns of `table`."""
 
@@ -207,6 +208,7 @@ def table(*runs: Run | RunFolder | str | Path) -> pd.DataFrame:
         - `accuracy` and `test_accuracy`: on the selection split and on the test split, 0..1.
         - `latency_ms`, `latency_kind` and `frames_per_s`: milliseconds of one inference on the target, "measured" or
           "predicted", and 1000 / `latency_ms`, which leaves out the time to find the face.
+        - `latency_disturbed`: whether the machine was busy while the latency was measured.
 
         A figure that is unknown is None or NaN.
 
@@ -419,8 +421,10 @@ def _cost_rows(folder: RunFolder) -> list[dict[str, object]]:
     baseline = find_baseline(records)
     members = [*([baseline] if baseline else []), *pareto_front(records, folder.config.search.objectives)]
     return [
-        row | {"run": folder.path.name, "frames_per_s": 1000 / row["latency_ms"] if row["latency_ms"] else None}
-        for row in table_rows(members, baseline=baseline)
+        row
+        | {"run": folder.path.name, "frames_per_s": 1000 / row["latency_ms"] if row["latency_ms"] else None}
+        | {"latency_disturbed": record.latency.is_disturbed if record.latency else None}
+        for record, row in zip(members, table_rows(members, baseline=baseline), strict=True)
     ]
 
 

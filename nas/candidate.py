@@ -39,6 +39,21 @@ class Candidate:
     bits: dict[str, int]
     settings: dict[str, Value] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check what other code computes with.
+
+        Raises:
+            ValueError: `widths` and `pruned` are not of the same stages, or a number is impossible.
+        """
+        if self.pruned.keys() != self.widths.keys():
+            raise ValueError(
+                f"pruned must name the stages {', '.join(self.widths)}, but names {', '.join(self.pruned)}"
+            )
+        if not all(1 <= self.pruned[stage] <= width for stage, width in self.widths.items()):
+            raise ValueError(f"1 to {self.widths} channels must remain after pruning, but {self.pruned} do")
+        if min(self.bits.values(), default=1) < 1:
+            raise ValueError(f"bits must be above 0, but are {self.bits}")
+
     @cached_property
     def key(self) -> str:
         """Identity of the candidate: 16 hexadecimal digits of the SHA-256 of its JSON form.

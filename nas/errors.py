@@ -130,7 +130,8 @@ def one_line(error: BaseException | str, *, max_length: int = MAX_LINE_LENGTH) -
         max_length: characters after which the line is cut.
 
     Returns:
-        The text with each run of white space replaced by one space; the exception's type where it has no message.
+        The text with each run of white space replaced by one space, and escapes for what a terminal does not print;
+        the exception's type where it has no message.
 
     Examples:
         >>> one_line(ValueError("no such layer:\\n    conv1"))
@@ -138,10 +139,20 @@ def one_line(error: BaseException | str, *, max_length: int = MAX_LINE_LENGTH) -
         >>> one_line(KeyboardInterrupt())
         'KeyboardInterrupt'
     """
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))
     if not text and isinstance(error, BaseException):
         return type(error).__name__
     return text[:max_length]
+
+
+def printable(text: str) -> str:
+    r"""Text with escapes for characters that could end a line, or change a terminal or the order of a text.
+
+    Examples:
+        >>> printable("conv\x1b[2J")
+        'conv\\x1b[2J'
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def find_system_error(error: BaseException) -> OSError | MemoryError | None:
@@ -201,7 +212,7 @@ def describe_system_error(error: OSError | MemoryError | UnicodeError) -> str:
         return f"out of memory{detail}; close other programs, or use a smaller data set or fewer --threads"
     if isinstance(error, UnicodeError):
         return f"a file must be UTF-8 text, but is not: {one_line(error)}; save it as UTF-8, or give another path"
-    paths = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    paths = " -> ".join(printable(str(name)) for name in (error.filename, error.filename2) if name is not None)
     reason = one_line(error.strerror or error)
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), _ADVICE_BY_ERRNO.get(error.errno or 0))
     return f"{paths + ': ' if paths else ''}{reason}; {advice or 'check the path and the device it is on'}"

@@ -1,10 +1,72 @@
-"""Files that appear whole or not at all: the only place that writes beside a file and renames."""
+"""Files: written whole or not at all, appended to by line, and read only where they end.
+
+This is the only place that writes beside a file and renames.
+"""
 
 import hashlib
+import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
+
+from nas.errors import ConfigError, one_line
+
+MAX_TEXT_BYTES = 2**28
+"""Bound of a text that is read at once, 256 MiB; the largest that this package writes has some megabytes."""
+
+
+def regular_file_fault(path: Path) -> str | None:
+    """Why a path is no file that ends, as the end of a sentence about it; None for a regular file.
+
+    Reading a pipe may wait for ever, and a device such as /dev/zero has no end.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, ValueError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+    return f"must be a regular file, but is a {kinds.get(stat.S_IFMT(mode), 'socket')}"
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file that a user names or may have edited; a byte-order mark is left out.
+
+    Raises:
+        ConfigError: it is no regular file, cannot be read, is larger than `MAX_TEXT_BYTES`, or is no UTF-8.
+    """
+    if (fault := regular_file_fault(path)) is not None:
+        raise ConfigError(f"{path} {fault}; give the path of a text file")
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise ConfigError(f"{path} must have at most {MAX_TEXT_BYTES:,} bytes; check that it is the right file")
+        return path.read_bytes().decode("utf-8-sig")  # editors on Windows write a byte-order mark
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; check the path") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} must be UTF-8 text, but is not: {one_line(error)}; correct it") from None
+
+
+def read_json(path: Path) -> Any:
+    """The decoded value of a JSON file.
+
+    Raises:
+        ConfigError: as `read_text`, or the text is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and nesting without end
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{path} must be JSON as it was written, but is not: {one_line(error)}; restore the file, or remove it"
+        ) from None
 
 
 @contextmanager
@@ -56,19 +118,56 @@ def file_sha256(path: Path) -> str:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a text file and wait until it is on the disk. The caller holds the file against other writers.
+    """Add one line to a file of JSON lines and wait until it is on the disk. The caller holds it against other writers.
 
-    A torn last line, left by a writer that died, is ended first, so that it stays a line of its own.
+    A last line without its end, left by a writer that died, is ended where it is whole, and removed where it is torn.
 
     Raises:
         OSError: the file cannot be written.
     """
     with path.open("a+b") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+        last = _unended_line(file)
+        if _is_json(last):
+            file.write(b"\n")
+        else:
+            _cut(file, len(last))
         file.write(line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def remove_torn_line(path: Path) -> None:
+    """Remove a last line without its end, if there is one. The caller holds the file against other writers.
+
+    Raises:
+        OSError: the file cannot be read, or has such a line and cannot be written.
+    """
+    with path.open("rb") as file:
+        last = _unended_line(file)
+    if last:
+        with path.open("r+b") as file:
+            _cut(file, len(last))
+
+
+def _unended_line(file: IO[bytes]) -> bytes:
+    """What follows the last line break."""
+    last, start = b"", file.seek(0, os.SEEK_END)
+    while start and b"\n" not in last:
+        step = min(start, 2**16)
+        start = file.seek(start - step)
+        last = file.read(step) + last
+    return last.rpartition(b"\n")[2]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _cut(file: IO[bytes], count: int) -> None:
+    """Remove the last bytes of a file, and go to its end."""
+    file.truncate(file.seek(0, os.SEEK_END) - count)
+    file.seek(0, os.SEEK_END)

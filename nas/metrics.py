@@ -41,6 +41,22 @@ class Score:
     confusion: list[list[int]]
     n: int
 
+    def __post_init__(self) -> None:
+        """Question each number where it enters a record.
+
+        Raises:
+            CandidateError: a share is outside [0, 1], or a count is negative.
+        """
+        shares = {
+            name: getattr(self, name) for name in ("accuracy", "low", "high", "balanced_accuracy", "macro_f1")
+        } | {f"recall.{name}": value for name, value in self.recall.items()}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:  # also NaN
+                raise CandidateError(f"{name} must be in [0, 1], but is {share}")
+        sides = {len(self.confusion), *map(len, self.confusion)}
+        if self.n < 0 or len(sides) > 1 or any(count < 0 for row in self.confusion for count in row):
+            raise CandidateError("confusion must be a square table of counts")
+
     def to_dict(self) -> dict[str, Any]:
         """The metrics as JSON-ready values."""
         return asdict(self)

@@ -72,7 +72,7 @@ def some_record(trial: int, accuracy: float | None, latency_ms: float | None, **
         "model": name,
         "sha256": hashlib.sha256(name.encode()).hexdigest(),
         "seconds": {"build": 0.1, "measure": 0.5, "train": 20.0},
-        "finished": f"2026-01-01T00:{max(trial, 0):02d}:00+00:00",
+        "finished": f"2026-01-01T{max(trial, 0) // 60:02d}:{max(trial, 0) % 60:02d}:00+00:00",
     }
     return Record(trial=trial, key=candidate.key, candidate=candidate, **(defaults | fields))
 

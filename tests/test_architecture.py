@@ -19,7 +19,8 @@ TREES = ("search_spaces", "hw_profiles", "nas")
 
 # From the ground up, in the order of the flow: what stands on a floor imports from lower floors only.
 FLOORS = """
-search_spaces hw_profiles errors pareto files intervals oom_kills
+search_spaces hw_profiles errors pareto intervals oom_kills
+files
 registry config candidate runtimes onnx_export
 data latency
 metrics compression

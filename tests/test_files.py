@@ -1,9 +1,13 @@
-"""Files: the digest of a file's content."""
+"""Files: digests, texts that end, and appended lines."""
 
 import hashlib
+import os
 from pathlib import Path
 
-from nas.files import file_sha256
+import pytest
+
+from nas.errors import ConfigError
+from nas.files import append_line, file_sha256, read_json, read_text, remove_torn_line
 
 
 def test_digest_is_that_of_the_content(tmp_path: Path) -> None:
@@ -19,3 +23,45 @@ def test_digest_of_the_published_test_vector(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
 
     assert file_sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("kind", ["absent", "folder", "pipe", "device", "loop"])
+def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    makers = {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/zero")}
+    makers.get(kind, lambda: None)()
+    if kind == "loop":
+        path.symlink_to(path.name)
+    fault = {"absent": "does not exist", "loop": "cannot be read"}.get(kind, f"must be a regular file, but is a {kind}")
+    for read in (read_text, read_json):
+        with pytest.raises(ConfigError, match=fault):
+            read(path)
+
+
+def test_a_text_loses_its_byte_order_mark_and_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    path.write_text("ä", encoding="utf-8-sig")
+    assert read_text(path) == "ä"
+    monkeypatch.setattr("nas.files.MAX_TEXT_BYTES", 3)
+    with pytest.raises(ConfigError, match="must have at most 3 bytes"):
+        read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"", b"7\n"), (b"1\n", b"1\n7\n"), (b"1\n2", b"1\n2\n7\n"), (b"1\n{", b"1\n7\n"), (b"{", b"7\n"),
+     (b"1\n" + b"[" * 200_000, b"1\n7\n")],
+)  # fmt: skip
+def test_a_torn_last_line_is_replaced_and_a_whole_one_ended(tmp_path: Path, before: bytes, after: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(before)
+    append_line(path, "7")
+    assert path.read_bytes() == after
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"", b""), (b"1\n", b"1\n"), (b"1\n2", b"1\n"), (b"{", b"")])
+def test_a_torn_line_is_removed(tmp_path: Path, before: bytes, after: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(before)
+    remove_torn_line(path)
+    assert path.read_bytes() == after

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from nas.config.field_groups import FIELD_GROUPS, GROUPS
 from nas.config.keyword_types import SearchKeywords, takes_config_fields
 from nas.config.search_config import SearchConfig
-from nas.errors import ConfigError, one_line
+from nas.errors import ConfigError, one_line, printable
+from nas.files import read_text
 
 RENAMED_FIELDS = {"stop_when_flat": "patience", "distill_from": "distill_during", "qat_steps": "qat_scales"}
 """Present names of fields that run folders of version 0.1 hold."""
@@ -37,7 +38,7 @@ def make_config(**fields: Unpack[SearchKeywords]) -> SearchConfig:
     try:
         return SearchConfig.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(printable(_explain(error))) from None
 
 
 def read_config(path: Path) -> SearchConfig:
@@ -63,11 +64,11 @@ def read_run_config(path: Path) -> SearchConfig:
 
 def _read_toml(path: Path) -> Any:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte-order mark
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}; correct it, or give another file") from None
+        return tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} is not valid TOML: {one_line(error)}; correct it, or give another file") from None
 
 
 def _explain(error: ValidationError) -> str:

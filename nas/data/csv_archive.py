@@ -12,8 +12,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from nas.data.paths import is_hidden, printable_path, regular_file_fault
+from nas.data.paths import is_hidden, printable_path
 from nas.errors import DataError, one_line
+from nas.files import regular_file_fault
 
 MAX_UNPACKED_BYTES = 2**31
 """Bound of what is unpacked of a file, headers of archives included; FER2013 has 301 MB in one file."""

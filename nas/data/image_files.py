@@ -10,8 +10,9 @@ from nas.data.base import FaceData
 from nas.data.cache import load_cached
 from nas.data.items import Item, build_face_data
 from nas.data.options import DatasetOptions
-from nas.data.paths import printable_path, regular_file_fault
+from nas.data.paths import printable_path
 from nas.errors import DataError
+from nas.files import regular_file_fault
 
 
 class ImageFileOptions(DatasetOptions):

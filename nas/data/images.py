@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.base import Images
-from nas.data.paths import printable_path, regular_file_fault
+from nas.data.paths import printable_path
 from nas.errors import DataError, MissingPackageError, one_line
+from nas.files import regular_file_fault
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,13 +5,13 @@ UTF-8 here instead, whatever the locale.
 """
 
 import os
-import stat
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nas.errors import DataError
+from nas.errors import DataError, printable
+from nas.files import regular_file_fault
 
 _SYSTEM_NAMES = frozenset(
     {
@@ -34,9 +34,7 @@ def printable_path(path: Path | str) -> str:
 
 def printable_text(text: str) -> str:
     """Text with escapes for control characters, which could end a line or change a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in text)
+    return printable(text)
 
 
 def decode_name(path: Path) -> str:
@@ -65,23 +63,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # a name that is too long, or holds a zero byte
         return False
-
-
-def regular_file_fault(path: Path) -> str | None:
-    """Why a path is no file that ends, as the end of a sentence about it; None for a regular file.
-
-    Reading a pipe may wait for ever, and a device such as /dev/zero has no end.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, ValueError):
-        return "does not exist"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    if stat.S_ISREG(mode):
-        return None
-    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
-    return f"must be a regular file, but is a {kinds.get(stat.S_IFMT(mode), 'socket')}"
 
 
 @dataclass

@@ -84,17 +84,22 @@ class OnnxTeacher:
             model = read_onnx_model(self.path)
             load_external_weights(model, self.path.parent)
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{self.path} must be an ONNX file, but cannot be read as one: {one_line(error)}; export the teacher "
-                "again"
-            ) from None
+            raise self._unreadable(error) from None
         return model
+
+    def _unreadable(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"{self.path} must be an ONNX file, but cannot be read as one: {one_line(error)}; export the teacher again"
+        )
 
     @cached_property
     def sha256(self) -> str:
         """Digest of the file; where weights are stored in other files, of these too."""
         digests = [file_sha256(self.path)]
-        locations = external_files(read_onnx_model(self.path))
+        try:
+            locations = external_files(read_onnx_model(self.path))
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error) from None
         digests += [f"{location} {file_sha256(self.path.parent / location)}" for location in locations]
         return digests[0] if not locations else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 

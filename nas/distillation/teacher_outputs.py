@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,8 @@ class TeacherOutputs:
         file = self.folder.path / TEACHER_FOLDER / "teachers.json"
         if not file.exists():
             return
-        recorded = {entry["sha256"] for entry in json.loads(file.read_text())}
+        entries = self.folder.read_json(f"{TEACHER_FOLDER}/teachers.json", list[dict[str, Any]])
+        recorded = {entry.get("sha256") for entry in entries}
         changed = [source.name for source in self.sources if source.sha256 not in recorded]
         if changed:
             raise ConfigError(

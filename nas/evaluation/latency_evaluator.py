@@ -197,7 +197,8 @@ class LatencyEvaluator:
     def lower_bound(self, latency: Latency) -> Latency:
         """The latency to check against limits: the lower end of a prediction that the device may still correct."""
         is_provisional = self.device_runtime is not None and latency.kind == "predicted"
-        return replace(latency, latency_ms=latency.low_ms) if is_provisional else latency
+        least_ms = max(latency.low_ms, 1e-6 * latency.latency_ms)  # an interval may reach 0, which is no latency
+        return replace(latency, latency_ms=least_ms) if is_provisional else latency
 
     @property
     def is_on_host(self) -> bool:

@@ -14,6 +14,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Annotated
+
+from pydantic import BaseModel, Field
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import ConfigError
@@ -30,6 +33,14 @@ REFIT_EVERY = 5
 """Measurements between two fits."""
 MAX_RELATIVE_ERROR = 0.10
 """Standard error of a prediction, as a share of it, above which the device measures."""
+
+
+class _Sample(BaseModel):
+    """Form of a line of latencies.jsonl."""
+
+    key: str
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    costs: Costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +68,7 @@ class OnlineLatencyModel:
     @property
     def model(self) -> LearnedRoofline | None:
         """The model fitted to the samples so far; None where there are too few."""
-        lines = self.folder.json_lines(SAMPLES_FILE)
+        lines = self.folder.json_lines(SAMPLES_FILE, _Sample)
         count = len(lines) // REFIT_EVERY * REFIT_EVERY
         return _fit_model(self.folder.path, count, self.profile.name, self) if count >= MIN_SAMPLES else None
 
@@ -77,7 +88,7 @@ def _fit_model(_path: Path, count: int, _target: str, online_model: OnlineLatenc
     latencies: dict[tuple[Kernel, ...], list[float]] = {}
     nets: dict[tuple[Kernel, ...], Costs] = {}
     # Files with equal kernels, an untrained and a finished one, are one sample with the median of their latencies.
-    for line in online_model.folder.json_lines(SAMPLES_FILE)[:count]:
+    for line in online_model.folder.json_lines(SAMPLES_FILE, _Sample)[:count]:
         net = Costs.from_dict(line["costs"])
         nets.setdefault(net.kernels, net)
         latencies.setdefault(net.kernels, []).append(line["latency_ms"])

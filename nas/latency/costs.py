@@ -23,8 +23,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, numpy_helper
 
-from nas.errors import ExportError
+from nas.errors import ExportError, NasError, one_line
 from nas.latency.onnx_graph import WEIGHTED_OPS, ResolvedGraph
+from nas.runtimes.onnx_input import load_external_weights, read_onnx_model
 
 PACK_LEVEL = 9
 """zlib's strongest level: the figure must not depend on how a packer was configured."""
@@ -112,13 +113,30 @@ def compute_costs(model: onnx.ModelProto | Path) -> Costs:
     """Read the costs off a file or a model.
 
     Raises:
-        ExportError: the file is no ONNX file, or the shape of a tensor is unknown at batch 1.
+        ExportError: the file is no ONNX file, the shape of a tensor is unknown at batch 1, or its shapes and weights
+            do not fit.
     """
+    try:
+        return _compute_costs(model)
+    except NasError:
+        raise
+    except (ArithmeticError, LookupError, ValueError, RuntimeError) as error:  # of graphs at odds with themselves
+        name = model if isinstance(model, Path) else "the model"
+        raise ExportError(
+            f"{name} must have shapes that fit, but has not: {one_line(error)}; export it again"
+        ) from None
+
+
+def _compute_costs(model: onnx.ModelProto | Path) -> Costs:
     if isinstance(model, Path):
         try:
-            model = onnx.load(model)
-        except Exception as error:  # protobuf's DecodeError is no public name
-            raise ExportError(f"{model} must be a readable ONNX file: {error}") from error
+            content = read_onnx_model(model)
+            load_external_weights(content, model.parent)
+        except (OSError, ValueError) as error:
+            raise ExportError(
+                f"{model} must be an ONNX file, but cannot be read as one: {one_line(error)}; export it again"
+            ) from None
+        model = content
     graph = ResolvedGraph(model)
     weights = [numpy_helper.to_array(tensor) for tensor in graph.weights()]
     return Costs(

@@ -4,9 +4,11 @@ Quantisation slows down small nets and nets of depthwise convolutions on most de
 already, and each border between integers and floats costs a kernel.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nas.errors import MeasureError
 from nas.latency.latency import Latency
 
 NO_GAIN = "no_gain"
@@ -33,6 +35,16 @@ class Int8Speedup:
     twin_ms: float
     own_ms: float
     kind: str
+
+    def __post_init__(self) -> None:
+        """Question each number where it enters a record.
+
+        Raises:
+            MeasureError: one is not positive or not finite.
+        """
+        for name in ("speedup", "low", "high", "twin_ms", "own_ms"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise MeasureError(f"{name} must be finite and above 0, but is {getattr(self, name)}")
 
     @property
     def is_faster(self) -> bool:

@@ -207,7 +207,7 @@ def _check_tensor(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Te
             f"weights must be those of the net, but {name!r} is {list(expected.shape)} in the net and "
             f"{list(tensor.shape)} in {path}; save them from the net that --model builds"
         )
-    if tensor.is_meta or (expected.is_floating_point() and not tensor.is_floating_point()):
+    if tensor.is_meta or tensor.is_quantized or (expected.is_floating_point() and not tensor.is_floating_point()):
         kind = "without values" if tensor.is_meta else f"of type {tensor.dtype}"
         raise ConfigError(
             f"weights must be real numbers, but {name!r} in {path} is {kind}; save the net before it is quantised"

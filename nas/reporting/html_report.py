@@ -172,6 +172,11 @@ def _per_class_sections(view: RunView, *, show_run_name: bool) -> list[Markup]:
     if not members or members[0].score is None:
         return []
     classes = list(view.data.get("classes") or members[0].score.recall)
+    if unequal := [r for r in members if r.score and len(r.score.confusion) != len(classes)]:
+        raise ConfigError(
+            f"{view.folder.path} must have a confusion matrix of its {len(classes)} classes in each record, but trial "
+            f"{unequal[0].trial} has another; restore data.json and records.jsonl of this run"
+        )
     suffix = f" of {view.name}" if show_run_name else ""
     split = members[0].accuracy_split
     members = [view.baseline, *members] if view.baseline else members

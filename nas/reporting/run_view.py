@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from nas.config import SearchConfig
 from nas.latency.latency import Latency
 from nas.results.compression_effect import find_baseline
@@ -42,12 +44,16 @@ class RunView:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions and machine, as in environment.json; empty where the file is missing."""
-        return self.folder.read_json("environment.json")
+        stored: dict[str, Any] = self.folder.read_json("environment.json", dict[str, str])
+        return stored
 
     @cached_property
     def importance(self) -> dict[str, dict[str, float]]:
         """Objective to importance of each gene, 0..1; empty where the file is missing."""
-        return self.folder.read_json("importance.json")
+        stored: dict[str, dict[str, float]] = self.folder.read_json(
+            "importance.json", dict[str, dict[str, FiniteFloat]]
+        )
+        return stored
 
     @cached_property
     def fronts(self) -> Fronts:

@@ -9,10 +9,16 @@ is read again from its start in three cases:
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from nas.errors import ConfigError, one_line
+from nas.files import regular_file_fault
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -24,17 +30,18 @@ inode, so neither inode nor size shows the change; other bytes in front of the o
 class JsonLines(Generic[Item]):
     """A file of JSON lines, read as a list of items, oldest first.
 
-    - A line that is not valid JSON is skipped: it was torn when its writer died.
-    - The last line counts without a line break as soon as it is valid JSON.
-    - A file that does not exist has no items.
+    - The last line counts without a line break as soon as it is valid JSON. Until then it is left out with a warning:
+      its writer is at it, or died; the next line that is appended takes its place.
+    - Any other line that `parse` refuses is an error, because a result must not be lost without a word.
+    - Empty lines are skipped, and a file that does not exist has no items.
     """
 
-    def __init__(self, path: Path, parse: Callable[[Any], Item]) -> None:
+    def __init__(self, path: Path, parse: Callable[[str], Item]) -> None:
         """Prepare to read; nothing is opened yet.
 
         Args:
             path: the file.
-            parse: makes an item of the decoded JSON value of one line.
+            parse: makes an item of the text of one line; a ValueError refuses the line.
         """
         self._path = path
         self._parse = parse
@@ -45,14 +52,21 @@ class JsonLines(Generic[Item]):
 
         Returns:
             A new list of the same objects as in earlier reads, which callers must not change.
+
+        Raises:
+            ConfigError: the file cannot be read, or a line is damaged; the message names the line.
         """
-        self._update()
+        try:
+            self._update()
+        except OSError as error:
+            raise ConfigError(f"cannot read {self._path}: {error.strerror}; check its owner and mode") from None
         return [*self._items, *self._unended_items]
 
     def _forget(self) -> None:
         self._items: list[Item] = []
         self._unended_items: list[Item] = []
         self._unended = b""
+        self._n_lines = 0
         self._offset = 0
         self._anchor = b""
         self._seen: tuple[int, int, int, int] | None = None
@@ -65,11 +79,14 @@ class JsonLines(Generic[Item]):
             return
         if self._seen == _signature(status):
             return
+        if (fault := regular_file_fault(self._path)) is not None:
+            raise ConfigError(f"{self._path} {fault}; restore it from a copy")
         with self._path.open("rb") as file:
             status = os.fstat(file.fileno())
             content = self._appended(file.fileno(), status)
         whole = content[: content.rfind(b"\n") + 1]
         self._items += self._parse_lines(whole)
+        self._n_lines += whole.count(b"\n")
         self._offset += len(whole)
         self._anchor = (self._anchor + whole)[-ANCHOR_BYTES:]
         self._read_unended(content[len(whole) :])
@@ -96,18 +113,33 @@ class JsonLines(Generic[Item]):
 
     def _read_unended(self, rest: bytes) -> None:
         """Parse the part after the last line break; unless it changed, its items stay the same objects."""
-        if rest != self._unended:
+        if rest == self._unended:
+            return
+        self._unended_items = []
+        try:
+            json.loads(rest.decode())
+        except (ValueError, RecursionError):  # torn, empty, or not UTF-8
+            if rest:
+                logger.warning(
+                    "%s, line %d is incomplete and left out: a process is writing it, or ended while it did",
+                    self._path, self._n_lines + 1,
+                )  # fmt: skip
+        else:
             self._unended_items = self._parse_lines(rest)
-            self._unended = rest
+        self._unended = rest
 
     def _parse_lines(self, content: bytes) -> list[Item]:
         items = []
-        for line in content.split(b"\n"):
-            try:
-                value = json.loads(line.decode())
-            except ValueError:  # torn, empty, or not UTF-8
+        for number, line in enumerate(content.split(b"\n"), start=self._n_lines + 1):
+            if not line.strip():
                 continue
-            items.append(self._parse(value))
+            try:
+                items.append(self._parse(line.decode()))
+            except (ValueError, RecursionError) as error:
+                raise ConfigError(
+                    f"{self._path}, line {number} must be as it was written, but {one_line(error)}; restore the line "
+                    "from a copy, or remove it"
+                ) from None
         return items
 
 

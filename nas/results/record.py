@@ -2,19 +2,28 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+from pydantic import PlainValidator, TypeAdapter, ValidationError
 
 from nas.candidate import Candidate
+from nas.errors import CandidateError
 from nas.latency.int8_speedup import Int8Speedup
 from nas.latency.latency import Latency
 from nas.metrics import Score
 
 RecordStatus = Literal["complete", "infeasible", "failed"]
 Phase = Literal["search", "verified", "base"]
+
+
+def _check_parity(stored: object) -> dict[str, float]:
+    """Figures as they are stored: pydantic would turn the number of images into a float."""
+    if not isinstance(stored, dict) or not all(type(value) in (int, float) for value in stored.values()):
+        raise ValueError("must be numbers by name")
+    return stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +84,7 @@ class Record:
     before: Score | None = None
     notes: tuple[str, ...] = ()
     proxies: dict[str, float] = field(default_factory=dict)
-    parity: dict[str, float] = field(default_factory=dict)
+    parity: Annotated[dict[str, float], PlainValidator(_check_parity)] = field(default_factory=dict)
     size_bytes: int | None = None
     packed_bytes: int | None = None
     params: int | None = None
@@ -88,6 +97,24 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     worker: str = ""
     finished: str = ""
+
+    def __post_init__(self) -> None:
+        """Question each number where it enters.
+
+        Raises:
+            CandidateError: a number is impossible.
+        """
+        for name in ("size_bytes", "packed_bytes", "params", "nonzero_params", "macs", "rung", "epochs", "seed"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise CandidateError(f"{name} must be finite and not negative, but is {value}")
+        if self.nonzero_params is not None and self.params is not None and self.nonzero_params > self.params:
+            raise CandidateError(f"nonzero_params must be at most params = {self.params}, but is {self.nonzero_params}")
+        for name in ("seconds", "violations", "proxies", "parity"):
+            for entry, value in getattr(self, name).items():
+                if not math.isfinite(value) or (name == "seconds" and value < 0):
+                    bound = "finite and not negative" if name == "seconds" else "finite"
+                    raise CandidateError(f"{name}.{entry} must be {bound}, but is {value}")
 
     def objective(self, name: str) -> float | None:
         """Value of an objective: accuracy 0..1, latency in ms, size in bytes, energy in mJ; None where unknown."""
@@ -110,26 +137,28 @@ class Record:
 
     @classmethod
     def from_json(cls, line: str) -> "Record":
-        """The inverse of `to_json`; fields of a later version are ignored."""
-        return cls.from_dict(json.loads(line))
+        """The inverse of `to_json`; fields of a later version are ignored.
 
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Record":
-        """The record of a decoded JSON object; fields of a later version are ignored."""
-        raw = {name: stored[name] for name in _field_names() if name in stored}
-        raw["candidate"] = Candidate(**raw["candidate"])
-        for name in ("latency", "host"):
-            raw[name] = Latency.from_dict(raw[name]) if raw.get(name) else None
-        raw["gain"] = Int8Speedup(**raw["gain"]) if raw.get("gain") else None
-        raw["notes"] = tuple(raw.get("notes", ()))
-        for name in ("score", "test", "before"):
-            raw[name] = Score.from_dict(raw[name]) if raw.get(name) else None
-        return cls(**raw)
+        Raises:
+            ValueError: the line is not the JSON of a record, or a field has another type or an impossible value.
+        """
+        try:
+            record = _form().validate_json(line, strict=True)
+            if record.finished and datetime.fromisoformat(record.finished).tzinfo is None:
+                raise ValueError(f"finished must have a time zone, but is {record.finished!r}")
+            return record
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{where}: {first['msg']}" if where else str(first["msg"])) from None
+        except CandidateError as error:  # of a number
+            raise ValueError(str(error)) from None
 
 
 @cache
-def _field_names() -> tuple[str, ...]:
-    return tuple(f.name for f in fields(Record))
+def _form() -> TypeAdapter[Record]:
+    """Types of the fields of a stored record; made at first use, as it takes a tenth of a second."""
+    return TypeAdapter(Record)
 
 
 def utc_timestamp() -> str:

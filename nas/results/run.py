@@ -8,7 +8,7 @@ import pandas as pd
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.results.compression_effect import find_baseline
-from nas.results.data_facts import DATA_FILE
+from nas.results.data_facts import DATA_FILE, DataFacts
 from nas.results.front import dropped_members, pareto_front, search_front
 from nas.results.front_table import COLUMNS, table_rows
 from nas.results.record import Record
@@ -44,7 +44,8 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """Facts of the data set: name, classes, counts, digest, whether synthetic; empty where none were written."""
-        return self.folder.read_json(DATA_FILE)
+        facts: dict[str, Any] = self.folder.read_json(DATA_FILE, DataFacts)
+        return facts
 
     @property
     def all_records(self) -> list[Record]:

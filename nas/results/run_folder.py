@@ -19,14 +19,16 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
-from nas.errors import ConfigError
-from nas.files import append_line, write_atomic
+from nas.errors import ConfigError, one_line
+from nas.files import append_line, read_json, read_text, write_atomic
 from nas.results.false_failures import is_false_failure
 from nas.results.json_lines import JsonLines
 from nas.results.record import Record
@@ -40,7 +42,7 @@ LOCK_POLL_S = 0.01
 class RunFolder:
     """One run on disk, shared by all processes that work on it.
 
-    - A reader never gets part of a record: a line of records.jsonl that is torn is skipped.
+    - A reader never gets part of a record: a last line of records.jsonl that is torn is left out with a warning.
     - A file that is written whole appears by renaming.
     - A lock is held by at most one live process, also after `kill -9`.
     - What one object has parsed stays parsed: it reads only what was appended since.
@@ -48,7 +50,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._records = JsonLines(path / "records.jsonl", Record.from_dict)
+        self._records = JsonLines(path / "records.jsonl", Record.from_json)
         self._json_lines: dict[str, JsonLines[dict[str, Any]]] = {}
         self._config: tuple[tuple[int, int, int], SearchConfig] | None = None
 
@@ -115,13 +117,35 @@ class RunFolder:
 
         Returns:
             A new list of the same `Record` objects as in earlier calls, without those of `nas.results.false_failures`.
+
+        Raises:
+            ConfigError: records.jsonl cannot be read, or a line is damaged; the message names the line.
         """
         return [r for r in self._records.read() if r.status != "failed" or not is_false_failure(r.reason)]
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """The JSON object in a file of the folder; empty where the file does not exist."""
+    def read_json(self, name: str, form: Any = dict[str, Any]) -> Any:
+        """The value in a JSON file of the folder; an empty object where the file does not exist.
+
+        Args:
+            name: of the file.
+            form: type that the value must have, as pydantic checks it; further entries are allowed.
+
+        Raises:
+            ConfigError: the file cannot be read, is not JSON, or its value has another form.
+        """
         file = self.path / name
-        stored: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        if not file.exists():
+            return {}
+        stored = read_json(file)
+        try:
+            _checker(form).validate_json(read_text(file), strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = "".join(f"{part}: " for part in first["loc"])
+            raise ConfigError(
+                f"{file} must be as it was written, but {one_line(where + str(first['msg']))}; restore the file from a "
+                "copy, or remove it"
+            ) from None
         return stored
 
     def append_line(self, name: str, line: str) -> None:
@@ -129,15 +153,24 @@ class RunFolder:
         with self.lock(f"append-{name}", wait=True):
             append_line(self.path / name, line)
 
-    def json_lines(self, name: str) -> list[dict[str, Any]]:
-        """The decoded objects of a file of JSON lines, oldest first; torn lines are skipped.
+    def json_lines(self, name: str, form: Any = dict[str, Any]) -> list[dict[str, Any]]:
+        """The decoded objects of a file of JSON lines, oldest first; see `JsonLines` for torn lines.
 
         Only lines that were appended since the last call are parsed.
 
+        Args:
+            name: of the file.
+            form: type that each object must have, as pydantic checks it; the same in all calls for one file.
+
         Returns:
             A new list of the same objects as in earlier calls, which callers must not change.
+
+        Raises:
+            ConfigError: the file cannot be read, or a line is damaged.
         """
-        return self._json_lines.setdefault(name, JsonLines(self.path / name, dict)).read()
+        if name not in self._json_lines:
+            self._json_lines[name] = JsonLines(self.path / name, partial(_parse_object, form=form))
+        return self._json_lines[name].read()
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
@@ -170,12 +203,41 @@ class RunFolder:
 
     def worked_s(self, *, until_s: float = math.inf) -> float:
         """Seconds during which at least one process worked on the run, up to `until_s` (seconds since the epoch)."""
-        spans = sorted(json.loads(f.read_text()) for f in (self.path / "clocks").glob("*.json"))
+        spans = sorted(filter(None, map(_read_span, (self.path / "clocks").glob("*.json"))))
         total, end = 0.0, 0.0
         for first, last in spans:
             total += max(0.0, min(last, until_s) - max(first, end))
             end = max(end, last)
         return total
+
+
+@cache
+def _checker(form: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(form)
+
+
+def _parse_object(line: str, *, form: Any) -> dict[str, Any]:
+    """The object in a line of JSON.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    try:
+        _checker(form).validate_json(line, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError("".join(f"{part}: " for part in first["loc"]) + str(first["msg"])) from None
+    return dict(json.loads(line))
+
+
+def _read_span(file: Path) -> tuple[float, float] | None:
+    """Start and end of an interval of work, in seconds since the epoch; None of a file that a dying system cut off."""
+    try:
+        start_s, end_s = map(float, read_json(file))
+    except (ConfigError, TypeError, ValueError, OverflowError) as error:
+        logger.warning("%s is left out of the time worked: %s", file, one_line(error))
+        return None
+    return (start_s, end_s) if math.isfinite(start_s) and math.isfinite(end_s) else None
 
 
 def with_resumed_fields(config: SearchConfig) -> SearchConfig:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from nas.results.convergence import forecast_improvement, has_converged
@@ -44,8 +44,12 @@ class SearchEnd:
 
 def read_search_end(folder: RunFolder) -> SearchEnd | None:
     """Why the search of a run last ended; None where it has not ended yet."""
-    stored = folder.read_json(SEARCH_END_FILE)
-    return SearchEnd(**stored) if stored else None
+    stored = folder.read_json(SEARCH_END_FILE, SearchEnd)
+    return (
+        SearchEnd(**{field.name: stored[field.name] for field in fields(SearchEnd) if field.name in stored})
+        if stored
+        else None
+    )
 
 
 def write_search_end(folder: RunFolder, end: SearchEnd) -> None:

@@ -130,7 +130,8 @@ def write_forecast_once(folder: RunFolder, name: str, fields: dict[str, Any]) ->
 
 def read_forecasts(folder: RunFolder) -> dict[str, dict[str, Any]]:
     """Stored forecasts by name; empty where there are none."""
-    return folder.read_json(FORECAST_FILE)
+    stored: dict[str, dict[str, Any]] = folder.read_json(FORECAST_FILE, dict[str, dict[str, Any]])
+    return stored
 
 
 def format_duration(seconds: float | None) -> str:

@@ -1,8 +1,10 @@
 """Warm start of a run as text: the earlier runs whose results it started with."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from nas.errors import ConfigError, one_line
+from nas.files import read_json
 
 WARM_START_FILE = "warm_start.json"
 """In the run folder; see `nas.searcher.warm_start`."""
@@ -13,7 +15,12 @@ def warm_start_lines(run_dir: Path) -> list[str]:
     file = run_dir / WARM_START_FILE
     if not file.exists():
         return []
-    return [_describe(prior) for prior in json.loads(file.read_text())]
+    try:
+        return [_describe(prior) for prior in read_json(file)]
+    except (TypeError, LookupError, AttributeError) as error:
+        raise ConfigError(
+            f"{file} must be as it was written, but an entry has another form: {one_line(error)}; restore the file"
+        ) from None
 
 
 def _describe(prior: dict[str, Any]) -> str:

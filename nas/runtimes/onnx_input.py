@@ -123,6 +123,8 @@ def external_files(model: ModelProto) -> tuple[str, ...]:
         if tensor.data_location == TensorProto.EXTERNAL:
             locations.update(entry.value for entry in tensor.external_data if entry.key == "location")
     for location in locations:
+        if not isinstance(location, str):  # protobuf hands bytes on that are no UTF-8
+            raise ValueError(f"its weights must be in files with UTF-8 names, but are in {location!r}")
         inside = os.path.normpath(location)
         if not location or inside.startswith(("..", "/")) or "\0" in location:
             raise ValueError(f"its weights must be in files of its own folder, but are in {location!r}")
@@ -142,6 +144,7 @@ def check_bounds(model: ModelProto) -> None:
         n_nodes = sum(1 for _ in _nodes(model))
     if n_nodes > MAX_NODES:
         raise ValueError(f"it has {n_nodes} nodes, more than {MAX_NODES}")
+    _check_names(model)
     for graph in _graphs(model):
         for entry in (*graph.input, *graph.output, *graph.value_info):
             sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
@@ -150,6 +153,7 @@ def check_bounds(model: ModelProto) -> None:
         _check_sizes(entry.name, [dim.dim_value for dim in entry.type.tensor_type.shape.dim], MAX_INPUT_ELEMENTS)
     for tensor in _tensors(model):
         _check_sizes(tensor.name, list(tensor.dims), MAX_FILE_BYTES)
+        _check_stored_bytes(tensor)
 
 
 def _check_sizes(name: str, sizes: list[int], max_elements: int) -> None:
@@ -164,6 +168,40 @@ def _check_sizes(name: str, sizes: list[int], max_elements: int) -> None:
             f"{one_line(repr(name), max_length=60)} has {elements} elements, more than {max_elements}; "
             "export it with a smaller batch or size"
         )
+
+
+def _check_names(model: ModelProto) -> None:
+    """Check that names are text: protobuf hands bytes on that are no UTF-8."""
+    names = [entry.key for entry in model.metadata_props] + [entry.value for entry in model.metadata_props]
+    for node in _nodes(model):
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    for graph in _graphs(model):
+        names += [entry.name for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
+        names += [dim.dim_param for entry in graph.input for dim in entry.type.tensor_type.shape.dim]
+    if unreadable := next((name for name in names if not isinstance(name, str)), None):
+        raise ValueError(f"its names must be UTF-8 text, but one is {one_line(repr(unreadable), max_length=60)}")
+
+
+def _check_stored_bytes(tensor: TensorProto) -> None:
+    """Check that a tensor stores the bytes that its dimensions and type declare."""
+    n_bits = _ELEMENT_BITS.get(tensor.data_type)
+    if not tensor.HasField("raw_data") or tensor.data_location == TensorProto.EXTERNAL or n_bits is None:
+        return
+    expected = (math.prod(tensor.dims) * n_bits + 7) // 8
+    if len(tensor.raw_data) != expected:
+        raise ValueError(
+            f"{one_line(repr(tensor.name), max_length=60)} must store {expected} bytes for {list(tensor.dims)} of "
+            f"{TensorProto.DataType.Name(tensor.data_type)}, but stores {len(tensor.raw_data)}"
+        )
+
+
+_ELEMENT_BITS = {
+    TensorProto.FLOAT: 32, TensorProto.DOUBLE: 64, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16,
+    TensorProto.INT8: 8, TensorProto.UINT8: 8, TensorProto.INT16: 16, TensorProto.UINT16: 16, TensorProto.INT32: 32,
+    TensorProto.UINT32: 32, TensorProto.INT64: 64, TensorProto.UINT64: 64, TensorProto.BOOL: 8,
+}  # fmt: skip
+"""Bits of one element of the common types."""
 
 
 def _graphs(model: ModelProto) -> Iterator[GraphProto]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from nas.candidate import Candidate
@@ -42,6 +43,14 @@ WEIGHTS_FILE, ORIGIN_FILE = "base/weights.pt", "base/origin.json"
 NO_LIMITS = {"max_latency": None, "max_size": None, "min_accuracy": None}
 PROBE_SPARSITY = 0.5
 """Sparsity in every stage at which a model must export before anything is trained."""
+
+
+class _Origin(BaseModel):
+    """Form of `ORIGIN_FILE`."""
+
+    model: str
+    weights: str | None
+    epochs: float
 
 
 def check_compressible(evaluator: Evaluator) -> None:
@@ -109,7 +118,7 @@ def prepare_baseline(evaluator: Evaluator, *, stop: Callable[[], bool] | None = 
             folder.write(ORIGIN_FILE, json.dumps(_check_origin(evaluator) | {"epochs": epochs}, indent=1))
             write_state_dict(folder.path / WEIGHTS_FILE, net)  # last: what exists is complete
         state: Mapping[str, Tensor] = torch.load(folder.path / WEIGHTS_FILE, weights_only=True)
-        epochs = float(json.loads((folder.path / ORIGIN_FILE).read_text())["epochs"])
+        epochs = float(folder.read_json(ORIGIN_FILE, _Origin)["epochs"])
         if not any(r.phase == "base" for r in folder.records()):
             record = _evaluate_baseline(evaluator, candidate, state, epochs, phase_timer)
             folder.append(record)
@@ -125,7 +134,7 @@ def _check_origin(evaluator: Evaluator) -> dict[str, str | None]:
         digest = file_sha256(config.search.weights)
     elif config.training.final_epochs == 0:
         raise ConfigError("a model without --weights is trained first, but --final-epochs is 0; give one of the two")
-    if file.exists() and (before := json.loads(file.read_text())["weights"]) != digest:
+    if file.exists() and (before := evaluator.folder.read_json(ORIGIN_FILE, _Origin)["weights"]) != digest:
         raise ConfigError(
             f"{evaluator.folder.path} was started with {_describe_weights(before)}, but now there are "
             f"{_describe_weights(digest)}; give this run a --name of its own"

@@ -12,6 +12,8 @@ import itertools
 import json
 from collections.abc import Sequence
 
+from pydantic import BaseModel, FiniteFloat
+
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.evaluation.untrained import UntrainedMetrics
@@ -52,6 +54,14 @@ def drop_uninformative_rungs(config: SearchConfig, images_per_epoch: int) -> Sea
         if share * config.training.epochs * images_per_epoch >= MIN_IMAGES_SEEN or share == 1
     )
     return config.with_fields(rungs=late)
+
+
+class _RungLine(BaseModel):
+    """Form of a line of rungs.jsonl."""
+
+    key: str
+    rung: int
+    values: list[FiniteFloat]
 
 
 class RungResults:
@@ -112,7 +122,7 @@ class RungResults:
 
     def _read_rung(self, rung: int) -> dict[str, list[float]]:
         """Key to values of the candidates that reached a rung, in order of arrival."""
-        lines = self._folder.json_lines(RUNGS_FILE)
+        lines = self._folder.json_lines(RUNGS_FILE, _RungLine)
         for line in lines[self._n_read :]:
             self._values_by_rung.setdefault(line["rung"], {}).setdefault(line["key"], line["values"])
         self._n_read = len(lines)

@@ -13,6 +13,7 @@ from hw_profiles._base import HardwareProfile
 from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.latency.predicted.predict import CURRENT_PREDICTORS, calibration_fingerprint
+from nas.results.data_facts import DataFacts
 from nas.results.run_folder import RunFolder
 from nas.targets.catalog import device_runtime
 
@@ -32,7 +33,7 @@ def check_same_data(folder: RunFolder, data: FaceData) -> None:
     facts |= {"name": data.name, "val_name": data.val_name, "test_name": data.test_name}
     if not file.exists():
         folder.write("data.json", json.dumps(facts, indent=1))
-    elif (before := json.loads(file.read_text())["digest"]) != data.digest:
+    elif (before := folder.read_json("data.json", DataFacts).get("digest", "")) != data.digest:
         raise ConfigError(
             f"{folder.path} was started with data of digest {before[:12]}, but this data has "
             f"{data.digest[:12]}; give this run a --name of its own"
@@ -54,7 +55,7 @@ def check_same_target(folder: RunFolder, profile: HardwareProfile, *, target: st
     # Through JSON, so that tuples compare equal to the lists that are read back.
     facts = json.loads(json.dumps(asdict(profile)))
     facts["calibration"] = None if _is_measured_on_host(profile) else calibration_fingerprint(profile)
-    before = json.loads(file.read_text()) if file.exists() else facts
+    before = folder.read_json("target.json") or facts
     changed = [name for name in TARGET_FACTS if before.get(name) != facts[name]]
     latencies = [r.latency for r in folder.records() if r.latency and r.latency.kind == "predicted"]
     if {latency.versions.get("predictor") for latency in latencies} - CURRENT_PREDICTORS:

@@ -6,8 +6,9 @@ records and the rungs, and each locks the trial, candidate or training that it w
 
 import json
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import torch
@@ -58,8 +59,10 @@ def search(config: SearchConfig, *, on_status: Callable[[SearchStatus], None] | 
     torch.set_num_threads(1)  # apart from training, the work is many tiny operations that threads only slow down
     try:
         with gc_frozen(), TimingWorker(reference_cache=reference_cache_path()) as timing_worker:
-            searcher = Searcher(assemble(config, on_status=on_status or (lambda _: None), timing_worker=timing_worker))
-            searcher.prepare()
+            with _no_folder_of_a_refused_search(config):
+                parts = assemble(config, on_status=on_status or (lambda _: None), timing_worker=timing_worker)
+                searcher = Searcher(parts)
+                searcher.prepare()
             searcher.search()
             searcher.train_final()
             return searcher.close()
@@ -68,6 +71,23 @@ def search(config: SearchConfig, *, on_status: Callable[[SearchStatus], None] | 
         raise
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _no_folder_of_a_refused_search(config: SearchConfig) -> Iterator[None]:
+    """Remove the run folder that the block makes, if the block fails before there is any result in it."""
+    folder, runs = config.folder, config.folder.parent
+    was_there, runs_were_there = folder.exists(), runs.exists()
+    try:
+        yield
+    except Exception:
+        results = ("records.jsonl", "rungs.jsonl", "checkpoints/*", "base/*", "base/checkpoints/*", "models/*")
+        if not was_there and not any(path.is_file() for name in results for path in folder.glob(name)):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not runs_were_there:
+                with suppress(OSError):  # another run is in it by now
+                    runs.rmdir()
+        raise
 
 
 class Searcher:

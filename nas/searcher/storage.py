@@ -2,16 +2,35 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from nas.errors import ConfigError, one_line
+from nas.files import regular_file_fault, remove_torn_line
 from nas.results.run_folder import RunFolder
 from search_spaces._base import Value
 
 JOURNAL_FILE = "journal.log"
+
+
+class _Journal(JournalFileBackend):
+    """Journal file without torn lines: one that a writer left when it died is removed before the next is added.
+
+    Optuna's own would append to the torn line, after which no process can read the file.
+    """
+
+    def __init__(self, path: Path, lock: "_JournalLock") -> None:
+        self._path, self._journal_lock = path, lock
+        super().__init__(str(path), lock_obj=lock)  # type: ignore[arg-type]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add lines at the end."""
+        with self._journal_lock:
+            remove_torn_line(self._path)
+        super().append_logs(logs)
 
 
 class _JournalLock:
@@ -29,20 +48,40 @@ class _JournalLock:
     def release(self) -> None:
         self._held.close()
 
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
 
 def open_storage(folder: Path, url: str | None) -> BaseStorage:
     """The storage of a run: that of a URL, or the journal file in its folder where `url` is None.
 
     Raises:
-        ConfigError: Optuna cannot open a storage at the URL.
+        ConfigError: Optuna cannot open a storage at the URL, or the journal is damaged.
     """
     if url is None:
-        lock = _JournalLock(RunFolder(folder))
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE), lock_obj=lock))  # type: ignore[arg-type]
+        return _open_journal(folder)
     try:
         return get_storage(url)
     except Exception as error:  # exceptions of SQLAlchemy and its drivers share no base class
         raise ConfigError(f"storage must be a URL that Optuna can open, but {url!r} gave: {one_line(error)}") from None
+
+
+def _open_journal(folder: Path) -> BaseStorage:
+    file = folder / JOURNAL_FILE
+    if file.exists() and (fault := regular_file_fault(file)) is not None:
+        raise ConfigError(f"{file} {fault}; restore it from a copy")
+    try:
+        return JournalStorage(_Journal(file, _JournalLock(RunFolder(folder))))
+    except OSError:
+        raise
+    except Exception as error:  # Optuna raises whatever a line makes of it
+        raise ConfigError(
+            f"{file} must be the journal of an Optuna study, but is damaged: {one_line(error)}; restore it from a copy "
+            "(records.jsonl, which the front is made of, is not affected)"
+        ) from None
 
 
 def picks_by_key(folder: RunFolder) -> dict[str, dict[str, Value]]:
@@ -58,6 +97,6 @@ def picks_by_key(folder: RunFolder) -> dict[str, dict[str, Value]]:
         study = optuna.load_study(study_name=name, storage=open_storage(folder.path, config.run.storage))
     except KeyError:
         raise ConfigError(f"the storage of {folder.path} must hold its study {name!r}, but has none") from None
-    trials = [t for t in study.get_trials(deepcopy=False) if "key" in t.user_attrs]
+    trials = [t for t in study.get_trials(deepcopy=False) if isinstance(t.user_attrs.get("key"), str)]
     # Reversed, so that of several trials of one candidate the first one stays.
     return {t.user_attrs["key"]: dict(t.params) for t in reversed(trials)}

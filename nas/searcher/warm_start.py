@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.config import OBJECTIVES, SearchConfig, SearchFields, TrainingFields
-from nas.errors import ConfigError
+from nas.errors import ConfigError, one_line
+from nas.files import read_json
 from nas.pareto import spread
 from nas.results.front import latest_by_key, objective_values, search_front
 from nas.results.record import Record
@@ -195,7 +196,12 @@ def warm_start(
         if not file.exists():
             prior_runs = [_read_prior_run(path, folder, genes, search, training, neutral) for path in search.warm_start]
             folder.write(WARM_START_FILE, json.dumps([run.to_json() for run in prior_runs]))
-    return replace(start, runs=tuple(PriorRun.from_json(raw) for raw in json.loads(file.read_text())))
+    try:
+        return replace(start, runs=tuple(PriorRun.from_json(raw) for raw in read_json(file)))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ConfigError(
+            f"{file} must be as it was written, but {one_line(error)}; restore it, or remove it to read the runs again"
+        ) from None
 
 
 def _read_prior_run(
@@ -266,8 +272,7 @@ def _first_rung_epochs(training: TrainingFields) -> float:
 
 
 def _read_json(folder: RunFolder, name: str) -> dict[str, Any]:
-    file = folder.path / name
-    fields: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    fields: dict[str, Any] = folder.read_json(name)
     return fields
 
 

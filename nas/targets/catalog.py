@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hw_profiles._base import HardwareProfile
 from hw_profiles._power_modes import with_power_mode
 from nas import registry
-from nas.errors import ConfigError, UnknownMemberError
-from nas.files import write_atomic
+from nas.errors import ConfigError, UnknownMemberError, one_line
+from nas.files import read_text, write_atomic
 from nas.runtimes.base import Backend, DeviceRuntime
 from nas.runtimes.board.ssh import parse_address
 
@@ -157,12 +157,12 @@ def load_user_targets(file: Path | None = None) -> dict[str, UserTarget]:
         ConfigError: the file is not TOML, or a table is invalid; the one line names table and field.
     """
     file = file or CONFIG_FILE
-    if not file.is_file():
+    if not file.exists():
         return {}
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8")).get("target", {})
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} must be TOML with tables [target.NAME], but is not: {error}") from None
+        tables = tomllib.loads(read_text(file)).get("target", {})
+    except (ValueError, RecursionError) as error:  # also ConfigError, of a file that is no text
+        raise ConfigError(f"{file} must be TOML with tables [target.NAME], but is not: {one_line(error)}") from None
     if not isinstance(tables, dict):
         return {}  # a search configuration of the same file name, where `target` is a word
     return {name: _validate_table(file, name, table) for name, table in tables.items()}
@@ -187,7 +187,7 @@ def add_target(name: str, fields: dict[str, Any], file: Path | None = None) -> H
     profile = entry.to_profile(name, load_targets(file))
     written = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     lines = [f"[target.{name}]", *(f"{key} = {_format_toml(value)}" for key, value in written.items())]
-    before = file.read_text(encoding="utf-8").rstrip() + "\n\n" if file.is_file() else ""
+    before = read_text(file).rstrip() + "\n\n" if file.is_file() else ""
     write_atomic(file, before + "\n".join(lines) + "\n")
     return profile
 

@@ -77,7 +77,7 @@ class Checkpoints:
         path = self.folder.path / self._execution_file(candidate)
         if not path.exists():
             return None
-        saved = ExecutionFormat(**json.loads(path.read_text()))
+        saved = ExecutionFormat(**self.folder.read_json(self._execution_file(candidate), ExecutionFormat))
         is_present = saved.device == "cpu" or torch.cuda.is_available()
         return saved if is_present and device in ("auto", saved.device) else None
 

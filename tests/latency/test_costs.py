@@ -171,7 +171,7 @@ def test_a_file_is_read_like_a_model(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\xff\xff")
-    with pytest.raises(ExportError, match=r"bad\.onnx must be a readable ONNX file"):
+    with pytest.raises(ExportError, match=r"bad\.onnx must be an ONNX file, but cannot be read as one"):
         compute_costs(tmp_path / "bad.onnx")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.errors import ConfigError
+from nas.files import append_line
 from nas.results.json_lines import JsonLines
 from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_run, a_search, some_record
+
+ERROR = "refused"
 
 
 class Parser:
@@ -21,9 +26,9 @@ class Parser:
     def __init__(self) -> None:
         self.parsed: list[dict[str, Any]] = []
 
-    def __call__(self, value: dict[str, Any]) -> dict[str, Any]:
-        self.parsed.append(value)
-        return value
+    def __call__(self, line: str) -> dict[str, Any]:
+        self.parsed.append(json.loads(line))
+        return self.parsed[-1]
 
 
 @pytest.fixture
@@ -42,14 +47,25 @@ def add(path: Path, text: str) -> None:
 
 
 def full_read(path: Path) -> list[Any]:
-    """All items of a file, by a reader that remembers nothing."""
+    """All items of a file, by a reader that remembers nothing; `ERROR` where a line that is ended is damaged."""
     items = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+    *ended, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for line in filter(None, ended):
         try:
             items.append(json.loads(line.decode()))
         except ValueError:
-            continue
+            return [ERROR]
+    with suppress(ValueError):
+        items.append(json.loads(last.decode()))
     return items
+
+
+def read(lines: JsonLines[Any]) -> list[Any]:
+    """All items by the reader; `ERROR` where it refuses the file."""
+    try:
+        return lines.read()
+    except ConfigError:
+        return [ERROR]
 
 
 def test_each_line_is_parsed_once(path: Path, parser: Parser) -> None:
@@ -83,14 +99,46 @@ def test_a_last_line_without_its_break_counts_as_soon_as_it_is_valid(path: Path,
     assert lines.read() == [{"n": 0}, {"n": 1}]
 
 
-@pytest.mark.parametrize("torn", [b'{"n":7', b"", b"\xc3", b"\xff\xfe", b"nul"])
-def test_a_torn_line_is_skipped_and_later_ones_count(path: Path, parser: Parser, torn: bytes) -> None:
+@pytest.mark.parametrize("torn", [b'{"n":7', b"\xc3", b"\xff\xfe", b"nul", b"\0" * 9, b"[" * 100_000])
+def test_a_torn_last_line_is_left_out_with_a_warning_and_replaced_by_the_next(
+    path: Path, parser: Parser, torn: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = JsonLines(path, parser)
     path.write_bytes(b'{"n":0}\n' + torn)
-    assert lines.read() == [{"n": 0}]
-    with path.open("ab") as file:
-        file.write(b'\n{"n":1}\n')
+    assert lines.read() == lines.read() == [{"n": 0}]
+    assert [record.message for record in caplog.records] == [
+        f"{path}, line 2 is incomplete and left out: a process is writing it, or ended while it did"
+    ]
+    append_line(path, '{"n":1}')
     assert lines.read() == [{"n": 0}, {"n": 1}]
+    assert path.read_text() == '{"n":0}\n{"n":1}\n'
+
+
+@pytest.mark.parametrize("damage", [b'{"n":7', b"\xff", b"\0\0", b"[" * 100_000, b"1" * 5000, b'{"n":7}{"n":8}'])
+def test_any_other_damaged_line_is_refused_with_its_number(path: Path, damage: bytes) -> None:
+    lines = JsonLines(path, json.loads)
+    path.write_bytes(b'{"n":0}\n\n' + damage + b'\n{"n":1}\n')
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"x\.jsonl, line 3 must be as it was written, but .*; restore the line"):
+            lines.read()
+    path.write_bytes(b'{"n":0}\n\n{"n":1}\n')
+    assert lines.read() == [{"n": 0}, {"n": 1}]
+
+
+def test_a_damaged_line_that_is_appended_later_is_refused_with_its_number(path: Path) -> None:
+    lines = JsonLines(path, json.loads)
+    path.write_text('{"n":0}\n{"n":1}\n')
+    lines.read()
+    add(path, "{}\n?\n")
+    with pytest.raises(ConfigError, match="line 4 must be"):
+        lines.read()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_regular_file_is_refused(path: Path, kind: str) -> None:
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(ConfigError, match=f"must be a regular file, but is a {kind}"):
+        JsonLines(path, json.loads).read()
 
 
 def test_a_file_that_shrank_is_read_again(path: Path, parser: Parser) -> None:
@@ -140,10 +188,10 @@ def test_any_sequence_of_appends_reads_as_a_full_read_does(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[str]
 ) -> None:
     path = tmp_path_factory.mktemp("appends") / "x.jsonl"
-    lines = JsonLines(path, lambda value: value)
+    lines = JsonLines(path, json.loads)
     for piece in pieces:
         add(path, piece)
-        assert lines.read() == full_read(path)
+        assert read(lines) == full_read(path)
 
 
 def test_records_stay_the_same_objects_while_another_process_appends(tmp_path: Path) -> None:

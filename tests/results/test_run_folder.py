@@ -1,6 +1,7 @@
 """Run folder: records are whole or skipped, files appear whole, and locks end with their process."""
 
 import json
+import math
 import select
 import signal
 import subprocess
@@ -89,7 +90,66 @@ def test_a_file_cut_anywhere_keeps_its_whole_records_and_accepts_more(
 
     folder.append(some_record(8, 0.3, 3.0))
     assert folder.records() == [*a_search()[: len(before)], some_record(8, 0.3, 3.0)]
-    assert file.read_bytes().startswith(kept), "what is in the file is never rewritten"
+    assert len(file.read_bytes().splitlines()) == len(before) + 1, "the torn line is gone"
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (("latency", "latency_ms"), 0, "latency_ms must be finite and above 0, but is 0.0"),
+        (("latency", "latency_ms"), -1.5, "latency_ms must be finite and above 0, but is -1.5"),
+        (("latency", "latency_ms"), math.nan, "latency_ms must be finite and above 0, but is nan"),
+        (("latency", "latency_ms"), "1", "latency.latency_ms: Input should be a valid number"),
+        (("latency", "low_ms"), 99.0, "low_ms must be in [0, high_ms = 1.5], but is 99.0"),
+        (("host", "p5_ms"), math.inf, "p5_ms must be finite and above 0, but is inf"),
+        (("latency", "kind"), "guessed", "latency.kind: Input should be 'measured' or 'predicted'"),
+        (("score", "accuracy"), 2, "accuracy must be in [0, 1], but is 2.0"),
+        (("score", "accuracy"), math.nan, "accuracy must be in [0, 1], but is nan"),
+        (("score", "recall"), {"sad": -0.1}, "recall.sad must be in [0, 1], but is -0.1"),
+        (("score", "confusion"), [[1, 2]], "confusion must be a square table of counts"),
+        (("size_bytes",), -1, "size_bytes must be finite and not negative, but is -1"),
+        (("nonzero_params",), 10**9, "nonzero_params must be at most params = 900, but is 1000000000"),
+        (("epochs",), math.inf, "epochs must be finite and not negative, but is inf"),
+        (("seconds",), {"train": -1.0}, "seconds.train must be finite and not negative, but is -1.0"),
+        (("violations",), {"latency": math.nan}, "violations.latency must be finite, but is nan"),
+        (("parity",), {"n": "many"}, "parity: Value error, must be numbers by name"),
+        (("candidate",), {"space": "plain"}, "candidate.architecture: Field required"),
+        (("status",), "done", "status: Input should be 'complete', 'infeasible' or 'failed'"),
+        (("finished",), "2026-01-01T00:00:00", "finished must have a time zone"),
+    ],
+)
+def test_an_impossible_figure_is_refused_with_file_and_line(
+    tmp_path: Path, where: tuple[str, ...], value: object, message: str
+) -> None:
+    folder = a_run(tmp_path)
+    file = folder.path / "records.jsonl"
+    lines = file.read_text().splitlines()
+    stored = json.loads(lines[0])
+    holder = stored
+    for name in where[:-1]:
+        holder = holder[name]
+    holder[where[-1]] = value
+    file.write_text("\n".join([*lines[1:], json.dumps(stored)]) + "\n")
+    with pytest.raises(ConfigError) as refusal:
+        RunFolder(folder.path).records()
+    text = str(refusal.value)
+    assert text.startswith(f"{file}, line {len(lines)} must be as it was written, but {message}"), text
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "[1, null]", "{}", "?", "[NaN, 1]", "[1, Infinity]"])
+def test_a_damaged_clock_is_left_out_of_the_time_worked(folder: RunFolder, content: str) -> None:
+    folder.write("clocks/1-1.json", "[100.0, 160.0]")
+    folder.write("clocks/2-2.json", content)
+    assert folder.worked_s() == 60.0
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", "{", "[" * 100_000, "1" * 5000])
+def test_a_damaged_json_file_is_refused_in_a_line(folder: RunFolder, content: str) -> None:
+    folder.write("data.json", content)
+    with pytest.raises(ConfigError, match=r"data\.json must be .*; restore the file") as refusal:
+        folder.read_json("data.json")
+    assert str(refusal.value).isprintable()
 
 
 def test_concurrent_appends_lose_and_tear_no_line(folder: RunFolder) -> None:

@@ -28,6 +28,26 @@ def test_journal_lock_ends_with_its_process(study: Study) -> None:
     assert not list(study.folder.path.glob("*.lock")), "Optuna's own lock is a file that outlives its process"
 
 
+@pytest.mark.parametrize("torn", [b'{"op_code":4,"worker_id"', b"\0\0", b'{"op_code":0}', b"\xff"])
+def test_a_torn_last_line_of_the_journal_is_replaced(study: Study, tmp_path: Path, torn: bytes) -> None:
+    journal = study.folder.path / "journal.log"
+    with journal.open("ab") as file:
+        file.write(torn)
+    with ExitStack() as held:
+        number = a_study(tmp_path).ask(held).number
+    assert [trial.number for trial in trials_of(study.folder)] == [number]
+    assert torn not in journal.read_bytes().splitlines()
+
+
+@pytest.mark.parametrize("line", [b"?", b"7", b"{}", b'{"op_code":99,"worker_id":"a"}', b"[" * 100_000])
+def test_a_damaged_journal_is_refused_in_a_line(study: Study, tmp_path: Path, line: bytes) -> None:
+    journal = study.folder.path / "journal.log"
+    journal.write_bytes(line + b"\n" + journal.read_bytes())
+    with pytest.raises(ConfigError, match=r"journal\.log must be the journal of an Optuna study") as refusal:
+        open_storage(study.folder.path, None)
+    assert str(refusal.value).isprintable()
+
+
 def test_shared_storage_leaves_other_hosts_their_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     study = a_study(tmp_path, storage=url)

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from nas.errors import NasError, describe_system_error, is_lack_of_room
+from nas.errors import NasError, describe_system_error, is_lack_of_room, printable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,7 +37,7 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except NasError as error:
-            message, status = str(error), USER_ERROR_STATUS
+            message, status = printable(str(error)), USER_ERROR_STATUS  # a path or a name may hold anything
         except BrokenPipeError:  # `nas table | head`: the reader has what it wants
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at its exit
             raise typer.Exit(BROKEN_PIPE_STATUS) from None

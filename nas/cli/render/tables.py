@@ -56,6 +56,7 @@ def costs_table(
     """Costs of networks: weights, bytes, MACs, accuracy, latency and frames per second.
 
     Frames per second are those of the classifier alone, 1000 / latency in ms; they leave out the time to find the face.
+    "busy" marks a latency that was measured while other work slowed the machine.
 
     Args:
         rows: name of the run, record of its uncompressed model for ratios (None without one), and the record.
@@ -136,7 +137,7 @@ def _cost_cells(r: Record, baseline: Record | None) -> dict[str, str]:
         "accuracy": f"{r.score.accuracy:.1%}" if r.score else "-",
         "test": f"{r.test.accuracy:.1%}" if r.test else "-",
         "target ms": f"{r.latency.latency_ms:.3g}" if r.latency else "-",
-        "kind": KIND_MARKUP[r.latency.kind] if r.latency else "-",
+        "kind": KIND_MARKUP[r.latency.kind] + " busy" * r.latency.is_disturbed if r.latency else "-",
         "frames/s": f"{1000 / r.latency.latency_ms:,.0f}" if r.latency else "-",
     }
 

@@ -15,8 +15,9 @@ from nas.data.csv_table import Row, read_rows
 from nas.data.image_files import ImageFileOptions, load_image_files
 from nas.data.items import SPLIT_ALIASES, Item
 from nas.data.options import parse_options
-from nas.data.paths import path_from_text, printable_path, regular_file_fault
+from nas.data.paths import path_from_text, printable_path
 from nas.errors import DataError
+from nas.files import regular_file_fault
 
 
 class CsvDataset(Dataset):

@@ -19,8 +19,9 @@ from nas.data.fer2013_csv import CSV_NAMES, read_fer2013_csv
 from nas.data.fer2013_folder import list_images, read_fer2013_folder
 from nas.data.ferplus import find_ferplus_votes
 from nas.data.options import DatasetOptions, parse_options
-from nas.data.paths import printable_path, regular_file_fault
+from nas.data.paths import printable_path
 from nas.errors import DataError
+from nas.files import regular_file_fault
 
 
 class _Options(DatasetOptions):

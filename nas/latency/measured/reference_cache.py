@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nas.files import write_atomic
+from nas.errors import ConfigError
+from nas.files import read_json, write_atomic
 from nas.registry import load
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ MATCH_TOLERANCE = 0.01
 """A median at most this much above the best, as a share, counts as reaching it again."""
 MAX_AGE = timedelta(days=30)
 """Age from which a best time that was not reached again is dropped."""
+MAX_MS = 3.6e6
+"""An hour: a longer time is no time of a small network."""
 _RENEWAL_INTERVAL = timedelta(days=1)
 """Shortest time between two renewals of an entry, which saves a write for each measurement."""
 
@@ -88,8 +91,8 @@ def _age(entry: dict[str, Any], now: datetime) -> timedelta:
 def _read_entries(reference_cache: Path | None) -> dict[str, dict[str, Any]]:
     """The entries by key; none where the file is missing or damaged, as a new cache costs one second."""
     try:
-        entries = json.loads(reference_cache.read_text(encoding="utf-8")) if reference_cache else {}
-    except (OSError, ValueError):
+        entries = read_json(reference_cache) if reference_cache else {}
+    except ConfigError:
         return {}
     return entries if isinstance(entries, dict) and all(map(_is_valid_entry, entries.values())) else {}
 
@@ -99,6 +102,6 @@ def _is_valid_entry(entry: object) -> bool:
         return False
     ms, when = entry.get("ms"), entry.get("when")
     try:
-        return isinstance(ms, int | float) and ms > 0 and datetime.fromisoformat(str(when)).tzinfo is not None
+        return isinstance(ms, int | float) and 0 < ms < MAX_MS and datetime.fromisoformat(str(when)).tzinfo is not None
     except ValueError:
         return False

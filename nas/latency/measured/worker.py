@@ -11,19 +11,25 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, TypedDict
 
 from nas import registry
-from nas.errors import ConfigError, MeasureError, NasError, find_system_error
+from nas.errors import ConfigError, MeasureError, NasError, WorkerDeathError, find_system_error
 from nas.latency.latency import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker_death import describe_death
 from nas.oom_kills import read_oom_kills
 from nas.runtimes.base import Backend, Runtime
+
+TIME_LIMIT_S = 3600.0
+"""Bound of the timing of one file without a bound of its own: 300 runs of 12 s."""
+GRACE_S = 600.0
+"""Seconds beyond a plan's own bound for loading, warming up and the three runs that every file gets."""
 
 
 class TimingWorker:
@@ -33,17 +39,27 @@ class TimingWorker:
     one after the process died), `close` or the end of the `with` block.
     """
 
-    def __init__(self, *, reference_cache: Path | None = None, cpu_cores: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        reference_cache: Path | None = None,
+        cpu_cores: Sequence[int] = (),
+        time_limit_s: float = TIME_LIMIT_S,
+        grace_s: float = GRACE_S,
+    ) -> None:
         """Check the cores; start nothing.
 
         Args:
             reference_cache: file of the reference network's best times, see `nas.latency.measured.reference_cache`.
             cpu_cores: cores to pin the process to; empty leaves the choice to the system.
+            time_limit_s: seconds for each file of a measurement whose plan has no bound; then the process is killed.
+            grace_s: seconds for each file beyond the plan's bound.
 
         Raises:
             ConfigError: this process may not use a core, or the system cannot pin processes.
         """
         self._reference_cache, self._cpu_cores = reference_cache, tuple(cpu_cores)
+        self._time_limit_s, self._grace_s = time_limit_s, grace_s
         self._process: subprocess.Popen[str] | None = None
         if cpu_cores:
             allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -70,7 +86,7 @@ class TimingWorker:
 
         Raises:
             MeasureError: the runtime refuses a file.
-            WorkerDeathError: the process ended; `repeat_after_death` tries again where the file is not to blame.
+            WorkerDeathError: the process ended, or had to be ended in time; `repeat_after_death` tries again.
             OSError, MemoryError: the machine lacks room, files or memory.
         """
         task = TimingTask(
@@ -82,12 +98,13 @@ class TimingWorker:
             threads=threads,
             reference_cache=str(self._reference_cache.resolve()) if self._reference_cache else None,
         )
+        per_file_s = self._time_limit_s if plan.max_duration_s is None else plan.max_duration_s + self._grace_s
+        limit_s = plan.idle_wait_s + per_file_s * len(models)
+        names = ", ".join(repr(path.name) for path in models)
         oom_kills = read_oom_kills()
-        reply = self._send_task(json.dumps(task))
+        reply = self._send_task(json.dumps(task), limit_s)
         if reply is None:
-            status = self._stop()
-            names = ", ".join(repr(path.name) for path in models)
-            raise describe_death(names, status, before=oom_kills)
+            raise describe_death(names, self._stop(), before=oom_kills)
         if "failed" in reply:
             raise MeasureError(reply["failed"])
         if "lacks" in reply:
@@ -106,15 +123,22 @@ class TimingWorker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send_task(self, line: str) -> dict[str, Any] | None:
-        """The reply of the process; None where it died."""
+    def _send_task(self, line: str, limit_s: float) -> dict[str, Any] | None:
+        """The reply of the process; None where it died. It is killed where it does not reply in time."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101
         assert process.stdout is not None  # noqa: S101
         try:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-            answer = process.stdout.readline()
+            with _ended_after(process, limit_s) as is_over:
+                answer = process.stdout.readline()
+            if is_over.is_set():
+                raise WorkerDeathError(
+                    f"a timing must end within {limit_s:g} s, but this one did not; use a smaller file",
+                    cause="over its time limit",
+                    is_crash=True,
+                )
         except BrokenPipeError:
             return None
         except BaseException:  # interrupted half-way: the next line read would be the reply to this task
@@ -153,6 +177,27 @@ class TimingWorker:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+
+
+@contextmanager
+def _ended_after(process: "subprocess.Popen[str]", limit_s: float) -> Iterator[threading.Event]:
+    """Kill a process that the block waits for, once the limit is over; the event then says so.
+
+    A timer, because no system but Unix can wait for a pipe with a limit.
+    """
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        process.kill()
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_over
+    finally:
+        timer.cancel()
 
 
 class TimingTask(TypedDict):

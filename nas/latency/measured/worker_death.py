@@ -64,9 +64,9 @@ def repeat_after_death(measure: Callable[[], T]) -> T:
             else:
                 n_kills += 1
             if len(crashes) >= MAX_CRASHES:
-                raise MeasureError(f"{death}, and before with {', '.join(crashes[:-1])}") from None
+                raise MeasureError(f"{death} (before: {', '.join(crashes[:-1])})") from None
             if n_kills >= MAX_KILLS:
-                raise ChildProcessError(f"{death}, {n_kills} times in a row") from None
+                raise ChildProcessError(f"{death} ({n_kills} times in a row)") from None
             logger.warning("%s; timed again", death)
 
 

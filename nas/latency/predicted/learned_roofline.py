@@ -14,11 +14,12 @@ one more starting point, weighted by how well it predicts held-out nets.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import ConfigError
@@ -117,20 +118,25 @@ class LearnedRoofline:
         """The inverse of `to_dict`, also after a JSON round trip.
 
         Raises:
-            ConfigError: the number of coefficients is not that of this version's columns.
+            ConfigError: a field is missing or of another type, the number of coefficients is not that of this
+                version's columns, or a number is impossible.
         """
-        model = cls(
-            **{
-                **fields,
-                "bits": tuple(fields["bits"]),
-                "prices_us": tuple(fields["prices_us"]),
-                "resampled_us": tuple(tuple(row) for row in fields["resampled_us"]),
-            }
-        )
-        if len(model.prices_us) != len(model._columns.names):
+        try:
+            model = _form().validate_python(fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; calibrate again") from None
+        rows = (model.prices_us, *model.resampled_us)
+        if {len(row) for row in rows} != {len(model._columns.names)}:
+            lengths = ", ".join(map(str, sorted({len(row) for row in rows})))
             raise ConfigError(
-                f"a learned roofline needs {len(model._columns.names)} coefficients, but got {len(model.prices_us)}; "
-                "calibrate again"
+                f"a learned roofline needs {len(model._columns.names)} coefficients, but got {lengths}; calibrate again"
+            )
+        numbers = np.array([*rows[0], *np.ravel(rows[1:]), model.half_width, model.median_error, model.usual_spread])
+        if not np.all((numbers >= 0) & (numbers < np.inf)) or min(model.block, *model.bits, model.samples) < 1:
+            raise ConfigError(
+                "a learned roofline needs finite numbers that are not negative, and a block, bit-widths and samples "
+                "above 0, but has others; calibrate again"
             )
         return model
 
@@ -148,6 +154,11 @@ class LearnedRoofline:
     @cached_property
     def _coefficients_us(self) -> Floats:
         return np.array(self.prices_us)
+
+
+@cache
+def _form() -> TypeAdapter[LearnedRoofline]:
+    return TypeAdapter(LearnedRoofline)
 
 
 def fit_learned_roofline(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles._base import HardwareProfile
-from nas.errors import ConfigError
-from nas.files import write_atomic
+from nas.errors import ConfigError, one_line
+from nas.files import read_json, write_atomic
 from nas.latency.costs import Costs
 from nas.latency.latency import Latency
 from nas.latency.predicted import learned_roofline as learned
@@ -102,11 +102,12 @@ def save_calibration(
 def _read_calibration(path: Path, _modified_ns: int) -> LearnedRoofline:
     """Read a calibration. A search predicts thousands of nets; the time of modification is a key of the cache only."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path)
         if fields["format"] != CALIBRATION_FORMAT:
-            raise ConfigError(f"`format` must be {CALIBRATION_FORMAT}, but got {fields['format']}")
+            raise ConfigError(f"`format` must be {CALIBRATION_FORMAT}, but got {fields['format']!r:.60}")
         return LearnedRoofline.from_dict(fields["model"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path} must be a calibration as `nas targets calibrate` writes it: {error}; remove it or calibrate again"
-        ) from error
+            f"{path} must be a calibration as `nas targets calibrate` writes it: {one_line(error)}; remove it or "
+            "calibrate again"
+        ) from None

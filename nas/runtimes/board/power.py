@@ -88,7 +88,7 @@ def sampling_script(rails: tuple[PowerRail, ...], *, until: str) -> str:
 
 def parse_power_mw(text: str) -> list[int]:
     """Output of `sampling_script` in mW, oldest first."""
-    return [int(mw) for mw in re.findall(r"^power (\d+)$", text, re.MULTILINE)]
+    return [int(mw) for mw in re.findall(r"^power (\d{1,12})$", text, re.MULTILINE)]
 
 
 def energy_mj(idle_mw: list[int], load_mw: list[int], inferences_per_s: float | None) -> float | None:

@@ -160,7 +160,7 @@ def parse_board(text: str) -> Board:
 
 def parse_states(text: str) -> list[BoardState]:
     """Parse the output of `state`, oldest first."""
-    pairs = re.findall(r"^state (\d*) (\d+)$", text, re.MULTILINE)
+    pairs = re.findall(r"^state (\d{0,18}) (\d{1,18})$", text, re.MULTILINE)
     return [BoardState(gpu_hz=_parse_int(hz), hottest_c=int(mc) / 1e3 if int(mc) else None) for hz, mc in pairs]
 
 

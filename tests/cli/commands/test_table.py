@@ -1,12 +1,14 @@
 """`nas table` on runs made by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from typer.testing import CliRunner
 
+import nas
 from nas.cli.main import app
 from nas.results.run_folder import RunFolder
-from tests.fake_runs import a_run, some_record
+from tests.fake_runs import a_run, some_latency, some_record
 
 HEADS = "weights not zero R bytes packed R bytes MMAC accuracy test target ms kind frames/s"
 
@@ -51,3 +53,12 @@ def test_a_folder_that_is_not_a_run_is_one_line(run: CliRunner, folder: RunFolde
         assert (found.exit_code, found.stdout) == (2, "")
         assert len(found.stderr.splitlines()) == 1
         assert found.stderr.startswith("nas: ")
+
+
+def test_a_latency_of_a_busy_machine_is_marked(run: CliRunner, tmp_path: Path) -> None:
+    busy = replace(some_latency(2.0, kind="measured"), notes=("busy machine: the reference network drifted by +9.0%",))
+    runs = [a_run(tmp_path, records=[some_record(1, 0.6, 2.0), some_record(2, 0.7, 3.0, latency=busy)])]
+    found = run.invoke(app, ["table", str(runs[0].path)])
+    assert found.exit_code == 0
+    assert [row.split()[11:-1] for row in found.stdout.splitlines()[2:]] == [["measured", "busy"]]
+    assert nas.table(runs[0])["latency_disturbed"].tolist() == [True]

@@ -11,17 +11,30 @@ import torch
 from optuna.trial import TrialState
 
 from nas import registry
-from nas.errors import ConfigError, ExportError
+from nas.config import make_config
+from nas.errors import ConfigError, ExportError, UserError
 from nas.evaluation.untrained import UntrainedMetrics
 from nas.pipeline import Evaluator
 from nas.results.front import search_front
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
+from nas.searcher.searcher import search
 from nas.training.trainer import Trainer
 from search_spaces._base import Choice, Value
 from tests.fake_runs import some_latency
 from tests.journal import trials_of
-from tests.tiny_search import ASSEMBLY, RUNGS, SEARCH, Training, assert_whole, replace_step, rows, searched, verified
+from tests.tiny_search import (
+    ASSEMBLY,
+    RUNGS,
+    SEARCH,
+    TINY,
+    Training,
+    assert_whole,
+    replace_step,
+    rows,
+    searched,
+    verified,
+)
 
 
 def test_infeasible_candidates_are_never_trained(go: Callable[..., RunFolder], trainings: list[Training]) -> None:
@@ -34,6 +47,37 @@ def test_infeasible_candidates_are_never_trained(go: Callable[..., RunFolder], t
     assert (folder.path / "report.html").exists()
     assert all(t.constraints["max_latency"] > 0 for t in trials_of(folder) if t.state == TrialState.COMPLETE)
     assert (seen[-1].feasible_share, seen[-1].hypervolume, seen[-1].best) == (0.0, 0.0, "none yet")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"storage": "sqlite:////nowhere/x.db"}, {"storage": "nonsense://x"}, {"warm_start": ("nowhere",)},
+        {"space": "nonsense"}, {"target": "nonsense"}, {"objectives": ("accuracy", "latency", "energy")},
+        {"teacher": ("nowhere.onnx",)}, {"model": "nonsense:build"}, {"model": "resnet8", "weights": "nowhere.pt"},
+        {"model": "resnet8", "final_epochs": 0}, {"sampler": "nonsense"}, {"compressors": "nonsense"},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("runs_exist", [True, False])
+def test_a_search_that_is_refused_leaves_nothing_behind(
+    tmp_path: Path, fields: dict[str, Any], runs_exist: bool
+) -> None:
+    runs = tmp_path if runs_exist else tmp_path / "runs"
+    with pytest.raises(UserError):
+        search(make_config(**(TINY | {"runs": runs} | fields)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_that_is_refused_leaves_what_was_there(go: Callable[..., RunFolder], tmp_path: Path) -> None:
+    folder = go(trials=1)
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    with pytest.raises(UserError):
+        go(trials=1, objectives=("accuracy", "latency", "size"))
+    with pytest.raises(UserError):
+        go(trials=1, space="darts", warm_start=("nowhere",), name="other")
+    assert [*tmp_path.iterdir()] == [folder.path]
+    assert before == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
 
 
 def test_dominated_candidate_stops_at_its_rung_and_keeps_its_checkpoint(
