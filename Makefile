@@ -17,13 +17,14 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: help demo test test-nni lint clean
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make/make/p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/nas search $(DEMO)
 
+# One thread a worker: those of OpenBLAS wait for each other in busy loops, which costs busy cores several times the work.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTESTFLAGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTESTFLAGS)
 
 test-nni: $(NNI_VENV)/.installed
 	$(NNI_VENV)/bin/python -m pytest $(PYTESTFLAGS) -k nni tests/compression

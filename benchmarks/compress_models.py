@@ -30,13 +30,13 @@ from nas.candidate import Candidate
 from nas.compression.base import CompressionContext
 from nas.compression.compressors.quantize import COMPRESSOR as QUANTIZE
 from nas.errors import CandidateError, UserError, one_line
-from nas.models.stages import Preprocessing, split_into_stages
 from nas.models.user_model import UserModelSpace
+from nas.models.user_model_units import Preprocessing, split_into_stages
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
+from nas.onnx_export.opaque_region import Region
 from nas.onnx_export.parity import check_logits, check_parity
-from nas.onnx_export.proof import probe_images, randomised
-from nas.onnx_export.region import Region
+from nas.onnx_export.rewrite_check import probe_images, randomised
 from nas.runtimes.ort.session import CPU_PROVIDER, OrtSession, create_session, session_options
 from nas.targets.catalog import load_target
 

@@ -45,7 +45,7 @@ from nas.latency.predicted.learned_roofline import MIN_SAMPLES, fit_learned_roof
 from nas.latency.predicted.nnls import nnls
 from nas.registry import load, names
 from nas.targets.catalog import load_target
-from nas.targets.random_models import export_untrained, random_candidate, with_uniform_bits
+from nas.targets.random_candidates import export_untrained, random_candidate, with_uniform_bits
 
 INPUT_SHAPE = (1, 48, 48)
 RUNS = 200

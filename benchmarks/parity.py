@@ -38,7 +38,7 @@ from nas.data.base import FaceData, Split
 from nas.data.loading import load_data
 from nas.registry import load
 from nas.targets.catalog import load_target
-from nas.targets.random_models import random_candidate
+from nas.targets.random_candidates import random_candidate
 from search_spaces._base import SearchSpace
 
 COMPRESSORS = "prune_structured,low_rank,prune_unstructured,few_bits,quantize"

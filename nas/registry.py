@@ -5,11 +5,13 @@ Nothing is registered by hand. No other module uses importlib.
 """
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nas.errors import ConfigError, UnknownMemberError, one_line
@@ -77,27 +79,46 @@ def near(word: str, known: Iterable[str]) -> str:
 
 
 def factory(word: str) -> Callable[..., Any]:
-    """The function named by "package.module:function". The current folder is searched for modules too.
+    """The function named by "package.module:function" or "file.py:function".
+
+    The current folder is searched for modules too, and the folder of a file for what the file imports.
 
     Raises:
         ConfigError: the word has another form, there is no such module or function, or importing it fails.
     """
-    module, _, name = word.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise ConfigError(f"a factory must be package.module:function, but got {word!r}")
-    folder = str(Path.cwd())
+    module, _, name = word.rpartition(":")
+    is_file = module.endswith(".py")
+    words = (name,) if is_file else (*module.split("."), name)
+    if not all(part.isidentifier() for part in words):
+        raise ConfigError(f"a factory must be package.module:function or file.py:function, but got {word!r}")
+    if is_file and not Path(module).is_file():
+        raise ConfigError(f"factory {word} must be in a Python file, but {module} does not exist; check the path")
+    folder = str(Path(module).resolve().parent if is_file else Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
+        loaded = _load_file(Path(module)) if is_file else importlib.import_module(module)
     except Exception as error:  # a user's module may raise anything
         raise ConfigError(
             f"factory {word} must be importable from {folder} or an installed package, but importing {module} raised "
             f"{type(error).__name__}: {one_line(error)}"
         ) from None
+    function: Callable[..., Any] | None = getattr(loaded, name, None)
     if not callable(function):
         raise ConfigError(f"factory {word} must name a function of {module}, but {name!r} is none there")
     return function
+
+
+def _load_file(file: Path) -> ModuleType:
+    """A module of its own for a file: one of the same name that is imported already must not stand in for it."""
+    name = f"_factory_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their classes up by module
+    spec.loader.exec_module(module)
+    return module
 
 
 def _family(family: str) -> tuple[str, str]:

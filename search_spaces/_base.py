@@ -61,6 +61,8 @@ class SearchSpace(ABC):
     stages: tuple[str, ...]
     """Names of the body's stages, in order. A built network has a child module `stem`, one of each of these names, and
     `head`; each is a unit of compression."""
+    kept_layers: frozenset[str] = frozenset()
+    """Names of layers of the built networks that no compressor may change."""
 
     @abstractmethod
     def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:

@@ -1,6 +1,7 @@
 """What every test may lean on: one torch thread, small faces that can be learned, and the folder of real data."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import torch
 from nas.data.base import FaceData, Split
 
 MakeFaces = Callable[..., FaceData]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests begin first: a worker that begins one last keeps the others waiting for it."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

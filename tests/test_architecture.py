@@ -28,7 +28,7 @@ results models
 distillation targets reporting
 training
 evaluation
-pipeline
+pipeline post_training
 searcher
 api
 nas
@@ -148,13 +148,13 @@ def test_a_violation_is_found(tmp_path: Path, path: str, source: str, fault: str
 
 
 def test_a_circle_within_a_package_is_found(tmp_path: Path) -> None:
-    _write(tmp_path / "nas/data/cache.py", "from nas.data.items import x")
-    _write(tmp_path / "nas/data/items.py", "from nas.data.images import x")
+    _write(tmp_path / "nas/data/cache.py", "from nas.data.labelled_files import x")
+    _write(tmp_path / "nas/data/labelled_files.py", "from nas.data.images import x")
     _write(tmp_path / "nas/data/images.py", "from nas.data.cache import x")
 
     (found,) = violations(tmp_path)
 
-    assert found.startswith("nas.data.cache, nas.data.images, nas.data.items import each other in a circle")
+    assert found.startswith("nas.data.cache, nas.data.images, nas.data.labelled_files import each other in a circle")
 
 
 def test_what_goes_down_is_allowed(tmp_path: Path) -> None:

@@ -155,6 +155,7 @@ def test_every_field_that_decides_the_result_is_a_difference(field: str) -> None
         "teacher": ("votes",), "teacher_classes": ("a", "b"), "teacher_output": "y",
         "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_during": "search",
             "compressors": ("quantize",), "model": "resnet8", "mean": 0.5, "std": 2.0, "input_size": 64,
+            "keep": ("stem.*",),
     }[field]  # fmt: skip
     given = {"model": "resnet10"} if field in (*MODEL_FIELDS, "model") else {}
     before, asked = make_config(**given), make_config(**(given | {field: other}))

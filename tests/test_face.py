@@ -15,7 +15,7 @@ from nas.config import FIELD_GROUPS, GROUPS
 from nas.errors import ConfigError
 from tests.fake_runs import a_model, a_run, some_record
 
-FUNCTIONS = ("search", "compress", "load_run", "pick", "export", "measure", "table")
+FUNCTIONS = ("search", "compress", "quantize", "prune", "load_run", "pick", "export", "measure", "table")
 
 
 def test_the_functions_stay_functions_when_their_modules_are_imported() -> None:

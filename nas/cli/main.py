@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 
 import nas
-from nas.cli.commands import dashboard, data, doctor, export, measure, pick, report, search, table, targets
+from nas.cli.commands import (
+    dashboard,
+    data,
+    doctor,
+    export,
+    measure,
+    pick,
+    prune,
+    quantize,
+    report,
+    search,
+    table,
+    targets,
+)
 
 app = typer.Typer(
     name="nas", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -22,7 +35,18 @@ app = typer.Typer(
     "accuracy, latency and size.",
     epilog="Example: nas search --target jetson",
 )  # fmt: skip
-for command in (search, pick, export, measure, report, table, dashboard, doctor):  # in the order of `nas --help`
+for command in (
+    search,
+    quantize,
+    prune,
+    pick,
+    export,
+    measure,
+    report,
+    table,
+    dashboard,
+    doctor,
+):  # in the order of `nas --help`
     app.add_typer(command.app)
 app.add_typer(data.app, name="data")
 app.add_typer(targets.app, name="targets")

@@ -1,8 +1,8 @@
 """Contract of a compressor: genes that a target allows, and what they change in a net or in its folded graph."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ class CompressionContext:
         shapes_only: whether only shapes matter, because the weights are untrained and will be overwritten or never
             read.
         learn_scales: whether quantisation-aware training learns the quantisation scales along with the weights.
+        kept_layers: names of layers that stay as they are: not pruned, factorised or quantised. They are in the
+            target's widest precision.
+        layer_bits: bit-widths of single layers by name, which take precedence over those of their units.
     """
 
     candidate: Candidate
@@ -40,6 +43,12 @@ class CompressionContext:
     seed: int = 0
     shapes_only: bool = False
     learn_scales: bool = False
+    kept_layers: frozenset[str] = frozenset()
+    layer_bits: Mapping[str, int] = field(default_factory=dict)
+
+    def is_kept(self, name: str) -> bool:
+        """Whether a module, or a tensor of it, belongs to a layer that stays as it is."""
+        return any(name == layer or name.startswith(f"{layer}.") for layer in self.kept_layers)
 
 
 class Compressor(GeneProvider):

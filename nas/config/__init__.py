@@ -12,7 +12,13 @@ from nas.config.field_groups import (
     SearchFields,
     TrainingFields,
 )
-from nas.config.keyword_types import CompressKeywords, SearchKeywords, field_info, takes_config_fields
+from nas.config.keyword_types import (
+    CompressKeywords,
+    PostTrainingKeywords,
+    SearchKeywords,
+    field_info,
+    takes_config_fields,
+)
 from nas.config.reading import make_config, read_config, read_run_config
 from nas.config.search_config import COMPRESS_EPOCHS, DEFAULT_BUDGET_S, FREE_FIELDS, KEPT_FIELDS, SearchConfig
 from nas.config.units import Bytes, Milliseconds, Seconds, quantity
@@ -32,6 +38,7 @@ __all__ = [
     "DistillationFields",
     "LimitFields",
     "Milliseconds",
+    "PostTrainingKeywords",
     "RunFields",
     "SearchConfig",
     "SearchFields",

@@ -39,6 +39,9 @@ class SearchFields(_Group):
     input_size: int | None = Field(
         default=None, ge=8, description="Height and width in pixels that images are resized to for the model."
     )
+    keep: tuple[str, ...] | None = Field(
+        default=None, description="Layers of the model that stay as they are, by module name, such as 'blocks.3.*'."
+    )
     dataset: str = Field(default="synthetic", description="Data set: synthetic, fer2013, folder or csv.")
     data: Path | None = Field(default=None, description="File or folder of the data set.")
     data_options: dict[str, str] = Field(
@@ -186,5 +189,5 @@ GROUPS: dict[str, type[_Group]] = {
 }
 FIELD_GROUPS: dict[str, str] = {field: group for group, fields in GROUPS.items() for field in fields.model_fields}
 """Group of each field. Field names are unique, so flags, keyword arguments and TOML keys need no group."""
-MODEL_FIELDS = ("weights", "mean", "std", "input_size")
+MODEL_FIELDS = ("weights", "mean", "std", "input_size", "keep")
 """Fields that require `model`."""

@@ -16,6 +16,22 @@ from nas.config.field_groups import FIELD_GROUPS, GROUPS
 F = TypeVar("F", bound=Callable[..., object])
 
 
+class PostTrainingKeywords(TypedDict, total=False):
+    """Fields of `nas.quantize` and `nas.prune` besides model and target."""
+
+    weights: str | Path | None
+    mean: float | None
+    std: float | None
+    input_size: int | None
+    keep: Sequence[str] | None
+    dataset: str
+    data: str | Path | None
+    data_options: Mapping[str, str]
+    seed: int
+    threads: int
+    device: Literal["auto", "cpu", "cuda"]
+
+
 class CompressKeywords(TypedDict, total=False):
     """Fields of `nas.compress` besides the model."""
 
@@ -24,6 +40,7 @@ class CompressKeywords(TypedDict, total=False):
     mean: float | None
     std: float | None
     input_size: int | None
+    keep: Sequence[str] | None
     dataset: str
     data: str | Path | None
     data_options: Mapping[str, str]

@@ -14,7 +14,7 @@ from nas.data.classes import EXPRESSIONS, FER2013_CLASSES, canonical_class_name
 from nas.data.csv_archive import open_csv
 from nas.data.csv_table import read_rows
 from nas.data.ferplus import USAGES, FaceRows, join_votes, relabel, usage_index
-from nas.data.items import require_two_classes, split_off_validation
+from nas.data.labelled_files import require_two_classes, split_off_validation
 from nas.data.paths import printable_path
 from nas.data.pixel_strings import parse_pixels
 from nas.errors import DataError

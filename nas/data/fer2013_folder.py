@@ -9,7 +9,7 @@ from nas.data.base import FaceData, Images, Labels, Split
 from nas.data.classes import FER2013_CLASSES, canonical_class_name
 from nas.data.ferplus import USAGES
 from nas.data.images import IMAGE_SUFFIXES, read_images
-from nas.data.items import require_two_classes
+from nas.data.labelled_files import require_two_classes
 from nas.data.paths import FolderListing, printable_path
 from nas.errors import DataError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nas.data.classes import EXPRESSIONS, canonical_class_name
-from nas.data.items import SPLIT_ALIASES
+from nas.data.labelled_files import SPLIT_ALIASES
 from nas.data.paths import printable_path
 
 _RAF_DB_FILE = re.compile(r"(train|test)_\d+(_aligned)?", re.IGNORECASE)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from nas.data.base import FaceData
 from nas.data.cache import load_cached
-from nas.data.items import Item, build_face_data
+from nas.data.labelled_files import Item, build_face_data
 from nas.data.options import DatasetOptions
 from nas.data.paths import printable_path
 from nas.errors import DataError

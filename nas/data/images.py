@@ -2,11 +2,13 @@
 
 - EXIF's orientation is applied.
 - Grey levels of 16 bits, and of 12 in TIFF, are scaled by the type's range.
+- Images of which none uses more than a sixteenth of that range are refused: they hold fewer bits than they say.
 - Floating-point and 32-bit pixels are refused, because files do not say their range.
 """
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,12 +46,14 @@ def read_images(
         locations: name of each file in error messages; its path if None.
 
     Raises:
-        DataError: a file is missing, broken, too large or of an unsupported pixel type, or `size` is None and a file
+        DataError: a file is missing, broken, too large or of an unsupported pixel type, all images of more than 8 bits
+            use the lowest levels only, or `size` is None and a file
             has another size than the first; or all images together are too large.
         MissingPackageError: pillow is not installed.
     """
     locations = locations or [printable_path(path) for path in files]
-    first = _read(files[0], locations[0], size, channels)
+    levels = _DeepLevels()
+    first = _read(files[0], locations[0], size, channels, levels)
     if (total := len(files) * first.size) > MAX_BYTES:
         c, h, w = first.shape
         raise DataError(
@@ -58,7 +62,7 @@ def read_images(
         )
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, path in enumerate(files):
-        image = _read(path, locations[index], size, len(first))
+        image = _read(path, locations[index], size, len(first), levels)
         if image.shape != first.shape:
             (_, h, w), (_, h0, w0) = image.shape, first.shape
             raise DataError(
@@ -66,10 +70,33 @@ def read_images(
                 f"{w0}x{h0}; resize them with the option size=48"
             )
         images[index] = image
+    if levels.are_too_low:
+        raise DataError(
+            f"{locations[0]}: grey levels of more than 8 bits must use their range, but the highest of all images is "
+            f"{levels.highest:,} of {levels.limit:,}, which would be almost black; save them as 8-bit images"
+        )
     return images
 
 
-def _read(path: Path, location: str, size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
+@dataclass
+class _DeepLevels:
+    """Grey levels of the images of more than 8 bits: the highest that occurs, and the highest that could.
+
+    Scanners and cameras store 8, 10 or 12 bits in 16, and no file says so.
+    """
+
+    highest: int = 0
+    limit: int = 0
+
+    @property
+    def are_too_low(self) -> bool:
+        """Whether all are in the lowest sixteenth of the range, as 12 bits in 16 are."""
+        return 16 * self.highest < self.limit
+
+
+def _read(
+    path: Path, location: str, size: int | None, channels: int | None, levels: _DeepLevels
+) -> npt.NDArray[np.uint8]:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
@@ -83,7 +110,7 @@ def _read(path: Path, location: str, size: int | None, channels: int | None) -> 
             warnings.simplefilter("ignore")
             # Given a path, pillow maps TIFF into memory with height and width exchanged where they are to be turned.
             with path.open("rb") as file, Image.open(file) as image:
-                return _pixels(image, size, channels)
+                return _pixels(image, size, channels, levels)
     except MemoryError:
         raise
     except _UnsupportedPixelsError as error:
@@ -99,7 +126,7 @@ class _UnsupportedPixelsError(Exception):
     """An image is readable, but its pixels cannot become bytes without a guess, or are too many."""
 
 
-def _pixels(image: "Image.Image", size: int | None, channels: int | None) -> npt.NDArray[np.uint8]:
+def _pixels(image: "Image.Image", size: int | None, channels: int | None, levels: _DeepLevels) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     width, height = image.size
@@ -112,7 +139,7 @@ def _pixels(image: "Image.Image", size: int | None, channels: int | None) -> npt
     # Orientation is read after loading, because PNG files may have it behind the pixels. Pillow turns TIFF itself.
     turn = _turn(image)
     if depth is not None:
-        image = _to_bytes(image, *depth)
+        image = _to_bytes(image, *depth, levels)
     if turn is not None:
         image = image.transpose(turn)
     grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA", "La"))
@@ -147,10 +174,11 @@ def _grey_levels(image: "Image.Image") -> tuple[int, bool] | None:
     return None
 
 
-def _to_bytes(image: "Image.Image", highest: int, inverted: bool) -> "Image.Image":
+def _to_bytes(image: "Image.Image", highest: int, inverted: bool, seen: _DeepLevels) -> "Image.Image":
     from PIL import Image
 
     levels = np.asarray(image).astype(np.int64).clip(0, highest)
+    seen.highest, seen.limit = max(seen.highest, int(levels.max(initial=0))), max(seen.limit, highest)
     if inverted:
         levels = highest - levels
     return Image.fromarray(((levels * 255 + highest // 2) // highest).astype(np.uint8))

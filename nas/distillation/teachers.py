@@ -30,7 +30,7 @@ from nas.data.classes import canonical_class_name
 from nas.distillation.class_orders import best_columns, candidate_orders, choose_order, fit_orders, order_accuracy
 from nas.distillation.onnx_teacher import PIXEL_SCALINGS, RAW_PIXELS, Images, OnnxTeacher, run_teacher
 from nas.errors import ConfigError, one_line
-from nas.files import file_sha256
+from nas.files import file_sha256, regular_file_fault
 from nas.results.run_folder import RunFolder
 from nas.results.selection import find_record
 from nas.runtimes.base import Runtime
@@ -138,9 +138,12 @@ def _resolve_path(spec: str) -> Path:
     run, _, key = spec.rpartition(":")
     if run and (Path(run) / "config.toml").is_file():
         return _model_of_run(Path(run), key)
+    fault = "nothing of this name exists"
+    if path.exists() and not path.is_dir():
+        fault = f"it {regular_file_fault(path)}"
     raise ConfigError(
         f"teacher {spec!r} must be a file, a run folder, RUN:KEY, the folder of an exported model or the word {VOTES}, "
-        "but nothing of this name exists; check the path"
+        f"but {fault}; check the path"
     )
 
 

@@ -120,7 +120,7 @@ def compute_costs(model: onnx.ModelProto | Path) -> Costs:
         return _compute_costs(model)
     except NasError:
         raise
-    except (ArithmeticError, LookupError, ValueError, RuntimeError) as error:  # of graphs at odds with themselves
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:  # a graph at odds with itself
         name = model if isinstance(model, Path) else "the model"
         raise ExportError(
             f"{name} must have shapes that fit, but has not: {one_line(error)}; export it again"

@@ -1,8 +1,8 @@
 """User-defined model as a search space of one architecture: only its compression is searched.
 
 `--model` names a published net (`nas.models.zoo`) or a Python factory `package.module:function`. A factory's net is
-traced and split into units (`nas.models.stages`). Stages can be built narrower: every group of coupled channels of a
-stage keeps the same share.
+traced and split into units (`nas.models.user_model_units`). Stages can be built narrower: every group of coupled
+channels of a stage keeps the same share.
 """
 
 import copy
@@ -15,13 +15,14 @@ from torch import nn
 
 from nas import registry
 from nas.compression.pruning.channel_groups import trace_channel_groups
-from nas.compression.pruning.silencing import check_pruning_is_exact
+from nas.compression.pruning.pruning_check import check_pruning_is_exact
 from nas.compression.pruning.slicing import channel_segments, slice_channels
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.errors import CandidateError, ConfigError
+from nas.models.layer_patterns import layer_names, match_layers
 from nas.models.seeding import forked_rng
-from nas.models.stages import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
+from nas.models.user_model_units import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
 from nas.models.weights import load_weights
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
@@ -41,14 +42,19 @@ class UserModelSpace(SearchSpace):
         net: maps images [N, *input_shape] to logits; its children are `prepare`, `stem`, the stages and `head`.
         input_shape: (C, H, W) of the images.
         channel_multiple: grid of the channel counts.
+        kept_layers: names of layers that no compressor may change.
 
     Raises:
         CandidateError: the net's channels cannot be traced, or its pruned form would compute something else; the
             message names the layer and the reason.
     """
 
-    def __init__(self, name: str, net: nn.Module, *, input_shape: tuple[int, int, int], channel_multiple: int) -> None:
-        check_pruning_is_exact(net, input_shape=input_shape)
+    def __init__(
+        self, name: str, net: nn.Module, *, input_shape: tuple[int, int, int], channel_multiple: int,
+        kept_layers: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        check_pruning_is_exact(net, input_shape=input_shape, kept=kept_layers)
+        self.kept_layers = kept_layers
         self.name, self._net = name, net
         self._input_shape, self._channel_multiple = input_shape, channel_multiple
         self.stages = tuple(unit for unit, _ in net.named_children() if unit not in (PREPROCESSING, STEM, HEAD))
@@ -59,7 +65,7 @@ class UserModelSpace(SearchSpace):
             groups.append((self._unit_by_layer.get(layer, STEM), width))
             return width
 
-        slice_channels(net, input_channels=input_shape[0], keep=record)
+        slice_channels(net, input_channels=input_shape[0], keep=record, kept=kept_layers)
         # A stage without removable channels gets width 1, which no sparsity changes.
         self._widths = {s: max((w for unit, w in groups if unit == s), default=1) for s in self.stages}
 
@@ -99,7 +105,7 @@ class UserModelSpace(SearchSpace):
             steps = round(width * stage_widths[unit] / self._widths[unit] / self._channel_multiple)
             return min(width, max(1, steps) * self._channel_multiple)
 
-        return slice_channels(self._net, input_channels=self._input_shape[0], keep=keep)
+        return slice_channels(self._net, input_channels=self._input_shape[0], keep=keep, kept=self.kept_layers)
 
     def workload(
         self,
@@ -168,7 +174,8 @@ def load_user_model(config: SearchConfig, data: FaceData, *, channel_multiple: i
         if config.search.weights is not None:
             load_weights(net, config.search.weights)
         net = _with_preprocessing(net, config, data)
-        return UserModelSpace(name, net, input_shape=shape, channel_multiple=channel_multiple)
+        kept = match_layers(config.search.keep or (), layer_names(net), option="--keep")
+        return UserModelSpace(name, net, input_shape=shape, channel_multiple=channel_multiple, kept_layers=kept)
     except CandidateError as error:
         raise ConfigError(f"model {name} cannot be compressed: {error}") from None
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import ConfigError, MissingPackageError, one_line
+from nas.files import regular_file_fault
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ def _read_checkpoint(path: Path) -> Any:
         ConfigError: it cannot be read.
         MissingPackageError: see `load_weights`.
     """
+    if (fault := regular_file_fault(path)) is not None:
+        raise ConfigError(f"weights must be a state dict, but {path} {fault}; check the path")
     try:
         if path.stat().st_size == 0:
             raise ConfigError(f"weights must be a state dict, but {path} is empty (0 bytes); copy or save it again")

@@ -18,7 +18,7 @@ from nas.errors import ExportError
 from nas.onnx_export.concrete_tracing import BATCHES, ConcreteGraph
 from nas.onnx_export.functional import Affine, module_for_call
 from nas.onnx_export.layers import is_followed, split_padding
-from nas.onnx_export.region import BatchSize, Call, Held, OutputShape, Region, Slot
+from nas.onnx_export.opaque_region import BatchSize, Call, Held, OutputShape, Region, Slot
 from nas.onnx_export.tensor_ops import (
     AppendAxes,
     Binary,

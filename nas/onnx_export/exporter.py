@@ -26,11 +26,11 @@ from torch import fx
 
 from nas.errors import ExportError
 from nas.files import write_atomic
+from nas.onnx_export.all_ops import emit
 from nas.onnx_export.folding import module_nodes, module_of
-from nas.onnx_export.forms import emit
 from nas.onnx_export.graph_builder import IR_VERSION, OPSET, GraphBuilder, safe_name
-from nas.onnx_export.interpreter import run_with_callback
-from nas.onnx_export.onnx_region import as_opset_18
+from nas.onnx_export.node_callback import run_with_callback
+from nas.onnx_export.onnx_opaque_region import as_opset_18
 
 INPUT_NAME, OUTPUT_NAME = "image", "probabilities"
 

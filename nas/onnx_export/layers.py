@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from nas.onnx_export.region import Region
+from nas.onnx_export.opaque_region import Region
 from nas.onnx_export.tensor_ops import Pad
 from search_spaces._leaf import Leaf
 

@@ -1,7 +1,7 @@
 """ONNX form of each leaf module: one function per module type, dispatched on the type.
 
 A new operation needs one function here with `@emit.register`, or none if it is made of supported modules, because the
-tracer looks inside. Here are the layers that every search space uses; `nas.onnx_export.forms` has the rest.
+tracer looks inside. Here are the layers that every search space uses; `nas.onnx_export.all_ops` has the rest.
 """
 
 from functools import singledispatch

@@ -16,8 +16,8 @@ from torch import fx
 from hw_profiles._base import FLOAT16_BITS, INT8_BITS
 from nas.errors import ParityError
 from nas.onnx_export.exporter import OUTPUT_NAME, onnx_value_names
-from nas.onnx_export.interpreter import run_with_callback
-from nas.onnx_export.proof import RELATIVE_TOLERANCE, relative_difference
+from nas.onnx_export.node_callback import run_with_callback
+from nas.onnx_export.rewrite_check import RELATIVE_TOLERANCE, relative_difference
 
 TIE_MARGIN = 0.02
 """Lead of the first class, in probability, up to which an image counts as a tie."""

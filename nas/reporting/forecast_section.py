@@ -6,8 +6,8 @@ from markupsafe import Markup
 
 from nas.reporting.rendering import render
 from nas.reporting.run_view import RunView, format_accuracy
+from nas.results.search_end import describe_search_end
 from nas.results.seed_variance import RankChange, indistinguishable, rank_changes
-from nas.results.stopping import describe_search_end
 
 
 def forecast_section(view: RunView, *, show_run_name: bool) -> Markup:

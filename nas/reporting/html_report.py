@@ -14,10 +14,10 @@ from nas.errors import ConfigError
 from nas.files import write_atomic
 from nas.pareto import knee
 from nas.reporting import plots
+from nas.reporting.class_recall_section import recall_section
 from nas.reporting.forecast_section import forecast_section, seed_variance_section
 from nas.reporting.front_section import front_section, table_section
 from nas.reporting.model_card import ETHICS, describe_latency
-from nas.reporting.recall_section import recall_section
 from nas.reporting.rendering import render
 from nas.reporting.run_view import RunView, format_accuracy, format_latency
 from nas.results.formatting import record_label

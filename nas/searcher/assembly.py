@@ -42,8 +42,8 @@ from nas.searcher.acquisition.surrogate import SearchSurrogate
 from nas.searcher.budget import SearchBudget
 from nas.searcher.progress import Progress
 from nas.searcher.promotion import RungResults, drop_uninformative_rungs
+from nas.searcher.record_index import SearchRecords
 from nas.searcher.resume_check import check_same_data, check_same_target
-from nas.searcher.search_records import SearchRecords
 from nas.searcher.study import Study
 from nas.searcher.warm_start import WarmStart, warm_start
 from nas.targets.catalog import device_runtime, load_target

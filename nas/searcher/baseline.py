@@ -25,7 +25,7 @@ from nas.files import file_sha256
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import check_logits
-from nas.onnx_export.proof import probe_images, randomised
+from nas.onnx_export.rewrite_check import probe_images, randomised
 from nas.pipeline import Evaluator
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record

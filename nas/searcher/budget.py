@@ -7,7 +7,7 @@ from dataclasses import asdict
 from nas.config import SearchFields, TrainingFields
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.stopping import SearchEnd, StopReason, check_converged, read_search_end, write_search_end
+from nas.results.search_end import SearchEnd, StopReason, check_converged, read_search_end, write_search_end
 from nas.results.throughput import (
     EARLY_FORECAST_CANDIDATES,
     estimate_throughput,
@@ -16,7 +16,7 @@ from nas.results.throughput import (
     search_time_s,
     write_forecast_once,
 )
-from nas.searcher.search_records import SearchRecords
+from nas.searcher.record_index import SearchRecords
 
 GRACE_SHARE = 0.1
 """Share of the budget by which a rung may outlast the search."""

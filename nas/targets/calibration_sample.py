@@ -28,7 +28,7 @@ from nas.config import CompressionFields
 from nas.errors import CandidateError, ConfigError
 from nas.latency.costs import Costs
 from nas.latency.predicted.cost_columns import columns_for
-from nas.targets.random_models import export_untrained, random_candidate, with_uniform_bits
+from nas.targets.random_candidates import export_untrained, random_candidate, with_uniform_bits
 
 POOL_FACTOR = 2  # candidates drawn per training candidate
 PROGRESS_INTERVAL = 10  # files exported between two lines of progress

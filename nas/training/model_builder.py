@@ -96,6 +96,7 @@ class ModelBuilder:
             candidate=candidate, profile=self.compression.profile, input_shape=self.data.input_shape,
             images=self.data.train.images[rows], labels=np.asarray(self.data.train.labels[rows], dtype=np.int64),
             seed=self.seed_for(candidate, CALIBRATION), learn_scales=self.compression_config.qat_scales == "learned",
+            kept_layers=self.space.kept_layers,
         )  # fmt: skip
 
     def seed_for(self, candidate: Candidate, phase_index: int) -> int:

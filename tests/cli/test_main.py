@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "search",
     "compress",
+    "quantize",
+    "prune",
     "pick",
     "export",
     "measure",

@@ -185,3 +185,20 @@ def test_pipes_devices_and_absent_files_are_refused_unread(tmp_path: Path) -> No
     for name, reason in reasons.items():
         with pytest.raises(DataError, match=rf"{name}\.png .*{reason}; restore the file or remove its entry"):
             read(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize(("highest", "is_read"), [(255, False), (4095, False), (4096, True), (65_535, True)])
+def test_sixteen_bits_that_hold_fewer_are_refused(tmp_path: Path, highest: int, is_read: bool) -> None:
+    """Twelve bits in sixteen would become almost black, and no file says that it holds them."""
+    pillow = pytest.importorskip("PIL.Image", reason="image files need pillow")
+    levels = np.linspace(0, highest, 40 * 40).reshape(40, 40).round().astype(np.uint16)
+    for name in ("a.png", "b.tif"):
+        pillow.fromarray(levels).save(tmp_path / name)
+        if is_read:
+            assert read_images([tmp_path / name], size=None, channels=1).max() == round(highest / 257)
+        else:
+            with pytest.raises(DataError, match=f"the highest of all images is {highest:,} of 65,535"):
+                read_images([tmp_path / name], size=None, channels=1)
+    if not is_read:  # a dark image among others is one
+        pillow.fromarray(np.full((40, 40), 65_535, np.uint16)).save(tmp_path / "c.png")
+        assert len(read_images([tmp_path / "a.png", tmp_path / "c.png"], size=None, channels=1)) == 2

@@ -137,7 +137,11 @@ def test_size_and_normalisation_of_a_zoo_net_can_be_set() -> None:
     ("model", "error", "message"),
     [
         ("resnet9", UnknownMemberError, "model must be one of .*resnet8"),
-        ("tests.outside_nets:", ConfigError, "must be package.module:function, but got 'tests.outside_nets:'"),
+        (
+            "tests.outside_nets:",
+            ConfigError,
+            "must be package.module:function or file.py:function, but got 'tests.outside_nets:'",
+        ),
         ("tests.outside_nets:Nope", ConfigError, "must name a function of tests.outside_nets, but 'Nope' is none"),
         ("tests.outside_nets:NUMBER", ConfigError, "must name a function of tests.outside_nets, but 'NUMBER' is none"),
         ("no_such_module:build", ConfigError, "must be importable from .* raised ModuleNotFoundError: No module named"),

@@ -165,7 +165,7 @@ def with_value(name: str, value: Any) -> State:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: No such file"),
+        (None, "does not exist; check the path"),
         (b"", r"is empty \(0 bytes\); copy or save it again"),
         (b"PK nonsense", "that torch.load.weights_only=True. reads, but .* is not: "),
         (nets.ResNet(), "is not: it also holds an object of tests.outside_nets.ResNet; save it with"),

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from nas.errors import ExportError
 from nas.onnx_export.folding import fold, has_parameters, module_nodes, module_of, replace_inputs, trace, unit_name
 from nas.onnx_export.functional import Affine, Subtract
-from nas.onnx_export.region import Region
+from nas.onnx_export.opaque_region import Region
 from search_spaces._leaf import Add, Concat, Normalise, Scale
 from tests.random_nets import SHAPE, SPACES, pictures, random_net
 

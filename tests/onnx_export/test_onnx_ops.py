@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from nas.errors import ExportError
-from nas.onnx_export.forms import emit
+from nas.onnx_export.all_ops import emit
 from nas.onnx_export.functional import Affine, Subtract
 from nas.onnx_export.graph_builder import IR_VERSION, OPSET, GraphBuilder
 from nas.onnx_export.onnx_ops import exact_resize_scale

@@ -13,11 +13,11 @@ from nas.reporting.forecast_section import forecast_section, seed_variance_secti
 from nas.reporting.html_report import write_report
 from nas.reporting.run_view import RunView
 from nas.results.run_folder import RunFolder
+from nas.results.search_end import SearchEnd, write_search_end
 from nas.results.status import SearchStatus
-from nas.results.stopping import SearchEnd, write_search_end
 from tests.fake_runs import a_run
+from tests.results.test_search_end import flat_run
 from tests.results.test_seed_variance import a_front, verified
-from tests.results.test_stopping import flat_run
 from tests.results.test_throughput import MOMENT
 
 

@@ -23,7 +23,9 @@ METAVARS = {"data_options": "NAME=VALUE", "teacher": "TEACHER", "warm_start": "R
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def takes_config_options(*, without: Collection[str] = ()) -> Callable[[F], F]:
+def takes_config_options(
+    *, without: Collection[str] = (), only: Collection[str] = tuple(FIELD_GROUPS)
+) -> Callable[[F], F]:
     """Replace the `**options` of a command by one option for each field of the configuration.
 
     Options are shown in one panel for each group of fields, with the field's type, default and description. All of them
@@ -31,11 +33,12 @@ def takes_config_options(*, without: Collection[str] = ()) -> Callable[[F], F]:
 
     Args:
         without: fields that get no option.
+        only: fields that may get one.
     """
 
     def widen(command: F) -> F:
         own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        options = [_option(name) for name in FIELD_GROUPS if name not in without]
+        options = [_option(name) for name in FIELD_GROUPS if name in only and name not in without]
         command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
         return command
 
@@ -52,8 +55,16 @@ def load_config(file: Path | None, options: Mapping[str, Any]) -> SearchConfig:
     Raises:
         ConfigError: the file or a value is invalid.
     """
-    given = {name: _parse(name, value) for name, value in options.items() if value is not None and value != []}
-    return make_config(**((read_config(file).flat(only_set=True) if file else {}) | given))
+    return make_config(**((read_config(file).flat(only_set=True) if file else {}) | config_fields(options)))
+
+
+def config_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that options give, as `nas.config.make_config` takes them; arguments as in `load_config`.
+
+    Raises:
+        ConfigError: a value is invalid.
+    """
+    return {name: _parse(name, value) for name, value in options.items() if value is not None and value != []}
 
 
 def flag_of(field: str) -> str:
@@ -76,7 +87,7 @@ def _help(name: str, field: FieldInfo) -> str:
     several = ""
     if name in REPEATABLE_FIELDS:
         several = " Repeatable."
-    elif get_origin(field.annotation) is tuple:
+    elif _is_several(field):
         several = " Separated by commas."
     default = _default_text(field)
     return f"{field.description}{several}{f' (default {default})' if default else ''}"
@@ -110,11 +121,16 @@ def _parse(name: str, value: Any) -> Any:
         return parse_key_values(value)
     if name in REPEATABLE_FIELDS:
         return tuple(value)
-    annotation = field_info(name).annotation
-    if get_origin(annotation) is not tuple:
+    field = field_info(name)
+    if not _is_several(field):
         return value
     words = tuple(value.split(","))
-    return _parse_floats(name, words) if get_args(annotation)[0] is float else words
+    return _parse_floats(name, words) if "float" in str(field.annotation) else words
+
+
+def _is_several(field: FieldInfo) -> bool:
+    """Whether a field holds a tuple, or one or None."""
+    return tuple in (get_origin(field.annotation), *map(get_origin, get_args(field.annotation)))
 
 
 def _parse_floats(name: str, words: tuple[str, ...]) -> tuple[float, ...]:

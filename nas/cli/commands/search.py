@@ -31,15 +31,57 @@ def search(config: ConfigPath = None, **options: Any) -> None:
 @app.command(epilog="Example: nas compress --model mypkg.models:build --weights w.pt --dataset fer2013 --target jetson")
 @handle_errors
 @takes_config_options(without=("space",))
-def compress(config: ConfigPath = None, **options: Any) -> None:
+def compress(
+    config: ConfigPath = None,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity",
+            help="Search nothing: show what pruning by half and INT8 cost and gain in each layer, in minutes.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, with --sensitivity or for an ONNX model.", show_default=False)
+    ] = None,
+    **options: Any,
+) -> None:
     """Search how far a model can be pruned and quantised: same run folder, front and report as a search.
 
-    The same command resumes an interrupted search.
+    The same command resumes an interrupted search. An ONNX file without its source is only quantised, as by nas
+    quantize.
     """
+    from nas.post_training.loading import is_onnx
+
     loaded = load_config(config, options)
     if loaded.search.model is None:
         raise ConfigError("nas compress requires a model; give --model NAME or --model package.module:function")
-    _search(loaded)
+    if sensitivity:
+        _show_sensitivity(loaded, out)
+    elif is_onnx(loaded.search.model):
+        _quantize(loaded, out)
+    elif out is not None:
+        raise ConfigError("--out needs --sensitivity or an ONNX model; a search writes its run folder, see --name")
+    else:
+        _search(loaded)
+
+
+def _show_sensitivity(config: SearchConfig, out: Path | None) -> None:
+    from nas import api
+    from nas.cli.render import terminal
+    from nas.cli.render.post_training import show_sensitivity
+
+    figures, path = api.layer_sensitivity(config, out=out, log=terminal.log)
+    console = terminal.make_console()
+    show_sensitivity(console, figures)
+    console.print(f"\nplot  {path}", soft_wrap=True, markup=False)
+
+
+def _quantize(config: SearchConfig, out: Path | None) -> None:
+    from nas import api
+    from nas.cli.render import terminal
+    from nas.cli.render.post_training import show_result
+
+    show_result(terminal.make_console(), api.quantize_configured(config, out=out, log=terminal.log))
 
 
 def _search(config: SearchConfig) -> None:

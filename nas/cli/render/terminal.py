@@ -28,9 +28,9 @@ from nas.results.front import (
 )
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
+from nas.results.search_end import describe_search_end
 from nas.results.seed_variance import describe_seed_variance
 from nas.results.selection import Selection
-from nas.results.stopping import describe_search_end
 from nas.results.warm_start_log import warm_start_lines
 from nas.runtimes.base import Finding
 

@@ -133,7 +133,7 @@ def _low_bit_layers(net: nn.Module, context: CompressionContext) -> Iterator[tup
     settings = context.candidate.settings
     for name, module in net.named_modules():
         bits = settings.get(f"weight_bits.{unit_name(name)}", FLOAT32_BITS)
-        if isinstance(module, WeightedLayer) and bits != FLOAT32_BITS:
+        if isinstance(module, WeightedLayer) and bits != FLOAT32_BITS and not context.is_kept(name):
             yield module, int(bits)
 
 

@@ -64,7 +64,7 @@ class LowRank(Compressor):
         sizes = input_map_sizes(net, context.input_shape)
         for name, layer in [*net.named_modules()]:
             ratio = ratios.get(unit_name(name))
-            if ratio is None or name not in sizes:
+            if ratio is None or name not in sizes or context.is_kept(name):
                 continue
             factors = build_factorized(
                 layer, rank_ratio=ratio, decomposition=decomposition, channel_multiple=profile.channel_multiple

@@ -10,13 +10,15 @@ from contextlib import contextmanager
 
 from torch import fx, nn
 
-from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS, INT8_BITS, HardwareProfile
+from hw_profiles._base import FLOAT32_BITS, INT8_BITS, HardwareProfile
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext, Compressor, FineTuneFunction, no_op
 from nas.compression.nni import adapter
 from nas.compression.nni.low_bit import MAX_LEVEL, convs_before_batch_norm, nni_low_bit_training, to_low_bit_layer
 from nas.compression.nni.quantizers import NNI_QUANTIZERS, train_quantized_graph
+from nas.compression.quantization.float16 import round_weights_to_float16
 from nas.compression.quantization.low_bit import INT4_RUNTIME
+from nas.compression.quantization.node_bits import node_bits
 from nas.onnx_export.folding import module_nodes, module_of, unit_name
 from search_spaces._base import Choice, Value
 
@@ -78,7 +80,9 @@ class NniQuantize(Compressor):
             yield no_op
             return
         stages = _low_bit_stages(context.candidate)
-        layers = [name for name in convs_before_batch_norm(net) if unit_name(name) in stages]
+        layers = [
+            name for name in convs_before_batch_norm(net) if unit_name(name) in stages and not context.is_kept(name)
+        ]
         with nni_low_bit_training(net, layers, method) as before_step:
             yield before_step
 
@@ -90,6 +94,8 @@ class NniQuantize(Compressor):
         stages = _low_bit_stages(context.candidate)
         for node in module_nodes(graph):
             conv, name = module_of(graph, node), str(node.target)
+            if context.is_kept(name):
+                continue
             if isinstance(conv, nn.Conv2d) and conv.groups == 1 and unit_name(name) in stages:
                 graph.set_submodule(name, to_low_bit_layer(conv, method) or conv)
         graph.recompile()
@@ -106,9 +112,7 @@ class NniQuantize(Compressor):
         if method not in NNI_QUANTIZERS:
             return self.rewrite_graph(graph, context)
         train_quantized_graph(graph, method, fit)
-        for node in module_nodes(graph):
-            if context.candidate.bits.get(unit_name(node)) == FLOAT16_BITS:
-                module_of(graph, node).half().float()  # trained in FP32, stored in FP16
+        round_weights_to_float16(graph, node_bits(graph, context))  # trained in FP32, stored in FP16
         return graph
 
 

@@ -6,7 +6,7 @@ DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900). The number of cha
 slim net was built with the widths that follow from the genes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,10 @@ class PruneStructured(Compressor):
             UnknownMemberError: the gene names a criterion that does not exist.
         """
         criterion = str(context.candidate.settings.get("importance", DEFAULT_CRITERION))
-        transfer_channels(wide, slim, input_shape=context.input_shape, score=bind_criterion(criterion, wide, context))
+        transfer_channels(
+            wide, slim, input_shape=context.input_shape, score=bind_criterion(criterion, wide, context),
+            kept=context.kept_layers,
+        )  # fmt: skip
 
 
 def bind_criterion(name: str, net: nn.Module, context: CompressionContext) -> ScoreFunction:
@@ -84,8 +87,9 @@ def l1_scores(layers: Mapping[str, nn.Module]) -> tuple[ChannelScores, ChannelSc
 
 
 def transfer_channels(
-    wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int], score: ScoreFunction = l1_scores
-) -> None:
+    wide: nn.Module, slim: nn.Module, *, input_shape: tuple[int, int, int], score: ScoreFunction = l1_scores,
+    kept: Collection[str] = (),
+) -> None:  # fmt: skip
     """Fill the slim net, in place, with the wide net's most important channels; their order is kept.
 
     Args:
@@ -93,12 +97,13 @@ def transfer_channels(
         slim: a net with the same modules under the same names and as many channels or fewer.
         input_shape: (C, H, W) of the images.
         score: scores the wide net's channels; channels that it leaves out are ranked by their L1 norm.
+        kept: names of layers that lose no channel; the slim net has them in full.
 
     Raises:
         BuildError: the slim net is not a narrower form of the wide net; the message names the first layer that does not
             fit.
     """
-    groups = trace_channel_groups(wide, input_channels=input_shape[0])
+    groups = trace_channel_groups(wide, input_channels=input_shape[0], kept=kept)
     targets = _target_widths(groups.layers, slim)
     layers = {layer.name: layer.module for layer in groups.layers}
     # A criterion may leave channels out (a conv without a norm has no bn_scale): L1 scores fill those gaps.

@@ -73,13 +73,13 @@ class PruneUnstructured(Compressor):
     @contextmanager
     def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
         """Raise the sparsity from the net's current value to the target; afterwards the zeros are exact."""
-        pruner = MagnitudePruner(parameter_groups(net, context.candidate.settings))
+        pruner = MagnitudePruner(parameter_groups(net, context.candidate.settings, is_kept=context.is_kept))
         yield pruner.before_step
         pruner.finish()
 
     def rewrite_graph(self, graph: fx.GraphModule, context: CompressionContext) -> fx.GraphModule:
         """Apply the full sparsity at once where no training did, as in a file that is exported untrained."""
-        MagnitudePruner(parameter_groups(graph, context.candidate.settings)).finish()
+        MagnitudePruner(parameter_groups(graph, context.candidate.settings, is_kept=context.is_kept)).finish()
         return graph
 
 
@@ -88,13 +88,15 @@ def has_sparse_tensor_cores(profile: HardwareProfile) -> bool:
     return float(profile.facts.get("compute_capability", 0)) >= MIN_SPARSE_COMPUTE_CAPABILITY
 
 
-def parameter_groups(net: nn.Module, settings: Mapping[str, Value]) -> list[ParameterGroup]:
-    """The weights that these settings make sparse, grouped as they are ranked together."""
+def parameter_groups(
+    net: nn.Module, settings: Mapping[str, Value], *, is_kept: Callable[[str], bool] = lambda _: False
+) -> list[ParameterGroup]:
+    """The weights that these settings make sparse, grouped as they are ranked together; kept ones are left out."""
     shares = {gene.partition(".")[2]: float(share) for gene, share in settings.items() if gene.startswith("zeros.")}
     prunable = [
         (shares[unit], parameter)
         for name, parameter in net.named_parameters()
-        if (unit := unit_name(name)) in shares and is_prunable(parameter)
+        if (unit := unit_name(name)) in shares and is_prunable(parameter) and not is_kept(name)
     ]
     if settings.get("zeros_pattern") == TWO_OF_FOUR:
         return [

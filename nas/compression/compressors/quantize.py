@@ -26,8 +26,9 @@ from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS, INT8_BITS, HardwarePro
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext, Compressor, FineTuneFunction
 from nas.compression.quantization.calibration import (
+    CALIBRATION_GENE,
     CALIBRATION_METHODS,
-    Images,
+    DEFAULT_CALIBRATION,
     RangeObserver,
     observe_histograms,
     observe_ranges,
@@ -42,14 +43,13 @@ from nas.compression.quantization.float16 import (
     round_data_movement,
     round_weights_to_float16,
 )
+from nas.compression.quantization.node_bits import bit_options, node_bits
 from nas.compression.quantization.qat import convert_qat, prepare_qat
 from nas.errors import ExportError
 from nas.onnx_export.folding import insert_after, module_nodes, module_of, replace_inputs, unit_name
-from nas.onnx_export.region import Region
 from search_spaces._base import HEAD, STEM, Choice, Value
 from search_spaces._leaf import Add, Concat, SwapAxes
 
-CALIBRATION_GENE, DEFAULT_CALIBRATION = "calibration", "mse"
 GRID_PRESERVING_LAYERS = (nn.MaxPool2d, nn.Flatten, SwapAxes)
 RELU_FUSING_LAYERS = (nn.Conv2d, nn.Linear, Add)
 RELU_LAYERS = (nn.ReLU, nn.ReLU6)
@@ -63,7 +63,7 @@ class Quantize(Compressor):
 
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """One gene per unit over the device's precisions, none where there is only one; and the calibration of INT8."""
-        options = _bit_options(profile)
+        options = bit_options(profile)
         if len(options) < 2:
             return ()
         genes = [Choice(name=f"bits.{unit}", options=options) for unit in (STEM, *stages, HEAD)]
@@ -75,7 +75,7 @@ class Quantize(Compressor):
 
     def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """All units in the widest precision; and the stages in the narrowest one, with stem and head left wide."""
-        low, high = min(_bit_options(profile)), max(_bit_options(profile))
+        low, high = min(bit_options(profile)), max(bit_options(profile))
         if low == high:
             return ({},)
         wide: dict[str, Value] = {f"bits.{unit}": high for unit in (STEM, *stages, HEAD)}
@@ -96,12 +96,11 @@ class Quantize(Compressor):
             ExportError: a bit-width is not 8, 16 or 32; a unit is not in the graph; INT8 has no valid calibration
                 images; or float16 cannot hold the values of a unit.
         """
-        bits = context.candidate.bits
-        _check_bits(graph, bits, context.images)
-        widths = {node: _node_bits(graph, node, bits) for node in module_nodes(graph)}
+        _check_bits(graph, context)
+        widths = node_bits(graph, context)
         if not context.shapes_only:
             check_float16_range(graph, widths, context.images)
-        round_weights_to_float16(graph, bits)
+        round_weights_to_float16(graph, widths)
         insert_exit_casts(graph, widths)
         _insert_fake_quantizers(graph, widths, context)
         insert_entry_casts(graph, widths)
@@ -121,31 +120,26 @@ class Quantize(Compressor):
         prepare_qat(graph, learn_scales=context.learn_scales)
         fit(graph)
         convert_qat(graph)
-        round_weights_to_float16(graph, context.candidate.bits)
+        round_weights_to_float16(graph, node_bits(graph, context))
         return graph
 
 
-def _bit_options(profile: HardwareProfile) -> tuple[int, ...]:
-    """The bit-widths to choose from: no 32 where both 8 and 16 exist, or part of a Q/DQ net would stay in FP32."""
-    have = tuple(sorted(profile.precisions))
-    return tuple(bits for bits in have if bits < FLOAT32_BITS) if {INT8_BITS, FLOAT16_BITS} <= set(have) else have
-
-
-def _node_bits(graph: fx.GraphModule, node: fx.Node, bits: Mapping[str, int]) -> int:
-    """The bit-width of a node's unit; an opaque region stays in FP32."""
-    is_opaque = isinstance(module_of(graph, node), Region)
-    return FLOAT32_BITS if is_opaque else bits.get(unit_name(node), FLOAT32_BITS)
-
-
-def _check_bits(graph: fx.GraphModule, bits: Mapping[str, int], images: Images) -> None:
-    wrong = {unit: width for unit, width in bits.items() if width not in (INT8_BITS, FLOAT16_BITS, FLOAT32_BITS)}
+def _check_bits(graph: fx.GraphModule, context: CompressionContext) -> None:
+    bits, layer_bits = context.candidate.bits, context.layer_bits
+    wrong = {
+        name: width
+        for name, width in {**bits, **layer_bits}.items()
+        if width not in (INT8_BITS, FLOAT16_BITS, FLOAT32_BITS)
+    }
     if wrong:
         raise ExportError(f"bits must be 8, 16 or 32, but got {wrong}")
     units = {unit_name(node) for node in module_nodes(graph)}
     if set(bits) - units:
         raise ExportError(f"bits must name units of the net ({', '.join(sorted(units))}), but got {sorted(bits)}")
-    if INT8_BITS in bits.values():
-        check_calibration_images(images)
+    if missing := set(layer_bits) - {str(node.target) for node in module_nodes(graph)}:
+        raise ExportError(f"bits of layers must name layers of the net, but {min(missing)!r} is none")
+    if INT8_BITS in (*bits.values(), *layer_bits.values()):
+        check_calibration_images(context.images)
 
 
 def _insert_fake_quantizers(

@@ -5,7 +5,7 @@ graph is torch.fx's, so nothing is run and it takes milliseconds. Grouped convol
 and gates that mix neighbouring channels (ECA) are supported too, where torch-pruning 1.6 leaves layers of wrong shape.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from nas.errors import BuildError
 from nas.onnx_export.folding import has_parameters, module_of, trace
-from nas.onnx_export.region import Region
+from nas.onnx_export.opaque_region import Region
 from nas.onnx_export.tensor_ops import AppendAxes, Binary, ChannelChunk, ConcatAxis, Permute, Reduce, Reshape, Slice
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 
@@ -98,12 +98,13 @@ class _TensorChannels:
     is_flattened: bool = False
 
 
-def trace_channel_groups(net: nn.Module, *, input_channels: int) -> ChannelGroups:
+def trace_channel_groups(net: nn.Module, *, input_channels: int, kept: Collection[str] = ()) -> ChannelGroups:
     """Follow the channels of an image through a net.
 
     Args:
         net: from images to logits; it is not changed.
         input_channels: channels of the image.
+        kept: names of layers whose channels must be kept, those that they read and those that they write.
 
     Raises:
         BuildError: a layer is not supported; the message names it and the reason.
@@ -125,6 +126,11 @@ def trace_channel_groups(net: nn.Module, *, input_channels: int) -> ChannelGroup
         elif node.op == "output":
             for source in _input_nodes(node):
                 groups.mark_fixed(values[source].ids)
+    for layer in groups.layers:
+        if layer.name in kept:
+            groups.mark_fixed(layer.output_ids)
+            if layer.input_ids is not None:
+                groups.mark_fixed(layer.input_ids)
     return _merge_repeated_calls(groups)
 
 

@@ -7,7 +7,7 @@ is different here: where a sum meets a concatenation (two half maps beside a who
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ SegmentKey = frozenset[tuple[str, int]]
 """Key of a segment: the layers that write a group of channels, each with how many of its channels are in the group."""
 
 
-def slice_channels(net: nn.Module, *, input_channels: int, keep: KeepFunction) -> nn.Module:
+def slice_channels(net: nn.Module, *, input_channels: int, keep: KeepFunction, kept: Collection[str] = ()) -> nn.Module:
     """A copy of a net with fewer channels; modules keep their names and the weights of their first channels.
 
     Args:
@@ -32,13 +32,14 @@ def slice_channels(net: nn.Module, *, input_channels: int, keep: KeepFunction) -
         keep: called once for each set of linked layers that may shrink, in order of execution; never for the image's
             channels or the logits. Where several channels can only be removed together (grouped convolutions, group
             norms), the nearest possible number is kept, at least one such set.
+        kept: names of layers that must not change.
 
     Raises:
         BuildError: a layer is not supported; the message names it and the reason.
         ExportError: the net cannot be traced.
     """
     slim = copy.deepcopy(net)
-    groups = trace_channel_groups(slim, input_channels=input_channels)
+    groups = trace_channel_groups(slim, input_channels=input_channels, kept=kept)
     removed = removed_groups(groups, keep)
     for layer in groups.layers:
         width = len(kept_indices(layer.output_ids, groups, removed))

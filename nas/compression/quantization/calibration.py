@@ -13,7 +13,7 @@ from nas.compression.quantization.affine import MIN_RANGE, affine_scale_zero_poi
 from nas.compression.quantization.clipping import CLIPPING_METHODS, HISTOGRAM_BINS
 from nas.compression.quantization.fake_quantize import FakeQuantize
 from nas.errors import ExportError
-from nas.onnx_export.interpreter import run_with_callback
+from nas.onnx_export.node_callback import run_with_callback
 
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
@@ -21,6 +21,7 @@ Images = npt.NDArray[np.uint8]
 CALIBRATION_METHODS = ("entropy", "minmax", "mse", "percentile")
 """`minmax` clips nothing, `mse` minimises the squared error; see `nas.compression.quantization.clipping` for the
 others."""
+CALIBRATION_GENE, DEFAULT_CALIBRATION = "calibration", "mse"
 BATCH_SIZE = 64
 SAMPLES_PER_BATCH = 4096
 """Values sampled from each tensor and batch for the squared error; the extremes are exact."""

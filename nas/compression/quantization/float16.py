@@ -16,9 +16,9 @@ from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS
 from nas.compression.quantization.calibration import Images, observe_ranges
 from nas.compression.quantization.fake_quantize import PrecisionCast
 from nas.errors import ExportError
-from nas.onnx_export.folding import insert_after, module_nodes, module_of, replace_inputs, unit_name
+from nas.onnx_export.folding import insert_after, module_of, replace_inputs, unit_name
 from nas.onnx_export.graph_builder import GraphBuilder
-from nas.onnx_export.interpreter import run_with_callback
+from nas.onnx_export.node_callback import run_with_callback
 from nas.onnx_export.onnx_ops import emit
 from search_spaces._leaf import Concat, Leaf, SwapAxes
 
@@ -56,10 +56,10 @@ def check_float16_range(graph: fx.GraphModule, node_bits: Mapping[fx.Node, int],
             )
 
 
-def round_weights_to_float16(graph: fx.GraphModule, bits: Mapping[str, int]) -> None:
-    """Round all weights of FP16 units to float16, in place."""
-    for node in module_nodes(graph):
-        if bits.get(unit_name(node)) == FLOAT16_BITS:
+def round_weights_to_float16(graph: fx.GraphModule, node_bits: Mapping[fx.Node, int]) -> None:
+    """Round all weights of FP16 nodes to float16, in place."""
+    for node, width in node_bits.items():
+        if width == FLOAT16_BITS:
             module_of(graph, node).half().float()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from nas.data.base import Dataset, FaceData
 from nas.data.csv_table import Row, read_rows
 from nas.data.image_files import ImageFileOptions, load_image_files
-from nas.data.items import SPLIT_ALIASES, Item
+from nas.data.labelled_files import SPLIT_ALIASES, Item
 from nas.data.options import parse_options
 from nas.data.paths import path_from_text, printable_path
 from nas.errors import DataError
@@ -38,6 +38,10 @@ class CsvDataset(Dataset):
         return load_image_files(_items(path), checked, name=self.name, source=path, cache_dir=cache, index_files=[path])
 
 
+_MISSING = frozenset({"", "nan", "null", "n/a", "<na>"})
+"""Words that spreadsheets and pandas write where there is no value."""
+
+
 def _items(source: Path) -> list[Item]:
     with source.open(encoding="utf-8-sig", newline="") as file:
         return [
@@ -54,8 +58,9 @@ def _item(row: Row, source: Path, location: str) -> Item:
             f"{location}: image {printable_path(path)} {fault}; paths are relative to the folder of "
             f"{printable_path(source.name)}"
         )
-    if not row["label"]:
-        raise DataError(f"{location}: the label must name a class, but is empty; fill it in or remove the row")
+    if row["label"].lower() in _MISSING:
+        got = repr(row["label"]) if row["label"] else "empty"
+        raise DataError(f"{location}: the label must name a class, but is {got}; fill it in or remove the row")
     return Item(
         path=path,
         location=location,

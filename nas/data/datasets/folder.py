@@ -15,7 +15,7 @@ from nas.data.base import Dataset, FaceData
 from nas.data.folder_layout import find_layout_fault
 from nas.data.image_files import ImageFileOptions, load_image_files
 from nas.data.images import IMAGE_SUFFIXES
-from nas.data.items import SPLIT_ALIASES, Item
+from nas.data.labelled_files import SPLIT_ALIASES, Item
 from nas.data.options import parse_options
 from nas.data.paths import FolderListing, decode_name, printable_path
 from nas.errors import DataError

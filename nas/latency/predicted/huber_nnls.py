@@ -35,7 +35,7 @@ def fit_huber_nnls(relative: Floats, *, pull: Floats, centre: Floats, min_scale:
     for _ in range(iterations):
         # The ridge as k more rows, whose residuals are pull * (x - centre): nnls then needs no term of its own.
         matrix = np.concatenate([relative * weights[:, None], np.diag(pull)])  # [n + k, k]
-        coefficients = nnls(matrix, np.concatenate([weights, pull * centre]))
+        coefficients = nnls(matrix, np.concatenate([weights, pull * centre]), start=coefficients)
         errors = np.abs(relative @ coefficients - 1)
         scale = max(MAD_TO_STD * float(np.median(errors)), min_scale)
         # Rows are scaled by the square root of Huber's weight min(1, k scale / |error|), as residuals are squared.

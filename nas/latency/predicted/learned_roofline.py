@@ -133,7 +133,9 @@ class LearnedRoofline:
                 f"a learned roofline needs {len(model._columns.names)} coefficients, but got {lengths}; calibrate again"
             )
         numbers = np.array([*rows[0], *np.ravel(rows[1:]), model.half_width, model.median_error, model.usual_spread])
-        if not np.all((numbers >= 0) & (numbers < np.inf)) or min(model.block, *model.bits, model.samples) < 1:
+        if not np.all((numbers >= 0) & (numbers < np.inf)) or not all(
+            1 <= count <= 2**31 for count in (model.block, *model.bits, model.samples)
+        ):
             raise ConfigError(
                 "a learned roofline needs finite numbers that are not negative, and a block, bit-widths and samples "
                 "above 0, but has others; calibrate again"

@@ -13,10 +13,15 @@ _EPSILON = 1e-10
 """Ridge and tolerance on columns of unit length: far below the accuracy of any latency, far above rounding (1e-16)."""
 
 
-def nnls(matrix: Floats, values: Floats) -> Floats:
+def nnls(matrix: Floats, values: Floats, *, start: Floats | None = None) -> Floats:
     """The x >= 0 [k] with the least |matrix x - values|, for a matrix [n, k] and values [n].
 
     Columns of zeros get 0. Where columns depend on each other, one of the best x is returned.
+
+    Args:
+        matrix: [n, k].
+        values: [n].
+        start: x >= 0 [k] of a similar problem. It changes the number of rounds and not the solution.
     """
     # Columns of unit length make the tolerance independent of units: launches and megabytes differ by 1e6.
     norms = np.linalg.norm(matrix, axis=0)
@@ -24,8 +29,10 @@ def nnls(matrix: Floats, values: Floats) -> Floats:
     unit = matrix / scale
     gram, aim = unit.T @ unit, unit.T @ values
     gram[np.diag_indices_from(gram)] += _EPSILON  # dependent columns stay solvable
-    x = np.zeros(matrix.shape[1])
-    passive = np.zeros(len(x), dtype=bool)
+    x = np.zeros(matrix.shape[1]) if start is None else start * norms
+    passive = x > 0
+    if passive.any():
+        x = _solve_passive_set(gram, aim, x, passive)
     limit = _EPSILON * max(1.0, float(np.abs(aim).max(initial=0.0)))
     for _ in range(3 * len(x)):  # Lawson and Hanson's bound; usually as many rounds as x has positive entries
         # The negative gradient. A column with the steepest descent enters; where none descends, x satisfies the KKT

@@ -47,6 +47,7 @@ def test_every_column_is_read(tmp_path: Path) -> None:
         assert np.array_equal(split.labels, rows % 2)
         assert split.groups.tolist() == ["ab"[r % 2] for r in rows]
         assert np.all(split.affect[:, 1] == -0.5)
+    assert "columns that are read but not used yet: group, valence, arousal" in data.notes
 
 
 def test_notes_name_shared_subjects_and_classes_without_training_faces(tmp_path: Path) -> None:
@@ -77,6 +78,7 @@ def test_changed_image_is_read_again(tmp_path: Path) -> None:
     [
         ("path,label", "9.png,happy", r"image .*9\.png does not exist; paths are relative"),
         ("path,label", "1.png,", "the label must name a class, but is empty"),
+        ("path,label", "1.png,NaN", "the label must name a class, but is 'NaN'"),
         ("path,label,split", "1.png,happy,holdout", "split must be train, val or test, but got 'holdout'"),
         ("path,label,valence,arousal", "1.png,happy,high,0", "valence and arousal must be numbers"),
         ("path,label,valence,arousal", "1.png,happy,0.5,", "valence and arousal must be numbers"),

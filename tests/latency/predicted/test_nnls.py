@@ -18,6 +18,15 @@ def test_the_residual_equals_that_of_scipy(seed: int, rows: int, columns: int) -
     assert np.linalg.norm(matrix @ found - values) == pytest.approx(residual, rel=1e-6, abs=1e-4)
 
 
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 20))
+def test_a_start_changes_the_rounds_and_not_the_solution(seed: int, rows: int, columns: int) -> None:
+    random = np.random.default_rng(seed)
+    matrix = np.concatenate([random.normal(size=(rows, columns)), np.diag(np.full(columns, 1e-2))])
+    values = random.normal(size=rows + columns)
+    for start in (random.random(columns), random.random(columns) * (random.random(columns) < 0.5)):
+        assert nnls(matrix, values, start=start) == pytest.approx(nnls(matrix, values), rel=1e-9, abs=1e-12)
+
+
 def test_a_unique_solution_is_found() -> None:
     matrix = np.random.default_rng(0).random((40, 6))
     planted = np.array([0.0, 2.0, 0.0, 1e-4, 5.0, 300.0])

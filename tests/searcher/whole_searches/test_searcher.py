@@ -183,7 +183,7 @@ def test_failed_candidate_is_recorded_and_the_search_goes_on(
 def test_converged_search_ends_early_with_patience_and_records_why(
     go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.results.stopping.has_converged", lambda curve, horizon: len(curve) >= 2 and horizon == 5)
+    monkeypatch.setattr("nas.results.search_end.has_converged", lambda curve, horizon: len(curve) >= 2 and horizon == 5)
     folder = go(trials=9, patience=5)
     assert len(searched(folder)) == 2
     end = json.loads((folder.path / "ended.json").read_text())

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.compression.pruning.silencing import check_pruning_is_exact
+from nas.compression.pruning.pruning_check import check_pruning_is_exact
 from nas.errors import BuildError, ExportError
-from nas.models.stages import Preprocessing, split_into_stages
+from nas.models.user_model_units import Preprocessing, split_into_stages
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold, trace
+from nas.onnx_export.opaque_region import Region
 from nas.onnx_export.parity import check_logits
-from nas.onnx_export.proof import probe_images, randomised
-from nas.onnx_export.region import Region
+from nas.onnx_export.rewrite_check import probe_images, randomised
 from nas.runtimes.backends.onnxruntime import RUNTIME
 
 SHAPE = (1, 24, 24)

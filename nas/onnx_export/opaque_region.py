@@ -1,7 +1,7 @@
 """Opaque region: a part of a net that is kept as it is, its channels fixed and its arithmetic in float.
 
 It holds a module, or a function with its constants, that neither the pruner nor the quantiser follows. The writer takes
-its own form of the module where it has one, else torch's exporter (`nas.onnx_export.onnx_region`).
+its own form of the module where it has one, else torch's exporter (`nas.onnx_export.onnx_opaque_region`).
 """
 
 from collections.abc import Callable

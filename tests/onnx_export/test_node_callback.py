@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.onnx_export.folding import trace
-from nas.onnx_export.interpreter import run_with_callback
+from nas.onnx_export.node_callback import run_with_callback
 
 X = torch.tensor([[-2.0, 3.0]])
 

@@ -10,10 +10,10 @@ from nas.config import make_config
 from nas.results.front import hypervolume_curve
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.stopping import SearchEnd, check_converged, describe_search_end, read_search_end, write_search_end
+from nas.results.search_end import SearchEnd, check_converged, describe_search_end, read_search_end, write_search_end
 from nas.results.throughput import write_forecast_once
 from nas.searcher.budget import SearchBudget
-from nas.searcher.search_records import SearchRecords
+from nas.searcher.record_index import SearchRecords
 from tests.fake_runs import a_run, some_record
 from tests.results.test_throughput import MOMENT
 

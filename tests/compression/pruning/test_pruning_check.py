@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.compression.pruning.silencing import check_pruning_is_exact
+from nas.compression.pruning.pruning_check import check_pruning_is_exact
 from nas.errors import BuildError
 from search_spaces._leaf import Leaf
 

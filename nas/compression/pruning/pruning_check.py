@@ -5,6 +5,7 @@ softmax over channels, a wrong order after a shuffle) makes the two nets differ.
 """
 
 import copy
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -12,26 +13,27 @@ from torch import nn
 from nas.compression.pruning.channel_groups import trace_channel_groups
 from nas.compression.pruning.slicing import kept_indices, removed_groups, slice_channels
 from nas.errors import BuildError
-from nas.onnx_export.proof import RELATIVE_TOLERANCE, probe_images, randomised, relative_difference
+from nas.onnx_export.rewrite_check import RELATIVE_TOLERANCE, probe_images, randomised, relative_difference
 
 
-def check_pruning_is_exact(net: nn.Module, *, input_shape: tuple[int, int, int]) -> None:
+def check_pruning_is_exact(net: nn.Module, *, input_shape: tuple[int, int, int], kept: Collection[str] = ()) -> None:
     """Reject a net whose pruned form does not compute what the silenced one computes, on random weights.
 
     Args:
         net: from images to logits; it is not changed.
         input_shape: (C, H, W) of the images.
+        kept: names of layers that are not pruned.
 
     Raises:
         BuildError: the logits differ, or the pruned net cannot run; the message says by how much or why.
         ExportError: the net cannot be traced.
     """
     whole = randomised(net)
-    slim = slice_channels(whole, input_channels=input_shape[0], keep=_half)
+    slim = slice_channels(whole, input_channels=input_shape[0], keep=_half, kept=kept)
     images = probe_images(input_shape)
     try:
         with torch.inference_mode():
-            expected, got = silenced(whole, input_channels=input_shape[0])(images), slim(images)
+            expected, got = silenced(whole, input_channels=input_shape[0], kept=kept)(images), slim(images)
     except RuntimeError as error:
         raise BuildError(
             f"a net of half the channels must run, but it does not: {str(error).splitlines()[0]}"
@@ -44,10 +46,10 @@ def check_pruning_is_exact(net: nn.Module, *, input_shape: tuple[int, int, int])
         )
 
 
-def silenced(net: nn.Module, *, input_channels: int) -> nn.Module:
+def silenced(net: nn.Module, *, input_channels: int, kept: Collection[str] = ()) -> nn.Module:
     """A copy of the net in which no layer reads the channels that `check_pruning_is_exact` removes."""
     copied = copy.deepcopy(net)
-    groups = trace_channel_groups(copied, input_channels=input_channels)
+    groups = trace_channel_groups(copied, input_channels=input_channels, kept=kept)
     removed = removed_groups(groups, _half)
     with torch.no_grad():
         for layer in groups.layers:

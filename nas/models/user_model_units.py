@@ -16,8 +16,8 @@ from torch import Tensor, fx, nn
 
 from nas.errors import BuildError, one_line
 from nas.onnx_export.folding import fold, has_parameters, module_nodes, module_of, trace
-from nas.onnx_export.proof import check_same_logits, probe_images, randomised
-from nas.onnx_export.region import Region
+from nas.onnx_export.opaque_region import Region
+from nas.onnx_export.rewrite_check import check_same_logits, probe_images, randomised
 from search_spaces._base import HEAD, STEM
 from search_spaces._leaf import Concat, Normalise
 

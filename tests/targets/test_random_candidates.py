@@ -7,7 +7,7 @@ import pytest
 
 from nas.targets.calibration_sample import CalibrationCandidates
 from nas.targets.catalog import load_target
-from nas.targets.random_models import with_uniform_bits
+from nas.targets.random_candidates import with_uniform_bits
 
 
 @pytest.mark.parametrize("shape", [(1, 48, 48), (3, 50, 44)])

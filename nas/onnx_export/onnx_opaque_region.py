@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nas.errors import ExportError, MissingPackageError, one_line
 from nas.onnx_export.graph_builder import GraphBuilder
 from nas.onnx_export.onnx_ops import emit
-from nas.onnx_export.region import Call, Held, Region, Slot
+from nas.onnx_export.opaque_region import Call, Held, Region, Slot
 
 EXPORT_BATCH = 2
 """torch.export takes a size of 1 for a constant, so the example batch is larger."""

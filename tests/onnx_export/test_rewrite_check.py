@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import ExportError
-from nas.onnx_export.proof import check_same_logits, probe_images, randomised
+from nas.onnx_export.rewrite_check import check_same_logits, probe_images, randomised
 
 
 class Silent(nn.Module):

@@ -108,7 +108,7 @@ def build_face_data(
     if "train" in splits:
         require_two_classes({classes[i] for i in labels[splits == "train"]}, source)
     images = read_images([i.path for i in items], size=size, channels=channels, locations=[i.location for i in items])
-    notes = _notes(items, classes, labels[splits == "train"]) + notes
+    notes = _notes(items, classes, labels[splits == "train"]) + _unused_columns(items) + notes
     if "val" not in splits:
         chosen = split_off_validation(images, labels, subjects, eligible=splits == "train", share=val_share)
         splits = np.where(chosen, "val", splits)
@@ -264,3 +264,10 @@ def _shared_subjects(subjects: IntArray, splits: npt.NDArray[np.str_]) -> tuple[
     pairs = (("train", "val"), ("train", "test"), ("val", "test"))
     shared = [f"{len(people[a] & people[b])} in both {a} and {b}" for a, b in pairs if people[a] & people[b]]
     return (f"the source's own splits share subjects: {', '.join(shared)}",) if shared else ()
+
+
+def _unused_columns(items: Sequence[Item]) -> tuple[str, ...]:
+    """A note of the columns that are read and checked, but that no figure of a run uses yet."""
+    names = ["group"] if any(item.group is not None for item in items) else []
+    names += ["valence", "arousal"] if any(item.affect is not None for item in items) else []
+    return (f"columns that are read but not used yet: {', '.join(names)}",) if names else ()

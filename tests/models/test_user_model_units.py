@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from nas.errors import BuildError, ExportError
-from nas.models.stages import Preprocessing, is_split_into_stages, split_into_stages
+from nas.models.user_model_units import Preprocessing, is_split_into_stages, split_into_stages
 from nas.onnx_export.folding import fold
-from nas.onnx_export.region import Region
+from nas.onnx_export.opaque_region import Region
 from nas.registry import load, names
 from tests import outside_nets as nets
 
