@@ -49,7 +49,7 @@ from nas.reporting.html_report import write_report
 from nas.results.front_table import write_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.results.stopping import describe_search_end
+from nas.results.search_end import describe_search_end
 from nas.runtimes.board.power import parse_power_mw, parse_rails
 from nas.runtimes.board.state import parse_board, parse_states, throttling_reason
 from nas.runtimes.onnx_input import read_onnx_input

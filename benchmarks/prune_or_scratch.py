@@ -37,7 +37,8 @@ from torch import nn
 
 from nas.candidate import Candidate, decode
 from nas.compression.base import CompressionContext
-from nas.compression.compressors.prune_structured import CRITERIA, ScoreFunction, bind_criterion, transfer_channels
+from nas.compression.compressors.prune_structured import CRITERIA, transfer_channels
+from nas.compression.pruning.group_importance import ScoreFunction, bind_criterion
 from nas.compression.pruning.schedule import width_schedule
 from nas.data.base import FaceData, Split
 from nas.data.loading import load_data

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.compression.quantization.calibration import DEFAULT_CALIBRATION
+from nas.compression.quantization.calibration import RECOMMENDED_CALIBRATION
 from nas.config import (
     CompressKeywords,
     PostTrainingKeywords,
@@ -35,7 +35,7 @@ from nas.post_training.base import PostTrainingModel, PostTrainingResult
 from nas.post_training.bits import parse_bits
 from nas.post_training.file_timer import FileTimer
 from nas.post_training.loading import default_out, is_onnx, load_model, refuse_training_fields
-from nas.post_training.prune import prune_model
+from nas.post_training.prune import PruningScope, prune_model
 from nas.post_training.quantize import check_calibration, quantize_model
 from nas.post_training.sensitivity import Sensitivity, measure_sensitivity
 from nas.post_training.sensitivity_page import write_page
@@ -142,7 +142,7 @@ def quantize(
     model: str | Path,
     *,
     bits: str | None = None,
-    calibration: str = DEFAULT_CALIBRATION,
+    calibration: str = RECOMMENDED_CALIBRATION,
     target: str = "cpu",
     out: str | Path | None = None,
     classes: Sequence[str] = (),
@@ -155,7 +155,7 @@ def quantize(
         model: an ONNX file; a published network; or a factory "package.module:function" or "file.py:function".
         bits: bit-widths, 8, 16 or 32: of everything ("8"), or of units and layers ("stem=32,blocks.3.*=32"). What is
             left open gets the target's narrowest precision where that is measured to make the file faster.
-        calibration: how the ranges of activations are found: mse, minmax, percentile or entropy.
+        calibration: how the ranges of activations are found: entropy, mse, minmax or percentile.
         target: a target of `nas targets`, on which latency is measured or predicted.
         out: the file to write; by default NAME-quantised.onnx in the current folder.
         classes: class names in the order of the outputs of an ONNX file that does not name them.
@@ -213,6 +213,7 @@ def prune(
     sparsity: float = 0.5,
     epochs: float = 2.0,
     importance: str = "l1",
+    scope: PruningScope = "layer",
     steps: int = 1,
     target: str = "cpu",
     out: str | Path | None = None,
@@ -223,9 +224,11 @@ def prune(
 
     Args:
         model: a published network, or a factory "package.module:function" or "file.py:function".
-        sparsity: share of the channels of every stage to remove, in (0, 1); widths stay on the target's grid.
+        sparsity: share of the channels of every stage to remove, in (0, 1), or with the scope "global" share of the
+            multiply-accumulates; widths stay on the target's grid.
         epochs: of the fine-tuning; 0 for none.
         importance: criterion that ranks the channels: l1, l2, taylor, bn_scale, similarity, ...
+        scope: "layer" prunes each stage alike; "global" removes the least important channels of the whole net.
         steps: pruning steps, which share the epochs.
         target: a target of `nas targets`, on which latency is measured or predicted.
         out: the ONNX file to write; by default NAME-pruned.onnx in the current folder. The weights get the same name
@@ -257,7 +260,7 @@ def prune(
     assert isinstance(loaded, UserNet)  # noqa: S101
     with timer:
         return prune_model(
-            loaded, sparsity=sparsity, epochs=epochs, importance=importance, out=path, timer=timer, log=log
+            loaded, sparsity=sparsity, epochs=epochs, importance=importance, scope=scope, out=path, timer=timer, log=log
         )
 
 

@@ -45,11 +45,11 @@ class Candidate:
         Raises:
             ValueError: `widths` and `pruned` are not of the same stages, or a number is impossible.
         """
-        if self.pruned.keys() != self.widths.keys():
+        if self.pruned and self.pruned.keys() != self.widths.keys():
             raise ValueError(
                 f"pruned must name the stages {', '.join(self.widths)}, but names {', '.join(self.pruned)}"
             )
-        if not all(1 <= self.pruned[stage] <= width for stage, width in self.widths.items()):
+        if not all(1 <= self.pruned.get(stage, width) <= width for stage, width in self.widths.items()):
             raise ValueError(f"1 to {self.widths} channels must remain after pruning, but {self.pruned} do")
         if min(self.bits.values(), default=1) < 1:
             raise ValueError(f"bits must be above 0, but are {self.bits}")

@@ -54,17 +54,26 @@ class SwapAxes(Leaf):
         return x.transpose(1, 2)
 
 
-class Normalise(Leaf):
-    """(x - mean) / std, with both fixed, in pixel values 0..255."""
+PerChannel = float | tuple[float, ...]
+"""One number for all channels, or one for each."""
 
-    def __init__(self, *, mean: float = 127.5, std: float = 64.0) -> None:
+
+def per_channel(value: PerChannel, x: Tensor) -> float | Tensor:
+    """Numbers per channel as a tensor [C, 1, 1] that broadcasts over maps like x; one number as it is."""
+    return x.new_tensor(value)[:, None, None] if isinstance(value, tuple) else value
+
+
+class Normalise(Leaf):
+    """(x - mean) / std, with both fixed, in pixel values 0..255; one number each, or one for each channel."""
+
+    def __init__(self, *, mean: PerChannel = 127.5, std: PerChannel = 64.0) -> None:
         super().__init__()
         self.mean = mean
         self.std = std
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape of x, which is any."""
-        return (x - self.mean) / self.std
+        """Shape of x: any, or [N, C, H, W] where numbers are per channel."""
+        return (x - per_channel(self.mean, x)) / per_channel(self.std, x)
 
     def extra_repr(self) -> str:
         """Both numbers, for `print(net)`."""

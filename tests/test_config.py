@@ -64,6 +64,9 @@ def test_text_that_is_not_a_quantity_is_refused_with_an_example(text: str) -> No
         ({"rungs": (0.5, 0.5, 1.0)}, "rungs must ascend"),
         ({"rungs": (math.nan, 1.0)}, "rungs"),
         ({"rungs": ()}, "rungs must ascend"),
+        ({"importance": ()}, "importance must name one criterion or more, each once, but got ''"),
+        ({"importance": ("l1", "l1")}, "each once, but got 'l1,l1'"),
+        ({"sparsity_step": 0.3}, r"sparsity_step must divide 1, such as 0\.125, 0\.1 or 0\.25, but got 0\.3"),
         ({"trials": 0}, "trials must be at least 1, but got 0; only nas compress accepts 0"),
         ({"epochs": 0}, "epochs must be greater than 0, but got 0"),
         ({"epochs": math.inf}, "epochs must be a finite number, but got inf"),
@@ -92,6 +95,20 @@ def test_an_invalid_field_is_refused_in_one_line(fields: dict[str, Any], message
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "Value error" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.5, 0.5), ((0.5,), 0.5), ([0.485, 0.456, 0.406], (0.485, 0.456, 0.406))]
+)
+def test_mean_and_std_are_one_number_or_several(value: Any, expected: Any) -> None:
+    search = make_config(model="resnet8", mean=value, std=value).search
+    assert search.mean == search.std == expected
+    with pytest.raises(ConfigError, match=r"^std must be greater than 0, but got 0$"):
+        make_config(model="resnet8", std=(1.0, 0.0, 1.0))
+    with pytest.raises(ConfigError, match=r"^mean must be a number, or one for each channel, but got \(\)$"):
+        make_config(model="resnet8", mean=())
+    with pytest.raises(ConfigError, match=r"^mean must be a number, or one for each channel, but got 'abc'$"):
+        make_config(model="resnet8", mean="abc")  # type: ignore[arg-type]
 
 
 def test_fields_that_are_none_take_their_default() -> None:
@@ -150,10 +167,11 @@ def test_every_field_that_decides_the_result_is_a_difference(field: str) -> None
     other = {
         "target": "cpu", "space": "plain", "dataset": "folder", "data_options": {"n": "300"}, "max_latency": 5.0,
         "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
-        "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 1, "qat": 0.3,
+        "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 4, "qat": 0.3,
         "qat_scales": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
         "teacher": ("votes",), "teacher_classes": ("a", "b"), "teacher_output": "y",
         "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_during": "search",
+        "importance": ("l1",), "sparsity_step": 0.125,
             "compressors": ("quantize",), "model": "resnet8", "mean": 0.5, "std": 2.0, "input_size": 64,
             "keep": ("stem.*",),
     }[field]  # fmt: skip

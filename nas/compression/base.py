@@ -11,6 +11,7 @@ from torch import fx, nn
 from hw_profiles._base import HardwareProfile
 from nas.candidate import Candidate
 from nas.compression.gene_provider import GeneProvider
+from nas.config import CompressionFields
 
 FineTuneFunction = Callable[[nn.Module], None]
 """Trains a net in place, briefly and at a low learning rate. The net is on the CPU in eval mode before and after."""
@@ -56,6 +57,7 @@ class Compressor(GeneProvider):
 
     Life, in this order:
 
+    0. `configured` gives the member of a search whose configuration has fields for it.
     1. `choices` and `initial_settings` are called once for each target and define the genes of the search.
     2. `effective_settings` reduces the genes of each configuration to those that change the candidate. The candidate's
        key depends on the result.
@@ -75,6 +77,15 @@ class Compressor(GeneProvider):
 
     Only `choices` must be implemented; all other methods default to doing nothing.
     """
+
+    def configured(self, fields: CompressionFields) -> "Compressor":
+        """The member with the options of a search's configuration; itself where it has none.
+
+        Raises:
+            UnknownMemberError: a field names a member of another family that does not exist.
+            MissingPackageError: a field names something whose optional package is not installed.
+        """
+        return self
 
     def changes_shape(self, candidate: Candidate) -> bool:
         """Whether the shapes of the candidate's layers change half-way through its first training."""

@@ -5,10 +5,11 @@ keys of a TOML file are generated from these fields, so names, defaults and expl
 """
 
 import itertools
+from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from nas.config.units import Bytes, Milliseconds, Seconds
 
@@ -28,14 +29,22 @@ class SearchFields(_Group):
     target: str = Field(default="jetson", description="Target device; `nas targets` lists them.")
     space: str = Field(default="darts", description="Search space: darts, plain, ...; ignored where a model is given.")
     model: str | None = Field(
-        default=None, description="Network to compress: a published network, or a factory package.module:function."
-    )  # fmt: skip
+        default=None,
+        description="Network to compress: a published network, timm:NAME, torchvision:NAME, or a factory "
+        "package.module:function; options follow a colon, as in timm:resnet18:in_chans=1,drop_rate=0.1.",
+    )
     weights: Path | None = Field(
         default=None,
-        description="File with the model's state dict. Without it the model is first trained for the final epochs.",
+        description="File with the model's state dict; without it nas compress trains the model for the final epochs.",
     )
-    mean: float | None = Field(default=None, description="Mean that the model subtracts from pixel values 0..255.")
-    std: float | None = Field(default=None, gt=0, description="Standard deviation that the model divides pixels by.")
+    mean: float | tuple[float, ...] | None = Field(
+        default=None,
+        description="Mean that the model subtracts from pixels 0..255, or one for each channel. Values of which none "
+        "exceeds 1 are of pixels 0..1.",
+    )
+    std: float | tuple[float, ...] | None = Field(
+        default=None, description="Standard deviation that the model divides pixels by, or one for each channel."
+    )
     input_size: int | None = Field(
         default=None, ge=8, description="Height and width in pixels that images are resized to for the model."
     )
@@ -71,6 +80,19 @@ class SearchFields(_Group):
     proxies: tuple[str, ...] = Field(
         default=(), description="Zero-cost proxies to record for each candidate: jacov, nwot, synflow."
     )
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _read_numbers(cls, value: Any, info: ValidationInfo) -> float | tuple[float, ...] | None:
+        """One number, or one for each channel; a sequence of one is that number."""
+        if value is None:
+            return None
+        given = value if isinstance(value, (tuple, list)) else [value]
+        if not given or not all(isinstance(v, (int, float)) and isfinite(v) for v in given):
+            raise ValueError(f"must be a number, or one for each channel, but got {value!r}")
+        if info.field_name == "std" and min(given) <= 0:
+            raise ValueError(f"must be greater than 0, but got {min(given):g}")
+        return tuple(map(float, given)) if len(given) > 1 else float(given[0])
 
     @field_validator("objectives")
     @classmethod
@@ -131,13 +153,35 @@ class CompressionFields(_Group):
         default=("prune_structured", "quantize"),
         description="Compressors, in order: prune_structured, prune_unstructured, low_rank, quantize, ...",
     )
-    prune_steps: int = Field(default=2, ge=1, description="Pruning steps, with fine-tuning between them.")
+    importance: tuple[str, ...] = Field(
+        default=("bn_scale", "l1", "l2", "similarity", "taylor"),
+        description="Importance criteria of channels that prune_structured may use; nni_l1 to nni_taylor need NNI.",
+    )
+    sparsity_step: float = Field(
+        default=0.25, ge=0.05, le=0.5,
+        description="Step of the shares of channels that prune_structured may remove from a stage, such as 0.125.",
+    )  # fmt: skip
+    prune_steps: int = Field(default=1, ge=1, description="Pruning steps, which share the epochs of fine-tuning.")
     qat: float = Field(
         default=0.15, ge=0, le=1, description="Share of the final epochs for quantisation-aware training; 0 skips it."
     )
     qat_scales: Literal["calibrated", "learned"] = Field(
         default="calibrated", description="Scales of quantisation-aware training: calibrated once, or learned as well."
     )
+
+    @field_validator("importance")
+    @classmethod
+    def _check_importance(cls, importance: tuple[str, ...]) -> tuple[str, ...]:
+        if not importance or len(set(importance)) != len(importance):
+            raise ValueError(f"importance must name one criterion or more, each once, but got {','.join(importance)!r}")
+        return importance
+
+    @field_validator("sparsity_step")
+    @classmethod
+    def _check_sparsity_step(cls, step: float) -> float:
+        if abs(round(1 / step) * step - 1) > 1e-9:
+            raise ValueError(f"sparsity_step must divide 1, such as 0.125, 0.1 or 0.25, but got {step:g}")
+        return step
 
 
 class DistillationFields(_Group):

@@ -37,8 +37,8 @@ class CompressKeywords(TypedDict, total=False):
 
     target: str
     weights: str | Path | None
-    mean: float | None
-    std: float | None
+    mean: float | Sequence[float] | None
+    std: float | Sequence[float] | None
     input_size: int | None
     keep: Sequence[str] | None
     dataset: str
@@ -61,6 +61,8 @@ class CompressKeywords(TypedDict, total=False):
     verify: int
     verify_seeds: int
     compressors: Sequence[str]
+    importance: Sequence[str]
+    sparsity_step: float
     prune_steps: int
     qat: float
     qat_scales: Literal["calibrated", "learned"]

@@ -32,7 +32,7 @@ FREE_FIELDS = frozenset(
 )
 """Fields that may change when a run is resumed: duration, hardware and paths. The contents of data and weights must
 stay the same, which their digests prove."""
-KEPT_FIELDS = ("sampler", "rungs")
+KEPT_FIELDS = ("sampler", "rungs", "prune_steps")
 """Fields that a resumed run keeps if they are not given again: how it searches. Fields that say what is searched must
 be given again; otherwise a command that asks for something else would silently resume the old run."""
 

@@ -6,30 +6,26 @@ channels of a stage keeps the same share.
 """
 
 import copy
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 from torch import nn
 
-from nas import registry
 from nas.compression.pruning.channel_groups import trace_channel_groups
 from nas.compression.pruning.pruning_check import check_pruning_is_exact
 from nas.compression.pruning.slicing import channel_segments, slice_channels
 from nas.config import SearchConfig
 from nas.data.base import FaceData
-from nas.errors import CandidateError, ConfigError
+from nas.errors import BuildError, CandidateError, ConfigError
 from nas.models.layer_patterns import layer_names, match_layers
+from nas.models.model_source import accepted_channels, make_model, run_error
+from nas.models.preprocessing import PREPROCESSING, Preprocessing, pixel_scaling
 from nas.models.seeding import forked_rng
-from nas.models.user_model_units import PREPROCESSING, Preprocessing, is_split_into_stages, split_into_stages
+from nas.models.user_model_units import is_split_into_stages, split_into_stages
 from nas.models.weights import load_weights
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
 from search_spaces._work import Layer, Workload, sum_workloads, trace_layers
-
-DEFAULT_MEAN, DEFAULT_STD = 127.5, 64.0
-"""Mean and deviation by which pixels are normalised, as in the nets of the search spaces."""
 
 
 class UserModelSpace(SearchSpace):
@@ -167,67 +163,64 @@ def load_user_model(config: SearchConfig, data: FaceData, *, channel_multiple: i
     Raises:
         UserError: there is no such model, its weights do not fit, or it cannot be compressed.
     """
-    name, shape = str(config.search.model), data.input_shape
+    search, shape, classes = config.search, data.input_shape, len(data.classes)
+    name = str(search.model)
+    net_shape = (shape[0], search.input_size, search.input_size) if search.input_size else shape
     with forked_rng(config.run.seed):
-        net = _make_model(name, shape, len(data.classes), config)
+        net = make_model(name, input_shape=net_shape, classes=classes)
     try:
-        if config.search.weights is not None:
-            load_weights(net, config.search.weights)
-        net = _with_preprocessing(net, config, data)
-        kept = match_layers(config.search.keep or (), layer_names(net), option="--keep")
+        if search.weights is not None:
+            load_weights(net, search.weights)
+        net = with_preprocessing(
+            net, input_shape=shape, classes=classes, input_size=search.input_size, mean=search.mean, std=search.std
+        )
+        kept = match_layers(search.keep or (), layer_names(net), option="--keep")
         return UserModelSpace(name, net, input_shape=shape, channel_multiple=channel_multiple, kept_layers=kept)
     except CandidateError as error:
         raise ConfigError(f"model {name} cannot be compressed: {error}") from None
 
 
-def _make_model(spec: str, image_shape: tuple[int, int, int], classes: int, config: SearchConfig) -> nn.Module:
-    """The net as the zoo or its factory builds it, in eval mode on the CPU."""
-    channels, height, width = image_shape
-    size = (config.search.input_size, config.search.input_size) if config.search.input_size else (height, width)
-    arguments: dict[str, Any] = {"input_shape": (channels, *size), "classes": classes, "num_classes": classes}
-    if ":" not in spec:
-        zoo_net: nn.Module = registry.load("model", spec).build(input_shape=arguments["input_shape"], classes=classes)
-        return zoo_net.eval()
-    factory = registry.factory(spec)
-    try:
-        net = factory(**_accepted_arguments(factory, arguments))
-    except Exception as error:  # the user's code may raise anything
-        raise ConfigError(
-            f"factory {spec} must build a net, but raised {type(error).__name__}: {error}; correct the factory"
-        ) from error
-    if not isinstance(net, nn.Module):
-        raise ConfigError(
-            f"factory {spec} must return a torch.nn.Module, but returned {type(net).__name__}; correct the factory"
-        )
-    return net.cpu().float().eval()
+def with_preprocessing(
+    net: nn.Module,
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    input_size: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+) -> nn.Module:
+    """The net in units, with pre-processing from the data's images to the input that it expects.
 
+    Args:
+        net: a net, from `make_model`.
+        input_shape: (C, H, W) of the images.
+        classes: number of classes of the data.
+        input_size: height and width of the images that reach the net; None for the data's.
+        mean: subtracted from pixels, one number or one for each channel; None for the net's own, or 127.5.
+        std: divisor of pixels, likewise; None for the net's own, or 64.
 
-def _accepted_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a factory has parameters for; none if its signature is not known."""
-    try:
-        parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return {}
-    return {name: value for name, value in arguments.items() if name in parameters}
-
-
-def _with_preprocessing(net: nn.Module, config: SearchConfig, data: FaceData) -> nn.Module:
-    """The net in units, with pre-processing from the data's images to the input that it expects."""
-    channels, *size = data.input_shape
-    resize = config.search.input_size if config.search.input_size and [config.search.input_size] * 2 != size else None
-    mean, std = (
-        config.search.mean if config.search.mean is not None else DEFAULT_MEAN,
-        config.search.std if config.search.std is not None else DEFAULT_STD,
-    )
+    Raises:
+        ConfigError: mean and deviation do not fit the channels.
+        CandidateError: the net cannot be traced or split into units.
+    """
+    channels, *size = input_shape
+    resize = input_size if input_size and [input_size] * 2 != size else None
     if is_split_into_stages(net):
-        if resize or config.search.mean is not None or config.search.std is not None:
+        if resize or mean is not None or std is not None:
             own = next((m for m in net.get_submodule(PREPROCESSING).modules() if isinstance(m, Normalise)), None)
+            new_mean, new_std = pixel_scaling(mean, std, channels=channels)
             if own is not None:
-                mean = config.search.mean if config.search.mean is not None else own.mean
-                std = config.search.std if config.search.std is not None else own.std
-            net.add_module(PREPROCESSING, Preprocessing(size=resize, mean=mean, std=std, repeat=1))
+                new_mean, new_std = own.mean if mean is None else new_mean, own.std if std is None else new_std
+            net.add_module(PREPROCESSING, Preprocessing(size=resize, mean=new_mean, std=new_std, repeat=1))
         return net.eval()
-    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
-    repeat = 3 if first is not None and channels == 1 and first.in_channels == 3 else 1
-    prepare = Preprocessing(size=resize, mean=mean, std=std, repeat=repeat)
-    return split_into_stages(net, prepare, input_shape=data.input_shape, classes=len(data.classes))
+    net_shape = (channels, resize, resize) if resize else input_shape
+    taken = accepted_channels(net, net_shape)
+    if taken is None and channels == 3 and run_error(net, (1, *net_shape[1:])) is None:
+        raise BuildError(
+            "a net must take the channels of the images, but it takes one channel and the images have 3; read them as "
+            "grey images with --data-option channels=1, or build the net for 3 channels"
+        )
+    n_channels = taken or channels
+    pixel_mean, pixel_std = pixel_scaling(mean, std, channels=n_channels)
+    prepare = Preprocessing(size=resize, mean=pixel_mean, std=pixel_std, repeat=n_channels // channels)
+    return split_into_stages(net, prepare, input_shape=input_shape, classes=classes)

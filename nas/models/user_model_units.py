@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.errors import BuildError, one_line
+from nas.models.logits import LogitsOf, find_logits
+from nas.models.preprocessing import PREPROCESSING, Preprocessing
 from nas.onnx_export.folding import fold, has_parameters, module_nodes, module_of, trace
 from nas.onnx_export.opaque_region import Region
 from nas.onnx_export.rewrite_check import check_same_logits, probe_images, randomised
 from search_spaces._base import HEAD, STEM
-from search_spaces._leaf import Concat, Normalise
 
-PREPROCESSING = "prepare"
 MAX_STAGES = 5
 """Maps smaller than the fifth size belong to the fifth stage."""
 SECOND_SIZE_STEP = 32
@@ -29,31 +29,6 @@ SECOND_SIZE_STEP = 32
 NORM_LAYERS = (nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)
 
 Shape = tuple[int, ...]
-
-
-class Preprocessing(nn.Module):
-    """Pixels 0..255 [N, C, H, W] to the input that a net expects: resized, normalised, the channels repeated.
-
-    Args:
-        size: side to resize to, in pixels; None keeps the size.
-        mean: subtracted from the pixels.
-        std: divisor of the pixels.
-        repeat: copies of the channels, for grey images and a net that takes RGB.
-    """
-
-    def __init__(self, *, size: int | None, mean: float, std: float, repeat: int) -> None:
-        super().__init__()
-        self.resize = nn.Upsample((size, size), mode="bilinear", align_corners=False) if size else None
-        self.normalise = Normalise(mean=mean, std=std)
-        self.repeat = Concat() if repeat > 1 else None
-        self.n_repeats = repeat
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Shape [N, C * repeat, size, size]."""
-        if self.resize is not None:
-            image = self.resize(image)
-        image = self.normalise(image)
-        return image if self.repeat is None else self.repeat(*[image] * self.n_repeats)
 
 
 class _PreprocessedNet(nn.Module):
@@ -93,8 +68,11 @@ def split_into_stages(
     """
     if isinstance(net, nn.DataParallel):
         net = net.module
+    net_input = _net_input(preprocessing, input_shape)
+    if (place := find_logits(net, net_input, classes=classes)) is not None:
+        net = LogitsOf(net, place)
     # The net alone first, so that an error names the user's class and not the wrapper's.
-    trace(net, input_shape=_net_input(preprocessing, input_shape))
+    trace(net, input_shape=net_input)
     wrapped = _PreprocessedNet(preprocessing, net).eval()
     renamed, softmax = _split(wrapped, input_shape, classes)
     image = torch.randint(0, 256, (2, *input_shape), generator=torch.Generator().manual_seed(0)).float()
@@ -274,7 +252,8 @@ def _head_nodes(graph: fx.GraphModule, last: fx.Node, shapes: dict[fx.Node, Shap
         (node,) = node.all_input_nodes
     for i, node in enumerate(chain):
         (source,) = node.all_input_nodes
-        reduces_maps = _n_pixels(shapes[node]) == 1 < _n_pixels(shapes[source])
+        is_pooled = len(shapes[node]) in (2, 4) and _n_pixels(shapes[node]) == 1  # tokens have three axes and more
+        reduces_maps = is_pooled and _n_pixels(shapes[source]) > 1
         if node is last or (reduces_maps and not has_parameters(module_of(graph, node))):
             return chain[i:]
     return [last]
@@ -304,7 +283,7 @@ def _rename_into_units(graph: fx.GraphModule, units: dict[fx.Node, str]) -> fx.G
 
 def original_name(node: fx.Node) -> str:
     """The layer's name in the user's net."""
-    return str(node.target).removeprefix("net.")
+    return str(node.target).removeprefix("net.").removeprefix("logits_of.")
 
 
 def _n_pixels(shape: Shape) -> int:

@@ -18,16 +18,18 @@ from nas.errors import ExportError
 from nas.onnx_export.concrete_tracing import BATCHES, ConcreteGraph
 from nas.onnx_export.functional import Affine, module_for_call
 from nas.onnx_export.layers import is_followed, split_padding
-from nas.onnx_export.opaque_region import BatchSize, Call, Held, OutputShape, Region, Slot
+from nas.onnx_export.opaque_region import BatchSize, Call, Held, OutputShape, Region, Slot, map_tree
 from nas.onnx_export.tensor_ops import (
     AppendAxes,
     Binary,
     ChannelChunk,
     ConcatAxis,
+    DotProductAttention,
     Pad,
     Permute,
     Reduce,
     Reshape,
+    Roll,
     Slice,
     Unary,
     sorted_axes,
@@ -64,6 +66,11 @@ class Site:
         """Shape of the first input at the first batch size."""
         return self.shapes[0][0]
 
+    def is_fixed(self, axis: int) -> bool:
+        """Whether the size of an axis of the first input is the same for any batch."""
+        first, second = (shapes[0][axis] for shapes in self.shapes)
+        return first == second
+
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or name."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
@@ -83,7 +90,8 @@ def module_for_site(site: Site, node: fx.Node) -> tuple[nn.Module, list[fx.Node]
         mixes_ranks = isinstance(module, Add | Scale | Binary) and len({len(shape) for shape in site.shapes[0]}) > 1
         module = with_axis_from_front(module, len(site.shape))
         if not mixes_ranks and _computes_the_same(module, region, site, slots):
-            vars(module)["output_width"] = region.output_width  # read where channels cannot be followed
+            last = module[-1] if isinstance(module, nn.Sequential) else module  # a tracer looks into sequences
+            vars(last)["output_width"] = region.output_width  # read where channels cannot be followed
             return module, inputs
     return region, site.inputs
 
@@ -99,13 +107,25 @@ def _proposals(site: Site, node: fx.Node) -> Iterator[tuple[nn.Module, list[fx.N
                 yield module, inputs
         except (ExportError, TypeError, ValueError, AttributeError, IndexError):
             pass  # another proposal or a region follows
+    if site.pick is None and not site.held and (n_copies := _channel_copies(site)) > 1:
+        yield Concat(), site.inputs * n_copies
     for propose in (_weighted, _shaped, _reduced, _paired):
         try:
             module_or_none = propose(site)
         except (TypeError, ValueError, AttributeError, IndexError, KeyError):
             continue
         if module_or_none is not None:
-            yield module_or_none, site.inputs
+            yield module_or_none, site.inputs[:1] if site.function in _SHAPED_LIKE else site.inputs
+
+
+def _channel_copies(site: Site) -> int:
+    """Copies of all channels that `repeat`, or `expand` of one channel, puts side by side; 1 for other calls."""
+    if site.function not in ("repeat", "expand", "repeat_interleave", "tile") or len(site.inputs) != 1:
+        return 1
+    before, after = site.shape, site.output_shape
+    if len(before) < 2 or len(before) != len(after) or before[2:] != after[2:] or after[1] is None:
+        return 1
+    return after[1] // before[1]
 
 
 def _computes_the_same(module: nn.Module, region: Region, site: Site, slots: list[int]) -> bool:
@@ -145,7 +165,20 @@ def _weighted(site: Site) -> nn.Module | None:
     if site.function is F.linear and isinstance(weight, nn.Parameter):
         linear = nn.Linear(weight.shape[1], len(weight), bias=bias is not None)
         linear.weight, linear.bias = weight, bias
-        return linear if len(site.shape) == 2 else None
+        return linear if len(site.shape) == 2 else Region(linear, output_shape=site.output_shape)
+    if site.function is F.layer_norm:
+        weight, bias = held(2, "weight"), held(3, "bias")
+        shape, eps = tuple(site.argument(1, "normalized_shape")), site.argument(4, "eps", 1e-5)
+        layer_norm = nn.LayerNorm(shape, eps, elementwise_affine=weight is not None, bias=bias is not None)
+        layer_norm.weight, layer_norm.bias = weight, bias
+        return Region(layer_norm, output_shape=site.output_shape)
+    if site.function is F.group_norm:
+        weight, bias = held(2, "weight"), held(3, "bias")
+        group_norm = nn.GroupNorm(
+            site.argument(1, "num_groups"), site.shape[1], site.argument(4, "eps", 1e-5), affine=weight is not None
+        )
+        group_norm.weight, group_norm.bias = weight, bias
+        return group_norm if len(site.shape) == 4 else Region(group_norm, output_shape=site.output_shape)
     if site.function is F.batch_norm:
         mean, var, gain, shift = (
             held(i, k) for i, k in ((1, "running_mean"), (2, "running_var"), (3, "weight"), (4, "bias"))
@@ -162,6 +195,8 @@ def _shaped(site: Site) -> nn.Module | None:
     """Views, permutations, slices, pads."""
     rank, function = len(site.shape), site.function
     if function in ("contiguous", "clone", "float", "detach", "to", torch.clone) or function in _DROPOUTS:
+        return nn.Identity()
+    if getattr(function, "__name__", "") in _BRANCH_DROPOUTS:
         return nn.Identity()
     if function in (torch.chunk, "chunk", torch.split, "split", torch.tensor_split, torch.unbind, "unbind"):
         return _part(site)
@@ -186,16 +221,34 @@ def _shaped(site: Site) -> nn.Module | None:
             return nn.Flatten()
         if rank == 2 and shape == (None, site.shape[1], *[1] * (len(shape) - 2)) and len(shape) > 2:
             return AppendAxes(len(shape) - 2)
-        free = [axis for axis, size in enumerate(shape) if size is None]
-        return Reshape(tuple(-1 if size is None else size for size in shape)) if free == [0] else None
+        return _new_shape(site)
+    if function is F.interpolate and site.argument(3, "mode", "nearest") == "nearest" and rank == 4:
+        height, width = site.output_shape[2:]
+        return nn.Upsample(size=(height, width), mode="nearest") if height and width else None
+    if function in (torch.roll, "roll"):
+        shifts, dims = site.argument(1, "shifts"), site.argument(2, "dims")
+        shifts, dims = ((value,) if isinstance(value, int) else tuple(value) for value in (shifts, dims))
+        moves = {dim % rank: shift % site.shape[dim] for shift, dim in zip(shifts, dims, strict=True)}
+        return Roll(moves) if all(map(site.is_fixed, moves)) else None
     return None
+
+
+def _new_shape(site: Site) -> Reshape | None:
+    """A view in the shape of the output, of which one size may depend on the batch."""
+    shape = tuple(-1 if size is None else size for size in site.output_shape)
+    return Reshape(shape) if shape.count(-1) <= 1 else None
 
 
 def _part(site: Site) -> nn.Module | None:
     """One item of a chunk or split; equal parts of the channels stay equal parts where channels are pruned."""
     index, rank = int(site.pick or 0), len(site.shape)
-    axis = int(site.argument(2, "dim", 0)) % rank
+    axis = int(site.argument(1 if site.function in (torch.unbind, "unbind") else 2, "dim", 0)) % rank
     size = site.shape[axis]
+    if not site.is_fixed(axis):
+        return None
+    if site.function in (torch.unbind, "unbind"):
+        item = Slice({axis: (index, index + 1, 1)})
+        return nn.Sequential(item, shape) if (shape := _new_shape(site)) is not None else None
     if site.function in (torch.chunk, "chunk"):
         step = -(-size // int(site.argument(1, "chunks")))
         sizes = [step] * (size // step) + ([size % step] if size % step else [])
@@ -207,7 +260,7 @@ def _part(site: Site) -> nn.Module | None:
     if axis == 1 and len(set(sizes)) == 1 and sum(sizes) == size:
         return ChannelChunk(len(sizes), index)
     start = sum(sizes[:index])
-    return None if axis == 0 else Slice({axis: (start, start + site.output_shape[axis], 1)})  # type: ignore[operator]
+    return Slice({axis: (start, start + sizes[index], 1)})
 
 
 def _indexed(site: Site) -> nn.Module | None:
@@ -233,11 +286,14 @@ def _indexed(site: Site) -> nn.Module | None:
         else:
             return None
         axis += 1
-    if 0 in ranges:
+    if not all(map(site.is_fixed, ranges)):
         return None
     parts: list[nn.Module] = [Slice(ranges)] if ranges else []
     if reshapes:
-        parts.append(Reshape(tuple(-1 if size is None else size for size in site.output_shape)))
+        shape = _new_shape(site)
+        if shape is None:
+            return None
+        parts.append(shape)
     return nn.Sequential(*parts) if len(parts) > 1 else parts[0] if parts else nn.Identity()
 
 
@@ -257,10 +313,15 @@ def _reduced(site: Site) -> nn.Module | None:
     op_type = _REDUCTIONS.get(function)
     if op_type is None or len(site.inputs) != 1:
         return None
-    dim = site.argument(1, "dim", site.kwargs.get("axis"))
-    keepdim = bool(site.argument(2, "keepdim", False))
+    first = 1
+    if op_type == "ReduceL2":
+        if site.argument(1, "p", "fro") not in (2, "fro"):
+            return None
+        first = 2
+    dim = site.argument(first, "dim", site.kwargs.get("axis"))
+    keepdim = bool(site.argument(first + 1, "keepdim", False))
     axes = sorted_axes(dim, rank)
-    if 0 in axes:
+    if not all(map(site.is_fixed, axes)):
         return None
     if op_type == "ReduceMean" and rank == 4 and axes == (2, 3) and keepdim:
         return nn.AdaptiveAvgPool2d(1)
@@ -273,6 +334,11 @@ def _paired(site: Site) -> nn.Module | None:
     if function in (torch.cat, torch.concat, torch.concatenate):
         axis = int(site.argument(1, "dim", 0)) % len(site.shape)
         return None if axis == 0 else Concat() if axis == 1 else ConcatAxis(axis)
+    if function is F.scaled_dot_product_attention and not site.held and len(site.inputs) >= 3:
+        places = [site.argument(i, key) for i, key in enumerate(("query", "key", "value", "attn_mask"))]
+        if places != [Slot(i) for i in range(len(site.inputs))] + [None] * (4 - len(site.inputs)):
+            return None
+        return DotProductAttention(site.argument(6, "scale"))
     if len(site.inputs) == 2:
         if function in _BINARY:
             return Binary(_BINARY[function])
@@ -292,10 +358,13 @@ def _paired(site: Site) -> nn.Module | None:
 
 
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+_BRANCH_DROPOUTS = ("stochastic_depth", "drop_path")
+"""Names of functions that drop whole branches in training (Huang et al. 2016, https://arxiv.org/abs/1603.09382)."""
 _RESHAPES = (
     "view", "reshape", torch.reshape, "flatten", torch.flatten, "unsqueeze", torch.unsqueeze, "squeeze", torch.squeeze,
     "unflatten", torch.unflatten, "expand", "expand_as", "view_as", "reshape_as",
 )  # fmt: skip
+_SHAPED_LIKE = ("expand_as", "view_as", "reshape_as")
 _BINARY: dict[Any, str] = {
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), "Sub"),
     **dict.fromkeys((operator.truediv, torch.div, "div"), "Div"),
@@ -335,6 +404,7 @@ _REDUCTIONS: dict[Any, str] = {
     **dict.fromkeys((torch.sum, "sum"), "ReduceSum"),
     **dict.fromkeys((torch.amax, "amax"), "ReduceMax"),
     **dict.fromkeys((torch.amin, "amin"), "ReduceMin"),
+    **dict.fromkeys((torch.norm, "norm"), "ReduceL2"),
 }
 
 
@@ -352,6 +422,9 @@ def convert(net: nn.Module, traced: ConcreteGraph) -> fx.GraphModule:
         del vars(net)[name]
     nodes = dict(zip(traced.graph.nodes, graph.graph.nodes, strict=True))
     converter = _Converter(net, traced, graph)
+    for node in reversed(graph.graph.nodes):
+        if node.op == "get_attr" and not node.users:  # read for its type only; its module may be replaced below
+            graph.graph.erase_node(node)
     for old, node in nodes.items():
         if node.op in ("call_module", "call_function", "call_method") and isinstance(traced.values[0].get(old), Tensor):
             converter.convert(old, node)
@@ -500,12 +573,28 @@ class _Converter:
 
         second_args, second_kwargs = self._traced.arguments[old_source]
         args, kwargs = fill(source.args, second_args), fill(dict(source.kwargs), second_kwargs)
-        if not inputs and _has_batch_size(args, kwargs):  # the batch size is read off the image
-            inputs.append(next(node for node in self._graph.graph.nodes if node.op == "placeholder"))
+        if _has_batch_size(args, kwargs):
+            index, rows = self._batch_axis(inputs)
+
+            def refer(item: Any) -> Any:
+                return BatchSize(item.factor, index, rows) if isinstance(item, BatchSize) else item
+
+            args, kwargs = map_tree(args, refer), map_tree(kwargs, refer)
         shapes = tuple([tuple(self._value(node, v).shape) for node in inputs] for v in (values, others))
         first_shape, second_shape = values[old].shape, others[old].shape
         output_shape = tuple(a if a == b else None for a, b in zip(first_shape, second_shape, strict=True))
         return Site(source.target, args, kwargs, inputs, held, shapes, output_shape, pick)  # type: ignore[arg-type]
+
+    def _batch_axis(self, inputs: list[fx.Node]) -> tuple[int, int]:
+        """An input whose first axis is that of the batch, and its rows for one image; the image is added if need be."""
+        first, second = self._traced.values
+        for index, node in enumerate(inputs):
+            sizes = [self._value(node, values).shape[:1] for values in (first, second)]
+            rows = sizes[0][0] // BATCHES[0] if sizes[0] else 0
+            if rows and tuple(size[0] for size in sizes) == tuple(rows * batch for batch in BATCHES):
+                return index, rows
+        inputs.append(next(node for node in self._graph.graph.nodes if node.op == "placeholder"))
+        return len(inputs) - 1, 1
 
     def _value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
         value: Tensor = values[self._old[node]]
@@ -519,9 +608,11 @@ class _Converter:
         if first is None:
             tensor: Tensor = operator.attrgetter(str(node.target))(self._net)
             return tensor
-        if second is None or first.shape != second.shape or not torch.equal(first, second):
-            raise ExportError(f"constants must not depend on the batch size, but {node.name!r} does")
-        return first
+        if second is not None and first.shape == second.shape and torch.equal(first, second):
+            return first
+        if second is not None and first.ndim and (len(first), len(second)) == BATCHES and _is_one_row(first, second):
+            return first[:1]  # it broadcasts; the proof of the whole net shows whether that is the same
+        raise ExportError(f"constants must not depend on the batch size, but {node.name!r} does")
 
     def _replace(self, node: fx.Node, name: str, module: nn.Module, inputs: list[fx.Node]) -> None:
         if node.op == "call_module" and name not in self._shared and name == node.target:
@@ -542,6 +633,12 @@ def with_axis_from_front(module: nn.Module, rank: int) -> nn.Module:
     if isinstance(module, nn.Softmax | nn.LogSoftmax) and module.dim is not None and module.dim < 0:
         return type(module)(dim=module.dim % rank)
     return module
+
+
+def _is_one_row(*tensors: Tensor) -> bool:
+    """Whether all rows of all tensors are equal."""
+    row = tensors[0][:1]
+    return all(tensor.shape[1:] == row.shape[1:] and bool((tensor == row).all()) for tensor in tensors)
 
 
 def has_submodule(graph: fx.GraphModule, name: str) -> bool:

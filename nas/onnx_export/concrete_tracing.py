@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from nas.errors import BuildError, ExportError, one_line
+from nas.onnx_export.tensor_caches import caches_left_alone
 from search_spaces._leaf import Leaf
 
 BATCHES = (2, 3)
@@ -63,7 +64,7 @@ class ConcreteTracer(fx.Tracer):
     def __init__(self, example: Tensor) -> None:
         super().__init__()
         self.values: dict[fx.Node, Any] = {}
-        self._example, self._is_computing = example, False
+        self._example, self._is_computing, self._has_image = example, False, False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether the module becomes one node: layers of torch, and classes derived from one with the same forward."""
@@ -102,6 +103,10 @@ class ConcreteTracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
         """Record a call and compute it; what is no tensor is returned as it is and leaves the graph."""
+        if kind == "placeholder":
+            if self._has_image:
+                return _default_argument(str(target), args)
+            self._has_image = True
         proxy = cast(ConcreteProxy, super().create_proxy(kind, target, args, kwargs, *rest, **options))
         if kind == "output":
             return proxy
@@ -143,6 +148,19 @@ class ConcreteTracer(fx.Tracer):
             ) from error
 
 
+def _default_argument(name: str, default: tuple[Any, ...]) -> Any:
+    """What a parameter behind the image takes: its default, or nothing where it collects the rest.
+
+    Raises:
+        BuildError: it has no default.
+    """
+    if name.startswith("*"):
+        return {} if name.startswith("**") else ()
+    if not default:
+        raise BuildError(f"a net must take one image, but its forward pass takes {name!r} too; give it a default")
+    return default[0]
+
+
 class _LayerError(BuildError):
     """A layer that does not run on what reaches it: no other way of tracing helps."""
 
@@ -158,7 +176,8 @@ def trace_concretely(net: nn.Module, input_shape: tuple[int, ...]) -> ConcreteGr
     for batch in BATCHES:
         image = 128 + 50 * torch.randn((batch, *input_shape), generator=torch.Generator().manual_seed(0))
         tracer, before = ConcreteTracer(image), set(vars(net))
-        graph = tracer.trace(net)
+        with caches_left_alone(net):
+            graph = tracer.trace(net)
         # The tracer puts constants of the forward pass into the net; they move into the graph's own modules later.
         made = {name: vars(net).pop(name) for name in set(vars(net)) - before if name.startswith("_tensor_constant")}
         traced.append((graph, tracer.values, [made.get(str(node.target)) for node in graph.nodes]))

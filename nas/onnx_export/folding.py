@@ -22,7 +22,7 @@ from nas.onnx_export.calls import convert
 from nas.onnx_export.concrete_tracing import trace_concretely
 from nas.onnx_export.functional import Affine, Subtract, module_for_call
 from nas.onnx_export.layers import DROPOUT_LAYERS
-from search_spaces._leaf import Leaf, Normalise
+from search_spaces._leaf import Leaf, Normalise, PerChannel
 
 
 class LeafTracer(fx.Tracer):
@@ -195,7 +195,8 @@ def _split_normalise(graph: fx.GraphModule) -> None:
         normalise = module_of(graph, node)
         if isinstance(normalise, Normalise):
             graph.set_submodule(str(node.target), Subtract(normalise.mean))
-            scale = Affine(1 / normalise.std, 0.0)
+            std = normalise.std
+            scale = Affine(tuple(1 / s for s in std) if isinstance(std, tuple) else 1 / std, 0.0)
             scaled = insert_after(graph, node, scale, f"{node.target}_scale")
             node.replace_all_uses_with(scaled)
             scaled.args = (node,)
@@ -203,7 +204,7 @@ def _split_normalise(graph: fx.GraphModule) -> None:
 
 def _fold_batch_norms(graph: fx.GraphModule) -> None:
     for node in module_nodes(graph):
-        norm, source = module_of(graph, node), node.args[0]
+        norm, source = module_of(graph, node), next(iter(node.args), None)
         if not isinstance(norm, nn.BatchNorm2d) or not isinstance(source, fx.Node) or source.op != "call_module":
             continue
         conv = module_of(graph, source)
@@ -234,9 +235,20 @@ def _fold_scales(graph: fx.GraphModule) -> None:
         reader = next(iter(node.users))
         conv = module_of(graph, reader) if reader.op == "call_module" else None
         if isinstance(conv, nn.Conv2d) and _called_once(graph, reader) and conv.padding_mode == "zeros":
-            conv.weight = nn.Parameter((conv.weight.double() * affine.scale).float().detach())
+            scaled = _scale_inputs(conv, affine.scale)
+            if scaled is None:
+                continue
+            conv.weight = nn.Parameter(scaled)
             node.replace_all_uses_with(cast(fx.Node, node.args[0]))
             graph.graph.erase_node(node)
+
+
+def _scale_inputs(conv: nn.Conv2d, scale: PerChannel) -> Tensor | None:
+    """The weights of a convolution whose input is scaled; None where each channel has a scale and groups mix them."""
+    weight = conv.weight.detach().double()
+    if not isinstance(scale, tuple):
+        return (weight * scale).float()
+    return (weight * weight.new_tensor(scale)[:, None, None]).float() if conv.groups == 1 else None
 
 
 def _called_once(graph: fx.GraphModule, node: fx.Node) -> bool:

@@ -9,31 +9,31 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from nas.errors import ExportError
-from search_spaces._leaf import Add, Concat, Leaf, Scale
+from search_spaces._leaf import Add, Concat, Leaf, PerChannel, Scale, per_channel
 
 
 class Affine(Leaf):
-    """x * scale + shift with one number each: arithmetic with constants, as found in pre-processing."""
+    """x * scale + shift: arithmetic with constants, as found in pre-processing; the scale may be one per channel."""
 
-    def __init__(self, scale: float, shift: float) -> None:
+    def __init__(self, scale: PerChannel, shift: float) -> None:
         super().__init__()
         self.scale, self.shift = scale, shift
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C, H, W]."""
-        return x * self.scale + self.shift
+        return x * per_channel(self.scale, x) + self.shift
 
 
 class Subtract(Leaf):
     """x - value, kept apart from `Affine` so that the pixel value 127.5 is subtracted without rounding."""
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: PerChannel) -> None:
         super().__init__()
         self.value = value
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C, H, W]."""
-        return x - self.value
+        return x - per_channel(self.value, x)
 
 
 def module_for_call(node: fx.Node) -> tuple[nn.Module, Iterable[fx.Node]]:

@@ -42,7 +42,8 @@ def is_followed(module: nn.Module, ranks: list[int]) -> bool:
     if isinstance(module, nn.MaxPool2d | nn.AdaptiveMaxPool2d):
         return rank == 4 and not module.return_indices
     if isinstance(module, nn.Upsample):
-        return rank == 4 and module.mode == "bilinear" and not module.align_corners and module.size is not None
+        is_bilinear = module.mode == "bilinear" and not module.align_corners and module.size is not None
+        return rank == 4 and (is_bilinear or module.mode == "nearest")
     if isinstance(module, nn.Softmax | nn.LogSoftmax):
         return rank == 2 or (module.dim is not None and module.dim % rank > 1)
     if isinstance(module, nn.Conv2d | nn.GroupNorm | nn.ChannelShuffle):

@@ -182,7 +182,7 @@ def _rename(nodes: Any, renamed: Any) -> None:
 def as_opset_18(nodes: list[onnx.NodeProto], builder: GraphBuilder) -> None:
     """Move the axes of reductions into inputs, as opset 18 wants them; the writer writes them for opset 17."""
     for node in nodes:
-        if node.op_type in ("ReduceMean", "ReduceMax", "ReduceMin"):
+        if node.op_type in ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2"):
             axes = next((a for a in node.attribute if a.name == "axes"), None)
             if axes is not None:
                 values = helper.get_attribute_value(axes)

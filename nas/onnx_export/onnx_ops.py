@@ -9,13 +9,14 @@ from math import floor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from nas.errors import ExportError
 from nas.onnx_export.functional import Affine, Subtract
 from nas.onnx_export.graph_builder import GraphBuilder
-from search_spaces._leaf import Add, Concat, Scale, SwapAxes
+from search_spaces._leaf import Add, Concat, PerChannel, Scale, SwapAxes
 
 
 @singledispatch
@@ -130,6 +131,14 @@ def _conv1d(module: nn.Conv1d, builder: GraphBuilder, name: str, inputs: list[st
 
 @emit.register
 def _linear(module: nn.Linear, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    if len(builder.shapes.get(inputs[0], ())) > 2:  # Gemm takes matrices only
+        weight = builder.add_parameter(f"{name}.weight", module.weight.T, dtype_like=inputs[0])
+        if module.bias is None:
+            return builder.add_node("MatMul", [*inputs, weight], name)
+        product = builder.add_node("MatMul", [*inputs, weight], f"{name}/product")
+        return builder.add_node(
+            "Add", [product, builder.add_parameter(f"{name}.bias", module.bias, dtype_like=inputs[0])], name
+        )
     return emit_weighted(module, builder, name, [*inputs, *_add_weights(module, builder, name, inputs)])
 
 
@@ -215,9 +224,32 @@ def _flatten(module: nn.Flatten, builder: GraphBuilder, name: str, inputs: list[
 
 @emit.register
 def _upsample(module: nn.Upsample, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    if module.mode == "nearest":
+        return _nearest_resize(module, builder, name, inputs)
     if module.mode != "bilinear" or module.align_corners or module.size is None:
-        raise ExportError(f"a resize must be bilinear to a size, corners not aligned, but {name!r} is not")
+        raise ExportError(f"a resize must be nearest or bilinear to a size, corners not aligned, but {name!r} is not")
     return resize(builder, name, inputs, size=pair(module.size))
+
+
+def _nearest_resize(module: nn.Upsample, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    """Each pixel repeated: torch takes the pixel at floor(i / scale), which is `asymmetric` with `floor`."""
+    size = builder.shapes[inputs[0]][2:]
+    target = (
+        pair(module.size)
+        if module.size is not None
+        else [int(n * s) for n, s in zip(size, _factors(module), strict=True)]
+    )
+    scales = [exact_resize_scale(a, b) for a, b in zip(size, target, strict=True)]
+    constant = builder.add_constant(f"{name}.scales", np.array([1, 1, *scales], np.float32))
+    return builder.add_node(
+        "Resize", [inputs[0], "", constant], name, mode="nearest", coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )  # fmt: skip
+
+
+def _factors(module: nn.Upsample) -> tuple[float, float]:
+    factor: Any = module.scale_factor
+    return (factor, factor) if isinstance(factor, (int, float)) else (factor[0], factor[1])
 
 
 def resize(builder: GraphBuilder, name: str, inputs: list[str], *, size: tuple[int, int]) -> str:
@@ -250,7 +282,7 @@ def exact_resize_scale(input_size: int, output_size: int) -> np.float32:
 def _affine(module: Affine, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     value = inputs[0]
     if module.scale != 1:
-        factor = builder.add_constant(f"{name}.scale", np.array(module.scale, np.float32), dtype_like=value)
+        factor = builder.add_constant(f"{name}.scale", _broadcast(module.scale), dtype_like=value)
         value = builder.add_node("Mul", [value, factor], name if module.shift == 0 else f"{name}/mul")
     if module.shift != 0:
         shift = builder.add_constant(f"{name}.shift", np.array(module.shift, np.float32), dtype_like=value)
@@ -260,8 +292,13 @@ def _affine(module: Affine, builder: GraphBuilder, name: str, inputs: list[str])
 
 @emit.register
 def _subtract(module: Subtract, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    value = builder.add_constant(f"{name}.value", np.array(module.value, np.float32), dtype_like=inputs[0])
+    value = builder.add_constant(f"{name}.value", _broadcast(module.value), dtype_like=inputs[0])
     return builder.add_node("Sub", [inputs[0], value], name)
+
+
+def _broadcast(value: PerChannel) -> npt.NDArray[np.float32]:
+    """A scalar, or numbers per channel [C, 1, 1]."""
+    return np.array(value, np.float32).reshape((-1, 1, 1) if isinstance(value, tuple) else ())
 
 
 @emit.register

@@ -12,10 +12,12 @@ from nas.onnx_export.tensor_ops import (
     Binary,
     ChannelChunk,
     ConcatAxis,
+    DotProductAttention,
     Pad,
     Permute,
     Reduce,
     Reshape,
+    Roll,
     Slice,
     Unary,
 )  # fmt: skip
@@ -80,6 +82,38 @@ def _channel_chunk(module: ChannelChunk, builder: GraphBuilder, name: str, input
 @emit.register
 def _concat_axis(module: ConcatAxis, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     return builder.add_node("Concat", inputs, name, axis=module.axis)
+
+
+@emit.register
+def _roll(module: Roll, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    """The last places of each axis before all others."""
+    value, shape = inputs[0], builder.shapes[inputs[0]]
+    moves = [(axis, places) for axis, places in module.moves.items() if places]
+    for i, (axis, places) in enumerate(moves):
+        cut, prefix = shape[axis] - places, f"{name}/axis{axis}"
+        parts = []
+        for key, start, end in (("last", cut, shape[axis]), ("first", 0, cut)):
+            bounds = (("starts", start), ("ends", end), ("axes", axis))
+            constants = [integers(builder, f"{prefix}.{key}.{k}", [v]) for k, v in bounds]
+            parts.append(builder.add_node("Slice", [value, *constants], f"{prefix}.{key}"))
+        value = builder.add_node("Concat", parts, name if i == len(moves) - 1 else prefix, axis=axis)
+    return value
+
+
+@emit.register
+def _dot_product_attention(module: DotProductAttention, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    query, key, value, *mask = inputs
+    shape = builder.shapes[query]
+    rank, scale = len(shape), module.scale if module.scale is not None else shape[-1] ** -0.5
+    axes = [*range(rank - 2), rank - 1, rank - 2]
+    factor = builder.add_constant(f"{name}.scale", np.array(scale, np.float32), dtype_like=query)
+    scaled = builder.add_node("Mul", [query, factor], f"{name}/scaled")
+    turned = builder.add_node("Transpose", [key], f"{name}/keys", perm=axes)
+    scores = builder.add_node("MatMul", [scaled, turned], f"{name}/scores")
+    if mask:
+        scores = builder.add_node("Add", [scores, *mask], f"{name}/masked")
+    weights = builder.add_node("Softmax", [scores], f"{name}/weights", axis=rank - 1)
+    return builder.add_node("MatMul", [weights, value], name)
 
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}

@@ -32,9 +32,17 @@ class Held:
 
 @dataclass(frozen=True)
 class BatchSize:
-    """Place of a multiple of the batch size, which the first input tells."""
+    """Place of a multiple of the batch size, which the first axis of an input tells.
+
+    Attributes:
+        factor: the multiple.
+        index: of the input.
+        rows: size of that input's first axis for one image.
+    """
 
     factor: int
+    index: int = 0
+    rows: int = 1
 
 
 class Call(nn.Module):
@@ -94,20 +102,22 @@ class Region(Leaf):
                 return inputs[value.index]
             if isinstance(value, Held):
                 return getattr(self, value.name)
-            return inputs[0].shape[0] * value.factor if isinstance(value, BatchSize) else value
+            if isinstance(value, BatchSize):
+                return inputs[value.index].shape[0] // value.rows * value.factor
+            return value
 
-        result = self.inner(*_map(self.arguments, fill), **_map(self.keywords, fill))
+        result = self.inner(*map_tree(self.arguments, fill), **map_tree(self.keywords, fill))
         output: Tensor = result if self.pick is None else result[self.pick]
         return output
 
 
-def _map(tree: Any, function: Callable[[Any], Any]) -> Any:
+def map_tree(tree: Any, function: Callable[[Any], Any]) -> Any:
     """The function on each leaf, in plain containers: torch.export takes fx's immutable lists for user types."""
     if isinstance(tree, dict):
-        return {key: _map(value, function) for key, value in tree.items()}
+        return {key: map_tree(value, function) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)) and type(tree).__name__ not in ("Size",):
-        values = [_map(value, function) for value in tree]
+        values = [map_tree(value, function) for value in tree]
         return values if isinstance(tree, list) else tuple(values)
     if isinstance(tree, slice):
-        return slice(*(_map(part, function) for part in (tree.start, tree.stop, tree.step)))
+        return slice(*(map_tree(part, function) for part in (tree.start, tree.stop, tree.step)))
     return function(tree)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import ExportError
+from nas.onnx_export.tensor_caches import clear_caches
 
 RELATIVE_TOLERANCE = 5e-4
 """Largest difference, relative to the largest logit: rounding of a deep net stays below it, a wrong axis does not."""
@@ -23,6 +24,7 @@ def randomised(net: nn.Module, *, seed: int = 0) -> nn.Module:
     statistics of norms stay, because they may be indices or tables.
     """
     copied = copy.deepcopy(net).cpu().float().eval()
+    clear_caches(copied)  # of the weights as they were
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in copied.modules():

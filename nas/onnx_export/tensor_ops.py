@@ -32,6 +32,7 @@ REDUCE_OPS: dict[str, Callable[..., Tensor]] = {
     "ReduceSum": torch.sum,
     "ReduceMax": torch.amax,
     "ReduceMin": torch.amin,
+    "ReduceL2": torch.linalg.vector_norm,
 }
 
 
@@ -154,6 +155,34 @@ class ConcatAxis(Leaf):
     def forward(self, *parts: Tensor) -> Tensor:
         """Shape of the parts, with the sum of their sizes on `axis`."""
         return torch.cat(parts, dim=self.axis)
+
+
+class Roll(Leaf):
+    """Cyclic shifts: {axis: places}, all counted from the front, 0 <= places < size."""
+
+    def __init__(self, moves: dict[int, int]) -> None:
+        super().__init__()
+        self.moves = moves
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape of x."""
+        return torch.roll(x, tuple(self.moves.values()), tuple(self.moves))
+
+
+class DotProductAttention(Leaf):
+    """softmax(q k^T * scale + mask) v (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
+
+    Args:
+        scale: of the scores; None for 1 / sqrt(d).
+    """
+
+    def __init__(self, scale: float | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Queries [..., L, d], keys [..., S, d], values [..., S, e] and a float mask that broadcasts to [..., L, S]."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
 
 
 def sorted_axes(axes: Any, rank: int) -> tuple[int, ...]:

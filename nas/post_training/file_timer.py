@@ -16,10 +16,10 @@ from nas.post_training.base import LogFunction
 from nas.runtimes.base import DeviceRuntime
 from nas.targets.catalog import device_runtime
 
-DRAFT_RUNS = 200
-"""Runs of a file that decides about a bit-width, at most; it is timed until its interval is within 1 %."""
+DRAFT_RUNS = 1000
+"""Runs of a file that decides about a bit-width, at most; it is timed until its interval is within 0.5 %."""
 DRAFT_SECONDS = 0.8
-"""Seconds for each such file."""
+"""Seconds for each such file, at most."""
 MIN_DRAFT_SECONDS = 3.0
 FINAL_RUNS, MIN_FINAL_RUNS = 400, 200
 """Runs of a file whose latency is reported."""
@@ -52,7 +52,8 @@ class FileTimer:
     def time_drafts(self, paths: Sequence[Path], shape: tuple[int, int, int]) -> list[Latency]:
         """Latencies of files within seconds, all measured or all predicted; arguments as in `time`."""
         plan = TimingPlan(
-            runs=DRAFT_RUNS, relative_precision=0.01, max_duration_s=max(MIN_DRAFT_SECONDS, DRAFT_SECONDS * len(paths)),
+            runs=DRAFT_RUNS, relative_precision=0.005, min_runs=min(200, DRAFT_RUNS),
+            max_duration_s=max(MIN_DRAFT_SECONDS, DRAFT_SECONDS * len(paths)),
             idle_wait_s=min(0.3, self._idle_wait_s),
         )  # fmt: skip
         return self._time(paths, shape, plan)

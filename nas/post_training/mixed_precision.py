@@ -1,13 +1,17 @@
 """Choice of each unit's bit-width by measured gain: a unit is narrow only where that makes the file faster.
 
-Timed side by side are the wide file, the file with all units narrow, and for each unit the narrow file with that unit
-wide. The difference to the narrow file is what the unit gains within its neighbourhood, borders between integers and
-floats included. From this come two plans with fewer narrow units: those that gain more than 2 %, and those that gain at
-all. Of the plans within 2 % of the fastest one, the one with the fewest narrow units is taken, because a narrow unit
-without a gain could only cost accuracy. It must be faster than the wide file with its whole interval, or the wide file
-is the outcome.
+1. Files with all units narrow but one are timed side by side. This ranks the units by what they gain within their
+   neighbourhood, borders between integers and floats included.
+2. Units become wide one after the other, those that gain least first, and all of these files are timed side by side. Of
+   the plans within 2 % of the fastest one, the one with the fewest narrow units is taken, because a narrow unit without
+   a gain could only cost accuracy.
+3. Each unit that became wide is tried narrow again in that plan, and is narrow if it gains more than 2 % there: the
+   order of the second step may have been wrong.
+4. The outcome must be faster than the wide file with its whole interval, or the wide file is the outcome.
 
-Gains are ratios of 5th percentiles, which repeat best on a machine that does other work too.
+Gains are ratios of 5th percentiles, which repeat best on a machine that does other work too. Where other work slows the
+reference network by more than 10 % all the same, single units cannot be judged: the stem and the head then stay wide,
+which is the usual outcome, and the choice says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +20,13 @@ from dataclasses import dataclass, field, replace
 from nas.latency.int8_speedup import Int8Speedup, int8_speedup
 from nas.latency.latency import Latency
 from nas.post_training.bits import BitsPlan
+from search_spaces._base import HEAD, STEM
 
 MIN_GAIN = 0.02
 """Gain as a share that is no noise: 5th percentiles of files that are timed side by side repeat within 1 %."""
+
+MAX_SLOWDOWN = 0.1
+"""Slowdown of the reference network beside the files, as a share, up to which single units are judged."""
 
 TimePlans = Callable[[Sequence[BitsPlan]], Sequence[Latency]]
 """Times one file for each plan, side by side."""
@@ -30,13 +38,16 @@ class PrecisionChoice:
 
     Attributes:
         plan: bit-width of every unit.
-        gains: for each unit that was free, how much faster the narrow file is with it than without it.
-        whole: the chosen plan against the wide one; None where they are the same.
+        gains: for each unit that was free, how much faster the file gets by it, beside the units that gain more.
+        whole: the chosen plan, or that of narrow units alone where none is chosen, against the wide one; None where
+            nothing was timed.
+        was_disturbed: whether the machine was too busy to judge single units.
     """
 
     plan: BitsPlan
     gains: Mapping[str, Int8Speedup] = field(default_factory=dict)
     whole: Int8Speedup | None = None
+    was_disturbed: bool = False
 
 
 def choose_precision(
@@ -65,25 +76,47 @@ def choose_precision(
         own = {unit: narrow if unit in narrow_units else wide for unit in units}
         return BitsPlan(units=own | pins, layers=layers)
 
-    all_wide, all_narrow = make_plan(()), make_plan(free)
+    all_wide = make_plan(())
     if narrow == wide or not free:
         return PrecisionChoice(plan=all_wide)
+    choice = _choose_by_gain(free, make_plan, time_plans)
+    if choice is not None:
+        return choice
+    usual = make_plan([unit for unit in free if unit not in (STEM, HEAD)])
+    wide_latency, own = time_plans([all_wide, usual])
+    whole = int8_speedup(own, wide_latency)
+    return PrecisionChoice(plan=usual if whole.is_faster else all_wide, whole=whole, was_disturbed=True)
+
+
+def _choose_by_gain(
+    free: Sequence[str], make_plan: Callable[[Sequence[str]], BitsPlan], time_plans: TimePlans
+) -> PrecisionChoice | None:
+    """The steps of this module's docstring; None where the machine was too busy for one of them."""
     one_wide = [make_plan([other for other in free if other != unit]) for unit in free]
-    wide_latency, narrow_latency, *others = time_plans([all_wide, all_narrow, *one_wide])
-    gains = {unit: robust_speedup(narrow_latency, other) for unit, other in zip(free, others, strict=True)}
-    certain = [unit for unit in free if gains[unit].speedup > 1 + MIN_GAIN]
-    likely = [unit for unit in free if gains[unit].speedup > 1]
-    # Narrow units that gain nothing one by one may still gain together, so the narrow file remains a candidate.
-    plans = [make_plan(narrow_units) for narrow_units in (certain, likely, free) if narrow_units]
-    plans = [plan for i, plan in enumerate(plans) if plan not in plans[:i]]
-    if len(plans) == 1:
-        latencies = [narrow_latency]
-    else:
-        wide_latency, *latencies = time_plans([all_wide, *plans])
-    fastest_ms = min(latency.robust_ms for latency in latencies)
-    i = next(i for i, latency in enumerate(latencies) if latency.robust_ms <= fastest_ms * (1 + MIN_GAIN))
-    whole = int8_speedup(latencies[i], wide_latency)
-    return PrecisionChoice(plan=plans[i] if whole.is_faster else all_wide, gains=gains, whole=whole)
+    if _is_disturbed(others := time_plans(one_wide)):
+        return None
+    ranked = [unit for _, unit in sorted(zip((other.robust_ms for other in others), free, strict=True))]
+    plans = [make_plan(ranked[i:]) for i in range(len(ranked) + 1)]  # from all narrow to all wide
+    if _is_disturbed(latencies := time_plans(plans)):
+        return None
+    gains = {unit: robust_speedup(latencies[i], latencies[i + 1]) for i, unit in enumerate(ranked)}
+    limit_ms = min(latency.robust_ms for latency in latencies) * (1 + MIN_GAIN)
+    i = max(i for i, latency in enumerate(latencies) if latency.robust_ms <= limit_ms)
+    dropped, narrow_units = ranked[:i], ranked[i:]
+    chosen, base, wide_latency = plans[i], latencies[i if narrow_units else 0], latencies[-1]
+    if dropped and narrow_units:
+        again = [make_plan([*narrow_units, unit]) for unit in dropped]
+        if _is_disturbed(timed := time_plans([plans[-1], chosen, *again])):
+            return None
+        wide_latency, base, *others = timed
+        gains |= {unit: robust_speedup(own, base) for unit, own in zip(dropped, others, strict=True)}
+        chosen = make_plan([*narrow_units, *(unit for unit in dropped if gains[unit].speedup > 1 + MIN_GAIN)])
+    whole = int8_speedup(base, wide_latency)
+    return PrecisionChoice(plan=chosen if whole.is_faster else plans[-1], gains=gains, whole=whole)
+
+
+def _is_disturbed(latencies: Sequence[Latency]) -> bool:
+    return any((latency.slowdown or 0.0) > MAX_SLOWDOWN for latency in latencies)
 
 
 def robust_speedup(own: Latency, other: Latency) -> Int8Speedup:

@@ -7,7 +7,7 @@ form must compute what the file does.
 Units are those of user-defined nets: `stem`, `stage1`, `stage2`, ... where the size of the maps changes, and `head`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,32 +28,29 @@ from nas.compression.quantization.clipping import CLIPPING_METHODS
 from nas.compression.quantization.float16 import FLOAT16_MAX
 from nas.data.base import FaceData, Images
 from nas.distillation.onnx_teacher import PIXEL_SCALINGS, OnnxTeacher, fit_to_shape, teacher_session
-from nas.distillation.teachers import TeacherSource, find_teachers
 from nas.errors import ConfigError, ExportError, one_line
 from nas.files import write_atomic
-from nas.models.layer_patterns import is_unit, match_layers, unit_names
+from nas.models.layer_patterns import match_layers, unit_names
 from nas.onnx_export.rewrite_check import RELATIVE_TOLERANCE
 from nas.post_training.base import CALIBRATION_IMAGES, PostTrainingModel, Predict
 from nas.post_training.bits import BitsPlan
+from nas.post_training.onnx_checks import check_input, check_is_float, find_source
+from nas.post_training.onnx_units import PREPARE, assign_units
 from nas.runtimes.onnx_input import MAX_FILE_BYTES, read_onnx_input
+from nas.runtimes.ort.float16 import FLOAT16_OPS, to_float16
+from nas.runtimes.ort.graphs import fold_graph, run_model
 from nas.runtimes.ort.quantization import (
-    FLOAT16_OPS,
     INTEGER_OPS,
     WEIGHTED_OPS,
     Grid,
-    fold_graph,
-    run_model,
-    to_float16,
     to_qdq,
 )
-from search_spaces._base import HEAD, STEM
 
 Array = npt.NDArray[Any]
 
 MIN_OPSET, UPGRADED_OPSET = 13, 17
 """First opset with scales per channel, and the one that older files are converted to."""
 HOST_RUNTIME = "onnxruntime"
-MAX_STAGES = 5
 MAX_RUN_ELEMENTS = 2**26
 """Numbers of all tensors of a net that one calibrating run may hold: 256 MiB."""
 MAX_BATCH = 64
@@ -61,8 +58,6 @@ N_CHECK_IMAGES = 64
 MIN_KERNEL_AGREEMENT = 0.97
 """Share of pictures on which ONNX Runtime's integer kernels and its float ones must give the same class: nets of few
 bits differ on ties, saturating kernels on far more."""
-PREPARE = "prepare"
-"""Unit of the nodes before the first layer with weights; they stay in float."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +88,21 @@ class OnnxGraph(PostTrainingModel):
         keep: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.name, self.data, self.profile, self._path = path.stem, data, profile, path
-        _check_input(path)
-        self._source = _find_source(path, data, classes)
+        check_input(path)
+        self._source = find_source(path, data, classes)
         teacher = self._teacher
         c, h, w = teacher.input_shape
         self.timed_shape = (h, w, c) if teacher.is_channels_last else (c, h, w)
         self.notes = self._source.notes
-        _check_is_float(teacher.model, path)
+        check_is_float(teacher.model, path)
         self._check_images = self._inputs(data.val.images[:N_CHECK_IMAGES])
         self._model = self._prepared(teacher.model)
-        self._unit_by_node = self._assign_units()
+        self._unit_by_node = assign_units(self._model, quantisable=self._quantisable, shapes=self._shapes)
+        if not any(unit != PREPARE for unit in self._unit_by_node.values()):
+            raise ConfigError(
+                f"{path} must have a convolution or a matrix product with constant weights, but has none; there is "
+                "nothing to quantise"
+            )
         self.units = tuple(unit for unit in unit_names(self._unit_by_node.values()) if unit != PREPARE)
         order = [node.name for node in self._model.graph.node]
         self.layers = {
@@ -325,117 +325,9 @@ class OnnxGraph(PostTrainingModel):
 
         return frozenset(node.name for node in self._model.graph.node if is_quantisable(node))
 
-    def _assign_units(self) -> dict[str, str]:
-        """The unit of each node by its name."""
-        nodes = list(self._model.graph.node)
-        first_words = {node.name: node.name.partition(".")[0] for node in nodes}
-        weighted = [node for node in nodes if node.name in self._quantisable and node.op_type in WEIGHTED_OPS]
-        if not weighted:
-            raise ConfigError(
-                f"{self._path} must have a convolution or a matrix product with constant weights, but has none; there "
-                "is nothing to quantise"
-            )
-        if all(is_unit(first_words[node.name]) for node in weighted):  # a file of this package
-            return {name: word if is_unit(word) else PREPARE for name, word in first_words.items()}
-        pixels = {node.name: self._n_pixels(node) for node in nodes}
-        units = dict.fromkeys((node.name for node in nodes), "")
-        first = nodes.index(weighted[0])
-        for node in nodes[:first]:
-            units[node.name] = PREPARE
-        head = self._head_start(nodes, weighted, pixels)
-        end_of_stem = first + 1
-        while end_of_stem < head and nodes[end_of_stem] not in weighted:
-            if pixels[nodes[end_of_stem].name] != pixels[weighted[0].name]:
-                break
-            end_of_stem += 1
-        sizes = sorted({pixels[n.name] for n in weighted[1:] if pixels[n.name] > 1}, reverse=True)
-        current = "stage1"
-        for i, node in enumerate(nodes[first:], start=first):
-            if i < end_of_stem:
-                units[node.name] = STEM
-            elif i >= head:
-                units[node.name] = HEAD
-            else:
-                size = pixels[node.name]
-                if size > 1:  # a gate on pooled maps belongs to the stage that it is computed in
-                    rank = next((k for k, other in enumerate(sizes) if other <= size), max(0, len(sizes) - 1))
-                    current = f"stage{min(rank, MAX_STAGES - 1) + 1}"
-                units[node.name] = current
-        return units
-
-    def _n_pixels(self, node: NodeProto) -> int:
-        shape = next((self._shapes[name] for name in node.output if name in self._shapes), ())
-        return int(shape[2] * shape[3]) if len(shape) == 4 else 1
-
-    @staticmethod
-    def _head_start(nodes: list[NodeProto], weighted: list[NodeProto], pixels: Mapping[str, int]) -> int:
-        """Index of the first node of the head: from the last pooling to 1x1 on, or else the last layer with weights."""
-        start = len(nodes)
-        while start > 0 and pixels[nodes[start - 1].name] == 1:
-            start -= 1
-        last = nodes.index(weighted[-1])
-        return min(start, last) if start > nodes.index(weighted[0]) else max(last, 1)
-
-
-def _check_input(path: Path) -> None:
-    """Refuse files that do not take single images in numbers.
-
-    Raises:
-        ConfigError: the message says what the file takes.
-    """
-    try:
-        entry = read_onnx_input(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} must be an ONNX file, but there is none; check the path") from None
-    except Exception as error:  # protobuf's errors share no public base
-        raise ConfigError(f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}") from None
-    if len(entry.names) != 1 or len(entry.dims) != 4:
-        raise ConfigError(
-            f"{path} must have one input of images with 4 axes, but has {entry.form}; export it with images alone"
-        )
-    if entry.dims[0] > 1:
-        raise ConfigError(
-            f"{path} must take one image at a time, but takes {entry.dims[0]}; export it with a batch of 1 or an open "
-            "one"
-        )
-    if entry.element_type not in (TensorProto.FLOAT, TensorProto.UINT8):
-        kind = TensorProto.DataType.Name(entry.element_type).lower()
-        raise ConfigError(f"{path} must take float or uint8 images, but takes {kind}; export it in float")
-
 
 def _pair_outputs(model: ModelProto) -> set[str]:
     """Tensors that a Q/DQ pair of activations gives, which are float32."""
     constants = {tensor.name for tensor in model.graph.initializer}
     pairs = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
     return {node.output[0] for node in pairs if node.input[0] not in constants}
-
-
-def _check_is_float(model: ModelProto, path: Path) -> None:
-    """Refuse models that are narrow already.
-
-    Raises:
-        ConfigError: the message names the first such node or weight.
-    """
-    for node in model.graph.node:
-        if node.op_type.startswith(("Quantize", "Dequantize", "QLinear", "DynamicQuantize")) or (
-            node.op_type.endswith("Integer")
-        ):
-            raise ConfigError(
-                f"{path} must be in float, but {node.name or node.op_type!r} is {node.op_type}: it is quantised "
-                "already; give the file from before"
-            )
-    for tensor in model.graph.initializer:
-        if tensor.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16) and len(tensor.dims) > 1:
-            raise ConfigError(
-                f"{path} must be in float32, but {tensor.name!r} is in 16 bits; give the file from before"
-            )
-
-
-def _find_source(path: Path, data: FaceData, classes: tuple[str, ...]) -> TeacherSource:
-    """The file with its scaling of pixels and order of classes, found as for a teacher."""
-    try:
-        (source,) = find_teachers([str(path)], data, classes=classes)
-    except ConfigError as error:
-        words = str(error).replace("--teacher-classes", "--classes").replace("teacher ", "model ")
-        raise ConfigError(words.replace("a teacher", "a model")) from None
-    return source

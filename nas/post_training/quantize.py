@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.compression.quantization.calibration import CALIBRATION_METHODS, DEFAULT_CALIBRATION
+from nas.compression.quantization.calibration import CALIBRATION_METHODS, DEFAULT_CALIBRATION, RECOMMENDED_CALIBRATION
 from nas.compression.quantization.node_bits import bit_options
 from nas.errors import CandidateError, ConfigError
 from nas.latency.costs import compute_costs
@@ -33,7 +33,7 @@ def quantize_model(
     request: BitsRequest,
     out: Path,
     timer: FileTimer,
-    calibration: str = DEFAULT_CALIBRATION,
+    calibration: str = RECOMMENDED_CALIBRATION,
     log: LogFunction = lambda _: None,
 ) -> PostTrainingResult:
     """Write a quantised file of a model, and compare it with the model as given.
@@ -120,7 +120,13 @@ def describe_choice(model: PostTrainingModel, choice: PrecisionChoice) -> tuple[
             f"{unit}: {width} bits, which makes the file {times}" if width == narrow
             else f"{unit}: {width} bits, as {narrow} would make the file {times}"
         )  # fmt: skip
-    if choice.whole is not None and not choice.whole.is_faster:
+    if choice.was_disturbed:
+        wide = max(bit_options(model.profile))
+        notes.append(
+            f"the machine is too busy to judge units one by one, so stem and head stay in {wide} bits, as is usual; "
+            "repeat this on a calm machine, or give --bits"
+        )
+    if choice.whole is not None and narrow not in choice.plan.widths:
         whole = choice.whole
         notes.append(
             f"{narrow} bits gain nothing on this target ({whole.speedup:.2f} [{whole.low:.2f}, {whole.high:.2f}] times "

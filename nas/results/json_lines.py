@@ -136,11 +136,22 @@ class JsonLines(Generic[Item]):
             try:
                 items.append(self._parse(line.decode()))
             except (ValueError, RecursionError) as error:
+                if not _is_json(line):  # torn: a version that did not mend torn last lines wrote on behind one
+                    logger.warning("%s, line %d is incomplete and left out", self._path, number)
+                    continue
                 raise ConfigError(
                     f"{self._path}, line {number} must be as it was written, but {one_line(error)}; restore the line "
                     "from a copy, or remove it"
                 ) from None
         return items
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _signature(status: os.stat_result) -> tuple[int, int, int, int]:

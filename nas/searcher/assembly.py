@@ -139,7 +139,7 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
         else load("space", config.search.space)
     )
     method, make_sampler = load("method", config.distillation.distill), load("sampler", config.search.sampler)
-    compressors = [load("compressor", word) for word in config.compression.compressors]
+    compressors = [load("compressor", word).configured(config.compression) for word in config.compression.compressors]
     proxies = [load("proxy", word) for word in config.search.proxies]
     for path in config.search.warm_start:
         RunFolder.open_existing(path)

@@ -23,6 +23,7 @@ DISTRIBUTION = "fer-nas"
 EXTRA_PURPOSES = {
     "dashboard": "`nas dashboard`",
     "images": "data sets that are image files",
+    "models": "networks of timm and torchvision",
     "nni": "NNI's pruners and quantisers",
     "lowrank": "low-rank convolutions",
     "tensorrt": "engines on an NVIDIA device",

@@ -19,7 +19,9 @@ from nas.data.base import FaceData
 from search_spaces._base import SearchSpace
 
 CALIBRATION_IMAGES = 256
-"""Training images that calibrate quantisation and rank channels."""
+"""Training images that calibrate quantisation."""
+IMPORTANCE_IMAGES = 1024
+"""Training images that rank channels. Each image's effect counts, so a criterion needs more than a range does."""
 UNTRAINED_CALIBRATION_IMAGES = 8
 """Training images that calibrate an untrained network: its file is timed and weighed, but never scored."""
 INITIALISATION, CALIBRATION = -1, -2
@@ -70,7 +72,7 @@ class ModelBuilder:
             widths: channels by stage.
             is_final: whether these are the candidate's pruned widths, at which its layers are restructured.
         """
-        context = self.compression_context(candidate, CALIBRATION_IMAGES)
+        context = self.compression_context(candidate, IMPORTANCE_IMAGES)
         slim = self.build(candidate, widths)
         self.compression.prune(net, slim, context)
         return self.compression.restructure(slim, context) if is_final else slim

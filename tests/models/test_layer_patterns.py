@@ -17,6 +17,7 @@ from nas.models.layer_patterns import layer_names, match_layers
 from nas.models.user_model import UserModelSpace, load_user_model
 from nas.registry import load
 from nas.targets.catalog import load_target
+from nas.training.model_builder import ModelBuilder
 from tests import outside_nets as nets
 from tests.conftest import learnable_faces
 
@@ -111,6 +112,16 @@ def test_a_kept_layer_is_not_factorised_or_sparse() -> None:
     zeros = {n: int((p == 0).sum()) for n, p in graph.named_parameters() if p.ndim > 1}
     assert any(count for name, count in zeros.items() if "layer1" in name)
     assert not any(count for name, count in zeros.items() if "layer2" in name)
+
+
+def test_a_search_hands_the_kept_layers_to_its_compressors() -> None:
+    space, compression = space_of(keep=[KEPT]), CompressionPipeline(compressors=[], profile=load_target("cpu"))
+    fields = make_config().compression
+    builder = ModelBuilder(compression_config=fields, space=space, compression=compression, data=FACES)
+    context = builder.compression_context(compression.decode(space, {}), 4)
+    assert context.kept_layers == space.kept_layers == {f"stage2.{KEPT}"}
+    assert context.is_kept(f"stage2.{KEPT}.weight")
+    assert not context.is_kept(f"stage2.{KEPT}0")
 
 
 def test_nets_of_tests_have_the_layer_that_is_kept() -> None:

@@ -20,10 +20,12 @@ from nas.onnx_export.tensor_ops import (
     Binary,
     ChannelChunk,
     ConcatAxis,
+    DotProductAttention,
     Pad,
     Permute,
     Reduce,
     Reshape,
+    Roll,
     Slice,
     Unary,
 )  # fmt: skip
@@ -77,10 +79,17 @@ ONE_INPUT: list[nn.Module] = [
     nn.Dropout(0.5),
     nn.Upsample((13, 5), mode="bilinear", align_corners=False),
     nn.Upsample(size=40, mode="bilinear"),
+    nn.Upsample(scale_factor=2),
+    nn.Upsample(scale_factor=(1.5, 3)),
+    nn.Upsample(size=(13, 5)),
+    nn.Linear(7, 5),
+    nn.Linear(7, 5, bias=False),
     Affine(0.25, 3.0),
+    Affine((0.25, 1.0, 2.0, 3.0), 3.0),
     Affine(0.25, 0.0),
     Affine(1.0, 3.0),
     Subtract(127.5),
+    Subtract((1.0, 2.0, 3.0, 4.0)),
     SwapAxes(),
     nn.LeakyReLU(0.1),
     nn.RReLU(),
@@ -134,6 +143,7 @@ ONE_INPUT: list[nn.Module] = [
             ("ReduceMax", (2, 3), False),
             ("ReduceSum", (3,), False),
             ("ReduceMin", (1, 2), True),
+            ("ReduceL2", (2, 3), True),
         )
     ),
     Reshape((-1, 2, 2, 63)),
@@ -141,6 +151,8 @@ ONE_INPUT: list[nn.Module] = [
     Slice({1: (1, 3, 1), 3: (0, 7, 2)}),
     ChannelChunk(2, 1),
     AppendAxes(2),
+    Roll({2: 4}),
+    Roll({1: 1, 2: 0, 3: 5}),
     Unary("Abs"),
     Unary("Exp"),
     Unary("Neg"),
@@ -196,6 +208,19 @@ def test_layers_of_two_inputs(module: nn.Module) -> None:
     torch.testing.assert_close(run(module, a, b), module(a, b))
 
 
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("mask_shape", [None, (1, 2, 5, 6), (5, 6)])
+def test_attention(scale: float | None, mask_shape: tuple[int, ...] | None) -> None:
+    shapes = [(3, 2, 5, 4), (3, 2, 6, 4), (3, 2, 6, 7), *([mask_shape] if mask_shape else [])]
+    inputs = [torch.randn(shape) for shape in shapes]
+    q, k, v, *mask = inputs
+    scores = q @ k.mT * (scale or 4**-0.5) + sum(mask)
+    expected = scores.exp() / scores.exp().sum(-1, keepdim=True) @ v
+    module = DotProductAttention(scale)
+    torch.testing.assert_close(module(*inputs), expected)
+    torch.testing.assert_close(run(module, *inputs), expected)
+
+
 @pytest.mark.parametrize("module", [nn.Conv2d(4, 6, 3), nn.GELU(), Affine(2.0, 1.0), norm(4)], ids=str)
 def test_constants_have_the_float16_type_of_their_input(module: nn.Module) -> None:
     x = torch.randn(2, 4, 9, 7)
@@ -219,8 +244,8 @@ def test_constants_have_the_float16_type_of_their_input(module: nn.Module) -> No
         (Pad((1, 1), "circular"), "must be constant, reflect or replicate"),
         (nn.AvgPool2d(2, divisor_override=3), "has a divisor_override"),
         (nn.Flatten(2), "must keep the batch axis only, but 'layer' starts at axis 2"),
-        (nn.Upsample(size=(8, 8)), "must be bilinear"),
-        (nn.Upsample(scale_factor=2, mode="bilinear"), "must be bilinear to a size"),
+        (nn.Upsample(size=(8, 8), mode="bicubic"), "must be nearest or bilinear"),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), "must be nearest or bilinear to a size"),
     ],
     ids=str,
 )

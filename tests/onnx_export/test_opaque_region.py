@@ -19,6 +19,7 @@ from nas.onnx_export.rewrite_check import probe_images, randomised
 from nas.runtimes.backends.onnxruntime import RUNTIME
 
 SHAPE = (1, 24, 24)
+PIXELS = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
 class Sizes(nn.Module):
@@ -57,6 +58,41 @@ class Tokens(nn.Module):
         return tokens.transpose(1, 2).reshape(n, c, h, w)
 
 
+class Windows(nn.Module):
+    """Attention in windows with a cache of its biases: the batch leaves the first axis and comes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.qkv, self.out = nn.Conv2d(8, 16, 4, 3), nn.Linear(16, 48), nn.Linear(16, 16)
+        self.norm, self.biases = nn.LayerNorm(16), nn.Parameter(torch.zeros(2, 4))
+        self.register_buffer("places", torch.tensor([[0, 1, 2], [1, 0, 3], [2, 3, 0]]))
+        self.cache: dict[str, Tensor] = {}
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, *rest: int) -> Tensor:
+        assert not causal
+        assert mask is None
+        assert rest == ()
+        x = torch.roll(self.conv(x), (1, -1), (2, 3))
+        n, c, h, w = x.shape
+        x = x.view(n, c, h // 3, 3, w).permute(0, 2, 4, 3, 1).reshape(-1, 3, c)  # rows of three pixels
+        if "cpu" not in self.cache:
+            self.cache["cpu"] = self.biases[:, self.places]
+        q, k, v = (
+            self.qkv(F.layer_norm(x, (c,), self.norm.weight, self.norm.bias))
+            .view(x.shape[0], 3, 3, 2, c // 2)
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
+        k = k / (k.norm(dim=-1, keepdim=True) + 0.1)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.cache["cpu"][None], is_causal=causal)
+        self.last = x
+        x = self.out(x.transpose(1, 2).reshape(x.shape[0], 3, c))
+        x = x.view(n, h // 3, w, 3, c).permute(0, 4, 1, 3, 2).reshape(n, c, h, w)
+        grid = torch.linspace(0, 1, h)[None, None, :, None].repeat(n, 1, 1, w)  # a constant for each image
+        return F.interpolate(x + grid, scale_factor=2)
+
+
 class DataDependent(nn.Module):
     """A branch on the image's values in a module of its own."""
 
@@ -79,7 +115,9 @@ def staged(body: nn.Module) -> nn.Module:
     return split_into_stages(net(body), prepare, input_shape=SHAPE, classes=3)
 
 
-@pytest.mark.parametrize(("body", "n_regions"), [(Sizes(), 0), (Tokens(), 3)], ids=["sizes", "tokens"])
+@pytest.mark.parametrize(
+    ("body", "n_regions"), [(Sizes(), 0), (Tokens(), 3), (Windows(), 5)], ids=["sizes", "tokens", "windows"]
+)
 def test_file_computes_what_the_net_computes(body: nn.Module, n_regions: int, tmp_path: Path) -> None:
     split = staged(body)
     assert sum(isinstance(module, Region) for module in split.modules()) == n_regions
@@ -87,6 +125,35 @@ def test_file_computes_what_the_net_computes(body: nn.Module, n_regions: int, tm
     export_onnx(graph, path, input_shape=SHAPE, classes=("a", "b", "c"), metadata={})
     check_logits(graph, path, probe_images(SHAPE).numpy().astype(np.uint8), load=RUNTIME.load)
     check_pruning_is_exact(split, input_shape=SHAPE)
+
+
+def test_a_trace_leaves_caches_and_attributes_of_the_net_alone() -> None:
+    body = Windows()
+    whole = net(body)
+    trace(whole, input_shape=SHAPE)
+    assert body.cache == {}
+    assert body.last is None
+    whole(torch.zeros(1, *SHAPE))
+    filled = dict(body.cache)
+    graph = trace(whole, input_shape=SHAPE)
+    assert body.cache == filled
+    with torch.no_grad():
+        body.biases.normal_()  # were the cached biases a constant of the graph, it would not follow
+        body.cache.clear()
+        torch.testing.assert_close(graph(PIXELS), whole(PIXELS))
+
+
+def test_a_net_that_takes_more_than_an_image_is_refused() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x: Tensor, landmarks: Tensor) -> Tensor:
+            return self.conv(x) + landmarks
+
+    with pytest.raises(BuildError, match="must take one image, but its forward pass takes 'landmarks' too"):
+        trace(Pair(), input_shape=SHAPE)
 
 
 def test_a_module_whose_branches_depend_on_pixels_is_a_region_that_torch_refuses(tmp_path: Path) -> None:

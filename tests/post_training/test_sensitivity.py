@@ -1,5 +1,6 @@
 """`nas compress --sensitivity`: every layer is changed alone, and the figures are those of a net changed by hand."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from nas import api
 from nas.cli.main import app
 from nas.config import make_config
 from nas.errors import ConfigError
+from nas.latency.int8_speedup import Int8Speedup
+from nas.latency.latency import Latency
+from nas.post_training.sensitivity import LayerSensitivity, Sensitivity
+from nas.post_training.user_net import UserNet
 from tests import outside_nets as nets
 from tests.post_training.conftest import FACES, MODEL
 from tests.shown import plain
@@ -50,16 +55,28 @@ def _relative(scores: torch.Tensor) -> torch.Tensor:
     return scores.detach() / scores.detach().mean()
 
 
-def test_the_command_prints_a_table_and_writes_a_page(folder: Path, weights: Path) -> None:
-    command = f"compress --model {MODEL} --weights {weights} --target jetson --sensitivity --out s.html"
-    found = CliRunner().invoke(app, command.split())
+def test_the_command_prints_a_table_and_writes_a_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = Latency(kind="measured", device="this CPU", runtime="r", latency_ms=2.0, low_ms=1.9, high_ms=2.1)
+    gain = Int8Speedup(speedup=1.25, low=1.2, high=1.3, twin_ms=2.0, own_ms=1.6, kind="measured")
+    layers = (
+        LayerSensitivity(name="a.conv", channels=(16, 8), pruning_cost=3.5, pruning_gain=gain, int8_cost=0.25),
+        LayerSensitivity(name="fc <1>", int8_cost=-0.5, int8_gain=gain),
+    )
+    figures = Sensitivity(
+        model="m", accuracy=0.65, n_images=100, split_name="val (PublicTest)", latency=timed, layers=layers
+    )
+    monkeypatch.setattr(api, "_load_configured", lambda *_: (object.__new__(UserNet), nullcontext()))
+    monkeypatch.setattr(api, "measure_sensitivity", lambda *_, **__: figures)
+    found = CliRunner().invoke(app, f"compress --model {MODEL} --target cpu --sensitivity --out s.html".split())
     assert found.exit_code == 0, found.output
     shown = plain(found.stdout)
-    assert "layer2.0.conv2" in shown
+    assert "a.conv 16 to 8 +3.50 1.250 [1.200, 1.300] +0.25 -" in shown
+    assert "fc <1> - - - -0.50 1.250 [1.200, 1.300]" in shown
+    assert "accuracy: 65.00% on 100 images of val (PublicTest)" in shown
     assert "plot s.html" in shown
-    assert "synthetic faces" in shown
-    assert "accuracy of layer" in found.stderr
-    assert "<table>" in Path("s.html").read_text()
+    page = Path("s.html").read_text()
+    assert "fc &lt;1&gt;" in page
+    assert "1.250 [1.200, 1.300]" in page
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,6 @@ from nas.results.json_lines import JsonLines
 from nas.results.run_folder import RunFolder
 from tests.fake_runs import a_run, a_search, some_record
 
-ERROR = "refused"
-
 
 class Parser:
     """A parser that keeps what it was given."""
@@ -47,25 +45,12 @@ def add(path: Path, text: str) -> None:
 
 
 def full_read(path: Path) -> list[Any]:
-    """All items of a file, by a reader that remembers nothing; `ERROR` where a line that is ended is damaged."""
+    """All items of a file, by a reader that remembers nothing; torn lines are left out."""
     items = []
-    *ended, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    for line in filter(None, ended):
-        try:
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        with suppress(ValueError):
             items.append(json.loads(line.decode()))
-        except ValueError:
-            return [ERROR]
-    with suppress(ValueError):
-        items.append(json.loads(last.decode()))
     return items
-
-
-def read(lines: JsonLines[Any]) -> list[Any]:
-    """All items by the reader; `ERROR` where it refuses the file."""
-    try:
-        return lines.read()
-    except ConfigError:
-        return [ERROR]
 
 
 def test_each_line_is_parsed_once(path: Path, parser: Parser) -> None:
@@ -114,24 +99,31 @@ def test_a_torn_last_line_is_left_out_with_a_warning_and_replaced_by_the_next(
     assert path.read_text() == '{"n":0}\n{"n":1}\n'
 
 
-@pytest.mark.parametrize("damage", [b'{"n":7', b"\xff", b"\0\0", b"[" * 100_000, b"1" * 5000, b'{"n":7}{"n":8}'])
-def test_any_other_damaged_line_is_refused_with_its_number(path: Path, damage: bytes) -> None:
+@pytest.mark.parametrize("torn", [b'{"n":7', b"\xff", b"\0\0", b"[" * 100_000, b"1" * 5000, b'{"n":7}{"n":8}'])
+def test_a_torn_line_of_an_older_version_is_left_out_with_a_warning(
+    path: Path, torn: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = JsonLines(path, json.loads)
-    path.write_bytes(b'{"n":0}\n\n' + damage + b'\n{"n":1}\n')
-    for _ in range(2):
-        with pytest.raises(ConfigError, match=r"x\.jsonl, line 3 must be as it was written, but .*; restore the line"):
-            lines.read()
-    path.write_bytes(b'{"n":0}\n\n{"n":1}\n')
-    assert lines.read() == [{"n": 0}, {"n": 1}]
+    path.write_bytes(b'{"n":0}\n\n' + torn + b'\n{"n":1}\n')
+    assert lines.read() == lines.read() == [{"n": 0}, {"n": 1}]
+    assert [record.message for record in caplog.records] == [f"{path}, line 3 is incomplete and left out"]
 
 
-def test_a_damaged_line_that_is_appended_later_is_refused_with_its_number(path: Path) -> None:
-    lines = JsonLines(path, json.loads)
+def test_any_other_damaged_line_is_refused_with_its_number(path: Path) -> None:
+    def parse(line: str) -> Any:
+        if (value := json.loads(line)["n"]) < 0:
+            raise ValueError(f"n must be 0 or more, but is {value}")
+        return value
+
+    lines = JsonLines(path, parse)
     path.write_text('{"n":0}\n{"n":1}\n')
-    lines.read()
-    add(path, "{}\n?\n")
-    with pytest.raises(ConfigError, match="line 4 must be"):
-        lines.read()
+    assert lines.read() == [0, 1]
+    add(path, '{"n":2}\n{"n":-1}\n{"n":3}\n')
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"x\.jsonl, line 4 must be as it was written, but n must be 0 or more"):
+            lines.read()
+    path.write_text('{"n":0}\n')
+    assert lines.read() == [0]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
@@ -191,7 +183,7 @@ def test_any_sequence_of_appends_reads_as_a_full_read_does(
     lines = JsonLines(path, json.loads)
     for piece in pieces:
         add(path, piece)
-        assert read(lines) == full_read(path)
+        assert lines.read() == full_read(path)
 
 
 def test_records_stay_the_same_objects_while_another_process_appends(tmp_path: Path) -> None:

@@ -250,6 +250,14 @@ def test_a_resumed_run_keeps_its_sampler_unless_another_is_given(tmp_path: Path)
         RunFolder.open(with_resumed_fields(make_config(runs=tmp_path, trials=30, seed=7)))
 
 
+def test_a_run_of_two_pruning_steps_resumes_with_two(tmp_path: Path) -> None:
+    """As run folders were written while two was the default."""
+    RunFolder.open(make_config(runs=tmp_path, trials=3, prune_steps=2))
+    again = with_resumed_fields(make_config(runs=tmp_path, trials=30))
+    assert again.compression.prune_steps == 2
+    RunFolder.open(again)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"is no run folder \(it holds no config.toml\); start a run with `nas search`"

@@ -1,7 +1,7 @@
 """`nas prune`: structured pruning of one model with a short fine-tuning, without a search."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,11 +17,17 @@ app = typer.Typer()
 @takes_config_options(only=(*FIELDS, "device"))
 def prune(
     model: Annotated[str, typer.Argument(help="Published network, or factory file.py:function.")],
-    sparsity: Annotated[float, typer.Option(help="Share of the channels of every stage to remove.")] = 0.5,
+    sparsity: Annotated[
+        float, typer.Option(help="Share of the channels of every stage to remove, or of the MACs with scope global.")
+    ] = 0.5,
     epochs: Annotated[float, typer.Option(help="Epochs of the fine-tuning; 0 for none.")] = 2.0,
     importance: Annotated[
         str, typer.Option(help="Criterion that ranks the channels: l1, l2, taylor, bn_scale, similarity, ...")
     ] = "l1",
+    pruning_scope: Annotated[
+        Literal["layer", "global"],
+        typer.Option(help="Whether each stage loses the same share, or the whole net its least important channels."),
+    ] = "layer",
     steps: Annotated[int, typer.Option(help="Pruning steps, which share the epochs.", min=1)] = 1,
     target: Target = "cpu",
     out: Annotated[Path | None, typer.Option(help="ONNX file to write; NAME-pruned.onnx by default.")] = None,
@@ -36,7 +42,7 @@ def prune(
     from nas.cli.render.post_training import show_result
 
     result = api.prune(
-        model, sparsity=sparsity, epochs=epochs, importance=importance, steps=steps, target=target, out=out,
-        log=terminal.log, **config_fields(options),
+        model, sparsity=sparsity, epochs=epochs, importance=importance, scope=pruning_scope, steps=steps,
+        target=target, out=out, log=terminal.log, **config_fields(options),
     )  # fmt: skip
     show_result(terminal.make_console(), result)

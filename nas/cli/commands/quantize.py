@@ -28,8 +28,8 @@ def quantize(
         ),
     ] = None,
     calibration: Annotated[
-        str, typer.Option(help="How ranges of activations are found: mse, minmax, percentile or entropy.")
-    ] = "mse",
+        str, typer.Option(help="How ranges of activations are found: entropy, mse, minmax or percentile.")
+    ] = "entropy",
     target: Target = "cpu",
     classes: Annotated[
         str | None,

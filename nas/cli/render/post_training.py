@@ -11,18 +11,7 @@ from nas.post_training.sensitivity_page import TITLES, sensitivity_facts, sensit
 
 def show_result(console: Console, result: PostTrainingResult) -> None:
     """Show accuracy, latency and size before and after, what was done, and the files."""
-    ratio, low, high = result.latency_ratio
-    is_predicted = result.after.latency.kind == "predicted"
-    header = ("", "accuracy", "[95 %]", "ms", "[interval]", "of given", "kB", "of given", "weights", "MMAC")
-    share = f"{ratio:.3f}" if is_predicted else f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
-    rows = [
-        _cells(result.before, "", ""),
-        _cells(result.after, share, f"{result.after.size_bytes / result.before.size_bytes:.3f}"),
-    ]
-    shown = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
-    console.print(
-        plain_table([[header[i].replace("[", "\\[") for i in shown], *([row[i] for i in shown] for row in rows)])
-    )
+    console.print(plain_table([("", "given", "new", "of given"), *_rows(result)]))
     for text in (f"given: {result.before.detail}", f"new: {result.after.detail}", *result.notes):
         console.print(f"  {text}", soft_wrap=True, markup=False)
     kind = KIND_MARKUP[result.after.latency.kind]
@@ -46,18 +35,40 @@ def show_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
     )  # fmt: skip
 
 
-def _cells(figures: FileFigures, latency_share: str, size_share: str) -> list[str]:
-    """One row; empty cells where a figure is unknown."""
-    score, latency = figures.score, figures.latency
-    return [
-        figures.name,
-        f"{score.accuracy:.2%}",
-        f"{100 * score.low:.1f} to {100 * score.high:.1f}",
-        f"{latency.latency_ms:.4g}",
-        f"{latency.low_ms:.4g} to {latency.high_ms:.4g}",
-        latency_share,
-        f"{figures.size_bytes / 1e3:.1f}",
-        size_share,
-        f"{figures.params:,}" if figures.params else "",
-        f"{figures.macs / 1e6:.2f}" if figures.macs else "",
+def _rows(result: PostTrainingResult) -> list[tuple[str, str, str, str]]:
+    """A row for each figure: its name, both values, and the new one as a share of the given one."""
+    ratio, low, high = result.latency_ratio
+    is_predicted = result.after.latency.kind == "predicted"
+    share = f"{ratio:.3f}" if is_predicted else f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
+    before, after = result.before, result.after
+    rows = [
+        ("accuracy", _accuracy(before), _accuracy(after), ""),
+        ("ms", _latency(before), _latency(after), share),
+        *_robust_rows(before, after),
+        ("kB", f"{before.size_bytes / 1e3:.1f}", f"{after.size_bytes / 1e3:.1f}", _share(before, after, "size_bytes")),
     ]
+    if before.params and after.params:
+        rows.append(("weights", f"{before.params:,}", f"{after.params:,}", _share(before, after, "params")))
+    if before.macs and after.macs:
+        rows.append(("MMAC", f"{before.macs / 1e6:.2f}", f"{after.macs / 1e6:.2f}", _share(before, after, "macs")))
+    return rows
+
+
+def _accuracy(figures: FileFigures) -> str:
+    score = figures.score
+    return f"{score.accuracy:.2%} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+
+
+def _latency(figures: FileFigures) -> str:
+    latency = figures.latency
+    return f"{latency.latency_ms:.4g} [{latency.low_ms:.4g}, {latency.high_ms:.4g}]"
+
+
+def _robust_rows(before: FileFigures, after: FileFigures) -> list[tuple[str, str, str, str]]:
+    """The 5th percentiles, which repeat best on a machine that does other work too; none for predictions."""
+    own, other = after.latency.p5_ms, before.latency.p5_ms
+    return [("ms, p5", f"{other:.4g}", f"{own:.4g}", f"{own / other:.3f}")] if own and other else []
+
+
+def _share(before: FileFigures, after: FileFigures, attribute: str) -> str:
+    return f"{getattr(after, attribute) / getattr(before, attribute):.3f}"

@@ -6,7 +6,7 @@ DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900). The number of cha
 slim net was built with the widths that follow from the genes.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,38 +16,65 @@ from nas import registry
 from nas.candidate import SPARSITIES, Candidate
 from nas.compression.base import CompressionContext, Compressor
 from nas.compression.pruning.channel_groups import ChannelGroups, CoupledLayer, trace_channel_groups
-from nas.compression.pruning.criterion import ChannelScores
-from nas.compression.pruning.slicing import channel_segments, kept_per_segment, output_width, sliced_tensors
-from nas.compression.pruning.weight_norms import input_channel_norms, output_channel_norms
+from nas.compression.pruning.group_importance import ScoreFunction, bind_criterion, group_importance, l1_scores
+from nas.compression.pruning.slicing import (
+    channel_segments,
+    kept_per_segment,
+    output_width,
+    sliced_tensors,
+)
+from nas.config import CompressionFields
 from nas.errors import BuildError
 from search_spaces._base import Choice, Value
 
-ScoreFunction = Callable[[Mapping[str, nn.Module]], tuple[ChannelScores, ChannelScores]]
-"""Layers by name to the scores of the channels that each layer writes and of those that it reads."""
-
-CRITERIA = ("bn_scale", "l1", "l2", "similarity", "taylor")
-"""Criteria that a search chooses from; other members of the family can be selected by name."""
-DEFAULT_CRITERION = "l1"
+IMPORTANCE_GENE, DEFAULT_CRITERION = "importance", "l1"
+CRITERIA = CompressionFields().importance
+"""Criteria that a search chooses from by default; `--importance` names others."""
 
 
 class PruneStructured(Compressor):
-    """Genes `sparsity.<stage>`, the share of a stage's channels to remove, and `importance`, the criterion."""
+    """Genes `sparsity.<stage>`, the share of a stage's channels to remove, and `importance`, the criterion.
+
+    Args:
+        criteria: criteria that a search chooses from. There is no gene `importance` where there is only one.
+        sparsities: shares that a search chooses from, ascending from 0.
+    """
 
     name = "prune_structured"
 
+    def __init__(self, *, criteria: tuple[str, ...] = CRITERIA, sparsities: tuple[float, ...] = SPARSITIES) -> None:
+        self.criteria, self.sparsities = criteria, sparsities
+        self._default = DEFAULT_CRITERION if DEFAULT_CRITERION in criteria else criteria[0]
+
+    def configured(self, fields: CompressionFields) -> "PruneStructured":
+        """The member of these criteria and of all multiples of this step.
+
+        Raises:
+            UnknownMemberError: there is no such criterion.
+            MissingPackageError: a criterion needs an optional package that is not installed.
+        """
+        for word in fields.importance:
+            registry.load("importance", word).check_available()
+        sparsities = sparsity_options(fields.sparsity_step)
+        if (fields.importance, sparsities) == (self.criteria, self.sparsities):
+            return self
+        return PruneStructured(criteria=fields.importance, sparsities=sparsities)
+
     def choices(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[Choice, ...]:
         """On every target, one gene per stage and one criterion for all stages."""
-        shares = tuple(Choice(name=f"sparsity.{stage}", options=SPARSITIES) for stage in stages)
-        return (*shares, Choice(name="importance", options=CRITERIA))
+        shares = tuple(Choice(name=f"sparsity.{stage}", options=self.sparsities) for stage in stages)
+        return (*shares, Choice(name=IMPORTANCE_GENE, options=self.criteria)) if len(self.criteria) > 1 else shares
 
     def initial_settings(self, stages: tuple[str, ...], profile: HardwareProfile) -> tuple[dict[str, Value], ...]:
         """Nothing removed."""
-        return ({**{f"sparsity.{stage}": 0.0 for stage in stages}, "importance": DEFAULT_CRITERION},)
+        criterion = {IMPORTANCE_GENE: self._default} if len(self.criteria) > 1 else {}
+        return ({**{f"sparsity.{stage}": 0.0 for stage in stages}, **criterion},)
 
     def effective_settings(self, configuration: Mapping[str, Value], candidate: Candidate) -> dict[str, Value]:
-        """The criterion, where channels are removed and it is not the default."""
-        criterion = configuration.get("importance", DEFAULT_CRITERION)
-        return {"importance": criterion} if candidate.is_pruned and criterion != DEFAULT_CRITERION else {}
+        """The criterion, where channels are removed and it is not `DEFAULT_CRITERION`."""
+        # Old records leave `l1` out, so a setting that is missing means `l1` whatever the search chooses from.
+        criterion = configuration.get(IMPORTANCE_GENE, self._default)
+        return {IMPORTANCE_GENE: criterion} if candidate.is_pruned and criterion != DEFAULT_CRITERION else {}
 
     def changes_shape(self, candidate: Candidate) -> bool:
         """Whether any channel is removed."""
@@ -60,30 +87,22 @@ class PruneStructured(Compressor):
             BuildError: the slim net is not a narrower form of the wide net, or the criterion cannot be computed.
             UnknownMemberError: the gene names a criterion that does not exist.
         """
-        criterion = str(context.candidate.settings.get("importance", DEFAULT_CRITERION))
+        criterion = str(context.candidate.settings.get(IMPORTANCE_GENE, DEFAULT_CRITERION))
         transfer_channels(
             wide, slim, input_shape=context.input_shape, score=bind_criterion(criterion, wide, context),
             kept=context.kept_layers,
         )  # fmt: skip
 
 
-def bind_criterion(name: str, net: nn.Module, context: CompressionContext) -> ScoreFunction:
-    """A criterion of the family `importance`, bound to a net and its context.
+def sparsity_options(step: float) -> tuple[float, ...]:
+    """The multiples of a step that divides 1, from 0 to below 1.
 
-    Raises:
-        UnknownMemberError: the family has no criterion of this name.
+    Examples:
+        >>> sparsity_options(0.25)
+        (0.0, 0.25, 0.5, 0.75)
     """
-    criterion = registry.load("importance", name)
-
-    def score(layers: Mapping[str, nn.Module]) -> tuple[ChannelScores, ChannelScores]:
-        return criterion.score(net, layers, context), criterion.score_inputs(net, layers, context)
-
-    return score
-
-
-def l1_scores(layers: Mapping[str, nn.Module]) -> tuple[ChannelScores, ChannelScores]:
-    """The scores of the criterion `l1`, which needs nothing but the layers."""
-    return output_channel_norms(layers, order=1), input_channel_norms(layers, order=1)
+    count = round(1 / step)
+    return tuple(i / count for i in range(count))
 
 
 def transfer_channels(
@@ -115,31 +134,6 @@ def transfer_channels(
         tensors = sliced_tensors(layer, groups, removed)
         state.update({f"{layer.name}.{key}": tensor.cpu() for key, tensor in tensors.items()})
     _copy_state(slim, state)
-
-
-def group_importance(
-    channel_groups: ChannelGroups, output_scores: ChannelScores, input_scores: ChannelScores
-) -> dict[int, float]:
-    """The importance of each group of channels that has a score; higher means keep.
-
-    Args:
-        channel_groups: the groups of a net.
-        output_scores: layer name to the scores of the channels that it writes.
-        input_scores: layer name to the scores of the channels that it reads.
-    """
-    total: dict[int, float] = {}
-    for layer in channel_groups.layers:
-        for ids, scores in (
-            (layer.output_ids, output_scores.get(layer.name)),
-            (layer.input_ids, input_scores.get(layer.name)),
-        ):
-            if ids is None or scores is None:
-                continue
-            # Relative scores: a layer's scale is arbitrary where a norm follows it. All-zero layers add nothing.
-            relative = scores / (float(scores.mean()) or 1.0)
-            for root, value in zip(channel_groups.group_ids(ids), relative, strict=True):
-                total[int(root)] = total.get(int(root), 0.0) + float(value)
-    return total
 
 
 def _target_widths(layers: list[CoupledLayer], slim: nn.Module) -> dict[str, int]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from nas.compression.base import CompressionContext
+from nas.compression.nni.adapter import require_nni
 from nas.compression.nni.pruners import slim_factors
 from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, as_float64
 
@@ -16,6 +17,14 @@ class NniSlim(ChannelCriterion):
     """|gamma| of a batch norm times NNI's factor after a short training of the factor; other layers have no score."""
 
     name = "nni_slim"
+
+    def check_available(self) -> None:
+        """Check that NNI is installed.
+
+        Raises:
+            MissingPackageError: it is not.
+        """
+        require_nni()
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Scores of batch norms that have scales.

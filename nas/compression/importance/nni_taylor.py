@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from nas.compression.base import CompressionContext
+from nas.compression.nni.adapter import require_nni
 from nas.compression.nni.pruners import taylor_scores
 from nas.compression.pruning.criterion import ChannelCriterion, ChannelScores, has_filters
 
@@ -16,6 +17,14 @@ class NniTaylor(ChannelCriterion):
     """Sum over a channel's weights of the mean square of weight times gradient; `taylor` squares the sum instead."""
 
     name = "nni_taylor"
+
+    def check_available(self) -> None:
+        """Check that NNI is installed.
+
+        Raises:
+            MissingPackageError: it is not.
+        """
+        require_nni()
 
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:
         """Scores of convolutions and linear layers.

@@ -16,7 +16,18 @@ from torch import fx, nn
 from nas.errors import BuildError
 from nas.onnx_export.folding import has_parameters, module_of, trace
 from nas.onnx_export.opaque_region import Region
-from nas.onnx_export.tensor_ops import AppendAxes, Binary, ChannelChunk, ConcatAxis, Permute, Reduce, Reshape, Slice
+from nas.onnx_export.tensor_ops import (
+    AppendAxes,
+    Binary,
+    ChannelChunk,
+    ConcatAxis,
+    DotProductAttention,
+    Permute,
+    Reduce,
+    Reshape,
+    Roll,
+    Slice,
+)
 from search_spaces._leaf import Add, Concat, Scale, SwapAxes
 
 ChannelIds = npt.NDArray[np.int64]
@@ -185,13 +196,17 @@ def _propagate(
 
 def _mixes_channels(module: nn.Module) -> bool:
     """Whether an operation moves or sums channels in a way that is not followed."""
+    if isinstance(module, nn.Sequential):
+        return any(map(_mixes_channels, module))
     if isinstance(module, Reduce):
         return 1 in module.axes
     if isinstance(module, Binary):
         return module.op_type == "MatMul"
     if isinstance(module, nn.Softmax | nn.LogSoftmax):
         return module.dim is None or module.dim < 2  # traced nets count axes from the front
-    return isinstance(module, Reshape | Permute | Slice | ConcatAxis | nn.LocalResponseNorm)
+    return isinstance(
+        module, Reshape | Permute | Slice | ConcatAxis | Roll | DotProductAttention | nn.LocalResponseNorm
+    )
 
 
 def _fixed(module: nn.Module, inputs: list[_TensorChannels], channel_groups: ChannelGroups) -> _TensorChannels:

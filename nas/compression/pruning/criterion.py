@@ -17,9 +17,9 @@ ChannelScores = dict[str, npt.NDArray[np.float64]]
 class ChannelCriterion(ABC):
     """One criterion. Stateless; a member of nas/compression/importance ends with `IMPORTANCE`.
 
-    Life: `score` and `score_inputs` are called once for each net that is pruned, on the trained net. The pruner divides
-    each layer's scores by their mean, so that no layer outweighs the others, and sums them over all layers whose
-    channels must be removed together.
+    Life: `check_available` is called before a search that may use the criterion. `score` and `score_inputs` are called
+    once for each net that is pruned, on the trained net. The pruner divides each layer's scores by their mean, so that
+    no layer outweighs the others, and sums them over all layers whose channels must be removed together.
 
     Promises:
 
@@ -30,6 +30,13 @@ class ChannelCriterion(ABC):
     """
 
     name: str
+
+    def check_available(self) -> None:  # noqa: B027  not abstract: most criteria need nothing but torch
+        """Check, before a search starts, that the criterion can be computed on this machine; by default it can.
+
+        Raises:
+            MissingPackageError: the criterion needs an optional package that is not installed.
+        """
 
     @abstractmethod
     def score(self, net: nn.Module, layers: Mapping[str, nn.Module], context: CompressionContext) -> ChannelScores:

@@ -40,11 +40,15 @@ def slice_channels(net: nn.Module, *, input_channels: int, keep: KeepFunction, k
     """
     slim = copy.deepcopy(net)
     groups = trace_channel_groups(slim, input_channels=input_channels, kept=kept)
-    removed = removed_groups(groups, keep)
-    for layer in groups.layers:
-        width = len(kept_indices(layer.output_ids, groups, removed))
-        _resize_layer(layer.module, sliced_tensors(layer, groups, removed), width)
+    remove_groups(groups, removed_groups(groups, keep))
     return slim
+
+
+def remove_groups(channel_groups: ChannelGroups, removed: Set[int]) -> None:
+    """Take these groups of channels, by id, out of the layers that were traced, in place."""
+    for layer in channel_groups.layers:
+        width = len(kept_indices(layer.output_ids, channel_groups, removed))
+        _resize_layer(layer.module, sliced_tensors(layer, channel_groups, removed), width)
 
 
 def sliced_tensors(layer: CoupledLayer, channel_groups: ChannelGroups, removed: Set[int]) -> dict[str, Tensor]:

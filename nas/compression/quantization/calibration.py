@@ -22,6 +22,9 @@ CALIBRATION_METHODS = ("entropy", "minmax", "mse", "percentile")
 """`minmax` clips nothing, `mse` minimises the squared error; see `nas.compression.quantization.clipping` for the
 others."""
 CALIBRATION_GENE, DEFAULT_CALIBRATION = "calibration", "mse"
+"""A candidate without the setting is calibrated by `mse`, as in all run folders so far."""
+RECOMMENDED_CALIBRATION = "entropy"
+"""The only method that was never the worst and always near the best, see `python -m benchmarks.calibration`."""
 BATCH_SIZE = 64
 SAMPLES_PER_BATCH = 4096
 """Values sampled from each tensor and batch for the squared error; the extremes are exact."""

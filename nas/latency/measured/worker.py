@@ -11,14 +11,13 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, TypedDict
 
 from nas import registry
-from nas.errors import ConfigError, MeasureError, NasError, WorkerDeathError, find_system_error
+from nas.errors import ConfigError, MeasureError, NasError, find_system_error
 from nas.latency.latency import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
@@ -85,8 +84,8 @@ class TimingWorker:
             One measured latency for each file, in order.
 
         Raises:
-            MeasureError: the runtime refuses a file.
-            WorkerDeathError: the process ended, or had to be ended in time; `repeat_after_death` tries again.
+            MeasureError: the runtime refuses a file, or the timing does not end in time.
+            WorkerDeathError: the process ended; `repeat_after_death` tries again where the file is not to blame.
             OSError, MemoryError: the machine lacks room, files or memory.
         """
         task = TimingTask(
@@ -100,8 +99,7 @@ class TimingWorker:
         )
         per_file_s = self._time_limit_s if plan.max_duration_s is None else plan.max_duration_s + self._grace_s
         limit_s = plan.idle_wait_s + per_file_s * len(models)
-        names = ", ".join(repr(path.name) for path in models)
-        oom_kills = read_oom_kills()
+        names, oom_kills = ", ".join(repr(path.name) for path in models), read_oom_kills()
         reply = self._send_task(json.dumps(task), limit_s)
         if reply is None:
             raise describe_death(names, self._stop(), before=oom_kills)
@@ -128,23 +126,30 @@ class TimingWorker:
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101
         assert process.stdout is not None  # noqa: S101
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        timer = threading.Timer(limit_s, expire)
+        timer.daemon = True
+        timer.start()
         try:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-            with _ended_after(process, limit_s) as is_over:
-                answer = process.stdout.readline()
-            if is_over.is_set():
-                raise WorkerDeathError(
-                    f"a timing must end within {limit_s:g} s, but this one did not; use a smaller file",
-                    cause="over its time limit",
-                    is_crash=True,
-                )
+            answer = process.stdout.readline()
         except BrokenPipeError:
-            return None
+            answer = ""
         except BaseException:  # interrupted half-way: the next line read would be the reply to this task
             process.kill()
             self._stop()
             raise
+        finally:
+            timer.cancel()
+        if expired.is_set():
+            self._stop()
+            return {"failed": f"a timing must end within {limit_s:g} s, but this one did not; use a smaller file"}
         # A process that dies while it writes leaves half a line, which is no reply.
         reply: dict[str, Any] | None = json.loads(answer) if answer.endswith("\n") else None
         return reply
@@ -177,27 +182,6 @@ class TimingWorker:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
-
-
-@contextmanager
-def _ended_after(process: "subprocess.Popen[str]", limit_s: float) -> Iterator[threading.Event]:
-    """Kill a process that the block waits for, once the limit is over; the event then says so.
-
-    A timer, because no system but Unix can wait for a pipe with a limit.
-    """
-    is_over = threading.Event()
-
-    def end() -> None:
-        is_over.set()
-        process.kill()
-
-    timer = threading.Timer(limit_s, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield is_over
-    finally:
-        timer.cancel()
 
 
 class TimingTask(TypedDict):

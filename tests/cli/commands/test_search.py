@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 import nas
 from nas import api
-from nas.cli.commands._config_options import flag_of
+from nas.cli.commands._config_options import flag_of, load_config
 from nas.cli.main import app
 from nas.config import FIELD_GROUPS, GROUPS, MODEL_FIELDS, make_config
+from nas.errors import ConfigError
 from nas.results.run import Run
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
@@ -38,7 +39,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "cpu", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
         "--teacher", "votes", "--teacher", "best.onnx=3", "--teacher-classes", "sad,happy",
         "--teacher-output", "y", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
-        "--distill-during", "search", "--compressors", "quantize,low_rank", "--prune-steps", "3", "--qat", "0.5",
+        "--distill-during", "search", "--compressors", "quantize,low_rank", "--importance", "l1,nni_l1",
+        "--sparsity-step", "0.125", "--prune-steps", "3", "--qat", "0.5",
         "--qat-scales", "learned", "--warm-start", "runs/a", "--warm-start", "runs/b", "--proxies", "nwot,jacov",
     ]  # fmt: skip
     result = run.invoke(app, ["search", *flags])
@@ -51,7 +53,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "threads": 1, "device": "cpu", "storage": "sqlite:///x.db", "runs": Path("elsewhere"), "name": "mine",
         "teacher": ("votes", "best.onnx=3"), "teacher_classes": ("sad", "happy"), "teacher_output": "y",
         "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
-        "distill_during": "search", "compressors": ("quantize", "low_rank"), "prune_steps": 3, "qat": 0.5,
+        "distill_during": "search", "compressors": ("quantize", "low_rank"), "importance": ("l1", "nni_l1"),
+        "sparsity_step": 0.125, "prune_steps": 3, "qat": 0.5,
         "qat_scales": "learned", "patience": 40, "verify_seeds": 3,
         "warm_start": (Path("runs/a"), Path("runs/b")), "proxies": ("nwot", "jacov"),
         **dict.fromkeys(("model", *MODEL_FIELDS)),  # of nas compress
@@ -112,7 +115,7 @@ def test_an_interrupted_search_says_how_to_resume(run: CliRunner, monkeypatch) -
         (["--rungs", "a,b"], "--rungs must be numbers separated by commas, but got 'a,b'"),
         (["--data-option", "gray"], "--data-option must be NAME=VALUE"),
         (["--objectives", "accuracy"], "objectives must be accuracy, latency"),
-        (["--config", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["--config", "nowhere.toml"], "nowhere.toml does not exist; give the path of a text file"),
     ],
 )
 def test_an_invalid_option_is_one_line_and_status_2(run: CliRunner, flags: list[str], line: str) -> None:
@@ -128,7 +131,8 @@ def flags_of(command: str) -> set[str]:
 
 def test_flags_toml_keys_and_keyword_arguments_are_one_set_of_words() -> None:
     assert flags_of("search") == {flag_of(name) for name in FIELD_GROUPS} - MODEL_FLAGS | {"--config"}
-    assert flags_of("compress") == {flag_of(name) for name in FIELD_GROUPS} - {"--space"} | {"--config"}
+    own = {"--config", "--sensitivity", "--out"}
+    assert flags_of("compress") == {flag_of(name) for name in FIELD_GROUPS} - {"--space"} | own
     assert set(inspect.signature(nas.search).parameters) == {*FIELD_GROUPS, "config", "on_status"}
     assert {key for table in tomllib.loads(make_config().to_toml()).values() for key in table} <= set(FIELD_GROUPS)
     # Each flag sets one of several options of the data set; every other flag is its field's name.
@@ -197,3 +201,10 @@ def test_a_fault_of_the_package_keeps_its_traceback(run: CliRunner, monkeypatch)
 
     monkeypatch.setattr(api, "search", search)
     assert isinstance(run.invoke(app, ["search"]).exception, RuntimeError)
+
+
+def test_normalisation_is_given_as_one_number_or_one_for_each_channel() -> None:
+    several = load_config(None, {"model": "resnet8", "mean": "0.485,0.456,0.406", "std": "0.25"}).search
+    assert (several.mean, several.std) == ((0.485, 0.456, 0.406), 0.25)
+    with pytest.raises(ConfigError, match="--mean must be numbers separated by commas, but got '0,x'"):
+        load_config(None, {"model": "resnet8", "mean": "0,x"})

@@ -2,21 +2,20 @@
 
 import copy
 import warnings
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
 from torch import nn
 
-from nas.compression.compressors.prune_structured import (
-    COMPRESSOR,
-    _select_removed,
-    _target_widths,
-    bind_criterion,
-    group_importance,
-    transfer_channels,
-)
+from nas import registry
+from nas.candidate import SPARSITIES
+from nas.compression.compressors.prune_structured import COMPRESSOR, _select_removed, _target_widths, transfer_channels
 from nas.compression.pruning.channel_groups import ChannelGroups, trace_channel_groups
-from nas.errors import BuildError
+from nas.compression.pruning.group_importance import bind_criterion, group_importance
+from nas.config import CompressionFields
+from nas.errors import BuildError, MissingPackageError, UnknownMemberError
+from nas.targets.catalog import load_target
 from search_spaces._leaf import Add, Concat, Scale
 from tests.random_nets import SHAPE, SPACES, context_of, pictures, random_net
 
@@ -164,6 +163,44 @@ def test_the_gene_selects_the_criterion() -> None:
         assert settled == ({} if criterion == "l1" else {"importance": criterion})
         COMPRESSOR.prune(wide, slim, context_of(images=0, settings=settled))
         assert slim[1].weight.tolist() == scales  # type: ignore[operator,union-attr]
+
+
+def test_a_search_chooses_from_the_named_criteria_and_steps() -> None:
+    member = COMPRESSOR.configured(CompressionFields(importance=("taylor", "l2"), sparsity_step=0.125))
+    shares, criterion = member.choices(("a",), load_target("cpu"))
+    assert (shares.name, shares.options) == ("sparsity.a", tuple(i / 8 for i in range(8)))
+    assert (criterion.name, criterion.options) == ("importance", ("taylor", "l2"))
+    assert member.initial_settings(("a",), load_target("cpu")) == ({"sparsity.a": 0.0, "importance": "taylor"},)
+
+
+def test_the_only_criterion_is_used_without_a_gene() -> None:
+    member = COMPRESSOR.configured(CompressionFields(importance=("bn_scale",)))
+    assert [choice.name for choice in member.choices(("a",), load_target("cpu"))] == ["sparsity.a"]
+    assert member.initial_settings(("a",), load_target("cpu")) == ({"sparsity.a": 0.0},)
+    candidate = context_of(widths={"a": 4}, pruned={"a": 2}).candidate
+    assert member.effective_settings({}, candidate) == {"importance": "bn_scale"}
+
+
+def test_the_default_options_are_those_of_the_configuration() -> None:
+    assert COMPRESSOR.configured(CompressionFields()) is COMPRESSOR
+    assert COMPRESSOR.choices(("a",), load_target("cpu"))[0].options == SPARSITIES
+
+
+def test_an_unknown_criterion_is_rejected_before_the_search() -> None:
+    with pytest.raises(UnknownMemberError, match=r"importance criterion must be one of bn_scale, .*, but got 'l3'"):
+        COMPRESSOR.configured(CompressionFields(importance=("l3",)))
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("importance") if name.startswith("nni_")])
+def test_a_criterion_of_nni_is_rejected_before_the_search_where_nni_is_missing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("nas.compression.nni.adapter.version", absent)
+    with pytest.raises(MissingPackageError, match=r"this needs NNI 3\.0, which is not installed; type: pip install"):
+        COMPRESSOR.configured(CompressionFields(importance=("l1", name)))
 
 
 def test_without_pruning_the_criterion_has_no_effect() -> None:

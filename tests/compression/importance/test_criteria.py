@@ -1,6 +1,7 @@
 """Channel criteria against a closed form, numpy, or a slow reference."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,13 +66,13 @@ def test_the_filter_between_the_others_is_the_redundant_one() -> None:
 
 
 class Gated(nn.Module):
-    """A small net with a gate behind each layer."""
+    """A small net with gates where `conv` and `linear` read their channels; `linear` is called twice."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.conv, self.norm, self.linear = nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.Linear(5, 4)
-        self.gates = {"conv": torch.ones(5), "norm": torch.ones(5), "linear": torch.ones(4)}
+        self.conv, self.norm, self.linear = nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.Linear(5, 5)
+        self.gates = {"conv": torch.ones(1), "linear": torch.ones(5)}
         with torch.no_grad():
             self.norm.weight.copy_(torch.rand(5) + 0.5)
             self.norm.bias.copy_(torch.randn(5))
@@ -79,41 +80,57 @@ class Gated(nn.Module):
             self.norm.running_var.copy_(torch.rand(5) * 900 + 900)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x) * self.gates["conv"][:, None, None]
-        x = (self.norm(x) * self.gates["norm"][:, None, None]).relu().mean((2, 3))
-        result: Tensor = self.linear(x) * self.gates["linear"]
+        x = functional.silu(self.norm(self.conv(x * self.gates["conv"]))).mean((2, 3))
+        x = self.linear(x * self.gates["linear"])
+        result: Tensor = self.linear(x * self.gates["linear"])
         return result
 
 
-def test_taylor_is_the_squared_derivative_along_a_gate() -> None:
-    """Against central differences of the loss in float64, batch by batch."""
-    net, context = Gated().eval(), context_of(images=2 * BATCH_SIZE)
-    scores_by_layer = TAYLOR.score(net, {name: net.get_submodule(name) for name in net.gates}, context)
+def test_taylor_is_the_mean_magnitude_of_each_images_derivative_along_a_gate() -> None:
+    """Against central differences of the loss in float64, image by image."""
+    net, context = Gated().eval(), context_of(images=BATCH_SIZE + 8)
+    layers = {name: net.get_submodule(name) for name in ("conv", "norm", "linear")}
+    assert TAYLOR.score(net, layers, context) == {}
+    scores_by_layer = TAYLOR.score_inputs(net, layers, context)
+    assert set(scores_by_layer) == set(net.gates)
     net.double()
-    images = torch.from_numpy(context.images).double().split(BATCH_SIZE)  # type: ignore[no-untyped-call]
-    labels = torch.from_numpy(context.labels).split(BATCH_SIZE)  # type: ignore[no-untyped-call]
+    images, labels = torch.from_numpy(context.images).double(), torch.from_numpy(context.labels)
 
-    def slope(name: str, channel: int, pixels: Tensor, classes: Tensor) -> float:
-        losses = []
-        for step in (1e-5, -1e-5):
-            net.gates[name] = torch.ones(len(scores_by_layer[name]), dtype=torch.float64)
-            net.gates[name][channel] += step
-            with torch.no_grad():
-                losses.append(float(functional.cross_entropy(net(pixels), classes)))
-        net.gates[name] = torch.ones(len(scores_by_layer[name]), dtype=torch.float64)
-        return (losses[0] - losses[1]) / 2e-5
+    def losses(name: str, channel: int, step: float) -> Tensor:
+        gate = net.gates[name]
+        net.gates[name] = torch.ones(len(gate), dtype=torch.float64)
+        net.gates[name][channel] += step
+        with torch.no_grad():
+            per_image: Tensor = functional.cross_entropy(net(images), labels, reduction="none")
+        net.gates[name] = gate
+        return per_image
 
     for name, scores in scores_by_layer.items():
         expected = [
-            np.mean([slope(name, channel, *batch) ** 2 for batch in zip(images, labels, strict=True)])
+            float((losses(name, channel, 1e-5) - losses(name, channel, -1e-5)).abs().mean()) / 2e-5
             for channel in range(len(scores))
         ]
         np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-9)
 
 
+def test_opposite_effects_on_two_images_do_not_cancel() -> None:
+    """Two equal images of different classes: the mean gradient at the optimum is 0, that of each image is not."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        net[3].weight.copy_(torch.tensor([[1.0, -1], [-1, 1]]))  # type: ignore[operator,union-attr]
+        for tensor in (net[0].bias, net[3].bias):
+            tensor.zero_()  # type: ignore[operator,union-attr]
+        net[0].weight.copy_(torch.full((2, 1, 1, 1), 0.01))  # type: ignore[operator,union-attr]
+    context = replace(
+        context_of(images=0), images=np.full((2, 1, 4, 4), 100, np.uint8), labels=np.array([0, 1], np.int64)
+    )
+    scores = TAYLOR.score_inputs(net, {"3": net[3]}, context)["3"]
+    np.testing.assert_allclose(scores, [1.0, 1.0], rtol=1e-5)  # value 1, weights 1 and -1, softmax at one half
+
+
 def test_taylor_needs_images() -> None:
     with pytest.raises(BuildError, match="'taylor' needs labelled training images, but got none; use 'l1'"):
-        TAYLOR.score(nn.Identity(), {}, NONE)
+        TAYLOR.score_inputs(nn.Identity(), {}, NONE)
 
 
 def test_a_channel_without_effect_has_a_taylor_score_of_zero() -> None:
@@ -121,7 +138,7 @@ def test_a_channel_without_effect_has_a_taylor_score_of_zero() -> None:
     with torch.no_grad():
         net[3].weight[:, 1] = 0  # type: ignore[index,union-attr]
     context: CompressionContext = context_of(images=8)
-    scores = TAYLOR.score(net, {"0": net[0]}, context)["0"]
+    scores = TAYLOR.score_inputs(net, {"3": net[3]}, context)["3"]
     assert scores[1] == 0
     assert min(scores[0], scores[2]) > 0
     assert math.isfinite(scores.sum())

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.compression.compressors.prune_structured import bind_criterion, transfer_channels
+from nas.compression.compressors.prune_structured import transfer_channels
 from nas.compression.nni import adapter
+from nas.compression.pruning.group_importance import bind_criterion
 from nas.onnx_export.folding import trace
 from tests.random_nets import SHAPE, context_of, pictures, trained_net
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nas.compression.compressors.prune_structured import bind_criterion, transfer_channels
+from nas.compression.compressors.prune_structured import transfer_channels
 from nas.compression.pruning.channel_groups import trace_channel_groups
+from nas.compression.pruning.group_importance import bind_criterion
 from nas.compression.pruning.slicing import (
     channel_segments,
     kept_per_segment,

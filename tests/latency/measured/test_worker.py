@@ -59,6 +59,24 @@ def test_a_crash_costs_one_measurement() -> None:
         assert timed(timer, reference_path())[0] > 0
 
 
+def test_a_timing_that_does_not_end_is_killed() -> None:
+    with TimingWorker(time_limit_s=0.3, grace_s=0.1) as timer:
+        process = timer._process = timer._start()
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(MeasureError, match=r"a timing must end within 0\.3 s, but this one did not"):
+            timed(timer, reference_path())
+        assert process.poll() == -signal.SIGKILL
+        process = timer._process = timer._start()
+        process.send_signal(signal.SIGSTOP)
+        plan = TimingPlan(runs=20, max_duration_s=0.1, idle_wait_s=0.1)
+        with pytest.raises(MeasureError, match=r"within 0\.5 s"):
+            timer.measure(
+                [reference_path()] * 2, runtime="onnxruntime", device="", input_shape=[INPUT_SHAPE] * 2, plan=plan
+            )
+    with TimingWorker() as timer:
+        assert timed(timer, reference_path())[0] > 0
+
+
 def test_a_worker_amid_a_task_ends_with_its_pipe() -> None:
     """A file that never ends must not spin on as an orphan."""
     code = (
@@ -99,24 +117,6 @@ def test_what_the_machine_lacks_is_told_from_what_the_file_does(
         monkeypatch.setattr(timer, "_send_task", lambda *_: reply)
         with pytest.raises(type(error), match=r"Too many open files|timing a file|must load"):
             timed(timer, reference_path())
-
-
-def test_a_timing_that_does_not_end_is_killed() -> None:
-    with TimingWorker(time_limit_s=0.3, grace_s=0.1) as timer:
-        process = timer._process = timer._start()
-        process.send_signal(signal.SIGSTOP)
-        with pytest.raises(MeasureError, match=r"a timing must end within 0\.3 s, but this one did not"):
-            timed(timer, reference_path())
-        assert process.poll() == -signal.SIGKILL
-        process = timer._process = timer._start()
-        process.send_signal(signal.SIGSTOP)
-        plan = TimingPlan(runs=20, max_duration_s=0.1, idle_wait_s=0.1)
-        with pytest.raises(MeasureError, match=r"within 0\.5 s"):
-            timer.measure(
-                [reference_path()] * 2, runtime="onnxruntime", device="", input_shape=[INPUT_SHAPE] * 2, plan=plan
-            )
-    with TimingWorker() as timer:
-        assert timed(timer, reference_path())[0] > 0
 
 
 def test_after_an_interrupt_the_worker_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
