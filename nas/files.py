@@ -84,7 +84,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # a write that fails does not name its file
+            error.filename = str(path)
         beside.unlink(missing_ok=True)
         raise
 

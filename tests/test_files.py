@@ -1,13 +1,14 @@
-"""Files: digests, texts that end, and appended lines."""
+"""Files: digests, texts that end, appended lines, and writes that fail."""
 
 import hashlib
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from nas.errors import ConfigError
-from nas.files import append_line, file_sha256, read_json, read_text, remove_torn_line
+from nas.files import append_line, file_sha256, read_json, read_text, remove_torn_line, write_atomic
 
 
 def test_digest_is_that_of_the_content(tmp_path: Path) -> None:
@@ -65,3 +66,15 @@ def test_a_torn_line_is_removed(tmp_path: Path, before: bytes, after: bytes) -> 
     path.write_bytes(before)
     remove_torn_line(path)
     assert path.read_bytes() == after
+
+
+def test_a_write_without_room_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
+    file = write_atomic(tmp_path / "a.txt", "old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*a\.txt"):
+            write_atomic(file, "x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("a.txt", "old")]

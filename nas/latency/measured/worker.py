@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self, TypedDict
 
 from nas import registry
-from nas.errors import ConfigError, MeasureError, NasError, find_system_error
+from nas.errors import ConfigError, MeasureError, NasError, WorkerDeathError, find_system_error
 from nas.latency.latency import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
@@ -84,8 +84,8 @@ class TimingWorker:
             One measured latency for each file, in order.
 
         Raises:
-            MeasureError: the runtime refuses a file, or the timing does not end in time.
-            WorkerDeathError: the process ended; `repeat_after_death` tries again where the file is not to blame.
+            MeasureError: the runtime refuses a file.
+            WorkerDeathError: the process ended, or had to be ended in time; `repeat_after_death` tries again.
             OSError, MemoryError: the machine lacks room, files or memory.
         """
         task = TimingTask(
@@ -149,7 +149,11 @@ class TimingWorker:
             timer.cancel()
         if expired.is_set():
             self._stop()
-            return {"failed": f"a timing must end within {limit_s:g} s, but this one did not; use a smaller file"}
+            raise WorkerDeathError(
+                f"a timing must end within {limit_s:g} s, but this one did not; use a smaller file",
+                cause="over its time limit",
+                is_crash=True,
+            )
         # A process that dies while it writes leaves half a line, which is no reply.
         reply: dict[str, Any] | None = json.loads(answer) if answer.endswith("\n") else None
         return reply

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_two_crashes_fail_it_with_their_names() -> None:
 def test_a_worker_that_something_keeps_killing_is_no_fault_of_the_file() -> None:
     with pytest.raises(ChildProcessError, match=r"it ended with SIGKILL \(10 times in a row\)"):
         repeat_after_death(measurement(*(-signal.SIGKILL,) * MAX_KILLS))
+
+
+def test_a_timing_over_its_limit_fails_the_second_time() -> None:
+    with TimingWorker(time_limit_s=0.01) as worker:
+        measure = partial(
+            worker.measure, [reference_path()], runtime="onnxruntime", device="", input_shape=[INPUT_SHAPE],
+            plan=TimingPlan(runs=20),
+        )  # fmt: skip
+        with pytest.raises(MeasureError, match=r"within 0\.01 s.* \(before: over its time limit\)"):
+            repeat_after_death(measure)
 
 
 @pytest.mark.parametrize(("after", "is_crash"), [(OomKills("a", 1), False), (OomKills("a", 2), True), (None, False)])

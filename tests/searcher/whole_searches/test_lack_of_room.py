@@ -71,7 +71,7 @@ def test_a_step_without_room_ends_the_search_and_is_repeated(
 def test_files_that_may_not_grow_end_the_search_and_leave_the_results_as_they_are(
     go: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
-    folder, limit, seen = RunFolder(tmp_path / "synthetic-plain-jetson"), 40_000, list[Record]()
+    folder, limit, seen = RunFolder(tmp_path / "synthetic-plain-jetson"), 4_000, list[Record]()
     ends = 0
     while True:  # a little more room each time: the limit meets the journal, models, checkpoints and records in turn
         try:
