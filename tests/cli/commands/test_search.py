@@ -128,7 +128,8 @@ def flags_of(command: str) -> set[str]:
 
 def test_flags_toml_keys_and_keyword_arguments_are_one_set_of_words() -> None:
     assert flags_of("search") == {flag_of(name) for name in FIELD_GROUPS} - MODEL_FLAGS | {"--config"}
-    assert flags_of("compress") == {flag_of(name) for name in FIELD_GROUPS} - {"--space"} | {"--config"}
+    own = {"--config", "--sensitivity", "--out"}
+    assert flags_of("compress") == {flag_of(name) for name in FIELD_GROUPS} - {"--space"} | own
     assert set(inspect.signature(nas.search).parameters) == {*FIELD_GROUPS, "config", "on_status"}
     assert {key for table in tomllib.loads(make_config().to_toml()).values() for key in table} <= set(FIELD_GROUPS)
     # Each flag sets one of several options of the data set; every other flag is its field's name.
