@@ -78,3 +78,34 @@ def test_every_member_of_every_family_loads(name: str) -> None:
     assert set(registry.names(name)) == files
     for member in files:
         assert registry.load(name, member) is not None
+
+
+def test_a_factory_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is loaded by its path, also where a module of its name is imported already or it imports a neighbour."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "neighbour_of_a_test.py").write_text("WIDTH = 8\n")
+    (tmp_path / "json.py").write_text("from neighbour_of_a_test import WIDTH\n\ndef build():\n    return WIDTH\n")
+    assert registry.factory(f"{tmp_path}/json.py:build")() == 8
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my nets.py").write_text("def build():\n    return 'mine'\n")
+    assert registry.factory("my nets.py:build")() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("nowhere.py:build", "must be in a Python file, but nowhere.py does not exist"),
+        ("net.py:", "must be package.module:function or file.py:function, but got 'net.py:'"),
+        ("broken.py:build", "importing broken.py raised ZeroDivisionError"),
+        ("net.py:other", "must name a function of net.py, but 'other' is none there"),
+    ],
+)
+def test_a_file_without_the_factory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "net.py").write_text("def build():\n    return None\n")
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(UserError, match=message):
+        registry.factory(word)

@@ -89,7 +89,7 @@ class ArtifactEvaluator:
         model_path = _model_path(record)
         self.log("compress, export")
         graph, notes = self._final_graph(record, net.eval(), phase_timer, stop)
-        notes += self.compression.notes(graph, candidate)
+        notes += (*self.compression.notes(graph, candidate), *self.builder.notes)
         with ExitStack() as stack:
             with phase_timer("export"):
                 file = self._export(graph, self.folder.path / model_path, self._metadata(record))

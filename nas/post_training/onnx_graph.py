@@ -132,6 +132,7 @@ class OnnxGraph(PostTrainingModel):
             model = to_float16(model, nodes=half, floats=set(self._shapes) | _pair_outputs(model))
         if not is_draft and integer:
             self._check_kernels(model)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, model.SerializeToString(deterministic=True))
 
     @contextmanager

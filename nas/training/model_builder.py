@@ -101,6 +101,12 @@ class ModelBuilder:
             kept_layers=self.space.kept_layers,
         )  # fmt: skip
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of any candidate's figures needs to know, one sentence each."""
+        n_kept = len(self.space.kept_layers)
+        return (f"layers kept as they are, whatever the bits of their stage: {n_kept}",) if n_kept else ()
+
     def seed_for(self, candidate: Candidate, phase_index: int) -> int:
         """Seed of 32 bits for one phase of a candidate: the same in any order of work, and in a resumed search."""
         # The first training leaves its number out: run folders that know no further trainings keep their seeds.

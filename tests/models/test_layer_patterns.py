@@ -119,6 +119,7 @@ def test_a_search_hands_the_kept_layers_to_its_compressors() -> None:
     fields = make_config().compression
     builder = ModelBuilder(compression_config=fields, space=space, compression=compression, data=FACES)
     context = builder.compression_context(compression.decode(space, {}), 4)
+    assert builder.notes == ("layers kept as they are, whatever the bits of their stage: 1",)
     assert context.kept_layers == space.kept_layers == {f"stage2.{KEPT}"}
     assert context.is_kept(f"stage2.{KEPT}.weight")
     assert not context.is_kept(f"stage2.{KEPT}0")

@@ -132,7 +132,7 @@ def test_nodes_are_kept_and_pinned_by_name(make: Make) -> None:
 
 
 def test_a_plan_without_narrow_units_gives_the_file_as_it_was(make: Make) -> None:
-    result = nas.quantize(make(outside=True), bits="32", target="jetson", out="w.onnx")
+    result = nas.quantize(make(outside=True), bits="32", target="jetson", out="new/folder/w.onnx")
     np.testing.assert_array_equal(outputs(result.path), outputs(Path("m.onnx")))
 
 
