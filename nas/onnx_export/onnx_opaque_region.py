@@ -8,6 +8,7 @@ import hashlib
 import io
 import logging
 import operator
+import re
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -118,9 +119,8 @@ def _cached_export(keyed: _Keyed) -> onnx.ModelProto:
             finally:
                 logging.disable(logging.NOTSET)
     except Exception as error:  # torch raises whatever the user's code does
-        raise ExportError(
-            f"torch must be able to export a {_describe(module)}, but cannot: {one_line(error)}"
-        ) from error
+        reason = one_line(re.sub(r"\x1b\[\d+m", "", str(error.__cause__ or error)))
+        raise ExportError(f"torch must be able to export a {_describe(module)}, but cannot: {reason}") from error
     if program is None:
         raise ExportError(f"torch must be able to export a {_describe(module)}, but gave nothing")
     return onnx.inliner.inline_local_functions(program.model_proto)
