@@ -20,8 +20,8 @@ class PostTrainingKeywords(TypedDict, total=False):
     """Fields of `nas.quantize` and `nas.prune` besides model and target."""
 
     weights: str | Path | None
-    mean: float | None
-    std: float | None
+    mean: float | Sequence[float] | None
+    std: float | Sequence[float] | None
     input_size: int | None
     keep: Sequence[str] | None
     dataset: str
