@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.errors import CandidateError, ExportError, one_line
-from nas.onnx_export.calls import convert
 from nas.onnx_export.concrete_tracing import trace_concretely
+from nas.onnx_export.conversion import convert
 from nas.onnx_export.functional import Affine, Subtract, module_for_call
 from nas.onnx_export.layers import DROPOUT_LAYERS
 from search_spaces._leaf import Leaf, Normalise, PerChannel

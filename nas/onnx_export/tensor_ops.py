@@ -1,7 +1,7 @@
 """Leaf modules for tensor operations that change shapes, mix two tensors or reduce axes; sizes but the batch are fixed.
 
-`nas.onnx_export.calls` makes them from the functions and methods that a net calls, and `nas.onnx_export.onnx_shapes`
-writes them.
+`nas.onnx_export.call_modules` makes them from the functions and methods that a net calls, and
+`nas.onnx_export.onnx_shapes` writes them.
 """
 
 from collections.abc import Callable
