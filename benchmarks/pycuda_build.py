@@ -63,19 +63,19 @@ print(json.dumps(signatures))
 _DRIVE = """
 import ctypes
 import numpy as np
-from nas.runtimes.tensorrt.cuda import cuda
-device = cuda()
+from nas.runtimes.tensorrt.cuda import open_cuda_device
+device = open_cuda_device()
 array = np.arange(12, dtype=np.float32).reshape(3, 4)
 back = np.zeros_like(array)
 address = device.allocate(array.nbytes)
 device.upload(address, array)
 device.download(back, address)
 assert (back == array).all()
-replay = device.captured(lambda: None)
-times = [device.timed(replay) for _ in range(5)]
+replay = device.capture_graph(lambda: None)
+times = [device.time_ms(replay) for _ in range(5)]
 assert all(0 <= ms < 1e3 for ms in times), times
 assert ctypes.CDLL("libcuda.so.1").stand_in_launches() == 5
-device.wait()
+device.synchronize()
 device.close()
 print(f"{type(device).__name__} drove {device.name}: memory, copies, events and a graph, five launches")
 """
