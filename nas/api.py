@@ -478,12 +478,14 @@ def dry_run_commands(
     """Every command that measuring these files on a board would run, in order; none is run.
 
     Raises:
-        ConfigError: the target is not a board over ssh.
+        ConfigError: the target is not a board over ssh, there is no such file, or its input has another form.
     """
     profile = load_target(target)
     device = device_runtime(profile)
     if device is None or profile.local:
         raise ConfigError(f"a dry run needs a board over ssh, but {target!r} is none; see `nas targets add --help`")
+    for model in models:  # refused as by a measurement
+        _input_shape(Path(model))
     commands: list[str] = []
     device.time_models(
         [Path(model) for model in models], profile, with_layers=layers, with_energy=energy, dry_run_commands=commands

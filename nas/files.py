@@ -3,6 +3,7 @@
 This is the only place that writes beside a file and renames.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -78,8 +79,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         system.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; the old file is then still there.
+        OSError: the folder cannot be written, or the disk is full; the old file is then still there. Also where `path`
+            is a pipe or a device, such as /dev/null, which a rename would replace for the whole machine.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileExistsError(errno.EEXIST, "a pipe or a device, which is not written to", str(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield beside

@@ -25,6 +25,7 @@ from nas.data.csv_archive import open_csv
 from nas.data.csv_table import read_rows
 from nas.data.paths import printable_path
 from nas.errors import DataError
+from nas.files import regular_file_fault
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 """FER2013's names of the training, selection and test split."""
@@ -70,12 +71,12 @@ def find_ferplus_votes(source: Path, explicit_path: Path | None) -> Path:
     """The path of `fer2013new.csv`: the explicit path, else in the folder of the source.
 
     Raises:
-        DataError: there is no such file.
+        DataError: there is no such file, or it is a pipe or a device.
     """
     path = explicit_path or source.with_name("fer2013new.csv")
-    if not path.is_file():
+    if (fault := regular_file_fault(path)) is not None:
         raise DataError(
-            f"labels=ferplus needs {printable_path(path)}, which does not exist; download it from "
+            f"labels=ferplus needs {printable_path(path)}, which {fault}; download it from "
             "github.com/microsoft/FERPlus and give its path as ferplus=PATH"
         )
     return path
@@ -221,6 +222,8 @@ def _check_agreement(faces: FaceRows, votes: Votes, path: Path) -> str:
     """
     labels, kept = majority_labels(votes)
     rows = np.flatnonzero(kept)
+    # Joins by row are within a usage, so a fault of one must not hide among the rows of another.
+    rows = rows[np.argsort(faces.usages[rows], kind="stable")]
     if len(rows) < _MIN_CHECKED:
         return f"{len(rows)} faces are too few to check the order of rows by the labels"
     equal = labels[rows] == faces.labels[rows]
@@ -241,7 +244,7 @@ def _check_agreement(faces: FaceRows, votes: Votes, path: Path) -> str:
         if got < (by_chance + agreement) / 2:
             raise DataError(
                 f"the labels of {files} must agree in all parts, but agree on {got:.1%} of the faces from row "
-                f"{rows[start] + 2} to {rows[block][-1] + 2} and on {agreement:.1%} of all; {remedy}"
+                f"{rows[block].min() + 2} to {rows[block].max() + 2} and on {agreement:.1%} of all; {remedy}"
             )
     return f"labels agree with FER2013's on {agreement:.1%} of the kept faces"
 

@@ -34,6 +34,11 @@ PLAUSIBLE_GAIN = 0.05
 that is 29 %; linear models of pixels reach 35 %, and nets trained on RAF-DB or AffectNet 45 to 60 %."""
 MAX_SHORTFALL = 0.02
 """Largest distance of a known order from the best order of all. Two swapped classes cost more, unless both are rare."""
+MAX_NAMED_SHORTFALL = 0.1
+"""Distance of the order by a teacher's own class names from the best order of all above which the names are doubted. A
+teacher trained on other data confuses classes, but seldom exchanges them."""
+MIN_DOUBT_IMAGES = 100
+"""Images below which the best order of all is better by chance alone."""
 MIN_LEAD = 0.02
 """Smallest distance of the best known order from the next."""
 _MAX_OUTPUTS = 12
@@ -149,3 +154,25 @@ def choose_order(
     if len(fits) > 1 and fits[0].accuracy < fits[1].accuracy + MIN_LEAD:
         return None, f"{figures}, which does not decide"
     return fits[0], figures
+
+
+def contradiction_notes(
+    name: str, outputs: Floats, labels: npt.NDArray[np.int64], columns: tuple[int, ...]
+) -> tuple[str, ...]:
+    """A warning where a teacher's class names contradict the images: another order is far more often right.
+
+    Args:
+        name: of the teacher.
+        outputs: [N, n_outputs] of the teacher.
+        labels: [N] of the images, 0 to K - 1.
+        columns: K columns of the outputs, by the names.
+    """
+    named, best = order_accuracy(outputs, labels, columns), best_columns(outputs, labels, len(columns))
+    unnamed = order_accuracy(outputs, labels, best) if best else 0.0
+    if best is None or len(labels) < MIN_DOUBT_IMAGES or unnamed <= named + MAX_NAMED_SHORTFALL:
+        return ()
+    note = (
+        f"{name} is right on {named:.0%} of {len(labels)} training images by the names of its classes, but on "
+        f"{unnamed:.0%} with outputs {', '.join(map(str, best))} as the data's classes; check the names"
+    )
+    return (note,)

@@ -27,7 +27,14 @@ import numpy.typing as npt
 from nas import registry
 from nas.data.base import FaceData
 from nas.data.classes import canonical_class_name
-from nas.distillation.class_orders import best_columns, candidate_orders, choose_order, fit_orders, order_accuracy
+from nas.distillation.class_orders import (
+    best_columns,
+    candidate_orders,
+    choose_order,
+    contradiction_notes,
+    fit_orders,
+    order_accuracy,
+)
 from nas.distillation.onnx_teacher import PIXEL_SCALINGS, RAW_PIXELS, Images, OnnxTeacher, run_teacher
 from nas.errors import ConfigError, one_line
 from nas.files import file_sha256, regular_file_fault
@@ -314,7 +321,8 @@ def _columns(
         ConfigError: the names do not fit, or no known order does.
     """
     if classes is not None:
-        return match_classes(name, classes, outputs.shape[1], data_classes)
+        columns, notes = match_classes(name, classes, outputs.shape[1], data_classes)
+        return columns, notes + contradiction_notes(name, outputs, labels, columns)
     orders = _candidate_orders(name, outputs.shape[1], data_classes)
     fit, figures = choose_order(outputs, labels, orders)
     if fit is None:
@@ -370,7 +378,10 @@ def match_classes(
         fault = f"names {len(known)} classes for {n_outputs} outputs"
         if missing or len(known) == n_outputs:
             fault = f"lacks {', '.join(missing)}" if missing else f"names a class twice: {', '.join(known)}"
-        raise ConfigError(f"{needed}, but {fault}; use a teacher trained on these classes")
+        raise ConfigError(
+            f"{needed}, but {fault}; use a teacher trained on these classes, or name its outputs in order with "
+            "--teacher-classes a,b,c"
+        )
     extra = [word for word in known if word not in map(canonical_class_name, data_classes)]
     notes = (f"{name} also has {', '.join(extra)}; its outputs for them are dropped",) if extra else ()
     return tuple(known.index(canonical_class_name(word)) for word in data_classes), notes

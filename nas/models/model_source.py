@@ -279,7 +279,7 @@ def _built(builder: Callable[..., Any], source: ModelSource, arguments: Mapping[
 
 
 def _timm_builder(name: str) -> Callable[..., Any]:
-    _import_torchvision()  # timm imports it
+    _import_torchvision(TIMM)  # which imports it
     try:
         import timm
     except ImportError as error:
@@ -306,8 +306,11 @@ def _unknown(library: str, name: str, known: list[str]) -> ConfigError:
     return ConfigError(f"{library} must have the model, but has none of the name {name!r}{registry.near(name, known)}")
 
 
-def _import_torchvision() -> Any:
+def _import_torchvision(needed_by: str = TORCHVISION) -> Any:
     """torchvision, with or without its compiled operators.
+
+    Args:
+        needed_by: library that imports it, for the message.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -317,7 +320,7 @@ def _import_torchvision() -> Any:
             import torchvision
             import torchvision.models
         except ImportError as error:
-            raise _missing(TORCHVISION, error) from None
+            raise _missing(needed_by, error) from None
         except RuntimeError as error:
             match = re.search(r"operator torchvision::(\w+) does not exist", str(error))
             if match is None or match[1] not in _OPERATOR_SCHEMAS:

@@ -25,6 +25,7 @@ from nas.post_training.base import (
 from nas.post_training.bits import BitsPlan, BitsRequest, resolve_pins
 from nas.post_training.file_timer import FileTimer
 from nas.post_training.mixed_precision import PrecisionChoice, choose_precision
+from nas.runtimes.onnx_input import read_onnx_input
 
 
 def quantize_model(
@@ -165,7 +166,9 @@ def _figures(name: str, detail: str, path: Path, score: Score, latency: Latency)
         params, macs = costs.params, costs.macs
     except CandidateError:  # shapes of a foreign graph may be unknown; the two columns are then left out
         pass
-    size = path.stat().st_size
+    size = path.stat().st_size + sum(
+        (path.parent / each).stat().st_size for each in read_onnx_input(path).external_files
+    )
     return FileFigures(
         name=name, detail=detail, score=score, latency=latency, size_bytes=size, params=params, macs=macs
     )

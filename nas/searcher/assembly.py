@@ -43,7 +43,7 @@ from nas.searcher.budget import SearchBudget
 from nas.searcher.progress import Progress
 from nas.searcher.promotion import RungResults, drop_uninformative_rungs
 from nas.searcher.record_index import SearchRecords
-from nas.searcher.resume_check import check_same_data, check_same_target
+from nas.searcher.resume_check import check_same_data, check_same_target, study_identity
 from nas.searcher.study import Study
 from nas.searcher.warm_start import WarmStart, warm_start
 from nas.targets.catalog import device_runtime, load_target
@@ -260,7 +260,7 @@ def make_study(
     """The study of a configuration, see `Study`; by default with rung results of its own.
 
     Raises:
-        ConfigError: the storage cannot be opened, or its study has other objectives or other options for a gene.
+        ConfigError: the storage cannot be opened, or its study is another run's or has other options for a gene.
     """
     return Study(
         folder,
@@ -273,6 +273,7 @@ def make_study(
         rung_results=rung_results or RungResults(folder, config.search.objectives),
         initial_picks=initial_picks,
         context=context,
+        identity=study_identity(folder, config),
     )
 
 

@@ -8,8 +8,10 @@ Accuracies on two data sets, or latencies of two devices, cannot be compared in 
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from hw_profiles._base import HardwareProfile
+from nas.config import FREE_FIELDS, SearchConfig
 from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.latency.predicted.predict import CURRENT_PREDICTORS, calibration_fingerprint
@@ -19,6 +21,15 @@ from nas.targets.catalog import device_runtime
 
 TARGET_FACTS = ("title", "runtime", "latency", "calibration")
 """What the latencies of a target depend on: fields of its profile, and the calibration of its predictions."""
+
+HOST_FIELDS = frozenset({"storage", "teacher", "warm_start", "data_options"})
+"""Fields with paths and addresses, which differ between hosts that work on one study."""
+
+
+def study_identity(folder: RunFolder, config: SearchConfig) -> dict[str, Any]:
+    """What all runs that share one study have in common: every field that decides the result, and the data's digest."""
+    fields = {name: value for name, value in config.flat().items() if name not in FREE_FIELDS | HOST_FIELDS}
+    return {**fields, "data": folder.read_json("data.json", DataFacts).get("digest", "")}
 
 
 def check_same_data(folder: RunFolder, data: FaceData) -> None:

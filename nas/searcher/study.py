@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_OF = "retry_of"
 """User attribute of a trial that repeats one which failed for no fault of its own: the number of that trial."""
+IDENTITY = "run"
+"""User attribute of a study in a storage that other runs may use: what its runs have in common."""
 MAXIMIZE, MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 WORST_VALUES = {"accuracy": 0.0}
 """Value told for an objective that was not evaluated because a constraint was violated first; 0 for the others."""
@@ -88,9 +91,12 @@ class Study:
         rung_results: results of candidates at their rungs, for samplers that use the first rung as a low fidelity.
         initial_picks: gene values that are evaluated first; ignored by a study that has trials already.
         context: what is known of gene values before they are evaluated, for the sampler.
+        identity: what all runs that share the study have in common, where it is in a storage of its own. A journal in
+            the run folder needs none, because the folder holds one run.
 
     Raises:
-        ConfigError: the storage cannot be opened, or its study has other objectives or other options for a gene.
+        ConfigError: the storage cannot be opened, or its study is another run's, or has other objectives or other
+            options for a gene.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Study:
         rung_results: RungResults,
         initial_picks: Sequence[Mapping[str, Value]] = (),
         context: SamplerContext = EMPTY_CONTEXT,
+        identity: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self.objectives, self._n_rungs = folder, search.objectives, len(training.rungs)
@@ -124,6 +131,8 @@ class Study:
                 raise ConfigError(f"storage {run.storage} cannot be used: {error}") from None
             if self._study.directions != directions:
                 raise ConfigError(f"study {name!r} in {run.storage} has other objectives; give this run a --name")
+            if run.storage is not None:
+                self._check_identity(identity)
             self._check_genes()
             self._make_sampler, self._seed = make_sampler, run.seed
             self._has_shared_storage = run.storage is not None
@@ -135,6 +144,26 @@ class Study:
                 for picked in initial_picks:
                     fixed = {k: v for k, v in picked.items() if k in self.choices}
                     self._study.enqueue_trial(fixed, skip_if_exists=True)
+
+    def _check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Refuse the study of another run that has the same name in the same storage. A new study gets this identity.
+
+        A study of an earlier version has none and gets it too. Fields that only one version knows do not count.
+        """
+        before = self._study.user_attrs.get(IDENTITY)
+        if before is None:
+            self._study.set_user_attr(IDENTITY, dict(identity))
+            return
+        differences = [
+            f"{field}: {before[field]!r} there, {value!r} asked"
+            for field, value in identity.items()
+            if field in before and before[field] != value
+        ]
+        if differences:
+            raise ConfigError(
+                f"study {self._study.study_name!r} in the storage is of another run ({'; '.join(differences)}); give "
+                "this run a --name of its own"
+            )
 
     def _check_genes(self) -> None:
         """Refuse to resume a study that was started with other options for a gene."""

@@ -1,6 +1,7 @@
 """The join of FER+ votes to the rows of FER2013: by name, by number, by row, and proved by the labels."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,19 @@ def test_row_that_is_missing_in_the_middle_is_found(tmp_path: Path) -> None:
         DataError, match=r"must agree in all parts, but agree on \d\d\.\d% of the faces from row 902 to"
     ):
         join_votes(training, write(tmp_path, moved))
+
+
+def test_fault_of_one_usage_is_found_among_the_rows_of_another(tmp_path: Path) -> None:
+    rows = faces()
+    rows = replace(rows, usages=np.where(np.arange(N) % 3 == 0, 1, 0))
+    lines = [line.replace(",fer", ",") for line in vote_rows(rows)]  # names without numbers: joined by row
+    join_votes(rows, write(tmp_path, lines))
+    of_public = [i for i, line in enumerate(lines) if line.startswith("PublicTest")]
+    turned = list(lines)
+    for i, j in zip(of_public, of_public[::-1], strict=True):
+        turned[i] = lines[j]
+    with pytest.raises(DataError, match="must agree in all parts"):
+        join_votes(rows, write(tmp_path, turned))
 
 
 @pytest.mark.parametrize(

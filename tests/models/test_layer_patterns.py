@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext
@@ -92,6 +92,20 @@ def test_a_kept_layer_is_in_the_widest_precision_and_its_activation_with_it(targ
     if target == "jetson":  # FP16 is the widest precision there
         weight = layer.weight
         assert torch.equal(weight, weight.half().float())
+
+
+def test_a_kept_layer_is_never_narrower_than_its_stage() -> None:
+    space = space_of(keep=[KEPT])
+    (name,) = space.kept_layers
+    pipeline = CompressionPipeline(compressors=[load("compressor", "quantize")], profile=load_target("jetson"))
+    context = context_of(space, pipeline, {})
+    context = replace(
+        context, candidate=replace(context.candidate, bits=dict.fromkeys(("stem", *space.stages, "head"), 32))
+    )
+    net = space.build(space.decode({}), input_shape=FACES.input_shape, classes=3)
+    weight = pipeline.compress_graph(net, context).get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    assert not torch.equal(weight, weight.half().float())
 
 
 def test_bits_of_single_layers_take_precedence() -> None:

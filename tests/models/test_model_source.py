@@ -117,7 +117,8 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(MissingPackageError, match=r"torchvision.*pip install --no-deps .*torchvision"):
+    needed = rf"models of {library} need {library}, but torchvision.*pip install --no-deps .*torchvision"
+    with pytest.raises(MissingPackageError, match=needed):
         make_model(f"{library}:resnet18", input_shape=SHAPE, classes=3)
 
 

@@ -73,6 +73,8 @@ def test_a_foreign_file_is_quantised_with_its_own_face(make: Make, weights: Path
     assert before.graph.input == after.graph.input
     assert [o.name for o in before.graph.output] == [o.name for o in after.graph.output]
     assert before.metadata_props == after.metadata_props
+    parts = [path, *path.parent.glob(f"{path.stem}.bin")]  # weights outside the file count
+    assert result.before.size_bytes == sum(part.stat().st_size for part in parts)
     assert "BatchNormalization" not in ops(result.path)
     assert result.bits == {"stem": 32, "stage1": 8, "stage2": 8, "head": 32}
 

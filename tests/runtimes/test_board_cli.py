@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -114,6 +115,12 @@ def test_a_dry_run_prints_commands_that_a_shell_can_read(board: PlayedBoard, fol
     assert found.exit_code == 0, found.output
     assert "--stronglyTyped" in found.stdout
     assert not (board.root / "calls.jsonl").exists()
+    model = onnx.load("float.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(model, "eight.onnx")
+    refused = nas("measure", "eight.onnx", "--target", "mynano", "--dry-run")
+    assert refused.exit_code == 2
+    assert "8 images at once" in refused.stderr
 
 
 def test_a_board_with_another_key_is_one_line(board: PlayedBoard, folder: Path) -> None:

@@ -18,7 +18,7 @@ from nas.searcher.assembly import make_study
 from nas.searcher.study import AskedTrial, Study, derive_seed, to_distribution
 from search_spaces._base import Choice
 from tests.fake_runs import a_run, some_record
-from tests.fake_studies import a_study
+from tests.fake_studies import CHOICES, a_study
 from tests.journal import trials_of
 
 
@@ -222,6 +222,22 @@ def test_study_with_other_objectives_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"study 'same' in sqlite:.* has other objectives; give this run a --name"):
         a_study(tmp_path / "b", storage=url, name="same", objectives=("accuracy", "latency", "size"))
     study._storage.remove_session()
+
+
+def test_study_of_another_run_in_the_same_storage_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = a_study(tmp_path / "a", storage=url, name="same", trials=3)
+    again = a_study(tmp_path / "another host", storage=url, name="same", trials=5)
+    with pytest.raises(
+        ConfigError, match=r"study 'same' .* another run \(seed: 0 there, 5 asked\); give this run a --name"
+    ):
+        a_study(tmp_path / "b", storage=url, name="same", seed=5)
+    folder = a_run(tmp_path / "c", records=[], storage=url, name="same")
+    folder.write("data.json", json.dumps({"digest": "0123"}))
+    with pytest.raises(ConfigError, match=r"another run \(data: '\w*' there, '0123' asked\)"):
+        make_study(folder, folder.config, CHOICES, registry.load("sampler", "random"))
+    for opened in (study, again):
+        opened._storage.remove_session()
 
 
 def test_study_with_other_options_of_an_asked_gene_is_refused(tmp_path: Path) -> None:

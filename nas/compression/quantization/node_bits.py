@@ -13,7 +13,8 @@ def node_bits(graph: fx.GraphModule, context: CompressionContext) -> dict[fx.Nod
     """The bit-width of each module node.
 
     - An opaque region is in FP32.
-    - A layer that is kept is in the widest precision of the target; a layer of `layer_bits` has its own.
+    - A layer that is kept is in the widest precision of the target, or in that of its unit where this is wider; a layer
+      of `layer_bits` has its own.
     - An activation follows such a layer if it reads nothing else: a border between the two would cost a kernel.
     - All other nodes have the bits of their unit.
     """
@@ -25,7 +26,7 @@ def node_bits(graph: fx.GraphModule, context: CompressionContext) -> dict[fx.Nod
         if isinstance(module, Region):
             widths[node] = FLOAT32_BITS
         elif context.is_kept(name):
-            own[node] = max(bit_options(context.profile))
+            own[node] = max(*bit_options(context.profile), context.candidate.bits.get(unit_name(node), 0))
         elif name in context.layer_bits:
             own[node] = context.layer_bits[name]
         elif len(sources) == 1 and sources[0] in own and isinstance(module, ELEMENTWISE_LAYERS):

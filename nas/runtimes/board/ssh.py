@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from nas.errors import ConfigError, MissingPackageError, UnreachableError
+from nas.files import regular_file_fault
 
 CONNECT_TIMEOUT_S = 8
 HEARTBEAT_INTERVAL_S = 15
@@ -149,8 +150,10 @@ class SshConnection:
             log: receives progress lines.
 
         Raises:
-            ConfigError: the address has another form.
+            ConfigError: the address has another form, or `ssh_config` is no file that ssh can read to its end.
         """
+        if ssh_config is not None and ssh_config != Path(os.devnull) and (fault := regular_file_fault(ssh_config)):
+            raise ConfigError(f"ssh_config {ssh_config} {fault}; correct its path in nas.toml")
         self.address = address
         self._host, self._port = parse_address(address)
         self._ssh_config, self.dry_run_commands, self._log = ssh_config, dry_run_commands, log

@@ -1,6 +1,7 @@
 """Measuring over a real sshd with a stand-in for trtexec (reconstructed, see there), and all failures."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -161,6 +162,13 @@ def test_a_key_that_is_not_accepted_is_reported_in_one_line(board: PlayedBoard, 
     config.write_text(board.config.read_text().replace(str(board.config.with_name("user")), str(tmp_path / "other")))
     with pytest.raises(UnreachableError, match="must let you in by key and without a password"):
         RUNTIME.time_models([model], board.profile(ssh_config=str(config)))
+
+
+def test_an_ssh_config_that_does_not_end_or_exist_is_refused(board: PlayedBoard, model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, fault in (("pipe", "must be a regular file, but is a pipe"), ("none", "does not exist")):
+        with pytest.raises(ConfigError, match=f"ssh_config .*{name} {fault}"):
+            RUNTIME.time_models([model], board.profile(ssh_config=str(tmp_path / name)))
 
 
 @pytest.mark.parametrize(
