@@ -7,7 +7,8 @@ channels give the same candidate. The compressors' other genes become `settings`
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -53,6 +54,9 @@ class Candidate:
             raise ValueError(f"1 to {self.widths} channels must remain after pruning, but {self.pruned} do")
         if min(self.bits.values(), default=1) < 1:
             raise ValueError(f"bits must be above 0, but are {self.bits}")
+        for name, value in (*_numbers("architecture", self.architecture), *_numbers("settings", self.settings)):
+            if not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, but is {value}")
 
     @cached_property
     def key(self) -> str:
@@ -93,6 +97,18 @@ CANDIDATE_FIELDS = tuple(field.name for field in fields(Candidate))
 
 SettingsRule = Callable[[Mapping[str, Value], "Candidate"], dict[str, Value]]
 """(gene values, candidate without settings) to the settings that have an effect on it."""
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Every fraction in a JSON value, with the path to it."""
+    if isinstance(value, float):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(f"{name}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(name, item)
 
 
 def decode(

@@ -176,3 +176,10 @@ def test_sparsity_zero_keeps_every_channel(width: int, multiple: int) -> None:
 def test_sparsity_outside_its_range_is_refused(sparsity: float) -> None:
     with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\), but got"):
         pruned_width(16, sparsity, 8)
+
+
+@pytest.mark.parametrize("change", [{"architecture": {"input": float("nan")}}, {"settings": {"x": [float("inf")]}}])
+def test_numbers_must_be_finite(change: dict[str, Any]) -> None:
+    plain: dict[str, Any] = {"space": "plain", "architecture": {}, "widths": {"a": 8}, "pruned": {"a": 8}, "bits": {}}
+    with pytest.raises(ValueError, match=r"(architecture\.input|settings\.x) must be finite, but is (nan|inf)"):
+        Candidate(**(plain | change))
