@@ -13,7 +13,10 @@ import nas
 from tests.fake_runs import a_model, a_run, a_search, some_record
 
 MODULES = (
-    "nas.api",
+    "nas.api.measurement",
+    "nas.api.post_training",
+    "nas.api.runs",
+    "nas.api.searching",
     "nas.config.reading",
     "nas.config.search_config",
     "nas.config.units",
@@ -42,7 +45,7 @@ def examples_of(name: str) -> list[doctest.DocTest]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: runs/synthetic-plain-jetson, whose trial 8 can be exported, and model.onnx."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nas.api.IDLE_WAIT_S", 0.0)
+    monkeypatch.setattr("nas.api.measurement.IDLE_WAIT_S", 0.0)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     run = a_run(Path("runs"), records=a_search())
     run.append(some_record(8, 0.1, 50.0, **a_model(run, "models/8.onnx")))

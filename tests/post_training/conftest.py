@@ -9,7 +9,7 @@ import torch
 import nas.latency.measured.timing_loop
 import nas.post_training.file_timer
 import nas.training.trainer
-from nas import api
+from nas.api import post_training as api
 from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import train
 from nas.training.recipe import Recipe

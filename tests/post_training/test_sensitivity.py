@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from nas import api
+from nas.api import post_training as api
 from nas.cli.main import app
 from nas.config import make_config
 from nas.errors import ConfigError

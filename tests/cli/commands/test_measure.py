@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 from typer.testing import CliRunner
 
-from nas import api
+from nas.api import measurement
 from nas.cli.main import app
 from nas.latency.costs import compute_costs
 from nas.latency.latency import Latency
@@ -18,7 +18,7 @@ from tests.shown import plain
 
 
 def test_measure_states_kind_and_provenance(run: CliRunner, monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> None:
-    monkeypatch.setattr(api, "IDLE_WAIT_S", 0.0)
+    monkeypatch.setattr(measurement, "IDLE_WAIT_S", 0.0)
     a_model(folder, "models/one.onnx")
     model = str(folder.path / "models/one.onnx")
     here = run.invoke(app, ["measure", model, "--runs", "50"])
@@ -56,7 +56,7 @@ def test_one_thread_and_several_are_measured_apart_on_pinned_cores(
                 for _ in models
             ]  # fmt: skip
 
-    monkeypatch.setattr(api, "TimingWorker", FakeWorker)
+    monkeypatch.setattr(measurement, "TimingWorker", FakeWorker)
     found = plain(run.invoke(app, ["measure", *models, "--threads", "4", "--pin", "0,2"]).stdout)
     assert measured == [(2, 1), (1, 4), (1, 4)], "one thread side by side, several one after the other"
     assert found.count("1 thread (pinned (0, 2))") == found.count("4 threads (pinned (0, 2))") == 2
@@ -94,7 +94,7 @@ def weights_among_inputs(path: Path) -> str:
 def test_files_of_old_exporters_are_measured_and_predicted(
     run: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(api, "IDLE_WAIT_S", 0.0)
+    monkeypatch.setattr(measurement, "IDLE_WAIT_S", 0.0)
     model = weights_among_inputs(tmp_path / "m.onnx")
     result = run.invoke(app, ["measure", model, "--target", "jetson", "--runs", "20", "--threads", "1"])
     assert result.exit_code == 0, result.output

@@ -1,0 +1,150 @@
+"""Finished and running searches: pick a member of the front, export it, and compare runs in a table."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from nas.reporting.bundle import export_model
+from nas.results.compression_effect import find_baseline
+from nas.results.front import pareto_front
+from nas.results.front_table import table_rows
+from nas.results.record import Record
+from nas.results.run import Run, load_run
+from nas.results.run_folder import RunFolder
+from nas.results.selection import Selection, make_limits
+from nas.results.selection import pick as pick_record
+
+TABLE_COLUMNS = (
+    "run", "trial", "phase", "params", "nonzero_params", "compression_ratio", "size_bytes", "packed_bytes",
+    "size_ratio", "macs", "accuracy", "test_accuracy", "latency_ms", "latency_kind",
+    "latency_disturbed", "frames_per_s",
+)  # fmt: skip
+"""Columns of `table`."""
+
+
+def pick(
+    run: Run | RunFolder | str | Path,
+    *,
+    max_latency: float | str | None = None,
+    max_size: float | str | None = None,
+    min_accuracy: float | None = None,
+    knee: bool = False,
+) -> Selection:
+    """Choose one member of a run's Pareto front, and say why.
+
+    - Without limits, or with `knee`: the knee of the front within the limits.
+    - With an upper limit (latency, size): the most accurate member within the limits.
+    - With `min_accuracy` alone: the fastest member that reaches it.
+
+    Args:
+        run: the run, or its folder.
+        max_latency: upper limit on the target in milliseconds, or text with a unit such as "5ms".
+        max_size: upper limit of the file in bytes, or text with a unit such as "500kB".
+        min_accuracy: lower limit on the selection split, 0..1.
+        knee: take the knee of the members within the limits.
+
+    Returns:
+        The member's `record`, the `reason`, and its neighbours on the front, `faster` and `slower`; `nas.export` takes
+        it as it is.
+
+    Raises:
+        ConfigError: there is no such run, its front is empty, a limit is invalid, or no member is within the limits;
+            the message then names the nearest one.
+
+    Examples:
+        >>> selection = nas.pick("runs/synthetic-plain-jetson", max_latency="3ms")
+        >>> selection.record.trial, selection.reason
+        (1, 'the most accurate within the limits, of 3 on the verified front')
+    """
+    folder = _folder_of(run)
+    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
+    return pick_record(folder.records(), folder.config.search.objectives, limits=limits, knee=knee)
+
+
+def export(
+    run: Run | RunFolder | str | Path,
+    which: int | str | Record | Selection | None = None,
+    *,
+    out: str | Path | None = None,
+) -> Path:
+    """Write one candidate as a folder with model.onnx, model card, golden pair and record.
+
+    Args:
+        run: the run, or its folder.
+        which: number of a trial, first digits of a key, a record, or what `pick` returned; None takes the knee of the
+            front.
+        out: the folder to write; None takes `exported/RUN-TRIAL`.
+
+    Returns:
+        Path of model.onnx.
+
+    Raises:
+        ConfigError: there is no such run or candidate, or its file is not the one that was measured.
+
+    Examples:
+        >>> nas.export("runs/synthetic-plain-jetson", 8, out="my_model")
+        PosixPath('my_model/model.onnx')
+    """
+    folder = _folder_of(run)
+    if which is None:
+        which = pick(folder)
+    if isinstance(which, Selection):
+        which = which.record
+    name = which.trial if isinstance(which, Record) else which
+    return export_model(folder, which, Path(out) if out else Path("exported") / f"{folder.path.name}-{name}")
+
+
+def table(*runs: Run | RunFolder | str | Path) -> pd.DataFrame:
+    """Size, accuracy and speed of the networks of one or several runs.
+
+    Args:
+        *runs: the runs, or their folders.
+
+    Returns:
+        One row for the uncompressed model of each run, if there is one, and one for each member of its front, fastest
+        first. Columns:
+
+        - `run`, `trial` and `phase`: name of the run, number of the trial, and "base", "search" or "verified".
+        - `params`, `nonzero_params` and `compression_ratio`: weights, those that are not zero, and the uncompressed
+          model's weights divided by the latter.
+        - `size_bytes`, `packed_bytes` and `size_ratio`: size of the file, its size under zlib, and the uncompressed
+          file's size divided by the file's.
+        - `macs`: multiply-accumulate operations of one inference.
+        - `accuracy` and `test_accuracy`: on the selection split and on the test split, 0..1.
+        - `latency_ms`, `latency_kind` and `frames_per_s`: milliseconds of one inference on the target, "measured" or
+          "predicted", and 1000 / `latency_ms`, which leaves out the time to find the face.
+        - `latency_disturbed`: whether the machine was busy while the latency was measured.
+
+        A figure that is unknown is None or NaN.
+
+    Raises:
+        ConfigError: there is no such run.
+
+    Examples:
+        >>> costs = nas.table("runs/synthetic-plain-jetson")
+        >>> costs[["trial", "accuracy", "latency_ms", "frames_per_s"]]
+           trial  accuracy  latency_ms  frames_per_s
+        0      0      0.50         1.0        1000.0
+        1      1      0.65         2.0         500.0
+        2      2      0.80         4.0         250.0
+    """
+    return pd.DataFrame([row for run in runs for row in _cost_rows(_folder_of(run))], columns=list(TABLE_COLUMNS))
+
+
+def _folder_of(run: Run | RunFolder | str | Path) -> RunFolder:
+    if isinstance(run, str | Path):
+        run = load_run(run)
+    return run.folder if isinstance(run, Run) else run
+
+
+def _cost_rows(folder: RunFolder) -> list[dict[str, object]]:
+    """Rows of `table` for one run: its uncompressed model, then its front."""
+    records = folder.records()
+    baseline = find_baseline(records)
+    members = [*([baseline] if baseline else []), *pareto_front(records, folder.config.search.objectives)]
+    return [
+        row
+        | {"run": folder.path.name, "frames_per_s": 1000 / row["latency_ms"] if row["latency_ms"] else None}
+        | {"latency_disturbed": record.latency.is_disturbed if record.latency else None}
+        for record, row in zip(members, table_rows(members, baseline=baseline), strict=True)
+    ]
