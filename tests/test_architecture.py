@@ -19,7 +19,7 @@ TREES = ("search_spaces", "hw_profiles", "nas")
 
 # From the ground up, in the order of the flow: what stands on a floor imports from lower floors only.
 FLOORS = """
-search_spaces hw_profiles errors pareto intervals oom_kills
+search_spaces hw_profiles errors pareto intervals
 files
 registry config candidate runtimes onnx_export
 data latency
@@ -72,7 +72,6 @@ GROUND = {
     "hw_profiles": ("numpy",),
     "nas.errors": (),
     "nas.files": (),
-    "nas.oom_kills": (),
     "nas.pareto": ("numpy",),
     "nas.intervals": ("numpy",),
 }

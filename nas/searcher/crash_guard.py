@@ -6,7 +6,7 @@ A process that is killed leaves no record of why. So the rule asks for evidence 
   into a file of the work while the process dies. For SIGKILL, SIGTERM, SIGHUP, a reboot or a lost machine it writes
   nothing.
 - **Out of memory**: the counter of OOM kills of the process's control group is higher when the work is taken up again
-  than when it began, see `nas.oom_kills`.
+  than when it began, see `nas.runtimes.oom_kills`.
 - **The time limit**: a watchdog found no sign of life for `SILENCE_LIMIT_S`, says so in the same file, and ends the
   process. Seconds in which the process itself did not run (SIGSTOP, suspend) do not count.
 
@@ -31,8 +31,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from nas.oom_kills import OomKills, read_oom_kills
 from nas.results.run_folder import RunFolder
+from nas.runtimes.oom_kills import OomKills, read_oom_kills
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-import nas.oom_kills
+import nas.runtimes.oom_kills
 from nas.config import make_config
 from nas.results.run_folder import RunFolder
 from nas.searcher.crash_guard import MAX_CRASHES, crash_guard, is_abandoned
@@ -121,9 +121,9 @@ def test_a_kill_for_want_of_memory_is_a_crash_and_any_other_is_none(
     root, counter = tmp_path / "cgroup", tmp_path / "cgroup" / file
     counter.parent.mkdir(parents=True)
     (tmp_path / "groups").write_text(groups)
-    monkeypatch.setattr(nas.oom_kills, "CGROUP_ROOT", root)
-    monkeypatch.setattr(nas.oom_kills, "OWN_CGROUPS", tmp_path / "groups")
-    monkeypatch.setattr(nas.oom_kills, "BOOT_ID", tmp_path / "groups")
+    monkeypatch.setattr(nas.runtimes.oom_kills, "CGROUP_ROOT", root)
+    monkeypatch.setattr(nas.runtimes.oom_kills, "OWN_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(nas.runtimes.oom_kills, "BOOT_ID", tmp_path / "groups")
     counter.write_text(content.format(4))
     left = folder.path / "locks" / "work.fault"
     with crash_guard(folder, "work"):
@@ -136,7 +136,7 @@ def test_a_kill_for_want_of_memory_is_a_crash_and_any_other_is_none(
         assert guard.crashes == crashes
     left.write_text(at_work)
     (tmp_path / "boot").write_text("a later one")  # whose counters begin anew
-    monkeypatch.setattr(nas.oom_kills, "BOOT_ID", tmp_path / "boot")
+    monkeypatch.setattr(nas.runtimes.oom_kills, "BOOT_ID", tmp_path / "boot")
     with crash_guard(folder, "work") as guard:
         assert guard.crashes == ("out of memory",)
 

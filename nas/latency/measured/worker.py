@@ -22,8 +22,8 @@ from nas.latency.latency import Latency
 from nas.latency.measured.timing import Shape, measure, measure_interleaved
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker_death import describe_death
-from nas.oom_kills import read_oom_kills
 from nas.runtimes.base import Backend, Runtime
+from nas.runtimes.oom_kills import read_oom_kills
 
 TIME_LIMIT_S = 3600.0
 """Bound of the timing of one file without a bound of its own: 300 runs of 12 s."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from nas.errors import MeasureError, WorkerDeathError
-from nas.oom_kills import OomKills, read_oom_kills
+from nas.runtimes.oom_kills import OomKills, read_oom_kills
 
 logger = logging.getLogger(__name__)
 

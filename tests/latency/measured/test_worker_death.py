@@ -11,7 +11,7 @@ from nas.errors import MeasureError, WorkerDeathError
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
 from nas.latency.measured.worker_death import MAX_KILLS, describe_death, repeat_after_death
-from nas.oom_kills import OomKills
+from nas.runtimes.oom_kills import OomKills
 from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 
 
