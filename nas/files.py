@@ -133,7 +133,7 @@ def append_line(path: Path, line: str) -> None:
     """
     with path.open("a+b") as file:
         last = _unended_line(file)
-        if _is_json(last):
+        if is_json(last):
             file.write(b"\n")
         else:
             _cut(file, len(last))
@@ -165,7 +165,8 @@ def _unended_line(file: IO[bytes]) -> bytes:
     return last.rpartition(b"\n")[2]
 
 
-def _is_json(line: bytes) -> bool:
+def is_json(line: bytes) -> bool:
+    """Whether a line is one whole JSON value: False for a torn one."""
     try:
         json.loads(line.decode())
     except (ValueError, RecursionError):

@@ -16,8 +16,8 @@ from nas.config.field_groups import FIELD_GROUPS, GROUPS
 F = TypeVar("F", bound=Callable[..., object])
 
 
-class PostTrainingKeywords(TypedDict, total=False):
-    """Fields of `nas.quantize` and `nas.prune` besides model and target."""
+class ModelKeywords(TypedDict, total=False):
+    """Fields of a given model and of the data set."""
 
     weights: str | Path | None
     mean: float | Sequence[float] | None
@@ -27,23 +27,20 @@ class PostTrainingKeywords(TypedDict, total=False):
     dataset: str
     data: str | Path | None
     data_options: Mapping[str, str]
+
+
+class PostTrainingKeywords(ModelKeywords, total=False):
+    """Fields of `nas.quantize` and `nas.prune` besides model and target."""
+
     seed: int
     threads: int
     device: Literal["auto", "cpu", "cuda"]
 
 
-class CompressKeywords(TypedDict, total=False):
+class CompressKeywords(ModelKeywords, total=False):
     """Fields of `nas.compress` besides the model."""
 
     target: str
-    weights: str | Path | None
-    mean: float | Sequence[float] | None
-    std: float | Sequence[float] | None
-    input_size: int | None
-    keep: Sequence[str] | None
-    dataset: str
-    data: str | Path | None
-    data_options: Mapping[str, str]
     objectives: Sequence[str]
     trials: int | None
     budget: float | str | None

@@ -8,7 +8,6 @@ is read again from its start in three cases:
 - the bytes that were read last are no longer where they were.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from nas.errors import ConfigError, one_line
-from nas.files import regular_file_fault
+from nas.files import is_json, regular_file_fault
 
 logger = logging.getLogger(__name__)
 
@@ -116,16 +115,13 @@ class JsonLines(Generic[Item]):
         if rest == self._unended:
             return
         self._unended_items = []
-        try:
-            json.loads(rest.decode())
-        except (ValueError, RecursionError):  # torn, empty, or not UTF-8
-            if rest:
-                logger.warning(
-                    "%s, line %d is incomplete and left out: a process is writing it, or ended while it did",
-                    self._path, self._n_lines + 1,
-                )  # fmt: skip
-        else:
+        if is_json(rest):
             self._unended_items = self._parse_lines(rest)
+        elif rest:
+            logger.warning(
+                "%s, line %d is incomplete and left out: a process is writing it, or ended while it did",
+                self._path, self._n_lines + 1,
+            )  # fmt: skip
         self._unended = rest
 
     def _parse_lines(self, content: bytes) -> list[Item]:
@@ -136,7 +132,7 @@ class JsonLines(Generic[Item]):
             try:
                 items.append(self._parse(line.decode()))
             except (ValueError, RecursionError) as error:
-                if not _is_json(line):  # torn: a version that did not mend torn last lines wrote on behind one
+                if not is_json(line):  # torn: a version that did not mend torn last lines wrote on behind one
                     logger.warning("%s, line %d is incomplete and left out", self._path, number)
                     continue
                 raise ConfigError(
@@ -144,14 +140,6 @@ class JsonLines(Generic[Item]):
                     "from a copy, or remove it"
                 ) from None
         return items
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line.decode())
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _signature(status: os.stat_result) -> tuple[int, int, int, int]:
