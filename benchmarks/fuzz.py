@@ -34,7 +34,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks._fuzz_kinds import KINDS, Kind, make_input
+from benchmarks._fuzz_base import Kind
+from benchmarks._fuzz_kinds import KINDS, make_input
 from benchmarks._fuzz_mutation import write_files
 from nas.errors import MeasureError, NasError, describe_system_error
 from nas.runtimes.onnx_trial import check_in_child
