@@ -86,7 +86,7 @@ def _read_checkpoint(path: Path) -> Any:
         MissingPackageError: see `load_weights`.
     """
     if (fault := regular_file_fault(path)) is not None:
-        raise ConfigError(f"weights must be a state dict, but {path} {fault}; check the path")
+        raise ConfigError(f"cannot read weights: {path} {fault}; check the path")
     try:
         if path.stat().st_size == 0:
             raise ConfigError(f"weights must be a state dict, but {path} is empty (0 bytes); copy or save it again")
