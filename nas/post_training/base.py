@@ -1,16 +1,21 @@
 """Contract of a model for post-training work, and the figures of its files."""
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from hw_profiles._base import HardwareProfile
+from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS, HardwareProfile
+from nas.compression.quantization.calibration import DEFAULT_CALIBRATION
+from nas.compression.quantization.node_bits import bit_options
 from nas.data.base import FaceData, Images
+from nas.errors import CandidateError
 from nas.latency.int8_speedup import Int8Speedup, int8_speedup
 from nas.latency.latency import Latency
 from nas.metrics import Score, score
@@ -68,6 +73,25 @@ class PostTrainingModel(ABC):
     @abstractmethod
     def open(self, path: Path) -> AbstractContextManager[Predict]:
         """A file of this model in ONNX Runtime, as a function from images to a number for each class of the data."""
+
+    @cached_property
+    def bit_options(self) -> tuple[int, ...]:
+        """Bit-widths to choose from on the target; 32 in place of 16 for a model that FP16 cannot hold."""
+        options = bit_options(self.profile)
+        if FLOAT16_BITS not in options or not self.float16_fault:
+            return options
+        return tuple(sorted({*options, FLOAT32_BITS} - {FLOAT16_BITS}))
+
+    @cached_property
+    def float16_fault(self) -> str:
+        """Why the model cannot be in FP16; empty where it can."""
+        plan = BitsPlan(units=dict.fromkeys(self.units, FLOAT16_BITS))
+        with tempfile.TemporaryDirectory(prefix="fer-nas-") as folder:
+            try:
+                self.write(Path(folder) / "float16.onnx", plan, calibration=DEFAULT_CALIBRATION)
+            except CandidateError as error:
+                return str(error)
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)

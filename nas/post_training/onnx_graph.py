@@ -127,8 +127,8 @@ class OnnxGraph(PostTrainingModel):
                 signed=self.profile.activation_signed, example=self._check_images[:1],
             )  # fmt: skip
         if half:
-            self._check_float16_range(half)
             half |= self._float16_followers(plan)
+            self._check_float16_range(half)
             model = to_float16(model, nodes=half, floats=set(self._shapes) | _pair_outputs(model))
         if not is_draft and integer:
             self._check_kernels(model)
@@ -233,7 +233,7 @@ class OnnxGraph(PostTrainingModel):
 
     @cached_property
     def _ranges(self) -> dict[str, RangeObserver]:
-        """What the calibration images show of every tensor that a node in INT8 or FP16 may touch."""
+        """What the calibration images show of every tensor that a node in INT8 may touch."""
         touched = {
             name
             for node in self._model.graph.node
@@ -271,15 +271,25 @@ class OnnxGraph(PostTrainingModel):
         }
         return {name: (grid.scale, grid.zero_point) for name, grid in grids.items()}
 
+    @cached_property
+    def _largest(self) -> dict[str, float]:
+        """Largest magnitude on the calibration images of every float tensor that a node in FP16 may touch."""
+        nodes = [n for n in self._model.graph.node if n.name in self._quantisable or n.op_type in FLOAT16_OPS]
+        touched = {name for node in nodes for name in (*node.input, *node.output) if name in self._shapes}
+        largest = dict.fromkeys(sorted(touched), 0.0)
+        for observed in self._observed_values(list(largest)):
+            for name, value in observed.items():
+                largest[name] = float(np.maximum(largest[name], np.abs(value).max()))  # NaN stays NaN
+        return largest
+
     def _check_float16_range(self, nodes: set[str]) -> None:
+        """Reject values that float16 cannot hold: at a node's output they become infinite, at its input in the cast."""
         for node in self._model.graph.node:
-            for name in node.output if node.name in nodes else ():
-                observer = self._ranges.get(name)
-                largest = max(-observer.min_value, observer.max_value) if observer else 0.0
-                if not largest <= FLOAT16_MAX:
+            for name in (*node.input, *node.output) if node.name in nodes else ():
+                if not self._largest.get(name, 0.0) <= FLOAT16_MAX:
                     raise ExportError(
-                        f"values in float16 must lie within {FLOAT16_MAX:,.0f}, but {node.name!r} gives "
-                        f"{largest:,.0f}; give it 8 or 32 bits"
+                        f"values in float16 must lie within {FLOAT16_MAX:,.0f}, but {name!r} at {node.name!r} reaches "
+                        f"{self._largest[name]:,.0f}; give it 8 or 32 bits"
                     )
 
     def _float16_followers(self, plan: BitsPlan) -> set[str]:

@@ -59,9 +59,10 @@ def quantize_model(
         choice = _choose(model, request, timer, Path(folder), log)
         log(f"calibrate and write {out}")
         model.write(out, choice.plan, calibration=calibration)
-        return compare_files(
-            model, given, out, plan=choice.plan, timer=timer, log=log, notes=describe_choice(model, choice)
-        )
+        notes = describe_choice(model, choice)
+        if request.base is None and model.bit_options != bit_options(model.profile):
+            notes += (f"no unit is in 16 bits by itself: {model.float16_fault}",)
+        return compare_files(model, given, out, plan=choice.plan, timer=timer, log=log, notes=notes)
 
 
 def compare_files(
@@ -113,7 +114,7 @@ def check_calibration(method: str) -> None:
 
 def describe_choice(model: PostTrainingModel, choice: PrecisionChoice) -> tuple[str, ...]:
     """Why each unit has its bit-width, where that was measured; a sentence each."""
-    narrow, notes = min(bit_options(model.profile)), list[str]()
+    narrow, notes = min(model.bit_options), list[str]()
     for unit, gain in choice.gains.items():
         width = choice.plan.units[unit]
         times = f"{gain.speedup:.2f} times as fast, {gain.kind}"
@@ -122,7 +123,7 @@ def describe_choice(model: PostTrainingModel, choice: PrecisionChoice) -> tuple[
             else f"{unit}: {width} bits, as {narrow} would make the file {times}"
         )  # fmt: skip
     if choice.was_disturbed:
-        wide = max(bit_options(model.profile))
+        wide = max(model.bit_options)
         notes.append(
             f"the machine is too busy to judge units one by one, so stem and head stay in {wide} bits, as is usual; "
             "repeat this on a calm machine, or give --bits"
@@ -143,7 +144,7 @@ def _choose(
     units, layers = resolve_pins(request, units=model.units, layers=model.layers)
     if request.base is not None:
         return PrecisionChoice(plan=BitsPlan(units=dict.fromkeys(model.units, request.base) | units, layers=layers))
-    options = bit_options(model.profile)
+    options = model.bit_options
 
     def time_plans(plans: Sequence[BitsPlan]) -> list[Latency]:
         log(f"time {len(plans)} forms of {model.name} side by side")

@@ -21,7 +21,6 @@ from hw_profiles._base import INT8_BITS
 from nas import registry
 from nas.candidate import pruned_width
 from nas.compression.pruning.slicing import slice_channels
-from nas.compression.quantization.node_bits import bit_options
 from nas.latency.int8_speedup import Int8Speedup
 from nas.latency.latency import Latency
 from nas.onnx_export.folding import fold
@@ -153,7 +152,7 @@ def measure_sensitivity(model: UserNet, *, timer: FileTimer, log: LogFunction = 
 
 def wide(model: UserNet) -> int:
     """Bit-width of what is not in INT8 on the model's target."""
-    return max(bit_options(model.profile))
+    return max(model.bit_options)
 
 
 def _units(model: UserNet, bits: int) -> dict[str, int]:
@@ -189,7 +188,7 @@ def _pruned_nets(model: UserNet) -> dict[str, _PrunedNet]:
 
 def _int8_layers(model: UserNet) -> frozenset[str]:
     """Layers with weights that INT8 is for on the model's target."""
-    if INT8_BITS not in bit_options(model.profile):
+    if INT8_BITS not in model.bit_options:
         return frozenset()
     modules = dict(model.net.named_modules())
     kept = model.space.kept_layers

@@ -17,7 +17,7 @@ from nas.cli.main import app
 from nas.compression.quantization.calibration import CALIBRATION_METHODS
 from nas.config import make_config
 from nas.data.base import FaceData
-from nas.errors import ConfigError, MeasureError
+from nas.errors import ConfigError, ExportError, MeasureError
 from nas.post_training.bits import BitsPlan
 from nas.post_training.onnx_graph import OnnxGraph
 from nas.post_training.user_net import UserNet
@@ -123,6 +123,31 @@ def test_float16_and_a_mix_with_int8(make: Make) -> None:
     mixed = nas.quantize(make("n.onnx"), bits="8,stem=16,head=16", target="jetson", out="mix.onnx")
     assert {"Cast", "QuantizeLinear"} <= set(ops(mixed.path))
     assert mixed.agreement > 0.8
+
+
+@pytest.mark.parametrize("where", ["Conv", "Gemm"])
+def test_what_float16_cannot_hold_stays_in_float(make: Make, where: str) -> None:
+    path = with_large_values(make(), before=where)
+    with pytest.raises(ExportError, match=r"must lie within 65,504, but 'large' at 'enlarge' reaches [\d,]+; give it"):
+        nas.quantize(path, bits="16", target="jetson", out="h.onnx")
+    result = nas.quantize(path, target="jetson", out="q.onnx")
+    assert set(result.bits.values()) <= {8, 32}
+    assert any(note.startswith("no unit is in 16 bits by itself: values in float16") for note in result.notes)
+    assert result.agreement > 0.9
+
+
+def with_large_values(path: Path, *, before: str) -> Path:
+    """The file with values of millions on the way into the last node of a type; it computes what it did."""
+    model = onnx.load(path)
+    nodes = model.graph.node
+    i = max(i for i, node in enumerate(nodes) if node.op_type == before)
+    factors = {"up": 2.0**30, "down": 2.0**-30}
+    model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), k) for k, v in factors.items())
+    nodes.insert(i, helper.make_node("Mul", [nodes[i].input[0], "up"], ["large"], name="enlarge"))
+    nodes.insert(i + 1, helper.make_node("Mul", ["large", "down"], ["small"], name="reduce"))
+    nodes[i + 2].input[0] = "small"
+    onnx.save(model, path)
+    return path
 
 
 def test_nodes_are_kept_and_pinned_by_name(make: Make) -> None:
