@@ -1,13 +1,21 @@
-"""Small ONNX teachers with outputs in closed form: the mean brightness of each quadrant of the image."""
+"""Small teachers with outputs in closed form, and the faces that they are right on."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from nas.data.base import FaceData
+from nas.data.classes import FER2013_CLASSES
+from tests.conftest import learnable_faces
+
 QUADRANTS = 4
+FACES = learnable_faces(train=24, val=8)
+"""Faces of three classes, for which `save_answers` has the right answers."""
 
 
 def brightness_of_quadrants(
@@ -73,3 +81,35 @@ def brightness_of_quadrants(
     helper.set_model_props(model, properties | ({} if digest is None else {"dataset_digest": digest}))
     onnx.save(model, path)
     return path
+
+
+def save_answers(path: Path) -> str:
+    """Logits that are right on every training image, in the order of the data."""
+    np.save(path, 5 * np.eye(len(FACES.classes), dtype=np.float32)[FACES.train.labels])
+    return str(path)
+
+
+def expressions(n: int = 210) -> FaceData:
+    """Faces of FER2013's seven classes; the brightness of the image tells the class."""
+    labels = np.arange(n) % 7
+    images = np.broadcast_to((30 * labels + 20).astype(np.uint8)[:, None, None, None], (n, 1, 32, 32))
+    split = replace(FACES.train, images=np.ascontiguousarray(images), labels=labels)
+    return replace(FACES, classes=FER2013_CLASSES, train=split)
+
+
+def in_order(path: Path, order: Sequence[str], *, outputs: tuple[str, ...] = ("y",)) -> str:
+    """A model that recognises the classes of `expressions` by brightness; its outputs `y` are in this order."""
+    levels = np.array([30.0 * FER2013_CLASSES.index(word) + 20 if word in FER2013_CLASSES else 1e4 for word in order])
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["mean"]), helper.make_node("Flatten", ["mean"], ["level"]),
+        helper.make_node("Sub", ["level", "levels"], ["off"]), helper.make_node("Abs", ["off"], ["far"]),
+        helper.make_node("Neg", ["far"], ["y"]), helper.make_node("Flatten", ["x"], ["features"]),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 32, 32])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(levels.astype(np.float32)[None], "levels")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return str(path)

@@ -125,9 +125,12 @@ def best_columns(outputs: Floats, labels: npt.NDArray[np.int64], n_classes: int)
 
 
 def plausible_accuracy(labels: npt.NDArray[np.int64]) -> float:
-    """Accuracy that a teacher must reach on these labels; see `PLAUSIBLE_GAIN`."""
+    """Accuracy that a teacher must reach on these labels: `PLAUSIBLE_GAIN`, and more where they are few.
+
+    On few images an order is ahead of the largest class by chance: by up to two standard errors of that class's share.
+    """
     largest = float(np.bincount(labels).max() / len(labels))
-    return largest + PLAUSIBLE_GAIN * (1 - largest)
+    return largest + max(PLAUSIBLE_GAIN * (1 - largest), 2 * float(np.sqrt(largest * (1 - largest) / len(labels))))
 
 
 def choose_order(

@@ -1,7 +1,6 @@
 """Teacher specifications: what they resolve to, how classes are matched, and what is refused."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,50 +8,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from nas.data.base import FaceData
 from nas.data.classes import FER2013_CLASSES
 from nas.distillation.class_orders import KNOWN_ORDERS
 from nas.distillation.teachers import find_teachers, match_classes, parse_weight
 from nas.errors import ConfigError
-from tests.conftest import learnable_faces
-from tests.fake_teachers import brightness_of_quadrants
+from tests.fake_teachers import FACES, brightness_of_quadrants, expressions, in_order, save_answers
 
-FACES = learnable_faces(train=24, val=8)
 N, K = len(FACES.train), len(FACES.classes)
-
-
-def save_answers(path: Path) -> str:
-    """Logits that are right on every training image, in the order of the data."""
-    np.save(path, 5 * np.eye(K, dtype=np.float32)[FACES.train.labels])
-    return str(path)
-
-
-def expressions(n: int = 210) -> FaceData:
-    """Faces of FER2013's seven classes; the brightness of the image tells the class."""
-    labels = np.arange(n) % 7
-    images = np.broadcast_to((30 * labels + 20).astype(np.uint8)[:, None, None, None], (n, 1, 32, 32))
-    split = replace(FACES.train, images=np.ascontiguousarray(images), labels=labels)
-    return replace(FACES, classes=FER2013_CLASSES, train=split)
-
-
-def in_order(path: Path, order: Sequence[str], *, outputs: tuple[str, ...] = ("y",)) -> str:
-    """A model that recognises the classes of `expressions` by brightness; its outputs `y` are in this order."""
-    levels = np.array([30.0 * FER2013_CLASSES.index(word) + 20 if word in FER2013_CLASSES else 1e4 for word in order])
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["x"], ["mean"]), helper.make_node("Flatten", ["mean"], ["level"]),
-        helper.make_node("Sub", ["level", "levels"], ["off"]), helper.make_node("Abs", ["off"], ["far"]),
-        helper.make_node("Neg", ["far"], ["y"]), helper.make_node("Flatten", ["x"], ["features"]),
-    ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 32, 32])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(levels.astype(np.float32)[None], "levels")],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
-    return str(path)
 
 
 def faces_with_votes() -> FaceData:
@@ -108,88 +73,6 @@ def test_outputs_for_further_classes_are_dropped() -> None:
 def test_other_classes_are_refused(teacher_classes: tuple[str, ...] | None, n_outputs: int, fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         match_classes("t", teacher_classes, n_outputs, FACES.classes)
-
-
-def test_unnamed_outputs_that_fit_no_order_in_number_are_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.eye(5)[FACES.train.labels])
-
-    with pytest.raises(ConfigError, match="must have the classes angry, happy, sad, but has 5 outputs without names"):
-        find_teachers([str(tmp_path / "a.npy")], FACES)
-
-
-def test_unnamed_answers_in_the_order_of_the_data_are_taken_with_a_note(tmp_path: Path) -> None:
-    (source,) = find_teachers([save_answers(tmp_path / "a.npy")], FACES)
-
-    assert source.class_columns == (0, 1, 2)
-    assert source.notes == (
-        "a.npy does not name its classes; they are taken in the order of data (right on 24 training images: data 100%)",
-    )
-
-
-@pytest.mark.parametrize("order", KNOWN_ORDERS)
-def test_a_known_order_of_unnamed_classes_is_recognised(tmp_path: Path, order: str) -> None:
-    (source,) = find_teachers([in_order(tmp_path / "t.onnx", KNOWN_ORDERS[order])], expressions())
-
-    assert [KNOWN_ORDERS[order][column] for column in source.class_columns] == list(FER2013_CLASSES)
-    assert f"taken in the order of {order} (right on 210 training images: {order} 100%" in source.notes[0]
-
-
-def test_an_unknown_order_is_refused_unless_it_is_given(tmp_path: Path) -> None:
-    order = ("neutral", "sad", "angry", "disgust", "fear", "happy", "surprise")
-    teacher = in_order(tmp_path / "t.onnx", order)
-
-    with pytest.raises(
-        ConfigError, match=r"known order, but does neither \(right on .*0%.* as its classes 100%"
-    ) as caught:
-        find_teachers([teacher], expressions())
-    assert "--teacher-classes" in str(caught.value)
-    (source,) = find_teachers([teacher], expressions(), classes=("Neutral", "sadness", *order[2:]))
-    assert [order[column] for column in source.class_columns] == list(FER2013_CLASSES)
-
-
-@pytest.mark.parametrize("is_own", [True, False])
-def test_names_that_contradict_the_images_are_doubted(tmp_path: Path, is_own: bool) -> None:
-    path, order = tmp_path / "t.onnx", KNOWN_ORDERS["RAF-DB"]
-    teacher = in_order(path, FER2013_CLASSES)
-    if is_own:
-        model = onnx.load(path)
-        helper.set_model_props(model, {"labels": json.dumps(order)})
-        onnx.save(model, path)
-
-    (source,) = find_teachers([teacher], expressions(), classes=() if is_own else order)
-    (right,) = find_teachers([in_order(tmp_path / "u.onnx", order)], expressions(), classes=order)
-
-    assert [order[column] for column in source.class_columns] == list(FER2013_CLASSES)
-    assert (
-        "t.onnx is right on 43% of 210 training images by the names of its classes, but on 100% with outputs 0, 1, 2, "
-        "3, 4, 5, 6 as the data's classes; check the names"
-    ) in source.notes
-    assert right.notes == ()
-
-
-def test_two_swapped_classes_are_noticed(tmp_path: Path) -> None:
-    order = ("angry", "fear", "disgust", "happy", "sad", "surprise", "neutral")
-
-    with pytest.raises(ConfigError, match=r"FER2013 71%.*, but outputs 0, 2, 1, 3, 4, 5, 6 as its classes 100%"):
-        find_teachers([in_order(tmp_path / "t.onnx", order)], expressions())
-
-
-def test_a_teacher_that_is_right_on_no_more_than_chance_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(210, 7)))
-    np.save(tmp_path / "b.npy", np.zeros((210, 7)))
-    with pytest.raises(ConfigError, match=r"does neither \(right on 210 training images: "):
-        find_teachers([str(tmp_path / "a.npy")], expressions())
-    with pytest.raises(ConfigError, match=r"does neither \(right on .* 0%; at least 19% are needed\)"):
-        find_teachers([str(tmp_path / "b.npy")], expressions())
-
-
-def test_an_array_in_a_known_order_is_recognised(tmp_path: Path) -> None:
-    data = expressions()
-    order = KNOWN_ORDERS["RAF-DB"]
-    rows = np.array([order.index(FER2013_CLASSES[label]) for label in data.train.labels])
-    np.save(tmp_path / "a.npy", np.eye(7)[rows])
-
-    assert find_teachers([str(tmp_path / "a.npy")], data)[0].class_columns == (5, 2, 1, 3, 4, 0, 6)
 
 
 def test_the_output_with_a_number_for_each_class_is_taken(tmp_path: Path) -> None:
