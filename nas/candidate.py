@@ -8,7 +8,7 @@ channels give the same candidate. The compressors' other genes become `settings`
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -54,9 +54,9 @@ class Candidate:
             raise ValueError(f"1 to {self.widths} channels must remain after pruning, but {self.pruned} do")
         if min(self.bits.values(), default=1) < 1:
             raise ValueError(f"bits must be above 0, but are {self.bits}")
-        for name, value in (*_numbers("architecture", self.architecture), *_numbers("settings", self.settings)):
-            if not math.isfinite(value):
-                raise ValueError(f"{name} must be finite, but is {value}")
+        for name, values in (("architecture", self.architecture), ("settings", self.settings)):
+            if not _is_finite(values):
+                raise ValueError(f"{name} must hold finite numbers only, but is {values}")
 
     @cached_property
     def key(self) -> str:
@@ -99,16 +99,14 @@ SettingsRule = Callable[[Mapping[str, Value], "Candidate"], dict[str, Value]]
 """(gene values, candidate without settings) to the settings that have an effect on it."""
 
 
-def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Every fraction in a JSON value, with the path to it."""
-    if isinstance(value, float):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _numbers(f"{name}.{key}", item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _numbers(name, item)
+def _is_finite(value: Any) -> bool:
+    """Whether every fraction in a JSON value is finite."""
+    kind = type(value)  # some thousand candidates a second are made, and `isinstance` of an abstract class is slow
+    if kind is dict:
+        return all(map(_is_finite, value.values()))
+    if kind is list or kind is tuple:
+        return all(map(_is_finite, value))
+    return kind is not float or math.isfinite(value)
 
 
 def decode(

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, get_storage
 
 from nas.errors import ConfigError, one_line
 from nas.files import regular_file_fault, remove_torn_line
 from nas.results.run_folder import RunFolder
+from nas.searcher.journal import FastJournalBackend, FastJournalStorage
 from search_spaces._base import Value
 
 JOURNAL_FILE = "journal.log"
 
 
-class _Journal(JournalFileBackend):
+class _Journal(FastJournalBackend):
     """Journal file without torn lines: one that a writer left when it died is removed before the next is added.
 
     Optuna's own would append to the torn line, after which no process can read the file.
@@ -74,7 +74,7 @@ def _open_journal(folder: Path) -> BaseStorage:
     if file.exists() and (fault := regular_file_fault(file)) is not None:
         raise ConfigError(f"{file} {fault}; restore it from a copy")
     try:
-        return JournalStorage(_Journal(file, _JournalLock(RunFolder(folder))))
+        return FastJournalStorage(_Journal(file, _JournalLock(RunFolder(folder))))
     except OSError:
         raise
     except Exception as error:  # Optuna raises whatever a line makes of it
