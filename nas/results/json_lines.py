@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from nas.errors import ConfigError, one_line
 from nas.files import is_json, regular_file_fault
+from nas.latency.measured.gc_control import gc_paused
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +36,13 @@ class JsonLines(Generic[Item]):
     - Empty lines are skipped, and a file that does not exist has no items.
     """
 
-    def __init__(self, path: Path, parse: Callable[[str], Item]) -> None:
+    def __init__(self, path: Path, parse: Callable[[str], Item | None]) -> None:
         """Prepare to read; nothing is opened yet.
 
         Args:
             path: the file.
-            parse: makes an item of the text of one line; a ValueError refuses the line.
+            parse: makes an item of the text of one line, or None for a line that does not count; a ValueError refuses
+                the line.
         """
         self._path = path
         self._parse = parse
@@ -84,7 +86,8 @@ class JsonLines(Generic[Item]):
             status = os.fstat(file.fileno())
             content = self._appended(file.fileno(), status)
         whole = content[: content.rfind(b"\n") + 1]
-        self._items += self._parse_lines(whole)
+        with gc_paused():  # thousands of new objects, none of which is garbage
+            self._items += self._parse_lines(whole)
         self._n_lines += whole.count(b"\n")
         self._offset += len(whole)
         self._anchor = (self._anchor + whole)[-ANCHOR_BYTES:]
@@ -125,12 +128,13 @@ class JsonLines(Generic[Item]):
         self._unended = rest
 
     def _parse_lines(self, content: bytes) -> list[Item]:
-        items = []
+        items: list[Item] = []
         for number, line in enumerate(content.split(b"\n"), start=self._n_lines + 1):
             if not line.strip():
                 continue
             try:
-                items.append(self._parse(line.decode()))
+                if (item := self._parse(line.decode())) is not None:
+                    items.append(item)
             except (ValueError, RecursionError) as error:
                 if not is_json(line):  # torn: a version that did not mend torn last lines wrote on behind one
                     logger.warning("%s, line %d is incomplete and left out", self._path, number)

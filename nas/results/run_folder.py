@@ -50,7 +50,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._records = JsonLines(path / "records.jsonl", Record.from_json)
+        self._records = JsonLines(path / "records.jsonl", _parse_record)
         self._json_lines: dict[str, JsonLines[dict[str, Any]]] = {}
         self._config: tuple[tuple[int, int, int], SearchConfig] | None = None
 
@@ -121,7 +121,7 @@ class RunFolder:
         Raises:
             ConfigError: records.jsonl cannot be read, or a line is damaged; the message names the line.
         """
-        return [r for r in self._records.read() if r.status != "failed" or not is_false_failure(r.reason)]
+        return self._records.read()
 
     def read_json(self, name: str, form: Any = dict[str, Any]) -> Any:
         """The value in a JSON file of the folder; an empty object where the file does not exist.
@@ -209,6 +209,12 @@ class RunFolder:
             total += max(0.0, min(last, until_s) - max(first, end))
             end = max(end, last)
         return total
+
+
+def _parse_record(line: str) -> Record | None:
+    """The record in a line; None of a false failure."""
+    record = Record.from_json(line)
+    return None if record.status == "failed" and is_false_failure(record.reason) else record
 
 
 @cache

@@ -23,6 +23,8 @@ from optuna.storages.journal._storage import JournalStorageReplayResult
 from optuna.trial import FrozenTrial
 from pydantic_core import from_json
 
+from nas.latency.measured.gc_control import gc_paused
+
 _parse_distribution = cache(json_to_distribution)
 # Nothing changes a distribution, so trials may share it. Optuna's replay looks the function up in its module.
 optuna_journal.json_to_distribution = _parse_distribution  # type: ignore[attr-defined]
@@ -86,7 +88,8 @@ class FastJournalStorage(JournalStorage):
             super()._sync_with_backend()
             return
         replay = _FirstReplay(self._worker_id_prefix)
-        replay.apply_logs(self._backend.read_logs(0))
+        with gc_paused():
+            replay.apply_logs(self._backend.read_logs(0))
         replay.__class__ = JournalStorageReplayResult  # type: ignore[assignment]  # copies a trial before it changes it
         self._replay_result = replay
 

@@ -36,6 +36,7 @@ from nas.latency.measured.gc_control import gc_paused
 from nas.searcher.acquisition.base import (
     EMPTY_CONTEXT,
     EXHAUSTED,
+    KEY,
     LOW_FIDELITY,
     LOW_FIDELITY_ONLY,
     ParamsList,
@@ -51,6 +52,9 @@ logger = logging.getLogger(__name__)
 
 N_STARTUP_TRIALS = 10
 """Trials that fill the space before a model is fitted."""
+
+N_CHECKED_IDENTITIES = 20
+"""Stored identities of trials that are computed again, before the others are taken as they are."""
 
 SAMPLED_PARAMS = "screened:picks"
 """System attribute of a trial: its sampled params, which other workers read before they are suggested."""
@@ -73,6 +77,9 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
     `look` holds the objective values at low fidelity, None for those without one. `look_only` is True where training
     stopped there. The low-fidelity values are then a feature of the model, and a trial that stopped there counts as
     neither feasible nor infeasible.
+
+    Identity: with `identity`, a search may store the identity of a trial's params in its user attribute `key`, which
+    saves computing all of them again when a long search resumes.
 
     Reproducibility: the same seed on the same history gives the same proposal, whichever process asks.
 
@@ -223,6 +230,7 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         def make_rows(trials: Sequence[FrozenTrial]) -> list[TrialRow]:
             codes, places = table.encoding.encode_all([_params_of(old, n_genes) for old in trials])
             codes_of = dict(zip(places.tolist(), as_bytes(codes), strict=True))
+            self._take_stored_identities(table, {codes_of[i]: trials[i] for i in codes_of})
             return [_trial_row(old, codes_of.get(i), unknown) for i, old in enumerate(trials)]
 
         others = [old for old in study.get_trials(deepcopy=False) if old.number != trial.number]
@@ -244,6 +252,17 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
             is_low_fidelity_only=is_low_fidelity_only, is_prior=np.zeros(len(rows), dtype=bool),
         )  # fmt: skip
         return TrialHistory(codes=codes, outcomes=outcomes)
+
+    def _take_stored_identities(self, table: TrialTable, trials: Mapping[bytes, FrozenTrial]) -> None:
+        """Add to the table the identities that a search stored with its trials, unless a sample of them is outdated."""
+        stored = {codes: trial.user_attrs[KEY] for codes, trial in trials.items() if KEY in trial.user_attrs}
+        if self._context.identity is None or not stored:
+            return
+        sample = [[*stored][i] for i in np.unique(np.linspace(0, len(stored) - 1, N_CHECKED_IDENTITIES).astype(int))]
+        codes = np.frombuffer(b"".join(sample), dtype=np.int64).reshape(len(sample), -1)
+        # Another version may have decoded the same params to another candidate.
+        if [*self._context.identity(table.encoding.decode(codes))] == [stored[each] for each in sample]:
+            table.identities.update(stored)
 
     def _encode_prior_trials(self, study: Study, encoding: GeneEncoding) -> TrialHistory:
         """Trials of other searches that have a place in this space, with every objective maximised."""
