@@ -137,7 +137,7 @@ def decode(
     settings: dict[str, Value] = {}
     for rule in settings_rules:
         settings.update(rule(picked, plain))
-    return replace(plain, settings=settings)
+    return replace(plain, settings=settings) if settings else plain
 
 
 def pruned_width(width: int, sparsity: float, channel_multiple: int) -> int:

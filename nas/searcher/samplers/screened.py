@@ -207,9 +207,11 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         self, study: Study, trial: FrozenTrial, table: TrialTable, fixed_codes: Mapping[int, int]
     ) -> Codes | None:
         # A generator of its own for each trial number: a process that dies, or another worker, changes no later trial.
+        history, encoding, identity = self._trial_history(study, trial, table), table.encoding, self._context.identity
+        identities = table.identities_of(history.codes, lambda codes: encoding.identities(codes, identity))
         return CandidateScreen(
-            table.encoding, self._maximizing_context(study), self._trial_history(study, trial, table),
-            prior_trials=self._encode_prior_trials(study, table.encoding), identities=table.identities,
+            encoding, self._maximizing_context(study), history,
+            prior_trials=self._encode_prior_trials(study, encoding), evaluated_identities=identities,
             fixed_codes=fixed_codes, n_startup_trials=self._n_startup_trials,
             rng=np.random.default_rng([self._seed, trial.number]),
         ).propose()  # fmt: skip
@@ -233,25 +235,19 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
             self._take_stored_identities(table, {codes_of[i]: trials[i] for i in codes_of})
             return [_trial_row(old, codes_of.get(i), unknown) for i, old in enumerate(trials)]
 
-        others = [old for old in study.get_trials(deepcopy=False) if old.number != trial.number]
-        rows = table.rows_of([old for old in others if old.state != TrialState.WAITING], make_rows)
-        rows = [row for row in rows if row.codes is not None]
-        values, low_fidelity_values = (
-            signs * np.array(column, dtype=np.float64).reshape(len(rows), len(signs))
-            for column in ([row.values for row in rows], [row.low_fidelity_values for row in rows])
-        )
-        is_low_fidelity_only, is_running = (
-            np.array(column, dtype=bool)
-            for column in ([row.is_low_fidelity_only for row in rows], [row.is_running for row in rows])
-        )
-        is_feasible = np.asarray(np.isfinite(values).all(axis=1))
-        codes = np.frombuffer(b"".join(row.codes or b"" for row in rows), dtype=np.int64).reshape(len(rows), n_genes)
-        outcomes = TrialOutcomes(
-            values=np.where(is_feasible[:, None], values, np.nan), low_fidelity_values=low_fidelity_values,
-            is_feasible=is_feasible, is_infeasible=~(is_feasible | is_low_fidelity_only | is_running),
-            is_low_fidelity_only=is_low_fidelity_only, is_prior=np.zeros(len(rows), dtype=bool),
+        columns = table.columns_of(
+            study.get_trials(deepcopy=False), make_rows, n_objectives=len(signs),
+            is_used=lambda old: old.number != trial.number and old.state != TrialState.WAITING,
         )  # fmt: skip
-        return TrialHistory(codes=codes, outcomes=outcomes)
+        values, is_low_fidelity_only = signs * columns.values, columns.is_low_fidelity_only
+        is_feasible = np.asarray(np.isfinite(values).all(axis=1))
+        outcomes = TrialOutcomes(
+            values=np.where(is_feasible[:, None], values, np.nan),
+            low_fidelity_values=signs * columns.low_fidelity_values, is_feasible=is_feasible,
+            is_infeasible=~(is_feasible | is_low_fidelity_only | columns.is_running),
+            is_low_fidelity_only=is_low_fidelity_only, is_prior=np.zeros(len(values), dtype=bool),
+        )  # fmt: skip
+        return TrialHistory(codes=columns.codes, outcomes=outcomes)
 
     def _take_stored_identities(self, table: TrialTable, trials: Mapping[bytes, FrozenTrial]) -> None:
         """Add to the table the identities that a search stored with its trials, unless a sample of them is outdated."""
