@@ -36,16 +36,16 @@ class JsonLines(Generic[Item]):
     - Empty lines are skipped, and a file that does not exist has no items.
     """
 
-    def __init__(self, path: Path, parse: Callable[[str], Item | None]) -> None:
+    def __init__(self, path: Path, parse: Callable[[str], Item], keep: Callable[[Item], bool] | None = None) -> None:
         """Prepare to read; nothing is opened yet.
 
         Args:
             path: the file.
-            parse: makes an item of the text of one line, or None for a line that does not count; a ValueError refuses
-                the line.
+            parse: makes an item of the text of one line; a ValueError refuses the line.
+            keep: whether an item counts; None keeps all.
         """
         self._path = path
-        self._parse = parse
+        self._parse, self._keep = parse, keep
         self._forget()
 
     def read(self) -> list[Item]:
@@ -133,7 +133,8 @@ class JsonLines(Generic[Item]):
             if not line.strip():
                 continue
             try:
-                if (item := self._parse(line.decode())) is not None:
+                item = self._parse(line.decode())
+                if self._keep is None or self._keep(item):
                     items.append(item)
             except (ValueError, RecursionError) as error:
                 if not is_json(line):  # torn: a version that did not mend torn last lines wrote on behind one

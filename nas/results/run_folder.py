@@ -50,7 +50,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._records = JsonLines(path / "records.jsonl", _parse_record)
+        self._records = JsonLines(path / "records.jsonl", Record.from_json, keep=_is_evaluated)
         self._json_lines: dict[str, JsonLines[dict[str, Any]]] = {}
         self._config: tuple[tuple[int, int, int], SearchConfig] | None = None
 
@@ -211,10 +211,8 @@ class RunFolder:
         return total
 
 
-def _parse_record(line: str) -> Record | None:
-    """The record in a line; None of a false failure."""
-    record = Record.from_json(line)
-    return None if record.status == "failed" and is_false_failure(record.reason) else record
+def _is_evaluated(record: Record) -> bool:
+    return record.status != "failed" or not is_false_failure(record.reason)
 
 
 @cache
