@@ -65,7 +65,7 @@ def main() -> None:
     n_records = sum(1 for _ in (path / "records.jsonl").open())
     evaluate = SyntheticEvaluation(path)
     Study.ask = timed_ask  # type: ignore[method-assign]
-    Evaluator.evaluate = lambda _, *arguments, **keywords: evaluate(*arguments, **keywords)  # type: ignore[assignment]
+    Evaluator.evaluate = lambda _, *arguments, **keywords: evaluate(*arguments, **keywords)  # type: ignore[method-assign]
     assembly.load_data = clock.excluded(assembly.load_data)  # type: ignore[attr-defined]
     Searcher.close = lambda searcher: folder  # type: ignore[method-assign]  # the report is a step of its own
     search(folder.config.with_fields(runs=path.parent, trials=n_records + n_trials))
@@ -90,7 +90,7 @@ class SyntheticEvaluation:
 
 def figures(asked: list[tuple[list[float], list[float]]]) -> dict[str, float]:
     """Seconds by name, of the asks with begin and end in wall and processor time."""
-    found = {}
+    found: dict[str, float] = {}
     for i, kind in enumerate(("wall", "processor")):
         later = [end[i] - begin[i] for begin, end in asked[1:]]
         found |= {

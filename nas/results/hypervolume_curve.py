@@ -58,8 +58,8 @@ class HypervolumeCurve:
         signs = np.where(self._maximize, 1.0, -1.0)
         members = self._fronts[-1][1] if self._fronts else points[:0]
         # Most candidates are dominated by an earlier front, and one comparison of all tells.
-        is_dominated = (members[None] * signs >= points[:, None] * signs).all(axis=2).any(axis=1)
-        for i in np.flatnonzero(~is_dominated):
+        is_dominated = np.any(np.all(members[None] * signs >= points[:, None] * signs, axis=2), axis=1)
+        for i in np.flatnonzero(~is_dominated).tolist():
             candidates = np.vstack([members, points[i]])
             on_front = non_dominated(candidates, self._maximize)
             if on_front[-1]:  # a dominated candidate changes neither front nor hypervolume
