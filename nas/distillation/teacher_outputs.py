@@ -67,13 +67,12 @@ class TeacherOutputs:
                 needs.
         """
         (self.folder.path / TEACHER_FOLDER).mkdir(exist_ok=True)
-        with self.folder.lock(TEACHER_FOLDER, wait=True):
-            self._check_same_teachers()
-            teachers = [
-                Teacher(logits=self._logits(source), weight=source.weight, feature_maps=self._feature_maps(source))
-                for source in self.sources
-            ]
-            self._record_teachers(teachers)
+        self._check_same_teachers()
+        teachers = [
+            Teacher(logits=self._logits(source), weight=source.weight, feature_maps=self._feature_maps(source))
+            for source in self.sources
+        ]
+        self._record_teachers(teachers)
         if self.method.required_outputs != "logits" and not any(teacher.feature_maps for teacher in teachers):
             raise ConfigError(
                 f"--distill {self.method.name} needs a teacher with layers, an ONNX file of a convolutional net, but "
