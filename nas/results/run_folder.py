@@ -18,7 +18,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -217,11 +217,21 @@ class RunFolder:
     def worked_s(self, *, until_s: float = math.inf) -> float:
         """Seconds during which a driver worked on the run, up to `until_s` (seconds since the epoch)."""
         spans = sorted(filter(None, map(_read_span, (self.path / "clocks").glob("*.json"))))
-        total, end = 0.0, 0.0
-        for first, last in spans:
-            total += max(0.0, min(last, until_s) - max(first, end))
-            end = max(end, last)
-        return total
+        return union_length([(first, min(last, until_s)) for first, last in spans])
+
+
+def union_length(spans: Sequence[tuple[float, float]]) -> float:
+    """Length of the union of intervals (start, end), which are sorted by their start.
+
+    Examples:
+        >>> union_length([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0)])
+        4.0
+    """
+    total, end = 0.0, -math.inf
+    for first, last in spans:
+        total += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return total
 
 
 @cache

@@ -89,7 +89,7 @@ class SearchBudget:
     def record_stop_reason(self, reason: StopReason) -> None:
         """Write down why the search ended.
 
-        Convergence was written down when it was found and holds for all processes, so no later reason replaces it.
+        Convergence was written down when it was found and holds for all calls, so no later reason replaces it.
         """
         before = read_search_end(self._folder)
         has_converged = before is not None and (before.why, before.horizon) == ("flat", self._search.patience)
