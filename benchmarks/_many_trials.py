@@ -9,7 +9,7 @@ as a whole, wall and processor time. Importing torch and reading the data set ar
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,9 @@ def main() -> None:
     path, n_trials, out = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     clock = Clock()
     clock.excluded(__import__)("torch")
-    import nas.searcher.assembly as assembly
     from nas.api.searching import search
-    from nas.pipeline import Evaluator
     from nas.results.run_folder import RunFolder
-    from nas.searcher.searcher import Searcher
+    from nas.searcher import assembly, searcher
     from nas.searcher.study import Study
 
     asked: list[tuple[list[float], list[float]]] = []
@@ -65,9 +63,9 @@ def main() -> None:
     n_records = sum(1 for _ in (path / "records.jsonl").open())
     evaluate = SyntheticEvaluation(path)
     Study.ask = timed_ask  # type: ignore[method-assign]
-    Evaluator.evaluate = lambda _, *arguments, **keywords: evaluate(*arguments, **keywords)  # type: ignore[method-assign]
+    searcher.candidate_flow = evaluate  # type: ignore[assignment]
     assembly.load_data = clock.excluded(assembly.load_data)  # type: ignore[attr-defined]
-    Searcher.close = lambda searcher: folder  # type: ignore[method-assign]  # the report is a step of its own
+    searcher.Searcher.close = lambda _: folder  # type: ignore[method-assign]  # the report is a step of its own
     search(folder.config.with_fields(runs=path.parent, trials=n_records + n_trials))
     out.write_text(json.dumps(figures(asked), indent=1))
 
@@ -79,13 +77,14 @@ class SyntheticEvaluation:
         with (path / "records.jsonl").open() as file:
             self._template = json.loads(file.readline())
 
-    def __call__(self, candidate: Any, *, trial: int, **_: Any) -> Any:
-        """The record of a candidate."""
+    def __call__(self, empty: Any, **_: Any) -> Iterator[Any]:
+        """The flow of a candidate without any task: `empty` is its record so far."""
         from benchmarks.many_records import synthetic_record
         from nas.results.record import Record
 
-        named = {"key": candidate.key, "candidate": json.loads(candidate.to_json())}
-        return Record.from_json(json.dumps(synthetic_record(self._template, trial, named)))
+        named = {"key": empty.candidate.key, "candidate": json.loads(empty.candidate.to_json())}
+        return Record.from_json(json.dumps(synthetic_record(self._template, empty.trial, named)))
+        yield  # a flow is a generator
 
 
 def figures(asked: list[tuple[list[float], list[float]]]) -> dict[str, float]:

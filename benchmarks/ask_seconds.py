@@ -12,7 +12,6 @@ import argparse
 import json
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +148,12 @@ def measured(args: argparse.Namespace, runs: Path) -> dict[str, Any]:
     sampler_seconds, ask_seconds = [], []
     for _ in range(args.asks):
         make_sampler.seconds, begin = 0.0, time.process_time()
-        with ExitStack() as held:
-            ask = study.ask(held)
-            ask_seconds.append(time.process_time() - begin)
-            sampler_seconds.append(make_sampler.seconds)
-            record = synthetic_record(parts, ask.number, ask.picked)
-            parts.folder.append(record)
-            study.tell(ask, record)
+        ask = study.ask()
+        ask_seconds.append(time.process_time() - begin)
+        sampler_seconds.append(make_sampler.seconds)
+        record = synthetic_record(parts, ask.number, ask.picked)
+        parts.folder.append(record)
+        study.tell(ask, record)
     return {
         "genes": len(parts.genes), "trials": args.trials, "sampler": args.sampler,
         "sampler_ms": figures(sampler_seconds), "ask_ms": figures(ask_seconds),

@@ -1,14 +1,15 @@
 """Kills: a tiny search that is killed at random again and again, beside one that nobody disturbs.
 
-Each life of the search ends at a random moment: mostly by SIGKILL, else by SIGHUP or SIGTERM, or its process that times
-files is killed and the search lives on. In the end both runs must agree.
+Each life of the search ends at a random moment: mostly by SIGKILL, else by SIGHUP or SIGTERM, or its worker or its
+process that times files is killed and the search lives on. In the end both runs must agree.
 
     python -m benchmarks.kills              20 kills, about a minute on an idle core
     python -m benchmarks.kills --kills 200
     python -m benchmarks.kills --keep DIR   keep both run folders
 
 Prints the counts of each kind of kill and of each fault, and exits with 1 if there is a fault. The lives are forks of
-one process that has imported everything, because most of a short life would else be the import of torch.
+one process that has imported everything, and a share of them (`--inline`) works without a worker process, because most
+of a short life would else be the import of torch.
 """
 
 import argparse
@@ -27,23 +28,24 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 import nas.cli.main
-import nas.training.trainer
+import nas.searcher.executors.inline
+import nas.searcher.executors.processes
 from nas.files import file_sha256
 from nas.results.front import search_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
-from nas.searcher import searcher  # noqa: F401  imported before the first fork
+from nas.searcher import searcher  # noqa: F401
 from nas.searcher.storage import open_storage
-from nas.training.execution_format import ExecutionFormat
+from nas.searcher.workforce import CRASHES_FILE
 
 TRIALS = 10
 """The first eight are the known good networks of the space; the others are random."""
 FLAGS = (
     "search --target jetson --space plain --sampler random --epochs 0.5 --verify 2 --final-epochs 1 --threads 1 "
-    "--seed 3 --data-option n=200 --data-option size=32 --name run"
+    "--workers 1 --execution plain --seed 3 --data-option n=200 --data-option size=32 --name run"
 )
-WAYS = ("SIGKILL", "SIGKILL", "SIGKILL", "SIGHUP", "SIGTERM", "timing process")
-"""Ways to end a life, equally likely."""
+WAYS = ("SIGKILL", "SIGKILL", "SIGKILL", "SIGHUP", "SIGTERM", "timing process", "worker", "worker")
+"""Ways to end a life, equally likely. A life without a worker process is ended by SIGKILL instead."""
 PATIENCE_S = 600.0
 """Seconds after which a search that nobody disturbs counts as hanging."""
 
@@ -65,19 +67,23 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-def kill_repeatedly(runs: Path, *, n_kills: int, seed: int = 0) -> Outcome:
+def kill_repeatedly(runs: Path, *, n_kills: int, seed: int = 0, inline: float = 0.0) -> Outcome:
     """Kill a search `n_kills` times, let it end, and compare it with an undisturbed one.
 
     Args:
         runs: an empty folder.
         n_kills: number of kills.
         seed: of moments and ways.
+        inline: share of the lives without a worker process, 0..1.
     """
     folder, outcome, trials = RunFolder(runs / "killed" / "run"), Outcome(), TRIALS
     moments, seen, longest_s, in_a_row = random.Random(seed), list[str](), 3.0, 0
     while outcome.kills.total() < n_kills:
+        executor = "inline" if moments.random() < inline else "processes"
         way = moments.choice(WAYS)
-        process = start_search(runs / "killed", trials)
+        if (executor, way) == ("inline", "worker"):
+            way = "SIGKILL"
+        process = start_search(runs / "killed", trials, executor)
         status = wait(process, moments.uniform(0.05, longest_s))
         if status is None:
             outcome.kills[way] += 1
@@ -95,14 +101,14 @@ def kill_repeatedly(runs: Path, *, n_kills: int, seed: int = 0) -> Outcome:
         longest_s = min(14.0, longest_s * (1.6 if now == seen else 0.7))
         seen = now
     for place in ("killed", "undisturbed"):
-        if (status := wait(start_search(runs / place, trials), PATIENCE_S)) != 0:
+        if (status := wait(start_search(runs / place, trials, "processes"), PATIENCE_S)) != 0:
             outcome.faults.append(f"the last search of {place} ended with status {status}")
     outcome.records = sum(r.phase == "search" for r in folder.records())
     outcome.faults += compare(folder, RunFolder(runs / "undisturbed" / "run"), trials)
     return outcome
 
 
-def start_search(runs: Path, trials: int) -> int:
+def start_search(runs: Path, trials: int, executor: str) -> int:
     """The process number of a fork that runs the command line."""
     runs.mkdir(parents=True, exist_ok=True)
     if process := os.fork():
@@ -112,9 +118,7 @@ def start_search(runs: Path, trials: int) -> int:
         quiet = os.open(runs / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        # Which format is fastest depends on the moment, and each rounds otherwise.
-        nas.training.trainer.choose_execution = lambda *_, **__: ExecutionFormat()  # type: ignore[assignment]
-        sys.argv = ["nas", *FLAGS.split(), "--trials", str(trials), "--runs", str(runs)]
+        sys.argv = ["nas", *FLAGS.split(), "--trials", str(trials), "--runs", str(runs), "--executor", executor]
         nas.cli.main.main()
     except SystemExit as end:
         sys.stderr.flush()
@@ -136,11 +140,13 @@ def wait(process: int, limit_s: float) -> int | None:
 
 
 def end_life(process: int, way: str) -> int | None:
-    """Kill a search, or its timing process and then wait for the search; the status that it ended with."""
-    if way == "timing process":
-        for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
-        if (status := wait(process, 1.0)) is not None:
+    """Kill a search, or a process of it, after which the search goes on for a while; the status that it ended with."""
+    if way in ("timing process", "worker"):
+        workers = children(process)
+        timing = [each for worker in workers for each in children(worker)] or workers
+        for each in workers if way == "worker" else timing:
+            os.kill(each, signal.SIGKILL)
+        if (status := wait(process, 3.0)) is not None:
             return status
         way = "SIGKILL"
     os.kill(process, getattr(signal, way))
@@ -150,6 +156,13 @@ def end_life(process: int, way: str) -> int | None:
     return status
 
 
+def children(process: int) -> list[int]:
+    """Process numbers of the children of a process."""
+    return [
+        int(child) for file in Path(f"/proc/{process}/task").glob("*/children") for child in file.read_text().split()
+    ]
+
+
 def compare(killed: RunFolder, undisturbed: RunFolder, trials: int) -> list[str]:
     """One line for each way in which the killed run differs from the other, or is not whole."""
     mine, theirs = killed.records(), undisturbed.records()
@@ -157,6 +170,8 @@ def compare(killed: RunFolder, undisturbed: RunFolder, trials: int) -> list[str]
     failed = {r.key for r in theirs if r.status == "failed"}
     false = [r for r in mine if r.status == "failed" and r.key not in failed]
     faults += [f"trial {r.trial} failed falsely: {r.reason}" for r in false]
+    if (killed.path / CRASHES_FILE).exists():
+        faults.append(f"kills counted as crashes: {(killed.path / CRASHES_FILE).read_text()}")
     if sum(r.phase == "search" for r in mine) != trials:
         faults.append(f"{trials} candidates were asked for, but the killed run has another number")
     objectives = ("accuracy", "latency")
@@ -216,11 +231,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inline", type=float, default=0.0, help="share of the lives without a worker process, 0..1")
     parser.add_argument("--keep", type=Path, help="folder for both runs; a temporary one by default")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         start = time.monotonic()
-        outcome = kill_repeatedly(arguments.keep or Path(temporary), n_kills=arguments.kills, seed=arguments.seed)
+        place = arguments.keep or Path(temporary)
+        outcome = kill_repeatedly(place, n_kills=arguments.kills, seed=arguments.seed, inline=arguments.inline)
     ways = ", ".join(f"{count} {way}" for way, count in sorted(outcome.kills.items()))
     print(f"kills             {outcome.kills.total()} ({ways})")
     print(f"without a record  {outcome.longest_in_a_row} in a row at most")

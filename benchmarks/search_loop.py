@@ -17,7 +17,6 @@ import itertools
 import json
 import tempfile
 from collections import ChainMap
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -97,20 +96,19 @@ def replay(args: argparse.Namespace, sampler: str, seed: int, runs: Path) -> lis
     )  # fmt: skip
     noise, true_values = np.random.default_rng([seed, 3]), []
     for _ in range(args.trials):
-        with ExitStack() as stack:
-            ask = study.ask(stack)
-            try:
-                candidate = parts.compression.decode(parts.space, ask.picked)
-            except DisconnectedError as error:
-                study.fail(ask, str(error))
-                true_values.append((WORST, LIMIT_MS))
-                continue
-            accuracy, latency = evaluate(candidate, parts.columns(ask.picked))
-            observed = float(np.clip(accuracy + noise.normal(0, NOISE), 0, 1))
-            record = parts.record(ask.number, candidate, observed, latency)
-            parts.folder.append(record)
-            study.tell(ask, record)
-            true_values.append((accuracy, latency) if latency <= LIMIT_MS else (WORST, LIMIT_MS))
+        ask = study.ask()
+        try:
+            candidate = parts.compression.decode(parts.space, ask.picked)
+        except DisconnectedError as error:
+            study.fail(ask, str(error))
+            true_values.append((WORST, LIMIT_MS))
+            continue
+        accuracy, latency = evaluate(candidate, parts.columns(ask.picked))
+        observed = float(np.clip(accuracy + noise.normal(0, NOISE), 0, 1))
+        record = parts.record(ask.number, candidate, observed, latency)
+        parts.folder.append(record)
+        study.tell(ask, record)
+        true_values.append((accuracy, latency) if latency <= LIMIT_MS else (WORST, LIMIT_MS))
     return true_values
 
 

@@ -5,15 +5,16 @@
 3. Train in rungs; after each, only promoted candidates continue: minutes.
 4. Compress, export, check parity, score the file, measure the file.
 
-`Evaluator.evaluate` takes these steps for a candidate of the search, `Evaluator.train_final` trains a member of the
-front further and takes step 4 again.
+`candidate_flow` spells these steps for a candidate of the search, and a worker takes each. `Evaluator.train_final`
+trains a member of the front further and takes step 4 again.
 """
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from torch import nn
 
@@ -26,10 +27,12 @@ from nas.distillation.base import Distillation
 from nas.errors import CandidateError, NasError, find_system_error, one_line
 from nas.evaluation.constraints import describe_violations, violations
 from nas.evaluation.latency_evaluator import LatencyEvaluator
+from nas.evaluation.online_latency import SAMPLES_FILE
 from nas.evaluation.proxy import Proxy
 from nas.evaluation.trained import ArtifactEvaluator
 from nas.evaluation.untrained import UntrainedEvaluator, UntrainedMetrics
 from nas.latency.int8_speedup import NO_GAIN
+from nas.latency.measured.quiet_host import QuietHost
 from nas.latency.measured.worker import TimingWorker
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Phase, Record, utc_timestamp
@@ -44,6 +47,88 @@ Promote = Callable[[int, float, UntrainedMetrics], bool]
 """From (finished rungs, accuracy after them, untrained metrics) to whether the candidate trains for another rung."""
 
 MAX_REASON_CHARACTERS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a flow, which any process can take that has an evaluator of the run.
+
+    Attributes:
+        name: of the step; its crashes are counted by candidate and name.
+        function: takes the evaluator, `stop` and the arguments; importable by its name.
+        arguments: values that can be pickled.
+        files: patterns of the files that it reads, below the run folder.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a step has found out about a candidate.
+
+    Attributes:
+        record: with all figures so far.
+        is_final: whether the record is complete, so that no step follows.
+        untrained: figures before training, from the draft; else None.
+        accuracy: of the float network at the end of a rung, 0..1; None where no decision follows.
+    """
+
+    record: Record
+    is_final: bool = False
+    untrained: UntrainedMetrics | None = None
+    accuracy: float | None = None
+
+
+def candidate_flow(
+    record: Record,
+    *,
+    rung: int,
+    n_rungs: int,
+    promote: Promote,
+    is_search_over: Callable[[], bool],
+    front: Callable[[], Sequence[Record]] = tuple,
+) -> Generator[Step, Progress, Record]:
+    """The flow of one candidate of the search: yields each step, receives its progress, and returns the record.
+
+    Args:
+        record: empty, of the candidate.
+        rung: finished rungs, of which there is a checkpoint; 0 for a new candidate.
+        n_rungs: rungs of the search.
+        promote: decides after each rung whether training continues.
+        is_search_over: whether the time of the search is spent; the candidate then ends with its present rung.
+        front: returns the front of the search so far.
+    """
+    files = (f"checkpoints/{record.key}-*",)
+    drafted = yield Step(name="draft", function=Evaluator.draft, arguments={"record": record}, files=(SAMPLES_FILE,))
+    record, untrained, accuracy = drafted.record, drafted.untrained, None
+    if drafted.is_final or untrained is None:
+        return record
+    # Promotion is decided before a rung, not after the last one, so that a search which was interrupted between a
+    # checkpoint and the decision decides again.
+    while rung < n_rungs:
+        if rung:
+            if is_search_over():
+                break
+            if accuracy is None:
+                arguments: dict[str, Any] = {"record": record}
+                scored = yield Step(name="score", function=Evaluator.score_rung, arguments=arguments, files=files)
+                record, accuracy = scored.record, scored.accuracy
+                if accuracy is None:
+                    return record
+            if not promote(rung, accuracy, untrained):
+                break
+        arguments = {"record": record, "rung": rung}
+        trained = yield Step(name=f"rung {rung + 1}", function=Evaluator.train_rung, arguments=arguments, files=files)
+        if trained.is_final:
+            return trained.record
+        record, accuracy, rung = trained.record, trained.accuracy, rung + 1
+    arguments = {"record": record, "front": front()}
+    finished = yield Step(name="finish", function=Evaluator.finish, arguments=arguments, files=(*files, SAMPLES_FILE))
+    return finished.record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +155,7 @@ class Evaluator:
         proxies: zero-cost proxies to record for each candidate that is to be trained.
         seed_index: number of the training, where a candidate is trained several times.
         timing_worker: process that times files on this machine; None times them in this process.
+        quiet_host: has the other workers of this machine hold still meanwhile; None where there are none.
     """
 
     config: SearchConfig
@@ -88,6 +174,7 @@ class Evaluator:
     proxies: Sequence[Proxy] = ()
     seed_index: int = 0
     timing_worker: TimingWorker | None = None
+    quiet_host: QuietHost | None = None
 
     def evaluate(
         self,
@@ -98,7 +185,7 @@ class Evaluator:
         is_search_over: Callable[[], bool] = lambda: False,
         stop: ShouldStop | None = None,
     ) -> Record:
-        """Evaluate a candidate of the search. A fault of the candidate ends in a failed record, not in an exception.
+        """Take all steps of a candidate here. A fault of the candidate ends in a failed record, not in an exception.
 
         Args:
             candidate: which one.
@@ -111,25 +198,85 @@ class Evaluator:
             NasError: the user has to change something; it is no fault of this candidate.
             OSError, MemoryError: the machine lacks room, memory or access; it is no fault of this candidate.
         """
-        timer, record = PhaseTimer(), self.empty_record(candidate, trial, "search")
-        return self._catch_failure(record, timer, lambda: self._evaluate(record, timer, promote, is_search_over, stop))
+        flow = candidate_flow(
+            self.empty_record(candidate, trial, "search"),
+            rung=self.checkpoints.last_rung(candidate),
+            n_rungs=len(self.config.training.rungs),
+            promote=promote,
+            is_search_over=is_search_over,
+        )
+        result: Any = None
+        while True:
+            try:
+                step = flow.send(result)
+            except StopIteration as end:
+                record: Record = end.value
+                return record
+            result = step.function(self, stop=stop, **step.arguments)
 
-    def _evaluate(
-        self,
-        record: Record,
-        timer: PhaseTimer,
-        promote: Promote,
-        is_search_over: Callable[[], bool],
-        stop: ShouldStop | None,
-    ) -> Record:
-        self.log("export untrained, measure")
-        untrained = self.evaluate_untrained(record.candidate, timer)
-        record = replace(record, gain=untrained.int8_speedup, latency=untrained.latency)
-        if infeasible := self._infeasible_record(record, untrained, timer):
-            return infeasible
-        record = replace(record, proxies=self.untrained_evaluator.proxy_scores(record.candidate, timer))
-        net, record = self._train_rungs(record, untrained, timer, promote, is_search_over, stop)
-        return self.finalize(record, net, timer)
+    def draft(self, record: Record, *, stop: ShouldStop | None = None) -> Progress:
+        """Step 1 and 2: export the candidate untrained, count and measure; final where it violates a constraint."""
+
+        def work(timer: PhaseTimer) -> Progress:
+            self.log("export untrained, measure")
+            untrained = self.evaluate_untrained(record.candidate, timer)
+            measured = replace(record, gain=untrained.int8_speedup, latency=untrained.latency)
+            if infeasible := self._infeasible_record(measured, untrained, timer):
+                return Progress(record=infeasible, is_final=True)
+            scores = self.untrained_evaluator.proxy_scores(record.candidate, timer)
+            return Progress(record=replace(measured, proxies=scores, seconds=timer.seconds), untrained=untrained)
+
+        return self._catch_failure(record, work)
+
+    def train_rung(self, record: Record, *, rung: int, stop: ShouldStop | None = None) -> Progress:
+        """Step 3: train for the rung after so many finished ones; final where `stop` ended it."""
+
+        def work(timer: PhaseTimer) -> Progress:
+            candidate, n_rungs = record.candidate, len(self.config.training.rungs)
+            previous_epochs = self._epochs_after(rung)
+            net, _ = self.checkpoints.load(candidate)
+            phase = self.trainer.make_phase(
+                f"rung {rung + 1} of {n_rungs}", rung, self._rung_epochs(rung), previous_epochs
+            )
+            net, epochs = self.trainer.train(candidate, net, phase, timer, stop)
+            if stop is not None and stop():  # an incomplete rung leaves no checkpoint
+                cut_short = replace(record, rung=rung + 1, epochs=previous_epochs + epochs)
+                return Progress(record=self.finalize(cut_short, net, timer), is_final=True)
+            self.checkpoints.save(candidate, net, rung + 1)
+            accuracy = self.trainer.float_accuracy(candidate, net, timer) if rung + 1 < n_rungs else None
+            return Progress(record=replace(record, seconds=timer.seconds), accuracy=accuracy)
+
+        return self._catch_failure(record, work)
+
+    def score_rung(self, record: Record, *, stop: ShouldStop | None = None) -> Progress:
+        """Accuracy of the last checkpoint, for a search that was interrupted before it decided on the next rung."""
+
+        def work(timer: PhaseTimer) -> Progress:
+            net, rung = self.checkpoints.load(record.candidate)
+            if net is None:
+                raise CandidateError(f"the checkpoint of rung {rung} must be there, but is not; repeat the search")
+            accuracy = self.trainer.float_accuracy(record.candidate, net, timer)
+            return Progress(record=replace(record, seconds=timer.seconds), accuracy=accuracy)
+
+        return self._catch_failure(record, work)
+
+    def finish(self, record: Record, *, front: Sequence[Record] = (), stop: ShouldStop | None = None) -> Progress:
+        """Step 4: the file of the last checkpoint, and the complete record.
+
+        Args:
+            record: with the figures of the steps before.
+            front: of the search so far; a device that can be reached measures what may enter it.
+            stop: ignored; the step takes seconds.
+        """
+
+        def work(timer: PhaseTimer) -> Progress:
+            net, rung = self.checkpoints.load(record.candidate)
+            if net is None:
+                raise CandidateError("the last checkpoint must be there, but is not; repeat the search")
+            trained = replace(record, rung=rung, epochs=self._epochs_after(rung))
+            return Progress(record=self.finalize(trained, net, timer, front=front), is_final=True)
+
+        return self._catch_failure(record, work)
 
     def _infeasible_record(self, record: Record, untrained: UntrainedMetrics, timer: PhaseTimer) -> Record | None:
         """The final record of a candidate that violates a constraint before training; None where it violates none."""
@@ -146,36 +293,6 @@ class Evaluator:
             host=untrained.host_latency, size_bytes=untrained.size_bytes, params=untrained.costs.params,
             nonzero_params=untrained.costs.nonzero_params, macs=untrained.costs.macs, finished=utc_timestamp(),
         )  # fmt: skip
-
-    def _train_rungs(
-        self,
-        record: Record,
-        untrained: UntrainedMetrics,
-        timer: PhaseTimer,
-        promote: Promote,
-        is_search_over: Callable[[], bool],
-        stop: ShouldStop | None,
-    ) -> tuple[nn.Module, Record]:
-        """The network after its last rung, and the record with that rung and the epochs so far."""
-        candidate, n_rungs = record.candidate, len(self.config.training.rungs)
-        net, rung = self.checkpoints.load(candidate)
-        # Promotion is decided before a rung, not after the last one, so that a search which was interrupted between a
-        # checkpoint and the decision decides again.
-        while net is None or (
-            rung < n_rungs
-            and not is_search_over()
-            and promote(rung, self.trainer.float_accuracy(candidate, net, timer), untrained)
-        ):
-            previous_epochs = self._epochs_after(rung)
-            phase = self.trainer.make_phase(
-                f"rung {rung + 1} of {n_rungs}", rung, self._rung_epochs(rung), previous_epochs
-            )
-            net, epochs = self.trainer.train(candidate, net, phase, timer, stop)
-            rung += 1
-            if stop is not None and stop():  # an incomplete rung leaves no checkpoint
-                return net, replace(record, rung=rung, epochs=previous_epochs + epochs)
-            self.checkpoints.save(candidate, net, rung)
-        return net, replace(record, rung=rung, epochs=self._epochs_after(rung))
 
     def train_final(self, record: Record, *, epochs: float, stop: ShouldStop | None = None) -> list[Record]:
         """Train a member of the front further, and read all figures off the new file.
@@ -196,15 +313,15 @@ class Evaluator:
             NasError: the user has to change something; it is no fault of this candidate.
             OSError, MemoryError: the machine lacks room, memory or access; it is no fault of this candidate.
         """
-        timer, empty = PhaseTimer(), self.empty_record(record.candidate, record.trial, "verified")
+        empty = self.empty_record(record.candidate, record.trial, "verified")
         trained: list[nn.Module] = []
 
-        def train_and_finalize() -> Record:
+        def train_and_finalize(timer: PhaseTimer) -> Progress:
             net, progress = self._train_final(empty, record, epochs, stop, timer)
             trained.append(net)
-            return self.finalize(progress, net, timer, stop=stop)
+            return Progress(record=self.finalize(progress, net, timer, stop=stop), is_final=True)
 
-        verified = self._catch_failure(empty, timer, train_and_finalize)
+        verified = self._catch_failure(empty, train_and_finalize).record
         baseline = self.compression.fp32_baseline(record.candidate)
         if baseline is None or verified.violations.get(NO_GAIN, 0.0) <= 0:
             return [verified]
@@ -212,11 +329,11 @@ class Evaluator:
         other = replace(
             empty, key=baseline.key, candidate=baseline, rung=verified.rung, epochs=verified.epochs, notes=(note,)
         )
-        baseline_timer = PhaseTimer()
-        return [
-            self._catch_failure(other, baseline_timer, lambda: self.finalize(other, trained[0], baseline_timer)),
-            verified,
-        ]
+
+        def finalize_baseline(timer: PhaseTimer) -> Progress:
+            return Progress(record=self.finalize(other, trained[0], timer), is_final=True)
+
+        return [self._catch_failure(other, finalize_baseline).record, verified]
 
     def _train_final(
         self, empty: Record, record: Record, epochs: float, stop: ShouldStop | None, timer: PhaseTimer
@@ -240,14 +357,20 @@ class Evaluator:
         return self.untrained_evaluator.evaluate(candidate, phase_timer or PhaseTimer())
 
     def finalize(
-        self, record: Record, net: nn.Module, phase_timer: PhaseTimer, *, stop: ShouldStop | None = None
+        self,
+        record: Record,
+        net: nn.Module,
+        phase_timer: PhaseTimer,
+        *,
+        front: Sequence[Record] = (),
+        stop: ShouldStop | None = None,
     ) -> Record:
         """Write the file of a trained network, and complete its record from it, see `nas.evaluation.trained`.
 
         Raises:
             CandidateError: export, parity or timing fails.
         """
-        return self.artifact_evaluator.finalize(record, net, phase_timer, stop=stop)
+        return self.artifact_evaluator.finalize(record, net, phase_timer, front=front, stop=stop)
 
     def empty_record(self, candidate: Candidate, trial: int, phase: Phase) -> Record:
         """A record without figures, with the status "failed"."""
@@ -255,17 +378,22 @@ class Evaluator:
         distillation = self.trainer.distillation_for(candidate, phase_index)
         return Record(
             trial=trial, key=candidate.key, status="failed", phase=phase, seed=self.seed_index, candidate=candidate,
-            worker=f"{platform.node()}/{os.getpid()}", teacher=distillation.description if distillation else "",
+            worker=_this_process(), teacher=distillation.description if distillation else "",
         )  # fmt: skip
 
     def failed_record(self, candidate: Candidate, *, trial: int, phase: Phase, reason: str) -> Record:
         """The record of a candidate that failed for this reason, one line."""
         return replace(self.empty_record(candidate, trial, phase), reason=reason, finished=utc_timestamp())
 
-    def _catch_failure(self, empty: Record, timer: PhaseTimer, work: Callable[[], Record]) -> Record:
-        """The result of `work`, or a failed record: one candidate must not end a search of hours."""
+    def _catch_failure(self, record: Record, work: Callable[[PhaseTimer], Progress]) -> Progress:
+        """The result of `work`, or a final failed record: one candidate must not end a search of hours.
+
+        The timer that `work` gets goes on from the seconds of the record.
+        """
+        timer = PhaseTimer(dict(record.seconds))
         try:
-            return work()
+            progress = work(timer)
+            return replace(progress, record=replace(progress.record, worker=_this_process()))
         except Exception as error:
             if isinstance(error, NasError) and not isinstance(error, CandidateError):
                 raise  # the user's to mend, and the same for the next candidate
@@ -274,7 +402,15 @@ class Evaluator:
             reason = one_line(error, max_length=MAX_REASON_CHARACTERS)
             if not isinstance(error, CandidateError):
                 reason = f"{type(error).__name__}: {reason}"
-        return replace(empty, status="failed", reason=reason, seconds=timer.seconds, finished=utc_timestamp())
+        empty = self.empty_record(record.candidate, record.trial, record.phase)
+        return Progress(
+            record=replace(
+                empty, key=record.key, notes=record.notes, rung=record.rung if record.phase != "search" else 0,
+                epochs=record.epochs if record.phase != "search" else 0.0, reason=reason, seconds=timer.seconds,
+                finished=utc_timestamp(),
+            ),
+            is_final=True,
+        )  # fmt: skip
 
     def _epochs_after(self, rung: int) -> float:
         """Epochs that a candidate has trained for after so many rungs."""
@@ -317,7 +453,7 @@ class Evaluator:
             profile=self.profile, host_profile=self.host_profile, host_runtime=self.host_runtime,
             device_runtime=self.device_runtime, input_shape=self.data.input_shape,
             measures_energy="energy" in self.config.search.objectives, folder=self.folder, log=self.log,
-            timing_worker=self.timing_worker,
+            timing_worker=self.timing_worker, quiet_host=self.quiet_host,
         )  # fmt: skip
 
     @cached_property
@@ -337,3 +473,7 @@ class Evaluator:
             data=self.data, data_digest=self.data_digest, host_runtime=self.host_runtime, builder=self.builder,
             trainer=self.trainer, latency_evaluator=self.latency_evaluator, log=self.log,
         )  # fmt: skip
+
+
+def _this_process() -> str:
+    return f"{platform.node()}/{os.getpid()}"

@@ -24,6 +24,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "compressor": ("nas.compression.compressors", "COMPRESSOR"),
     "importance": ("nas.compression.importance", "IMPORTANCE"),
     "sampler": ("nas.searcher.samplers", "make"),
+    "executor": ("nas.searcher.executors", "EXECUTOR"),
     "method": ("nas.distillation.methods", "METHOD"),
     "model": ("nas.models.zoo", "MODEL"),
     "proxy": ("nas.evaluation.proxies", "PROXY"),

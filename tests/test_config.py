@@ -171,7 +171,7 @@ def test_every_field_that_decides_the_result_is_a_difference(field: str) -> None
         "qat_scales": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
         "teacher": ("votes",), "teacher_classes": ("a", "b"), "teacher_output": "y",
         "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_during": "search",
-        "importance": ("l1",), "sparsity_step": 0.125,
+        "importance": ("l1",), "sparsity_step": 0.125, "execution": "plain",
             "compressors": ("quantize",), "model": "resnet8", "mean": 0.5, "std": 2.0, "input_size": 64,
             "keep": ("stem.*",),
     }[field]  # fmt: skip

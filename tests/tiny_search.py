@@ -20,6 +20,7 @@ import nas.evaluation.latency_evaluator
 import nas.evaluation.trained
 import nas.evaluation.untrained
 import nas.latency.measured.timing_loop
+import nas.searcher.executors.inline
 import nas.training.trainer
 from nas.data.base import FaceData, Images
 from nas.metrics import Floats
@@ -33,7 +34,7 @@ ASSEMBLY: Any = import_module("nas.searcher.assembly")
 SEARCH: Any = import_module("nas.searcher.searcher")  # nas.search itself is the function
 TINY: dict[str, Any] = {
     "target": "jetson", "space": "plain", "trials": 3, "epochs": 0.5, "rungs": (1.0,), "verify": 0, "final_epochs": 1,
-    "threads": 1,
+    "threads": 1, "executor": "inline",
 }  # fmt: skip
 RUNGS = (1 / 9, 1 / 3, 1.0)
 FACES = learnable_faces(train=32, val=24, test=12)
@@ -60,9 +61,9 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         monkeypatch.setattr(nas.evaluation.latency_evaluator, name, value)
     monkeypatch.setattr(nas.latency.measured.timing_loop, "WARM_UP_RUNS", 3)
     # Timing in this process, because the patches above do not reach another.
-    monkeypatch.setattr(SEARCH, "TimingWorker", lambda **_: nullcontext())
+    monkeypatch.setattr(nas.searcher.executors.inline, "TimingWorker", lambda **_: nullcontext())
     monkeypatch.setattr(nas.training.trainer, "choose_execution", lambda *_, **__: ExecutionFormat())
-    monkeypatch.setattr(SEARCH, "probe_candidate_cost", lambda *_, **__: None)
+    monkeypatch.setattr(SEARCH, "probe_candidate_cost", lambda *_, **__: (step for step in ()))
     monkeypatch.setattr(os, "fsync", lambda _: None)
     trainings: list[Training] = []
     train = nas.training.trainer.train
@@ -148,10 +149,3 @@ def assert_whole(folder: RunFolder) -> None:
     assert all(t.state.is_finished() for t in trials if t.state != TrialState.WAITING)
     keys = {t.number: t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
     assert {r.trial: r.key for r in searched(folder)}.items() <= keys.items()
-
-
-def command_line() -> None:
-    """The command line, but all training runs in one execution format: which is fastest depends on the moment."""
-    import_module("torch._dynamo")  # torch loads it with the first optimiser, which takes longer than a candidate here
-    nas.training.trainer.choose_execution = lambda *_, **__: ExecutionFormat()
-    import_module("nas.cli.main").main()

@@ -5,6 +5,7 @@ keys of a TOML file are generated from these fields, so names, defaults and expl
 """
 
 import itertools
+import os
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -213,6 +214,18 @@ class RunFields(_Group):
     seed: int = Field(default=0, ge=0, description="Random seed.")
     threads: int = Field(default=0, ge=0, description="CPU threads for training; 0 uses all cores.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Training device.")
+    execution: Literal["fastest", "plain"] = Field(
+        default="fastest",
+        description="Form of the training: the fastest one here, or FP32 on one thread, which repeats to the bit.",
+    )
+    workers: int = Field(
+        default=0, ge=0, description="Candidates to evaluate at once; 0 takes cores / threads where threads are given."
+    )
+    executor: str = Field(default="processes", description="Where workers run: processes, inline or ray.")
+    worker_memory: Bytes | None = Field(
+        default=None, description="Memory of one worker process, such as 4GB; one that holds more is ended."
+    )
+    wait: bool = Field(default=False, description="Wait for another process that works on the run, then go on.")
     storage: str | None = Field(
         default=None, description="URL of an Optuna storage; a journal file in the run folder by default."
     )
@@ -221,6 +234,16 @@ class RunFields(_Group):
         default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the run; by default made of data set, space and target.",
     )  # fmt: skip
+
+    @property
+    def n_workers(self) -> int:
+        """Candidates that are evaluated at once."""
+        return self.workers or (max(1, (os.cpu_count() or 1) // self.threads) if self.threads else 1)
+
+    @property
+    def worker_threads(self) -> int:
+        """CPU threads of one worker's training."""
+        return self.threads or max(1, (os.cpu_count() or 1) // self.n_workers)
 
 
 GROUPS: dict[str, type[_Group]] = {

@@ -73,6 +73,11 @@ class CompressKeywords(ModelKeywords, total=False):
     seed: int
     threads: int
     device: Literal["auto", "cpu", "cuda"]
+    execution: Literal["fastest", "plain"]
+    workers: int
+    executor: str
+    worker_memory: float | str | None
+    wait: bool
     storage: str | None
     runs: str | Path
     name: str | None

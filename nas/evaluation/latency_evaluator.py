@@ -17,6 +17,7 @@ from nas.errors import MeasureError
 from nas.evaluation.online_latency import OnlineLatencyModel, is_confident
 from nas.latency.costs import Costs
 from nas.latency.latency import Latency, corrected_for_load
+from nas.latency.measured.quiet_host import QuietHost
 from nas.latency.measured.timing import IDLE_WAIT_S, measure, measure_interleaved, measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
@@ -48,6 +49,7 @@ PREDICTED_BEFORE_NOTE = (
 ONLINE_PREDICTION_NOTE = (
     "learned from what this search measured on the target; not measured there, as it is sure and off the front"
 )
+DISTURBED_NOTE = "measured while other workers of this machine went on"
 UNTRAINED_NOTE = "measured on the untrained file, and not again, as it is off the front"
 
 
@@ -65,6 +67,7 @@ class LatencyEvaluator:
         folder: of the run; logs of failures and samples of the device's latencies go there.
         log: receives one line of text about the progress.
         timing_worker: process that times files on this machine; None times them in this process.
+        quiet_host: has the other workers of this machine hold still meanwhile; None where there are none.
     """
 
     profile: HardwareProfile
@@ -76,6 +79,7 @@ class LatencyEvaluator:
     folder: RunFolder
     log: Callable[[str], None]
     timing_worker: TimingWorker | None = None
+    quiet_host: QuietHost | None = None
 
     def measure_untrained(
         self, paths: Sequence[Path], file_costs: Sequence[Costs], *, key: str = "", limit_ms: float | None = None
@@ -186,6 +190,15 @@ class LatencyEvaluator:
 
     def measure_on_host(self, paths: Sequence[Path], plan: TimingPlan) -> list[Latency]:
         """Latencies on this machine; several files are timed by turns, so that they can be compared."""
+        if self.quiet_host is None:
+            return self._measure_on_host(paths, plan)
+        with self.quiet_host.still() as is_still:
+            latencies = self._measure_on_host(paths, plan)
+        if is_still:
+            return latencies
+        return [replace(latency, notes=(*latency.notes, DISTURBED_NOTE)) for latency in latencies]
+
+    def _measure_on_host(self, paths: Sequence[Path], plan: TimingPlan) -> list[Latency]:
         device, shapes = self.host_profile.title, [self.input_shape] * len(paths)
         if self.timing_worker is not None:
             measure_once = partial(self.timing_worker.measure, paths, runtime=self.host_runtime.name)

@@ -24,7 +24,7 @@ from nas.metrics import Score, score
 from nas.onnx_export.exporter import ExportedFile, export_onnx
 from nas.onnx_export.parity import Parity, check_parity, parity_tolerance
 from nas.pareto import non_dominated
-from nas.results.front import maximize_flags, objective_values, search_front
+from nas.results.front import maximize_flags, objective_values
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record, utc_timestamp
 from nas.results.run_folder import RunFolder
@@ -69,7 +69,13 @@ class ArtifactEvaluator:
     log: LogFunction
 
     def finalize(
-        self, record: Record, net: nn.Module, phase_timer: PhaseTimer, *, stop: ShouldStop | None = None
+        self,
+        record: Record,
+        net: nn.Module,
+        phase_timer: PhaseTimer,
+        *,
+        front: Sequence[Record] = (),
+        stop: ShouldStop | None = None,
     ) -> Record:
         """The record with every figure of the file of a trained network.
 
@@ -80,6 +86,7 @@ class ArtifactEvaluator:
             record: with candidate, phase, rung, epochs and the latency of the untrained file.
             net: the candidate's network in its final shape.
             phase_timer: adds up the seconds.
+            front: of the search so far.
             stop: called before each step of quantisation-aware training; True ends it there.
 
         Raises:
@@ -106,7 +113,7 @@ class ArtifactEvaluator:
                 latencies, hosts = self.latency_evaluator.measure_final(
                     [exported.path for exported in files], costs, key=candidate.key, is_final=is_final,
                     untrained_latency=record.latency,
-                    would_enter_front=lambda latency: self.would_enter_front(sized, scores.val, latency),
+                    would_enter_front=lambda latency: self.would_enter_front(sized, scores.val, latency, front),
                 )  # fmt: skip
         speedup = int8_speedup(*latencies) if len(files) > 1 else record.gain
         broken = violations(
@@ -125,10 +132,9 @@ class ArtifactEvaluator:
             seconds=phase_timer.seconds, finished=utc_timestamp(),
         )  # fmt: skip
 
-    def would_enter_front(self, record: Record, val_score: Score, latency: Latency) -> bool:
-        """Whether a record of the search, given this score and latency, would enter the front of the run so far."""
-        candidate = replace(record, score=val_score, latency=latency)
-        records = [*search_front(self.folder.records(), self.objectives), candidate]
+    def would_enter_front(self, record: Record, val_score: Score, latency: Latency, front: Sequence[Record]) -> bool:
+        """Whether a record of the search, given this score and latency, would enter the front."""
+        records = [*front, replace(record, score=val_score, latency=latency)]
         points = objective_values(records, self.objectives)
         return bool(non_dominated(points, maximize_flags(self.objectives))[-1])
 

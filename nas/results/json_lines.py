@@ -1,4 +1,4 @@
-"""Incremental reader of a file of JSON lines that several processes append to.
+"""Incremental reader of a file of JSON lines that another process may append to.
 
 Each complete line is parsed once in the life of a reader; a later read looks only at the bytes appended since. The file
 is read again from its start in three cases:

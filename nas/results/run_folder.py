@@ -8,16 +8,17 @@
         forecast.json  ended.json                    forecasts of the duration; why the search ended
         pareto.csv  pareto.json  report.html         derived from the records
 
-Several processes may share a folder. Work in progress is held by a lock of the operating system, which releases it
-when the process ends for any reason.
+One process at a time drives a run: it holds a lock of the operating system, which releases it when the process ends for
+any reason. Others may read the folder meanwhile.
 """
 
 import json
 import logging
 import math
 import os
+import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -35,16 +36,18 @@ from nas.results.record import Record
 
 logger = logging.getLogger(__name__)
 
-LOCK_POLL_S = 0.01
+LOCK_POLL_S = 0.2
 """Seconds between two attempts at a lock that another process holds."""
+DRIVER_FILE = "locks/driver.json"
+"""Process and host that drive the run, or did so last."""
 
 
 class RunFolder:
-    """One run on disk, shared by all processes that work on it.
+    """One run on disk: one process writes, others may read.
 
     - A reader never gets part of a record: a last line of records.jsonl that is torn is left out with a warning.
     - A file that is written whole appears by renaming.
-    - A lock is held by at most one live process, also after `kill -9`.
+    - It is driven by at most one live process, also after `kill -9`.
     - What one object has parsed stays parsed: it reads only what was appended since.
     """
 
@@ -68,15 +71,14 @@ class RunFolder:
         folder = cls(config.folder)
         for name in ("models", "checkpoints", "locks", "clocks"):
             (folder.path / name).mkdir(parents=True, exist_ok=True)
-        with folder.lock("config", wait=True):
-            file = folder.path / "config.toml"
-            if not file.exists():
-                folder.write("config.toml", config.to_toml())
-            elif differences := read_run_config(file).differences(config):
-                raise ConfigError(
-                    f"{folder.path} holds a run with another configuration ({'; '.join(differences)}); "
-                    "give this one a --name of its own, or repeat the first command to resume"
-                )
+        file = folder.path / "config.toml"
+        if not file.exists():
+            folder.write("config.toml", config.to_toml())
+        elif differences := read_run_config(file).differences(config):
+            raise ConfigError(
+                f"{folder.path} holds a run with another configuration ({'; '.join(differences)}); "
+                "give this one a --name of its own, or repeat the first command to resume"
+            )
         return folder
 
     @classmethod
@@ -150,8 +152,7 @@ class RunFolder:
 
     def append_line(self, name: str, line: str) -> None:
         """Append one line to a file of JSON lines, and wait until it is on the disk."""
-        with self.lock(f"append-{name}", wait=True):
-            append_line(self.path / name, line)
+        append_line(self.path / name, line)
 
     def json_lines(self, name: str, form: Any = dict[str, Any]) -> list[dict[str, Any]]:
         """The decoded objects of a file of JSON lines, oldest first; see `JsonLines` for torn lines.
@@ -173,42 +174,64 @@ class RunFolder:
         return self._json_lines[name].read()
 
     @contextmanager
-    def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Hold the lock `name` against all other processes while the block runs.
+    def driven(self, *, wait: bool = False) -> Iterator[None]:
+        """Drive the run while the block runs: no other process may, on any host that sees the folder.
 
         Args:
-            name: of the lock.
-            wait: wait for the process that holds it, instead of going on without it.
-
-        Yields:
-            Whether the lock is held; always true with `wait`.
+            wait: wait for the process that drives it, instead of refusing.
 
         Raises:
+            ConfigError: another process drives the run; the message names it.
             OSError: the file system cannot lock, or has no room for the lock's file.
         """
-        lock = FileLock(self.path / "locks" / f"{name}.lock", thread_local=False)
+        (self.path / "locks").mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "locks" / "driver.lock", thread_local=False)
         try:
-            lock.acquire(timeout=-1 if wait else 0, poll_interval=LOCK_POLL_S)
+            lock.acquire(timeout=0)
         except Timeout:
-            yield False
-            return
+            driver = self._describe_driver()
+            if not wait:
+                raise ConfigError(
+                    f"{self.path} must have one driver, but {driver} works on it; give --wait to go on after it, "
+                    "--workers to evaluate more candidates at once, or --name for a run of your own"
+                ) from None
+            logger.warning("waiting for %s, which works on %s", driver, self.path)
+            lock.acquire(poll_interval=LOCK_POLL_S)
         try:
-            yield True
+            self.write(DRIVER_FILE, json.dumps({"pid": os.getpid(), "host": platform.node()}))
+            yield
         finally:
             lock.release()
 
+    def _describe_driver(self) -> str:
+        try:
+            driver = self.read_json(DRIVER_FILE)
+        except ConfigError:  # it is written at this moment
+            driver = {}
+        return f"process {driver.get('pid', 'unknown')} on {driver.get('host', 'another host')}"
+
     def log_work_interval(self, started_s: float) -> None:
-        """Record that this process has worked on the run from `started_s` (seconds since the epoch) until now."""
+        """Record that its driver has worked on the run from `started_s` (seconds since the epoch) until now."""
         self.write(f"clocks/{int(started_s * 1e3)}-{os.getpid()}.json", json.dumps([started_s, time.time()]))
 
     def worked_s(self, *, until_s: float = math.inf) -> float:
-        """Seconds during which at least one process worked on the run, up to `until_s` (seconds since the epoch)."""
+        """Seconds during which a driver worked on the run, up to `until_s` (seconds since the epoch)."""
         spans = sorted(filter(None, map(_read_span, (self.path / "clocks").glob("*.json"))))
-        total, end = 0.0, 0.0
-        for first, last in spans:
-            total += max(0.0, min(last, until_s) - max(first, end))
-            end = max(end, last)
-        return total
+        return union_length([(first, min(last, until_s)) for first, last in spans])
+
+
+def union_length(spans: Sequence[tuple[float, float]]) -> float:
+    """Length of the union of intervals (start, end), which are sorted by their start.
+
+    Examples:
+        >>> union_length([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0)])
+        4.0
+    """
+    total, end = 0.0, -math.inf
+    for first, last in spans:
+        total += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return total
 
 
 def _is_evaluated(record: Record) -> bool:

@@ -65,7 +65,7 @@ def write_search_end(folder: RunFolder, end: SearchEnd) -> None:
 
 
 def check_converged(folder: RunFolder, curve: HypervolumeCurve, horizon: int) -> bool:
-    """Whether the search has converged, the same for all processes on the run.
+    """Whether the search has converged, the same in all calls on the run.
 
     The decision of one process is stored and holds for all, also in later calls, whatever finished in between.
 

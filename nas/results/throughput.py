@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.intervals import Z_95
 from nas.results.record import Record
-from nas.results.run_folder import RunFolder
+from nas.results.run_folder import RunFolder, union_length
 
 FORECAST_FILE = "forecast.json"
 """Forecasts by name: `pilot` before the search started, `early` after its first few candidates."""
@@ -22,7 +22,7 @@ EARLY_FORECAST_CANDIDATES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Rate at which candidates finish, in all processes together.
+    """Rate at which candidates finish, by all workers together.
 
     Attributes:
         candidates: finished candidates.
@@ -80,8 +80,9 @@ def search_time_s(folder: RunFolder, records: Sequence[Record]) -> float:
         return 0.0
     last_s = max(ends)
     others = [r for r in records if r.phase != "search" and r.finished and r.finished_at_s <= last_s]
+    spans = sorted((r.finished_at_s - r.total_s, r.finished_at_s) for r in others)
     # Records are dated in whole seconds, so the last candidate may have finished up to 1 s after its date.
-    return max(0.0, folder.worked_s(until_s=last_s + 1) - sum(r.total_s for r in others))
+    return max(0.0, folder.worked_s(until_s=last_s + 1) - union_length(spans))
 
 
 def format_probe_forecast(low_s: float, high_s: float, *, trials: int | None, remaining_s: float | None) -> str:

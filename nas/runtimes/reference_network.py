@@ -23,10 +23,16 @@ INPUT_SHAPE = (1, 48, 48)
 def reference_path() -> Path:
     """Path of the reference network's file, written once in this process and removed at its end."""
     folder = Path(tempfile.mkdtemp(prefix="fer-nas-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(remove_reference)
     path = folder / f"reference-{REFERENCE_VERSION}.onnx"
     path.write_bytes(reference_model().SerializeToString())
     return path
+
+
+def remove_reference() -> None:
+    """Remove the file of `reference_path`: for processes that end by `os._exit`, and for all others at their end."""
+    if reference_path.cache_info().currsize:
+        shutil.rmtree(reference_path().parent, ignore_errors=True)
 
 
 def reference_model() -> onnx.ModelProto:

@@ -15,6 +15,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hw_profiles._base import HardwareProfile
@@ -30,7 +31,6 @@ from nas.distillation.teacher_outputs import TeacherOutputs, unique_teacher_name
 from nas.distillation.teachers import TeacherSource, find_teachers
 from nas.errors import ConfigError
 from nas.evaluation.proxy import Proxy
-from nas.latency.measured.worker import TimingWorker
 from nas.models.user_model import load_user_model
 from nas.pipeline import Evaluator
 from nas.registry import load
@@ -40,6 +40,7 @@ from nas.runtimes.base import NO_POWER_MONITOR, DeviceRuntime
 from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
 from nas.searcher.acquisition.surrogate import SearchSurrogate
 from nas.searcher.budget import SearchBudget
+from nas.searcher.executor import Executor, Task
 from nas.searcher.progress import Progress
 from nas.searcher.promotion import RungResults, drop_uninformative_rungs
 from nas.searcher.record_index import SearchRecords
@@ -71,6 +72,7 @@ class SearchInputs:
         compressors: in order.
         proxies: zero-cost proxies to record.
         teachers: sources of soft targets; empty without distillation.
+        make_executor: (options, log function) to an executor.
     """
 
     config: SearchConfig
@@ -83,6 +85,7 @@ class SearchInputs:
     compressors: Sequence[Compressor]
     proxies: Sequence[Proxy]
     teachers: Sequence[TeacherSource]
+    make_executor: type[Executor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,7 @@ class SearchParts:
         teacher_outputs: computes and stores the soft targets.
         warm_start: extract of earlier runs.
         study: proposes trials.
+        executor: takes steps to workers.
     """
 
     config: SearchConfig
@@ -116,6 +120,7 @@ class SearchParts:
     teacher_outputs: TeacherOutputs
     warm_start: WarmStart
     study: Study
+    executor: Executor
 
 
 def load_inputs(config: SearchConfig) -> SearchInputs:
@@ -138,6 +143,7 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
         if config.search.model
         else load("space", config.search.space)
     )
+    make_executor = load("executor", config.run.executor)
     method, make_sampler = load("method", config.distillation.distill), load("sampler", config.search.sampler)
     compressors = [load("compressor", word).configured(config.compression) for word in config.compression.compressors]
     proxies = [load("proxy", word) for word in config.search.proxies]
@@ -159,6 +165,7 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
             classes=config.distillation.teacher_classes,
             output_name=config.distillation.teacher_output,
         ),
+        make_executor=make_executor,
     )
 
 
@@ -166,14 +173,12 @@ def assemble(
     config: SearchConfig,
     *,
     on_status: Callable[[SearchStatus], None] = lambda _: None,
-    timing_worker: TimingWorker | None = None,
 ) -> SearchParts:
     """Open the run folder of a configuration, and make the parts of its search.
 
     Args:
         config: what to search for.
         on_status: receives the status.
-        timing_worker: times files in a process of its own; None times them in this one.
 
     Raises:
         ConfigError: the folder holds a run of another configuration, on other data or another target.
@@ -190,7 +195,7 @@ def assemble(
     folder.write("environment.json", json.dumps({f.name: f.value for f in check_environment()}, indent=1))
     progress = Progress(folder, budget, search=config.search, training=config.training, on_status=on_status)
     compression = CompressionPipeline(compressors=inputs.compressors, profile=profile, other_genes=_other_genes(inputs))
-    evaluator = _make_evaluator(inputs, folder, compression, progress, timing_worker)
+    evaluator = _make_evaluator(inputs, folder, compression, progress)
     choices = [
         *space.choices(channel_multiple=profile.channel_multiple),
         *compression.choices(space.stages),
@@ -244,6 +249,7 @@ def assemble(
         teacher_outputs=teacher_outputs,
         warm_start=start,
         study=study,
+        executor=inputs.make_executor(config.run, partial(_log_task, progress)),
     )
 
 
@@ -290,6 +296,10 @@ def check_objectives(search: SearchFields, *, can_measure_energy: bool) -> None:
         )
 
 
+def _log_task(progress: Progress, task: Task, line: str) -> None:
+    progress.publish(f"{task.name.partition(',')[0]}: {line}")
+
+
 def _other_genes(inputs: SearchInputs) -> list[GeneProvider]:
     """Genes beside those of space and compressors: the teacher, where networks are distilled during the search."""
     if inputs.teachers and inputs.config.distillation.distill_during == "search":
@@ -302,7 +312,6 @@ def _make_evaluator(
     folder: RunFolder,
     compression: CompressionPipeline,
     progress: Progress,
-    timing_worker: TimingWorker | None,
 ) -> Evaluator:
     return Evaluator(
         config=inputs.config,
@@ -317,7 +326,6 @@ def _make_evaluator(
         device_runtime=inputs.device_runtime,
         log=progress.publish,
         proxies=inputs.proxies,
-        timing_worker=timing_worker,
     )
 
 

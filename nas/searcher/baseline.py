@@ -4,14 +4,14 @@ Its record is the first of the run, with `phase` "base" and trial -1, and the fi
 stored in the run folder, so that the same command resumes with them.
 
     runs/NAME/base/weights.pt      the state dict that every candidate starts from
-    runs/NAME/base/origin.json     model and digest of the weights that were given
+    runs/NAME/base/origin.json     model, digest of the weights that were given, epochs of the training here
     runs/NAME/base/checkpoints/    checkpoints of its training, where it comes without weights
 """
 
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,19 +19,19 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from nas.candidate import Candidate
 from nas.errors import CandidateError, ConfigError
 from nas.files import file_sha256
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import check_logits
 from nas.onnx_export.rewrite_check import probe_images, randomised
-from nas.pipeline import Evaluator
+from nas.pipeline import Evaluator, Step
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
+from nas.searcher.workforce import Steps
 from nas.training.checkpoints import write_state_dict
-from nas.training.trainer import InitialWeights, TrainingPhase
+from nas.training.trainer import InitialWeights, ShouldStop, TrainingPhase
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ BASELINE_STAGE = 1000
 BASELINE_TRIAL = -1
 """Trial number of the uncompressed model in tables."""
 WEIGHTS_FILE, ORIGIN_FILE = "base/weights.pt", "base/origin.json"
+BASELINE_FILES = ("base/*", "base/checkpoints/*")
 NO_LIMITS = {"max_latency": None, "max_size": None, "min_accuracy": None}
 PROBE_SPARSITY = 0.5
 """Sparsity in every stage at which a model must export before anything is trained."""
@@ -50,10 +51,10 @@ class _Origin(BaseModel):
 
     model: str
     weights: str | None
-    epochs: float
+    epochs: float = 0.0
 
 
-def check_compressible(evaluator: Evaluator) -> None:
+def check_compressible(evaluator: Evaluator) -> Steps:
     """Refuse a model, or its weights, before time is spent on it: it must export uncompressed and strongly compressed.
 
     Args:
@@ -64,17 +65,25 @@ def check_compressible(evaluator: Evaluator) -> None:
             there are neither weights nor epochs to train it.
     """
     _check_origin(evaluator)
-    if (evaluator.folder.path / WEIGHTS_FILE).exists():
-        return
+    if not (evaluator.folder.path / WEIGHTS_FILE).exists():
+        try:
+            yield Step(name="check", function=check_exports, arguments={})
+        except CandidateError as error:
+            raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
+
+
+def check_exports(evaluator: Evaluator, *, stop: ShouldStop | None = None) -> None:
+    """Export a model uncompressed, and pruned and quantised as strongly as the search may.
+
+    Raises:
+        CandidateError: it cannot be exported or pruned, or its file computes something else.
+    """
     genes = evaluator.compression.choices(evaluator.space.stages)
     pruned = {gene.name: PROBE_SPARSITY for gene in genes if gene.name.startswith("sparsity.")}
     quantized = {gene.name: min(gene.options) for gene in genes if gene.name.startswith("bits.")}
-    try:
-        _check_written_file(evaluator)
-        for picked in ({}, pruned | quantized):
-            evaluator.evaluate_untrained(evaluator.compression.decode(evaluator.space, picked))
-    except CandidateError as error:
-        raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
+    _check_written_file(evaluator)
+    for picked in ({}, pruned | quantized):
+        evaluator.evaluate_untrained(evaluator.compression.decode(evaluator.space, picked))
 
 
 def _check_written_file(evaluator: Evaluator) -> None:
@@ -96,34 +105,45 @@ def _check_written_file(evaluator: Evaluator) -> None:
         path.unlink(missing_ok=True)
 
 
-def prepare_baseline(evaluator: Evaluator, *, stop: Callable[[], bool] | None = None) -> InitialWeights:
-    """Train the model where it has no weights, append its record, and return the weights that candidates start from.
-
-    Whatever an earlier process completed is not repeated.
+def prepare_baseline(evaluator: Evaluator) -> Steps:
+    """Train the model where it has no weights, and append its record. Whatever is complete is not repeated.
 
     Args:
         evaluator: of the run; `check_compressible` has accepted its space.
-        stop: tested before each training step; True ends the training there.
 
     Raises:
         ConfigError: the exported file fails the parity gate, or there is no time to train the model.
     """
-    folder, config = evaluator.folder, evaluator.config
+    folder, is_trained = evaluator.folder, False
     (folder.path / "base" / "checkpoints").mkdir(parents=True, exist_ok=True)
-    candidate = evaluator.compression.decode(evaluator.space, {})
-    phase_timer = PhaseTimer()
-    with folder.lock("base", wait=True):
-        if not (folder.path / WEIGHTS_FILE).exists():
-            net, epochs = _train_baseline(evaluator, candidate, phase_timer, stop)
-            folder.write(ORIGIN_FILE, json.dumps(_check_origin(evaluator) | {"epochs": epochs}, indent=1))
-            write_state_dict(folder.path / WEIGHTS_FILE, net)  # last: what exists is complete
-        state: Mapping[str, Tensor] = torch.load(folder.path / WEIGHTS_FILE, weights_only=True)
-        epochs = float(folder.read_json(ORIGIN_FILE, _Origin)["epochs"])
-        if not any(r.phase == "base" for r in folder.records()):
-            record = _evaluate_baseline(evaluator, candidate, state, epochs, phase_timer)
-            folder.append(record)
-            _warn_if_near_chance(evaluator, record)
-    return InitialWeights(state_dict=state, epochs=epochs or float(config.training.final_epochs))
+    origin = json.dumps(_check_origin(evaluator), indent=1)
+    if not (folder.path / ORIGIN_FILE).exists():
+        folder.write(ORIGIN_FILE, origin)
+    # In parts that end at the rungs, so that a worker that dies loses one part at most.
+    seconds: dict[str, float] = {}
+    while not is_trained and not (folder.path / WEIGHTS_FILE).exists():
+        arguments = {"seconds": seconds}
+        is_trained, seconds = yield Step(
+            name="training", function=train_baseline_part, arguments=arguments, files=BASELINE_FILES
+        )
+    if not any(r.phase == "base" for r in folder.records()):
+        try:
+            arguments = {"seconds": seconds}
+            record = yield Step(
+                name="evaluation", function=evaluate_baseline, arguments=arguments, files=BASELINE_FILES
+            )
+        except CandidateError as error:
+            raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
+        folder.append(record)
+        _warn_if_near_chance(evaluator, record)
+
+
+def read_initial_weights(evaluator: Evaluator) -> InitialWeights:
+    """The weights that candidates start from, once `prepare_baseline` has ended."""
+    folder, training = evaluator.folder, evaluator.config.training
+    state: Mapping[str, Tensor] = torch.load(folder.path / WEIGHTS_FILE, weights_only=True)
+    epochs = float(folder.read_json(ORIGIN_FILE, _Origin)["epochs"])
+    return InitialWeights(state_dict=state, epochs=epochs or float(training.final_epochs))
 
 
 def _check_origin(evaluator: Evaluator) -> dict[str, str | None]:
@@ -146,46 +166,72 @@ def _describe_weights(digest: str | None) -> str:
     return "no weights" if digest is None else f"weights of digest {digest[:12]}"
 
 
-def _train_baseline(
-    evaluator: Evaluator, candidate: Candidate, phase_timer: PhaseTimer, stop: Callable[[], bool] | None
-) -> tuple[nn.Module, float]:
-    """The trained network, and the epochs that it was trained here: 0 where weights were given."""
-    config = evaluator.config
+def train_baseline_part(
+    evaluator: Evaluator, *, seconds: Mapping[str, float], stop: ShouldStop | None
+) -> tuple[bool, dict[str, float]]:
+    """Train the model up to its next rung; given weights are taken as they are.
+
+    Args:
+        evaluator: its folder holds the checkpoints so far.
+        seconds: by phase, of the parts before.
+        stop: called before each training step; True ends the training there.
+
+    Returns:
+        Whether the weights are complete, in `WEIGHTS_FILE`, and the seconds by phase so far.
+
+    Raises:
+        ConfigError: there is no time to train the model.
+    """
+    config, folder, phase_timer = evaluator.config, evaluator.folder, PhaseTimer(dict(seconds))
+    candidate = evaluator.compression.decode(evaluator.space, {})
     if config.search.weights is not None:
-        return evaluator.builder.build(candidate, candidate.widths), 0.0
-    evaluator = replace(evaluator, folder=RunFolder(evaluator.folder.path / "base"))
-    net, rung = evaluator.checkpoints.load(candidate)
-    # In parts that end at the rungs, so that a process that dies loses one part at most.
+        _write_weights(folder, evaluator.builder.build(candidate, candidate.widths), epochs=0.0)
+        return True, phase_timer.seconds
+    part = replace(evaluator, folder=RunFolder(folder.path / "base"))
+    net, rung = part.checkpoints.load(candidate)
     ends = [share * config.training.final_epochs for share in config.training.rungs]
     epochs = ends[rung - 1] if rung else 0.0
-    while rung < len(ends) and not (stop is not None and stop()):
+    is_over = stop is not None and stop()
+    if rung < len(ends) and not is_over:
         name = f"the uncompressed model, part {rung + 1} of {len(ends)}"
         phase = TrainingPhase(
             name=name, index=BASELINE_STAGE + rung, epochs=ends[rung] - epochs, previous_epochs=epochs
         )
-        net, trained_epochs = evaluator.trainer.train(candidate, net, phase, phase_timer, stop)
+        net, trained_epochs = part.trainer.train(candidate, net, phase, phase_timer, stop)
         epochs, rung = epochs + trained_epochs, rung + 1
-        if not (stop is not None and stop()):  # a part that was cut short is no checkpoint of that rung
-            evaluator.checkpoints.save(candidate, net, rung)
+        is_over = stop is not None and stop()
+        if not is_over:  # a part that was cut short is no checkpoint of that rung
+            part.checkpoints.save(candidate, net, rung)
     if net is None:
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
-    return net, epochs
+    if is_over or rung >= len(ends):
+        _write_weights(folder, net, epochs=epochs)
+        return True, phase_timer.seconds
+    return False, phase_timer.seconds
 
 
-def _evaluate_baseline(
-    evaluator: Evaluator, candidate: Candidate, state: Mapping[str, Tensor], epochs: float, phase_timer: PhaseTimer
-) -> Record:
-    """The record of the uncompressed model, which may violate every constraint."""
+def _write_weights(folder: RunFolder, net: nn.Module, *, epochs: float) -> None:
+    origin = folder.read_json(ORIGIN_FILE)
+    folder.write(ORIGIN_FILE, json.dumps(origin | {"epochs": epochs}, indent=1))
+    write_state_dict(folder.path / WEIGHTS_FILE, net)
+
+
+def evaluate_baseline(evaluator: Evaluator, *, seconds: Mapping[str, float], stop: ShouldStop | None = None) -> Record:
+    """The record of the uncompressed model, which may violate every constraint.
+
+    Raises:
+        CandidateError: the exported file fails the parity gate.
+    """
     unlimited = replace(evaluator, config=evaluator.config.with_fields(**NO_LIMITS))
+    weights = read_initial_weights(evaluator)
+    epochs = float(evaluator.folder.read_json(ORIGIN_FILE, _Origin)["epochs"])
+    candidate = evaluator.compression.decode(evaluator.space, {})
     net = unlimited.builder.build(candidate, candidate.widths)
-    net.load_state_dict(state)
+    net.load_state_dict(weights.state_dict)
     record = replace(unlimited.empty_record(candidate, BASELINE_TRIAL, "base"), epochs=epochs)
     if not epochs:  # weights that were given were not distilled from this run's teachers
         record = replace(record, teacher="")
-    try:
-        return unlimited.finalize(record, net, phase_timer)
-    except CandidateError as error:
-        raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None
+    return unlimited.finalize(record, net, PhaseTimer(dict(seconds)))
 
 
 def _warn_if_near_chance(evaluator: Evaluator, record: Record) -> None:

@@ -1,7 +1,6 @@
 """Search budget: the trials and the time that remain, why a search is over, and a forecast of when it will be."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from nas.config import SearchFields, TrainingFields
@@ -24,9 +23,9 @@ GRACE_SHARE = 0.1
 
 
 class SearchBudget:
-    """The limits of one run, as one of its processes applies them.
+    """The limits of one run.
 
-    Time counts while at least one process works on the run, so a run that is resumed goes on with what remained.
+    Time counts while the driver works on the run, so a run that is resumed goes on with what remained.
 
     Args:
         folder: the run.
@@ -64,17 +63,13 @@ class SearchBudget:
         """Seconds that remain of a share of the time limit, negative once it is overspent; None without a limit."""
         return None if self._search.budget is None else share * self._search.budget - self._folder.worked_s()
 
-    def deadline(self, share: float) -> Callable[[], bool] | None:
-        """Tests whether a share of the time limit is spent; cheap enough for every training step. None without a limit.
+    def training_s(self, share: float) -> float | None:
+        """Seconds until training has to end for a share of the time limit, negative once it is past; None without one.
 
-        The deadline lies `GRACE_SHARE` of the time limit later, though never beyond the limit itself, so that a rung
-        that is nearly complete is not thrown away.
+        The end lies `GRACE_SHARE` of the time limit later than the share, though never beyond the limit itself, so that
+        a rung that is nearly complete is not thrown away.
         """
-        left = self.remaining_s(min(share + GRACE_SHARE, 1.0))
-        if left is None:
-            return None
-        end = time.monotonic() + left
-        return lambda: time.monotonic() > end
+        return self.remaining_s(min(share + GRACE_SHARE, 1.0))
 
     def stop_reason(self) -> StopReason | None:
         """Why the search is over; None while it is not."""
@@ -96,7 +91,7 @@ class SearchBudget:
     def record_stop_reason(self, reason: StopReason) -> None:
         """Write down why the search ended.
 
-        Convergence was written down when it was found and holds for all processes, so no later reason replaces it.
+        Convergence was written down when it was found and holds for all calls, so no later reason replaces it.
         """
         before = read_search_end(self._folder)
         has_converged = before is not None and (before.why, before.horizon) == ("flat", self._search.patience)

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from nas.candidate import Candidate
 from nas.config import TrainingFields
 from nas.errors import CandidateError, NasError
-from nas.pipeline import Evaluator
+from nas.pipeline import Evaluator, Step
 from nas.results.phase_timer import PhaseTimer
 from nas.results.throughput import format_probe_forecast, read_forecasts, write_forecast_once
-from nas.searcher.crash_guard import crash_guard
+from nas.searcher.workforce import Steps
+from nas.training.trainer import ShouldStop
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +26,11 @@ class CostProbe:
 
 def probe_candidate_cost(
     evaluator: Evaluator, *, trials: int | None, training: TrainingFields, remaining_s: float | None
-) -> None:
+) -> Steps:
     """Time one known good network and write down the forecast that follows. Done at most once in a run.
 
     Nothing is timed where
 
-    - another process times one,
     - the run has a forecast or a search record already, or
     - the space names no known good network.
 
@@ -44,33 +44,30 @@ def probe_candidate_cost(
     """
     folder, space = evaluator.folder, evaluator.space
     configurations = space.initial_configurations(channel_multiple=evaluator.profile.channel_multiple)
-    with folder.lock("pilot") as is_held:
-        if (
-            not configurations
-            or not is_held
-            or "pilot" in read_forecasts(folder)
-            or any(r.phase == "search" for r in folder.records())
-        ):
-            return
-        evaluator.log("cost probe: one network, exported untrained and trained for a few steps")
-        fields = {"words": ""}
-        with crash_guard(folder, "pilot") as guard:
-            try:
-                if not guard.crashes:
-                    candidate = evaluator.compression.decode(space, configurations[0])
-                    probe = time_candidate(evaluator, candidate, training)
-                    words = format_probe_forecast(probe.low_s, probe.high_s, trials=trials, remaining_s=remaining_s)
-                    fields = {**asdict(probe), "words": words}
-            except CandidateError as error:
-                logger.info("no cost probe: %s", error)
-            except (NasError, OSError, MemoryError):
-                raise
-            except Exception as error:  # one network of many; the search itself reports what fails
-                logger.warning("no forecast, because the cost probe failed: %s: %s", type(error).__name__, error)
-            write_forecast_once(folder, "pilot", fields)
+    has_begun = "pilot" in read_forecasts(folder) or any(r.phase == "search" for r in folder.records())
+    if not configurations or has_begun:
+        return
+    evaluator.log("cost probe: one network, exported untrained and trained for a few steps")
+    fields = {"words": ""}
+    try:
+        candidate = evaluator.compression.decode(space, configurations[0])
+        arguments = {"candidate": candidate, "training": training}
+        files = (f"checkpoints/{candidate.key}-*",)
+        probe = yield Step(name="cost probe", function=time_candidate, arguments=arguments, files=files)
+        words = format_probe_forecast(probe.low_s, probe.high_s, trials=trials, remaining_s=remaining_s)
+        fields = {**asdict(probe), "words": words}
+    except CandidateError as error:
+        logger.info("no cost probe: %s", error)
+    except (NasError, OSError, MemoryError):
+        raise
+    except Exception as error:  # one network of many; the search itself reports what fails
+        logger.warning("no forecast, because the cost probe failed: %s: %s", type(error).__name__, error)
+    write_forecast_once(folder, "pilot", fields)
 
 
-def time_candidate(evaluator: Evaluator, candidate: Candidate, training: TrainingFields) -> CostProbe:
+def time_candidate(
+    evaluator: Evaluator, candidate: Candidate, training: TrainingFields, *, stop: ShouldStop | None = None
+) -> CostProbe:
     """Estimate the seconds of a candidate without training it; takes a few seconds for a network of usual size.
 
     Two assumptions stand in for what is not run:
@@ -82,6 +79,7 @@ def time_candidate(evaluator: Evaluator, candidate: Candidate, training: Trainin
         evaluator: of the run.
         candidate: what to time.
         training: rungs and epochs.
+        stop: ignored; it takes a few steps.
 
     Raises:
         CandidateError: the network cannot be built, exported or measured.

@@ -7,22 +7,25 @@ images, and train for as many epochs as seed 0 did in all; they show how much of
 complete seed 0 before any starts seed 1.
 
 A training that has its record is not repeated. One that failed is tried once more with half of the epochs, which also
-lowers the learning rate where training continues from trained weights. One that keeps crashing its process is
-abandoned, see `nas.searcher.crash_guard`.
+lowers the learning rate where training continues from trained weights. One that keeps crashing its worker is abandoned,
+see `nas.searcher.workforce`.
 """
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nas.config import TrainingFields
-from nas.pipeline import Evaluator
+from nas.errors import WorkerDeathError
+from nas.evaluation.online_latency import SAMPLES_FILE
+from nas.pipeline import Evaluator, Step
 from nas.results.front import representatives, search_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.seed_variance import MIN_EPOCH_SHARE
-from nas.searcher.crash_guard import CrashGuard, crash_guard, is_abandoned
+from nas.searcher.workforce import Flow, Steps, Workforce, is_abandoned
 from nas.training.trainer import ShouldStop
 
 logger = logging.getLogger(__name__)
@@ -37,19 +40,26 @@ def select_members(records: Sequence[Record], objectives: Sequence[str], n_membe
     return representatives(search_front(records, objectives), objectives, n_members)
 
 
+def train_member(
+    evaluator: Evaluator, *, record: Record, epochs: float, seed: int, stop: ShouldStop | None
+) -> list[Record]:
+    """Train a member with one of its seeds, see `Evaluator.train_final`."""
+    return replace(evaluator, seed_index=seed).train_final(record, epochs=epochs, stop=stop)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinalTraining:
     """Trains members of the front to their end, and appends their records. Life: made, `run` once.
 
-    Several processes may run it on one run folder; each training is locked by the process that does it.
-
     Attributes:
-        evaluator: trains a member and reads the figures off its file.
+        evaluator: of the run; makes the record of a member that fails.
         folder: the run.
         training: epochs and seeds of the final training.
         members: complete records of the search, the most informative first.
-        stop: tested before each training step; None without a time limit.
+        workforce: takes the trainings to workers.
+        n_workers: trainings at once.
         remaining_s: returns the seconds that remain of the time limit, or None without one.
+        training_s: returns the seconds until training has to end, or None without a time limit.
         on_progress: called after each training.
     """
 
@@ -57,8 +67,10 @@ class FinalTraining:
     folder: RunFolder
     training: TrainingFields
     members: Sequence[Record]
-    stop: ShouldStop | None
+    workforce: Workforce
+    n_workers: int
     remaining_s: Callable[[], float | None]
+    training_s: Callable[[], float | None]
     on_progress: Callable[[], None]
 
     @property
@@ -69,38 +81,47 @@ class FinalTraining:
     def run(self) -> None:
         """Do every training that has no record yet, as far as the time limit allows."""
         for seed in range(self.n_seeds):
-            for position, member in enumerate(self.members):
-                name = f"verify-{member.key}" + (f"-{seed}" if seed else "")
-                with self.folder.lock(name) as is_held:
-                    if is_held:
-                        self._train_member(member, position, seed, name)
-                self.on_progress()
+            places = iter(enumerate(self.members))
+            self.workforce.run(lambda places=places, seed=seed: self._next_flow(places, seed))  # type: ignore[misc]
 
-    def _train_member(self, member: Record, position: int, seed: int, name: str) -> None:
-        evaluator = replace(self.evaluator, seed_index=seed)
+    def _next_flow(self, places: Iterator[tuple[int, Record]], seed: int) -> Flow | None:
+        position, member = next(places, (0, None))
+        if member is None:
+            return None
+        name = f"trial {member.trial}" + (f", seed {seed}" if seed else "")
+        key = f"{member.key}-final" + (f"-{seed}" if seed else "")
+        return Flow(name=name, key=key, steps=self._train_member(member, position, seed))
+
+    def _train_member(self, member: Record, position: int, seed: int) -> Steps:
         while self._needs_training(attempts := self._records(member, seed)):
             epochs = self._further_seed_epochs(member, seed) if seed else self._first_seed_epochs(member, position)
             if epochs <= 0:
-                return
-            with crash_guard(self.folder, name) as guard:
-                records = self._train_once(evaluator, member, attempts, epochs, guard)
+                break
+            records = yield from self._train_once(member, attempts, epochs, seed)
             if seed and self._was_cut_short(records[-1], member):
                 logger.warning("trial %d, seed %d: cut short by the time limit, not recorded", member.trial, seed)
-                return
+                break
             for record in records:
                 self.folder.append(record)
+        self.on_progress()
 
     def _train_once(
-        self, evaluator: Evaluator, member: Record, attempts: Sequence[Record], epochs: float, guard: CrashGuard
-    ) -> list[Record]:
+        self, member: Record, attempts: Sequence[Record], epochs: float, seed: int
+    ) -> Generator[Step, Any, list[Record]]:
         """Records of one attempt; the member's own is the last."""
-        if guard.should_skip:
-            return [
-                evaluator.failed_record(member.candidate, trial=member.trial, phase="verified", reason=guard.reason)
-            ]
+        share = RETRY_EPOCH_SHARE if attempts else 1.0
+        arguments = {"record": member, "epochs": share * epochs, "seed": seed}
+        files = (f"checkpoints/{member.key}-*", SAMPLES_FILE)
+        try:
+            records: list[Record] = yield Step(
+                name="final training", function=train_member, arguments=arguments, files=files
+            )
+        except WorkerDeathError as death:
+            evaluator = replace(self.evaluator, seed_index=seed)
+            failed = evaluator.failed_record(member.candidate, trial=member.trial, phase="verified", reason=str(death))
+            return [failed]
         if not attempts:
-            return evaluator.train_final(member, epochs=epochs, stop=self.stop)
-        records = evaluator.train_final(member, epochs=RETRY_EPOCH_SHARE * epochs, stop=self.stop)
+            return records
         note = f"second try, with half of the epochs; the first failed: {attempts[-1].reason}"
         return [replace(record, notes=(*record.notes, note)) for record in records]
 
@@ -129,9 +150,10 @@ class FinalTraining:
     def _first_seed_epochs(self, member: Record, position: int) -> float:
         """Epochs of seed 0 on top of the search's: `final_epochs`, or fewer where time is short.
 
-        The time that remains, less what the members before this one still need for their further seeds, is divided
-        evenly among the members that follow. A member's part t has to pay for all of its n seeds. With e seconds per
-        epoch, o seconds of everything else and s epochs in the search, E final epochs take
+        The time that remains of all workers, less what the members before this one still need for their further seeds,
+        is divided evenly among the members that follow and those in training. A member's part t has to pay for all of
+        its n seeds. With e seconds per epoch, o seconds of everything else and s epochs in the search, E final epochs
+        take
 
             seed 0:            o + E e                   (continues from the search's weights)
             each further seed: o + (s + E) e             (repeats the search's epochs)
@@ -142,7 +164,8 @@ class FinalTraining:
         if remaining_s is None or not requested:
             return requested
         reserved_s = sum(self._further_seeds_s(m) for m in self.members[:position])
-        member_s = (remaining_s - reserved_s) / (len(self.members) - position)
+        n_members = len(self.members) - position + self.workforce.n_under_way
+        member_s = min(remaining_s, (self.n_workers * remaining_s - reserved_s) / n_members)
         epoch_s, other_s = _epoch_and_other_s(member)
         restart_s = other_s + member.epochs * epoch_s
         member_s -= other_s + (self.n_seeds - 1) * restart_s
@@ -169,7 +192,8 @@ class FinalTraining:
     def _was_cut_short(self, record: Record, member: Record) -> bool:
         """Whether the time limit ended a further seed at so few epochs that it does not compare with seed 0."""
         first = self._first_seed_record(member)
-        is_over = self.stop is not None and self.stop()
+        training_s = self.training_s()
+        is_over = training_s is not None and training_s <= 0
         return (
             is_over
             and first is not None

@@ -1,4 +1,4 @@
-"""Progress of one process at work on a run: its stage, the status that callers are shown, and its working time."""
+"""Progress of a run: its stage, the status that callers are shown, and the time that its driver has worked."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from nas.config import SearchFields, TrainingFields
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStage, SearchStatus, make_status
 from nas.searcher.budget import SearchBudget
-from nas.searcher.crash_guard import note_sign_of_life
 from nas.searcher.final_training import select_members
 
 OnStatus = Callable[[SearchStatus], None]
@@ -65,8 +64,7 @@ class Progress:
         self.publish("")
 
     def publish(self, activity: str) -> None:
-        """Publish the last status with what is being done now, in words; also a sign of life."""
-        note_sign_of_life()
+        """Publish the last status with what is being done now, in words."""
         now = time.time()
         if now - self._last_logged_s > WORK_INTERVAL_S:
             self._budget.log_work_interval()

@@ -21,7 +21,6 @@ from nas.pareto import non_dominated
 from nas.pipeline import Promote
 from nas.results.front import maximize_flags
 from nas.results.run_folder import RunFolder
-from nas.searcher.crash_guard import CrashGuard
 
 RUNGS_FILE = "rungs.jsonl"
 MIN_IMAGES_SEEN = 8000
@@ -65,7 +64,7 @@ class _RungLine(BaseModel):
 
 
 class RungResults:
-    """The results of candidates at their rungs, in order of arrival, of all processes on one run.
+    """The results of a run's candidates at their rungs, in order of arrival.
 
     Life: made once per search and shared by its parts. Each query first takes in the lines that were
     appended to rungs.jsonl since the last one. Of two lines of one candidate and rung the first holds.
@@ -81,12 +80,11 @@ class RungResults:
         self._values_by_rung: dict[int, dict[str, list[float]]] = {}
         self._n_read = 0
 
-    def promoter(self, candidate: Candidate, crash_guard: CrashGuard) -> Promote:
+    def promoter(self, candidate: Candidate) -> Promote:
         """The promotion rule for one candidate; after a restart it decides as it did before.
 
         Args:
             candidate: the candidate in training.
-            crash_guard: of its trial; each new rung counts as progress.
         """
 
         def promote(rung: int, accuracy: float, draft: UntrainedMetrics) -> bool:
@@ -100,7 +98,6 @@ class RungResults:
                 earlier, values = list(cohort.values()), [figures[o] for o in self._objectives]
                 line = {"key": candidate.key, "rung": rung, "values": values}
                 self._folder.append_line(RUNGS_FILE, json.dumps(line))
-                crash_guard.record_progress()
             # The candidate is last, and of equal points only the first is non-dominated: a tie is not promoted.
             return bool(non_dominated([*earlier, values], maximize_flags(self._objectives))[-1])
 

@@ -1,34 +1,40 @@
-"""Search loop: Optuna proposes a candidate, the pipeline evaluates it, a record is kept; then the front is trained.
+"""Search loop: Optuna proposes candidates, workers evaluate them, records are kept; then the front is trained.
 
-The same command resumes a search where it stopped. Several processes may work on one run: they share the study, the
-records and the rungs, and each locks the trial, candidate or training that it works on.
+One process drives a run: it asks the sampler, decides at each rung, and writes the study, the records and the files.
+What takes time or may crash is a step of a flow, which a worker takes. The same command resumes a search where it
+stopped.
 """
 
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
+from nas.errors import ConfigError, WorkerDeathError
 from nas.latency.int8_speedup import NO_GAIN
 from nas.latency.measured.gc_control import gc_frozen
-from nas.latency.measured.reference_cache import reference_cache_path
-from nas.latency.measured.worker import TimingWorker
+from nas.pipeline import candidate_flow
 from nas.reporting.html_report import write_report
+from nas.results.front import search_front
 from nas.results.front_table import write_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
 from nas.searcher.assembly import SearchParts, assemble
-from nas.searcher.baseline import check_compressible, prepare_baseline
+from nas.searcher.baseline import check_compressible, prepare_baseline, read_initial_weights
 from nas.searcher.cost_probe import probe_candidate_cost
 from nas.searcher.final_training import FinalTraining, select_members
 from nas.searcher.study import AskedTrial
+from nas.searcher.teacher_flow import run_teachers
+from nas.searcher.workforce import Flow, Steps, Workforce
 from search_spaces._base import DisconnectedError
 
 logger = logging.getLogger(__name__)
@@ -58,13 +64,16 @@ def search(config: SearchConfig, *, on_status: Callable[[SearchStatus], None] | 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # apart from training, the work is many tiny operations that threads only slow down
     try:
-        with gc_frozen(), TimingWorker(reference_cache=reference_cache_path()) as timing_worker:
+        with gc_frozen(), ExitStack() as stack:
             with _no_folder_of_a_refused_search(config):
-                parts = assemble(config, on_status=on_status or (lambda _: None), timing_worker=timing_worker)
+                stack.enter_context(RunFolder(config.folder).driven(wait=config.run.wait))
+                parts = assemble(config, on_status=on_status or (lambda _: None))
+                executor = stack.enter_context(closing(parts.executor))
                 searcher = Searcher(parts)
                 searcher.prepare()
             searcher.search()
             searcher.train_final()
+            executor.close()
             return searcher.close()
     except (OSError, MemoryError) as error:
         error.add_note("the same command resumes")
@@ -91,11 +100,11 @@ def _no_folder_of_a_refused_search(config: SearchConfig) -> Iterator[None]:
 
 
 class Searcher:
-    """The loop of one process on a run.
+    """The loop of a run's driver.
 
     Life: `prepare`, `search`, `train_final`, `close`, each once and in this order. Promises:
 
-    - a candidate is evaluated once in a run, by whichever process;
+    - a candidate is evaluated once in a run;
     - each trial that was asked ends with its record, the record of its duplicate, or a reason;
     - whatever a candidate does wrong, the loop goes on.
 
@@ -105,6 +114,9 @@ class Searcher:
 
     def __init__(self, parts: SearchParts) -> None:
         self._parts, self._evaluator = parts, parts.evaluator
+        self._left: deque[AskedTrial] = deque()
+        self._evaluating: dict[str, list[AskedTrial]] = {}
+        self._n_duplicates = 0
         parts.progress.refresh()
 
     def prepare(self) -> None:
@@ -115,43 +127,36 @@ class Searcher:
                 with, or no teacher has the layers that the distillation method needs.
         """
         parts, config = self._parts, self._parts.config
+        parts.executor.configure(self._evaluator)
         if config.search.model is not None:
-            check_compressible(self._evaluator)
+            self._run(check_compressible(self._evaluator), "the given model")
         if parts.teacher_outputs.sources:
+            self._run(run_teachers(parts.teacher_outputs), "the teachers")
             distillation = parts.teacher_outputs.build_distillation(
                 temperature=config.distillation.temperature, alpha=config.distillation.alpha
             )
             self._evaluator = replace(self._evaluator, distillation=distillation)
+            parts.executor.configure(self._evaluator)
         if config.search.model is not None:
-            weights = prepare_baseline(self._evaluator, stop=parts.budget.deadline(BASELINE_BUDGET_SHARE))
-            self._evaluator = replace(self._evaluator, initial_weights=weights)
+            self._run(prepare_baseline(self._evaluator), "the given model", share=BASELINE_BUDGET_SHARE)
+            self._evaluator = replace(self._evaluator, initial_weights=read_initial_weights(self._evaluator))
+            parts.executor.configure(self._evaluator)
             parts.progress.enter("search")
 
     def search(self) -> None:
         """Evaluate candidates until a limit is reached, the front has converged or the space is exhausted.
 
-        Afterwards trials that dead processes left are ended too, so that no trial stays running.
+        Trials that an earlier driver left are ended in any case, so that no trial stays running.
         """
         budget, study = self._parts.budget, self._parts.study
         study.retry_false_failures()
         if budget.stop_reason() is None:
-            self._probe_cost()
-        duplicates = 0
-        while True:
-            stop_reason = budget.stop_reason() or ("exhausted" if duplicates >= MAX_CONSECUTIVE_DUPLICATES else None)
-            with ExitStack() as locks:
-                trial = study.ask_stale(locks) if stop_reason else study.ask(locks)
-                if trial is None:
-                    break
-                record = self._evaluate_trial(trial, locks, is_over=stop_reason is not None)
-                duplicates = MAX_CONSECUTIVE_DUPLICATES if trial.is_exhausted else duplicates + 1
-                if record is not None:
-                    duplicates = duplicates if record.trial != trial.number else 0
-                    self._enqueue_fp32_baseline(trial, record)
-                    study.tell(trial, record)
-            self._parts.progress.refresh()
-        if duplicates >= MAX_CONSECUTIVE_DUPLICATES:
+            self._run(self._probe_cost(), "cost probe")
+        self._left.extend(study.left())
+        self._workforce(budget.search_share).run(self._next_candidate)
+        if self._is_exhausted:
             logger.warning("the sampler proposes only candidates that were evaluated before; the space is exhausted")
+        stop_reason = budget.stop_reason() or ("exhausted" if self._is_exhausted else None)
         if stop_reason is not None:
             budget.record_stop_reason(stop_reason)
 
@@ -164,8 +169,10 @@ class Searcher:
             folder=parts.folder,
             training=training,
             members=select_members(parts.folder.records(), parts.config.search.objectives, training.verify),
-            stop=parts.budget.deadline(1.0),
+            workforce=self._workforce(1.0),
+            n_workers=parts.executor.n_workers,
             remaining_s=parts.budget.remaining_s,
+            training_s=partial(parts.budget.training_s, 1.0),
             on_progress=parts.progress.refresh,
         ).run()
 
@@ -178,55 +185,111 @@ class Searcher:
         self._parts.progress.enter("done")
         return folder
 
-    def _probe_cost(self) -> None:
+    def _workforce(self, share: float) -> Workforce:
+        """A workforce whose training ends with a share of the time limit."""
+        parts = self._parts
+        return Workforce(
+            parts.executor,
+            parts.folder,
+            training_s=partial(parts.budget.training_s, share),
+            on_wait=parts.progress.publish,
+        )
+
+    def _run(self, steps: Steps, name: str, *, share: float = 1.0) -> None:
+        """Take one flow to its end.
+
+        Raises:
+            ConfigError: a step of it keeps crashing its worker.
+        """
+        flows = [Flow(name=name, key=name, steps=steps)]
+        try:
+            self._workforce(share).run(lambda: flows.pop() if flows else None)
+        except WorkerDeathError as death:
+            raise ConfigError(f"{name} cannot be used: {death}") from None
+
+    def _probe_cost(self) -> Steps:
         budget, config = self._parts.budget, self._parts.config
-        probe_candidate_cost(
+        return probe_candidate_cost(
             self._evaluator,
             trials=config.search.trials,
             training=config.training,
             remaining_s=budget.remaining_s(budget.search_share),
         )
 
-    def _evaluate_trial(self, trial: AskedTrial, locks: ExitStack, *, is_over: bool) -> Record | None:
-        """The record of a trial's candidate: an earlier one, or a new one unless the search `is_over`.
+    @property
+    def _is_exhausted(self) -> bool:
+        return self._n_duplicates >= MAX_CONSECUTIVE_DUPLICATES
 
-        Returns:
-            None where the trial was ended without a record.
-        """
+    def _next_candidate(self) -> Flow | None:
+        """The flow of the next candidate that has no record; None where there is none to begin at the moment."""
+        budget, study, trials = self._parts.budget, self._parts.study, self._parts.config.search.trials
+        while True:
+            is_over = self._is_exhausted or budget.stop_reason() is not None
+            # Each candidate under way will have a record: the number of trials is a limit, not an aim.
+            is_full = trials is not None and len(self._parts.records.all()) + len(self._evaluating) >= trials
+            if self._left:
+                trial = self._left.popleft()
+            elif is_over or is_full:
+                return None
+            else:
+                trial = study.ask()
+            if (flow := self._begin(trial, is_over=is_over)) is not None:
+                return flow
+            self._parts.progress.refresh()
+
+    def _begin(self, trial: AskedTrial, *, is_over: bool) -> Flow | None:
+        """The flow of a trial's candidate; None where the trial was ended, or waits for its duplicate."""
         parts = self._parts
+        self._n_duplicates = MAX_CONSECUTIVE_DUPLICATES if trial.is_exhausted else self._n_duplicates + 1
         try:
             candidate = parts.compression.decode(parts.space, trial.picked)
         except DisconnectedError as error:
             parts.study.fail(trial, str(error))
             return None
-        if not locks.enter_context(parts.folder.lock(f"key-{candidate.key}")):
-            parts.study.fail(trial, "the same candidate is being evaluated by another process")
-            return None
         if (known := parts.records.find(candidate.key)) is not None:
-            return known
+            self._end(trial, known)
+            return None
+        if candidate.key in self._evaluating:
+            self._evaluating[candidate.key].append(trial)
+            return None
         if is_over:
             parts.study.fail(trial, "the search was over before this candidate was evaluated")
             return None
-        record = self._evaluate(trial, candidate)
+        self._n_duplicates = 0
+        self._evaluating[candidate.key] = [trial]
+        return Flow(name=f"trial {trial.number}", key=candidate.key, steps=self._evaluate(trial, candidate))
+
+    def _evaluate(self, trial: AskedTrial, candidate: Candidate) -> Steps:
+        """Evaluate a candidate, and tell its record to its trial, and to duplicates that were asked meanwhile."""
+        parts, evaluator = self._parts, self._evaluator
+        parts.progress.publish(f"trial {trial.number}")
+        try:
+            record = yield from candidate_flow(
+                evaluator.empty_record(candidate, trial.number, "search"),
+                rung=evaluator.checkpoints.last_rung(candidate),
+                n_rungs=len(parts.config.training.rungs),
+                promote=parts.rung_results.promoter(candidate),
+                is_search_over=lambda: parts.budget.stop_reason() is not None,
+                front=self._front,
+            )
+        except WorkerDeathError as death:
+            record = evaluator.failed_record(candidate, trial=trial.number, phase="search", reason=str(death))
         if origin := parts.warm_start.describe_origin(candidate.key):
             record = replace(record, notes=(*record.notes, origin))
         parts.folder.append(record)
-        return record
+        for asked in self._evaluating.pop(candidate.key):
+            self._end(asked, record)
+        parts.progress.refresh()
 
-    def _evaluate(self, trial: AskedTrial, candidate: Candidate) -> Record:
-        """The record of a candidate that was not evaluated before."""
-        if trial.crash_guard.should_skip:
-            reason = trial.crash_guard.reason
-            return self._evaluator.failed_record(candidate, trial=trial.number, phase="search", reason=reason)
-        parts, budget = self._parts, self._parts.budget
-        parts.progress.publish(f"trial {trial.number}")
-        return self._evaluator.evaluate(
-            candidate,
-            trial=trial.number,
-            promote=parts.rung_results.promoter(candidate, trial.crash_guard),
-            is_search_over=lambda: budget.stop_reason() is not None,
-            stop=budget.deadline(budget.search_share),
-        )
+    def _end(self, trial: AskedTrial, record: Record) -> None:
+        self._enqueue_fp32_baseline(trial, record)
+        self._parts.study.tell(trial, record)
+
+    def _front(self) -> Sequence[Record]:
+        """The front of the search so far, for a device that measures what may enter it; empty without one."""
+        if self._evaluator.device_runtime is None:
+            return ()
+        return search_front(self._parts.folder.records(), self._parts.config.search.objectives)
 
     def _enqueue_fp32_baseline(self, trial: AskedTrial, record: Record) -> None:
         """Have the FP32 baseline evaluated in place of a candidate whose INT8 units are no faster."""

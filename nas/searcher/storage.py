@@ -1,10 +1,10 @@
 """Storage of a run's Optuna study: a journal file in the run folder, or a database that several hosts share."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.storages import BaseStorage, get_storage
 
 from nas.errors import ConfigError, one_line
@@ -14,6 +14,8 @@ from nas.searcher.journal import FastJournalBackend, FastJournalStorage
 from search_spaces._base import Value
 
 JOURNAL_FILE = "journal.log"
+LOCK_POLL_S = 0.01
+"""Seconds between two attempts at the journal's lock."""
 
 
 class _Journal(FastJournalBackend):
@@ -34,19 +36,20 @@ class _Journal(FastJournalBackend):
 
 
 class _JournalLock:
-    """Lock of the journal that a killed process releases.
+    """Lock of the journal that a killed process releases: the driver writes it, and so may a dashboard.
 
     Optuna's own locks are files: one that a killed process leaves behind makes all others wait for 30 s.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder, self._held = folder, ExitStack()
+    def __init__(self, folder: Path) -> None:
+        self._lock = FileLock(folder / "locks" / "journal.lock", thread_local=False)
 
     def acquire(self) -> bool:
-        return self._held.enter_context(self._folder.lock("journal", wait=True))
+        self._lock.acquire(poll_interval=LOCK_POLL_S)
+        return True
 
     def release(self) -> None:
-        self._held.close()
+        self._lock.release()
 
     def __enter__(self) -> None:
         self.acquire()
@@ -74,7 +77,7 @@ def _open_journal(folder: Path) -> BaseStorage:
     if file.exists() and (fault := regular_file_fault(file)) is not None:
         raise ConfigError(f"{file} {fault}; restore it from a copy")
     try:
-        return FastJournalStorage(_Journal(file, _JournalLock(RunFolder(folder))))
+        return FastJournalStorage(_Journal(file, _JournalLock(folder)))
     except OSError:
         raise
     except Exception as error:  # Optuna raises whatever a line makes of it

@@ -1,16 +1,13 @@
-"""Study: the Optuna study of a run, driven by ask and tell, and shared safely by processes that work at once or die.
+"""Study: the Optuna study of a run, driven by ask and tell.
 
-The process that works on a trial holds the trial's lock. A trial that is still running while nobody holds its lock was
-left by a process that died: the next `ask` returns it again under its own number, so that no trial is lost and none
-stays running. One that has crashed several processes is abandoned, see `nas.searcher.crash_guard`.
+The driver alone uses it. Trials that are still running when it begins were left by a driver that died: `left` returns
+them under their own numbers, so that no trial is lost and none stays running.
 """
 
 import itertools
 import logging
-import platform
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +22,7 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.config import OBJECTIVES, RunFields, SearchFields, TrainingFields
 from nas.errors import ConfigError
@@ -34,8 +31,8 @@ from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.searcher.acquisition.base import EMPTY_CONTEXT, EXHAUSTED, LOW_FIDELITY, LOW_FIDELITY_ONLY, SamplerContext
 from nas.searcher.acquisition.cache import SamplerCache
-from nas.searcher.crash_guard import CrashGuard, crash_guard
 from nas.searcher.gene_importance import gene_importance
+from nas.searcher.pending_trial import PendingTrial, only_value
 from nas.searcher.promotion import RungResults
 from nas.searcher.storage import open_storage
 from search_spaces._base import Choice, Value
@@ -53,31 +50,28 @@ WORST_VALUES = {"accuracy": 0.0}
 
 @dataclass(frozen=True, kw_only=True)
 class AskedTrial:
-    """A trial that this process holds.
+    """A trial that runs.
 
     Attributes:
         number: of the trial.
         picked: a value for each gene.
         trial: Optuna's object.
-        crash_guard: counts the processes that the trial has crashed.
         is_exhausted: whether it repeats earlier gene values because the sampler found no others.
     """
 
     number: int
     picked: dict[str, Value]
     trial: optuna.Trial
-    crash_guard: CrashGuard
     is_exhausted: bool = False
 
 
 class Study:
     """The Optuna study of one run.
 
-    Life: made once per process; each trial is asked with `ask` or `ask_stale`, and ended with `tell` or `fail`.
+    Life: made once; each trial is got from `left` or `ask`, and ended with `tell` or `fail`. Several may run at once.
     Promises:
 
-    - a trial is held by at most one live process;
-    - gene values depend on the seed, the trial's number and the trials before it, not on the process that asks;
+    - gene values depend on the seed, the trial's number and the trials before it alone;
     - a duplicate of an evaluated candidate is told the values of the first.
 
     Args:
@@ -121,29 +115,27 @@ class Study:
         self.distributions = {c.name: to_distribution(c) for c in choices}
         self._context = replace(context, space=self.distributions, cache=SamplerCache())
         directions = [MAXIMIZE if OBJECTIVES[o] else MINIMIZE for o in search.objectives]
-        with folder.lock("ask", wait=True):
-            self._storage = open_storage(folder.path, run.storage)
-            try:
-                self._study = optuna.create_study(
-                    study_name=name, storage=self._storage, directions=directions, load_if_exists=True
-                )
-            except optuna.exceptions.StorageInternalError as error:
-                raise ConfigError(f"storage {run.storage} cannot be used: {error}") from None
-            if self._study.directions != directions:
-                raise ConfigError(f"study {name!r} in {run.storage} has other objectives; give this run a --name")
-            if run.storage is not None:
-                self._check_identity(identity)
-            self._check_genes()
-            self._make_sampler, self._seed = make_sampler, run.seed
-            self._has_shared_storage = run.storage is not None
-            if all(t.state == TrialState.WAITING for t in self._study.get_trials(deepcopy=False)):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    self._study.set_metric_names(list(search.objectives))
-                # Again if all trials are waiting: a process may have died between two of them.
-                for picked in initial_picks:
-                    fixed = {k: v for k, v in picked.items() if k in self.choices}
-                    self._study.enqueue_trial(fixed, skip_if_exists=True)
+        self._storage = open_storage(folder.path, run.storage)
+        try:
+            self._study = optuna.create_study(
+                study_name=name, storage=self._storage, directions=directions, load_if_exists=True
+            )
+        except optuna.exceptions.StorageInternalError as error:
+            raise ConfigError(f"storage {run.storage} cannot be used: {error}") from None
+        if self._study.directions != directions:
+            raise ConfigError(f"study {name!r} in {run.storage} has other objectives; give this run a --name")
+        if run.storage is not None:
+            self._check_identity(identity)
+        self._check_genes()
+        self._make_sampler, self._seed = make_sampler, run.seed
+        if all(t.state == TrialState.WAITING for t in self._study.get_trials(deepcopy=False)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._study.set_metric_names(list(search.objectives))
+            # Again if all trials are waiting: a process may have died between two of them.
+            for picked in initial_picks:
+                fixed = {k: v for k, v in picked.items() if k in self.choices}
+                self._study.enqueue_trial(fixed, skip_if_exists=True)
 
     def _check_identity(self, identity: Mapping[str, Any]) -> None:
         """Refuse the study of another run that has the same name in the same storage. A new study gets this identity.
@@ -177,16 +169,19 @@ class Study:
                         f"now has {self.choices[name].options}; it can still be read: give the new run a --name"
                     ) from None
 
-    def ask(self, locks: ExitStack) -> AskedTrial:
-        """The next trial: a stale one, or else a new one. Its lock is held until `locks` closes."""
-        with self.folder.lock("ask", wait=True):
-            return self._suggest_all(*(self._claim_stale(locks) or self._claim_new(locks)))
+    def left(self) -> list[AskedTrial]:
+        """Trials that a driver which died has left running, in order."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [self._suggest_missing(trial) for trial in running]
 
-    def ask_stale(self, locks: ExitStack) -> AskedTrial | None:
-        """A trial that a dead process left, or None. Its lock is held until `locks` closes."""
-        with self.folder.lock("ask", wait=True):
-            stale = self._claim_stale(locks)
-            return self._suggest_all(*stale) if stale else None
+    def ask(self) -> AskedTrial:
+        """The next trial."""
+        trials = self._study.get_trials(deepcopy=False)
+        number = min((t.number for t in trials if t.state == TrialState.WAITING), default=len(trials))
+        self._study.sampler = self._sampler(number)
+        if number < len(trials):  # it was enqueued
+            return self._suggest_all(self._study.ask())
+        return self._create(number)
 
     def tell(self, asked: AskedTrial, record: Record) -> None:
         """Report a record to Optuna: a failed candidate as failed, a duplicate with the values of the first."""
@@ -223,25 +218,23 @@ class Study:
 
     def enqueue(self, picked: Mapping[str, Value]) -> None:
         """Evaluate these gene values soon, unless a trial has them already. Genes of other names are ignored."""
-        with self.folder.lock("ask", wait=True):
-            known = {name: value for name, value in picked.items() if name in self.choices}
-            self._study.enqueue_trial(known, skip_if_exists=True)
+        known = {name: value for name, value in picked.items() if name in self.choices}
+        self._study.enqueue_trial(known, skip_if_exists=True)
 
     def retry_false_failures(self) -> None:
         """Evaluate again soon what an earlier version failed for no fault of its own, see `nas.results.false_failures`.
 
         Each such trial is repeated once, as a trial with a number of its own.
         """
-        with self.folder.lock("ask", wait=True):
-            trials = self._study.get_trials(deepcopy=False)
-            passed = {t.user_attrs.get(RETRY_OF) for t in trials}
-            passed |= {t.number for t in trials if "duplicate_of" in t.user_attrs}
-            for trial in trials:
-                is_false = trial.state == TrialState.FAIL and is_false_failure(trial.user_attrs.get("reason", ""))
-                if is_false and trial.number not in passed and self.choices.keys() <= trial.params.keys():
-                    logger.warning("trial %d is tried again: it failed for no fault of its own", trial.number)
-                    picked = {name: trial.params[name] for name in self.choices}
-                    self._study.enqueue_trial(picked, user_attrs={RETRY_OF: trial.number})
+        trials = self._study.get_trials(deepcopy=False)
+        passed = {t.user_attrs.get(RETRY_OF) for t in trials}
+        passed |= {t.number for t in trials if "duplicate_of" in t.user_attrs}
+        for trial in trials:
+            is_false = trial.state == TrialState.FAIL and is_false_failure(trial.user_attrs.get("reason", ""))
+            if is_false and trial.number not in passed and self.choices.keys() <= trial.params.keys():
+                logger.warning("trial %d is tried again: it failed for no fault of its own", trial.number)
+                picked = {name: trial.params[name] for name in self.choices}
+                self._study.enqueue_trial(picked, user_attrs={RETRY_OF: trial.number})
 
     def fail(self, asked: AskedTrial, reason: str) -> None:
         """End a trial as failed, without a record."""
@@ -252,73 +245,66 @@ class Study:
         """Objective to gene to importance, 0..1, see `nas.searcher.gene_importance`."""
         return gene_importance(self._study, self.objectives)
 
-    def _claim_stale(self, locks: ExitStack) -> tuple[optuna.Trial, CrashGuard] | None:
-        for stale in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            host = stale.user_attrs.get("host", platform.node())
-            # The locks of another host lie in a folder that this one cannot see. Without a shared storage the folder
-            # was moved here from that host.
-            if self._has_shared_storage and host != platform.node():
-                continue
-            is_free = locks.enter_context(self.folder.lock(f"trial-{stale.number}"))
-            # The process that held it may have finished it after the trials were listed.
-            if is_free and not self._storage.get_trial(stale._trial_id).state.is_finished():
-                guard = locks.enter_context(crash_guard(self.folder, f"trial-{stale.number}"))
-                if guard.should_skip and not self.choices.keys() <= stale.params.keys():
-                    # Its gene values are incomplete, so no candidate can have a record.
-                    self._fail_abandoned(stale, guard.reason)
-                    continue
-                logger.info("trial %d was left by a process that died; resuming it", stale.number)
-                self._study.sampler = self._sampler(stale.number)
-                return optuna.trial.Trial(self._study, stale._trial_id), guard
-        return None
+    def _suggest_missing(self, left: FrozenTrial) -> AskedTrial:
+        logger.info("trial %d was left by a driver that died; resuming it", left.number)
+        self._study.sampler = self._sampler(left.number)
+        return self._suggest_all(optuna.trial.Trial(self._study, left._trial_id))
 
-    def _fail_abandoned(self, stale: optuna.trial.FrozenTrial, reason: str) -> None:
-        logger.warning("trial %d is abandoned: %s", stale.number, reason)
-        self._storage.set_trial_user_attr(stale._trial_id, "reason", reason)
-        self._study.tell(stale.number, state=TrialState.FAIL, skip_if_finished=True)
+    def _suggest_all(self, trial: optuna.Trial) -> AskedTrial:
+        """Suggest all genes of a trial that exists.
 
-    def _claim_new(self, locks: ExitStack) -> tuple[optuna.Trial, CrashGuard]:
-        trials = self._study.get_trials(deepcopy=False)
-        number = min((t.number for t in trials if t.state == TrialState.WAITING), default=len(trials))
-        self._study.sampler = self._sampler(number)
-        trial = self._study.ask()
-        locks.enter_context(self.folder.lock(f"trial-{trial.number}"))
-        return trial, locks.enter_context(crash_guard(self.folder, f"trial-{trial.number}"))
-
-    def _suggest_all(self, trial: optuna.Trial, guard: CrashGuard) -> AskedTrial:
-        """Suggest all genes of a trial.
-
-        Each gene has a sampler with a seed of its own, so that a process may die between any two genes and the next one
+        Each gene has a sampler with a seed of its own, so that a driver may die between any two genes and the next one
         draws the same values.
         """
-        trial.set_user_attr("host", platform.node())
         _ = trial.relative_params  # draws the joint values now; the trial stores them
         picked = {}
         for index, name in enumerate(self.choices, start=1):
             self._study.sampler = self._sampler(trial.number, index)
-            picked[name] = self._suggest(trial, name)
+            picked[name] = self._option(name, self._suggest(trial, name))
         is_exhausted = bool(self._storage.get_trial(trial._trial_id).system_attrs.get(EXHAUSTED))
-        return AskedTrial(number=trial.number, picked=picked, trial=trial, crash_guard=guard, is_exhausted=is_exhausted)
+        return AskedTrial(number=trial.number, picked=picked, trial=trial, is_exhausted=is_exhausted)
+
+    def _create(self, number: int) -> AskedTrial:
+        """Draw all genes of a new trial, then write it as a whole: one access to the storage in place of one a gene."""
+        draft = PendingTrial(self._study, number)
+        sampler = self._sampler(number)
+        sampler.before_trial(draft.study, draft.trial)
+        space = sampler.infer_relative_search_space(draft.study, draft.trial)
+        joint = sampler.sample_relative(draft.study, draft.trial, space)
+        params: dict[str, Any] = {}
+        for index, (name, distribution) in enumerate(self.distributions.items(), start=1):
+            if distribution.single():
+                params[name] = only_value(distribution)
+            elif name in joint:
+                params[name] = joint[name]
+            else:
+                independent = self._sampler(number, index)
+                params[name] = independent.sample_independent(draft.study, draft.trial, name, distribution)
+            draft.trial.params[name], draft.trial.distributions[name] = params[name], distribution
+        trial = draft.create(params, self.distributions)
+        picked = {name: self._option(name, value) for name, value in params.items()}
+        is_exhausted = bool(draft.trial.system_attrs.get(EXHAUSTED))
+        return AskedTrial(number=number, picked=picked, trial=trial, is_exhausted=is_exhausted)
 
     def _sampler(self, *numbers: int) -> optuna.samplers.BaseSampler:
         sampler: optuna.samplers.BaseSampler = self._make_sampler(derive_seed(self._seed, *numbers), self._context)
         return sampler
 
-    def _suggest(self, trial: optuna.Trial, name: str) -> Value:
-        value: Value
+    def _suggest(self, trial: optuna.Trial, name: str) -> Any:
         match self.distributions[name]:
             case CategoricalDistribution() as d:
-                value = trial.suggest_categorical(name, d.choices)  # type: ignore[assignment]
+                return trial.suggest_categorical(name, d.choices)
             case IntDistribution() as d:
-                value = trial.suggest_int(name, d.low, d.high, step=d.step)
+                return trial.suggest_int(name, d.low, d.high, step=d.step)
             case FloatDistribution() as d:
-                value = trial.suggest_float(name, d.low, d.high, step=d.step)
-            case _:
-                raise TypeError(
-                    f"gene {name} must have a distribution of `to_distribution`, but has {self.distributions[name]}"
-                )
+                return trial.suggest_float(name, d.low, d.high, step=d.step)
+        raise TypeError(
+            f"gene {name} must have a distribution of `to_distribution`, but has {self.distributions[name]}"
+        )
+
+    def _option(self, name: str, value: Any) -> Value:
+        """The option of a gene: a float grid is off by rounding errors, but a candidate's key is made of the option."""
         options = self.choices[name].options
-        # A float grid is off by rounding errors of its steps: the option itself is what a candidate's key is made of.
         return value if isinstance(value, str) else min(options, key=lambda o: abs(float(o) - float(value)))
 
 

@@ -192,10 +192,9 @@ def warm_start(
     start = WarmStart(objectives=search.objectives, n_rungs=len(training.rungs), rung_results=rung_results)
     if not search.warm_start:
         return start
-    with folder.lock("warm-start", wait=True):
-        if not file.exists():
-            prior_runs = [_read_prior_run(path, folder, genes, search, training, neutral) for path in search.warm_start]
-            folder.write(WARM_START_FILE, json.dumps([run.to_json() for run in prior_runs]))
+    if not file.exists():
+        prior_runs = [_read_prior_run(path, folder, genes, search, training, neutral) for path in search.warm_start]
+        folder.write(WARM_START_FILE, json.dumps([run.to_json() for run in prior_runs]))
     try:
         return replace(start, runs=tuple(PriorRun.from_json(raw) for raw in read_json(file)))
     except (ValueError, TypeError, LookupError, AttributeError) as error:

@@ -44,16 +44,18 @@ class Checkpoints:
             (None, 0) where there is no checkpoint, and for every training after a candidate's first: those start from
             fresh weights.
         """
-        if self.builder.seed_index:
+        rung = self.last_rung(candidate)
+        if not rung or self.builder.seed_index:
             return None, 0
-        for rung in range(self.n_rungs, 0, -1):
-            path = self.path(candidate, rung)
-            if path.exists():
-                with forked_rng(0):  # fresh weights, which are overwritten in the next line
-                    net = self.builder.build_final_shape(candidate)
-                net.load_state_dict(torch.load(path, weights_only=True))
-                return net.eval(), rung
-        return None, 0
+        with forked_rng(0):  # fresh weights, which are overwritten in the next line
+            net = self.builder.build_final_shape(candidate)
+        net.load_state_dict(torch.load(self.path(candidate, rung), weights_only=True))
+        return net.eval(), rung
+
+    def last_rung(self, candidate: Candidate) -> int:
+        """The last rung of which there is a checkpoint; 0 without one."""
+        rungs = range(self.n_rungs, 0, -1)
+        return next((rung for rung in rungs if self.path(candidate, rung).exists()), 0)
 
     def save(self, candidate: Candidate, net: nn.Module, rung: int) -> None:
         """Write the weights after a rung, then delete those of the rung before."""

@@ -4,7 +4,6 @@ A candidate that is to be pruned first trains at full width; then its channels a
 each. Which weights matter can be told only from a network that has trained.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -273,6 +272,8 @@ class Trainer:
         """The candidate's execution format: timed once and saved, so that a resumed training rounds in the same way."""
         if (saved := self.checkpoints.load_execution(candidate, device=self.run_config.device)) is not None:
             return saved
+        if self.run_config.execution == "plain":
+            return ExecutionFormat()
         with phase_timer("choose execution"):
             chosen = choose_execution(
                 net, input_shape=self.data.input_shape, batch_size=batch_size, device=self.run_config.device,
@@ -284,4 +285,4 @@ class Trainer:
     @property
     def threads(self) -> int:
         """CPU threads for training and scoring."""
-        return self.run_config.threads or os.cpu_count() or 1
+        return self.run_config.worker_threads

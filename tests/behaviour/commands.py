@@ -20,7 +20,7 @@ DATA = Path(__file__).parent / "data"
 SMALL_RUN = DATA / "small-run"
 SMALL_SEARCH = (
     "search --target jetson --space plain --max-size 18kB --epochs 1 --rungs 0.5,1 --verify 2 --final-epochs 1 "
-    "--threads 1 --seed 4 --data-option n=200 --data-option size=32 --name small-run --runs runs"
+    "--threads 1 --workers 1 --seed 4 --data-option n=200 --data-option size=32 --name small-run --runs runs"
 )
 """The command that made `SMALL_RUN`, but for its number of trials."""
 SMALL_TRIALS = 10

@@ -8,7 +8,8 @@ from tests.behaviour.commands import Figures, figures, give_executions, nas
 
 SEARCH = (
     "search --target jetson --space plain --trials 14 --epochs 2 --rungs 0.5,1 --verify 3 --final-epochs 2 --threads 1 "
-    "--device cpu --prune-steps 2 --seed 1 --data-option n=600 --data-option size=32 --name fixed --runs runs"
+    "--workers 1 --device cpu --prune-steps 2 --seed 1 --data-option n=600 --data-option size=32 --name fixed "
+    "--runs runs"
 )
 SEEDED = 8
 """Trials that ask nets known to be good, before the sampler proposes anything."""

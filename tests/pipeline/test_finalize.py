@@ -74,7 +74,7 @@ def test_a_candidate_enters_the_front_if_no_member_dominates_it(make: Make) -> N
     assert latency is not None
     for share, enters in ((1.1, False), (0.9, True)):
         other = replace(latency, latency_ms=share * latency.latency_ms)
-        assert evaluator.artifact_evaluator.would_enter_front(record, score, other) == enters
+        assert evaluator.artifact_evaluator.would_enter_front(record, score, other, [record]) == enters
 
 
 def test_final_training_continues_from_the_checkpoint_and_reads_all_figures_again(

@@ -2,12 +2,15 @@
 
 import json
 import math
+import os
+import platform
+import re
 import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,30 +180,31 @@ def test_a_file_appears_whole_or_not_at_all(folder: RunFolder, monkeypatch: pyte
     assert folder.write("x.txt", b"after").read_text() == "after"
 
 
-def test_a_lock_is_held_once_and_released(folder: RunFolder) -> None:
-    with folder.lock("a") as first, folder.lock("a") as second, folder.lock("b") as other:
-        assert (first, second, other) == (True, False, True)
-    with folder.lock("a") as again, ExitStack() as held:
-        assert again
-        assert not held.enter_context(folder.lock("a"))
+def test_a_run_is_driven_once_and_the_refusal_names_the_driver(folder: RunFolder) -> None:
+    with folder.driven():
+        refusal = rf"must have one driver, but process {os.getpid()} on {re.escape(platform.node())} works on it"
+        with pytest.raises(ConfigError, match=refusal), folder.driven():
+            pass
+    with folder.driven():
+        assert folder.read_json("locks/driver.json")["pid"] == os.getpid()
 
 
-def test_a_killed_process_releases_its_lock_to_one_that_waits(folder: RunFolder) -> None:
+def test_a_killed_driver_leaves_the_run_to_one_that_waits(folder: RunFolder) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).lock('a', wait=True): print('held', flush=True); time.sleep(600)"
+        "with RunFolder(Path(sys.argv[1])).driven(wait=True): print('held', flush=True); time.sleep(600)"
     )
     with process(code, str(folder.path)) as first, process(code, str(folder.path)) as second:
         held, _, _ = select.select([first.stdout, second.stdout], [], [], 60)
         holder, waiter = (first, second) if held[0] is first.stdout else (second, first)
         assert line(holder) == "held\n"
-        with folder.lock("a") as ours:
-            assert not ours
+        with pytest.raises(ConfigError, match=f"process {holder.pid}"), folder.driven():
+            pass
         holder.send_signal(signal.SIGKILL)
         assert holder.wait(30) == -signal.SIGKILL
         assert line(waiter) == "held\n"
-    with folder.lock("a") as ours:
-        assert ours
+    with folder.driven():
+        pass
 
 
 def test_overlapping_work_counts_once(folder: RunFolder) -> None:

@@ -1,6 +1,6 @@
 """Final training: which members are trained, in what order, how often and how long, with a fake evaluator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from nas.results.front import verified_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.seed_variance import seed_statistics
-from nas.searcher.crash_guard import MAX_CRASHES
+from nas.searcher.executor import Death, Outcome, Task, TaskResult
 from nas.searcher.final_training import FinalTraining
+from nas.searcher.workforce import Workforce
 from tests.fake_runs import a_run, some_record
 from tests.tiny_search import Killed
 
@@ -34,7 +35,7 @@ class FakeEvaluator:
     def train_final(self, record: Record, *, epochs: float, stop: Any) -> list[Record]:
         self.calls.append((record.trial, self.seed_index, round(epochs, 6)))
         reason = self.reason(self, record, epochs)
-        had = record.epochs if self.seed_index == 0 or stop is None or not stop() else 0.0
+        had = record.epochs if self.seed_index == 0 or stop is None else 0.0
         blank = self.failed_record(record.candidate, trial=record.trial, phase="verified", reason=reason)
         if reason:
             return [blank]
@@ -54,19 +55,48 @@ def members(n: int = 2) -> list[Record]:
     return [some_record(i, 0.5, i + 1.0, epochs=2.0, seconds={"train": 20.0, "score": 5.0}) for i in range(n)]
 
 
-def final_training(runs: Path, *, left_s: Callable[[], float | None] = lambda: None, **fields: Any) -> FinalTraining:
+class FakeExecutor:
+    """Takes each step at once, where it is submitted, with the fake evaluator."""
+
+    def __init__(self, evaluator: Any, n_workers: int = 1, deaths: Sequence[Death] = ()) -> None:
+        self.evaluator, self.n_workers, self.deaths = evaluator, n_workers, list(deaths)
+        self.outcomes: list[Outcome] = []
+
+    def submit(self, task: Task) -> None:
+        if self.deaths:
+            self.outcomes.append(Outcome(task=task, death=self.deaths.pop(0)))
+            return
+        stop = None if task.seconds_left is None else lambda: True
+        value = task.step.function(self.evaluator, stop=stop, **task.step.arguments)
+        self.outcomes.append(Outcome(task=task, result=TaskResult(value=value, files={}, removed=(), lines={})))
+
+    def wait(self, timeout_s: float) -> Outcome:
+        return self.outcomes.pop(0)
+
+
+def final_training(
+    runs: Path,
+    *,
+    left_s: Callable[[], float | None] = lambda: None,
+    training_s: float | None = None,
+    n_workers: int = 1,
+    deaths: Sequence[Death] = (),
+    **fields: Any,
+) -> FinalTraining:
     work = {name: fields.pop(name) for name in ("reason",) if name in fields}
-    stop = fields.pop("stop", None)
     folder = a_run(runs, records=[])
     config = make_config(**({"final_epochs": 20, "runs": runs} | fields))
     evaluator: Any = FakeEvaluator(config=config, folder=folder, **work)
+    executor: Any = FakeExecutor(evaluator, n_workers, deaths)
     return FinalTraining(
         evaluator=evaluator,
         folder=folder,
         training=config.training,
         members=members(),
-        stop=stop,
+        workforce=Workforce(executor, folder, training_s=lambda: training_s, on_wait=lambda _: None),
+        n_workers=n_workers,
         remaining_s=left_s,
+        training_s=lambda: training_s,
         on_progress=lambda: None,
     )
 
@@ -141,28 +171,21 @@ def test_no_third_attempt_and_no_second_one_at_a_further_seed(tmp_path: Path) ->
 
 
 def test_member_that_keeps_crashing_is_abandoned_for_good(tmp_path: Path) -> None:
-    training = final_training(tmp_path)
-    key = training.members[0].key
-    crashes = training.evaluator.folder.path / "locks" / f"verify-{key}.crashes"
-    crashes.write_text("Fatal Python error: Segmentation fault\n" * MAX_CRASHES)
-    for again in (training, final_training(tmp_path)):
-        again.run()
-        assert [trial for trial, _, _ in calls(again)] == ([1] if again is training else [])
+    training = final_training(tmp_path, deaths=[Death(cause="SIGSEGV", is_crash=True)] * 2)
+    training.run()
+    again = final_training(tmp_path)
+    again.run()
+    assert [trial for trial, _, _ in calls(training)] == [1]
+    assert calls(again) == []
     first = records(training)[0]
     reason = "it crashed its process 2 times: SIGSEGV, SIGSEGV"
-    assert (first.key, first.status, first.reason) == (key, "failed", reason)
+    assert (first.key, first.status, first.reason) == (training.members[0].key, "failed", reason)
 
 
-def test_training_is_guarded_while_it_lasts(tmp_path: Path) -> None:
-    seen: list[str] = []
-
-    def read_counts(evaluator: FakeEvaluator, record: Record, _: float) -> str:
-        seen.extend(file.name for file in (evaluator.folder.path / "locks").glob("*.fault"))
-        return ""
-
-    training = final_training(tmp_path, reason=read_counts)
+def test_member_whose_worker_was_killed_is_trained_again(tmp_path: Path) -> None:
+    training = final_training(tmp_path, deaths=[Death(cause="SIGKILL", is_crash=False)] * 5)
     training.run()
-    assert seen == [f"verify-{member.key}.fault" for member in training.members]
+    assert [(r.trial, r.status) for r in records(training)] == [(0, "complete"), (1, "complete")]
 
 
 def test_remaining_time_is_divided_among_members_and_seeds(tmp_path: Path) -> None:
@@ -199,7 +222,7 @@ def test_further_seed_has_as_many_epochs_as_the_first_or_is_left_out(tmp_path: P
 
 
 def test_further_seed_that_the_time_limit_cuts_short_is_not_recorded(tmp_path: Path) -> None:
-    training = final_training(tmp_path, verify_seeds=2, stop=lambda: True)
+    training = final_training(tmp_path, verify_seeds=2, training_s=-1.0)
     training.run()
     assert {(r.trial, r.seed) for r in records(training)} == {(0, 0), (1, 0)}
 

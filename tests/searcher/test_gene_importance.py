@@ -1,6 +1,5 @@
 """Gene importance, of trials whose good values depend on one gene only."""
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,11 @@ def test_importance_is_empty_with_few_trials_and_then_highest_for_the_gene_that_
     study = a_study(tmp_path)
     assert study.importance() == {}
     for number in range(24):
-        with ExitStack() as held:
-            ask = study.ask(held)
-            wide, pools = ask.picked["width"] == 24, ask.picked["operation"] == "pool"
-            # Good values depend on the width alone, the worst ones on the pooling.
-            accuracy, latency = 0.9 if wide else 0.5 - 0.3 * pools, 1.0 if wide else 2.0 + 5 * pools
-            study.tell(ask, some_record(number, accuracy, latency))
+        ask = study.ask()
+        wide, pools = ask.picked["width"] == 24, ask.picked["operation"] == "pool"
+        # Good values depend on the width alone, the worst ones on the pooling.
+        accuracy, latency = 0.9 if wide else 0.5 - 0.3 * pools, 1.0 if wide else 2.0 + 5 * pools
+        study.tell(ask, some_record(number, accuracy, latency))
     found = study.importance()
     assert set(found) == {"accuracy", "latency"}
     for shares in found.values():

@@ -10,7 +10,6 @@ from nas.config import SearchConfig, make_config
 from nas.errors import ConfigError
 from nas.evaluation.untrained import UntrainedMetrics
 from nas.results.run_folder import RunFolder, with_resumed_fields
-from nas.searcher.crash_guard import crash_guard
 from nas.searcher.promotion import RungResults, drop_uninformative_rungs
 from tests.fake_runs import a_run, some_latency, some_record
 
@@ -27,8 +26,7 @@ def is_promoted(
     """Whether a candidate with these figures is promoted; `known` is None for a process that has just started."""
     metrics = UntrainedMetrics(costs=None, size_bytes=1, latency=some_latency(ms), host_latency=None)  # type: ignore[arg-type]
     candidate = some_record(trial, accuracy, ms).candidate
-    with crash_guard(folder, "trial") as guard:
-        return (known or results(folder)).promoter(candidate, guard)(rung, accuracy, metrics)
+    return (known or results(folder)).promoter(candidate)(rung, accuracy, metrics)
 
 
 @pytest.mark.parametrize("objectives", [("accuracy", "latency"), ENERGY])

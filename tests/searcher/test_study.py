@@ -2,14 +2,13 @@
 
 import json
 import warnings
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from nas import registry
 from nas.config import make_config
@@ -59,8 +58,7 @@ def test_derived_seeds_differ_by_each_number_and_repeat() -> None:
 
 def test_told_record_is_stored_in_the_trial(study: Study) -> None:
     record = some_record(0, 0.75, 2.5, violations={"max_latency": -0.5})
-    with ExitStack() as held:
-        study.tell(study.ask(held), record)
+    study.tell(study.ask(), record)
     (trial,) = trials_of(study.folder)
     assert trial.state == TrialState.COMPLETE
     assert trial.values == [0.75, 2.5]
@@ -75,8 +73,7 @@ def test_told_record_is_stored_in_the_trial(study: Study) -> None:
 
 def test_objective_that_was_not_evaluated_has_the_worst_value(study: Study) -> None:
     record = some_record(0, None, 9.0, status="infeasible", reason="too slow", violations={"max_latency": 0.8})
-    with ExitStack() as held:
-        study.tell(study.ask(held), record)
+    study.tell(study.ask(), record)
     (trial,) = trials_of(study.folder)
     assert trial.values == [0.0, 9.0]
     assert trial.user_attrs["reason"] == "too slow"
@@ -89,10 +86,8 @@ def test_first_rung_accuracy_is_stored_in_the_trial(study: Study, rung: int, onl
     for at, accuracy in ((2, 0.5), (1, 0.4)):
         line = {"key": record.key, "rung": at, "values": [accuracy, 2.0]}
         study.folder.append_line("rungs.jsonl", json.dumps(line))
-    with ExitStack() as held:
-        study.tell(study.ask(held), record)
-    with ExitStack() as held:
-        study.tell(study.ask(held), some_record(1, 0.6, 2.0))
+    study.tell(study.ask(), record)
+    study.tell(study.ask(), some_record(1, 0.6, 2.0))
     first, second = trials_of(study.folder)
     assert first.user_attrs["look"] == [0.4, None]
     assert first.user_attrs["look_only"] is only
@@ -100,8 +95,7 @@ def test_first_rung_accuracy_is_stored_in_the_trial(study: Study, rung: int, onl
 
 
 def test_failed_candidate_fails_its_trial_with_the_reason(study: Study) -> None:
-    with ExitStack() as held:
-        study.tell(study.ask(held), some_record(0, None, None, status="failed", reason="loss is not finite"))
+    study.tell(study.ask(), some_record(0, None, None, status="failed", reason="loss is not finite"))
     (trial,) = trials_of(study.folder)
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["reason"] == "loss is not finite"
@@ -110,62 +104,38 @@ def test_failed_candidate_fails_its_trial_with_the_reason(study: Study) -> None:
 def test_duplicate_has_the_values_of_the_first_trial_and_names_it(study: Study) -> None:
     record = some_record(0, 0.6, 1.5)
     for _ in range(2):
-        with ExitStack() as held:
-            study.tell(study.ask(held), record)
+        study.tell(study.ask(), record)
     first, second = trials_of(study.folder)
     assert first.values == second.values == [0.6, 1.5]
     assert second.user_attrs["duplicate_of"] == 0
 
 
 def test_trial_without_a_record_fails_with_the_reason(study: Study) -> None:
-    with ExitStack() as held:
-        study.fail(study.ask(held), "no path")
+    study.fail(study.ask(), "no path")
     (trial,) = trials_of(study.folder)
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "no path")
 
 
-def test_stale_trial_is_asked_again_under_its_number(study: Study, tmp_path: Path) -> None:
-    with ExitStack() as held:
-        left = study.ask(held)
-    with ExitStack() as held:
-        again = a_study(tmp_path).ask(held)
-        assert (again.number, again.picked) == (left.number, left.picked)
-        assert a_study(tmp_path).ask(held).number == 1, "the first is held now"
-    assert len(trials_of(study.folder)) == 2
+def test_left_trials_are_returned_under_their_numbers_and_are_not_asked_again(study: Study, tmp_path: Path) -> None:
+    asked = [study.ask(), study.ask()]
+    again = a_study(tmp_path)
+    left = again.left()
+    assert [(trial.number, trial.picked) for trial in left] == [(trial.number, trial.picked) for trial in asked]
+    assert again.ask().number == 2
+    for trial in left:
+        again.fail(trial, "over")
+    assert len(trials_of(study.folder)) == 3
+    assert [trial.number for trial in a_study(tmp_path).left()] == [2]
 
 
-def test_only_what_was_left_is_handed_out_when_nothing_new_is_wanted(study: Study) -> None:
-    with ExitStack() as held:
-        assert study.ask_stale(held) is None
-        asked = study.ask(held)
-        assert study.ask_stale(held) is None
-    with ExitStack() as held:
-        left = study.ask_stale(held)
-        assert left is not None
-        assert left.number == asked.number
-        study.fail(left, "over")
-    with ExitStack() as held:
-        assert study.ask_stale(held) is None
-    assert len(trials_of(study.folder)) == 1
-
-
-def test_a_trial_that_is_finished_while_another_process_looks_is_not_taken_for_a_dead_one(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = ExitStack()
-    first, other = study.ask(held), a_study(tmp_path)
-    running = other._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    assert [t.number for t in running] == [first.number]
-    study.tell(first, some_record(0, 0.5, 1.0))
-    held.close()
-    listed = type(other._study).get_trials
-
-    def stale(self: optuna.Study, **asked: Any) -> list[FrozenTrial]:
-        return running if asked.get("states") == (TrialState.RUNNING,) else listed(self, **asked)
-
-    monkeypatch.setattr(optuna.Study, "get_trials", stale)
-    with ExitStack() as stack:
-        assert other.ask(stack).number == 1
+def test_new_trial_is_written_as_a_whole(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(study._storage, "set_trial_param", lambda *_: written.append("param"))
+    monkeypatch.setattr(study._storage, "set_trial_system_attr", lambda *_: written.append("attribute"))
+    asked = study.ask()
+    (trial,) = trials_of(study.folder)
+    assert (trial.number, trial.params, trial.state) == (asked.number, asked.picked, TrialState.RUNNING)
+    assert written == []
 
 
 def test_trial_that_was_told_in_part_is_told_again_without_a_warning(
@@ -176,15 +146,15 @@ def test_trial_that_was_told_in_part_is_told_again_without_a_warning(
     def dies(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    with ExitStack() as held, monkeypatch.context() as patch:
-        ask = study.ask(held)
+    with monkeypatch.context() as patch:
+        ask = study.ask()
         patch.setattr(optuna.Study, "tell", dies)
         with pytest.raises(KeyboardInterrupt):
             study.tell(ask, record)
-    with ExitStack() as held, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = a_study(tmp_path)
-        again.tell(again.ask(held), record)
+        again.tell(again.left()[0], record)
     (trial,) = trials_of(study.folder)
     assert trial.state == TrialState.COMPLETE
     assert {name: trial.constraints[name] for name in record.violations} == record.violations
@@ -208,9 +178,8 @@ def test_initial_picks_are_each_asked_once_after_a_crash_between_them(
             a_study(tmp_path, seeds)
     study, asked = a_study(tmp_path, seeds), list[AskedTrial]()
     for _ in range(5):
-        with ExitStack() as held:
-            asked.append(study.ask(held))
-            study.fail(asked[-1], "done")
+        asked.append(study.ask())
+        study.fail(asked[-1], "done")
         study = a_study(tmp_path, seeds)
     assert [a.picked["width"] for a in asked[:3]] == [24, 16, 8]
     assert [a.number for a in asked] == [0, 1, 2, 3, 4]
@@ -244,15 +213,13 @@ def test_study_with_other_options_of_an_asked_gene_is_refused(tmp_path: Path) ->
     folder = a_run(tmp_path, records=[])
     begun = (Choice(name="bits.stem", options=(8, 16, 32)),)
     study = make_study(folder, folder.config, begun, registry.load("sampler", "random"))
-    with ExitStack() as held:
-        study.ask(held)
+    study.ask()
     now = (Choice(name="bits.stem", options=(8, 16)), Choice(name="calibration", options=("entropy", "mse")))
     refused = r"gene bits.stem must keep its options, but this run was started with \(8, 16, 32\) and now has \(8, 16\)"
     with pytest.raises(ConfigError, match=refused):
         make_study(folder, folder.config, now, registry.load("sampler", "random"))
     more = make_study(folder, folder.config, (*begun, now[1]), registry.load("sampler", "random"))
-    with ExitStack() as held:
-        assert more.ask(held).picked.keys() == {"bits.stem", "calibration"}, "a further gene is allowed"
+    assert more.ask().picked.keys() == {"bits.stem", "calibration"}, "a further gene is allowed"
 
 
 def test_each_objective_has_its_direction(tmp_path: Path) -> None:

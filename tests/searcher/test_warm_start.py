@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,10 @@ def an_earlier_run(
     folder.write("target.json", json.dumps(target))
     study = make_study(folder, folder.config, genes, registry.load("sampler", "screened"))
     for number in range(trials):
-        with ExitStack() as held:
-            ask = study.ask(held)
-            record = some_record(number, 0.5 + 0.02 * number, 1.0 + number, rung=1 if number in stopped else 3)
-            folder.append(record)
-            study.tell(ask, record)
+        ask = study.ask()
+        record = some_record(number, 0.5 + 0.02 * number, 1.0 + number, rung=1 if number in stopped else 3)
+        folder.append(record)
+        study.tell(ask, record)
     return folder
 
 

@@ -98,7 +98,7 @@ def _option_type(name: str, field: FieldInfo) -> Any:
     kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
     if name in REPEATABLE_FIELDS:
         return list[str]
-    if field.annotation in (int, float, str, Path) or get_origin(field.annotation) is Literal:
+    if field.annotation in (bool, int, float, str, Path) or get_origin(field.annotation) is Literal:
         return field.annotation
     if len(kinds) == 1 and kinds[0] in (int, float, Path):
         return kinds[0]
@@ -112,7 +112,7 @@ def _default_text(field: FieldInfo) -> str:
         default = ",".join(f"{part:.3g}" if isinstance(part, float) else str(part) for part in default)
     if isinstance(default, float):
         default = f"{default:g}"
-    return "" if default in (None, {}) else str(default)
+    return "" if default is False or default in (None, {}) else str(default)
 
 
 def _parse(name: str, value: Any) -> Any:

@@ -24,6 +24,7 @@ from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker_death import describe_death
 from nas.runtimes.base import Backend, Runtime
 from nas.runtimes.oom_kills import read_oom_kills
+from nas.runtimes.reference_network import remove_reference
 
 TIME_LIMIT_S = 3600.0
 """Bound of the timing of one file without a bound of its own: 300 runs of 12 s."""
@@ -270,6 +271,7 @@ def _read_lines(lines: "queue.SimpleQueue[str]") -> None:
     """Hand on lines of standard input as they come, and end the process where it closes."""
     for line in sys.stdin:
         lines.put(line)
+    remove_reference()
     os._exit(0)
 
 

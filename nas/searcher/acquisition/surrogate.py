@@ -63,7 +63,7 @@ class SearchSurrogate:
     """Knowledge about candidates for the sampler of one run.
 
     Life: made once per process; `sampler_context` hands its methods to a sampler. Each method first reads the records
-    that this and other processes have added since the last call.
+    that were added since the last call.
 
     Args:
         folder: of the run, whose records the models are fitted to.

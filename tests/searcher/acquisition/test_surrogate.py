@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,14 +85,13 @@ class Bench:
     def go_on(self, study: Study, trials: int) -> list[Record]:
         found = []
         for _ in range(trials):
-            with ExitStack() as held:
-                ask = study.ask(held)
-                record = self.answer(ask)
-                if record is None:
-                    study.fail(ask, "no path")
-                else:
-                    study.tell(ask, record)
-                    found.append(record)
+            ask = study.ask()
+            record = self.answer(ask)
+            if record is None:
+                study.fail(ask, "no path")
+            else:
+                study.tell(ask, record)
+                found.append(record)
         return found
 
 

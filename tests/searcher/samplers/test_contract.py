@@ -1,12 +1,11 @@
 """Contract of samplers, run over every member of the family through the study that a search uses."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -15,10 +14,12 @@ from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
 from nas.searcher.assembly import make_study
+from nas.searcher.pending_trial import PendingTrial
 from nas.searcher.study import AskedTrial, Study
 from search_spaces._base import Choice, Value
 from tests.fake_runs import a_run, some_record
 from tests.journal import study_of, trials_of
+from tests.tiny_search import Killed, after
 
 CHOICES = (
     Choice(name="depth", options=(1, 2, 3)),
@@ -32,10 +33,6 @@ OPTIONS = {choice.name: choice.options for choice in CHOICES}
 FIRST = {choice.name: choice.options[0] for choice in CHOICES}
 TRIALS = 30
 """More than TPE draws at random first, and than NSGA-II has in its population."""
-
-
-class Killed(BaseException):
-    """Stands for a SIGKILL within one process."""
 
 
 def a_study(runs: Path, sampler: str, context: SamplerContext = EMPTY_CONTEXT, **fields: Any) -> Study:
@@ -76,11 +73,14 @@ def go_on(study: Study, trials: int) -> list[dict[str, Value]]:
     """The params of so many trials, each finished."""
     proposals = []
     for _ in range(trials):
-        with ExitStack() as held:
-            ask = study.ask(held)
-            study.tell(ask, answer(ask))
-            proposals.append(ask.picked)
+        ask = study.ask()
+        study.tell(ask, answer(ask))
+        proposals.append(ask.picked)
     return proposals
+
+
+DEATHS = ("sample_relative", "sample_independent", "create", "left")
+"""Steps of an ask that a driver dies at; "left" dies after it."""
 
 
 @pytest.fixture(scope="module", params=registry.names("sampler"))
@@ -119,20 +119,21 @@ def test_another_seed_gives_other_proposals(sampler: str, proposals: list[dict[s
 def test_the_same_seed_and_history_give_the_same_proposals_wherever_a_process_died(
     sampler: str, proposals: list[dict[str, Value]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proposed, suggest = [], Study._suggest
+    proposed: list[dict[str, Value]] = []
     for number in range(TRIALS):
-        study, left = a_study(tmp_path, sampler), number % (len(CHOICES) + 1)
-
-        def dies(self: Study, trial: optuna.Trial, name: str, left: int = left) -> Value:
-            if list(OPTIONS).index(name) >= left:
-                raise Killed
-            return suggest(self, trial, name)
-
-        with monkeypatch.context() as patch, ExitStack() as held:
-            patch.setattr(Study, "_suggest", dies)
-            with suppress(Killed):
-                study.ask(held)
-        proposed += go_on(a_study(tmp_path, sampler), 1)
+        study, step = a_study(tmp_path, sampler), DEATHS[number % len(DEATHS)]
+        asked = None
+        with monkeypatch.context() as patch, suppress(Killed):
+            if step == "create":
+                patch.setattr(PendingTrial, "create", after(0, PendingTrial.create))
+            elif step != "left":
+                kind = type(study._sampler(0))
+                patch.setattr(kind, step, after(0, getattr(kind, step)))
+            asked = study.ask()
+        again = a_study(tmp_path, sampler)
+        ask = again.left()[0] if asked is not None else again.ask()
+        again.tell(ask, answer(ask))
+        proposed.append(ask.picked)
     assert proposed == proposals
     assert [t.number for t in trials_of(RunFolder(study.folder.path))] == list(range(TRIALS))
 
@@ -166,13 +167,12 @@ def test_promises_hold_with_a_context(sampler: str, tmp_path: Path) -> None:
     assert all(value in OPTIONS[name] for params in whole for name, value in params.items())
 
 
-def test_workers_that_ask_at_once_get_different_trials(sampler: str, tmp_path: Path) -> None:
-    first, second = (a_study(tmp_path, sampler, CONTEXT) for _ in range(2))
+def test_trials_that_run_at_once_are_different(sampler: str, tmp_path: Path) -> None:
+    study = a_study(tmp_path, sampler, CONTEXT)
     for turn in range(8):
-        with ExitStack() as held:
-            asks = [first.ask(held), second.ask(held)]
-            assert [ask.number for ask in asks] == [2 * turn, 2 * turn + 1]
-            assert asks[0].picked != asks[1].picked
-            for study, ask in zip((second, first), reversed(asks), strict=True):
-                study.tell(ask, answer(ask))
-    assert {t.state for t in trials_of(first.folder)} == {TrialState.COMPLETE}
+        asks = [study.ask(), study.ask()]
+        assert [ask.number for ask in asks] == [2 * turn, 2 * turn + 1]
+        assert asks[0].picked != asks[1].picked
+        for ask in reversed(asks):
+            study.tell(ask, answer(ask))
+    assert {t.state for t in trials_of(study.folder)} == {TrialState.COMPLETE}

@@ -1,10 +1,10 @@
-"""A search that stopped, was killed or shares its run with another process resumes, and repeats no work."""
+"""A search that stopped or was killed resumes, and repeats no work; workers share its candidates."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 
 import nas.results.run_folder
 from nas import registry
-from nas.candidate import Candidate
 from nas.config import make_config
-from nas.pipeline import Evaluator
+from nas.errors import ConfigError
+from nas.pipeline import Evaluator, Progress
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
@@ -73,8 +73,7 @@ def test_killed_search_resumes_and_leaves_no_trial_running(
 def test_stale_trial_is_failed_once_the_search_is_over(go: Callable[..., RunFolder]) -> None:
     folder = go()
     study = assemble(make_config(**(TINY | {"runs": folder.path.parent, "trials": 9}))).study
-    with ExitStack() as locks:
-        left = study.ask(locks).number
+    left = study.ask().number
     go()
     trial = trials_of(folder)[left]
     assert trial.state == TrialState.FAIL
@@ -89,11 +88,11 @@ def test_what_an_earlier_version_failed_for_a_kill_or_a_full_disk_is_tried_again
     reasons = iter([false[0], "the loss must be finite", false[1]])
     monkeypatch.setattr(type(registry.load("space", "plain")), "initial_configurations", lambda *_, **__: [])
 
-    def blames(evaluator: Evaluator, candidate: Candidate, *, trial: int, **_: object) -> Record:
-        return evaluator.failed_record(candidate, trial=trial, phase="search", reason=next(reasons))
+    def blames(evaluator: Evaluator, record: Record, **_: object) -> Progress:
+        return Progress(record=replace(record, reason=next(reasons)), is_final=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "evaluate", blames)
+        patch.setattr(Evaluator, "draft", blames)
         patch.setattr(nas.results.run_folder, "is_false_failure", lambda _: False)
         patch.setattr(Study, "retry_false_failures", lambda _: None)
         first, fault, last = searched(go())
@@ -139,20 +138,27 @@ def test_time_limit_ends_the_search_and_is_not_spent_twice(
     assert_whole(folder)
 
 
+def test_a_run_has_one_driver(go: Callable[..., RunFolder], tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "synthetic-plain-jetson")
+    with folder.driven(), pytest.raises(ConfigError, match=rf"one driver, but process {os.getpid()} on .* works on it"):
+        go()
+    assert searched(go(trials=1))
+
+
 @pytest.mark.slow
-def test_two_processes_share_a_run(tmp_path: Path) -> None:
+def test_two_workers_share_the_candidates_of_a_search(tmp_path: Path) -> None:
     flags = (
-        "--space plain --trials 6 --epochs 0.5 --verify 2 --final-epochs 1 --threads 1 --sampler random --name both "
-        "--data-option n=200 --data-option size=32"
+        "--space plain --trials 5 --epochs 0.5 --verify 2 --final-epochs 1 --threads 1 --workers 2 --sampler random "
+        "--name both --data-option n=200 --data-option size=32"
     )
-    code = "from tests.tiny_search import command_line; command_line()"
-    command = [sys.executable, "-c", code, "search", *flags.split(), "--runs", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "nas.cli.main", "search", *flags.split(), "--runs", str(tmp_path / "runs")]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    both = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(300) for process in both] == [0, 0]
+    assert subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
     folder = RunFolder.open_existing(tmp_path / "runs" / "both")
-    assert 6 <= len(searched(folder)) <= 7, "both may evaluate a last one"
-    assert len({r.worker for r in searched(folder)}) == 2, "both have finished candidates"
+    assert len(searched(folder)) == 5, "and none more"
+    assert len({r.worker for r in folder.records()}) == 2
+    assert str(os.getpid()) not in {r.worker.rpartition("/")[2] for r in folder.records()}
     assert_whole(folder)
     assert not [t for t in trials_of(folder) if t.state == TrialState.RUNNING]
     assert {row["key"] for row in rows(folder)} <= {r.key for r in verified(folder)}
+    assert not list(folder.path.rglob(".*.onnx")), "no temporary file stays behind"
