@@ -9,8 +9,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
 
+from nas.config.storage_url import without_password
 from nas.config.units import Bytes, Milliseconds, Seconds
 
 OBJECTIVES: dict[str, bool] = {"accuracy": True, "latency": False, "size": False, "energy": False}
@@ -214,13 +215,20 @@ class RunFields(_Group):
     threads: int = Field(default=0, ge=0, description="CPU threads for training; 0 uses all cores.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Training device.")
     storage: str | None = Field(
-        default=None, description="URL of an Optuna storage; a journal file in the run folder by default."
-    )
+        default=None, repr=False,
+        description="URL of a database for the study, sqlite:///FILE or postgresql+psycopg://USER@HOST/DB with the "
+        "password in $NAS_STORAGE_PASSWORD; a journal file in the run folder by default.",
+    )  # fmt: skip
     runs: Path = Field(default=Path("runs"), description="Folder of all runs.")
     name: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the run; by default made of data set, space and target.",
     )  # fmt: skip
+
+    @field_serializer("storage")
+    def _hide_password(self, storage: str | None) -> str | None:
+        """Whatever is written or compared is the URL without its password; the field itself keeps it."""
+        return None if storage is None else without_password(storage)
 
 
 GROUPS: dict[str, type[_Group]] = {

@@ -55,7 +55,8 @@ def load_config(file: Path | None, options: Mapping[str, Any]) -> SearchConfig:
     Raises:
         ConfigError: the file or a value is invalid.
     """
-    return make_config(**((read_config(file).flat(only_set=True) if file else {}) | config_fields(options)))
+    stored = read_config(file) if file else SearchConfig()
+    return make_config(**({name: stored.get(name) for name in stored.fields_set} | config_fields(options)))
 
 
 def config_fields(options: Mapping[str, Any]) -> dict[str, Any]:
