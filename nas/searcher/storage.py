@@ -1,10 +1,13 @@
 """Storage of a run's Optuna study: a journal file in the run folder, or a database."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import optuna
+import optuna.storages.journal._storage
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -73,7 +76,8 @@ def _open_journal(folder: Path) -> BaseStorage:
     if file.exists() and (fault := regular_file_fault(file)) is not None:
         raise ConfigError(f"{file} {fault}; restore it from a copy")
     try:
-        return JournalStorage(_Journal(file, _JournalLock(RunFolder(folder))))
+        with _distributions_parsed_once():
+            return JournalStorage(_Journal(file, _JournalLock(RunFolder(folder))))
     except OSError:
         raise
     except Exception as error:  # Optuna raises whatever a line makes of it
@@ -81,6 +85,21 @@ def _open_journal(folder: Path) -> BaseStorage:
             f"{file} must be the journal of an Optuna study, but is damaged: {one_line(error)}; restore it from a copy "
             "(records.jsonl, which the front is made of, is not affected)"
         ) from None
+
+
+@contextmanager
+def _distributions_parsed_once() -> Iterator[None]:
+    """Parse equal distributions once while a journal is read.
+
+    Optuna parses that of each gene of each trial anew: 7.7 s for 10,000 trials of 50 genes, instead of 2.1.
+    """
+    journal: Any = optuna.storages.journal._storage
+    parse = journal.json_to_distribution
+    journal.json_to_distribution = cache(parse)
+    try:
+        yield
+    finally:
+        journal.json_to_distribution = parse
 
 
 def picks_by_key(folder: RunFolder) -> dict[str, dict[str, Value]]:
