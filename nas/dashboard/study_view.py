@@ -256,17 +256,17 @@ def _attributes(
         lost = trial is not None and trial.state == TrialState.COMPLETE
         return {"reason": reason or ("records.jsonl has no record of it" if lost else "")} if reason or lost else {}
     (row,) = table_rows([record])
-    found: dict[str, Any] = {"status": record.status, "reason": record.reason, "front": front or ""}
-    if record.trial != number:
-        found["duplicate_of"] = record.trial
-    found |= {name: value for name, value in row.items() if name not in ("trial", "phase") and value not in (None, "")}
-    found |= {f"violation.{name}": value for name, value in record.violations.items()}
+    found: dict[str, Any] = {"status": record.status, "reason": record.reason, "front": front}
+    found |= {"duplicate_of": record.trial if record.trial != number else None, "accuracy": row["accuracy"]}
     found |= _provenance("latency", record)
-    if verified is not None:
+    if verified is not None:  # before the many others, because the page shows the first six
         (full,) = table_rows([verified])
-        found |= {f"verified_{name}": full[name] for name in _VERIFIED_COLUMNS if full.get(name) not in (None, "")}
-        found |= _provenance("verified_latency", verified)
-    return found
+        found |= {f"verified_{name}": full[name] for name in _VERIFIED_COLUMNS} | _provenance(
+            "verified_latency", verified
+        )
+    found |= {name: value for name, value in row.items() if name not in ("trial", "phase")}
+    found |= {f"violation.{name}": value for name, value in record.violations.items()}
+    return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 def _provenance(name: str, record: Record) -> Mapping[str, str]:

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 PASSWORD_VARIABLE = "NAS_STORAGE_PASSWORD"  # noqa: S105  its name, not a password
 OPENING_PATIENCE_S = 60.0
 """Seconds for which a database is waited for that never answered: its address may be wrong."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 """Pauses between two attempts double from the first to the longest."""
 TOKEN = "nas:token"  # noqa: S105
 """System attribute of a trial that tells it from all others, known before the trial has a number."""
