@@ -19,6 +19,7 @@ import os
 import sqlite3
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -272,6 +273,8 @@ class DatabaseStorage(BaseStorage):
     def __init__(self, storage: BaseStorage, database: _Database) -> None:
         self._storage, self._database = storage, database
         self._engine: Engine | None = getattr(getattr(storage, "_backend", None), "engine", None)
+        if self._engine is not None:
+            weakref.finalize(self, self._engine.dispose)  # the connection ends with its last user
 
     delete_study = _waiting("delete_study")
     set_study_user_attr = _waiting("set_study_user_attr")

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 import nas.searcher.database
 from nas.errors import ConfigError, MissingPackageError
 from nas.searcher.database import DatabaseStorage, open_database
+from tests.fake_studies import a_study
 from tests.postgres import PASSWORD, Server, a_server
 
 
@@ -214,3 +215,15 @@ def test_the_password_may_come_from_the_environment(server: Server, monkeypatch:
             storage = open_database(server.url(password=written))
             storage.get_all_studies()
             storage.remove_session()
+
+
+def test_a_study_of_another_run_on_the_server_is_refused(server: Server, tmp_path: Path) -> None:
+    url = server.new_database()
+    study = a_study(tmp_path / "a", storage=url, name="same")
+    with pytest.raises(ConfigError, match=r"study 'same' .* another run \(seed: 0 there, 5 asked\)"):
+        a_study(tmp_path / "b", storage=url, name="same", seed=5)
+    with pytest.raises(
+        ConfigError, match=r"study 'same' in postgresql\+psycopg://ada:\*\*\*@127\.0\.0\.1:\d+/\w+ has other"
+    ):
+        a_study(tmp_path / "c", storage=url, name="same", objectives=("accuracy", "size"))
+    study._storage.remove_session()
