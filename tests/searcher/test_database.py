@@ -217,7 +217,10 @@ def test_the_password_may_come_from_the_environment(server: Server, monkeypatch:
             storage.remove_session()
 
 
-def test_a_study_of_another_run_on_the_server_is_refused(server: Server, tmp_path: Path) -> None:
+def test_a_study_of_another_run_on_the_server_is_refused(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_STORAGE_PASSWORD", PASSWORD)  # the configuration in the run folder has none
     url = server.new_database()
     study = a_study(tmp_path / "a", storage=url, name="same")
     with pytest.raises(ConfigError, match=r"study 'same' .* another run \(seed: 0 there, 5 asked\)"):
