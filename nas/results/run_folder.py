@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
+from nas.config import KEPT_FIELDS, SearchConfig, read_run_config, without_password
 from nas.errors import ConfigError, one_line
 from nas.files import append_line, read_json, read_text, write_atomic
 from nas.results.false_failures import is_false_failure
@@ -74,11 +74,13 @@ class RunFolder:
         file = folder.path / "config.toml"
         if not file.exists():
             folder.write("config.toml", config.to_toml())
-        elif differences := read_run_config(file).differences(config):
+        elif differences := (before := read_run_config(file)).differences(config):
             raise ConfigError(
                 f"{folder.path} holds a run with another configuration ({'; '.join(differences)}); "
                 "give this one a --name of its own, or repeat the first command to resume"
             )
+        elif before.run.storage and before.run.storage != without_password(before.run.storage):
+            folder.write("config.toml", before.to_toml())  # version 0.1 kept the password
         return folder
 
     @classmethod

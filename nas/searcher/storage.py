@@ -1,15 +1,16 @@
-"""Storage of a run's Optuna study: a journal file in the run folder, or a database that several hosts share."""
+"""Storage of a run's Optuna study: a journal file in the run folder, or a database."""
 
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.storages import BaseStorage, get_storage
+from optuna.storages import BaseStorage
 
 from nas.errors import ConfigError, one_line
 from nas.files import regular_file_fault, remove_torn_line
 from nas.results.run_folder import RunFolder
+from nas.searcher.database import open_database
 from nas.searcher.journal import FastJournalBackend, FastJournalStorage
 from search_spaces._base import Value
 
@@ -59,17 +60,15 @@ class _JournalLock:
 
 
 def open_storage(folder: Path, url: str | None) -> BaseStorage:
-    """The storage of a run: that of a URL, or the journal file in its folder where `url` is None.
+    """The storage of a run: the database at a URL, or the journal file in its folder where `url` is None.
+
+    The folder of a journal may be on a network file system, because only one process at a time writes a run.
 
     Raises:
         ConfigError: Optuna cannot open a storage at the URL, or the journal is damaged.
+        MissingPackageError: the driver for PostgreSQL is not installed.
     """
-    if url is None:
-        return _open_journal(folder)
-    try:
-        return get_storage(url)
-    except Exception as error:  # exceptions of SQLAlchemy and its drivers share no base class
-        raise ConfigError(f"storage must be a URL that Optuna can open, but {url!r} gave: {one_line(error)}") from None
+    return _open_journal(folder) if url is None else open_database(url)
 
 
 def _open_journal(folder: Path) -> BaseStorage:
