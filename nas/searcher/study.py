@@ -162,8 +162,12 @@ class Study:
 
     def _check_genes(self) -> None:
         """Refuse to resume a study that was started with other options for a gene."""
+        checked = set[tuple[str, int]]()  # the trials of a journal share their distributions
         for trial in self._study.get_trials(deepcopy=False):
             for name, old in trial.distributions.items():
+                if (name, id(old)) in checked:
+                    continue
+                checked.add((name, id(old)))
                 try:
                     check_distribution_compatibility(old, self.distributions.get(name, old))
                 except ValueError:
