@@ -7,7 +7,7 @@ why; so are those whose values break a constraint. Verified figures, provenance 
 
 import threading
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -268,5 +268,5 @@ def _attributes(
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
-def _provenance(name: str, record: Record) -> Mapping[str, str]:
+def _provenance(name: str, record: Record) -> dict[str, str]:
     return {name: describe_latency(record.latency.to_dict())} if record.latency is not None else {}

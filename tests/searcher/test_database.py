@@ -228,5 +228,5 @@ def test_a_study_of_another_run_on_the_server_is_refused(
     with pytest.raises(
         ConfigError, match=r"study 'same' in postgresql\+psycopg://ada:\*\*\*@127\.0\.0\.1:\d+/\w+ has other"
     ):
-        a_study(tmp_path / "c", storage=url, name="same", objectives=("accuracy", "size"))
+        a_study(tmp_path / "c", storage=url, name="same", objectives=("accuracy", "latency", "size"))
     study._storage.remove_session()
