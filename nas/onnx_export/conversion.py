@@ -165,7 +165,7 @@ class _Converter:
                     if first not in inputs:
                         inputs.append(first)
                     return Slot(inputs.index(first))
-                name = f"held{len(held)}"
+                name = f"held{len(held)}_{str(first.target).rpartition('.')[2]}"  # a weight, a bias, a table
                 held[name] = tensor
                 return Held(name)
             if isinstance(first, dict):

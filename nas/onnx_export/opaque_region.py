@@ -69,15 +69,17 @@ class Region(Leaf):
         kwargs: further arguments, likewise.
         pick: which item of a tuple is the output; None where the module returns a tensor.
         held: tensors of the region by name, parameters or constants.
+        fixed_inputs: indices of inputs that have the same first axis for any batch, such as a table of biases.
     """
 
     def __init__(
         self, inner: nn.Module, *, output_shape: OutputShape, args: tuple[Any, ...] = (Slot(0),),
         kwargs: dict[str, Any] | None = None, pick: int | None = None, held: dict[str, Tensor] | None = None,
+        fixed_inputs: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__()
         self.inner, self.output_shape, self.pick = inner, output_shape, pick
-        self.arguments, self.keywords = args, kwargs or {}
+        self.arguments, self.keywords, self.fixed_inputs = args, kwargs or {}, fixed_inputs
         for name, tensor in (held or {}).items():
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(name, tensor)
