@@ -93,6 +93,27 @@ class Windows(nn.Module):
         return F.interpolate(x + grid, scale_factor=2)
 
 
+@torch.fx.wrap
+def biased_rows(x: Tensor, weight: Tensor, table: Tensor) -> Tensor:
+    """A function that no tracer looks into: a matrix over the channels, and one table for the rows of all images."""
+    n, c, h, w = x.shape
+    mask = x.new_zeros((w, c))
+    mask[0] = 1
+    rows = F.linear(x.permute(0, 2, 3, 1).reshape(n * h, w, c), weight) + table * mask
+    return rows.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+class Table(nn.Module):
+    """A function of the image, a weight and a table [1, W, C] that is computed from a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.matrix, self.table = nn.Conv2d(8, 16, 3, 4), nn.Linear(16, 16), nn.Parameter(torch.ones(3, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return biased_rows(self.conv(x), self.matrix.weight, torch.sigmoid(self.table)[None])
+
+
 class DataDependent(nn.Module):
     """A branch on the image's values in a module of its own."""
 
@@ -116,7 +137,9 @@ def staged(body: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("body", "n_regions"), [(Sizes(), 0), (Tokens(), 3), (Windows(), 5)], ids=["sizes", "tokens", "windows"]
+    ("body", "n_regions"),
+    [(Sizes(), 0), (Tokens(), 3), (Windows(), 5), (Table(), 2)],
+    ids=["sizes", "tokens", "windows", "table"],
 )
 def test_file_computes_what_the_net_computes(body: nn.Module, n_regions: int, tmp_path: Path) -> None:
     split = staged(body)
