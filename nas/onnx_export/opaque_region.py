@@ -31,6 +31,19 @@ class Held:
 
 
 @dataclass(frozen=True)
+class HeldRow(Held):
+    """Place of a tensor of the region itself that has one row for each image, of which it holds the first.
+
+    Attributes:
+        index: of the input whose first axis tells the batch size.
+        rows: size of that input's first axis for one image.
+    """
+
+    index: int = 0
+    rows: int = 1
+
+
+@dataclass(frozen=True)
 class BatchSize:
     """Place of a multiple of the batch size, which the first axis of an input tells.
 
@@ -65,7 +78,7 @@ class Region(Leaf):
     Args:
         inner: the module.
         output_shape: shape of the output.
-        args: arguments of the call; `Slot`, `Held` and `BatchSize` mark what is filled in.
+        args: arguments of the call; `Slot`, `Held`, `HeldRow` and `BatchSize` mark what is filled in.
         kwargs: further arguments, likewise.
         pick: which item of a tuple is the output; None where the module returns a tensor.
         held: tensors of the region by name, parameters or constants.
@@ -102,6 +115,9 @@ class Region(Leaf):
         def fill(value: Any) -> Any:
             if isinstance(value, Slot):
                 return inputs[value.index]
+            if isinstance(value, HeldRow):
+                row: Tensor = getattr(self, value.name)
+                return row.expand(inputs[value.index].shape[0] // value.rows, *row.shape[1:])
             if isinstance(value, Held):
                 return getattr(self, value.name)
             if isinstance(value, BatchSize):

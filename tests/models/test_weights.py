@@ -66,6 +66,13 @@ def test_words_of_wrappers_are_taken_off(tmp_path: Path, prefix: str) -> None:
     assert_equal(load(tmp_path, {"state_dict": prefixed(trained(), prefix)}), trained())
 
 
+def test_units_of_a_run_are_taken_off(tmp_path: Path) -> None:
+    """A run saves its nets in units, as in `stage1.layer1.0.conv1.weight`."""
+    units = ("stem", "stage1", "stage12", "head")
+    state = {f"{units[i % 4]}.{name}": tensor for i, (name, tensor) in enumerate(trained().items())}
+    assert_equal(load(tmp_path, state), trained())
+
+
 def test_words_of_wrappers_inside_names_are_taken_off(tmp_path: Path) -> None:
     state = {name.replace("fc.", "fc.module.").replace("bn1.", "bn1._orig_mod."): t for name, t in trained().items()}
     state = {name.replace("layer1.0.", "layer1.0._orig_mod."): tensor for name, tensor in state.items()}
