@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import ConfigError, MissingPackageError, one_line
-from nas.files import regular_file_fault
+from nas.files import GIT_LFS_POINTER, regular_file_fault
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,9 @@ def _read_checkpoint(path: Path) -> Any:
     try:
         if path.stat().st_size == 0:
             raise ConfigError(f"weights must be a state dict, but {path} is empty (0 bytes); copy or save it again")
+        with path.open("rb") as file:
+            if file.read(len(GIT_LFS_POINTER)) == GIT_LFS_POINTER:
+                raise ConfigError(f"weights must be a state dict, but {path} is a pointer of Git LFS; run git lfs pull")
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_values()):
@@ -101,7 +104,7 @@ def _read_checkpoint(path: Path) -> Any:
     except OSError as error:
         raise ConfigError(
             f"weights must be a state dict, but {path} cannot be read: {error.strerror or one_line(error)}; "
-            "check the path"
+            "check the path, or copy the file again if it is cut off"
         ) from None
     except Exception as error:  # pickle and zip errors share no base
         raise ConfigError(

@@ -174,6 +174,7 @@ def with_value(name: str, value: Any) -> State:
     [
         (None, "does not exist; check the path"),
         (b"", r"is empty \(0 bytes\); copy or save it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a pointer of Git LFS; run git lfs pull"),
         (b"PK nonsense", "that torch.load.weights_only=True. reads, but .* is not: "),
         (nets.ResNet(), "is not: it also holds an object of tests.outside_nets.ResNet; save it with"),
         ([1, 2], "holds a list of other objects than tensors"),
@@ -192,8 +193,8 @@ def with_value(name: str, value: Any) -> State:
         (trained() | {"fc.bias": torch.zeros(3, device="meta")}, "'fc.bias' .* is without values"),
     ],
     ids=[
-        "missing", "no bytes", "noise", "pickle", "list", "other", "empty", "empty inside", "more", "other prefix",
-        "other shape", "nan", "inf", "too large", "negative variance", "complex", "integers", "meta",
+        "missing", "no bytes", "Git LFS", "noise", "pickle", "list", "other", "empty", "empty inside", "more",
+        "other prefix", "other shape", "nan", "inf", "too large", "negative variance", "complex", "integers", "meta",
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, content: Any, message: str) -> None:
