@@ -25,14 +25,17 @@ from nas.models.preprocessing import PREPROCESSING, Preprocessing, pixel_scaling
 from nas.models.seeding import forked_rng
 from nas.models.user_model_units import is_split_into_stages, split_into_stages
 from nas.models.weights import load_weights
-from nas.onnx_export.rewrite_check import probe_images, relative_difference
+from nas.onnx_export.rewrite_check import (
+    MIXED_IMAGES_TOLERANCE,
+    MIXED_IMAGES_WARNING,
+    probe_images,
+    relative_difference,
+)
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
 from search_spaces._work import Layer, Workload, sum_workloads, trace_layers
 
 logger = logging.getLogger(__name__)
-MIXED_IMAGES_TOLERANCE = 1e-3
-"""Largest difference, relative to the largest logit, of an image alone and in a batch; rounding stays below it."""
 
 
 class UserModelSpace(SearchSpace):
@@ -241,7 +244,4 @@ def _warn_of_mixed_images(net: nn.Module, input_shape: tuple[int, int, int]) -> 
     with torch.inference_mode():
         together, alone = net(images)[:1], net(images[:1])
     if relative_difference(together, alone) > MIXED_IMAGES_TOLERANCE:
-        logger.warning(
-            "the model's answer for an image depends on the others of its batch, so its accuracy depends on the batch "
-            "size; use norms with running statistics, and no means over axis 0"
-        )
+        logger.warning(MIXED_IMAGES_WARNING)

@@ -150,6 +150,19 @@ def with_large_values(path: Path, *, before: str) -> Path:
     return path
 
 
+def test_a_file_that_mixes_the_images_of_a_batch_is_named(make: Make) -> None:
+    path = make()
+    assert not any("others of its batch" in note for note in OnnxGraph(path, FACES, load_target("cpu")).notes)
+    model = onnx.load(path)
+    i = next(i for i, node in enumerate(model.graph.node) if node.op_type == "GlobalAveragePool")
+    source = model.graph.node[i].input[0]
+    model.graph.node.insert(i, helper.make_node("ReduceMean", [source], ["batch.mean"], axes=[0], keepdims=1))
+    model.graph.node.insert(i + 1, helper.make_node("Sub", [source, "batch.mean"], ["apart"], name="apart"))
+    model.graph.node[i + 2].input[0] = "apart"
+    onnx.save(model, path)
+    assert any("others of its batch" in note for note in OnnxGraph(path, FACES, load_target("cpu")).notes)
+
+
 def test_nodes_are_kept_and_pinned_by_name(make: Make) -> None:
     nas.quantize(make(), bits="8,layer2.0.conv2=32", keep=["layer1.0.*"], target="jetson", out="q.onnx")
     int8 = {t.name for t in onnx.load("q.onnx").graph.initializer if t.data_type == TensorProto.INT8}
