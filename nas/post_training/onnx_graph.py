@@ -38,7 +38,7 @@ from nas.post_training.onnx_checks import check_input, check_is_float, find_sour
 from nas.post_training.onnx_units import PREPARE, assign_units
 from nas.runtimes.onnx_input import MAX_FILE_BYTES, read_onnx_input
 from nas.runtimes.ort.float16 import FLOAT16_OPS, to_float16
-from nas.runtimes.ort.graphs import fold_graph, run_model
+from nas.runtimes.ort.graphs import fold_graph, replace_softmaxes_of_one, run_model
 from nas.runtimes.ort.quantization import (
     INTEGER_OPS,
     WEIGHTED_OPS,
@@ -97,6 +97,7 @@ class OnnxGraph(PostTrainingModel):
         check_is_float(teacher.model, path)
         self._check_images = self._inputs(data.val.images[:N_CHECK_IMAGES])
         self._model = self._prepared(teacher.model)
+        replace_softmaxes_of_one(self._model, self._shapes)
         together, alone = self._first_outputs(self._model)[:1], self._first_outputs(self._model, n_images=1)
         if np.abs(together - alone).max() > MIXED_IMAGES_TOLERANCE * max(1e-6, float(np.abs(alone).max())):
             self.notes += (MIXED_IMAGES_WARNING,)
