@@ -246,7 +246,7 @@ def _is_one_row(*tensors: Tensor) -> bool:
     return all(tensor.shape[1:] == row.shape[1:] and bool((tensor == row).all()) for tensor in tensors)
 
 
-def has_submodule(graph: fx.GraphModule, name: str) -> bool:
+def has_submodule(graph: nn.Module, name: str) -> bool:
     """Whether an attribute of this path exists."""
     try:
         operator.attrgetter(name)(graph)
