@@ -31,7 +31,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks._fuzz_base import Kind
@@ -106,7 +106,7 @@ def main() -> None:
     print(total)
     if options.json:
         options.json.write_text(
-            json.dumps({"seed": options.seed, "kinds": [asdict(t) for t in tallies]}, indent=1) + "\n"
+            json.dumps({"seed": options.seed, "kinds": [vars(t) for t in tallies]}, indent=1) + "\n"
         )
     if any(tally.faults for tally in tallies):
         sys.exit(f"\ninputs that fail are below {options.failures}")

@@ -16,6 +16,8 @@ from typing import IO, Any
 
 from nas.errors import ConfigError, one_line
 
+GIT_LFS_POINTER = b"version https://git-lfs"
+"""How the file begins that stands in for a large one in a clone without Git LFS."""
 MAX_TEXT_BYTES = 2**28
 """Bound of a text that is read at once, 256 MiB; the largest that this package writes has some megabytes."""
 MOUNT_TABLE = Path("/proc/self/mountinfo")

@@ -1,6 +1,6 @@
 """Latency of one inference as a statement: value, interval, provenance, and its correction for a busy machine."""
 
-import math
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -64,14 +64,14 @@ class Latency:
         """
         times = {"latency_ms": self.latency_ms, "p5_ms": self.p5_ms, "p99_ms": self.p99_ms, "high_ms": self.high_ms}
         for name, ms in times.items():
-            if ms is not None and not 0 < ms < math.inf:
+            if ms is not None and not 0 < ms <= sys.float_info.max:
                 raise MeasureError(f"{name} must be finite and above 0, but is {ms}")
         if not 0 <= self.low_ms <= self.high_ms:
             raise MeasureError(f"low_ms must be in [0, high_ms = {self.high_ms}], but is {self.low_ms}")
-        if not all(0 <= ms < math.inf for _, ms in self.layers):
+        if not all(0 <= ms <= sys.float_info.max for _, ms in self.layers):
             raise MeasureError("layers must take a finite time of 0 ms or more each")
         for name, share in (("drift", self.drift), ("slowdown", self.slowdown), ("energy_mj", self.energy_mj)):
-            if share is not None and not math.isfinite(share):
+            if share is not None and not abs(share) <= sys.float_info.max:  # NaN neither
                 raise MeasureError(f"{name} must be finite, but is {share}")
         if self.runs < 0 or self.threads < 0:
             raise MeasureError(f"runs and threads must not be negative, but are {self.runs} and {self.threads}")

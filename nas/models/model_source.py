@@ -151,7 +151,7 @@ def prepared_net(net: nn.Module, *, input_shape: tuple[int, int, int]) -> nn.Mod
         input_shape: (C, H, W) of the images that reach the net.
 
     Raises:
-        ConfigError: it is a TorchScript archive, or a lazy layer gets no size.
+        ConfigError: it is a TorchScript archive, its tensors hold no data, or a lazy layer gets no size.
     """
     while (child := _wrapped(net)) is not None:
         net = child
@@ -170,6 +170,8 @@ def prepared_net(net: nn.Module, *, input_shape: tuple[int, int, int]) -> nn.Mod
                 f"lazy layers must get their sizes from an image {list(input_shape)}, but {one_line(error)}"
             ) from None
         clear_caches(net)
+    if any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())):
+        raise ConfigError("a net must have weights, but its tensors are on the device meta; build it on the CPU")
     return net.cpu().float().eval()
 
 

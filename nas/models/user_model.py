@@ -6,9 +6,11 @@ channels of a stage keeps the same share.
 """
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+import torch
 from torch import nn
 
 from nas.compression.pruning.channel_groups import trace_channel_groups
@@ -23,9 +25,17 @@ from nas.models.preprocessing import PREPROCESSING, Preprocessing, pixel_scaling
 from nas.models.seeding import forked_rng
 from nas.models.user_model_units import is_split_into_stages, split_into_stages
 from nas.models.weights import load_weights
+from nas.onnx_export.rewrite_check import (
+    MIXED_IMAGES_TOLERANCE,
+    MIXED_IMAGES_WARNING,
+    probe_images,
+    relative_difference,
+)
 from search_spaces._base import HEAD, STEM, Architecture, Choice, SearchSpace, Value
 from search_spaces._leaf import Normalise
 from search_spaces._work import Layer, Workload, sum_workloads, trace_layers
+
+logger = logging.getLogger(__name__)
 
 
 class UserModelSpace(SearchSpace):
@@ -223,4 +233,15 @@ def with_preprocessing(
     n_channels = taken or channels
     pixel_mean, pixel_std = pixel_scaling(mean, std, channels=n_channels)
     prepare = Preprocessing(size=resize, mean=pixel_mean, std=pixel_std, repeat=n_channels // channels)
-    return split_into_stages(net, prepare, input_shape=input_shape, classes=classes)
+    staged = split_into_stages(net, prepare, input_shape=input_shape, classes=classes)
+    _warn_of_mixed_images(staged, input_shape)
+    return staged
+
+
+def _warn_of_mixed_images(net: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Say where the answer for an image depends on the others of its batch: then so does every accuracy."""
+    images = probe_images(input_shape)
+    with torch.inference_mode():
+        together, alone = net(images)[:1], net(images[:1])
+    if relative_difference(together, alone) > MIXED_IMAGES_TOLERANCE:
+        logger.warning(MIXED_IMAGES_WARNING)

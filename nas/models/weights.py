@@ -4,7 +4,7 @@ Checkpoints differ in what surrounds the tensors, never in the tensors' own name
 
 - the state dict is the file itself, or an entry such as `state_dict`, `model` or `ema`, at any depth;
 - wrappers put words in front of each name: `module.` (DataParallel), `_orig_mod.` (torch.compile) or `model.`
-  (Lightning);
+  (Lightning); a run of this package puts the unit in front, as in `stage1.features.0.weight`;
 - tools add counters: `n_averaged` (weight averaging), `total_ops` and `total_params` (thop).
 
 A word is taken off only if all names then are those of the net, so a net whose own child is called `module` keeps it.
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import ConfigError, MissingPackageError, one_line
-from nas.files import regular_file_fault
+from nas.files import GIT_LFS_POINTER, regular_file_fault
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ WRAPPERS = ("module", "_orig_mod", "model")
 """Words that wrappers put in front of names."""
 INNER_WRAPPERS = ("module", "_orig_mod")
 """Words that wrappers of a part of a net put inside names, as in `features.module.0.weight`."""
+_UNIT = re.compile(r"^(prepare|stem|stage\d+|head)\.")
 COUNTERS = frozenset({"n_averaged", "total_ops", "total_params", "num_batches_tracked"})
 """Last words of entries that no result depends on in evaluation mode, and that tools and old versions add or omit."""
 MAX_DEPTH = 4
@@ -90,6 +91,9 @@ def _read_checkpoint(path: Path) -> Any:
     try:
         if path.stat().st_size == 0:
             raise ConfigError(f"weights must be a state dict, but {path} is empty (0 bytes); copy or save it again")
+        with path.open("rb") as file:
+            if file.read(len(GIT_LFS_POINTER)) == GIT_LFS_POINTER:
+                raise ConfigError(f"weights must be a state dict, but {path} is a pointer of Git LFS; run git lfs pull")
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_values()):
@@ -100,7 +104,7 @@ def _read_checkpoint(path: Path) -> Any:
     except OSError as error:
         raise ConfigError(
             f"weights must be a state dict, but {path} cannot be read: {error.strerror or one_line(error)}; "
-            "check the path"
+            "check the path, or copy the file again if it is cut off"
         ) from None
     except Exception as error:  # pickle and zip errors share no base
         raise ConfigError(
@@ -177,6 +181,7 @@ def _unwrapped(state: State) -> Iterator[dict[str, str]]:
             yield dict(names)
             following += [{new.removeprefix(f"{w}."): own for new, own in names.items()} for w in WRAPPERS]
             following += [{new.replace(f".{w}.", "."): own for new, own in names.items()} for w in INNER_WRAPPERS]
+            following.append({_UNIT.sub("", new): own for new, own in names.items()})
         # Where two names become one, a word was part of the net.
         level = [names for i, names in enumerate(following) if len(names) == len(state) and names not in following[:i]]
 

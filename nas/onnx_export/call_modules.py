@@ -75,9 +75,11 @@ class Site:
 
     def region(self, inner: nn.Module) -> Region:
         """The call as an opaque region."""
+        fixed = frozenset(i for i, (a, b) in enumerate(zip(*self.shapes, strict=True)) if a[:1] == b[:1])
         return Region(
-            inner, output_shape=self.output_shape, args=self.args, kwargs=self.kwargs, pick=self.pick, held=self.held
-        )
+            inner, output_shape=self.output_shape, args=self.args, kwargs=self.kwargs, pick=self.pick, held=self.held,
+            fixed_inputs=fixed,
+        )  # fmt: skip
 
 
 def module_for_site(site: Site, node: fx.Node) -> tuple[nn.Module, list[fx.Node]]:

@@ -7,6 +7,7 @@ The batch size is the one size that must stay free. The net is traced with two b
 two graphs depends on the batch.
 """
 
+import inspect
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,6 +50,22 @@ class ConcreteProxy(fx.Proxy):
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
         return attribute
 
+    def _assign(self, operation: Callable[[Any, Any], Any], other: Any) -> Any:
+        """`self += other` and the like, which whoever holds this tensor sees."""
+        return cast(ConcreteTracer, self.tracer).change(self, operation(self, other))
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._assign(operator.add, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._assign(operator.sub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._assign(operator.mul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._assign(operator.truediv, other)
+
     def __len__(self) -> int:
         """Size of the first axis."""
         return len(self.value)
@@ -65,6 +82,7 @@ class ConcreteTracer(fx.Tracer):
         super().__init__()
         self.values: dict[fx.Node, Any] = {}
         self._example, self._is_computing, self._has_image = example, False, False
+        self._changed: dict[fx.Node, fx.Proxy] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether the module becomes one node: layers of torch, and classes derived from one with the same forward."""
@@ -77,7 +95,7 @@ class ConcreteTracer(fx.Tracer):
         name = self.path_of_module(m)
         if self.is_leaf_module(m, name):
             return self.create_proxy("call_module", name, args, kwargs)
-        last = self.graph._root.prev
+        last, changed = self.graph._root.prev, dict(self._changed)
         try:
             return forward(*args, **kwargs)
         except _LayerError:
@@ -87,6 +105,7 @@ class ConcreteTracer(fx.Tracer):
                 node = self.graph._root.prev
                 self.values.pop(node, None)
                 self.graph.erase_node(node)
+            self._changed = changed
             return self.create_proxy("call_module", name, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
@@ -107,9 +126,12 @@ class ConcreteTracer(fx.Tracer):
             if self._has_image:
                 return _default_argument(str(target), args)
             self._has_image = True
+        args, kwargs = map_aggregate(args, self._newest), map_aggregate(kwargs, self._newest)
         proxy = cast(ConcreteProxy, super().create_proxy(kind, target, args, kwargs, *rest, **options))
         if kind == "output":
             return proxy
+        if self._changes_its_input(kind, target, args, kwargs) and isinstance(args[0], ConcreteProxy):
+            self.change(args[0], proxy)
         value = self._example if kind == "placeholder" else self._compute(kind, target, args, kwargs)
         if isinstance(value, Tensor):
             proxy.value = self.values[proxy.node] = value
@@ -120,6 +142,30 @@ class ConcreteTracer(fx.Tracer):
             return items if type(value) is list else tuple(items) if type(value) is tuple else type(value)(items)
         self.graph.erase_node(proxy.node)
         return value
+
+    def change(self, before: fx.Proxy, after: fx.Proxy) -> fx.Proxy:
+        """Have later calls on a tensor read what it became; returns that."""
+        self._changed[self._newest(before).node] = after
+        return after
+
+    def _newest(self, item: Any) -> Any:
+        """What a tensor became by calls in place: whoever holds its old name sees the change too."""
+        while isinstance(item, fx.Proxy) and item.node in self._changed:
+            item = self._changed[item.node]
+        return item
+
+    def _changes_its_input(self, kind: str, target: Any, args: Any, kwargs: Any) -> bool:
+        if kind == "call_module":
+            return bool(getattr(self.root.get_submodule(target), "inplace", False))
+        name = target if kind == "call_method" else getattr(target, "__name__", "")
+        if name.endswith("_") and not name.endswith("__"):
+            return True
+        if kind != "call_function":
+            return False
+        try:
+            return inspect.signature(target).bind(*args, **kwargs).arguments.get("inplace") is True
+        except (TypeError, ValueError):  # built in: it has no such option
+            return False
 
     def _compute(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         def value_of(item: Any) -> Any:

@@ -1,6 +1,7 @@
 """Conversion of a concretely traced net to a graph of modules: each call becomes the module that computes it."""
 
 import operator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from nas.errors import ExportError
 from nas.onnx_export.call_modules import Site, module_for_site, with_axis_from_front
 from nas.onnx_export.concrete_tracing import BATCHES, ConcreteGraph
 from nas.onnx_export.layers import is_followed, split_padding
-from nas.onnx_export.opaque_region import BatchSize, Call, Held, Region, Slot, map_tree
+from nas.onnx_export.opaque_region import BatchSize, Call, Held, HeldRow, Region, Slot, map_tree
 from nas.onnx_export.tensor_ops import (
     Binary,
     Permute,
@@ -160,14 +161,14 @@ class _Converter:
 
         def fill(first: Any, second: Any) -> Any:
             if isinstance(first, fx.Node):
-                tensor = self._constant(first)
+                tensor, is_for_each_image = self._constant(first)
                 if tensor is None:
                     if first not in inputs:
                         inputs.append(first)
                     return Slot(inputs.index(first))
-                name = f"held{len(held)}"
+                name = f"held{len(held)}_{str(first.target).rpartition('.')[2]}"  # a weight, a bias, a table
                 held[name] = tensor
-                return Held(name)
+                return HeldRow(name) if is_for_each_image else Held(name)
             if isinstance(first, dict):
                 return {key: fill(first[key], second[key]) for key in first}
             if isinstance(first, (tuple, list)):
@@ -188,7 +189,7 @@ class _Converter:
             index, rows = self._batch_axis(inputs)
 
             def refer(item: Any) -> Any:
-                return BatchSize(item.factor, index, rows) if isinstance(item, BatchSize) else item
+                return replace(item, index=index, rows=rows) if isinstance(item, BatchSize | HeldRow) else item
 
             args, kwargs = map_tree(args, refer), map_tree(kwargs, refer)
         shapes = tuple([tuple(self._value(node, v).shape) for node in inputs] for v in (values, others))
@@ -211,18 +212,18 @@ class _Converter:
         value: Tensor = values[self._old[node]]
         return value
 
-    def _constant(self, node: fx.Node) -> Tensor | None:
-        """A weight or a constant of the forward pass; None for what is computed."""
+    def _constant(self, node: fx.Node) -> tuple[Tensor | None, bool]:
+        """A weight or constant, None for what is computed; and whether it is a row that each image has."""
         if node.op != "get_attr":
-            return None
+            return None, False
         first, second = (constants.get(node.name) for constants in self._traced.constants)
         if first is None:
             tensor: Tensor = operator.attrgetter(str(node.target))(self._net)
-            return tensor
+            return tensor, False
         if second is not None and first.shape == second.shape and torch.equal(first, second):
-            return first
+            return first, False
         if second is not None and first.ndim and (len(first), len(second)) == BATCHES and _is_one_row(first, second):
-            return first[:1]  # it broadcasts; the proof of the whole net shows whether that is the same
+            return first[:1], True
         raise ExportError(f"constants must not depend on the batch size, but {node.name!r} does")
 
     def _replace(self, node: fx.Node, name: str, module: nn.Module, inputs: list[fx.Node]) -> None:
@@ -245,7 +246,7 @@ def _is_one_row(*tensors: Tensor) -> bool:
     return all(tensor.shape[1:] == row.shape[1:] and bool((tensor == row).all()) for tensor in tensors)
 
 
-def has_submodule(graph: fx.GraphModule, name: str) -> bool:
+def has_submodule(graph: nn.Module, name: str) -> bool:
     """Whether an attribute of this path exists."""
     try:
         operator.attrgetter(name)(graph)
@@ -256,17 +257,20 @@ def has_submodule(graph: fx.GraphModule, name: str) -> bool:
 
 def _has_batch_size(*trees: Any) -> bool:
     found = []
-    fx.node.map_aggregate(trees, lambda item: found.append(item) if isinstance(item, BatchSize) else None)
+    fx.node.map_aggregate(trees, lambda item: found.append(item) if isinstance(item, BatchSize | HeldRow) else None)
     return bool(found)
 
 
 def _shared_modules(graph: fx.Graph, net: nn.Module) -> set[str]:
-    """Modules with weights that are called twice, or whose weights another module has too."""
+    """Modules with weights that are called twice, or whose weights another module or a function has too."""
     names = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     owners: dict[int, set[str]] = {}
     for name in names:
         for parameter in net.get_submodule(name).parameters():
             owners.setdefault(id(parameter), set()).add(name)
+    for node in graph.nodes:
+        if node.op == "get_attr" and node.users and has_submodule(net, str(node.target)):  # constants are not the net's
+            owners.setdefault(id(operator.attrgetter(str(node.target))(net)), set()).add(f"{node.target}()")
     tied = {name for group in owners.values() if len(group) > 1 for name in group}
     called_twice = {
         n for n in names if names.count(n) > 1 and next(net.get_submodule(n).parameters(), None) is not None

@@ -75,7 +75,8 @@ def _exported(module: Region, shapes: list[tuple[int, ...]]) -> onnx.ModelProto:
     """The region as a model of torch's exporter, from a cache where an equal one was exported."""
     buffer = io.BytesIO()
     torch.save(dict(module.state_dict()), buffer)
-    key = hashlib.sha256(repr((str(module), module.arguments, module.keywords, module.pick, shapes)).encode())
+    call = str(module), module.arguments, module.keywords, module.pick, sorted(module.fixed_inputs), shapes
+    key = hashlib.sha256(repr(call).encode())
     key.update(buffer.getvalue())
     return _cached_export(_Keyed(key.hexdigest(), module, shapes))
 
@@ -97,7 +98,9 @@ class _Keyed:
 def _cached_export(keyed: _Keyed) -> onnx.ModelProto:
     module = copy.deepcopy(keyed.module).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
-    examples = tuple(torch.randn(EXPORT_BATCH * s[0], *s[1:], generator=generator) for s in keyed.shapes)
+    factors = [None if i in module.fixed_inputs else s[0] for i, s in enumerate(keyed.shapes)]
+    sizes = [s if f is None else (EXPORT_BATCH * f, *s[1:]) for f, s in zip(factors, keyed.shapes, strict=True)]
+    examples = tuple(torch.randn(size, generator=generator) for size in sizes)
     try:
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError:
@@ -105,8 +108,7 @@ def _cached_export(keyed: _Keyed) -> onnx.ModelProto:
             f"a {_describe(module)} is exported by torch, which needs onnxscript; install it: pip install onnxscript"
         ) from None
     batch = torch.export.Dim("batch", min=1)
-    factors = [shape[0] for shape in keyed.shapes]
-    axes = tuple({0: batch if factor == 1 else factor * batch} for factor in factors)
+    axes = tuple({} if factor is None else {0: batch if factor == 1 else factor * batch} for factor in factors)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

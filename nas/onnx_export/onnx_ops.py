@@ -192,8 +192,19 @@ def _silu(module: nn.SiLU, builder: GraphBuilder, name: str, inputs: list[str]) 
 
 @emit.register
 def _softmax(module: nn.Softmax, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
-    axis = _softmax_axis(module.dim, len(builder.shapes[inputs[0]]), name)
-    return builder.add_node("Softmax", inputs, name, axis=axis)
+    shape = builder.shapes[inputs[0]]
+    return add_softmax(builder, inputs[0], name, axis=_softmax_axis(module.dim, len(shape), name), shape=shape)
+
+
+def add_softmax(builder: GraphBuilder, value: str, name: str, *, axis: int, shape: tuple[int, ...]) -> str:
+    """A softmax of a value of this shape; over an axis of one element it is written as a power of 0, which is 1 too.
+
+    ONNX Runtime 1.31's integer kernel gives 0 for one element.
+    """
+    if shape[axis] != 1:
+        return builder.add_node("Softmax", [value], name, axis=axis)
+    zero = builder.add_constant(f"{name}.exponent", np.array(0, np.float32), dtype_like=value)
+    return builder.add_node("Pow", [value, zero], name)
 
 
 @emit.register

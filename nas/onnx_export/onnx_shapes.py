@@ -6,7 +6,7 @@ from torch import nn
 from nas.errors import ExportError
 from nas.onnx_export.graph_builder import GraphBuilder
 from nas.onnx_export.onnx_norms import reshape
-from nas.onnx_export.onnx_ops import emit
+from nas.onnx_export.onnx_ops import add_softmax, emit
 from nas.onnx_export.tensor_ops import (
     AppendAxes,
     Binary,
@@ -112,7 +112,8 @@ def _dot_product_attention(module: DotProductAttention, builder: GraphBuilder, n
     scores = builder.add_node("MatMul", [scaled, turned], f"{name}/scores")
     if mask:
         scores = builder.add_node("Add", [scores, *mask], f"{name}/masked")
-    weights = builder.add_node("Softmax", [scores], f"{name}/weights", axis=rank - 1)
+    n_keys = builder.shapes[key][-2]
+    weights = add_softmax(builder, scores, f"{name}/weights", axis=rank - 1, shape=(*shape[:-1], n_keys))
     return builder.add_node("MatMul", [weights, value], name)
 
 

@@ -31,6 +31,19 @@ class Held:
 
 
 @dataclass(frozen=True)
+class HeldRow(Held):
+    """Place of a tensor of the region itself that has one row for each image, of which it holds the first.
+
+    Attributes:
+        index: of the input whose first axis tells the batch size.
+        rows: size of that input's first axis for one image.
+    """
+
+    index: int = 0
+    rows: int = 1
+
+
+@dataclass(frozen=True)
 class BatchSize:
     """Place of a multiple of the batch size, which the first axis of an input tells.
 
@@ -65,19 +78,21 @@ class Region(Leaf):
     Args:
         inner: the module.
         output_shape: shape of the output.
-        args: arguments of the call; `Slot`, `Held` and `BatchSize` mark what is filled in.
+        args: arguments of the call; `Slot`, `Held`, `HeldRow` and `BatchSize` mark what is filled in.
         kwargs: further arguments, likewise.
         pick: which item of a tuple is the output; None where the module returns a tensor.
         held: tensors of the region by name, parameters or constants.
+        fixed_inputs: indices of inputs that have the same first axis for any batch, such as a table of biases.
     """
 
     def __init__(
         self, inner: nn.Module, *, output_shape: OutputShape, args: tuple[Any, ...] = (Slot(0),),
         kwargs: dict[str, Any] | None = None, pick: int | None = None, held: dict[str, Tensor] | None = None,
+        fixed_inputs: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__()
         self.inner, self.output_shape, self.pick = inner, output_shape, pick
-        self.arguments, self.keywords = args, kwargs or {}
+        self.arguments, self.keywords, self.fixed_inputs = args, kwargs or {}, fixed_inputs
         for name, tensor in (held or {}).items():
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(name, tensor)
@@ -100,6 +115,9 @@ class Region(Leaf):
         def fill(value: Any) -> Any:
             if isinstance(value, Slot):
                 return inputs[value.index]
+            if isinstance(value, HeldRow):
+                row: Tensor = getattr(self, value.name)
+                return row.expand(inputs[value.index].shape[0] // value.rows, *row.shape[1:])
             if isinstance(value, Held):
                 return getattr(self, value.name)
             if isinstance(value, BatchSize):

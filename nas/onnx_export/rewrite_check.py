@@ -15,6 +15,12 @@ from nas.onnx_export.tensor_caches import clear_caches
 
 RELATIVE_TOLERANCE = 5e-4
 """Largest difference, relative to the largest logit: rounding of a deep net stays below it, a wrong axis does not."""
+MIXED_IMAGES_TOLERANCE = 1e-3
+"""Largest difference, relative to the largest output, of an image alone and in a batch; rounding stays below it."""
+MIXED_IMAGES_WARNING = (
+    "the model's answer for an image depends on the others of its batch, so its accuracy depends on the batch size; "
+    "use norms with running statistics, and no means over axis 0"
+)
 
 
 def randomised(net: nn.Module, *, seed: int = 0) -> nn.Module:

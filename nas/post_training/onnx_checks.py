@@ -37,12 +37,17 @@ def check_input(path: Path) -> None:
 
 
 def check_is_float(model: ModelProto, path: Path) -> None:
-    """Refuse models that are narrow already.
+    """Refuse models that are narrow already, or random.
 
     Raises:
         ConfigError: the message names the first such node or weight.
     """
     for node in model.graph.node:
+        if node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial"):
+            raise ConfigError(
+                f"{path} must give an image the same answer each time, but {node.name or node.op_type!r} is "
+                f"{node.op_type}; export the model in evaluation mode"
+            )
         if node.op_type.startswith(("Quantize", "Dequantize", "QLinear", "DynamicQuantize")) or (
             node.op_type.endswith("Integer")
         ):

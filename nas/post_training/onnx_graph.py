@@ -31,14 +31,14 @@ from nas.distillation.onnx_teacher import PIXEL_SCALINGS, OnnxTeacher, fit_to_sh
 from nas.errors import ConfigError, ExportError, one_line
 from nas.files import write_atomic
 from nas.models.layer_patterns import match_layers, unit_names
-from nas.onnx_export.rewrite_check import RELATIVE_TOLERANCE
+from nas.onnx_export.rewrite_check import MIXED_IMAGES_TOLERANCE, MIXED_IMAGES_WARNING, RELATIVE_TOLERANCE
 from nas.post_training.base import CALIBRATION_IMAGES, PostTrainingModel, Predict
 from nas.post_training.bits import BitsPlan
 from nas.post_training.onnx_checks import check_input, check_is_float, find_source
 from nas.post_training.onnx_units import PREPARE, assign_units
 from nas.runtimes.onnx_input import MAX_FILE_BYTES, read_onnx_input
 from nas.runtimes.ort.float16 import FLOAT16_OPS, to_float16
-from nas.runtimes.ort.graphs import fold_graph, run_model
+from nas.runtimes.ort.graphs import fold_graph, replace_softmaxes_of_one, run_model
 from nas.runtimes.ort.quantization import (
     INTEGER_OPS,
     WEIGHTED_OPS,
@@ -97,6 +97,10 @@ class OnnxGraph(PostTrainingModel):
         check_is_float(teacher.model, path)
         self._check_images = self._inputs(data.val.images[:N_CHECK_IMAGES])
         self._model = self._prepared(teacher.model)
+        replace_softmaxes_of_one(self._model, self._shapes)
+        together, alone = self._first_outputs(self._model)[:1], self._first_outputs(self._model, n_images=1)
+        if np.abs(together - alone).max() > MIXED_IMAGES_TOLERANCE * max(1e-6, float(np.abs(alone).max())):
+            self.notes += (MIXED_IMAGES_WARNING,)
         self._unit_by_node = assign_units(self._model, quantisable=self._quantisable, shapes=self._shapes)
         if not any(unit != PREPARE for unit in self._unit_by_node.values()):
             raise ConfigError(
@@ -180,10 +184,12 @@ class OnnxGraph(PostTrainingModel):
             )
         return folded
 
-    def _first_outputs(self, model: ModelProto, *, fused: bool = True) -> npt.NDArray[np.float32]:
-        """The output that holds the classes, for the check images [N, outputs]."""
+    def _first_outputs(
+        self, model: ModelProto, *, fused: bool = True, n_images: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """The output that holds the classes, for the check images or the first of them [N, outputs]."""
         name = self._teacher.output_name or model.graph.output[0].name
-        batches = run_model(model, self._batches(self._check_images), outputs=[name], fused=fused)
+        batches = run_model(model, self._batches(self._check_images[:n_images]), outputs=[name], fused=fused)
         parts = [values[0].reshape(len(values[0]), -1) for values in batches]
         return np.concatenate(parts).astype(np.float32)
 

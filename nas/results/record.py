@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import PlainValidator, TypeAdapter, ValidationError
 
 from nas.candidate import Candidate
-from nas.errors import CandidateError
+from nas.errors import CandidateError, one_line
 from nas.latency.int8_speedup import Int8Speedup
 from nas.latency.latency import Latency
 from nas.metrics import Score
@@ -106,15 +107,19 @@ class Record:
         """
         for name in ("size_bytes", "packed_bytes", "params", "nonzero_params", "macs", "rung", "epochs", "seed"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise CandidateError(f"{name} must be finite and not negative, but is {value}")
+            if value is not None and not 0 <= value <= sys.float_info.max:
+                raise CandidateError(
+                    f"{name} must be finite and not negative, but is {one_line(repr(value), max_length=40)}"
+                )
         if self.nonzero_params is not None and self.params is not None and self.nonzero_params > self.params:
             raise CandidateError(f"nonzero_params must be at most params = {self.params}, but is {self.nonzero_params}")
         for name in ("seconds", "violations", "proxies", "parity"):
             for entry, value in getattr(self, name).items():
-                if not math.isfinite(value) or (name == "seconds" and value < 0):
+                if not abs(value) <= sys.float_info.max or (name == "seconds" and value < 0):  # NaN too
                     bound = "finite and not negative" if name == "seconds" else "finite"
-                    raise CandidateError(f"{name}.{entry} must be {bound}, but is {value}")
+                    raise CandidateError(
+                        f"{name}.{entry} must be {bound}, but is {one_line(repr(value), max_length=40)}"
+                    )
 
     def objective(self, name: str) -> float | None:
         """Value of an objective: accuracy 0..1, latency in ms, size in bytes, energy in mJ; None where unknown."""
@@ -174,3 +179,8 @@ def _form() -> TypeAdapter[Record]:
 def utc_timestamp() -> str:
     """The current time in the form of `Record.finished`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _shown(value: float) -> str:
+    """A number for a message; JSON may hold integers of thousands of digits."""
+    return one_line(str(value), max_length=40)

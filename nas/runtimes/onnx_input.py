@@ -16,6 +16,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from nas.errors import one_line
+from nas.files import GIT_LFS_POINTER
 
 MAX_FILE_BYTES = 2**31 - 1
 """Limit of protobuf for one message."""
@@ -28,7 +29,6 @@ MAX_TENSOR_ELEMENTS = 2**40
 """Numbers of a tensor that a file declares. Products of dimensions then fit into 64 bits, whatever the type."""
 _MAX_DEPTH = 32
 """Graphs inside nodes of graphs inside nodes (If, Loop)."""
-_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def read_onnx_model(path: Path) -> ModelProto:
     if not 0 < status.st_size <= MAX_FILE_BYTES:
         raise ValueError("it is empty (0 bytes)" if not status.st_size else "it is larger than 2 GiB")
     content = path.read_bytes()
-    if content.startswith(_LFS_POINTER):
+    if content.startswith(GIT_LFS_POINTER):
         raise ValueError("it is a pointer of Git LFS; get the file itself with git lfs pull")
     model = ModelProto()
     try:

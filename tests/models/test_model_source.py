@@ -206,3 +206,10 @@ def test_channels_are_those_with_which_the_net_runs(
     net: nn.Module, shape: tuple[int, int, int], expected: int | None
 ) -> None:
     assert accepted_channels(net.eval(), shape) == expected
+
+
+def test_a_net_without_data_is_refused() -> None:
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Conv2d(1, 4, 3))
+    with pytest.raises(ConfigError, match="its tensors are on the device meta; build it on the CPU"):
+        prepared_net(net, input_shape=(1, 8, 8))

@@ -14,7 +14,7 @@ from nas.candidate import decode
 from nas.compression.compressors.prune_structured import transfer_channels
 from nas.config import make_config
 from nas.errors import ConfigError, UnknownMemberError, UserError
-from nas.models.user_model import UserModelSpace, load_user_model
+from nas.models.user_model import UserModelSpace, load_user_model, with_preprocessing
 from nas.searcher.acquisition.candidate_features import macs
 from search_spaces._base import SearchSpace
 from tests import outside_nets as nets
@@ -119,6 +119,17 @@ def test_factory_is_seeded_without_changing_the_random_state() -> None:
     first, second = build(load_space("ResNet")), build(load_space("ResNet"))
     assert torch.equal(torch.get_rng_state(), before)
     torch.testing.assert_close(first(PIXELS), second(PIXELS))
+
+
+def test_a_net_that_mixes_the_images_of_a_batch_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    def staged(norm: nn.Module) -> None:
+        layers = (nn.Conv2d(1, 8, 3), norm, nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        with_preprocessing(nn.Sequential(*layers, nn.Linear(8, 3)).eval(), input_shape=(1, 16, 16), classes=3)
+
+    staged(nn.BatchNorm2d(8))
+    assert not caplog.messages
+    staged(nn.BatchNorm2d(8, track_running_stats=False))
+    assert caplog.messages[0].startswith("the model's answer for an image depends on the others of its batch")
 
 
 def test_net_of_rgb_takes_grey_images() -> None:

@@ -66,6 +66,13 @@ def test_words_of_wrappers_are_taken_off(tmp_path: Path, prefix: str) -> None:
     assert_equal(load(tmp_path, {"state_dict": prefixed(trained(), prefix)}), trained())
 
 
+def test_units_of_a_run_are_taken_off(tmp_path: Path) -> None:
+    """A run saves its nets in units, as in `stage1.layer1.0.conv1.weight`."""
+    units = ("stem", "stage1", "stage12", "head")
+    state = {f"{units[i % 4]}.{name}": tensor for i, (name, tensor) in enumerate(trained().items())}
+    assert_equal(load(tmp_path, state), trained())
+
+
 def test_words_of_wrappers_inside_names_are_taken_off(tmp_path: Path) -> None:
     state = {name.replace("fc.", "fc.module.").replace("bn1.", "bn1._orig_mod."): t for name, t in trained().items()}
     state = {name.replace("layer1.0.", "layer1.0._orig_mod."): tensor for name, tensor in state.items()}
@@ -167,6 +174,7 @@ def with_value(name: str, value: Any) -> State:
     [
         (None, "does not exist; check the path"),
         (b"", r"is empty \(0 bytes\); copy or save it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a pointer of Git LFS; run git lfs pull"),
         (b"PK nonsense", "that torch.load.weights_only=True. reads, but .* is not: "),
         (nets.ResNet(), "is not: it also holds an object of tests.outside_nets.ResNet; save it with"),
         ([1, 2], "holds a list of other objects than tensors"),
@@ -185,8 +193,8 @@ def with_value(name: str, value: Any) -> State:
         (trained() | {"fc.bias": torch.zeros(3, device="meta")}, "'fc.bias' .* is without values"),
     ],
     ids=[
-        "missing", "no bytes", "noise", "pickle", "list", "other", "empty", "empty inside", "more", "other prefix",
-        "other shape", "nan", "inf", "too large", "negative variance", "complex", "integers", "meta",
+        "missing", "no bytes", "Git LFS", "noise", "pickle", "list", "other", "empty", "empty inside", "more",
+        "other prefix", "other shape", "nan", "inf", "too large", "negative variance", "complex", "integers", "meta",
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, content: Any, message: str) -> None:

@@ -93,6 +93,67 @@ class Windows(nn.Module):
         return F.interpolate(x + grid, scale_factor=2)
 
 
+@torch.fx.wrap
+def biased_rows(x: Tensor, weight: Tensor, table: Tensor) -> Tensor:
+    """A function that no tracer looks into: a matrix over the channels, and one table for the rows of all images."""
+    n, c, h, w = x.shape
+    mask = x.new_zeros((w, c))
+    mask[0] = 1
+    rows = F.linear(x.permute(0, 2, 3, 1).reshape(n * h, w, c), weight) + table * mask
+    return rows.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+class Table(nn.Module):
+    """A function of the image, a weight and a table [1, W, C] that is computed from a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.matrix, self.table = nn.Conv2d(8, 16, 3, 4), nn.Linear(16, 16), nn.Parameter(torch.ones(3, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return biased_rows(self.conv(x), self.matrix.weight, torch.sigmoid(self.table)[None])
+
+
+class InPlace(nn.Module):
+    """Calls in place on a tensor that is read under its old name afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.relu = nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = kept = self.norm(self.first(x))
+        y = self.second(self.relu(x)) + kept
+        y.mul_(0.5)
+        F.leaky_relu(y, 0.1, inplace=True)
+        kept += y
+        return x - y
+
+
+class Coordinates(nn.Module):
+    """Coordinates of the pixels as further channels, one map for each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(9, 16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.linspace(-1, 1, x.shape[2]).view(1, 1, -1, 1).expand(x.shape[0], 1, -1, x.shape[3])
+        return self.conv(torch.cat([x, rows], 1))
+
+
+class Tied(nn.Module):
+    """A convolution, and its weight in a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(8, 16, 1, bias=False), nn.Conv2d(8, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.conv_transpose2d(F.relu(self.conv(x)), self.conv.weight))
+
+
 class DataDependent(nn.Module):
     """A branch on the image's values in a module of its own."""
 
@@ -116,7 +177,9 @@ def staged(body: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("body", "n_regions"), [(Sizes(), 0), (Tokens(), 3), (Windows(), 5)], ids=["sizes", "tokens", "windows"]
+    ("body", "n_regions"),
+    [(Sizes(), 0), (Tokens(), 3), (Windows(), 5), (Table(), 2)],
+    ids=["sizes", "tokens", "windows", "table"],
 )
 def test_file_computes_what_the_net_computes(body: nn.Module, n_regions: int, tmp_path: Path) -> None:
     split = staged(body)
@@ -124,6 +187,16 @@ def test_file_computes_what_the_net_computes(body: nn.Module, n_regions: int, tm
     graph, path = fold(randomised(split), input_shape=SHAPE), tmp_path / "net.onnx"
     export_onnx(graph, path, input_shape=SHAPE, classes=("a", "b", "c"), metadata={})
     check_logits(graph, path, probe_images(SHAPE).numpy().astype(np.uint8), load=RUNTIME.load)
+    check_pruning_is_exact(split, input_shape=SHAPE)
+
+
+@pytest.mark.parametrize("body", [InPlace(), Coordinates(), Tied()], ids=["in place", "coordinates", "tied"])
+def test_graph_computes_what_the_net_computes_in_batches_of_any_size(body: nn.Module) -> None:
+    split = randomised(staged(body))
+    graph, images = trace(split, input_shape=SHAPE), probe_images(SHAPE, count=5)
+    with torch.no_grad():
+        torch.testing.assert_close(graph(images), split(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(graph(images[:1]), split(images)[:1], rtol=1e-4, atol=1e-4)
     check_pruning_is_exact(split, input_shape=SHAPE)
 
 

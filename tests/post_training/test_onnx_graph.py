@@ -150,6 +150,36 @@ def with_large_values(path: Path, *, before: str) -> Path:
     return path
 
 
+def test_a_file_that_mixes_the_images_of_a_batch_is_named(make: Make) -> None:
+    path = make()
+    assert not any("others of its batch" in note for note in OnnxGraph(path, FACES, load_target("cpu")).notes)
+    model = onnx.load(path)
+    i = next(i for i, node in enumerate(model.graph.node) if node.op_type == "GlobalAveragePool")
+    source = model.graph.node[i].input[0]
+    model.graph.node.insert(i, helper.make_node("ReduceMean", [source], ["batch.mean"], axes=[0], keepdims=1))
+    model.graph.node.insert(i + 1, helper.make_node("Sub", [source, "batch.mean"], ["apart"], name="apart"))
+    model.graph.node[i + 2].input[0] = "apart"
+    onnx.save(model, path)
+    assert any("others of its batch" in note for note in OnnxGraph(path, FACES, load_target("cpu")).notes)
+
+
+def test_a_softmax_over_one_element_stays_one_in_integers(make: Make) -> None:
+    """As in attention over the one token of a small image; ONNX Runtime's integer kernel gives 0."""
+    path = make()
+    before = outputs(path)
+    model = onnx.load(path)
+    i = next(i for i, node in enumerate(model.graph.node) if node.op_type == "GlobalAveragePool")
+    source = model.graph.node[i].input[0]
+    model.graph.node.insert(i, helper.make_node("GlobalAveragePool", [source], ["token"]))
+    model.graph.node.insert(i + 1, helper.make_node("Softmax", ["token"], ["one"], axis=3))
+    model.graph.node.insert(i + 2, helper.make_node("Mul", [source, "one"], ["weighed"]))
+    model.graph.node[i + 3].input[0] = "weighed"
+    onnx.save(model, path)
+    graph = OnnxGraph(path, FACES, load_target("cpu"))
+    graph.write(Path("q.onnx"), BitsPlan(units=dict.fromkeys(graph.units, 8)), calibration="minmax")
+    np.testing.assert_allclose(outputs(Path("q.onnx")), before, atol=0.15 * np.abs(before).max())
+
+
 def test_nodes_are_kept_and_pinned_by_name(make: Make) -> None:
     nas.quantize(make(), bits="8,layer2.0.conv2=32", keep=["layer1.0.*"], target="jetson", out="q.onnx")
     int8 = {t.name for t in onnx.load("q.onnx").graph.initializer if t.data_type == TensorProto.INT8}
@@ -179,6 +209,10 @@ def _quantised(model: ModelProto) -> None:
     model.graph.node.append(helper.make_node("QuantizeLinear", ["logits", "std"], ["levels"]))
 
 
+def _random(model: ModelProto) -> None:
+    model.graph.node.append(helper.make_node("RandomNormalLike", ["logits"], ["noise"]))
+
+
 def _no_weights(model: ModelProto) -> None:
     del model.graph.node[:]
     model.graph.node.append(helper.make_node("ReduceMean", ["x"], ["mean1"], axes=[1, 2, 3], keepdims=0))
@@ -194,10 +228,11 @@ def _no_weights(model: ModelProto) -> None:
         ({"batch": 4}, None, "must take one image at a time, but takes 4"),
         ({"kind": TensorProto.FLOAT16}, None, "must take float or uint8 images, but takes float16"),
         ({}, _quantised, "must be in float, but 'QuantizeLinear' is QuantizeLinear: it is quantised already"),
+        ({}, _random, "the same answer each time, but 'RandomNormalLike' is RandomNormalLike; export the model in"),
         ({}, _no_weights, "must have a convolution or a matrix product with constant weights"),
         ({"classes": "a,b,c"}, None, "angry"),
     ],
-    ids=["two inputs", "batch 4", "float16 input", "quantised", "no weights", "other classes"],
+    ids=["two inputs", "batch 4", "float16 input", "quantised", "random", "no weights", "other classes"],
 )
 def test_what_cannot_be_quantised_is_refused_in_one_line(
     make: Make, options: dict[str, Any], change: Callable[[ModelProto], None] | None, message: str

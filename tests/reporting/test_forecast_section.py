@@ -75,3 +75,9 @@ def test_the_live_status_has_the_forecast() -> None:
     console = Console(file=io.StringIO(), width=100)
     console.print(status_panel(status))
     assert "forecast: 60 candidates an hour" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_notes_of_the_data_are_shown(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    (folder.path / "data.json").write_text(json.dumps({"notes": ["classes without training faces: bored"]}))
+    assert "data: classes without training faces: bored" in shown(folder)

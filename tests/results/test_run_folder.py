@@ -112,6 +112,8 @@ def test_a_file_cut_anywhere_keeps_its_whole_records_and_accepts_more(
         (("score", "confusion"), [[1, 2]], "confusion must be a square table of counts"),
         (("size_bytes",), -1, "size_bytes must be finite and not negative, but is -1"),
         (("nonzero_params",), 10**9, "nonzero_params must be at most params = 900, but is 1000000000"),
+        (("macs",), 10**400, "macs must be finite and not negative, but is 1000000000"),
+        (("parity",), {"agreement": 10**400}, "parity.agreement must be finite, but is 1000000000"),
         (("epochs",), math.inf, "epochs must be finite and not negative, but is inf"),
         (("seconds",), {"train": -1.0}, "seconds.train must be finite and not negative, but is -1.0"),
         (("violations",), {"latency": math.nan}, "violations.latency must be finite, but is nan"),

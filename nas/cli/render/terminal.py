@@ -17,6 +17,7 @@ from nas.latency.latency import Latency
 from nas.latency.predicted.learned_roofline import LearnedRoofline
 from nas.reporting.model_card import describe_latency
 from nas.results.compression_effect import MAX_RECALL_LOSS, find_baseline, large_recall_losses
+from nas.results.data_facts import read_data_facts
 from nas.results.formatting import format_int8_speedup, format_settings, format_widths
 from nas.results.front import (
     count_without_int8_speedup,
@@ -91,6 +92,7 @@ def show_front(console: Console, folder: RunFolder) -> None:
         *warm_start_lines(folder.path),
         *describe_seed_variance(records),
         *describe_search_end(folder, records),
+        *(f"data: {note}" for note in read_data_facts(folder).get("notes", ())),
     ):
         console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(

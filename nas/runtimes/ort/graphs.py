@@ -1,15 +1,16 @@
 """ONNX graphs as values: folded by ONNX Runtime, run for any of their tensors, and kept in order after a change."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from nas.errors import ExportError, one_line
 from nas.runtimes.ort.session import CPU_PROVIDER, session_options
@@ -44,6 +45,25 @@ def fold_graph(model: ModelProto) -> ModelProto:
             node.name = f"{node.op_type}_{i}"
         taken.add(node.name)
     return folded
+
+
+def replace_softmaxes_of_one(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Write each softmax over an axis of one element as a power of 0, in place; both give 1.
+
+    ONNX Runtime 1.31's integer kernel gives 0 for one element.
+
+    Args:
+        model: of opset 13 or more.
+        shapes: of tensors for one image, by name.
+    """
+    for node in model.graph.node:
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
+        if node.op_type == "Softmax" and shapes.get(node.input[0], (0,))[axis] == 1:
+            exponent = numpy_helper.from_array(np.array(0, np.float32), f"{node.name}.exponent")
+            node.op_type = "Pow"
+            del node.attribute[:]
+            node.input.append(exponent.name)
+            model.graph.initializer.append(exponent)
 
 
 def run_model(model: ModelProto, feeds: Iterable[Array], *, outputs: Sequence[str] = (), fused: bool = True) -> Any:

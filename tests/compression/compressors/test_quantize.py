@@ -14,8 +14,9 @@ from torch import fx, nn
 from nas.compression.compressors.quantize import COMPRESSOR
 from nas.compression.quantization.fake_quantize import FakeQuantize, PrecisionCast, QuantizedLayer
 from nas.errors import ExportError
+from nas.models.user_model_units import Preprocessing, split_into_stages
 from nas.onnx_export.exporter import export_onnx
-from nas.onnx_export.folding import fold, module_nodes, module_of
+from nas.onnx_export.folding import fold, module_nodes, module_of, unit_name
 from nas.onnx_export.parity import compute_parity
 from nas.registry import load
 from nas.runtimes.backends.onnxruntime import RUNTIME
@@ -206,3 +207,15 @@ def test_invalid_settings_are_rejected() -> None:
         COMPRESSOR.rewrite_graph(graph, context_of({"tail": 8}))
     with pytest.raises(ExportError, match="need calibration images, but got none"):
         COMPRESSOR.rewrite_graph(graph, context_of({"stem": 8}, images=0))
+
+
+def test_a_softmax_over_one_element_is_one_in_integers_too(tmp_path: Path) -> None:
+    """The integer kernel of ONNX Runtime 1.31 gives 0."""
+    torch.manual_seed(0)
+    first = nn.Conv2d(1, 8, 3, 4), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1)
+    net = nn.Sequential(*first, nn.Softmax(2), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(8, len(CLASSES))).eval()
+    prepare = Preprocessing(size=None, mean=127.5, std=64.0, repeat=1)
+    split = split_into_stages(net, prepare, input_shape=SHAPE, classes=len(CLASSES))
+    graph = quantised(split, dict.fromkeys({unit_name(n) for n in module_nodes(fold(split, input_shape=SHAPE))}, 8))
+    path = exported(graph, tmp_path)
+    assert compute_parity(graph, RUNTIME.load(path), pictures(8, seed=3), path=path).max_difference <= 0.02
