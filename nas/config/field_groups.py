@@ -222,6 +222,11 @@ class RunFields(_Group):
         default=0, ge=0, description="Candidates to evaluate at once; 0 takes cores / threads where threads are given."
     )
     executor: str = Field(default="processes", description="Where workers run: processes, inline or ray.")
+    address: str | None = Field(
+        default=None,
+        description="Ray cluster for the executor ray: auto, HOST:PORT, ray://HOST:PORT, or local, the default, which "
+        "starts Ray on this machine.",
+    )
     worker_memory: Bytes | None = Field(
         default=None, description="Memory of one worker process, such as 4GB; one that holds more is ended."
     )
