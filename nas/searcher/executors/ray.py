@@ -161,7 +161,7 @@ class RayExecutor(Executor):
                 fields["runtime_env"] = {"py_modules": packages, "excludes": ["**/__pycache__/**"]}
             try:
                 self._ray.init(self._address, **fields)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            except (self._ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
                 raise ConfigError(
                     f"address must be that of a Ray cluster, but with {self._address!r}: {one_line(error)}; "
                     "to start one: ray start --head"
