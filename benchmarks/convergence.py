@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from nas.results.convergence import forecast_improvement, has_converged
-from nas.results.front import hypervolume_curve
+from nas.results.hypervolume_curve import hypervolume_curve
 from nas.results.run_folder import RunFolder
 
 Curve = Sequence[float]

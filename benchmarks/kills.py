@@ -1,15 +1,15 @@
 """Kills: a tiny search that is killed at random again and again, beside one that nobody disturbs.
 
-Each life of the search ends at a random moment: mostly by SIGKILL, else by SIGHUP or SIGTERM, or its worker or its process
-that times files is killed and the search lives on. In the end both runs must agree.
+Each life of the search ends at a random moment: mostly by SIGKILL, else by SIGHUP or SIGTERM, or its worker or its
+process that times files is killed and the search lives on. In the end both runs must agree.
 
     python -m benchmarks.kills              20 kills, about a minute on an idle core
     python -m benchmarks.kills --kills 200
     python -m benchmarks.kills --keep DIR   keep both run folders
 
 Prints the counts of each kind of kill and of each fault, and exits with 1 if there is a fault. The lives are forks of
-one process that has imported everything, and a share of them (`--inline`) works without a worker process, because most of
-a short life would else be the import of torch.
+one process that has imported everything, and a share of them (`--inline`) works without a worker process, because most
+of a short life would else be the import of torch.
 """
 
 import argparse

@@ -1,17 +1,19 @@
-"""Seconds and memory of opening, reporting, picking from and resuming a run that holds many records.
+"""Seconds and memory of a run that holds many records: opening, report, pick, resuming, and asking for more.
 
     python -m benchmarks.many_records --records 10000 --run-folder many-records --json OUT.json
 
 The run folder is synthetic except for its form. A real search of two candidates on the synthetic faces gives the
 template, whose records are repeated with random candidates of the space. Their accuracies, latencies and sizes follow a
 formula. All records name the model file of the template and are dated 30 s apart, and the study holds one finished
-trial per record. `--run-folder` keeps the folder, and uses one that exists. Each step works on a copy, so that all
-steps and calls start from the same files.
+trial per record, written as a search writes it. `--journal params` writes a line for each parameter, as versions up to
+0.1 did, instead of one for all. `--run-folder` keeps the folder, and uses one that exists. Each step works on a copy,
+so that all steps and calls start from the same files.
 
 Each step runs in a process of its own. Printed are its wall time, the processor time of it and its children, and its
-peak resident memory (Linux only). "one more trial" also trains one small net, which takes a few seconds at any number
-of records; nothing is trained in full. A step that exceeds `--limit` seconds is killed, and the table states lower
-bounds.
+peak resident memory (Linux only). "asks and trials" is the tool's own search loop, in which the evaluation of a
+candidate returns at once with figures by the formula. A step that exceeds `--limit` seconds is killed, and the table
+states lower bounds. The second table compares with the bars of this project. A busy machine changes processor time
+less than wall time, but it does change it: two programs on one core of two threads take about 1.6 times as long.
 """
 
 import argparse
@@ -35,7 +37,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from benchmarks.ask_seconds import SearchParts
 
@@ -45,7 +47,14 @@ SEARCH = (
     "search --target jetson --space plain --epochs 0.5 --rungs 0.5,1 --verify 0 --threads 1 --seed 0 "
     f"--data-option n=200 --data-option size=32 --name {NAME}"
 ).split()
+LOOP = [sys.executable, "-m", "benchmarks._many_trials", "RUN"]
+BARS = {"ask, mean": 0.1, "ask, slowest": 0.25, "overhead of a trial, mean": 0.3, "resume": 5.0, "nas report": 5.0}
+"""Seconds that each figure may take with 10,000 records."""
+MEMORY_BAR_MIB = 1024.0
+"""Peak memory that the search may take."""
 READ = "import sys, nas; run = nas.load_run(sys.argv[1]); print(len(run.front), len(run.records))"
+TIMES = {"wall": "wall_s", "processor": "processor_s"}
+"""Kinds of time, and their fields of `StepCost`."""
 BEGUN, APART = datetime(2026, 1, 1, tzinfo=UTC), timedelta(seconds=30)
 """Start of the synthetic run, and the time between two of its records."""
 
@@ -79,22 +88,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=10_000, help="number of records of a new folder")
     parser.add_argument("--run-folder", type=Path, help="keep the folder here, or use the one that exists")
+    parser.add_argument("--journal", choices=("trials", "params"), default="trials", help="lines of a new journal")
+    parser.add_argument("--asks", type=int, default=20, help="trials of the loop")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a step is killed")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = options.run_folder or Path(place) / "new" / NAME
         if not folder.exists():
-            make_run_folder(folder, options.records)
+            make_run_folder(folder, options.records, journal=options.journal)
         count = len((folder / "records.jsonl").read_text().splitlines())
         print(f"{count} records\n\n{'step':26} {'seconds':>11} {'processor':>11} {'MiB':>11}")
         costs = []
-        for step, command in steps(count):
+        loop_file = Path(place) / "loop.json"
+        for step, command in [*steps(count), ("asks and trials", [*LOOP, str(options.asks), str(loop_file)])]:
             costs.append(measure_step(step, command, folder, Path(place) / "copy", limit_s=options.limit))
             print(costs[-1], flush=True)
+        loop = json.loads(loop_file.read_text()) if loop_file.exists() else {}
+        loop |= {f"nas report {kind}": getattr(costs[2], name) for kind, name in TIMES.items()}
+        print_bars(loop, memory_mib=costs[-1].memory_mib)
     if options.json:
-        figures = {"records": count, "steps": [asdict(cost) for cost in costs]}
+        figures = {"records": count, "steps": [asdict(cost) for cost in costs], "loop": loop}
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def print_bars(figures: dict[str, float], *, memory_mib: float) -> None:
+    """Print each figure beside its bar.
+
+    Args:
+        figures: seconds by name and kind of time.
+        memory_mib: peak memory of the search.
+    """
+    print(f"\n{'figure':26} {'seconds':>11} {'processor':>11} {'bar':>11}")
+    for name, bar in BARS.items():
+        wall_s, processor_s = (figures.get(f"{name} {kind}", float("nan")) for kind in TIMES)
+        print(f"{name:26} {wall_s:11.3f} {processor_s:11.3f} {bar:11.2f}  {'kept' if processor_s <= bar else 'missed'}")
+    verdict = "kept" if memory_mib <= MEMORY_BAR_MIB else "missed"
+    print(f"{'peak memory, MiB':26} {memory_mib:11.0f} {'':11} {MEMORY_BAR_MIB:11.0f}  {verdict}")
 
 
 def steps(count: int) -> Iterator[tuple[str, list[str]]]:
@@ -158,34 +188,42 @@ def _peak_mib(pid: int) -> float:
     return int(match[1]) / 1024 if match else 0.0
 
 
-def make_run_folder(folder: Path, count: int) -> None:
-    """Make a run folder with `count` records."""
+def make_run_folder(folder: Path, count: int, *, journal: str) -> None:
+    """Make a run folder with `count` records, and `journal` lines: of `trials` or `params`."""
     with tempfile.TemporaryDirectory() as place:
         runs = Path(place)
         command = [sys.executable, "-m", "nas", *SEARCH, "--runs", str(runs), "--trials", str(TEMPLATE_TRIALS)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        _fill(runs / NAME, count)
+        _fill(runs / NAME, count, journal=journal)
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(runs / NAME, folder)
 
 
-def _fill(folder: Path, count: int) -> None:
+class _QuickJournal(JournalFileBackend):
+    """Journal that leaves the time of writing to the system."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with Path(self._file_path).open("a") as file:
+            file.writelines(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+
+
+def _fill(folder: Path, count: int, *, journal: str) -> None:
     """Add records and trials to a template until there are `count`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    storage = JournalStorage(_QuickJournal(str(folder / "journal.log")))
     study = optuna.load_study(study_name=NAME, storage=storage)
     trials = study.get_trials()
     for _ in [t for t in trials if t.state == TrialState.WAITING]:  # known good nets, which would be proposed next
         study.tell(study.ask(), state=TrialState.FAIL)
     records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-    template, rung_lines, new_trials = records[0], list[dict[str, Any]](), list[FrozenTrial]()
+    template, rung_lines = records[0], list[dict[str, Any]]()
     for number, configuration, candidate in _candidates(trials[0].distributions, first=len(trials)):
         if len(records) == count:
             break
-        record = _record(template, number, candidate)
-        records.append(record)
-        new_trials.append(_trial(record, configuration, trials[0].distributions))
-        rung_lines.append({"key": record["key"], "rung": 1, "values": new_trials[-1].values})
+        records.append(record := synthetic_record(template, number, candidate))
+        values = [record["score"]["accuracy"], record["latency"]["latency_ms"]]
+        rung_lines.append({"key": record["key"], "rung": 1, "values": values})
+        _write_trial(study, record, configuration, trials[0].distributions, whole=journal == "trials")
     with (folder / "records.jsonl").open("w") as file:
         file.writelines(json.dumps(record, separators=(",", ":")) + "\n" for record in _dated(records))
     shutil.rmtree(folder / "clocks")
@@ -194,7 +232,6 @@ def _fill(folder: Path, count: int) -> None:
     (folder / "clocks" / "0-0.json").write_text(json.dumps(span))
     with (folder / "rungs.jsonl").open("a") as file:
         file.writelines(json.dumps(rung_line) + "\n" for rung_line in rung_lines)
-    study.add_trials(new_trials)
 
 
 def _dated(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -229,7 +266,7 @@ def _drawn(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
     return int(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
-def _record(template: dict[str, Any], number: int, candidate: dict[str, Any]) -> dict[str, Any]:
+def synthetic_record(template: dict[str, Any], number: int, candidate: dict[str, Any]) -> dict[str, Any]:
     """The template's record with another candidate and figures by a formula.
 
     Latency grows with accuracy, with noise. One record in ten violates a constraint.
@@ -250,18 +287,34 @@ def _record(template: dict[str, Any], number: int, candidate: dict[str, Any]) ->
     return template | candidate | figures
 
 
-def _trial(
-    record: dict[str, Any], configuration: dict[str, Any], distributions: dict[str, BaseDistribution]
-) -> FrozenTrial:
-    """The finished trial of a record."""
-    trial = create_trial(
-        params=configuration, distributions=distributions,
-        user_attrs={"key": record["key"], "status": record["status"]},
-        values=[record["score"]["accuracy"], record["latency"]["latency_ms"]],
-    )  # fmt: skip
+def _write_trial(
+    study: optuna.Study,
+    record: dict[str, Any],
+    configuration: dict[str, Any],
+    distributions: dict[str, BaseDistribution],
+    *,
+    whole: bool,
+) -> None:
+    """Write the finished trial of a record, with all params in one line or each in its own."""
+    storage = study._storage
+    begun = create_trial(
+        state=TrialState.RUNNING, params=configuration if whole else {}, distributions=distributions if whole else {}
+    )
+    trial_id = storage.create_new_trial(study._study_id, begun)
+    for name, value in {} if whole else configuration.items():
+        internal = distributions[name].to_internal_repr(value)
+        storage.set_trial_param(trial_id, name, internal, distributions[name])
+    values = [record["score"]["accuracy"], record["latency"]["latency_ms"]]
+    attributes = {"host": "many", "key": record["key"], "status": record["status"], "epochs": record["epochs"]}
+    attributes |= {"latency_kind": "predicted", "macs": record["macs"], "model": record["model"]}
+    attributes |= {"look": [values[0], None], "look_only": False}
+    for name, value in attributes.items():
+        storage.set_trial_user_attr(trial_id, name, value)
     for name, violation in record["violations"].items():
-        trial.set_constraint(name, violation)
-    return trial
+        begun.set_constraint(name, violation)
+    for name, value in begun.system_attrs.items():
+        storage.set_trial_system_attr(trial_id, name, value)
+    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
 
 
 if __name__ == "__main__":

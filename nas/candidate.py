@@ -8,7 +8,7 @@ channels give the same candidate. The compressors' other genes become `settings`
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -54,9 +54,8 @@ class Candidate:
             raise ValueError(f"1 to {self.widths} channels must remain after pruning, but {self.pruned} do")
         if min(self.bits.values(), default=1) < 1:
             raise ValueError(f"bits must be above 0, but are {self.bits}")
-        for name, value in (*_numbers("architecture", self.architecture), *_numbers("settings", self.settings)):
-            if not math.isfinite(value):
-                raise ValueError(f"{name} must be finite, but is {value}")
+        _check_finite("architecture", self.architecture)
+        _check_finite("settings", self.settings)
 
     @cached_property
     def key(self) -> str:
@@ -99,16 +98,19 @@ SettingsRule = Callable[[Mapping[str, Value], "Candidate"], dict[str, Value]]
 """(gene values, candidate without settings) to the settings that have an effect on it."""
 
 
-def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Every fraction in a JSON value, with the path to it."""
-    if isinstance(value, float):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _numbers(f"{name}.{key}", item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _numbers(name, item)
+def _check_finite(name: str, values: Mapping[str, Any]) -> None:
+    if not _is_finite(values):
+        raise ValueError(f"{name} must hold finite numbers only, but is {values}")
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether every fraction in a JSON value is finite."""
+    kind = type(value)  # some thousand candidates a second are made, and `isinstance` of an abstract class is slow
+    if kind is dict:
+        return all(map(_is_finite, value.values()))
+    if kind is list or kind is tuple:
+        return all(map(_is_finite, value))
+    return kind is not float or math.isfinite(value)
 
 
 def decode(
@@ -139,7 +141,13 @@ def decode(
     settings: dict[str, Value] = {}
     for rule in settings_rules:
         settings.update(rule(picked, plain))
-    return replace(plain, settings=settings)
+    if not settings:
+        return plain
+    _check_finite("settings", settings)
+    # As `replace` does, without checking the other fields again: a proposal decodes hundreds of candidates.
+    candidate = object.__new__(Candidate)
+    candidate.__dict__.update({name: getattr(plain, name) for name in CANDIDATE_FIELDS} | {"settings": settings})
+    return candidate
 
 
 def pruned_width(width: int, sparsity: float, channel_multiple: int) -> int:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,15 @@ from nas.errors import ConfigError, one_line
 
 MAX_TEXT_BYTES = 2**28
 """Bound of a text that is read at once, 256 MiB; the largest that this package writes has some megabytes."""
+MOUNT_TABLE = Path("/proc/self/mountinfo")
+"""Linux's table of mounts, see proc_pid_mountinfo(5)."""
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "pvfs2",
+        "orangefs", "sshfs", "s3fs", "gcsfuse", "blobfuse2", "rclone", "juicefs", "mount.cifs", "davfs", "davfs2",
+    }
+)  # fmt: skip
+"""Types of file systems whose files other machines may write, as in Linux's table of mounts, without `fuse.`."""
 
 
 def regular_file_fault(path: Path) -> str | None:
@@ -34,6 +44,26 @@ def regular_file_fault(path: Path) -> str | None:
         return None
     kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
     return f"must be a regular file, but is a {kinds.get(stat.S_IFMT(mode), 'socket')}"
+
+
+def network_file_system(path: Path) -> str | None:
+    """The type of the network file system that a path is on, such as nfs4; None on a local one, or where it is unknown.
+
+    Args:
+        path: need not exist; the nearest folder above it that does is looked up in Linux's table of mounts.
+    """
+    try:
+        mounts = MOUNT_TABLE.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    place, kind, found = path.resolve(), "", Path()
+    for mount in mounts:
+        fields, _, source = mount.partition(" - ")
+        point = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4]))
+        # Of several mounts on one point, the last one is on top.
+        if place.is_relative_to(point) and len(point.parts) >= len(found.parts):
+            kind, found = source.split(" ")[0], point
+    return kind if kind.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS else None
 
 
 def read_text(path: Path) -> str:

@@ -7,12 +7,12 @@ same network so decode to equal architectures, and a search never trains one net
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+if TYPE_CHECKING:  # records of candidates are read without torch, whose import takes seconds
+    from torch import nn
 
-from search_spaces._work import Workload, sum_workloads, trace_layers
+    from search_spaces._work import Workload
 
 Value = str | int | float
 """Value of a gene. Ordered options are numbers, so that a sampler can use the order."""
@@ -93,7 +93,7 @@ class SearchSpace(ABC):
         input_shape: tuple[int, int, int],
         classes: int,
         widths: Mapping[str, int] | None = None,
-    ) -> nn.Module:
+    ) -> "nn.Module":
         """A network from images [N, C, H, W], raw pixel values 0..255 as float32, to logits [N, classes].
 
         Args:
@@ -111,12 +111,16 @@ class SearchSpace(ABC):
         input_shape: tuple[int, int, int],
         classes: int,
         widths: Mapping[str, int] | None = None,
-    ) -> dict[str, Workload]:
+    ) -> "dict[str, Workload]":
         """Workload of the network that `build` returns for the same arguments, by unit; `prepare` is a unit too.
 
         This default builds the network on the meta device and traces it. A sampler screens hundreds of candidates for
         each one it proposes, so a space of ours overrides it and counts without building.
         """
+        import torch
+
+        from search_spaces._work import sum_workloads, trace_layers
+
         with torch.device("meta"):
             net = self.build(architecture, input_shape=input_shape, classes=classes, widths=widths)
         by_unit: dict[str, list[Workload]] = {}

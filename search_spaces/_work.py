@@ -136,7 +136,7 @@ def activation_fusion_tail(name: str) -> str:
 
 def sum_workloads(works: Iterable[Workload]) -> Workload:
     """Sum of workloads, field by field."""
-    return tuple(map(sum, zip(*works, strict=True))) or ZERO_WORKLOAD
+    return tuple(map(sum, zip(*(work for work in works if work is not ZERO_WORKLOAD), strict=True))) or ZERO_WORKLOAD
 
 
 def trace_layers(net: nn.Module, shape: tuple[int, ...]) -> list[Layer]:

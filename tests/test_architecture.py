@@ -30,6 +30,7 @@ training
 evaluation
 pipeline post_training
 searcher
+dashboard
 api
 nas
 cli
@@ -45,13 +46,14 @@ INSIDE = {
     "models": "blocks zoo",
     "distillation": "losses base methods",
     "evaluation": "proxy proxies",
+    "dashboard": "artifacts study_view server",
     "searcher": "acquisition samplers study searcher",
     "cli": "render commands main",
 }
 
 # A guarded library, and who may import it. `importlib.metadata` and `importlib.resources` only read, so they are free.
 DOORS = {
-    "optuna": ("nas.searcher.*",),
+    "optuna": ("nas.searcher.*", "nas.dashboard.*"),
     "onnxruntime": ("nas.runtimes.*",),
     "tensorrt": ("nas.runtimes.*",),
     "pycuda": ("nas.runtimes.*",),

@@ -181,5 +181,5 @@ def test_sparsity_outside_its_range_is_refused(sparsity: float) -> None:
 @pytest.mark.parametrize("change", [{"architecture": {"input": float("nan")}}, {"settings": {"x": [float("inf")]}}])
 def test_numbers_must_be_finite(change: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"space": "plain", "architecture": {}, "widths": {"a": 8}, "pruned": {"a": 8}, "bits": {}}
-    with pytest.raises(ValueError, match=r"(architecture\.input|settings\.x) must be finite, but is (nan|inf)"):
+    with pytest.raises(ValueError, match=r"(architecture|settings) must hold finite numbers only, but is .*(nan|inf)"):
         Candidate(**(plain | change))

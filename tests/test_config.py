@@ -243,3 +243,37 @@ def test_the_signature_lists_every_field_with_type_and_default() -> None:
         default = GROUPS[FIELD_GROUPS[name]].model_fields[name].get_default(call_default_factory=True)
         assert parameter.default == (str(default) if isinstance(default, Path) else default)
         assert parameter.annotation is not inspect.Parameter.empty
+
+
+PASSWORDS = [
+    ("postgresql+psycopg://ada:secret@db:5432/nas", "postgresql+psycopg://ada:***@db:5432/nas"),
+    ("postgresql://ada:se/c?r:et@db/nas?sslmode=require", "postgresql://ada:***@db/nas?sslmode=require"),
+    ("postgresql://ada:sec@ret@db/nas?options=a@b", "postgresql://ada:***@db/nas?options=a@b"),
+    ("postgresql://db/nas?user=ada&password=secret&x=1", "postgresql://db/nas?user=ada&password=***&x=1"),
+    ("postgresql://db/nas?sslpassword=secret", "postgresql://db/nas?sslpassword=***"),
+    ("mysql://:secret@db", "mysql://:***@db"),
+]
+
+
+@pytest.mark.parametrize(("url", "shown"), PASSWORDS)
+def test_a_password_is_neither_written_nor_shown(tmp_path: Path, url: str, shown: str) -> None:
+    config = make_config(storage=url, seed=3)
+    assert config.run.storage == url
+    assert config.flat()["storage"] == shown
+    written = config.to_toml() + repr(config) + str(config.differences(make_config(storage="sqlite://")))
+    assert not any(part in written for part in ("secret", "sec", "ret@", "r:et"))
+    file = tmp_path / "config.toml"
+    file.write_text(config.to_toml())
+    assert read_config(file).differences(config) == []
+
+
+def test_a_password_in_another_place_is_no_difference() -> None:
+    urls = [f"postgresql://ada{password}@db/nas" for password in ("", ":secret", ":other", ":***")]
+    configs = [make_config(storage=url) for url in urls]
+    assert all(a.differences(b) == [] for a in configs for b in configs)
+    assert configs[0].differences(make_config(storage="postgresql://bob@db/nas"))
+
+
+def test_a_url_without_a_password_is_shown_as_it_is() -> None:
+    for url in ("sqlite:///a:b@c.db", "sqlite:////tmp/x.db", "postgresql://ada@db/nas?x=a:b@c", "postgresql://db:1/n"):
+        assert make_config(storage=url).flat()["storage"] == url

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import nas.files
 from nas.errors import ConfigError
 from nas.files import append_line, file_sha256, read_json, read_text, remove_torn_line, write_atomic
 
@@ -87,3 +88,32 @@ def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
         write_atomic(pipe, "text")
     assert pipe.is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/data/study.db", None),
+        ("/data/nas/study.db", "nfs4"),
+        ("/data/nas/local/study.db", None),
+        ("/data/nasty/study.db", None),
+        ("/data/a b/x/y.db", "fuse.sshfs"),
+        ("/data/top/y.db", "cifs"),
+    ],
+)
+def test_a_network_file_system_is_found_in_the_table_of_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str | None
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "2 1 0:1 / /data/nas rw,relatime shared:1 master:2 - nfs4 server:/x rw\n"
+        "3 2 8:2 / /data/nas/local rw - xfs /dev/sdb rw\n"
+        "4 1 0:3 / /data/a\\040b rw - fuse.sshfs me@host: rw\n"
+        "5 1 8:3 / /data/top rw - ext4 /dev/sdc rw\n"
+        "6 5 0:4 / /data/top rw - cifs //host/x rw\n"
+    )
+    monkeypatch.setattr(nas.files, "MOUNT_TABLE", table)
+    assert nas.files.network_file_system(Path(path)) == kind
+    monkeypatch.setattr(nas.files, "MOUNT_TABLE", tmp_path / "none")
+    assert nas.files.network_file_system(Path(path)) is None

@@ -43,8 +43,12 @@ parts = assemble(config)
 candidate = parts.compression.decode(parts.space, parts.space.initial_configurations(channel_multiple=8)[0])
 print("drafted", parts.evaluator.evaluate_untrained(candidate).size_bytes > 0)
 folder = search(config)
-with folder.lock("once") as first, folder.lock("once") as second:
-    print("locked", first, second)
+with folder.driven():
+    try:
+        with folder.driven():
+            print("driven twice")
+    except nas.NasError:
+        print("driven once")
 print("searched", [r.status for r in folder.records() if r.phase == "search"])
 from nas.cli.main import main
 sys.argv = ["nas", "report", str(folder.path)]
@@ -60,4 +64,4 @@ def test_package_imports_drafts_and_searches(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[:3] == ["drafted True", "locked True False", "searched ['complete', 'complete']"], result.stdout
+    assert lines[:3] == ["drafted True", "driven once", "searched ['complete', 'complete']"], result.stdout

@@ -21,6 +21,7 @@ from nas.config.keyword_types import (
 )
 from nas.config.reading import make_config, read_config, read_run_config
 from nas.config.search_config import COMPRESS_EPOCHS, DEFAULT_BUDGET_S, FREE_FIELDS, KEPT_FIELDS, SearchConfig
+from nas.config.storage_url import HIDDEN, passwords_in, without_password
 from nas.config.units import Bytes, Milliseconds, Seconds, quantity
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "FIELD_GROUPS",
     "FREE_FIELDS",
     "GROUPS",
+    "HIDDEN",
     "KEPT_FIELDS",
     "MODEL_FIELDS",
     "OBJECTIVES",
@@ -47,8 +49,10 @@ __all__ = [
     "TrainingFields",
     "field_info",
     "make_config",
+    "passwords_in",
     "quantity",
     "read_config",
     "read_run_config",
     "takes_config_fields",
+    "without_password",
 ]

@@ -10,8 +10,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
 
+from nas.config.storage_url import without_password
 from nas.config.units import Bytes, Milliseconds, Seconds
 
 OBJECTIVES: dict[str, bool] = {"accuracy": True, "latency": False, "size": False, "energy": False}
@@ -232,8 +233,10 @@ class RunFields(_Group):
     )
     wait: bool = Field(default=False, description="Wait for another process that works on the run, then go on.")
     storage: str | None = Field(
-        default=None, description="URL of an Optuna storage; a journal file in the run folder by default."
-    )
+        default=None, repr=False,
+        description="URL of a database for the study, sqlite:///FILE or postgresql+psycopg://USER@HOST/DB with the "
+        "password in $NAS_STORAGE_PASSWORD; a journal file in the run folder by default.",
+    )  # fmt: skip
     runs: Path = Field(default=Path("runs"), description="Folder of all runs.")
     name: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
@@ -249,6 +252,11 @@ class RunFields(_Group):
     def worker_threads(self) -> int:
         """CPU threads of one worker's training."""
         return self.threads or max(1, (os.cpu_count() or 1) // self.n_workers)
+
+    @field_serializer("storage")
+    def _hide_password(self, storage: str | None) -> str | None:
+        """Whatever is written or compared is the URL without its password; the field itself keeps it."""
+        return None if storage is None else without_password(storage)
 
 
 GROUPS: dict[str, type[_Group]] = {

@@ -19,6 +19,7 @@ from nas.config.field_groups import (
     SearchFields,
     TrainingFields,
 )
+from nas.config.storage_url import HIDDEN
 
 DEFAULT_BUDGET_S = 240.0
 """Default of `budget` where neither `budget` nor `trials` is given."""
@@ -155,9 +156,12 @@ class SearchConfig(BaseModel):
     def differences(self, other: "SearchConfig") -> list[str]:
         """Fields that decide the result and differ, each as "field: value there, value asked".
 
-        `FREE_FIELDS` do not count.
+        `FREE_FIELDS` do not count, nor does a storage's password, which may be in the URL or elsewhere.
         """
-        mine, theirs = self.flat(), other.flat()
+        mine, theirs = (
+            {name: value.replace(f":{HIDDEN}@", "@") if name == "storage" and value else value for name, value in f}
+            for f in (self.flat().items(), other.flat().items())
+        )
         return [
             f"{name}: {mine[name]!r} there, {theirs[name]!r} asked"
             for name in mine

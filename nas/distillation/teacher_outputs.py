@@ -55,6 +55,38 @@ class TeacherOutputs:
     threads: int = 1
     log: Callable[[str], None] = lambda _: None
 
+    def check_same_teachers(self) -> None:
+        """Check that all candidates of a run are distilled from the same teachers.
+
+        Raises:
+            ConfigError: a teacher has changed since the run was started.
+        """
+        if not (self.folder.path / TEACHER_FOLDER / "teachers.json").exists():
+            return
+        entries = self.folder.read_json(f"{TEACHER_FOLDER}/teachers.json", list[dict[str, Any]])
+        recorded = {entry.get("sha256") for entry in entries}
+        changed = [source.name for source in self.sources if source.sha256 not in recorded]
+        if changed:
+            raise ConfigError(
+                f"{self.folder.path} was started with another {', '.join(changed)}: the teacher's file has changed "
+                "since; give this run a --name of its own"
+            )
+
+    @property
+    def are_stored(self) -> bool:
+        """Whether no teacher has to run any more."""
+        suffixes = ["logits.npy"] + ([] if self.method.required_outputs == "logits" else [self._features_suffix])
+        names = [self._cache_name(s, suffix) for s in self.sources if s.onnx_teacher for suffix in suffixes]
+        return all((self.folder.path / name).exists() for name in names)
+
+    def compute(self) -> None:
+        """Run the teachers whose outputs are not stored yet."""
+        (self.folder.path / TEACHER_FOLDER).mkdir(exist_ok=True)
+        for source in self.sources:
+            if source.onnx_teacher is not None:
+                self._logits(source)
+                self._feature_maps(source)
+
     def build_distillation(self, *, temperature: float, alpha: float) -> Distillation:
         """The distillation from these teachers, together and each alone.
 
@@ -67,7 +99,7 @@ class TeacherOutputs:
                 needs.
         """
         (self.folder.path / TEACHER_FOLDER).mkdir(exist_ok=True)
-        self._check_same_teachers()
+        self.check_same_teachers()
         teachers = [
             Teacher(logits=self._logits(source), weight=source.weight, feature_maps=self._feature_maps(source))
             for source in self.sources
@@ -117,7 +149,7 @@ class TeacherOutputs:
     def _feature_maps(self, source: TeacherSource) -> tuple[FeatureMap, ...]:
         if self.method.required_outputs == "logits" or source.onnx_teacher is None:
             return ()
-        name = self._cache_name(source, f"{self.method.required_outputs}.npz")
+        name = self._cache_name(source, self._features_suffix)
         path = self.folder.path / name
         if not path.exists():
             images = self.data.train.images
@@ -136,22 +168,12 @@ class TeacherOutputs:
             FeatureMap(relative_side=float(side), values=stored[f"level{i}"]) for i, side in enumerate(stored["scales"])
         )
 
+    @property
+    def _features_suffix(self) -> str:
+        return f"{self.method.required_outputs}.npz"
+
     def _cache_name(self, source: TeacherSource, suffix: str) -> str:
         return f"{TEACHER_FOLDER}/{source.sha256[:12]}-{self.data.digest[:12]}-{suffix}"
-
-    def _check_same_teachers(self) -> None:
-        """Check that all candidates of a run are distilled from the same teachers."""
-        file = self.folder.path / TEACHER_FOLDER / "teachers.json"
-        if not file.exists():
-            return
-        entries = self.folder.read_json(f"{TEACHER_FOLDER}/teachers.json", list[dict[str, Any]])
-        recorded = {entry.get("sha256") for entry in entries}
-        changed = [source.name for source in self.sources if source.sha256 not in recorded]
-        if changed:
-            raise ConfigError(
-                f"{self.folder.path} was started with another {', '.join(changed)}: the teacher's file has changed "
-                "since; give this run a --name of its own"
-            )
 
     def _record_teachers(self, teachers: Sequence[Teacher]) -> None:
         """Record the teachers and their files, and log their notes, on the run's first call only."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from nas.latency.latency import Latency
@@ -15,6 +16,11 @@ from nas.results.front import is_feasible, latest_by_key
 from nas.results.front_table import host_latency
 from nas.results.record import Record
 
+MAX_CLOUD_POINTS = 1000
+"""Candidates of one kind off the front that are drawn in one run, evenly spaced in time: a browser draws these at once,
+and more of them cover each other."""
+CLOUDS = frozenset({"untrained", "infeasible", "dominated"})
+"""Roles of the candidates off the front."""
 X_AXIS_TITLES = (
     "latency on the target, ms",
     "latency on the search host, ms (5th percentile)",
@@ -106,10 +112,26 @@ def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plot
         ("uncompressed model", "base", plots.INK, [view.baseline] if view.baseline else []),
     )
     return [
-        plots.PlotSeries(name=name + suffix, role=role, colour=colour, points=tuple(_plot_point(r) for r in members))
+        plots.PlotSeries(
+            name=name + suffix + _describe_share(role, members), role=role, colour=colour,
+            points=tuple(_plot_point(r) for r in _drawn(role, members)),
+        )
         for name, role, colour, members in groups
         if members
-    ]
+    ]  # fmt: skip
+
+
+def _drawn(role: str, members: Sequence[Record]) -> Sequence[Record]:
+    """The members that are drawn: all of a front, at most `MAX_CLOUD_POINTS` of a cloud."""
+    if role not in CLOUDS or len(members) <= MAX_CLOUD_POINTS:
+        return members
+    return [members[i] for i in np.linspace(0, len(members) - 1, MAX_CLOUD_POINTS).astype(int)]
+
+
+def _describe_share(role: str, members: Sequence[Record]) -> str:
+    """How many of the members are drawn, for the legend; empty where all are."""
+    n = len(_drawn(role, members))
+    return "" if n == len(members) else f" ({n:,} of {len(members):,})"
 
 
 def _plot_point(r: Record) -> plots.PlotPoint:

@@ -21,7 +21,8 @@ from nas.reporting.model_card import ETHICS, describe_latency
 from nas.reporting.rendering import render
 from nas.reporting.run_view import RunView, format_accuracy, format_latency
 from nas.results.formatting import record_label
-from nas.results.front import hypervolume_curve, is_feasible, objective_values, reference_point
+from nas.results.front import is_feasible, objective_values
+from nas.results.hypervolume_curve import hypervolume_curve, reference_point
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.warm_start_log import warm_start_lines

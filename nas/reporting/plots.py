@@ -11,6 +11,8 @@ COLOURS = ("#0b6e69", "#c2570c", "#4357ad", "#a3387a", "#6b7f1d", "#7a4b2a")
 GREY, PALE, INK = "#8593a3", "#c3cad2", "#1b2430"
 SYMBOLS = {"measured": "circle", "predicted": "diamond-open"}
 FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,sans-serif'
+MAX_EQUAL_STEPS = 1000
+"""Values up to which a step curve is drawn with those that equal the one before."""
 LOG_SCALE_MIN_RATIO = 8.0
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""
 
@@ -86,14 +88,21 @@ def step_plot(series: Mapping[str, Sequence[float]], *, x: str, y: str, name: st
     """Step curves over 1, 2, 3, ... as HTML; `name` is unique in the page."""
     figure = go.Figure()
     for colour, (title, values) in zip(COLOURS * 9, series.items(), strict=False):
+        places = _step_places(values)
         figure.add_scatter(
-            x=list(range(1, len(values) + 1)), y=list(values), name=title, mode="lines",
+            x=[i + 1 for i in places], y=[values[i] for i in places], name=title, mode="lines",
             line={"color": colour, "shape": "hv", "width": 2.5},
         )  # fmt: skip
     figure.update_layout(
         xaxis={"title": {"text": x}}, yaxis={"title": {"text": y}, "rangemode": "tozero"}, showlegend=len(series) > 1
     )
     return _to_html(figure, name, height=340)
+
+
+def _step_places(values: Sequence[float]) -> list[int]:
+    """Places of a step curve that are drawn: all of a short one; of a long one the first, the last, and each step."""
+    last = len(values) - 1
+    return [i for i in range(len(values)) if last < MAX_EQUAL_STEPS or i in (0, last) or values[i] != values[i - 1]]
 
 
 def bar_plot(series: Mapping[str, Mapping[str, float]], *, x: str, name: str, max_bars: int = 14) -> str:

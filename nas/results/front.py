@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.config import OBJECTIVES
 from nas.latency.int8_speedup import NO_GAIN
-from nas.pareto import Points, hypervolume, non_dominated, spread
+from nas.pareto import Points, non_dominated, spread
 from nas.results.record import Record
 
 
@@ -108,8 +108,8 @@ def compute_fronts(records: Iterable[Record], objectives: Sequence[str]) -> Fron
 
 def objective_values(records: Sequence[Record], objectives: Sequence[str]) -> Points:
     """Objective values [n, m]; NaN where one is unknown."""
-    table = [[r.objective(o) for o in objectives] for r in records]
-    return np.array(table, dtype=np.float64).reshape(len(records), len(objectives))
+    table = [[r.objective(o) for r in records] for o in objectives]
+    return np.ascontiguousarray(np.array(table, dtype=np.float64).reshape(len(objectives), len(records)).T)
 
 
 def maximize_flags(objectives: Sequence[str]) -> list[bool]:
@@ -119,7 +119,7 @@ def maximize_flags(objectives: Sequence[str]) -> list[bool]:
 
 def is_feasible(record: Record) -> bool:
     """Whether a record is complete and satisfies every constraint."""
-    return record.status == "complete" and all(v <= 0 for v in record.violations.values())
+    return record.is_feasible
 
 
 def latest_by_key(records: Iterable[Record], phase: str) -> list[Record]:
@@ -135,49 +135,6 @@ def latest_by_key(records: Iterable[Record], phase: str) -> list[Record]:
     return list(latest.values())
 
 
-def reference_point(records: Iterable[Record], objectives: Sequence[str]) -> list[float]:
-    """Reference point of the hypervolume: accuracy 0, and the largest value of each cost among feasible records.
-
-    It moves while a search runs, so curves are computed with the reference point of all their records.
-    """
-    table = objective_values([r for r in records if is_feasible(r)], objectives)
-    worst = [
-        0.0 if up else float(np.nanmax(column, initial=0.0)) for column, up in _objective_columns(table, objectives)
-    ]
-    # A point on the reference has no volume, so the worst cost is raised by 1e-9 of itself; 1 where no cost is known.
-    return [w if up else w * (1 + 1e-9) or 1.0 for w, up in zip(worst, maximize_flags(objectives), strict=True)]
-
-
-def hypervolume_curve(
-    records: Iterable[Record], objectives: Sequence[str], *, ref_point: Sequence[float] | None = None
-) -> list[float]:
-    """Hypervolume of the search front after each finished candidate, as a share of the box below the reference.
-
-    The box reaches from the reference point to accuracy 1 at no cost, so values are 0..1 and more is better. Curves
-    compare only with the same reference point.
-
-    Args:
-        records: of one run, oldest first; those of the search count.
-        objectives: of the search.
-        ref_point: one value for each objective; None takes `reference_point` of these records.
-    """
-    searched = [r for r in records if r.phase == "search"]
-    ref_point = list(ref_point) if ref_point is not None else reference_point(searched, objectives)
-    ideal = [1.0 if up else 0.0 for up in maximize_flags(objectives)]
-    box = float(np.prod(np.abs(np.subtract(ideal, ref_point))))
-    shares: list[float] = []
-    share, members = 0.0, np.empty((0, len(objectives)))
-    for record in searched:
-        if is_feasible(record):
-            points = np.vstack([members, objective_values([record], objectives)])
-            on_front = non_dominated(points, maximize_flags(objectives))
-            if on_front[-1]:  # a dominated candidate changes neither front nor hypervolume, the costly part
-                members = points[on_front]
-                share = hypervolume(members, ref_point, maximize_flags(objectives)) / box
-        shares.append(share)
-    return shares
-
-
 def count_without_int8_speedup(records: Iterable[Record]) -> int:
     """Candidates whose INT8 units are no faster, so that their FP32 baselines took their places."""
     return sum(r.violations.get(NO_GAIN, 0.0) > 0 for r in records)
@@ -187,10 +144,6 @@ def _feasible_front(records: Sequence[Record], objectives: Sequence[str]) -> lis
     feasible = [r for r in records if is_feasible(r)]
     mask = non_dominated(objective_values(feasible, objectives), maximize_flags(objectives))
     return sorted((r for r, on in zip(feasible, mask, strict=True) if on), key=lambda r: r.objective("latency") or 0.0)
-
-
-def _objective_columns(table: Points, objectives: Sequence[str]) -> Iterable[tuple[Points, bool]]:
-    return zip(table.T, maximize_flags(objectives), strict=True)
 
 
 def _explain_drop(search: Record, verified: Record, stayed: Sequence[Record], objectives: Sequence[str]) -> Dropped:

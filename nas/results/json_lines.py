@@ -1,4 +1,4 @@
-"""Incremental reader of a file of JSON lines that several processes append to.
+"""Incremental reader of a file of JSON lines that another process may append to.
 
 Each complete line is parsed once in the life of a reader; a later read looks only at the bytes appended since. The file
 is read again from its start in three cases:
@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from nas.errors import ConfigError, one_line
 from nas.files import is_json, regular_file_fault
+from nas.latency.measured.gc_control import gc_paused
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +36,16 @@ class JsonLines(Generic[Item]):
     - Empty lines are skipped, and a file that does not exist has no items.
     """
 
-    def __init__(self, path: Path, parse: Callable[[str], Item]) -> None:
+    def __init__(self, path: Path, parse: Callable[[str], Item], keep: Callable[[Item], bool] | None = None) -> None:
         """Prepare to read; nothing is opened yet.
 
         Args:
             path: the file.
             parse: makes an item of the text of one line; a ValueError refuses the line.
+            keep: whether an item counts; None keeps all.
         """
         self._path = path
-        self._parse = parse
+        self._parse, self._keep = parse, keep
         self._forget()
 
     def read(self) -> list[Item]:
@@ -84,7 +86,8 @@ class JsonLines(Generic[Item]):
             status = os.fstat(file.fileno())
             content = self._appended(file.fileno(), status)
         whole = content[: content.rfind(b"\n") + 1]
-        self._items += self._parse_lines(whole)
+        with gc_paused():  # thousands of new objects, none of which is garbage
+            self._items += self._parse_lines(whole)
         self._n_lines += whole.count(b"\n")
         self._offset += len(whole)
         self._anchor = (self._anchor + whole)[-ANCHOR_BYTES:]
@@ -125,12 +128,14 @@ class JsonLines(Generic[Item]):
         self._unended = rest
 
     def _parse_lines(self, content: bytes) -> list[Item]:
-        items = []
+        items: list[Item] = []
         for number, line in enumerate(content.split(b"\n"), start=self._n_lines + 1):
             if not line.strip():
                 continue
             try:
-                items.append(self._parse(line.decode()))
+                item = self._parse(line.decode())
+                if self._keep is None or self._keep(item):
+                    items.append(item)
             except (ValueError, RecursionError) as error:
                 if not is_json(line):  # torn: a version that did not mend torn last lines wrote on behind one
                     logger.warning("%s, line %d is incomplete and left out", self._path, number)

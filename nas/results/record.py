@@ -127,6 +127,16 @@ class Record:
         return float(self.size_bytes) if name == "size" and self.size_bytes else None
 
     @cached_property
+    def is_feasible(self) -> bool:
+        """Whether it is complete and satisfies every constraint."""
+        return self.status == "complete" and all(v <= 0 for v in self.violations.values())
+
+    @cached_property
+    def total_s(self) -> float:
+        """Seconds spent in all phases."""
+        return math.fsum(self.seconds.values())
+
+    @cached_property
     def finished_at_s(self) -> float:
         """`finished` in seconds since the epoch; NaN where it is empty."""
         return datetime.fromisoformat(self.finished).timestamp() if self.finished else math.nan

@@ -18,7 +18,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from nas.config import KEPT_FIELDS, SearchConfig, read_run_config
+from nas.config import KEPT_FIELDS, SearchConfig, read_run_config, without_password
 from nas.errors import ConfigError, one_line
 from nas.files import append_line, read_json, read_text, write_atomic
 from nas.results.false_failures import is_false_failure
@@ -53,7 +53,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._records = JsonLines(path / "records.jsonl", Record.from_json)
+        self._records = JsonLines(path / "records.jsonl", Record.from_json, keep=_is_evaluated)
         self._json_lines: dict[str, JsonLines[dict[str, Any]]] = {}
         self._config: tuple[tuple[int, int, int], SearchConfig] | None = None
 
@@ -74,11 +74,13 @@ class RunFolder:
         file = folder.path / "config.toml"
         if not file.exists():
             folder.write("config.toml", config.to_toml())
-        elif differences := read_run_config(file).differences(config):
+        elif differences := (before := read_run_config(file)).differences(config):
             raise ConfigError(
                 f"{folder.path} holds a run with another configuration ({'; '.join(differences)}); "
                 "give this one a --name of its own, or repeat the first command to resume"
             )
+        elif before.run.storage and before.run.storage != without_password(before.run.storage):
+            folder.write("config.toml", before.to_toml())  # version 0.1 kept the password
         return folder
 
     @classmethod
@@ -123,7 +125,7 @@ class RunFolder:
         Raises:
             ConfigError: records.jsonl cannot be read, or a line is damaged; the message names the line.
         """
-        return [r for r in self._records.read() if r.status != "failed" or not is_false_failure(r.reason)]
+        return self._records.read()
 
     def read_json(self, name: str, form: Any = dict[str, Any]) -> Any:
         """The value in a JSON file of the folder; an empty object where the file does not exist.
@@ -217,11 +219,25 @@ class RunFolder:
     def worked_s(self, *, until_s: float = math.inf) -> float:
         """Seconds during which a driver worked on the run, up to `until_s` (seconds since the epoch)."""
         spans = sorted(filter(None, map(_read_span, (self.path / "clocks").glob("*.json"))))
-        total, end = 0.0, 0.0
-        for first, last in spans:
-            total += max(0.0, min(last, until_s) - max(first, end))
-            end = max(end, last)
-        return total
+        return union_length([(first, min(last, until_s)) for first, last in spans])
+
+
+def union_length(spans: Sequence[tuple[float, float]]) -> float:
+    """Length of the union of intervals (start, end), which are sorted by their start.
+
+    Examples:
+        >>> union_length([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0)])
+        4.0
+    """
+    total, end = 0.0, -math.inf
+    for first, last in spans:
+        total += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return total
+
+
+def _is_evaluated(record: Record) -> bool:
+    return record.status != "failed" or not is_false_failure(record.reason)
 
 
 @cache

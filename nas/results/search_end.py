@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from nas.results.convergence import forecast_improvement, has_converged
-from nas.results.front import hypervolume_curve
+from nas.results.hypervolume_curve import HypervolumeCurve, hypervolume_curve
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.throughput import Throughput, estimate_throughput, format_duration, read_forecasts, search_time_s
@@ -64,27 +64,24 @@ def write_search_end(folder: RunFolder, end: SearchEnd) -> None:
         folder.write(SEARCH_END_FILE, json.dumps(asdict(end), indent=1))
 
 
-def check_converged(folder: RunFolder, records: Sequence[Record], objectives: Sequence[str], horizon: int) -> bool:
-    """Whether the search has converged, the same for all processes on the run.
+def check_converged(folder: RunFolder, curve: HypervolumeCurve, horizon: int) -> bool:
+    """Whether the search has converged, the same in all calls on the run.
 
     The decision of one process is stored and holds for all, also in later calls, whatever finished in between.
 
     Args:
         folder: the run.
-        records: all records of the run.
-        objectives: of the search.
+        curve: of all search records of the run.
         horizon: number of further candidates, as in `has_converged`.
     """
     before = read_search_end(folder)
     if before is not None and (before.why, before.horizon) == ("flat", horizon):
         return True
-    curve = hypervolume_curve(records, objectives)
-    if not has_converged(curve, horizon):
+    shares = curve.shares()
+    if not has_converged(shares, horizon):
         return False
-    write_search_end(
-        folder,
-        SearchEnd(why="flat", candidates=len(curve), horizon=horizon, told=str(forecast_improvement(curve, horizon))),
-    )
+    told = str(forecast_improvement(shares, horizon))
+    write_search_end(folder, SearchEnd(why="flat", candidates=len(shares), horizon=horizon, told=told))
     return True
 
 

@@ -63,7 +63,8 @@ def make_status(
     """
     searched = [r for r in records if r.phase == "search"]
     complete = [r for r in searched if r.status == "complete"]
-    best = max(complete, key=lambda r: r.objective("accuracy") or 0.0, default=None)
+    accuracies = np.nan_to_num(objective_values(complete, ["accuracy"])[:, 0])
+    best = complete[int(accuracies.argmax())] if complete else None
     verified = {(r.key, r.seed) for r in records if r.phase == "verified"}
     return SearchStatus(
         run=run, stage=stage, activity="", done=len(verified if stage in ("verify", "done") else searched),

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from nas.intervals import Z_95
-from nas.results.front import is_feasible
 from nas.results.record import Record
-from nas.results.run_folder import RunFolder
+from nas.results.run_folder import RunFolder, union_length
 
 FORECAST_FILE = "forecast.json"
 """Forecasts by name: `pilot` before the search started, `early` after its first few candidates."""
@@ -23,7 +22,7 @@ EARLY_FORECAST_CANDIDATES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Rate at which candidates finish, in all processes together.
+    """Rate at which candidates finish, by all workers together.
 
     Attributes:
         candidates: finished candidates.
@@ -58,7 +57,7 @@ def estimate_throughput(records: Sequence[Record], search_time_s: float) -> Thro
     searched = [r for r in records if r.phase == "search"]
     if len(searched) < MIN_CANDIDATES or search_time_s <= 0:
         return None
-    seconds = np.array([math.fsum(r.seconds.values()) for r in searched])
+    seconds = np.array([r.total_s for r in searched])
     error = float(seconds.std(ddof=1) / max(seconds.mean(), 1e-9) / math.sqrt(len(seconds)))
     rate = 3600 * len(searched) / search_time_s
     return Throughput(
@@ -66,7 +65,7 @@ def estimate_throughput(records: Sequence[Record], search_time_s: float) -> Thro
         per_hour=rate,
         low=rate * math.exp(-Z_95 * error),
         high=rate * math.exp(Z_95 * error),
-        feasible=sum(map(is_feasible, searched)) / len(searched),
+        feasible=sum(r.is_feasible for r in searched) / len(searched),
     )
 
 
@@ -81,8 +80,9 @@ def search_time_s(folder: RunFolder, records: Sequence[Record]) -> float:
         return 0.0
     last_s = max(ends)
     others = [r for r in records if r.phase != "search" and r.finished and r.finished_at_s <= last_s]
+    spans = sorted((r.finished_at_s - r.total_s, r.finished_at_s) for r in others)
     # Records are dated in whole seconds, so the last candidate may have finished up to 1 s after its date.
-    return max(0.0, folder.worked_s(until_s=last_s + 1) - sum(math.fsum(r.seconds.values()) for r in others))
+    return max(0.0, folder.worked_s(until_s=last_s + 1) - union_length(spans))
 
 
 def format_probe_forecast(low_s: float, high_s: float, *, trials: int | None, remaining_s: float | None) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from nas.config import SearchFields, TrainingFields
+from nas.results.hypervolume_curve import HypervolumeCurve
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.search_end import SearchEnd, StopReason, check_converged, read_search_end, write_search_end
@@ -46,6 +47,7 @@ class SearchBudget:
         self._folder, self._records, self._search = folder, records, search
         self._has_final_training = bool(training.verify and training.final_epochs)
         self._started = started
+        self._curve = HypervolumeCurve(search.objectives)
         self._n_not_converged = -1  # number of candidates for which convergence was tested last, and refuted
 
     def log_work_interval(self) -> None:
@@ -81,7 +83,7 @@ class SearchBudget:
         horizon = self._search.patience
         if horizon is None or len(records) == self._n_not_converged:
             return None
-        if check_converged(self._folder, records, self._search.objectives, horizon):
+        if check_converged(self._folder, self._curve.update(records), horizon):
             return "flat"
         self._n_not_converged = len(records)
         return None
@@ -89,7 +91,7 @@ class SearchBudget:
     def record_stop_reason(self, reason: StopReason) -> None:
         """Write down why the search ended.
 
-        Convergence was written down when it was found and holds for all processes, so no later reason replaces it.
+        Convergence was written down when it was found and holds for all calls, so no later reason replaces it.
         """
         before = read_search_end(self._folder)
         has_converged = before is not None and (before.why, before.horizon) == ("flat", self._search.patience)

@@ -1,4 +1,4 @@
-"""Progress of one process at work on a run: its stage, the status that callers are shown, and its working time."""
+"""Progress of a run: its stage, the status that callers are shown, and the time that its driver has worked."""
 
 import time
 from collections.abc import Callable

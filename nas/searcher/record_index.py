@@ -5,7 +5,7 @@ from nas.results.run_folder import RunFolder
 
 
 class SearchRecords:
-    """The records of the search phase that all processes on one run have appended.
+    """The records of the search phase of one run.
 
     Life: made once per search and shared by its parts. Each query first takes in the records that were appended since
     the last one, so its cost does not grow with the number of trials.

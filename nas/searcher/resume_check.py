@@ -7,6 +7,7 @@ Accuracies on two data sets, or latencies of two devices, cannot be compared in 
 """
 
 import json
+from collections.abc import Sized
 from dataclasses import asdict
 from typing import Any
 
@@ -48,6 +49,22 @@ def check_same_data(folder: RunFolder, data: FaceData) -> None:
         raise ConfigError(
             f"{folder.path} was started with data of digest {before[:12]}, but this data has "
             f"{data.digest[:12]}; give this run a --name of its own"
+        )
+
+
+def check_not_lost(folder: RunFolder, trials: Sized) -> None:
+    """Verify that the study of a run still has the trials that the run has records of.
+
+    An empty study would ask again for what was evaluated, under numbers that records have already.
+
+    Raises:
+        ConfigError: there are records of a search, but no trials.
+    """
+    searched = [] if trials else [record for record in folder.records() if record.phase == "search"]
+    if searched:
+        raise ConfigError(
+            f"the study of {folder.path} has no trials, but records.jsonl has {len(searched)} candidates; "
+            "it was deleted, or --storage leads elsewhere; restore it from a copy, or give the new run a --name"
         )
 
 

@@ -18,7 +18,7 @@ import torch
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
-from nas.errors import WorkerDeathError
+from nas.errors import ConfigError, WorkerDeathError
 from nas.latency.int8_speedup import NO_GAIN
 from nas.latency.measured.gc_control import gc_frozen
 from nas.pipeline import candidate_flow
@@ -33,6 +33,7 @@ from nas.searcher.baseline import check_compressible, prepare_baseline, read_ini
 from nas.searcher.cost_probe import probe_candidate_cost
 from nas.searcher.final_training import FinalTraining, select_members
 from nas.searcher.study import AskedTrial
+from nas.searcher.teacher_flow import run_teachers
 from nas.searcher.workforce import Flow, Steps, Workforce
 from search_spaces._base import DisconnectedError
 
@@ -130,6 +131,7 @@ class Searcher:
         if config.search.model is not None:
             self._run(check_compressible(self._evaluator), "the given model")
         if parts.teacher_outputs.sources:
+            self._run(run_teachers(parts.teacher_outputs), "the teachers")
             distillation = parts.teacher_outputs.build_distillation(
                 temperature=config.distillation.temperature, alpha=config.distillation.alpha
             )
@@ -194,9 +196,16 @@ class Searcher:
         )
 
     def _run(self, steps: Steps, name: str, *, share: float = 1.0) -> None:
-        """Take one flow to its end."""
+        """Take one flow to its end.
+
+        Raises:
+            ConfigError: a step of it keeps crashing its worker.
+        """
         flows = [Flow(name=name, key=name, steps=steps)]
-        self._workforce(share).run(lambda: flows.pop() if flows else None)
+        try:
+            self._workforce(share).run(lambda: flows.pop() if flows else None)
+        except WorkerDeathError as death:
+            raise ConfigError(f"{name} cannot be used: {death}") from None
 
     def _probe_cost(self) -> Steps:
         budget, config = self._parts.budget, self._parts.config

@@ -1,16 +1,17 @@
-"""Storage of a run's Optuna study: a journal file in the run folder, or a database that several hosts share."""
+"""Storage of a run's Optuna study: a journal file in the run folder, or a database."""
 
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 
 from nas.errors import ConfigError, one_line
 from nas.files import regular_file_fault, remove_torn_line
 from nas.results.run_folder import RunFolder
+from nas.searcher.database import open_database
+from nas.searcher.journal import FastJournalBackend, FastJournalStorage
 from search_spaces._base import Value
 
 JOURNAL_FILE = "journal.log"
@@ -18,7 +19,7 @@ LOCK_POLL_S = 0.01
 """Seconds between two attempts at the journal's lock."""
 
 
-class _Journal(JournalFileBackend):
+class _Journal(FastJournalBackend):
     """Journal file without torn lines: one that a writer left when it died is removed before the next is added.
 
     Optuna's own would append to the torn line, after which no process can read the file.
@@ -59,17 +60,15 @@ class _JournalLock:
 
 
 def open_storage(folder: Path, url: str | None) -> BaseStorage:
-    """The storage of a run: that of a URL, or the journal file in its folder where `url` is None.
+    """The storage of a run: the database at a URL, or the journal file in its folder where `url` is None.
+
+    The folder of a journal may be on a network file system, because only one process at a time writes a run.
 
     Raises:
         ConfigError: Optuna cannot open a storage at the URL, or the journal is damaged.
+        MissingPackageError: the driver for PostgreSQL is not installed.
     """
-    if url is None:
-        return _open_journal(folder)
-    try:
-        return get_storage(url)
-    except Exception as error:  # exceptions of SQLAlchemy and its drivers share no base class
-        raise ConfigError(f"storage must be a URL that Optuna can open, but {url!r} gave: {one_line(error)}") from None
+    return _open_journal(folder) if url is None else open_database(url)
 
 
 def _open_journal(folder: Path) -> BaseStorage:
@@ -77,7 +76,7 @@ def _open_journal(folder: Path) -> BaseStorage:
     if file.exists() and (fault := regular_file_fault(file)) is not None:
         raise ConfigError(f"{file} {fault}; restore it from a copy")
     try:
-        return JournalStorage(_Journal(file, _JournalLock(folder)))
+        return FastJournalStorage(_Journal(file, _JournalLock(folder)))
     except OSError:
         raise
     except Exception as error:  # Optuna raises whatever a line makes of it

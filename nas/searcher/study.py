@@ -24,7 +24,7 @@ from optuna.distributions import (
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.config import OBJECTIVES, RunFields, SearchFields, TrainingFields
+from nas.config import OBJECTIVES, RunFields, SearchFields, TrainingFields, without_password
 from nas.errors import ConfigError
 from nas.results.false_failures import is_false_failure
 from nas.results.record import Record
@@ -34,6 +34,7 @@ from nas.searcher.acquisition.cache import SamplerCache
 from nas.searcher.gene_importance import gene_importance
 from nas.searcher.pending_trial import PendingTrial, only_value
 from nas.searcher.promotion import RungResults
+from nas.searcher.resume_check import check_not_lost
 from nas.searcher.storage import open_storage
 from search_spaces._base import Choice, Value
 
@@ -121,9 +122,11 @@ class Study:
                 study_name=name, storage=self._storage, directions=directions, load_if_exists=True
             )
         except optuna.exceptions.StorageInternalError as error:
-            raise ConfigError(f"storage {run.storage} cannot be used: {error}") from None
+            raise ConfigError(f"the study's storage cannot be used: {error}") from None
         if self._study.directions != directions:
-            raise ConfigError(f"study {name!r} in {run.storage} has other objectives; give this run a --name")
+            storage = without_password(run.storage or "the run folder")
+            raise ConfigError(f"study {name!r} in {storage} has other objectives; give this run a --name")
+        check_not_lost(folder, self._study.get_trials(deepcopy=False))
         if run.storage is not None:
             self._check_identity(identity)
         self._check_genes()

@@ -20,7 +20,7 @@ from nas.searcher.executor import Task, TaskResult
 from nas.training.trainer import ShouldStop
 from search_spaces._base import SearchSpace
 
-FOLDERS = ("models", "checkpoints", "base/checkpoints")
+FOLDERS = ("models", "checkpoints", "base/checkpoints", "teacher")
 
 
 class Worker:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ConfigError
+from nas.reporting import plots
 from nas.reporting.html_report import write_report
 from tests.fake_runs import CLASSES, a_run, a_search, some_latency, some_record
 
@@ -147,3 +148,21 @@ def test_no_value_is_escaped_twice_and_no_markup_is_shown_as_text(tmp_path: Path
     assert "&amp;lt;" not in html
     assert words.count(note) >= 5
     assert not re.search(r"</?(b|small|td|li|span|section|ul)>", words)
+
+
+def test_a_long_search_is_drawn_thinned_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.reporting.front_section.MAX_CLOUD_POINTS", 10)
+    behind = [some_record(i, 0.1 + 0.001 * i, 9.0) for i in range(3, 40)]
+    folder = a_run(tmp_path, records=[*(some_record(i, 0.5 + 0.1 * i, 1.0 + i) for i in range(3)), *behind])
+    text = write_report([folder], folder.path / "report.html").read_text()
+    assert "dominated (10 of 37)" in text
+    drawn = {int(trial) for trial in re.findall(r"trial (\d+)\\u003c", text)}
+    assert {0, 1, 2, 3, 39} <= drawn, "the front, and both ends of the cloud"
+    assert len(drawn) == 3 + 10
+
+
+def test_a_long_step_curve_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    curve = {"run": [0.0, 0.0, 0.5, 0.5, 0.5, 0.75, 0.75]}
+    assert '"x":[1,2,3,4,5,6,7]' in plots.step_plot(curve, x="candidates", y="share", name="curve")
+    monkeypatch.setattr(plots, "MAX_EQUAL_STEPS", 6)
+    assert '"x":[1,3,6,7],"y":[0.0,0.5,0.75,0.75]' in plots.step_plot(curve, x="candidates", y="share", name="curve")

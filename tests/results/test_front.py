@@ -2,16 +2,13 @@
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.results.front import (
     dropped_members,
-    hypervolume_curve,
     is_feasible,
     pareto_front,
-    reference_point,
     representatives,
     search_front,
     verified_front,
@@ -66,21 +63,6 @@ def test_a_member_that_violates_a_constraint_when_verified_is_dropped() -> None:
 def test_a_complete_record_with_a_violation_is_infeasible() -> None:
     assert is_feasible(some_record(1, 0.5, 1.0, violations={"max_latency": 0.0}))
     assert not is_feasible(some_record(1, 0.5, 1.0, violations={"max_latency": 0.01}))
-
-
-def test_the_hypervolume_curve_by_hand() -> None:
-    # Reference: accuracy 0 at 4.8 ms. Boxes: 0.4*3.8; + 0.15*2.8; + 0.05*0.8; trial 3 adds nothing.
-    curve = hypervolume_curve(a_search(), BOTH)
-    by_hand = [1.52, 1.94, 1.98, 1.98, 1.98]
-    assert [4.8 * share for share in curve[:5]] == pytest.approx(by_hand, abs=1e-6)
-    assert len(curve) == 8
-    assert curve == sorted(curve)
-
-
-def test_no_feasible_record_gives_a_flat_curve() -> None:
-    nothing = [some_record(7, None, None, status="failed")]
-    assert hypervolume_curve(nothing, BOTH) == [0.0]
-    assert reference_point(nothing, BOTH) == [0.0, 1.0]
 
 
 @given(

@@ -267,3 +267,13 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"is no run folder \(it holds no config.toml\); start a run with `nas search`"
     ):
         RunFolder.open_existing(tmp_path)
+
+
+def test_a_password_that_an_earlier_version_kept_is_removed(tmp_path: Path) -> None:
+    url = "postgresql://ada:secret@db/nas"
+    folder = a_run(tmp_path, records=[], storage=url)
+    file = folder.path / "config.toml"
+    assert "ada:***@db/nas" in file.read_text()
+    file.write_text(file.read_text().replace("***", "secret"))
+    assert a_run(tmp_path, records=[], storage=url).config.run.storage == "postgresql://ada:***@db/nas"
+    assert "secret" not in file.read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.config import make_config
-from nas.results.front import hypervolume_curve
+from nas.results.hypervolume_curve import HypervolumeCurve, hypervolume_curve
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.search_end import SearchEnd, check_converged, describe_search_end, read_search_end, write_search_end
@@ -40,19 +40,23 @@ def allowance(folder: RunFolder, **fields: object) -> SearchBudget:
 
 def test_convergence_is_decided_once_and_stays(tmp_path: Path) -> None:
     folder, records = a_run(tmp_path, records=[]), flat_run()
-    assert not check_converged(folder, records[:10], BOTH, 10)
+    assert not check_converged(folder, HypervolumeCurve(BOTH).update(records[:10]), 10)
     assert read_search_end(folder) is None
-    assert check_converged(folder, records, BOTH, 10)
+    assert check_converged(folder, HypervolumeCurve(BOTH).update(records), 10)
     kept = (folder.path / "ended.json").read_text()
     better = [*records, some_record(99, 0.99, 0.1)]
-    assert check_converged(folder, better, BOTH, 10), "another worker was still at it, and found something"
+    assert check_converged(folder, HypervolumeCurve(BOTH).update(better), 10), (
+        "another worker was still at it, and found something"
+    )
     assert (folder.path / "ended.json").read_text() == kept
-    assert not check_converged(folder, better, BOTH, 40), "whoever asks for more, or for nothing, goes on"
+    assert not check_converged(folder, HypervolumeCurve(BOTH).update(better), 40), (
+        "whoever asks for more, or for nothing, goes on"
+    )
 
 
 def test_a_run_without_a_feasible_candidate_never_converges(tmp_path: Path) -> None:
     folder = a_run(tmp_path, records=[])
-    assert not check_converged(folder, hopeless(300), BOTH, 5)
+    assert not check_converged(folder, HypervolumeCurve(BOTH).update(hopeless(300)), 5)
     assert set(hypervolume_curve(hopeless(30), BOTH)) == {0.0}
 
 
@@ -97,7 +101,7 @@ def test_a_spent_budget_in_a_later_call_keeps_the_stop_reason(tmp_path: Path) ->
     write_search_end(folder, SearchEnd(why="trials", candidates=60))
     allowance(folder, trials=60, budget=50.0).record_stop_reason("budget")
     assert read_search_end(folder) == SearchEnd(why="trials", candidates=60)
-    assert check_converged(folder, folder.records(), BOTH, 10), "asked for later"
+    assert check_converged(folder, HypervolumeCurve(BOTH).update(folder.records()), 10), "asked for later"
     kept = read_search_end(folder)
     folder.append(some_record(60, 0.3, 2.5))  # by another worker, which was still at it
     allowance(folder, trials=500, budget=50.0, patience=10).record_stop_reason("budget")

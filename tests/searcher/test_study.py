@@ -227,3 +227,16 @@ def test_each_objective_has_its_direction(tmp_path: Path) -> None:
     assert [d.name for d in study._study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
     assert study._study.metric_names == ["latency", "accuracy", "size"]
     assert make_config(objectives=("latency", "accuracy", "size")).search.objectives == study.objectives
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
+def test_a_study_that_lost_its_trials_is_not_begun_anew(tmp_path: Path, storage: str | None) -> None:
+    url = storage and storage.format(tmp_path)
+    study = a_study(tmp_path / "runs", storage=url)
+    study.folder.append(some_record(0, 0.5, 1.0))
+    with pytest.raises(
+        ConfigError, match=r"has no trials, but records\.jsonl has 1 candidates; it was deleted, or --st"
+    ):
+        a_study(tmp_path / "runs", storage=url)
+    study.ask()
+    a_study(tmp_path / "runs", storage=url)

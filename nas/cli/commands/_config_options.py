@@ -1,6 +1,8 @@
 """Options of `nas search` and `nas compress`, generated from the fields of the configuration."""
 
 import inspect
+import json
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import NoneType
@@ -55,7 +57,33 @@ def load_config(file: Path | None, options: Mapping[str, Any]) -> SearchConfig:
     Raises:
         ConfigError: the file or a value is invalid.
     """
-    return make_config(**((read_config(file).flat(only_set=True) if file else {}) | config_fields(options)))
+    stored = read_config(file) if file else SearchConfig()
+    return make_config(**({name: stored.get(name) for name in stored.fields_set} | config_fields(options)))
+
+
+def command_line(config: SearchConfig) -> str:
+    """The command that starts or resumes a search of this configuration, quoted for a shell, without any password."""
+    words = ["nas", "compress" if config.search.model else "search"]
+    for name, value in config.flat().items():
+        field = field_info(name)
+        if value in (None, [], {}) or value == json.loads(_json(field)):
+            continue
+        if name in REPEATABLE_FIELDS:
+            entries = [f"{k}={v}" for k, v in value.items()] if isinstance(value, dict) else value
+            words += [word for entry in entries for word in (flag_of(name), entry)]
+        else:
+            text = ",".join(map(_typed, value)) if isinstance(value, list) else _typed(value)
+            words += [flag_of(name), text]
+    return shlex.join(words)
+
+
+def _json(field: FieldInfo) -> str:
+    return json.dumps(field.get_default(call_default_factory=True), default=str)
+
+
+def _typed(value: Any) -> str:
+    """One value as it is typed."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def config_fields(options: Mapping[str, Any]) -> dict[str, Any]:

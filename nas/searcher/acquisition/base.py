@@ -22,6 +22,8 @@ PriorTrials = tuple[ParamsList, npt.ArrayLike] | tuple[ParamsList, npt.ArrayLike
 
 EXHAUSTED = "nas:exhausted"
 """System attribute of a trial that repeats earlier params, because the sampler found no others."""
+KEY = "key"
+"""User attribute of a trial: what `SamplerContext.identity` gives for its params, as a search stores it."""
 LOW_FIDELITY = "look"
 """User attribute of a trial: its objective values [m] at low fidelity, None where there is none."""
 LOW_FIDELITY_ONLY = "look_only"

@@ -4,6 +4,7 @@ Every objective is maximised here. A proposal follows from the history and the g
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.searcher.acquisition.base import ParamsList, SamplerContext
-from nas.searcher.acquisition.encoding import Codes, GeneEncoding, as_bytes
+from nas.searcher.acquisition.encoding import Codes, GeneEncoding
 from nas.searcher.acquisition.expected_improvement import ExpectedImprovement, Observations
 from nas.searcher.acquisition.trial_history import TrialHistory
 from nas.searcher.acquisition.variation import farthest, local_search, offspring, van_der_corput
@@ -86,7 +87,7 @@ class CandidateScreen:
             are not used here.
         history: all trials of this search, running ones included.
         prior_trials: trials of other searches.
-        identities: codes, as bytes, to the identities that were computed before; those of the history are added.
+        evaluated_identities: identities of the history, which are not proposed again.
         fixed_codes: gene position to code, for genes that are not free.
         n_startup_trials: trials that fill the space before a model is fitted.
         rng: source of all randomness.
@@ -94,13 +95,13 @@ class CandidateScreen:
 
     def __init__(
         self, encoding: GeneEncoding, context: SamplerContext, history: TrialHistory, *,
-        prior_trials: TrialHistory, identities: dict[bytes, Any], fixed_codes: Mapping[int, int],
+        prior_trials: TrialHistory, evaluated_identities: AbstractSet[Any], fixed_codes: Mapping[int, int],
         n_startup_trials: int, rng: np.random.Generator,
     ) -> None:  # fmt: skip
         self._encoding, self._context, self._history, self._fixed_codes = encoding, context, history, fixed_codes
         self._prior_trials = prior_trials
         self._n_startup_trials, self._rng = n_startup_trials, rng
-        self._evaluated_identities = set(self._cached_identities(history.codes, identities))
+        self._evaluated_identities = evaluated_identities
 
     def propose(self) -> Codes | None:
         """The codes [g] to evaluate next; None if no point is left that is new and allowed."""
@@ -178,7 +179,7 @@ class CandidateScreen:
         """The whole space if it is small, else children of the archive and some uniform points."""
         if self._encoding.n_points <= MAX_FULLY_SCREENED:
             return self._encoding.all_codes()
-        archive = self._history.codes[self._history.archive()]
+        archive = self._history.codes[self._history.archive]
         return np.concatenate(
             [self._offspring(archive, self._scaled(N_CHILDREN)), self._random_codes(self._scaled(N_RANDOM))]
         )
@@ -207,7 +208,7 @@ class CandidateScreen:
         for position, code in self._fixed_codes.items():
             codes[:, position] = code
         # A dictionary keeps the last row of each identity, and `sorted` restores the order of the rows.
-        row_of = dict(zip(self._identities(codes), range(len(codes)), strict=True))
+        row_of = dict(zip(self._encoding.identities(codes, self._context.identity), range(len(codes)), strict=True))
         codes = codes[sorted(i for identity, i in row_of.items() if identity not in self._evaluated_identities)]
         if self._context.allowed is not None and len(codes):
             codes = codes[np.asarray(self._context.allowed(self._encoding.decode(codes)), dtype=bool)]
@@ -231,18 +232,6 @@ class CandidateScreen:
         if self._context.features is not None:
             features = np.asarray(self._context.features(pool.params_list), dtype=np.float64).reshape(len(pool), -1)
         return pool.known_objectives, self._encoding.features(pool.codes), features
-
-    def _cached_identities(self, codes: Codes, identities: dict[bytes, Any]) -> list[Any]:
-        """Identities of codes [n, g]; those missing in `identities` are added to it."""
-        keys = as_bytes(codes)
-        new = [i for i, key in enumerate(keys) if key not in identities]
-        identities.update(zip([keys[i] for i in new], self._identities(codes[new]), strict=True))
-        return [identities[key] for key in keys]
-
-    def _identities(self, codes: Codes) -> list[Any]:
-        if self._context.identity is None or not len(codes):
-            return as_bytes(codes)
-        return list(self._context.identity(self._encoding.decode(codes)))
 
     def _observations(self) -> Observations:
         """Observations of prior trials, which are older and so come first, and of a subsample of this search's."""

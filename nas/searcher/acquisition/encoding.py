@@ -4,7 +4,7 @@ A code is the index of an option. A categorical distribution keeps its choices, 
 A range without a step is cut into `MAX_LEVELS` values: evenly or, if its distribution is logarithmic, by equal factors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any
@@ -54,6 +54,12 @@ class GeneEncoding:
     def decode(self, codes: Codes) -> list[dict[str, Any]]:
         """Params of each row of codes [n, g]."""
         return [{n: o[c] for n, o, c in zip(self.names, self._options, row, strict=True)} for row in codes.tolist()]
+
+    def identities(
+        self, codes: Codes, identity: Callable[[Sequence[Mapping[str, Any]]], Sequence[Any]] | None
+    ) -> list[Any]:
+        """[n] What `identity` gives for the params of codes [n, g]; without it, each point is itself."""
+        return as_bytes(codes) if identity is None or not len(codes) else [*identity(self.decode(codes))]
 
     def encode(self, params: Mapping[str, Any]) -> Codes | None:
         """Codes [g] of one mapping from gene to value; None if a gene is missing or has no such option."""

@@ -63,7 +63,7 @@ class SearchSurrogate:
     """Knowledge about candidates for the sampler of one run.
 
     Life: made once per process; `sampler_context` hands its methods to a sampler. Each method first reads the records
-    that this and other processes have added since the last call.
+    that were added since the last call.
 
     Args:
         folder: of the run, whose records the models are fitted to.
@@ -105,6 +105,7 @@ class SearchSurrogate:
         }
         self._prior_trials, self._n_read = prior_trials, 0
         self._records: dict[str, Record] = {}
+        self._observed_costs: dict[str, dict[str, float | None]] = {word: {} for word in COST_LIMITS}  # as `_records`
         self._own_records: list[Record] = []
         self._features_by_key: dict[str, CandidateFeatures] = {}
         self._recent_params: dict[Any, DecodedParams] = {}
@@ -203,11 +204,10 @@ class SearchSurrogate:
         if not rows:
             return values, log_std
         columns, features = _stack_features([each.features for each in decoded if each.features is not None])
-        records = [self._records.get(str(decoded[i].key)) for i in rows]
         for word in words:
             estimate = self._cost_model(word)(columns, features)
-            observed = [None if record is None else observed_cost(record, word) for record in records]
-            exact = np.array(observed, dtype=np.float64)  # None becomes NaN
+            observed = self._observed_costs[word]
+            exact = np.array([observed.get(str(decoded[i].key)) for i in rows], dtype=np.float64)  # None becomes NaN
             values[word][rows] = np.where(np.isnan(exact), np.exp(estimate.log_mean), exact)
             log_std[word][rows] = np.where(np.isnan(exact), estimate.log_std, 0.0)
         return values, log_std
@@ -215,10 +215,10 @@ class SearchSurrogate:
     def _cost_model(self, objective: str) -> CostModel:
         """The model of a cost, fitted again after new records."""
         if objective not in self._cost_models:
-            pairs = [(r, v) for r in self._records.values() if (v := observed_cost(r, objective)) is not None and v > 0]
+            pairs = [(key, v) for key, v in self._observed_costs[objective].items() if v is not None and v > 0]
             pairs = [pairs[i] for i in newest_and_spread(np.arange(len(pairs)), MAX_EXAMPLES)]
             columns, features = _stack_features(
-                self._extract_all({record.key: record.candidate for record, _ in pairs})
+                self._extract_all({key: self._records[key].candidate for key, _ in pairs})
             )
             values = np.array([v for _, v in pairs])
             self._cost_models[objective] = fit_cost_model(
@@ -250,6 +250,8 @@ class SearchSurrogate:
         for record in records:
             if record.latency is not None or record.size_bytes is not None:
                 self._records[record.key] = record
+                for word, costs in self._observed_costs.items():
+                    costs[record.key] = observed_cost(record, word)
                 self._cost_models = {}
 
     def _decode_cached(self, params_list: ParamsList) -> list[DecodedParams]:

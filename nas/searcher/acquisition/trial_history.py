@@ -1,6 +1,7 @@
 """Trial history: the codes of all trials so far and their outcomes, every objective maximised."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,7 @@ class TrialHistory:
         )  # fmt: skip
         return cls(codes=codes, outcomes=outcomes)
 
+    @cached_property
     def archive(self) -> npt.NDArray[np.int64]:
         """Rows of the non-dominated feasible trials."""
         feasible = np.flatnonzero(self.outcomes.is_feasible)
@@ -97,7 +99,7 @@ class TrialHistory:
         outcomes = self.outcomes
         feasible, infeasible = np.flatnonzero(outcomes.is_feasible), np.flatnonzero(outcomes.is_infeasible)
         parts = (
-            self.archive(),
+            self.archive,
             feasible[outcomes.values[feasible].argmin(axis=0)],
             np.flatnonzero(outcomes.is_running),
             newest_and_spread(feasible, MAX_FEASIBLE_TRIALS),

@@ -36,6 +36,7 @@ from nas.latency.measured.gc_control import gc_paused
 from nas.searcher.acquisition.base import (
     EMPTY_CONTEXT,
     EXHAUSTED,
+    KEY,
     LOW_FIDELITY,
     LOW_FIDELITY_ONLY,
     ParamsList,
@@ -51,6 +52,9 @@ logger = logging.getLogger(__name__)
 
 N_STARTUP_TRIALS = 10
 """Trials that fill the space before a model is fitted."""
+
+N_CHECKED_IDENTITIES = 20
+"""Stored identities of trials that are computed again, before the others are taken as they are."""
 
 SAMPLED_PARAMS = "screened:picks"
 """System attribute of a trial: its sampled params, which other workers read before they are suggested."""
@@ -73,6 +77,9 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
     `look` holds the objective values at low fidelity, None for those without one. `look_only` is True where training
     stopped there. The low-fidelity values are then a feature of the model, and a trial that stopped there counts as
     neither feasible nor infeasible.
+
+    Identity: with `identity`, a search may store the identity of a trial's params in its user attribute `key`, which
+    saves computing all of them again when a long search resumes.
 
     Reproducibility: the same seed on the same history gives the same proposal, whichever process asks.
 
@@ -200,9 +207,11 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         self, study: Study, trial: FrozenTrial, table: TrialTable, fixed_codes: Mapping[int, int]
     ) -> Codes | None:
         # A generator of its own for each trial number: a process that dies, or another worker, changes no later trial.
+        history, encoding, identity = self._trial_history(study, trial, table), table.encoding, self._context.identity
+        identities = table.identities_of(history.codes, lambda codes: encoding.identities(codes, identity))
         return CandidateScreen(
-            table.encoding, self._maximizing_context(study), self._trial_history(study, trial, table),
-            prior_trials=self._encode_prior_trials(study, table.encoding), identities=table.identities,
+            encoding, self._maximizing_context(study), history,
+            prior_trials=self._encode_prior_trials(study, encoding), evaluated_identities=identities,
             fixed_codes=fixed_codes, n_startup_trials=self._n_startup_trials,
             rng=np.random.default_rng([self._seed, trial.number]),
         ).propose()  # fmt: skip
@@ -223,27 +232,33 @@ class ScreenedSampler(optuna.samplers.BaseSampler):
         def make_rows(trials: Sequence[FrozenTrial]) -> list[TrialRow]:
             codes, places = table.encoding.encode_all([_params_of(old, n_genes) for old in trials])
             codes_of = dict(zip(places.tolist(), as_bytes(codes), strict=True))
+            self._take_stored_identities(table, {codes_of[i]: trials[i] for i in codes_of})
             return [_trial_row(old, codes_of.get(i), unknown) for i, old in enumerate(trials)]
 
-        others = [old for old in study.get_trials(deepcopy=False) if old.number != trial.number]
-        rows = table.rows_of([old for old in others if old.state != TrialState.WAITING], make_rows)
-        rows = [row for row in rows if row.codes is not None]
-        values, low_fidelity_values = (
-            signs * np.array(column, dtype=np.float64).reshape(len(rows), len(signs))
-            for column in ([row.values for row in rows], [row.low_fidelity_values for row in rows])
-        )
-        is_low_fidelity_only, is_running = (
-            np.array(column, dtype=bool)
-            for column in ([row.is_low_fidelity_only for row in rows], [row.is_running for row in rows])
-        )
-        is_feasible = np.asarray(np.isfinite(values).all(axis=1))
-        codes = np.frombuffer(b"".join(row.codes or b"" for row in rows), dtype=np.int64).reshape(len(rows), n_genes)
-        outcomes = TrialOutcomes(
-            values=np.where(is_feasible[:, None], values, np.nan), low_fidelity_values=low_fidelity_values,
-            is_feasible=is_feasible, is_infeasible=~(is_feasible | is_low_fidelity_only | is_running),
-            is_low_fidelity_only=is_low_fidelity_only, is_prior=np.zeros(len(rows), dtype=bool),
+        columns = table.columns_of(
+            study.get_trials(deepcopy=False), make_rows, n_objectives=len(signs),
+            is_used=lambda old: old.number != trial.number and old.state != TrialState.WAITING,
         )  # fmt: skip
-        return TrialHistory(codes=codes, outcomes=outcomes)
+        values, is_low_fidelity_only = signs * columns.values, columns.is_low_fidelity_only
+        is_feasible = np.asarray(np.isfinite(values).all(axis=1))
+        outcomes = TrialOutcomes(
+            values=np.where(is_feasible[:, None], values, np.nan),
+            low_fidelity_values=signs * columns.low_fidelity_values, is_feasible=is_feasible,
+            is_infeasible=~(is_feasible | is_low_fidelity_only | columns.is_running),
+            is_low_fidelity_only=is_low_fidelity_only, is_prior=np.zeros(len(values), dtype=bool),
+        )  # fmt: skip
+        return TrialHistory(codes=columns.codes, outcomes=outcomes)
+
+    def _take_stored_identities(self, table: TrialTable, trials: Mapping[bytes, FrozenTrial]) -> None:
+        """Add to the table the identities that a search stored with its trials, unless a sample of them is outdated."""
+        stored = {codes: trial.user_attrs[KEY] for codes, trial in trials.items() if KEY in trial.user_attrs}
+        if self._context.identity is None or not stored:
+            return
+        sample = [[*stored][i] for i in np.unique(np.linspace(0, len(stored) - 1, N_CHECKED_IDENTITIES).astype(int))]
+        codes = np.frombuffer(b"".join(sample), dtype=np.int64).reshape(len(sample), -1)
+        # Another version may have decoded the same params to another candidate.
+        if [*self._context.identity(table.encoding.decode(codes))] == [stored[each] for each in sample]:
+            table.identities.update(stored)
 
     def _encode_prior_trials(self, study: Study, encoding: GeneEncoding) -> TrialHistory:
         """Trials of other searches that have a place in this space, with every objective maximised."""

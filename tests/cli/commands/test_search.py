@@ -208,3 +208,15 @@ def test_normalisation_is_given_as_one_number_or_one_for_each_channel() -> None:
     assert (several.mean, several.std) == ((0.485, 0.456, 0.406), 0.25)
     with pytest.raises(ConfigError, match="--mean must be numbers separated by commas, but got '0,x'"):
         load_config(None, {"model": "resnet8", "mean": "0,x"})
+
+
+def test_a_password_in_a_file_of_fields_reaches_the_search(
+    run: CliRunner, monkeypatch, folder: RunFolder, tmp_path: Path
+) -> None:
+    configs = []
+    monkeypatch.setattr(api, "search", lambda config, *, on_status: configs.append(config) or Run(folder))
+    file = tmp_path / "nas.toml"
+    file.write_text('storage = "postgresql://ada:secret@db/nas"\nmax_latency = "5ms"\nrungs = [0.5, 1.0]')
+    assert run.invoke(app, ["search", "--config", str(file)]).exit_code == 0
+    assert configs[0].run.storage == "postgresql://ada:secret@db/nas"
+    assert (configs[0].limits.max_latency, configs[0].training.rungs) == (5.0, (0.5, 1.0))

@@ -34,7 +34,7 @@ def test_the_archive_holds_the_non_dominated_feasible_trials() -> None:
         for i in np.flatnonzero(history.outcomes.is_feasible)
         if not any((other >= values[i]).all() and (other > values[i]).any() for other in values)
     ]
-    assert history.archive().tolist() == expected
+    assert history.archive.tolist() == expected
 
 
 def test_a_short_history_is_kept_whole() -> None:
@@ -48,8 +48,8 @@ def test_a_long_history_keeps_the_archive_the_worst_and_all_running_trials() -> 
     numbers = set(kept.codes[:, 0].tolist())
     feasible = np.flatnonzero(history.outcomes.is_feasible)
     worst = feasible[history.outcomes.values[feasible].argmin(axis=0)]
-    assert {0, *history.archive().tolist(), *worst.tolist()} <= numbers
-    n_extra = len(history.archive()) + 2
+    assert {0, *history.archive.tolist(), *worst.tolist()} <= numbers
+    n_extra = len(history.archive) + 2
     assert MAX_FEASIBLE_TRIALS <= kept.outcomes.is_feasible.sum() <= MAX_FEASIBLE_TRIALS + n_extra
     assert kept.outcomes.is_infeasible.sum() == kept.outcomes.is_low_fidelity_only.sum() == MAX_OTHER_TRIALS
     assert (np.diff(kept.codes[:, 0]) > 0).all(), "oldest first"
@@ -61,4 +61,4 @@ def test_trials_of_other_searches_are_neither_feasible_nor_running() -> None:
     assert joined.is_prior.tolist() == [True] * 3 + [False] * 2
     assert joined.is_running.tolist() == [False] * 4 + [True]
     assert joined.is_feasible.tolist() == [False] * 3 + [True, False]
-    assert not prior.archive().size
+    assert not prior.archive.size

@@ -151,7 +151,7 @@ def test_address_without_a_cluster_is_one_line(evaluator: Evaluator) -> None:
     if ray.is_initialized():
         ray.shutdown()
     executor = registry.load("executor", "ray")(RunFields(address="127.0.0.1:1"), lambda *_: None)
-    with pytest.raises(ConfigError, match="address must be that of a Ray cluster, but with '127.0.0.1:1'"):
+    with pytest.raises(ConfigError, match=r"address must be that of a Ray cluster, but with '127\.0\.0\.1:1'"):
         executor.configure(evaluator)
 
 
