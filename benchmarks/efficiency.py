@@ -43,10 +43,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps of each worker")
     parser.add_argument("--training", action="store_true", help="search with one worker and with two")
     parser.add_argument("--trials", type=int, default=24, help="candidates, with --training")
+    parser.add_argument("--epochs", type=float, default=1.0, help="epochs of a candidate, with --training")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     if options.training:
-        return compare_training(options.trials)
+        return compare_training(options.trials, options.epochs)
     counts = [int(word) for word in options.workers.split(",")]
     print(f"{'executor':<12}{'workers':>8}{'steps/s':>9}{'efficiency':>12}{'bar':>6}")
     with tempfile.TemporaryDirectory() as place:
@@ -119,14 +120,14 @@ def _address(executor: str, workers: int) -> Iterator[str | None]:
         cluster.shutdown()
 
 
-def compare_training(trials: int) -> None:
+def compare_training(trials: int, epochs: float) -> None:
     """Print candidates per hour with one worker and with two, and the latencies of the same candidates."""
     rates, latencies = [], []
     with tempfile.TemporaryDirectory() as place:
         for workers in (1, 2):
             name = f"workers-{workers}"
-            fields = f"--target cpu --space plain --sampler random --trials {trials} --verify 0 --threads 1"
-            command = [sys.executable, "-m", "nas", "search", *fields.split(), "--execution", "plain"]
+            fields = f"--target cpu --space plain --sampler random --trials {trials} --epochs {epochs} --verify 0"
+            command = [sys.executable, "-m", "nas", "search", *fields.split(), "--threads", "1", "--execution", "plain"]
             started = time.perf_counter()
             subprocess.run([*command, "--workers", str(workers), "--runs", place, "--name", name], check=True)
             records = [r for r in RunFolder.open_existing(Path(place) / name).records() if r.phase == "search"]

@@ -8,9 +8,9 @@ import itertools
 import os
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from nas.config.storage_url import without_password
 from nas.config.units import Bytes, Milliseconds, Seconds
@@ -242,6 +242,12 @@ class RunFields(_Group):
         default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the run; by default made of data set, space and target.",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check_address(self) -> Self:
+        if self.address is not None and self.executor != "ray":
+            raise ValueError(f"address is for the executor ray, but got executor {self.executor}; add --executor ray")
+        return self
 
     @property
     def n_workers(self) -> int:

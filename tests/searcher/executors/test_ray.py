@@ -51,6 +51,11 @@ def test_missing_package_is_named_with_the_command_that_installs_it(monkeypatch:
         registry.load("executor", "ray")(RunFields(), lambda *_: None)
 
 
+def test_address_without_the_executor_is_refused() -> None:
+    with pytest.raises(ValueError, match="address is for the executor ray, but got executor processes; add --executor"):
+        RunFields(address="auto")
+
+
 def wait(executor: Executor) -> Outcome:
     end_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < end_s:
@@ -150,7 +155,7 @@ def test_address_without_a_cluster_is_one_line(evaluator: Evaluator) -> None:
     ray = pytest.importorskip("ray", reason="needs ray: pip install 'fer-nas[ray]'")
     if ray.is_initialized():
         ray.shutdown()
-    executor = registry.load("executor", "ray")(RunFields(address="127.0.0.1:1"), lambda *_: None)
+    executor = registry.load("executor", "ray")(RunFields(executor="ray", address="127.0.0.1:1"), lambda *_: None)
     with pytest.raises(ConfigError, match=r"address must be that of a Ray cluster, but with '127\.0\.0\.1:1'"):
         executor.configure(evaluator)
 
