@@ -58,12 +58,14 @@ class Step:
         function: takes the evaluator, `stop` and the arguments; importable by its name.
         arguments: values that can be pickled.
         files: patterns of the files that it reads, below the run folder.
+        measures: whether it may time files on the target, which one step does at a time.
     """
 
     name: str
     function: Callable[..., Any]
     arguments: Mapping[str, Any]
     files: tuple[str, ...] = ()
+    measures: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,9 @@ def candidate_flow(
         front: returns the front of the search so far.
     """
     files = (f"checkpoints/{record.key}-*",)
-    drafted = yield Step(name="draft", function=Evaluator.draft, arguments={"record": record}, files=(SAMPLES_FILE,))
+    drafted = yield Step(
+        name="draft", function=Evaluator.draft, arguments={"record": record}, files=(SAMPLES_FILE,), measures=True
+    )
     record, untrained, accuracy = drafted.record, drafted.untrained, None
     if drafted.is_final or untrained is None:
         return record
@@ -127,7 +131,9 @@ def candidate_flow(
             return trained.record
         record, accuracy, rung = trained.record, trained.accuracy, rung + 1
     arguments = {"record": record, "front": front()}
-    finished = yield Step(name="finish", function=Evaluator.finish, arguments=arguments, files=(*files, SAMPLES_FILE))
+    finished = yield Step(
+        name="finish", function=Evaluator.finish, arguments=arguments, files=(*files, SAMPLES_FILE), measures=True
+    )
     return finished.record
 
 

@@ -59,6 +59,7 @@ DOORS = {
     "pycuda": ("nas.runtimes.*",),
     "nni": ("nas.compression.nni.*",),
     "importlib": ("nas.registry",),
+    "ray": ("nas.searcher.executors.ray",),
     "typer": ("nas.cli.*",),
     "rich": ("nas.cli.*",),
     "torch": ("search_spaces*", "nas*"),

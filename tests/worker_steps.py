@@ -33,5 +33,13 @@ def hold(evaluator: Evaluator, *, megabytes: int, stop: Any) -> None:
     time.sleep(LONG_S + len(kept))
 
 
+def sleep(evaluator: Evaluator, *, seconds: float, stop: Any) -> tuple[float, float]:
+    """Begin and end of a step, by the clock of the host."""
+    started = time.monotonic()
+    evaluator.log(f"sleeps in process {os.getpid()}")
+    time.sleep(seconds)
+    return started, time.monotonic()
+
+
 def ask_to_stop(evaluator: Evaluator, *, stop: Any) -> bool:
     return bool(stop())

@@ -8,9 +8,9 @@ import itertools
 import os
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from nas.config.storage_url import without_password
 from nas.config.units import Bytes, Milliseconds, Seconds
@@ -223,6 +223,11 @@ class RunFields(_Group):
         default=0, ge=0, description="Candidates to evaluate at once; 0 takes cores / threads where threads are given."
     )
     executor: str = Field(default="processes", description="Where workers run: processes, inline or ray.")
+    address: str | None = Field(
+        default=None,
+        description="Ray cluster for the executor ray: auto, HOST:PORT, ray://HOST:PORT, or local, the default, which "
+        "starts Ray on this machine.",
+    )
     worker_memory: Bytes | None = Field(
         default=None, description="Memory of one worker process, such as 4GB; one that holds more is ended."
     )
@@ -237,6 +242,12 @@ class RunFields(_Group):
         default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the run; by default made of data set, space and target.",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check_address(self) -> Self:
+        if self.address is not None and self.executor != "ray":
+            raise ValueError(f"address is for the executor ray, but got executor {self.executor}; add --executor ray")
+        return self
 
     @property
     def n_workers(self) -> int:

@@ -76,6 +76,7 @@ class CompressKeywords(ModelKeywords, total=False):
     execution: Literal["fastest", "plain"]
     workers: int
     executor: str
+    address: str | None
     worker_memory: float | str | None
     wait: bool
     storage: str | None

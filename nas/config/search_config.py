@@ -28,7 +28,8 @@ COMPRESS_EPOCHS = 2.0
 FREE_FIELDS = frozenset(
     {
         *("trials", "budget", "patience", "search_share", "final_epochs", "verify", "verify_seeds"),
-        *("threads", "device", "workers", "executor", "worker_memory", "wait", "runs", "name", "data", "weights"),
+        *("threads", "device", "workers", "executor", "address", "worker_memory", "wait"),
+        *("runs", "name", "data", "weights"),
     }
 )
 """Fields that may change when a run is resumed: duration, hardware and paths. The contents of data and weights must

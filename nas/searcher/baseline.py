@@ -130,7 +130,7 @@ def prepare_baseline(evaluator: Evaluator) -> Steps:
         try:
             arguments = {"seconds": seconds}
             record = yield Step(
-                name="evaluation", function=evaluate_baseline, arguments=arguments, files=BASELINE_FILES
+                name="evaluation", function=evaluate_baseline, arguments=arguments, files=BASELINE_FILES, measures=True
             )
         except CandidateError as error:
             raise ConfigError(f"model {evaluator.config.search.model} cannot be compressed: {error}") from None

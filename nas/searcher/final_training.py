@@ -114,7 +114,7 @@ class FinalTraining:
         files = (f"checkpoints/{member.key}-*", SAMPLES_FILE)
         try:
             records: list[Record] = yield Step(
-                name="final training", function=train_member, arguments=arguments, files=files
+                name="final training", function=train_member, arguments=arguments, files=files, measures=True
             )
         except WorkerDeathError as death:
             evaluator = replace(self.evaluator, seed_index=seed)

@@ -15,6 +15,7 @@ import queue
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,15 +50,20 @@ class _Channel:
             os._exit(0)
 
 
-class _Forwarder(logging.Handler):
-    """Sends warnings to the driver, which knows what the terminal shows."""
+class Forwarder(logging.Handler):
+    """Sends warnings to the driver, which knows what the terminal shows.
 
-    def __init__(self, channel: _Channel) -> None:
+    Args:
+        send: receives "warning", logger, level and line.
+    """
+
+    def __init__(self, send: Callable[..., None]) -> None:
         super().__init__(logging.INFO)
-        self._channel = channel
+        self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._channel.send("warning", record.name, record.levelno, record.getMessage())
+        """Send one warning."""
+        self._send("warning", record.name, record.levelno, record.getMessage())
 
 
 def serve(scratch: Path) -> None:
@@ -71,7 +77,7 @@ def serve(scratch: Path) -> None:
     channel = _Channel(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     faulthandler.enable()
-    logging.basicConfig(level=logging.WARNING, handlers=[_Forwarder(channel)])
+    logging.basicConfig(level=logging.WARNING, handlers=[Forwarder(channel.send)])
     quiet_host = QuietHost(host_folder())
     torch.set_num_threads(1)  # apart from training, the work is many tiny operations that threads only slow down
     messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()

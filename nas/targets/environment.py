@@ -26,6 +26,7 @@ EXTRA_PURPOSES = {
     "models": "networks of timm and torchvision",
     "nni": "NNI's pruners and quantisers",
     "lowrank": "low-rank convolutions",
+    "ray": "workers on a cluster",
     "tensorrt": "engines on an NVIDIA device",
 }
 """Purpose of each extra that a user may want. Extras that are not listed are for developers and are not checked."""

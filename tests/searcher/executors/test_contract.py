@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import nas.searcher.executors.processes
+import nas.searcher.process_pool
 from nas import registry
 from nas.config import RunFields
 from nas.errors import ConfigError, ExportError
@@ -20,7 +20,7 @@ from tests.conftest import learnable_faces
 from tests.tiny_evaluator import an_evaluator
 from tests.worker_steps import add, ask_to_stop, end, fail, hold
 
-LOCAL = ("inline", "processes")
+EXECUTORS = ("inline", "processes", "ray")
 PATIENCE_S = 120.0
 
 
@@ -41,8 +41,10 @@ def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
     return an_evaluator(tmp_path_factory.mktemp("run"), learnable_faces(train=24, val=8))
 
 
-@pytest.fixture(scope="module", params=LOCAL)
+@pytest.fixture(scope="module", params=EXECUTORS)
 def executor(request: pytest.FixtureRequest, evaluator: Evaluator) -> Iterator[Executor]:
+    if request.param == "ray":
+        pytest.importorskip("ray", reason="needs ray: pip install 'fer-nas[ray]'")
     options = RunFields(threads=1, workers=1, executor=request.param)
     made: Executor = registry.load("executor", request.param)(options, lambda task, line: LOG.append((task, line)))
     made.configure(evaluator)
@@ -126,7 +128,7 @@ def test_worker_that_hangs_or_holds_too_much_memory_is_ended(
     death = wait(executor).death
     assert death is not None
     assert (death.cause, death.is_crash) == ("over its memory limit", True)
-    monkeypatch.setattr(nas.searcher.executors.processes, "SILENCE_LIMIT_S", 0.5)
+    monkeypatch.setattr(nas.searcher.process_pool, "SILENCE_LIMIT_S", 0.5)
     executor.submit(a_task(hold, megabytes=0))
     death = wait(executor).death
     assert death is not None
