@@ -26,6 +26,7 @@ EXTRA_PURPOSES = {
     "models": "networks of timm and torchvision",
     "nni": "NNI's pruners and quantisers",
     "lowrank": "low-rank convolutions",
+    "postgres": "a study on a PostgreSQL server",
     "ray": "workers on a cluster",
     "tensorrt": "engines on an NVIDIA device",
 }
