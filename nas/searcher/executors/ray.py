@@ -162,8 +162,9 @@ class RayExecutor(Executor):
             try:
                 self._ray.init(self._address, **fields)
             except (self._ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
+                what = one_line(error).rstrip(".")
                 raise ConfigError(
-                    f"address must be that of a Ray cluster, but with {self._address!r}: {one_line(error)}; "
+                    f"address must be that of a Ray cluster, but with {self._address!r}: {what}; "
                     "to start one: ray start --head"
                 ) from None
             self._owns_connection = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -151,13 +152,17 @@ def test_no_worker_is_left_after_the_end(executor: Executor) -> None:
     assert not is_alive
 
 
-def test_address_without_a_cluster_is_one_line(evaluator: Evaluator) -> None:
+def test_address_without_a_cluster_is_one_line(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray", reason="needs ray: pip install 'fer-nas[ray]'")
-    if ray.is_initialized():
-        ray.shutdown()
-    executor = registry.load("executor", "ray")(RunFields(executor="ray", address="127.0.0.1:1"), lambda *_: None)
-    with pytest.raises(ConfigError, match=r"address must be that of a Ray cluster, but with '127\.0\.0\.1:1'"):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", Mock(side_effect=ConnectionError("Could not find any\nrunning Ray instance.")))
+    executor = registry.load("executor", "ray")(RunFields(executor="ray", address="auto"), lambda *_: None)
+    with pytest.raises(ConfigError) as caught:
         executor.configure(evaluator)
+    assert str(caught.value) == (
+        "address must be that of a Ray cluster, but with 'auto': Could not find any running Ray instance; "
+        "to start one: ray start --head"
+    )
 
 
 def _value(outcome: Outcome) -> tuple[float, float]:
