@@ -7,6 +7,7 @@ Accuracies on two data sets, or latencies of two devices, cannot be compared in 
 """
 
 import json
+import uuid
 from collections.abc import Sized
 from dataclasses import asdict
 from typing import Any
@@ -23,14 +24,23 @@ from nas.targets.catalog import device_runtime
 TARGET_FACTS = ("title", "runtime", "latency", "calibration")
 """What the latencies of a target depend on: fields of its profile, and the calibration of its predictions."""
 
+ID_FILE = "id.json"
+"""Id of a run whose study is in a storage of its own."""
 HOST_FIELDS = frozenset({"storage", "teacher", "warm_start", "data_options"})
 """Fields with paths and addresses, which differ between hosts that work on one study."""
 
 
 def study_identity(folder: RunFolder, config: SearchConfig) -> dict[str, Any]:
-    """What all runs that share one study have in common: every field that decides the result, and the data's digest."""
+    """What a study in a storage of its own belongs to: the run, by its id, what decides its results, and the data.
+
+    A copy of the folder has the same id, so that a run may move to another host.
+    """
     fields = {name: value for name, value in config.flat().items() if name not in FREE_FIELDS | HOST_FIELDS}
-    return {**fields, "data": folder.read_json("data.json", DataFacts).get("digest", "")}
+    stored = folder.read_json(ID_FILE)
+    if config.run.storage is not None and not stored:
+        stored = {"id": uuid.uuid4().hex}
+        folder.write(ID_FILE, json.dumps(stored))
+    return {**fields, "id": stored.get("id", ""), "data": folder.read_json("data.json", DataFacts).get("digest", "")}
 
 
 def check_same_data(folder: RunFolder, data: FaceData) -> None:

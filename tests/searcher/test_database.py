@@ -223,7 +223,7 @@ def test_a_study_of_another_run_on_the_server_is_refused(
     monkeypatch.setenv("NAS_STORAGE_PASSWORD", PASSWORD)  # the configuration in the run folder has none
     url = server.new_database()
     study = a_study(tmp_path / "a", storage=url, name="same")
-    with pytest.raises(ConfigError, match=r"study 'same' .* another run \(seed: 0 there, 5 asked\)"):
+    with pytest.raises(ConfigError, match=r"study 'same' .* another run \(seed: 0 there, 5 asked; id: "):
         a_study(tmp_path / "b", storage=url, name="same", seed=5)
     with pytest.raises(
         ConfigError, match=r"study 'same' in postgresql\+psycopg://ada:\*\*\*@127\.0\.0\.1:\d+/\w+ has other"

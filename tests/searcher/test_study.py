@@ -1,6 +1,7 @@
 """The study: trials are asked, resumed after their process died, and told."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -196,15 +197,17 @@ def test_study_with_other_objectives_is_refused(tmp_path: Path) -> None:
 def test_study_of_another_run_in_the_same_storage_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     study = a_study(tmp_path / "a", storage=url, name="same", trials=3)
+    shutil.copytree(study.folder.path, tmp_path / "another host" / study.folder.path.name)
     again = a_study(tmp_path / "another host", storage=url, name="same", trials=5)
     with pytest.raises(
-        ConfigError, match=r"study 'same' .* another run \(seed: 0 there, 5 asked\); give this run a --name"
+        ConfigError, match=r"study 'same' .* another run \(id: '\w+' there, '\w+' asked\); give this run"
     ):
+        a_study(tmp_path / "a folder of its own", storage=url, name="same")
+    with pytest.raises(ConfigError, match=r"study 'same' .* another run \(seed: 0 there, 5 asked; id: "):
         a_study(tmp_path / "b", storage=url, name="same", seed=5)
-    folder = a_run(tmp_path / "c", records=[], storage=url, name="same")
-    folder.write("data.json", json.dumps({"digest": "0123"}))
+    study.folder.write("data.json", json.dumps({"digest": "0123"}))
     with pytest.raises(ConfigError, match=r"another run \(data: '\w*' there, '0123' asked\)"):
-        make_study(folder, folder.config, CHOICES, registry.load("sampler", "random"))
+        make_study(study.folder, study.folder.config, CHOICES, registry.load("sampler", "random"))
     for opened in (study, again):
         opened._storage.remove_session()
 
