@@ -1,5 +1,6 @@
 """Report sections on the front: its plot, and its table beside the figures of the search."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -196,7 +197,7 @@ def _table_row(view: RunView, r: Record, searched: Record | None) -> dict[str, A
         "sparsity": f"{r.candidate.sparsity:.0%} of channels",
         "compression": _compression_lines(r),
         "epochs": f"{r.epochs:.1f}",
-        "command": f"nas export {view.folder.path} --trial {record_label(r)}",
+        "command": f"nas export {shlex.quote(str(view.folder.path))} --trial {record_label(r)}",
     }
 
 

@@ -40,6 +40,11 @@ def table_rows(records: Iterable[Record], *, baseline: Record | None = None) -> 
     return [_table_row(r, baseline) for r in records]
 
 
+def _as_text(value: object) -> object:
+    """The value, but no text that a spreadsheet would run as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Path]:
     """Write pareto.csv and pareto.json of a run from its records.
 
@@ -57,7 +62,8 @@ def write_front(folder: RunFolder, objectives: Sequence[str]) -> tuple[Path, Pat
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=COLUMNS)
     writer.writeheader()
-    writer.writerows(table_rows([base, *members] if base else members, baseline=base))
+    for row in table_rows([base, *members] if base else members, baseline=base):
+        writer.writerow({name: _as_text(value) for name, value in row.items()})
     details = {
         "objectives": {o: "maximize" if OBJECTIVES[o] else "minimize" for o in objectives},
         "verified": bool(members) and members[0].phase == "verified",

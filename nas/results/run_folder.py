@@ -212,13 +212,17 @@ class RunFolder:
             driver = {}
         return f"process {driver.get('pid', 'unknown')} on {driver.get('host', 'another host')}"
 
-    def log_work_interval(self, started_s: float) -> None:
-        """Record that its driver has worked on the run from `started_s` (seconds since the epoch) until now."""
-        self.write(f"clocks/{int(started_s * 1e3)}-{os.getpid()}.json", json.dumps([started_s, time.time()]))
+    def log_work_interval(self, started_s: float, worked_s: float) -> None:
+        """Record that its driver has worked on the run for `worked_s` seconds from `started_s` (since the epoch)."""
+        self.write(f"clocks/{int(started_s * 1e3)}-{os.getpid()}.json", json.dumps([started_s, started_s + worked_s]))
 
     def worked_s(self, *, until_s: float = math.inf) -> float:
         """Seconds during which a driver worked on the run, up to `until_s` (seconds since the epoch)."""
         spans = sorted(filter(None, map(_read_span, (self.path / "clocks").glob("*.json"))))
+        # A clock that was set back since would let one interval last until that time. One that lies in the future as a
+        # whole was measured by such a clock too, but its length is right.
+        now_s = time.time()
+        spans = [(first, min(last, now_s) if first <= now_s else last) for first, last in spans]
         return union_length([(first, min(last, until_s)) for first, last in spans])
 
 

@@ -1,5 +1,6 @@
 """Search budget: the trials and the time that remain, why a search is over, and a forecast of when it will be."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -47,12 +48,13 @@ class SearchBudget:
         self._folder, self._records, self._search = folder, records, search
         self._has_final_training = bool(training.verify and training.final_epochs)
         self._started = started
+        self._clock_start = time.monotonic() - (time.time() - started)
         self._curve = HypervolumeCurve(search.objectives)
         self._n_not_converged = -1  # number of candidates for which convergence was tested last, and refuted
 
     def log_work_interval(self) -> None:
-        """Record that this process has worked on the run until now."""
-        self._folder.log_work_interval(self._started)
+        """Record that this process has worked on the run until now, whatever happens to the time of day meanwhile."""
+        self._folder.log_work_interval(self._started, time.monotonic() - self._clock_start)
 
     @property
     def search_share(self) -> float:

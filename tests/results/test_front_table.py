@@ -48,3 +48,11 @@ def test_the_files_hold_the_front(tmp_path: Path) -> None:
     assert set(more["front"][0]["score"]["recall"]) == {"angry", "happy", "sad"}
     assert more["fallen"][0]["by_trial"] == 2
     assert [r["trial"] for r in more["search_front"]] == [0, 1, 2, 5]
+
+
+def test_no_text_of_the_table_is_a_formula(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[some_record(0, 0.5, 1.0, model="=cmd|' /C calc'!A0")])
+    table, _ = write_front(folder, BOTH)
+    with table.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["model"] == "'=cmd|' /C calc'!A0"

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -221,11 +222,17 @@ def test_overlapping_work_counts_once(folder: RunFolder) -> None:
     assert folder.worked_s() == pytest.approx(20 + 2.5)
 
 
-def test_a_later_time_extends_the_same_interval(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    for now in (1001.0, 1007.5):
-        monkeypatch.setattr("nas.results.run_folder.time.time", lambda now=now: now)
-        folder.log_work_interval(1000.0)
+def test_a_later_time_extends_the_same_interval(folder: RunFolder) -> None:
+    for worked_s in (1.0, 7.5):
+        folder.log_work_interval(1000.0, worked_s)
     assert folder.worked_s() == pytest.approx(7.5)
+
+
+def test_a_clock_that_was_set_back_spends_no_time_for_good(folder: RunFolder) -> None:
+    now = time.time()
+    for name, span in {"1-1": [now - 10, now + 1e6], "2-2": [now + 2e6, now + 2e6 + 5]}.items():
+        folder.write(f"clocks/{name}.json", json.dumps(span))
+    assert folder.worked_s() == pytest.approx(10 + 5, abs=2)
 
 
 def test_the_same_configuration_opens_the_folder_again(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`nas pick`: the choice of one member of a front, with its reason."""
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -31,4 +32,6 @@ def pick(
     selection = api.pick(folder, max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy, knee=knee)
     console = terminal.make_console()
     terminal.show_selection(console, selection)
-    console.print(f"\nexport   nas export {folder.path} --trial {selection.record.trial}", soft_wrap=True)
+    console.print(
+        f"\nexport   nas export {shlex.quote(str(folder.path))} --trial {selection.record.trial}", soft_wrap=True
+    )

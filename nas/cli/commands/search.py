@@ -1,5 +1,6 @@
 """`nas search` and `nas compress`: searches of a space, or of the compression of a given model."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,5 +95,6 @@ def _search(config: SearchConfig) -> None:
         run = api.search(config, on_status=display)
     terminal.show_front(console, run.folder)
     path = run.folder.path
-    lines = (f"report   {path / 'report.html'}", f"pick     nas pick {path}", f"export   nas export {path} --knee")
+    name = shlex.quote(str(path))
+    lines = (f"report   {path / 'report.html'}", f"pick     nas pick {name}", f"export   nas export {name} --knee")
     console.print("\n" + "\n".join(lines), soft_wrap=True)
