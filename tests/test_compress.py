@@ -152,7 +152,7 @@ def _always(load: Callable[[str, str], Any], gene: str, value: float) -> Callabl
 @pytest.mark.parametrize(
     ("module", "name", "calls"),
     [
-        ("searcher.baseline", "_evaluate_baseline", 0),
+        ("searcher.baseline", "evaluate_baseline", 0),
         ("training.trainer", "train", 1),
         ("training.trainer", "train", 3),
     ],

@@ -21,6 +21,7 @@ import nas.evaluation.trained
 import nas.evaluation.untrained
 import nas.latency.measured.timing_loop
 import nas.searcher.executors.inline
+import nas.searcher.executors.processes
 import nas.training.trainer
 from nas.data.base import FaceData, Images
 from nas.metrics import Floats
@@ -34,7 +35,7 @@ ASSEMBLY: Any = import_module("nas.searcher.assembly")
 SEARCH: Any = import_module("nas.searcher.searcher")  # nas.search itself is the function
 TINY: dict[str, Any] = {
     "target": "jetson", "space": "plain", "trials": 3, "epochs": 0.5, "rungs": (1.0,), "verify": 0, "final_epochs": 1,
-    "threads": 1, "executor": "inline",
+    "threads": 1,
 }  # fmt: skip
 RUNGS = (1 / 9, 1 / 3, 1.0)
 FACES = learnable_faces(train=32, val=24, test=12)
@@ -60,7 +61,8 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     for name, value in (runs | {"FINAL_PATIENCE_S": 0.0, "SEARCH_PATIENCE_S": 0.0}).items():
         monkeypatch.setattr(nas.evaluation.latency_evaluator, name, value)
     monkeypatch.setattr(nas.latency.measured.timing_loop, "WARM_UP_RUNS", 3)
-    # Timing in this process, because the patches above do not reach another.
+    # Steps and timing in this process, because the patches do not reach another.
+    monkeypatch.setattr(nas.searcher.executors.processes, "EXECUTOR", nas.searcher.executors.inline.EXECUTOR)
     monkeypatch.setattr(nas.searcher.executors.inline, "TimingWorker", lambda **_: nullcontext())
     monkeypatch.setattr(nas.training.trainer, "choose_execution", lambda *_, **__: ExecutionFormat())
     monkeypatch.setattr(SEARCH, "probe_candidate_cost", lambda *_, **__: (step for step in ()))
