@@ -11,7 +11,7 @@ from nas.errors import ConfigError
 
 _TIME_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LATENCY_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-_SIZE_BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "kib": 1024.0, "mib": 1024.0**2}
+_SIZE_BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1024.0, "mib": 1024.0**2, "gib": 1024.0**3}
 
 
 def quantity(text: str | float, units: Mapping[str, float], *, example: str) -> float:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -97,12 +96,11 @@ def test_the_table_of_a_run_holds_fully_trained_candidates(tmp_path: Path) -> No
         fer_table.table(folder)
     configurations = []
     for i in range(5):
-        with ExitStack() as stack:
-            ask = study.ask(stack)
-            cut_short = {"rung": 1} if i == 0 else {"epochs": 2.9} if i == 4 else {}
-            record = some_record(ask.number, 0.5 + 0.01 * i, 2.0 + i, **({"rung": 3} | cut_short))
-            folder.append(record)
-            study.tell(ask, record)
+        ask = study.ask()
+        cut_short = {"rung": 1} if i == 0 else {"epochs": 2.9} if i == 4 else {}
+        record = some_record(ask.number, 0.5 + 0.01 * i, 2.0 + i, **({"rung": 3} | cut_short))
+        folder.append(record)
+        study.tell(ask, record)
         configurations.append(ask.picked)
     frame = fer_table.table(folder)
     assert frame["accuracy"].tolist() == pytest.approx([0.51, 0.52, 0.53])

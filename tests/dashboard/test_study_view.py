@@ -1,7 +1,6 @@
 """View of a run: what a reader should see of each trial, and that nothing can be written through it."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
@@ -46,12 +45,11 @@ def test_verified_figures_and_provenance_are_attributes(tmp_path: Path) -> None:
 def test_gene_values_duplicates_and_open_trials_come_from_the_study(tmp_path: Path) -> None:
     study = a_study(tmp_path, initial_picks=[{"width": 8, "operation": "pool"}])
     record = some_record(0, 0.5, 1.0)
-    with ExitStack() as held:
-        study.tell(study.ask(held), record)
-        study.folder.append(record)
-        study.tell(study.ask(held), record)
-        study.fail(study.ask(held), "the network falls apart")
-        study.ask(held)
+    study.tell(study.ask(), record)
+    study.folder.append(record)
+    study.tell(study.ask(), record)
+    study.fail(study.ask(), "the network falls apart")
+    study.ask()
     first, duplicate, failed, running = a_view(study.folder).get_all_trials(1)
     assert first.params == {"width": 8, "operation": "pool"}
     assert duplicate.values == first.values == [0.5, 1.0]

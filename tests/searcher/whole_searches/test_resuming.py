@@ -151,7 +151,7 @@ def test_two_workers_share_the_candidates_of_a_search(tmp_path: Path) -> None:
         "--space plain --trials 5 --epochs 0.5 --verify 2 --final-epochs 1 --threads 1 --workers 2 --sampler random "
         "--name both --data-option n=200 --data-option size=32"
     )
-    command = [sys.executable, "-m", "nas.cli.main", "search", *flags.split(), "--runs", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "nas", "search", *flags.split(), "--runs", str(tmp_path / "runs")]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     assert subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
     folder = RunFolder.open_existing(tmp_path / "runs" / "both")
