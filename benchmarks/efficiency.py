@@ -77,7 +77,7 @@ def measure_rate(options: RunFields, evaluator: Evaluator, *, seconds: float, st
     executor = registry.load("executor", options.executor)(options, lambda *_: None)
     with closing(executor):
         executor.configure(evaluator)
-        workforce = Workforce(executor, evaluator.folder, training_s=lambda: None, on_wait=lambda _: None)
+        workforce = Workforce(executor, evaluator.folder, training_s=lambda: None, on_wait=lambda: None)
         for _ in range(WARM_UP_ROUNDS):
             started = time.perf_counter()
             processes = _run(workforce, options.workers, seconds)

@@ -43,6 +43,7 @@ class Progress:
         self._search, self._training = search, training
         self._stage: SearchStage = "base" if search.model else "search"
         self._status: SearchStatus | None = None
+        self._activity = ""
         self._last_logged_s = 0.0
 
     def enter(self, stage: SearchStage) -> None:
@@ -65,6 +66,7 @@ class Progress:
 
     def publish(self, activity: str) -> None:
         """Publish the last status with what is being done now, in words."""
+        self._activity = activity
         now = time.time()
         if now - self._last_logged_s > WORK_INTERVAL_S:
             self._budget.log_work_interval()
@@ -73,6 +75,10 @@ class Progress:
             return
         left_s = self._budget.remaining_s()
         self._on_status(replace(self._status, activity=activity, left_s=None if left_s is None else max(0.0, left_s)))
+
+    def repeat(self) -> None:
+        """Publish the same again, with the time that is left now."""
+        self.publish(self._activity)
 
     def _total(self) -> int | None:
         """Trainings or candidates that this stage is to complete; None where only time limits it."""

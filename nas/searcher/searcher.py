@@ -192,7 +192,7 @@ class Searcher:
             parts.executor,
             parts.folder,
             training_s=partial(parts.budget.training_s, share),
-            on_wait=parts.progress.publish,
+            on_wait=parts.progress.repeat,
         )
 
     def _run(self, steps: Steps, name: str, *, share: float = 1.0) -> None:

@@ -71,7 +71,7 @@ class Workforce:
         executor: has been configured.
         folder: the run; the files that steps read and make are there.
         training_s: returns the seconds until training has to end; None without a time limit.
-        on_wait: called about once a second with what is being done, in words.
+        on_wait: called about once a second while workers are busy.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Workforce:
         folder: RunFolder,
         *,
         training_s: Callable[[], float | None],
-        on_wait: Callable[[str], None],
+        on_wait: Callable[[], None],
     ) -> None:
         self._executor, self._folder = executor, folder
         self._training_s, self._on_wait = training_s, on_wait
@@ -115,7 +115,7 @@ class Workforce:
             if not self._under_way:
                 return
             if (outcome := self._executor.wait(WAIT_S)) is None:
-                self._on_wait("")
+                self._on_wait()
                 continue
             flow = self._under_way.pop(id(outcome.task))
             if outcome.death is None:

@@ -93,7 +93,7 @@ def final_training(
         folder=folder,
         training=config.training,
         members=members(),
-        workforce=Workforce(executor, folder, training_s=lambda: training_s, on_wait=lambda _: None),
+        workforce=Workforce(executor, folder, training_s=lambda: training_s, on_wait=lambda: None),
         n_workers=n_workers,
         remaining_s=left_s,
         training_s=lambda: training_s,

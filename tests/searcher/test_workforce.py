@@ -62,7 +62,7 @@ def go(tmp_path: Path) -> Callable[..., list[Any]]:
         found: list[Any] = []
         folder = a_run(tmp_path, records=[])
         flows = [a_flow(found, value + 1) for value in range(n_flows)]
-        workforce = Workforce(executor, folder, training_s=lambda: 7.0, on_wait=lambda _: None)  # type: ignore[arg-type]
+        workforce = Workforce(executor, folder, training_s=lambda: 7.0, on_wait=lambda: None)  # type: ignore[arg-type]
         workforce.run(lambda: flows.pop(0) if flows else None)
         return found
 
