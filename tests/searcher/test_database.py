@@ -18,6 +18,9 @@ from nas.searcher.database import DatabaseStorage, open_database
 from tests.fake_studies import a_study
 from tests.postgres import PASSWORD, Server, a_server
 
+# A connection that the server has cut is dropped; its end is noticed whenever it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:

@@ -14,6 +14,8 @@ from tests.postgres import PASSWORD, Server, a_server
 from tests.tiny_evaluator import fields_of
 from tests.tiny_search import TINY
 
+# A connection that the server has cut is dropped; its end is noticed whenever it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 OUTAGES = 2
 UNTRAINED = {"max_latency": "1us", "trials": 3}  # no candidate is feasible, so none is trained, which takes time
 
