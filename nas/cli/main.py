@@ -28,6 +28,7 @@ from nas.cli.commands import (
     table,
     targets,
 )
+from nas.cli.commands._errors import INTERRUPTED_STATUS
 
 app = typer.Typer(
     name="nas", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -68,6 +69,9 @@ def main() -> None:
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         typer.echo(f"nas: {message}; see `nas COMMAND --help`", err=True)
         status = 2
+    except (KeyboardInterrupt, typer.Abort):  # before the command began, or after its end
+        typer.echo("nas: stopped", err=True)
+        status = INTERRUPTED_STATUS
     sys.exit(status or 0)
 
 

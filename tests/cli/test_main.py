@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import nas
@@ -97,3 +98,18 @@ def test_a_search_under_nohup_outlives_its_terminal(monkeypatch: pytest.MonkeyPa
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, typer.Abort])
+def test_an_interruption_before_the_command_begins_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: type[BaseException]
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("nas.cli.main.app", interrupted)
+    monkeypatch.setattr("nas.cli.main.signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "nas: stopped\n"
