@@ -229,8 +229,9 @@ class RunFields(_Group):
         "starts Ray on this machine.",
     )
     worker_memory: Bytes | None = Field(
-        default=None, description="Memory of one worker process, such as 4GB; one that holds more is ended."
-    )
+        default=None, ge=1e9,
+        description="Memory of one worker process, such as 4GB, at least 1GB; one that holds more is ended.",
+    )  # fmt: skip
     wait: bool = Field(default=False, description="Wait for another process that works on the run, then go on.")
     storage: str | None = Field(
         default=None, repr=False,
