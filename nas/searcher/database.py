@@ -186,10 +186,14 @@ class _Database:
             LostConnectionError: the server does not answer.
             Exception: the server refuses, or there is no driver.
         """
+        storage = RDBStorage.__new__(RDBStorage)
         try:
-            storage = RDBStorage(self._address.render_as_string(hide_password=False), self._engine_arguments())
-        except (SQLAlchemyError, StorageInternalError) as error:
-            self._raise_if_lost(_driver_error(error))
+            RDBStorage.__init__(storage, self._address.render_as_string(hide_password=False), self._engine_arguments())
+        except Exception as error:
+            if (engine := getattr(storage, "engine", None)) is not None:
+                engine.dispose()  # Optuna leaves the connection open where it refuses what it found in the database
+            if isinstance(error, (SQLAlchemyError, StorageInternalError)):
+                self._raise_if_lost(_driver_error(error))
             raise
         event.listen(storage.engine, "handle_error", self._handle_error)
         return storage
