@@ -4,6 +4,7 @@ Functions:
 
     nas.search(target="jetson", budget="30m")       search architectures, and return the run; call again to resume
     nas.compress("resnet18", weights="w.pt")        search how far a given model can be pruned and quantised
+    nas.train("resnet10", teacher=("teacher.onnx",))  train one model whole, from teachers where there are any
     nas.quantize("model.onnx")                      INT8 where it is measured to pay, in seconds, without training
     nas.prune("resnet18", weights="w.pt")           remove half of the channels, with a short fine-tuning
     nas.load_run("runs/NAME")                       open the run of an earlier search
@@ -31,7 +32,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import compress, export, measure, pick, prune, quantize, search, table
+    from nas.api import compress, export, measure, pick, prune, quantize, search, table, train
     from nas.config import SearchConfig, make_config
     from nas.errors import NasError
     from nas.results.run import Run, load_run
@@ -52,6 +53,7 @@ __all__ = [
     "quantize",
     "search",
     "table",
+    "train",
 ]
 
 try:
@@ -63,7 +65,7 @@ except PackageNotFoundError:  # a checkout that is not installed
 def __getattr__(name: str) -> Any:
     """Load a public name at first use (PEP 562)."""
     module: Any
-    if name in {"search", "compress", "quantize", "prune", "pick", "export", "measure", "table"}:
+    if name in {"search", "compress", "quantize", "prune", "pick", "export", "measure", "table", "train"}:
         from nas import api as module
     elif name in {"Run", "load_run"}:
         from nas.results import run as module

@@ -237,3 +237,7 @@ _ADVICE_BY_ERRNO = {
     errno.ENAMETOOLONG: "give a shorter name",
     errno.ELOOP: "the link leads back to itself; give another path",
 }
+
+
+class StepPausedError(Exception):
+    """A step of a flow pauses: what it has done so far is in its files, and the same step goes on from there."""

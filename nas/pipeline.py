@@ -24,7 +24,7 @@ from nas.compression.pipeline import CompressionPipeline
 from nas.config import SearchConfig
 from nas.data.base import FaceData
 from nas.distillation.base import Distillation
-from nas.errors import CandidateError, NasError, find_system_error, one_line
+from nas.errors import CandidateError, NasError, StepPausedError, find_system_error, one_line
 from nas.evaluation.constraints import describe_violations, violations
 from nas.evaluation.latency_evaluator import LatencyEvaluator
 from nas.evaluation.online_latency import SAMPLES_FILE
@@ -40,7 +40,7 @@ from nas.results.run_folder import RunFolder
 from nas.runtimes.base import DeviceRuntime, Runtime
 from nas.training.checkpoints import Checkpoints
 from nas.training.model_builder import ModelBuilder
-from nas.training.trainer import InitialWeights, LogFunction, ShouldStop, Trainer
+from nas.training.trainer import InitialWeights, LogFunction, ShouldStop, Trainer, never
 from search_spaces._base import SearchSpace
 
 Promote = Callable[[int, float, UntrainedMetrics], bool]
@@ -162,6 +162,7 @@ class Evaluator:
         seed_index: number of the training, where a candidate is trained several times.
         timing_worker: process that times files on this machine; None times them in this process.
         quiet_host: has the other workers of this machine hold still meanwhile; None where there are none.
+        should_pause: called before each training step; True ends the step of the flow with `StepPausedError`.
     """
 
     config: SearchConfig
@@ -181,6 +182,7 @@ class Evaluator:
     seed_index: int = 0
     timing_worker: TimingWorker | None = None
     quiet_host: QuietHost | None = None
+    should_pause: Callable[[], bool] = never
 
     def evaluate(
         self,
@@ -328,6 +330,7 @@ class Evaluator:
             return Progress(record=self.finalize(progress, net, timer, stop=stop), is_final=True)
 
         verified = self._catch_failure(empty, train_and_finalize).record
+        self.checkpoints.forget_states(record.candidate)
         baseline = self.compression.fp32_baseline(record.candidate)
         if baseline is None or verified.violations.get(NO_GAIN, 0.0) <= 0:
             return [verified]
@@ -400,6 +403,8 @@ class Evaluator:
         try:
             progress = work(timer)
             return replace(progress, record=replace(progress.record, worker=_this_process()))
+        except StepPausedError:
+            raise
         except Exception as error:
             if isinstance(error, NasError) and not isinstance(error, CandidateError):
                 raise  # the user's to mend, and the same for the next candidate
@@ -449,7 +454,7 @@ class Evaluator:
             training_config=self.config.training, compression_config=self.config.compression,
             distillation_config=self.config.distillation, run_config=self.config.run, builder=self.builder,
             checkpoints=self.checkpoints, data=self.data, distillation=self.distillation,
-            initial_weights=self.initial_weights, log=self.log,
+            initial_weights=self.initial_weights, log=self.log, should_pause=self.should_pause,
         )  # fmt: skip
 
     @cached_property

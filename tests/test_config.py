@@ -16,9 +16,11 @@ from nas.config import (
     FREE_FIELDS,
     GROUPS,
     MODEL_FIELDS,
+    TRAIN_FIELDS,
     CompressKeywords,
     SearchConfig,
     SearchKeywords,
+    TrainKeywords,
     make_config,
     quantity,
     read_config,
@@ -169,6 +171,7 @@ def test_every_field_that_decides_the_result_is_a_difference(field: str) -> None
         "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
         "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 4, "qat": 0.3,
         "qat_scales": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
+        "keep_duplicates": True, "teacher_views": 8,
         "teacher": ("votes",), "teacher_classes": ("a", "b"), "teacher_output": "y",
         "distill": "dkd", "temperature": 2.0, "alpha": 0.5, "distill_during": "search",
         "importance": ("l1",), "sparsity_step": 0.125, "execution": "plain",
@@ -233,6 +236,7 @@ def test_every_field_is_explained() -> None:
 
 def test_the_keywords_are_the_fields() -> None:
     assert set(SearchKeywords.__annotations__) == set(FIELD_GROUPS)
+    assert set(TrainKeywords.__annotations__) == set(TRAIN_FIELDS) - {"model"}
     assert set(CompressKeywords.__annotations__) == set(FIELD_GROUPS) - {"model", "space"}
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.config import FIELD_GROUPS, GROUPS
+from nas.config import FIELD_GROUPS, GROUPS, TRAIN_FIELDS
 from nas.errors import ConfigError
 from tests.fake_runs import a_model, a_run, some_record
 
-FUNCTIONS = ("search", "compress", "quantize", "prune", "load_run", "pick", "export", "measure", "table")
+FUNCTIONS = ("search", "compress", "train", "quantize", "prune", "load_run", "pick", "export", "measure", "table")
 
 
 def test_the_functions_stay_functions_when_their_modules_are_imported() -> None:
@@ -46,9 +46,10 @@ def test_help_begins_with_the_functions() -> None:
     [
         (nas.search, set(FIELD_GROUPS)),
         (nas.compress, set(FIELD_GROUPS) - {"space"}),
+        (nas.train, set(TRAIN_FIELDS)),
         (nas.make_config, set(FIELD_GROUPS)),
     ],
-    ids=["search", "compress", "make_config"],
+    ids=["search", "compress", "train", "make_config"],
 )
 def test_functions_name_type_and_explain_every_field(function: Callable[..., object], fields: set[str]) -> None:
     parameters = inspect.signature(function).parameters

@@ -3,7 +3,7 @@
 from nas.api.measurement import calibrate, calibrations, check_target, dry_run_commands, measure, measure_all
 from nas.api.post_training import layer_sensitivity, prune, quantize, quantize_configured
 from nas.api.runs import export, pick, table
-from nas.api.searching import compress, search
+from nas.api.searching import compress, search, train
 
 __all__ = [
     "calibrate",
@@ -21,4 +21,5 @@ __all__ = [
     "quantize_configured",
     "search",
     "table",
+    "train",
 ]

@@ -195,7 +195,10 @@ def _load_configured(
     """The model of a configuration with its data, and a timer for its target."""
     profile = load_target(config.search.target)
     log(f"read data set {config.search.dataset}")
-    data = load_data(config.search.dataset, config.search.data, options=config.search.data_options)
+    data = load_data(
+        config.search.dataset, config.search.data, options=config.search.data_options,
+        keep_duplicates=config.search.keep_duplicates,
+    )  # fmt: skip
     log(f"read {config.search.model}")
     loaded = load_model(config, data, profile, classes=classes)
     return loaded, FileTimer(profile, reference_cache=reference_cache_path(), log=log, idle_wait_s=IDLE_WAIT_S)

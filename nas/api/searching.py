@@ -7,8 +7,10 @@ from nas.config import (
     CompressKeywords,
     SearchConfig,
     SearchKeywords,
+    TrainKeywords,
     make_config,
     takes_config_fields,
+    training_config,
 )
 from nas.errors import ConfigError
 from nas.post_training.loading import is_onnx
@@ -83,3 +85,45 @@ def compress(
     if is_onnx(model):
         raise ConfigError(f"{model} has no source to train, so there is nothing to search; use nas.quantize")
     return search(make_config(model=model, **fields), on_status=on_status)
+
+
+@takes_config_fields
+def train(
+    model: str,
+    *,
+    epochs: float = 100.0,
+    on_status: Callable[[SearchStatus], None] | None = None,
+    **fields: Unpack[TrainKeywords],
+) -> Run:
+    """Train one model whole, in one schedule, from teachers where there are any; export, score and measure it.
+
+    The same call resumes an interrupted training, to the same weights. The run is a teacher for others, and
+    `nas.compress` with the same model and name goes on from its weights.
+
+    Args:
+        model: name of a published network (see `nas.models.zoo`), or a factory "package.module:function" that returns
+            a torch module.
+        epochs: passes over the training images.
+        on_status: called with the status about once a second.
+        **fields: fields of the configuration:
+
+    Returns:
+        The run; its only record is `baseline`, the trained model.
+
+    Raises:
+        ConfigError: a field is invalid, the model cannot be exported (the message names the layer), or the run folder
+            holds a run of another configuration.
+        UserError: a member of a family, a file or a package is missing.
+
+    Examples:
+        >>> run = nas.train("resnet10", epochs=100, dataset="fer2013", data="fer2013.csv")  # doctest: +SKIP
+        >>> run.baseline.score.accuracy  # doctest: +SKIP
+        >>> nas.train("resnet10", epochs=0)
+        Traceback (most recent call last):
+        nas.errors.ConfigError: epochs must be positive, but got 0
+    """
+    if not epochs > 0:
+        raise ConfigError(f"epochs must be positive, but got {epochs:g}")
+    if is_onnx(model):
+        raise ConfigError(f"{model} has no source to train; give the function that builds the net")
+    return search(training_config(make_config(model=model, **fields), epochs), on_status=on_status)

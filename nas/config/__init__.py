@@ -16,11 +16,20 @@ from nas.config.keyword_types import (
     CompressKeywords,
     PostTrainingKeywords,
     SearchKeywords,
+    TrainKeywords,
     field_info,
     takes_config_fields,
 )
 from nas.config.reading import make_config, read_config, read_run_config
-from nas.config.search_config import COMPRESS_EPOCHS, DEFAULT_BUDGET_S, FREE_FIELDS, KEPT_FIELDS, SearchConfig
+from nas.config.search_config import (
+    COMPRESS_EPOCHS,
+    DEFAULT_BUDGET_S,
+    FREE_FIELDS,
+    KEPT_FIELDS,
+    TRAIN_FIELDS,
+    SearchConfig,
+    training_config,
+)
 from nas.config.storage_url import HIDDEN, passwords_in, without_password
 from nas.config.units import Bytes, Milliseconds, Seconds, quantity
 
@@ -34,6 +43,7 @@ __all__ = [
     "KEPT_FIELDS",
     "MODEL_FIELDS",
     "OBJECTIVES",
+    "TRAIN_FIELDS",
     "Bytes",
     "CompressKeywords",
     "CompressionFields",
@@ -46,6 +56,7 @@ __all__ = [
     "SearchFields",
     "SearchKeywords",
     "Seconds",
+    "TrainKeywords",
     "TrainingFields",
     "field_info",
     "make_config",
@@ -54,5 +65,6 @@ __all__ = [
     "read_config",
     "read_run_config",
     "takes_config_fields",
+    "training_config",
     "without_password",
 ]

@@ -58,6 +58,9 @@ class SearchFields(_Group):
     data_options: dict[str, str] = Field(
         default_factory=dict, description="Options of the data set by name: NAME=VALUE, or a table in a TOML file."
     )
+    keep_duplicates: bool = Field(
+        default=False, description="Train on images too that are copies or near copies of images in val or test."
+    )
     objectives: tuple[str, ...] = Field(
         default=("accuracy", "latency"), description="Objectives: accuracy and latency, and any of size and energy."
     )
@@ -130,7 +133,7 @@ class TrainingFields(_Group):
         default=(1 / 9, 1 / 3, 1.0),
         description="Shares of the epochs after which only non-dominated candidates are promoted.",
     )
-    final_epochs: int = Field(
+    final_epochs: float = Field(
         default=20, ge=0, description="Further epochs of the final training of the front; 0 skips it."
     )
     verify: int = Field(
@@ -199,6 +202,11 @@ class DistillationFields(_Group):
     teacher_output: str | None = Field(
         default=None, description="Name of the output that holds the logits, for an ONNX teacher with several outputs."
     )
+    teacher_views: int = Field(
+        default=32, ge=0, le=256,
+        description="Changed copies of each training image that teachers answer and students see; 0 asks teachers for "
+        "the unchanged images only.",
+    )  # fmt: skip
     distill: str = Field(default="logits", description="Distillation method: logits, dkd, bounded, attention, hints.")
     temperature: float = Field(
         default=4.0, gt=0, description="Temperature that divides the logits of the network and its teachers."

@@ -27,6 +27,30 @@ class ModelKeywords(TypedDict, total=False):
     dataset: str
     data: str | Path | None
     data_options: Mapping[str, str]
+    keep_duplicates: bool
+
+
+class TrainKeywords(ModelKeywords, total=False):
+    """Fields of `nas.train` besides model and epochs."""
+
+    target: str
+    teacher: Sequence[str]
+    teacher_classes: Sequence[str]
+    teacher_output: str | None
+    teacher_views: int
+    distill: str
+    temperature: float
+    alpha: float
+    seed: int
+    threads: int
+    device: Literal["auto", "cpu", "cuda"]
+    execution: Literal["fastest", "plain"]
+    executor: str
+    address: str | None
+    worker_memory: float | str | None
+    wait: bool
+    runs: str | Path
+    name: str | None
 
 
 class PostTrainingKeywords(ModelKeywords, total=False):
@@ -54,7 +78,7 @@ class CompressKeywords(ModelKeywords, total=False):
     min_accuracy: float | None
     epochs: float
     rungs: Sequence[float]
-    final_epochs: int
+    final_epochs: float
     verify: int
     verify_seeds: int
     compressors: Sequence[str]
@@ -66,6 +90,7 @@ class CompressKeywords(ModelKeywords, total=False):
     teacher: Sequence[str]
     teacher_classes: Sequence[str]
     teacher_output: str | None
+    teacher_views: int
     distill: str
     temperature: float
     alpha: float

@@ -59,7 +59,10 @@ def read_run_config(path: Path) -> SearchConfig:
     fields = {RENAMED_FIELDS.get(name, name): value for name, value in _read_toml(path).items()}
     if fields.get("distill_during") == "start":
         fields["distill_during"] = "search"
-    return make_config(**fields)
+    present = {*fields, *(name for table in fields.values() if isinstance(table, dict) for name in table)}
+    # A run from before these fields existed trained on all images, and asked teachers for the unchanged ones.
+    before: dict[str, Any] = {"keep_duplicates": True, "teacher_views": 0}
+    return make_config(**{name: value for name, value in before.items() if name not in present}, **fields)
 
 
 def _read_toml(path: Path) -> Any:

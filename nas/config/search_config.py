@@ -34,7 +34,13 @@ FREE_FIELDS = frozenset(
 )
 """Fields that may change when a run is resumed: duration, hardware and paths. The contents of data and weights must
 stay the same, which their digests prove."""
-KEPT_FIELDS = ("sampler", "rungs", "prune_steps")
+TRAIN_FIELDS = (
+    *("model", *MODEL_FIELDS, "dataset", "data", "data_options", "keep_duplicates", "target"),
+    *("teacher", "teacher_classes", "teacher_output", "teacher_views", "distill", "temperature", "alpha"),
+    *("seed", "threads", "device", "execution", "executor", "address", "worker_memory", "wait", "runs", "name"),
+)
+"""Fields that decide about the training of a single model."""
+KEPT_FIELDS = ("sampler", "rungs", "prune_steps", "keep_duplicates", "teacher_views")
 """Fields that a resumed run keeps if they are not given again: how it searches. Fields that say what is searched must
 be given again; otherwise a command that asks for something else would silently resume the old run."""
 
@@ -186,3 +192,8 @@ def _toml_key(key: str) -> str:
 def _toml(value: Any) -> str:
     """A string, number, boolean or list as TOML: JSON, except that TOML requires DEL to be escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def training_config(config: SearchConfig, epochs: float) -> SearchConfig:
+    """The configuration of the training of its model alone, for so many epochs: a compression without candidates."""
+    return config.with_fields(trials=0, budget=None, final_epochs=epochs)

@@ -56,6 +56,7 @@ class FaceData:
         val_name: the source's name of the selection split ("PublicTest").
         test_name: the source's name of the test split, or the reason why there is none.
         notes: facts that a reader of the figures needs, one sentence each.
+        train_rows: rows of the source's training images that `train` keeps, in order; None where it keeps all.
     """
 
     name: str
@@ -67,6 +68,7 @@ class FaceData:
     val_name: str = "val"
     test_name: str = "test"
     notes: tuple[str, ...] = ()
+    train_rows: npt.NDArray[np.int64] | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -7,21 +7,28 @@ from pathlib import Path
 from types import MappingProxyType
 
 from nas.data.base import Dataset, FaceData
+from nas.data.leaks import without_leaks
 from nas.registry import load
 
 _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 def load_data(
-    name: str, path: Path | None, *, options: Mapping[str, str] = _NO_OPTIONS, cache_dir: Path | None = None
+    name: str,
+    path: Path | None,
+    *,
+    options: Mapping[str, str] = _NO_OPTIONS,
+    cache_dir: Path | None = None,
+    keep_duplicates: bool = False,
 ) -> FaceData:
-    """The data set `name`.
+    """The data set `name`, as networks are trained on it.
 
     Args:
         name: of the data set (`nas.registry.names("dataset")` lists them).
         path: its file or folder; None for a data set that needs none.
         options: further settings, by name.
         cache_dir: folder for cached arrays; `default_cache_dir()` if None.
+        keep_duplicates: keep training images that are copies of val or test images, see `nas.data.leaks`.
 
     Raises:
         UnknownMemberError: there is no such data set.
@@ -29,7 +36,8 @@ def load_data(
         MissingPackageError: image files need pillow.
     """
     dataset: Dataset = load("dataset", name)
-    return dataset.load(path, cache=default_cache_dir() if cache_dir is None else cache_dir, options=options)
+    data = dataset.load(path, cache=default_cache_dir() if cache_dir is None else cache_dir, options=options)
+    return data if keep_duplicates else without_leaks(data)
 
 
 def default_cache_dir() -> Path:

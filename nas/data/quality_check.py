@@ -121,6 +121,11 @@ def check_quality(data: FaceData) -> QualityReport:
     )
 
 
+def pixel_digests(images: Images) -> npt.NDArray[np.str_]:
+    """Digests [N] of images [N, C, H, W]; equal where all pixels are."""
+    return np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images], dtype=np.str_)
+
+
 def difference_hash(images: Images) -> npt.NDArray[np.uint64]:
     """Hashes [N] of 64 bits of images [N, C, H, W]: whether each of 8x8 cells is darker than its right neighbour."""
     grey = images.mean(axis=1, dtype=np.float32)
@@ -143,8 +148,7 @@ def _class_counts(split: Split, classes: tuple[str, ...]) -> dict[str, int]:
 
 def _duplicate_group_ids(images: Images) -> IntArray:
     """Number [N] of each image's group of equal images."""
-    hashes = np.array([hashlib.sha256(image.tobytes()).digest().hex() for image in images])
-    return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+    return np.unique(pixel_digests(images), return_inverse=True)[1].astype(np.int64)
 
 
 def _count_label_conflicts(group: IntArray, labels: IntArray) -> int:
@@ -169,13 +173,13 @@ def _near_duplicate_pairs(images: Images, group: IntArray, usable: npt.NDArray[n
     pairs = np.concatenate(blocks) if blocks else np.empty((0, 2), np.int64)
     pairs = pairs[group[pairs[:, 0]] != group[pairs[:, 1]]]
     correlated = [
-        _correlations(images, pairs[k : k + _BLOCK]) > NEAR_DUPLICATE_MIN_CORRELATION
+        pixel_correlations(images, pairs[k : k + _BLOCK]) > NEAR_DUPLICATE_MIN_CORRELATION
         for k in range(0, len(pairs), _BLOCK)
     ]
     return np.asarray(pairs[np.concatenate(correlated)] if correlated else pairs, np.int64)
 
 
-def _correlations(images: Images, pairs: IntArray) -> npt.NDArray[np.float32]:
+def pixel_correlations(images: Images, pairs: IntArray) -> npt.NDArray[np.float32]:
     """Pearson correlation [P] of the pixels of each pair; the images must not be constant."""
     first, second = (images[pairs[:, k]].reshape(len(pairs), -1).astype(np.float32) for k in (0, 1))
     first, second = (x - x.mean(axis=1, keepdims=True) for x in (first, second))

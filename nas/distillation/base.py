@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from nas.distillation.views import ViewBank
 from nas.errors import ConfigError
 
 Floats = npt.NDArray[np.float32]
@@ -40,11 +41,13 @@ class Teacher:
         logits: [N, K], in the order of the training images.
         weight: share of this teacher in the ensemble, 0..1.
         feature_maps: of its layers, shallow ones first; empty if the teacher has no layers or the method needs none.
+        view_logits: [V, N, K] float16, for the views of the bank; None for a teacher without answers to them.
     """
 
     logits: Floats
     weight: float
     feature_maps: tuple[FeatureMap, ...] = ()
+    view_logits: npt.NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,19 +61,31 @@ class TeacherEnsemble:
         teachers: at least one; their weights sum to 1.
         temperature: divisor of the logits; above 0.
         alpha: share of the teachers in the loss, 0..1; the labels have the rest.
+        bank: the views that students see, and that teachers have answered; None for answers to unchanged images, while
+            students see changed ones.
     """
 
     teachers: Sequence[Teacher]
     temperature: float
     alpha: float
+    bank: ViewBank | None = None
 
     def __len__(self) -> int:
         return len(self.teachers[0].logits)
 
     def probabilities(self, temperature: float) -> Tensor:
-        """Probabilities [N, K] float32 of the ensemble at a temperature; rows sum to 1."""
+        """Probabilities [V, N, K] float32 of the ensemble at a temperature; rows sum to 1; V is 1 without a bank."""
+        return torch.stack([self._probabilities(temperature, v) for v in range(self.bank.n_views if self.bank else 1)])
+
+    def _probabilities(self, temperature: float, view: int) -> Tensor:
         # Summed in float64, so that the average of several teachers is rounded to float32 once.
-        parts = [t.weight * torch.from_numpy(t.logits).double().div(temperature).softmax(1) for t in self.teachers]
+        logits = [
+            t.logits if self.bank is None or t.view_logits is None else t.view_logits[view] for t in self.teachers
+        ]
+        parts = [
+            t.weight * torch.from_numpy(values).double().div(temperature).softmax(1)
+            for t, values in zip(self.teachers, logits, strict=True)
+        ]
         return torch.stack(parts).sum(0).float()
 
 
@@ -82,11 +97,12 @@ class DistillationLoss(nn.Module, ABC):
     """
 
     @abstractmethod
-    def gather(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def gather(self, indices: Tensor, views: Tensor) -> tuple[Tensor, ...]:
         """Teacher outputs for rows of the training split.
 
         Args:
             indices: [B] row numbers.
+            views: [B] number of the view of each; all 0 without a bank.
 
         Returns:
             Float tensors, each [B, ...]. The training loop mixes them in the same shares as mixed images.

@@ -109,10 +109,10 @@ class FeatureMapLoss(SoftTargetLoss):
         for i, pair in enumerate(self.pairs):
             self.register_buffer(f"teacher_map{i}", torch.from_numpy(pair.teacher_map.values), persistent=False)
 
-    def gather(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def gather(self, indices: Tensor, views: Tensor) -> tuple[Tensor, ...]:
         """Probabilities [B, K] of the ensemble, then the teacher's map [B, C, h, w] of each pair."""
         buffers = (self.get_buffer(f"teacher_map{i}") for i in range(len(self.pairs)))
-        return (*super().gather(indices), *(values.index_select(0, indices).float() for values in buffers))
+        return (*super().gather(indices, views), *(values.index_select(0, indices).float() for values in buffers))
 
     def loss(self, logits: Tensor, targets: Tensor, teacher_outputs: tuple[Tensor, ...]) -> Tensor:
         """See `DistillationLoss.loss`."""

@@ -17,9 +17,9 @@ class SoftTargetLoss(DistillationLoss):
         self.temperature = ensemble.temperature if temperature is None else temperature
         self.register_buffer("probabilities", ensemble.probabilities(self.temperature), persistent=False)
 
-    def gather(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def gather(self, indices: Tensor, views: Tensor) -> tuple[Tensor, ...]:
         """Probabilities [B, K] of the ensemble."""
-        return (self.probabilities.index_select(0, indices),)
+        return (self.probabilities[views, indices],)
 
     def loss(self, logits: Tensor, targets: Tensor, teacher_outputs: tuple[Tensor, ...]) -> Tensor:
         """See `DistillationLoss.loss`."""

@@ -2,26 +2,31 @@
 
 teacher/teachers.json             the teachers, with digests, names and sizes of the files below
 teacher/SHA-DATA-logits.npy       [N, K] float32, for the unchanged training images in order
+teacher/SHA-DATA-BANK-view7.npy   [N, K] float16, for view 7 of each, see `nas.distillation.views`
 teacher/SHA-DATA-attention.npz    attention maps of layers, pooled to at most 8 x 8, float16
 teacher/SHA-DATA-features.npz     features of one layer, float16
 """
 
+import hashlib
 import io
 import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nas import registry
-from nas.data.base import FaceData
+from nas.data.base import FaceData, Images
 from nas.distillation.base import Distillation, DistillationMethod, FeatureMap, Floats, Teacher, TeacherEnsemble
 from nas.distillation.onnx_teacher import OnnxTeacher, teacher_session
 from nas.distillation.teacher_features import layer_features
 from nas.distillation.teachers import TEACHER_RUNTIME, TeacherSource
-from nas.errors import ConfigError
+from nas.distillation.views import ViewBank
+from nas.errors import ConfigError, StepPausedError
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import Runtime
 
@@ -44,6 +49,7 @@ class TeacherOutputs:
         method: the distillation method; it decides which outputs are needed.
         data: the data set, whose training images the outputs are for.
         folder: the run folder.
+        n_views: views of each training image that teachers answer and students see; 0 for unchanged images only.
         threads: of the runtime.
         log: called with progress lines.
     """
@@ -52,6 +58,7 @@ class TeacherOutputs:
     method: DistillationMethod
     data: FaceData
     folder: RunFolder
+    n_views: int = 0
     threads: int = 1
     log: Callable[[str], None] = lambda _: None
 
@@ -72,20 +79,55 @@ class TeacherOutputs:
                 "since; give this run a --name of its own"
             )
 
+    def adopt_from_other_runs(self) -> int:
+        """Copy what other runs beside this one have stored of the same teachers on the same images.
+
+        Returns:
+            Files that were copied.
+        """
+        adopted = 0
+        for path in [path for path in self._needed_files() if not path.exists()]:
+            found = next(iter(sorted(self.folder.path.parent.glob(f"*/{TEACHER_FOLDER}/{path.name}"))), None)
+            if found is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.folder.write(f"{TEACHER_FOLDER}/{path.name}", found.read_bytes())
+                adopted += 1
+        return adopted
+
     @property
     def are_stored(self) -> bool:
         """Whether no teacher has to run any more."""
-        suffixes = ["logits.npy"] + ([] if self.method.required_outputs == "logits" else [self._features_suffix])
-        names = [self._cache_name(s, suffix) for s in self.sources if s.onnx_teacher for suffix in suffixes]
-        return all((self.folder.path / name).exists() for name in names)
+        return all(path.exists() for path in self._needed_files())
 
-    def compute(self) -> None:
-        """Run the teachers whose outputs are not stored yet."""
-        (self.folder.path / TEACHER_FOLDER).mkdir(exist_ok=True)
+    def _needed_files(self) -> list[Path]:
+        suffixes = ["logits.npy"] + ([] if self.method.required_outputs == "logits" else [self._features_suffix])
+        suffixes += [self._view_suffix(view) for view in range(self.n_views)]
+        return [self._path(s, suffix) for s in self.sources if s.onnx_teacher for suffix in suffixes]
+
+    def compute(self, should_pause: Callable[[], bool]) -> None:
+        """Run the teachers whose outputs are not stored yet.
+
+        Args:
+            should_pause: called before each view; True ends the work there, with what is stored so far.
+
+        Raises:
+            StepPausedError: `should_pause` asked for it; the same call goes on.
+        """
+        (self.folder.path / TEACHER_FOLDER).mkdir(parents=True, exist_ok=True)
         for source in self.sources:
             if source.onnx_teacher is not None:
                 self._logits(source)
                 self._feature_maps(source)
+        missing = [
+            (source, view)
+            for view in range(self.n_views)
+            for source in self.sources
+            if source.onnx_teacher and not self._path(source, self._view_suffix(view)).exists()
+        ]
+        for place, (source, view) in enumerate(missing):
+            if place and should_pause():
+                raise StepPausedError(f"the teachers have answered {view} of {self.n_views} views")
+            self._view_logits(source, view)
 
     def build_distillation(self, *, temperature: float, alpha: float) -> Distillation:
         """The distillation from these teachers, together and each alone.
@@ -98,10 +140,15 @@ class TeacherOutputs:
             ConfigError: a teacher has changed since the run was started, or no teacher has the layers that the method
                 needs.
         """
-        (self.folder.path / TEACHER_FOLDER).mkdir(exist_ok=True)
+        (self.folder.path / TEACHER_FOLDER).mkdir(parents=True, exist_ok=True)
         self.check_same_teachers()
         teachers = [
-            Teacher(logits=self._logits(source), weight=source.weight, feature_maps=self._feature_maps(source))
+            Teacher(
+                logits=self._logits(source),
+                weight=source.weight,
+                feature_maps=self._feature_maps(source),
+                view_logits=self._all_view_logits(source),
+            )
             for source in self.sources
         ]
         self._record_teachers(teachers)
@@ -113,7 +160,7 @@ class TeacherOutputs:
 
         def distillation(members: Sequence[tuple[TeacherSource, Teacher]]) -> Distillation:
             ensemble = TeacherEnsemble(
-                teachers=[teacher for _, teacher in members], temperature=temperature, alpha=alpha
+                teachers=[teacher for _, teacher in members], temperature=temperature, alpha=alpha, bank=self._bank
             )
             description = self._describe([source for source, _ in members], temperature, alpha)
             return Distillation(method=self.method, ensemble=ensemble, description=description)
@@ -130,20 +177,51 @@ class TeacherOutputs:
         path = self.folder.path / self._cache_name(source, "logits.npy")
         if source.onnx_teacher is not None and not path.exists():
             content = io.BytesIO()
-            np.save(content, to_logits(self._run_teacher(source, source.onnx_teacher))[:, source.class_columns])
+            images, name = self.data.train.images, f"teacher {source.name}"
+            outputs = self._run_teacher(source, source.onnx_teacher, images, name)
+            np.save(content, to_logits(outputs)[:, source.class_columns])
             self.folder.write(self._cache_name(source, "logits.npy"), content.getvalue())
         logits: Floats = np.load(path)
         return logits
 
-    def _run_teacher(self, source: TeacherSource, teacher: OnnxTeacher) -> Floats:
-        images = self.data.train.images
+    def _all_view_logits(self, source: TeacherSource) -> npt.NDArray[np.float16] | None:
+        if source.onnx_teacher is None or not self.n_views:
+            return None
+        return np.stack([self._view_logits(source, view) for view in range(self.n_views)])
+
+    def _view_logits(self, source: TeacherSource, view: int) -> npt.NDArray[np.float16]:
+        """[N, K] for one view of each image; the largest of a row is 0, where float16 is finest."""
+        name = self._cache_name(source, self._view_suffix(view))
+        if source.onnx_teacher is not None and not (self.folder.path / name).exists():
+            label = f"teacher {source.name}, view {view + 1} of {self.n_views}"
+            outputs = self._run_teacher(source, source.onnx_teacher, self.data.train.images, label, view=view)
+            logits = to_logits(outputs)[:, source.class_columns]
+            content = io.BytesIO()
+            np.save(content, (logits - logits.max(1, keepdims=True)).astype(np.float16))
+            self.folder.write(name, content.getvalue())
+        stored: npt.NDArray[np.float16] = np.load(self.folder.path / name)
+        return stored
+
+    @property
+    def _bank(self) -> ViewBank | None:
+        return ViewBank(n_images=len(self.data.train), n_views=self.n_views) if self.n_views else None
+
+    def _view_suffix(self, view: int) -> str:
+        settings = repr(ViewBank(n_images=len(self.data.train), n_views=1))
+        return f"{hashlib.sha256(settings.encode()).hexdigest()[:8]}-view{view}.npy"
+
+    def _run_teacher(
+        self, source: TeacherSource, teacher: OnnxTeacher, images: Images, label: str, *, view: int | None = None
+    ) -> Floats:
         parts = []
+        bank = None if view is None else self._bank
         with teacher_session(
             teacher, runtime=_load_runtime(), pixel_scaling=source.pixel_scaling, threads=self.threads
         ) as run:
             for start in range(0, len(images), _CHUNK_IMAGES):
-                parts.append(run(images[start : start + _CHUNK_IMAGES]))
-                self.log(f"teacher {source.name}: {min(start + _CHUNK_IMAGES, len(images))} of {len(images)} images")
+                rows = slice(start, min(start + _CHUNK_IMAGES, len(images)))
+                parts.append(run(images[rows] if bank is None or view is None else bank.show_rows(images, rows, view)))
+                self.log(f"{label}: {rows.stop} of {len(images)} images")
         return np.concatenate(parts)
 
     def _feature_maps(self, source: TeacherSource) -> tuple[FeatureMap, ...]:
@@ -171,6 +249,9 @@ class TeacherOutputs:
     @property
     def _features_suffix(self) -> str:
         return f"{self.method.required_outputs}.npz"
+
+    def _path(self, source: TeacherSource, suffix: str) -> Path:
+        return self.folder.path / self._cache_name(source, suffix)
 
     def _cache_name(self, source: TeacherSource, suffix: str) -> str:
         return f"{TEACHER_FOLDER}/{source.sha256[:12]}-{self.data.digest[:12]}-{suffix}"

@@ -231,12 +231,19 @@ def _read_array(path: Path, data: FaceData) -> tuple[npt.NDArray[Any], tuple[str
         raise ConfigError(
             f"{path} must hold real numbers, but holds {array.dtype}; save the logits as float32 with numpy.save"
         )
+    kept = data.train_rows
+    if array.ndim == 2 and kept is not None and len(array) != len(data.train) and len(array) > kept[-1]:
+        return _checked_rows(path, np.asarray(array)[kept], data), classes  # rows for all images of the source
+    return _checked_rows(path, array, data), classes
+
+
+def _checked_rows(path: Path, array: npt.NDArray[Any], data: FaceData) -> npt.NDArray[Any]:
     if array.ndim != 2 or len(array) != len(data.train) or not 2 <= array.shape[1] <= MAX_OUTPUTS:
         raise ConfigError(
             f"{path} must hold a finite row for each of the {len(data.train)} training images of {data.name}, but has "
             f"shape {list(array.shape)}; save the logits for all of them, in order"
         )
-    return array, classes
+    return array
 
 
 def _onnx_source(path: Path, data: FaceData, given_classes: tuple[str, ...], output_name: str | None) -> TeacherSource:

@@ -16,6 +16,10 @@ class PhaseTimer:
 
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def add(self, phase: str, seconds: float) -> None:
+        """Add seconds to a phase that were spent in an earlier process."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         """Add the wall time of the block to a phase, also where the block raises."""

@@ -11,6 +11,7 @@ No other module of a search sees both the configuration and more than one part.
 
 import itertools
 import json
+import math
 import time
 from collections import ChainMap
 from collections.abc import Callable, Sequence
@@ -131,8 +132,14 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
         UserError: a member, a file or a package is missing.
         MeasureError: the target's device cannot be reached.
     """
-    data = load_data(config.search.dataset, config.search.data, options=config.search.data_options)
-    config = with_resumed_fields(drop_uninformative_rungs(config, len(data.train)))
+    config = with_resumed_fields(config)
+    data = load_data(
+        config.search.dataset,
+        config.search.data,
+        options=config.search.data_options,
+        keep_duplicates=config.search.keep_duplicates,
+    )
+    config = drop_uninformative_rungs(config, len(data.train))
     profile = load_target(config.search.target)
     runtime = device_runtime(profile)
     # An unreachable device is reported now, not after the first candidate was exported.
@@ -233,6 +240,7 @@ def assemble(
         method=inputs.distillation_method,
         data=data,
         folder=folder,
+        n_views=n_teacher_views(config),
         threads=evaluator.trainer.threads,
         log=progress.publish,
     )
@@ -294,6 +302,13 @@ def check_objectives(search: SearchFields, *, can_measure_energy: bool) -> None:
             f"objective energy needs a target that measures it, but {search.target!r} does not; "
             "use --objectives accuracy,latency or add size"
         )
+
+
+def n_teacher_views(config: SearchConfig) -> int:
+    """Views that teachers answer: no more than a network of the run trains for epochs."""
+    training, is_distilled_in_search = config.training, config.distillation.distill_during == "search"
+    epochs = training.final_epochs + (training.epochs if is_distilled_in_search else 0)
+    return min(config.distillation.teacher_views, math.ceil(epochs))
 
 
 def _log_task(progress: Progress, task: Task, line: str) -> None:

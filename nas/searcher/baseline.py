@@ -114,18 +114,14 @@ def prepare_baseline(evaluator: Evaluator) -> Steps:
     Raises:
         ConfigError: the exported file fails the parity gate, or there is no time to train the model.
     """
-    folder, is_trained = evaluator.folder, False
+    folder = evaluator.folder
     (folder.path / "base" / "checkpoints").mkdir(parents=True, exist_ok=True)
     origin = json.dumps(_check_origin(evaluator), indent=1)
     if not (folder.path / ORIGIN_FILE).exists():
         folder.write(ORIGIN_FILE, origin)
-    # In parts that end at the rungs, so that a worker that dies loses one part at most.
-    seconds: dict[str, float] = {}
-    while not is_trained and not (folder.path / WEIGHTS_FILE).exists():
-        arguments = {"seconds": seconds}
-        is_trained, seconds = yield Step(
-            name="training", function=train_baseline_part, arguments=arguments, files=BASELINE_FILES
-        )
+    seconds: Mapping[str, float] = {}
+    if not (folder.path / WEIGHTS_FILE).exists():
+        seconds = yield Step(name="training", function=train_baseline, arguments={}, files=BASELINE_FILES)
     if not any(r.phase == "base" for r in folder.records()):
         try:
             arguments = {"seconds": seconds}
@@ -166,48 +162,33 @@ def _describe_weights(digest: str | None) -> str:
     return "no weights" if digest is None else f"weights of digest {digest[:12]}"
 
 
-def train_baseline_part(
-    evaluator: Evaluator, *, seconds: Mapping[str, float], stop: ShouldStop | None
-) -> tuple[bool, dict[str, float]]:
-    """Train the model up to its next rung; given weights are taken as they are.
+def train_baseline(evaluator: Evaluator, *, stop: ShouldStop | None) -> Mapping[str, float]:
+    """Train the model for the final epochs in one schedule, into `WEIGHTS_FILE`; given weights are taken as they are.
 
     Args:
-        evaluator: its folder holds the checkpoints so far.
-        seconds: by phase, of the parts before.
+        evaluator: its folder holds the state of the training so far.
         stop: called before each training step; True ends the training there.
 
     Returns:
-        Whether the weights are complete, in `WEIGHTS_FILE`, and the seconds by phase so far.
+        Seconds by phase.
 
     Raises:
         ConfigError: there is no time to train the model.
+        StepPausedError: the same call goes on.
     """
-    config, folder, phase_timer = evaluator.config, evaluator.folder, PhaseTimer(dict(seconds))
+    config, folder, phase_timer = evaluator.config, evaluator.folder, PhaseTimer()
     candidate = evaluator.compression.decode(evaluator.space, {})
     if config.search.weights is not None:
         _write_weights(folder, evaluator.builder.build(candidate, candidate.widths), epochs=0.0)
-        return True, phase_timer.seconds
-    part = replace(evaluator, folder=RunFolder(folder.path / "base"))
-    net, rung = part.checkpoints.load(candidate)
-    ends = [share * config.training.final_epochs for share in config.training.rungs]
-    epochs = ends[rung - 1] if rung else 0.0
-    is_over = stop is not None and stop()
-    if rung < len(ends) and not is_over:
-        name = f"the uncompressed model, part {rung + 1} of {len(ends)}"
-        phase = TrainingPhase(
-            name=name, index=BASELINE_STAGE + rung, epochs=ends[rung] - epochs, previous_epochs=epochs
-        )
-        net, trained_epochs = part.trainer.train(candidate, net, phase, phase_timer, stop)
-        epochs, rung = epochs + trained_epochs, rung + 1
-        is_over = stop is not None and stop()
-        if not is_over:  # a part that was cut short is no checkpoint of that rung
-            part.checkpoints.save(candidate, net, rung)
-    if net is None:
+        return phase_timer.seconds
+    if stop is not None and stop():
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
-    if is_over or rung >= len(ends):
-        _write_weights(folder, net, epochs=epochs)
-        return True, phase_timer.seconds
-    return False, phase_timer.seconds
+    part = replace(evaluator, folder=RunFolder(folder.path / "base"))
+    phase = TrainingPhase(name="the model", index=BASELINE_STAGE, epochs=float(config.training.final_epochs))
+    net, epochs = part.trainer.train(candidate, None, phase, phase_timer, stop)
+    _write_weights(folder, net, epochs=epochs)
+    part.checkpoints.forget_states(candidate)
+    return phase_timer.seconds
 
 
 def _write_weights(folder: RunFolder, net: nn.Module, *, epochs: float) -> None:

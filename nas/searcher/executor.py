@@ -43,12 +43,14 @@ class TaskResult:
         files: new and changed files: path below the run folder to content.
         removed: files that it deleted.
         lines: what it added to files of JSON lines: path to text.
+        is_paused: whether the step is to be taken again with these files, and has no value yet.
     """
 
     value: Any
     files: Mapping[str, bytes]
     removed: tuple[str, ...]
     lines: Mapping[str, str]
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

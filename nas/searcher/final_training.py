@@ -15,11 +15,13 @@ import logging
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from nas.config import TrainingFields
 from nas.errors import WorkerDeathError
 from nas.evaluation.online_latency import SAMPLES_FILE
+from nas.files import read_text, write_atomic
 from nas.pipeline import Evaluator, Step
 from nas.results.front import representatives, search_front
 from nas.results.record import Record
@@ -94,16 +96,31 @@ class FinalTraining:
 
     def _train_member(self, member: Record, position: int, seed: int) -> Steps:
         while self._needs_training(attempts := self._records(member, seed)):
-            epochs = self._further_seed_epochs(member, seed) if seed else self._first_seed_epochs(member, position)
+            epochs = self._planned_epochs(member, position, seed)
             if epochs <= 0:
                 break
             records = yield from self._train_once(member, attempts, epochs, seed)
+            self._plan_path(member, seed).unlink(missing_ok=True)
             if seed and self._was_cut_short(records[-1], member):
                 logger.warning("trial %d, seed %d: cut short by the time limit, not recorded", member.trial, seed)
                 break
             for record in records:
                 self.folder.append(record)
         self.on_progress()
+
+    def _planned_epochs(self, member: Record, position: int, seed: int) -> float:
+        """Epochs of a training; one that was interrupted keeps those it began with, and goes on."""
+        path = self._plan_path(member, seed)
+        if path.exists():
+            return float(read_text(path))
+        epochs = self._further_seed_epochs(member, seed) if seed else self._first_seed_epochs(member, position)
+        if epochs > 0:
+            path.parent.mkdir(exist_ok=True)
+            write_atomic(path, repr(epochs).encode())
+        return epochs
+
+    def _plan_path(self, member: Record, seed: int) -> Path:
+        return self.folder.path / "checkpoints" / f"{member.key}-epochs-{seed}.txt"
 
     def _train_once(
         self, member: Record, attempts: Sequence[Record], epochs: float, seed: int

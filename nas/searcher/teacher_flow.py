@@ -1,5 +1,6 @@
 """Teachers of a run: a worker runs their files, which are foreign, and the driver keeps what they answer."""
 
+import logging
 from collections.abc import Sequence
 
 from nas.distillation.base import DistillationMethod
@@ -9,6 +10,8 @@ from nas.pipeline import Evaluator, Step
 from nas.searcher.workforce import Steps
 from nas.training.trainer import ShouldStop
 
+logger = logging.getLogger(__name__)
+
 
 def run_teachers(outputs: TeacherOutputs) -> Steps:
     """Have the teachers run whose outputs are not stored yet.
@@ -17,8 +20,13 @@ def run_teachers(outputs: TeacherOutputs) -> Steps:
         ConfigError: a teacher has changed since the run was started.
     """
     outputs.check_same_teachers()
+    if n_adopted := outputs.adopt_from_other_runs():
+        logger.info("%d of the teachers' answers are those of other runs here", n_adopted)
     if not outputs.are_stored:
-        arguments = {"sources": outputs.sources, "method": outputs.method, "threads": outputs.threads}
+        arguments = {
+            "sources": outputs.sources, "method": outputs.method, "n_views": outputs.n_views,
+            "threads": outputs.threads,
+        }  # fmt: skip
         yield Step(
             name="teachers", function=compute_teacher_outputs, arguments=arguments, files=(f"{TEACHER_FOLDER}/*",)
         )
@@ -29,10 +37,21 @@ def compute_teacher_outputs(
     *,
     sources: Sequence[TeacherSource],
     method: DistillationMethod,
+    n_views: int,
     threads: int,
     stop: ShouldStop | None = None,
 ) -> None:
-    """Run teachers on the training images; their outputs are files in the evaluator's folder."""
+    """Run teachers on the training images; their outputs are files in the evaluator's folder.
+
+    Raises:
+        StepPausedError: the evaluator asked for a pause, and some outputs are still missing.
+    """
     TeacherOutputs(
-        sources=sources, method=method, data=evaluator.data, folder=evaluator.folder, threads=threads, log=evaluator.log
-    ).compute()
+        sources=sources,
+        method=method,
+        data=evaluator.data,
+        folder=evaluator.folder,
+        n_views=n_views,
+        threads=threads,
+        log=evaluator.log,
+    ).compute(evaluator.should_pause)

@@ -6,10 +6,12 @@ The folder stands in for the run folder, so that a step neither knows nor cares 
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.data.base import FaceData
+from nas.errors import StepPausedError
 from nas.latency.measured.quiet_host import QuietHost
 from nas.latency.measured.worker import TimingWorker
 from nas.models.user_model import load_user_model
@@ -17,9 +19,11 @@ from nas.pipeline import Evaluator
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from nas.searcher.executor import Task, TaskResult
-from nas.training.trainer import ShouldStop
+from nas.training.trainer import ShouldStop, never
 from search_spaces._base import SearchSpace
 
+SEGMENT_S = 120.0
+"""Seconds after which a training pauses and hands its state to the driver: so much is lost with a worker, at most."""
 FOLDERS = ("models", "checkpoints", "base/checkpoints", "teacher")
 
 
@@ -59,13 +63,17 @@ class Worker:
                 (folder / name).mkdir(parents=True)
             for name, content in task.files.items():
                 (folder / name).write_bytes(content)
-            evaluator = replace(self._evaluator, folder=RunFolder(folder))
+            pause_time = time.monotonic() + SEGMENT_S
+            evaluator = replace(
+                self._evaluator, folder=RunFolder(folder), should_pause=lambda: time.monotonic() > pause_time
+            )
             stop = self._make_stop(task.seconds_left)
-            if self._quiet_host is None:
-                value = task.step.function(evaluator, stop=stop, **task.step.arguments)
-            else:
-                with self._quiet_host.working():
+            try:
+                with nullcontext() if self._quiet_host is None else self._quiet_host.working():
                     value = task.step.function(evaluator, stop=stop, **task.step.arguments)
+            except StepPausedError as pause:
+                self._evaluator.log(str(pause))
+                return replace(_collect(folder, task.files, None), is_paused=True)
             return _collect(folder, task.files, value)
 
     def _make_stop(self, seconds_left: float | None) -> ShouldStop | None:
@@ -97,7 +105,15 @@ class PickledEvaluator:
     @classmethod
     def of(cls, evaluator: Evaluator) -> "PickledEvaluator":
         """The form of an evaluator that can be pickled."""
-        bare = replace(evaluator, log=ignore, timing_worker=None, quiet_host=None, folder=RunFolder(Path()), space=None)  # type: ignore[arg-type]
+        bare = replace(
+            evaluator,
+            log=ignore,
+            timing_worker=None,
+            quiet_host=None,
+            should_pause=never,
+            folder=RunFolder(Path()),
+            space=None,  # type: ignore[arg-type]
+        )
         return cls(evaluator=bare, data=evaluator.data)
 
     def restore(self) -> Evaluator:

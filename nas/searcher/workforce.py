@@ -118,7 +118,11 @@ class Workforce:
                 self._on_wait()
                 continue
             flow = self._under_way.pop(id(outcome.task))
-            if outcome.death is None:
+            self._n_interruptions = 0 if outcome.death is None else self._n_interruptions
+            if outcome.result is not None and outcome.result.is_paused:
+                self._write_files(outcome.result)
+                self._submit(flow, outcome.task.step)
+            elif outcome.death is None:
                 ready.append((flow, self._accept(outcome)))
             elif (crashes := self._count_death(flow, outcome.task.step, outcome.death)) is not None:
                 ready.append((flow, _abandonment(crashes)))
@@ -150,7 +154,6 @@ class Workforce:
 
     def _accept(self, outcome: Outcome) -> Any:
         """The value or the exception of a step, whose files are written first."""
-        self._n_interruptions = 0
         if outcome.result is None:
             return outcome.error
         self._write_files(outcome.result)

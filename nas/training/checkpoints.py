@@ -1,6 +1,7 @@
 """Checkpoints of a run: weights after each rung, and the execution format of each candidate.
 
     runs/NAME/checkpoints/KEY-RUNG.pt            state dict after the last finished rung; earlier rungs are deleted
+    runs/NAME/checkpoints/KEY-state-*.pt         state amid a phase that takes minutes; deleted at its end
     runs/NAME/checkpoints/KEY-execution.json     `ExecutionFormat` of the training, chosen once by timing
 
 The files let a search that was interrupted repeat: another format would round differently, and timing may choose
@@ -61,6 +62,17 @@ class Checkpoints:
         """Write the weights after a rung, then delete those of the rung before."""
         write_state_dict(self.path(candidate, rung), net)
         self.path(candidate, rung - 1).unlink(missing_ok=True)
+        self.forget_states(candidate)
+
+    def state_path(self, candidate: Candidate, phase_index: int, pruning_step: int) -> Path:
+        """File of the state amid a phase of training, see `nas.training.training_state`; it may not exist."""
+        name = f"{candidate.key}-state-{self.builder.seed_index}-{phase_index}-{pruning_step}.pt"
+        return self.folder.path / "checkpoints" / name
+
+    def forget_states(self, candidate: Candidate) -> None:
+        """Delete the states of a candidate: what they led to has been saved."""
+        for path in self.folder.path.glob(f"checkpoints/{candidate.key}-state-{self.builder.seed_index}-*.pt"):
+            path.unlink()
 
     def path(self, candidate: Candidate, rung: int) -> Path:
         """File of the weights after a rung, counted from 1; it may not exist."""

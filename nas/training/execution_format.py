@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from nas.errors import ConfigError
-from nas.training.cpu_kernels import fast_depthwise_backward, strided_1x1_workaround
+from nas.training.cpu_kernels import fast_depthwise_backward, fast_small_map_backward, strided_1x1_workaround
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 Precision = Literal["fp32", "bf16"]
@@ -70,10 +70,11 @@ def on_device(net: nn.Module, execution: ExecutionFormat) -> Iterator[None]:
     """Within the block a network has this format; then it is contiguous, on the CPU, in eval mode, no gradients."""
     net.to(device=execution.device, memory_format=execution.torch_memory_format)  # type: ignore[call-overload]
     may_crash = execution.device == "cpu" and execution.memory_format == "channels_last"
-    is_fast_depthwise = execution == replace(execution, device="cpu", memory_format="channels_last", precision="bf16")
+    is_bf16_on_cpu = execution == replace(execution, device="cpu", memory_format="channels_last", precision="bf16")
     try:
         with (
-            fast_depthwise_backward(net) if is_fast_depthwise else nullcontext(),
+            fast_depthwise_backward(net) if is_bf16_on_cpu else nullcontext(),
+            fast_small_map_backward(net) if is_bf16_on_cpu else nullcontext(),
             strided_1x1_workaround(net) if may_crash else nullcontext(),
         ):
             yield

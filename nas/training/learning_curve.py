@@ -6,8 +6,9 @@ in every 16th step only.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,12 +28,14 @@ class LearningCurve:
         epochs: epochs trained for; fewer than requested only if `should_stop` ended the training.
         seconds: of the whole call.
         images_per_second: training images per second of the whole call.
+        seconds_before: of earlier calls, which this one went on from; part of `seconds`.
     """
 
     points: tuple[tuple[float, float, float], ...]
     epochs: float
     seconds: float
     images_per_second: float
+    seconds_before: float = 0.0
 
 
 class LearningCurveRecorder:
@@ -44,6 +47,21 @@ class LearningCurveRecorder:
         self._losses: list[Tensor] = []
         self._n_correct: list[Tensor] = []
         self._images_since_point, self._n_steps, self._last_progress_time = 0, 0, 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` takes in another recorder of the same training."""
+        return {
+            "points": [list(point) for point in self.points], "images_seen": self.images_seen,
+            "losses": self._losses, "correct": self._n_correct, "since": self._images_since_point,
+            "steps": self._n_steps,
+        }  # fmt: skip
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.points = [tuple(point) for point in state["points"]]
+        self.images_seen, self._images_since_point = state["images_seen"], state["since"]
+        self._losses, self._n_correct = list(state["losses"]), list(state["correct"])
+        self._n_steps = state["steps"]
 
     @property
     def epoch(self) -> float:

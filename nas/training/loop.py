@@ -6,11 +6,13 @@ even where a rung lasts half an epoch. There is no data loader and no worker pro
 few vectorised changes, which take a few per cent of a step.
 """
 
+import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas.data.augment import augment
 from nas.data.base import Images, Split
 from nas.distillation.base import Distillation
-from nas.errors import ConfigError
+from nas.errors import ConfigError, StepPausedError
 from nas.models.seeding import forked_rng
-from nas.training.augment import augment
+from nas.training.cpu_kernels import keep_freed_memory
 from nas.training.execution_format import ExecutionFormat, on_device
 from nas.training.learning_curve import LearningCurve, LearningCurveRecorder
 from nas.training.recipe import Recipe
+from nas.training.training_state import TrainingState
 
 Floats = npt.NDArray[np.float32]
 _SGD_MOMENTUM = 0.9
@@ -44,6 +48,7 @@ def train(
     soft_labels: bool = False,
     distillation: Distillation | None = None,
     compiled: bool = False,
+    state: TrainingState | None = None,
     on_progress: Callable[[float, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     before_step: Callable[[float], None] | None = None,
@@ -66,6 +71,7 @@ def train(
         soft_labels: train on the annotators' shares of each class instead of one label.
         distillation: distil from teachers too, whose outputs cover all images of the split. Mixup mixes them as well.
         compiled: use torch.compile, which is faster on CUDA only.
+        state: where the training goes on from, and when it pauses; None trains in one go.
         on_progress: called with (epoch, loss) about twice a second.
         should_stop: called before each step; True ends the training early.
         before_step: called before each step with the progress, 0..1; compressors mask and round weights there.
@@ -75,6 +81,7 @@ def train(
         Loss and accuracy by epoch, and the epochs trained for.
 
     Raises:
+        StepPausedError: `state` asked for a pause; `net` is then of no use.
         TrainError: the loss is not finite.
         ConfigError: `epochs` is not positive, the split is empty or has no soft labels though they are requested, or
             the outputs of the teachers are of another number of images.
@@ -83,12 +90,14 @@ def train(
     if not epochs > 0:
         raise ConfigError(f"epochs must be positive, but got {epochs}")
     targets = _soft_targets(split, classes, recipe.label_smoothing, use_soft_labels=soft_labels)
+    keep_freed_memory()
     begin = time.perf_counter()
     with ExitStack() as stack:
         for block in (
             _torch_threads(execution.threads),
             forked_rng(seed, device=execution.device),  # for dropout
             on_device(net, execution),
+            head_dropout(net, recipe.head_dropout),
         ):
             stack.enter_context(block)
         run = _TrainingRun(
@@ -104,21 +113,39 @@ def train(
         stack.callback(run.close)
         recorder = LearningCurveRecorder(images_per_epoch=len(split), on_progress=on_progress)
         total = max(1, round(epochs * len(split) / run.batch_size))
-        for step in range(total):
+        identity = f"{total} steps, {len(split)} images, seed {seed}, lr {lr_scale:g}, {execution}, {recipe}"
+        first_step, seconds_before = 0, 0.0
+        if state is not None and (stored := state.read(identity)) is not None:
+            run.load_state(stored["run"])
+            recorder.load_state(stored["recorder"])
+            first_step, seconds_before = stored["step"], stored["seconds"]
+
+        def current_state(step: int) -> dict[str, Any]:
+            seconds = seconds_before + time.perf_counter() - begin
+            return {"step": step, "seconds": seconds, "run": run.state(), "recorder": recorder.state()}
+
+        for step in range(first_step, total):
             if should_stop is not None and should_stop():
                 break
+            if state is not None and step > first_step and state.should_pause():
+                state.write(identity, current_state(step))
+                raise StepPausedError(f"epoch {recorder.epoch:.1f} of {epochs:.1f}")
             if before_step is not None:
                 before_step(step / total)
             rate = recipe.lr * lr_scale * one_cycle_factor((step + 1) / total, recipe.warmup_fraction)
             recorder.add(*run.step(rate, on_phase_end or _no_op), run.batch_size)
+        else:
+            if state is not None and first_step < total:
+                state.write_end(identity, current_state(total))
         recorder.close_point()
         run.ema.copy_to_net()
-    seconds = time.perf_counter() - begin
+    seconds = seconds_before + time.perf_counter() - begin
     return LearningCurve(
         points=tuple(recorder.points),
         epochs=recorder.epoch,
         seconds=seconds,
         images_per_second=recorder.images_seen / seconds,
+        seconds_before=seconds_before,
     )
 
 
@@ -184,7 +211,7 @@ class _TrainingRun:
         self.images = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(execution.device)
         self.targets = targets.to(execution.device)
         self.batch_size = min(recipe.batch_size, len(images))
-        self.row_batches = _row_batches(len(images), self.batch_size, torch.Generator().manual_seed(seed))
+        self.row_batches = _RowBatches(len(images), self.batch_size, torch.Generator().manual_seed(seed))
         self.augmentation_rng = torch.Generator(execution.device).manual_seed(seed)
         self.mixup_rng = np.random.default_rng(seed)
         with execution.autocast():
@@ -192,21 +219,27 @@ class _TrainingRun:
             self.distillation_loss = (
                 None if distillation is None else distillation.make_loss(net, sample, n_images=len(images))
             )
+        self.bank = None if distillation is None else distillation.ensemble.bank
+        self.first_view = seed  # the passes of different trainings begin with different views
         self.net = net.train()
         self.forward = torch.compile(net) if compiled else net
         # A distillation loss may have weights of its own, such as projections of feature maps.
-        trained = net if self.distillation_loss is None else nn.ModuleList([net, self.distillation_loss])
-        self.parameters = list(trained.parameters())
-        self.optimizer = _optimizer(trained, recipe)
+        self.trained = net if self.distillation_loss is None else nn.ModuleList([net, self.distillation_loss])
+        self.parameters = list(self.trained.parameters())
+        self.optimizer = _optimizer(self.trained, recipe)
         self.ema = _WeightEma(net, recipe.ema_decay)
 
     def step(self, lr: float, on_phase_end: Callable[[str], None]) -> tuple[Tensor, Tensor]:
         """Update the weights by one batch; mean loss and number of correct predictions, scalars on the device."""
-        rows = next(self.row_batches).to(self.execution.device)
+        rows, passes = (numbers.to(self.execution.device) for numbers in self.row_batches.next())
+        views = (passes + self.first_view) % self.bank.n_views if self.bank else torch.zeros_like(rows)
         images, targets = self.images.index_select(0, rows).float(), self.targets.index_select(0, rows)
-        teacher_parts = self.distillation_loss.gather(rows) if self.distillation_loss is not None else ()
+        teacher_parts = self.distillation_loss.gather(rows, views) if self.distillation_loss is not None else ()
         on_phase_end("gather")
-        images = augment(images, self.recipe.augmentation, self.augmentation_rng)
+        if self.bank is None:
+            images = augment(images, self.recipe.augmentation, self.augmentation_rng)
+        else:
+            images = self.bank.show(images, rows, views)
         if self.recipe.mixup_alpha:
             share = float(self.mixup_rng.beta(self.recipe.mixup_alpha, self.recipe.mixup_alpha))
             images = torch.lerp(images.roll(1, 0), images, share)  # rows are shuffled: a neighbour is a random image
@@ -234,6 +267,32 @@ class _TrainingRun:
         n_correct = (logits.detach().argmax(1) == targets.argmax(1)).sum()
         on_phase_end("average")
         return loss.detach(), n_correct
+
+    def state(self) -> dict[str, Any]:
+        """All that the next steps depend on, as tensors, numbers and words."""
+        return {
+            "weights": self.trained.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "averages": self.ema.averages, "n_averaged": self.ema.n_updates, "rows": self.row_batches.state(),
+            "augmentation": self.augmentation_rng.get_state(),
+            "mixup": json.dumps(self.mixup_rng.bit_generator.state),
+            "dropout": [torch.get_rng_state(), *self._cuda_rng_state()],
+        }  # fmt: skip
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.trained.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema.n_updates = state["n_averaged"]
+        torch._foreach_copy_(self.ema.averages, list(state["averages"]))
+        self.row_batches.load_state(state["rows"])
+        self.augmentation_rng.set_state(state["augmentation"])
+        self.mixup_rng.bit_generator.state = json.loads(state["mixup"])
+        torch.set_rng_state(state["dropout"][0])
+        for cuda_state in state["dropout"][1:]:
+            torch.cuda.set_rng_state(cuda_state)
+
+    def _cuda_rng_state(self) -> list[Tensor]:
+        return [torch.cuda.get_rng_state()] if self.execution.device == "cuda" else []
 
     def close(self) -> None:
         """Remove the hooks that the distillation has put on the network."""
@@ -273,14 +332,50 @@ def _soft_targets(split: Split, num_classes: int, label_smoothing: float, *, use
     return hot * (1 - label_smoothing) + label_smoothing / num_classes
 
 
-def _row_batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+class _RowBatches:
     """Endless batches of row numbers: shuffled passes in a row, cut into batches of equal size across their borders."""
-    queue = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(queue) < batch_size:
-            queue = torch.cat([queue, torch.randperm(n_rows, generator=generator)])
-        yield queue[:batch_size]
-        queue = queue[batch_size:]
+
+    def __init__(self, n_rows: int, batch_size: int, generator: torch.Generator) -> None:
+        self._n_rows, self._batch_size, self._generator = n_rows, batch_size, generator
+        self._queue = torch.empty(2, 0, dtype=torch.long)
+        self._n_passes = 0
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """Row numbers [B], and the number of the pass of each, from 0."""
+        while self._queue.shape[1] < self._batch_size:
+            rows = torch.randperm(self._n_rows, generator=self._generator)
+            self._queue = torch.cat([self._queue, torch.stack([rows, torch.full_like(rows, self._n_passes)])], dim=1)
+            self._n_passes += 1
+        batch, self._queue = self._queue[:, : self._batch_size], self._queue[:, self._batch_size :]
+        return batch[0], batch[1]
+
+    def state(self) -> dict[str, Any]:
+        """The rows that are left of this pass, and the generator of the next ones."""
+        return {"queue": self._queue.clone(), "passes": self._n_passes, "generator": self._generator.get_state()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self._queue, self._n_passes = state["queue"], state["passes"]
+        self._generator.set_state(state["generator"])
+
+
+@contextmanager
+def head_dropout(net: nn.Module, probability: float) -> Iterator[None]:
+    """Within the block, the input of the network's last linear layer loses elements at random in training.
+
+    A network without a linear layer, or with a probability of 0, stays as it is.
+    """
+    heads = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    if not heads or not probability:
+        yield
+        return
+    handle = heads[-1].register_forward_pre_hook(
+        lambda head, inputs: (functional.dropout(inputs[0], probability, head.training), *inputs[1:])
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

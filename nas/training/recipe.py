@@ -21,7 +21,7 @@ overfit. The recipes for larger networks are published ones, scaled down.
 from dataclasses import dataclass
 from typing import Literal
 
-from nas.training.augment import MEDIUM, MILD, STRONG, Augmentation
+from nas.data.augment import MEDIUM, MILD, STRONG, Augmentation
 
 OptimizerName = Literal["adamw", "sgd"]
 
@@ -39,6 +39,7 @@ class Recipe:
         ema_decay: decay of the moving average of the weights, reached after a warm-up.
         warmup_fraction: share of the steps in which the learning rate rises, 0..1.
         mixup_alpha: alpha of the Beta distribution of mixup (https://arxiv.org/abs/1710.09412); 0 turns it off.
+        head_dropout: probability that an input of the last linear layer is left out of a step.
         max_grad_norm: norm to which the gradient is clipped.
         augmentation: strength of the augmentation.
     """
@@ -51,12 +52,18 @@ class Recipe:
     ema_decay: float = 0.998
     warmup_fraction: float = 0.15
     mixup_alpha: float = 0.0
+    head_dropout: float = 0.0
     max_grad_norm: float = 5.0
     augmentation: Augmentation = MILD
 
 
-def recipe_for(n_params: int) -> Recipe:
+def recipe_for(n_params: int, *, epochs: float = 3.0, is_distilled: bool = False) -> Recipe:
     """The recipe for a network of `n_params` weights.
+
+    Args:
+        n_params: its weights.
+        epochs: that it trains for in all.
+        is_distilled: whether teachers take part.
 
     Raises:
         ValueError: `n_params` is not positive.

@@ -22,6 +22,7 @@ from nas.training.execution_format import ExecutionFormat, choose_execution
 from nas.training.loop import predict, train
 from nas.training.model_builder import CALIBRATION_IMAGES, INITIALISATION, ModelBuilder
 from nas.training.recipe import recipe_for
+from nas.training.training_state import TrainingState
 
 PROBE_STEPS = 3
 """Training steps that estimate the seconds of an epoch."""
@@ -37,6 +38,11 @@ PRUNING_STEP_STRIDE = 100
 LogFunction = Callable[[str], None]
 ShouldStop = Callable[[], bool]
 """Called before each training step; True ends the training there."""
+
+
+def never() -> bool:
+    """Do not pause."""
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,7 @@ class Trainer:
         distillation: loss and teachers; None without teachers.
         initial_weights: weights that every candidate starts from; None starts from fresh ones.
         log: receives one line of text about the progress.
+        should_pause: called before each training step; True ends it with `StepPausedError`, to be gone on with.
     """
 
     training_config: TrainingFields
@@ -105,6 +112,7 @@ class Trainer:
     distillation: Distillation | None = None
     initial_weights: InitialWeights | None = None
     log: LogFunction = lambda _: None
+    should_pause: Callable[[], bool] = never
 
     def train(
         self,
@@ -127,6 +135,7 @@ class Trainer:
             The network in its final shape, in eval mode on the CPU, and the epochs that it trained for.
 
         Raises:
+            StepPausedError: `should_pause` asked for it; the same call goes on.
             TrainError: the loss is not finite.
         """
         if net is not None:
@@ -195,8 +204,13 @@ class Trainer:
         Raises:
             TrainError: the loss is not finite.
         """
-        recipe = recipe_for(sum(p.numel() for p in net.parameters()))
+        distillation = self.distillation_for(candidate, phase.index)
+        n_params = sum(p.numel() for p in net.parameters())
+        recipe = recipe_for(
+            n_params, epochs=phase.epochs + phase.previous_epochs, is_distilled=distillation is not None
+        )
         execution = self._execution_for(candidate, net, recipe.batch_size, phase_timer)
+        state_path = self.checkpoints.state_path(candidate, phase.index, phase.pruning_step)
 
         def log_progress(epoch: float, loss: float) -> None:
             self.log(f"{phase.name}: epoch {epoch:.1f} of {phase.epochs:.1f}, loss {loss:.2f}")
@@ -208,9 +222,10 @@ class Trainer:
                 execution=execution,
                 seed=self.builder.seed_for(candidate, phase.index + PRUNING_STEP_STRIDE * phase.pruning_step),
                 lr_scale=phase.lr_scale if lr_scale is None else lr_scale,
-                distillation=self.distillation_for(candidate, phase.index), should_stop=should_stop,
-                on_progress=log_progress, before_step=before_step,
+                distillation=distillation, should_stop=should_stop, on_progress=log_progress, before_step=before_step,
+                state=TrainingState(path=state_path, should_pause=self.should_pause),
             )  # fmt: skip
+        phase_timer.add("train", curve.seconds_before)
         return curve.epochs if should_stop is not None and should_stop() else phase.epochs
 
     def fit_quantized(

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "search",
     "compress",
+    "train",
     "quantize",
     "prune",
     "pick",

@@ -13,6 +13,7 @@ import torch
 
 import nas.distillation.onnx_teacher
 from nas.config import make_config
+from nas.data.augment import Augmentation
 from nas.distillation.base import Distillation, Teacher, TeacherEnsemble
 from nas.distillation.teacher_outputs import TeacherOutputs, to_logits
 from nas.distillation.teachers import find_teachers
@@ -20,7 +21,6 @@ from nas.errors import ConfigError
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from nas.searcher.searcher import search
-from nas.training.augment import Augmentation
 from nas.training.execution_format import ExecutionFormat
 from nas.training.loop import predict, train
 from nas.training.recipe import Recipe
@@ -117,7 +117,9 @@ def test_several_teachers_are_averaged_by_their_weights(tmp_path: Path) -> None:
     result = distillation(tmp_path / "run", f"{tmp_path / 'a.npz'}=3", tmp_path / "b.npz")
 
     soft = np.exp(logits.astype(float) / 2) / np.exp(logits.astype(float) / 2).sum(2, keepdims=True)
-    np.testing.assert_allclose(result.ensemble.probabilities(2.0).numpy(), 0.75 * soft[0] + 0.25 * soft[1], atol=1e-6)
+    np.testing.assert_allclose(
+        result.ensemble.probabilities(2.0)[0].numpy(), 0.75 * soft[0] + 0.25 * soft[1], atol=1e-6
+    )
     assert "a.npz" in result.description
     assert "x 0.75" in result.description
 

@@ -1,6 +1,7 @@
-"""Depthwise gradients: equal to torch's, and faster, as long as torch's are slow."""
+"""Gradients of depthwise convolutions and on small maps: equal to torch's, and faster, as long as torch's are slow."""
 
 import itertools
+import platform
 import time
 from contextlib import nullcontext
 
@@ -8,7 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from nas.training.cpu_kernels import fast_depthwise_backward, has_slow_backward
+from nas.training.cpu_kernels import (
+    fast_depthwise_backward,
+    fast_small_map_backward,
+    has_slow_backward,
+    is_dense_3x3,
+    keep_freed_memory,
+)
 from tests.training.known_faults import check_still_faulty
 
 
@@ -106,3 +113,49 @@ def test_torch_still_needs_the_fast_forms() -> None:
     check_still_faulty(
         torchs > 2 * ours, f"its depthwise backward takes {torchs:.2g} s, that of the workaround {ours:.2g} s"
     )
+
+
+@pytest.mark.parametrize(("size", "stride"), [((5, 5), 1), ((3, 6), 1), ((10, 9), 2), ((12, 12), 2), ((1, 1), 1)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_the_gradient_on_small_maps_is_torchs(size: tuple[int, int], stride: int, has_bias: bool) -> None:
+    module = nn.Conv2d(48, 10, 3, stride, padding=1, bias=has_bias).double()
+    assert is_dense_3x3(module)
+    x = torch.randn(3, 48, *size, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    wanted = module(x)
+    way = torch.randn(wanted.shape, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    inputs = (x, *module.parameters())
+    gradients = torch.autograd.grad((wanted * way).sum(), inputs)
+    with fast_small_map_backward(module):
+        got = module(x)
+        quick = torch.autograd.grad((got * way).sum(), inputs)
+        with torch.no_grad():
+            assert torch.equal(module(x), wanted)
+    assert torch.allclose(got, wanted)
+    assert got.grad_fn is not None
+    for a, b in zip(quick, gradients, strict=True):
+        assert torch.allclose(a, b)
+
+
+def test_large_maps_and_other_convolutions_keep_torchs_gradient() -> None:
+    module = nn.Conv2d(48, 10, 3, padding=1, bias=False)
+    with fast_small_map_backward(module):
+        assert "Convolution" in type(module(torch.zeros(1, 48, 7, 7)).grad_fn).__name__
+        assert "SmallMap" in type(module(torch.zeros(1, 48, 6, 6)).grad_fn).__name__
+    others = [nn.Conv2d(48, 48, 3), nn.Conv2d(48, 48, 3, padding=1, groups=2), nn.Conv2d(48, 48, 1)]
+    assert not any(is_dense_3x3(other) for other in others)
+
+
+def test_small_maps_compute_in_bfloat16_within_autocast() -> None:
+    module = nn.Conv2d(48, 10, 3, padding=1)
+    x = torch.rand(2, 48, 5, 5).contiguous(memory_format=torch.channels_last)
+    with fast_small_map_backward(module), torch.autocast("cpu", dtype=torch.bfloat16):
+        y = module(x)
+    assert y.dtype == torch.bfloat16
+    y.float().square().mean().backward()
+    assert module.weight.grad is not None
+    assert module.weight.grad.dtype == torch.float32
+
+
+def test_keeping_memory_is_understood_here_or_refused_without_harm() -> None:
+    assert keep_freed_memory() is (platform.libc_ver()[0] == "glibc")

@@ -1,4 +1,6 @@
+import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from nas.data.augment import Augmentation
 from nas.data.base import Split
-from nas.errors import ConfigError, TrainError
+from nas.errors import ConfigError, StepPausedError, TrainError
 from nas.training import loop as training
-from nas.training.augment import Augmentation
 from nas.training.execution_format import ExecutionFormat
 from nas.training.learning_curve import LearningCurve
-from nas.training.loop import one_cycle_factor, predict, train
+from nas.training.loop import head_dropout, one_cycle_factor, predict, train
 from nas.training.recipe import Recipe
+from nas.training.training_state import TrainingState
 
 PLAIN = ExecutionFormat(threads=1)
 QUICK = Recipe(lr=2e-2, batch_size=32, augmentation=Augmentation(shift=0.1, brightness=0.05))
@@ -227,8 +230,10 @@ def test_the_moving_average_against_a_loop() -> None:
 
 
 def test_every_row_comes_once_in_a_pass() -> None:
-    rows = training._row_batches(10, 4, torch.Generator().manual_seed(0))
-    stream = torch.cat([next(rows) for _ in range(10)]).view(4, 10)
+    rows = training._RowBatches(10, 4, torch.Generator().manual_seed(0))
+    batches = [rows.next() for _ in range(10)]
+    stream, passes = (torch.cat(parts).view(4, 10) for parts in zip(*batches, strict=True))
+    assert torch.equal(passes, torch.arange(4)[:, None].expand(4, 10))
     assert torch.equal(stream.sort(1).values, torch.arange(10).expand(4, 10))
     assert not torch.equal(stream[0], stream[1])
 
@@ -256,3 +261,50 @@ def test_targets_are_smoothed() -> None:
     split = Split(images=np.zeros((2, 1, 4, 4), np.uint8), labels=np.array([0, 2]))
     out = training._soft_targets(split, 4, 0.2, use_soft_labels=False)
     assert np.allclose(out.numpy(), [[0.85, 0.05, 0.05, 0.05], [0.05, 0.05, 0.85, 0.05]])
+
+
+def weights(module: nn.Module) -> Tensor:
+    return torch.cat([v.flatten().double() for v in module.state_dict().values()])
+
+
+@pytest.mark.parametrize("word", ["adamw", "sgd"])
+def test_a_training_that_is_paused_again_and_again_ends_with_the_same_weights(tmp_path: Path, word: str) -> None:
+    recipe = replace(QUICK, optimizer=word, mixup_alpha=0.2, head_dropout=0.3)
+    undisturbed, paused = (nn.Sequential(net(), nn.Dropout(0.1)) for _ in range(2))
+    first = go(undisturbed, stripes(), epochs=3, recipe=recipe)
+    chance, pauses = random.Random(0), 0
+    while True:
+        state = TrainingState(path=tmp_path / "state.pt", should_pause=lambda: chance.random() < 0.3)
+        paused = nn.Sequential(net(), nn.Dropout(0.1))  # another process begins with the weights of the first call
+        try:
+            curve = go(paused, stripes(), epochs=3, recipe=recipe, state=state)
+        except StepPausedError:
+            pauses += 1
+            continue
+        break
+    assert pauses >= 2
+    assert torch.equal(weights(undisturbed), weights(paused))
+    assert curve.points == first.points
+    assert curve.seconds > curve.seconds_before > 0
+
+
+def test_a_state_of_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
+    path, steps = tmp_path / "state.pt", iter([False] * 3 + [True])
+    with pytest.raises(StepPausedError):
+        go(net(), stripes(), state=TrainingState(path=path, should_pause=lambda: next(steps)))
+    alone, beside = net(), net()
+    go(alone, stripes(), seed=1)
+    go(beside, stripes(), seed=1, state=TrainingState(path=path, should_pause=lambda: False))
+    assert torch.equal(weights(alone), weights(beside))
+
+
+def test_dropout_before_the_head_acts_in_training_only() -> None:
+    module = net().train()
+    images = torch.from_numpy(stripes().images[:4]).float()
+    with head_dropout(module, 0.5):
+        torch.manual_seed(0)
+        assert not torch.equal(module(images), module(images))
+        module.eval()
+        within = module(images)
+    assert torch.equal(within, module(images))
+    assert not module[-1]._forward_pre_hooks

@@ -1,6 +1,6 @@
 import pytest
 
-from nas.training.augment import MILD, STRONG
+from nas.data.augment import MILD, STRONG
 from nas.training.recipe import recipe_for
 
 

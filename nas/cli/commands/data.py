@@ -23,7 +23,7 @@ def data_check(
     from nas.data.loading import load_data
     from nas.data.quality_check import check_quality
 
-    result = check_quality(load_data(dataset, data, options=parse_key_values(data_option or [])))
+    result = check_quality(load_data(dataset, data, options=parse_key_values(data_option or []), keep_duplicates=True))
     console = terminal.make_console()
     console.print(plain_table(result.class_balance_rows()))
     counts = [(finding, str(count)) for finding, count in result.count_findings()]

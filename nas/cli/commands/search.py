@@ -1,4 +1,4 @@
-"""`nas search` and `nas compress`: searches of a space, or of the compression of a given model."""
+"""`nas search`, `nas compress` and `nas train`: searches of a space or of a model's compression; one training."""
 
 import shlex
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from nas.cli.commands._config_options import load_config, takes_config_options
 from nas.cli.commands._errors import handle_errors
-from nas.config import MODEL_FIELDS, SearchConfig
+from nas.config import MODEL_FIELDS, TRAIN_FIELDS, SearchConfig, training_config
 from nas.errors import ConfigError
 
 app = typer.Typer()
@@ -64,6 +64,27 @@ def compress(
         raise ConfigError("--out needs --sensitivity or an ONNX model; a search writes its run folder, see --name")
     else:
         _search(loaded)
+
+
+@app.command(epilog="Example: nas train --model resnet10 --dataset fer2013 --data fer2013.csv --epochs 100")
+@handle_errors
+@takes_config_options(only=TRAIN_FIELDS)
+def train(
+    epochs: Annotated[float, typer.Option(help="Passes over the training images, in one schedule.")] = 100,
+    config: ConfigPath = None,
+    **options: Any,
+) -> None:
+    """Train one model whole, from teachers where there are any, and write its run folder: file, figures and report.
+
+    The same command resumes an interrupted training, to the same weights. The run is a teacher for others (--teacher
+    RUN), and nas compress with the same words goes on from its weights.
+    """
+    loaded = load_config(config, options)
+    if loaded.search.model is None:
+        raise ConfigError("nas train requires a model; give --model NAME or --model package.module:function")
+    if not epochs > 0:
+        raise ConfigError(f"--epochs must be positive, but got {epochs:g}")
+    _search(training_config(loaded, epochs))
 
 
 def _show_sensitivity(config: SearchConfig, out: Path | None) -> None:

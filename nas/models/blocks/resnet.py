@@ -21,6 +21,7 @@ def resnet(
     stages: int = 4,
     blocks: int = 1,
     stem_stride: int = 1,
+    widths: tuple[int, ...] = (),
 ) -> nn.Module:
     """A net of depth 2 + 2 * stages * blocks.
 
@@ -31,12 +32,15 @@ def resnet(
         stages: number of stages; each but the first halves the maps.
         blocks: number of blocks in each stage; a block has two 3x3 convolutions.
         stem_stride: stride of the stem; 2 quarters the multiply-accumulates.
+        widths: channels of each stage, in place of `width` and `stages`; the stem has those of the first.
     """
+    widths = widths or tuple(width << stage for stage in range(stages))
+    width = widths[0]
     stem = conv_bn_act(input_shape[0], width, 3, stride=stem_stride, activation="relu")
     body: list[nn.Module] = []
     channels = width
-    for stage in range(stages):
-        out, parts = width << stage, {}
+    for stage, out in enumerate(widths):
+        parts = {}
         for i in range(blocks):
             parts[f"block{i}"] = _block(channels, out, stride=2 if stage and i == 0 else 1)
             channels = out

@@ -12,7 +12,7 @@ import nas
 from nas import api
 from nas.cli.commands._config_options import flag_of, load_config
 from nas.cli.main import app
-from nas.config import FIELD_GROUPS, GROUPS, MODEL_FIELDS, make_config
+from nas.config import FIELD_GROUPS, GROUPS, MODEL_FIELDS, TRAIN_FIELDS, make_config
 from nas.errors import ConfigError
 from nas.results.run import Run
 from nas.results.run_folder import RunFolder
@@ -40,7 +40,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "4GB", "--wait", "--storage", "sqlite:///x.db", "--runs", "elsewhere", "--name", "mine",
         "--teacher", "votes", "--teacher", "best.onnx=3", "--teacher-classes", "sad,happy",
         "--teacher-output", "y", "--distill", "dkd", "--temperature", "2", "--alpha", "0.5",
-        "--distill-during", "search", "--compressors", "quantize,low_rank", "--importance", "l1,nni_l1",
+        "--keep-duplicates", "--teacher-views", "8",
+            "--distill-during", "search", "--compressors", "quantize,low_rank", "--importance", "l1,nni_l1",
         "--sparsity-step", "0.125", "--prune-steps", "3", "--qat", "0.5",
         "--qat-scales", "learned", "--warm-start", "runs/a", "--warm-start", "runs/b", "--proxies", "nwot,jacov",
     ]  # fmt: skip
@@ -55,7 +56,8 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "worker_memory": 4e9, "wait": True, "storage": "sqlite:///x.db", "runs": Path("elsewhere"), "name": "mine",
         "teacher": ("votes", "best.onnx=3"), "teacher_classes": ("sad", "happy"), "teacher_output": "y",
         "distill": "dkd", "temperature": 2.0, "alpha": 0.5,
-        "distill_during": "search", "compressors": ("quantize", "low_rank"), "importance": ("l1", "nni_l1"),
+        "keep_duplicates": True, "teacher_views": 8,
+            "distill_during": "search", "compressors": ("quantize", "low_rank"), "importance": ("l1", "nni_l1"),
         "sparsity_step": 0.125, "prune_steps": 3, "qat": 0.5,
         "qat_scales": "learned", "patience": 40, "verify_seeds": 3,
         "warm_start": (Path("runs/a"), Path("runs/b")), "proxies": ("nwot", "jacov"),
@@ -135,6 +137,7 @@ def test_flags_toml_keys_and_keyword_arguments_are_one_set_of_words() -> None:
     assert flags_of("search") == {flag_of(name) for name in FIELD_GROUPS} - MODEL_FLAGS | {"--config"}
     own = {"--config", "--sensitivity", "--out"}
     assert flags_of("compress") == {flag_of(name) for name in FIELD_GROUPS} - {"--space"} | own
+    assert flags_of("train") == {flag_of(name) for name in TRAIN_FIELDS} | {"--config", "--epochs"}
     assert set(inspect.signature(nas.search).parameters) == {*FIELD_GROUPS, "config", "on_status"}
     assert {key for table in tomllib.loads(make_config().to_toml()).values() for key in table} <= set(FIELD_GROUPS)
     # Each flag sets one of several options of the data set; every other flag is its field's name.

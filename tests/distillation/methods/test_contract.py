@@ -56,7 +56,7 @@ def batch_loss(loss: DistillationLoss, net: nn.Module, rows: list[int]) -> Tenso
     """The loss of a batch of images; an image's class is its row number modulo the number of classes."""
     indices = torch.tensor(rows)
     targets = functional.one_hot(indices % CLASSES, CLASSES).float()
-    value: Tensor = loss.loss(net(images(FACES)[indices]), targets, loss.gather(indices))
+    value: Tensor = loss.loss(net(images(FACES)[indices]), targets, loss.gather(indices, torch.zeros_like(indices)))
     return value
 
 

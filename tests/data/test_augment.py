@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas.training.augment import MEDIUM, MILD, STRONG, Augmentation, augment
+from nas.data.augment import MEDIUM, MILD, STRONG, Augmentation, augment
 
 
 def faces(n: int = 32, c: int = 1, size: int = 48) -> Tensor:

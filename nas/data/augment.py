@@ -3,6 +3,9 @@
 One affine resampling does flip, shift, rotation and scale together: resampling once blurs once and costs once. Then
 follow brightness and contrast, and one erased rectangle (Random Erasing, https://arxiv.org/abs/1708.04896), filled with
 the image's mean instead of noise, because a hand or a scarf is a flat patch at 48 pixels.
+
+Drawing and applying are separate, so that the same change of an image can be made twice: once for a teacher, and once
+for its student (`nas.distillation.views`).
 """
 
 from dataclasses import dataclass
@@ -34,6 +37,16 @@ class Augmentation:
     contrast: float = 0.0
     erase_probability: float = 0.0
 
+    @property
+    def moves(self) -> bool:
+        """Whether pixels change their place."""
+        return bool(self.flip_probability or self.shift or self.rotate_degrees or self.scale)
+
+    @property
+    def lights(self) -> bool:
+        """Whether brightness or contrast change."""
+        return bool(self.brightness or self.contrast)
+
 
 MILD = Augmentation(flip_probability=0.5, shift=1 / 12, rotate_degrees=5, scale=0.05, brightness=0.1, contrast=0.1)
 MEDIUM = Augmentation(
@@ -56,6 +69,36 @@ STRONG = Augmentation(
 )
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Numbers 0..1, uniform, from which the changes of N images follow. All float32.
+
+    Attributes:
+        affine: [5, N]: flip, rotation, scale, shift in x, shift in y.
+        light: [2, N]: contrast, brightness.
+        hole: [5, N]: area, aspect, whether there is one, its place in y, its place in x.
+    """
+
+    affine: Tensor
+    light: Tensor
+    hole: Tensor
+
+    @classmethod
+    def of(cls, n_images: int, augmentation: Augmentation, generator: torch.Generator) -> "Draws":
+        """Fresh numbers; none are drawn for what the augmentation leaves out, whose tensors are [0, N]."""
+
+        def uniform(count: int, *, is_used: bool) -> Tensor:
+            shape = (count, n_images)
+            device = generator.device
+            return torch.rand(shape, generator=generator, device=device) if is_used else torch.empty(0, n_images)
+
+        return cls(
+            affine=uniform(5, is_used=augmentation.moves),
+            light=uniform(2, is_used=augmentation.lights),
+            hole=uniform(5, is_used=bool(augmentation.erase_probability)),
+        )
+
+
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """A changed copy of the images; each image is changed independently.
 
@@ -67,18 +110,22 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     Returns:
         [N, C, H, W] float32, 0..255, contiguous.
     """
-    if augmentation.flip_probability or augmentation.shift or augmentation.rotate_degrees or augmentation.scale:
-        images = _affine(images, augmentation, generator)
-    if augmentation.brightness or augmentation.contrast:
-        images = _jitter_brightness(images, augmentation, generator)
+    return apply_draws(images, augmentation, Draws.of(len(images), augmentation, generator))
+
+
+def apply_draws(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
+    """The images [N, C, H, W] float32, 0..255, changed as the numbers say; see `augment`."""
+    if augmentation.moves:
+        images = _affine(images, augmentation, draws.affine)
+    if augmentation.lights:
+        images = _jitter_brightness(images, augmentation, draws.light)
     if augmentation.erase_probability:
-        images = _random_erase(images, augmentation.erase_probability, generator)
+        images = _random_erase(images, augmentation.erase_probability, draws.hole)
     return images
 
 
-def _affine(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    n, _, height, width = images.shape
-    u = torch.rand(5, n, generator=generator, device=images.device)
+def _affine(images: Tensor, augmentation: Augmentation, u: Tensor) -> Tensor:
+    height, width = images.shape[2:]
     side = 1 - 2 * (u[0] < augmentation.flip_probability).float()
     angle = torch.deg2rad((2 * u[1] - 1) * augmentation.rotate_degrees)
     zoom = 1 + (2 * u[2] - 1) * augmentation.scale
@@ -98,17 +145,16 @@ def _pixel_centres(count: int, device: torch.device) -> Tensor:
     return (2 * torch.arange(count, device=device) + 1) / count - 1
 
 
-def _jitter_brightness(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    u = torch.rand(2, len(images), 1, 1, 1, generator=generator, device=images.device) * 2 - 1
+def _jitter_brightness(images: Tensor, augmentation: Augmentation, u: Tensor) -> Tensor:
+    u = u[:, :, None, None, None] * 2 - 1
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     gain = 1 + u[0] * augmentation.contrast
     offset = mean * (1 - gain) + u[1] * (255 * augmentation.brightness)
     return torch.addcmul(offset, images, gain).clamp_(0, 255)
 
 
-def _random_erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    n, _, height, width = images.shape
-    u = torch.rand(5, n, generator=generator, device=images.device)
+def _random_erase(images: Tensor, probability: float, u: Tensor) -> Tensor:
+    height, width = images.shape[2:]
     area = 0.02 + 0.18 * u[0]
     aspect = torch.exp((2 * u[1] - 1) * 0.7)  # 1:2 to 2:1
     h, w = (area * aspect).sqrt() * height, (area / aspect).sqrt() * width

@@ -1,0 +1,69 @@
+"""Training of one model: whole, resumable to the same weights, and a start for what follows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import nas
+import nas.searcher.worker
+from nas.errors import ConfigError
+from nas.results.run import Run
+from tests.conftest import learnable_faces
+from tests.tiny_search import ASSEMBLY, make_quick
+
+TINY: dict[str, Any] = {
+    "model": "resnet8:stem_stride=2,widths=(8,16)", "epochs": 6, "target": "jetson", "dataset": "synthetic",
+    "execution": "plain", "threads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ASSEMBLY, "load_data", lambda *_, **__: learnable_faces(train=96, val=24, test=12))
+    make_quick(monkeypatch)
+
+
+def weights(run: Run) -> torch.Tensor:
+    state = torch.load(run.folder.path / "base" / "weights.pt", weights_only=True)
+    return torch.cat([tensor.flatten().double() for tensor in state.values()])
+
+
+def test_a_training_that_pauses_after_every_step_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = nas.train(**TINY, runs=tmp_path / "a")
+    states: list[str] = []
+    collect = nas.searcher.worker._collect
+
+    def spy(folder: Path, *arguments: Any) -> Any:
+        states.extend(path.name for path in folder.glob("base/checkpoints/*-state-*"))
+        return collect(folder, *arguments)
+
+    monkeypatch.setattr(nas.searcher.worker, "_collect", spy)
+    monkeypatch.setattr(nas.searcher.worker, "SEGMENT_S", 0.0)
+    paused = nas.train(**TINY, runs=tmp_path / "b")
+
+    assert len(states) > 3
+    assert torch.equal(weights(undisturbed), weights(paused))
+    assert not list(paused.folder.path.glob("base/checkpoints/*-state-*"))
+    (record,) = paused.folder.records()
+    assert (record.phase, record.epochs, record.status) == ("base", 6.0, "complete")
+    assert record.score == undisturbed.folder.records()[0].score
+    assert record.seconds["train"] > 0
+
+
+def test_the_trained_model_is_the_start_of_a_compression_with_the_same_words(tmp_path: Path) -> None:
+    run = nas.train(**TINY, runs=tmp_path)
+    fields = {name: value for name, value in TINY.items() if name != "epochs"}
+    again = nas.compress(**fields, trials=1, verify=0, runs=tmp_path)
+    assert again.folder.path == run.folder.path
+    assert [record.phase for record in again.folder.records()] == ["base", "search"]
+
+
+def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="epochs must be positive, but got -1"):
+        nas.train("resnet8", epochs=-1)
+    with pytest.raises(ConfigError, match=r"net.onnx has no source to train; give the function"):
+        nas.train("net.onnx")
