@@ -72,6 +72,10 @@ class SearchSpace(ABC):
         """Configurations known to be good, which are evaluated first. Genes that one leaves out are sampled."""
         return ()
 
+    def large_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+        """Good configurations that are worth their time only where a limit on the latency says how much may be used."""
+        return ()
+
     @abstractmethod
     def decode(self, configuration: Mapping[str, Value]) -> Architecture:
         """The canonical architecture of a configuration: genes without an effect are dropped, equivalent forms unified.

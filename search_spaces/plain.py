@@ -8,7 +8,7 @@ attention, if any, is at the end of the last stage alone, and the first residual
 convolution as its shortcut.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,13 +35,22 @@ from search_spaces._work import (
 )
 
 DEPTHS = {"stage1": (1, 2, 3), "stage2": (1, 2, 3), "stage3": (1, 2, 3), "stage4": (0, 1, 2)}
+WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128)
+LATE_WIDTHS = (*WIDTHS, 192, 256)
+"""Of the third and the fourth stage, whose maps are small enough for them."""
 INITIAL_CHAINS = (
-    (2, 8, (16, 32, 64, 128), "dddd"),
-    (2, 16, (16, 32, 64, 128), "rrrr"),
-    (2, 16, (32, 48, 96, 128), "drrr"),
-    (1, 16, (32, 64, 96, 128), "drrd"),
+    (2, 8, (16, 32, 64, 128), "dddd", 1),
+    (2, 16, (16, 32, 64, 128), "rrrr", 1),
+    (2, 16, (32, 48, 96, 128), "drrr", 1),
+    (1, 16, (32, 64, 96, 128), "drrd", 1),
 )
-"""Stem stride, stem width, widths of the stages, and their blocks, (d)ense or (r)esidual."""
+"""Stem stride, stem width, widths of the stages, their blocks, (d)ense or (r)esidual, and blocks in each stage."""
+LARGE_CHAINS = (
+    (2, 32, (32, 64, 128, 128), "rrrr", 1),
+    (2, 32, (32, 64, 128, 256), "rrrr", 2),
+)
+"""Chains that use a latency budget of milliseconds: of 0.6 and 2.8 million weights, the latter a ResNet-18 of a quarter
+of the width, which is what published networks of 68 % and more on FER2013 look like."""
 STAGE_GENES = ("depth", "width", "block", "down")
 
 
@@ -73,13 +82,13 @@ class PlainSpace(SearchSpace):
 
     def choices(self, *, channel_multiple: int) -> tuple[Choice, ...]:
         """The stem's width, four genes for each stage, and the macro genes that all spaces share."""
-        widths = round_to_multiple((8, 16, 24, 32, 48, 64, 96, 128), channel_multiple)
         stem_widths = round_to_multiple((8, 16, 24, 32), channel_multiple)
         genes = [Choice(name="stem_width", options=stem_widths), *SHARED_CHOICES]
         for stage, depths in DEPTHS.items():
+            widths = LATE_WIDTHS if stage in ("stage3", "stage4") else WIDTHS
             genes += [
                 Choice(name=f"{stage}.depth", options=depths),
-                Choice(name=f"{stage}.width", options=widths),
+                Choice(name=f"{stage}.width", options=round_to_multiple(widths, channel_multiple)),
                 Choice(name=f"{stage}.block", options=("dense", "residual")),
                 Choice(name=f"{stage}.down", options=("none", "stride", "max_pool")),
             ]
@@ -87,8 +96,17 @@ class PlainSpace(SearchSpace):
 
     def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
         """Narrow to wide chains that halve the map at every stage, as far as the options contain them."""
+        return self._configurations(INITIAL_CHAINS, channel_multiple)
+
+    def large_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+        """Residual chains of 0.6 and 2.8 million weights."""
+        return self._configurations(LARGE_CHAINS, channel_multiple)
+
+    def _configurations(
+        self, chains: Sequence[tuple[int, int, tuple[int, ...], str, int]], channel_multiple: int
+    ) -> tuple[dict[str, Value], ...]:
         options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
-        seeds = [_initial_configuration(*shape) for shape in INITIAL_CHAINS]
+        seeds = [_initial_configuration(*shape) for shape in chains]
         return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
 
     def decode(self, configuration: Mapping[str, Value]) -> Architecture:
@@ -172,12 +190,14 @@ class PlainSpace(SearchSpace):
         return tuple(sum(s["depth"] for s in architecture["body"] if s["block"] == kind) for kind in self.operations)
 
 
-def _initial_configuration(stem_stride: int, stem: int, widths: tuple[int, ...], blocks: str) -> dict[str, Value]:
+def _initial_configuration(
+    stem_stride: int, stem: int, widths: tuple[int, ...], blocks: str, depth: int
+) -> dict[str, Value]:
     configuration: dict[str, Value] = {"stem_stride": stem_stride, "stem_width": stem, "input_size": 48}
     configuration |= {"activation": "relu", "attention": "none"}
     for stage, width, block in zip(DEPTHS, widths, blocks, strict=True):
         kind = "residual" if block == "r" else "dense"
-        configuration |= {f"{stage}.width": width, f"{stage}.block": kind, f"{stage}.depth": 1}
+        configuration |= {f"{stage}.width": width, f"{stage}.block": kind, f"{stage}.depth": depth}
         configuration[f"{stage}.down"] = "none" if stage == "stage1" and stem_stride == 2 else "stride"
     return configuration
 

@@ -123,6 +123,10 @@ class LimitFields(_Group):
     )
 
 
+DEFAULT_FINAL_EPOCHS = 20.0
+"""Epochs of a final training without a time limit."""
+
+
 class TrainingFields(_Group):
     """Training: how long candidates and members of the front are trained."""
 
@@ -133,15 +137,37 @@ class TrainingFields(_Group):
         default=(1 / 9, 1 / 3, 1.0),
         description="Shares of the epochs after which only non-dominated candidates are promoted.",
     )
-    final_epochs: float = Field(
-        default=20, ge=0, description="Further epochs of the final training of the front; 0 skips it."
-    )
-    verify: int = Field(
-        default=5, ge=0, description="Number of members of the front that are trained in full and measured again."
+    final_epochs: float | None = Field(
+        default=None, ge=0,
+        description="Further epochs of the final training of the front; 0 skips it; by default all that the time limit "
+        "leaves, or 20 without one.",
+    )  # fmt: skip
+    verify: int | Literal["auto"] = Field(
+        default="auto", union_mode="left_to_right",
+        description="Number of members of the front that are trained in full and measured again; auto: few enough that "
+        "each is trained to its end.",
     )  # fmt: skip
     verify_seeds: int = Field(
         default=1, ge=1, description="Final trainings of each member, to estimate seed variance; the first one ships."
     )
+
+    @field_validator("verify", mode="before")
+    @classmethod
+    def _check_verify(cls, verify: Any) -> Any:
+        if verify == "auto":
+            return verify
+        try:
+            number = int(verify)
+        except (TypeError, ValueError):
+            number = -1
+        if number < 0 or isinstance(verify, bool) or (isinstance(verify, float) and verify != number):
+            raise ValueError(f"verify must be a number of members, or auto, but got {verify!r}")
+        return number
+
+    @property
+    def model_epochs(self) -> float:
+        """Epochs of the training of a given model, and of a final training without a time limit."""
+        return DEFAULT_FINAL_EPOCHS if self.final_epochs is None else self.final_epochs
 
     @field_validator("rungs")
     @classmethod
@@ -209,9 +235,9 @@ class DistillationFields(_Group):
     )  # fmt: skip
     distill: str = Field(default="logits", description="Distillation method: logits, dkd, bounded, attention, hints.")
     temperature: float = Field(
-        default=4.0, gt=0, description="Temperature that divides the logits of the network and its teachers."
+        default=2.0, gt=0, description="Temperature that divides the logits of the network and its teachers."
     )
-    alpha: float = Field(default=0.7, ge=0, le=1, description="Share of the distillation term in the loss, 0..1.")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="Share of the distillation term in the loss, 0..1.")
     distill_during: Literal["final", "search"] = Field(
         default="final", description="final: final training only; search: all training, with the teacher as a gene."
     )

@@ -78,8 +78,8 @@ class CompressKeywords(ModelKeywords, total=False):
     min_accuracy: float | None
     epochs: float
     rungs: Sequence[float]
-    final_epochs: float
-    verify: int
+    final_epochs: float | None
+    verify: int | Literal["auto"]
     verify_seeds: int
     compressors: Sequence[str]
     importance: Sequence[str]

@@ -3,6 +3,7 @@
 teacher/teachers.json             the teachers, with digests, names and sizes of the files below
 teacher/SHA-DATA-logits.npy       [N, K] float32, for the unchanged training images in order
 teacher/SHA-DATA-BANK-view7.npy   [N, K] float16, for view 7 of each, see `nas.distillation.views`
+teacher/views.json                number of the views, decided once by the time that teachers take
 teacher/SHA-DATA-attention.npz    attention maps of layers, pooled to at most 8 x 8, float16
 teacher/SHA-DATA-features.npz     features of one layer, float16
 """
@@ -11,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +35,14 @@ from nas.runtimes.base import Runtime
 logger = logging.getLogger(__name__)
 
 TEACHER_FOLDER = "teacher"
+VIEWS_FILE = f"{TEACHER_FOLDER}/views.json"
 _MIN_PROBABILITY = 1e-8
 """Lower bound of probabilities before their logarithms are taken as logits."""
 _PROBABILITY_SUM_TOLERANCE = 0.01
 """Largest distance from 1 at which a row's sum still counts as rounded probabilities."""
 _CHUNK_IMAGES = 256
+_TIMED_IMAGES = 512
+"""Training images on which teachers are timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,7 @@ class TeacherOutputs:
         data: the data set, whose training images the outputs are for.
         folder: the run folder.
         n_views: views of each training image that teachers answer and students see; 0 for unchanged images only.
+        max_view_s: seconds that answering the views may take, which limits their number; None for no limit.
         threads: of the runtime.
         log: called with progress lines.
     """
@@ -59,6 +65,7 @@ class TeacherOutputs:
     data: FaceData
     folder: RunFolder
     n_views: int = 0
+    max_view_s: float | None = None
     threads: int = 1
     log: Callable[[str], None] = lambda _: None
 
@@ -97,11 +104,44 @@ class TeacherOutputs:
     @property
     def are_stored(self) -> bool:
         """Whether no teacher has to run any more."""
-        return all(path.exists() for path in self._needed_files())
+        is_decided = not self.n_views or (self.folder.path / VIEWS_FILE).exists()
+        return is_decided and all(path.exists() for path in self._needed_files())
+
+    @property
+    def _n_decided_views(self) -> int:
+        """Views that students see: all that were asked for, or as many as the time allows."""
+        file = self.folder.path / VIEWS_FILE
+        return int(self.folder.read_json(VIEWS_FILE)["views"]) if self.n_views and file.exists() else self.n_views
+
+    def _decide_views(self) -> None:
+        """Decide on the number of views by timing the teachers, and write it down: a resumed run has the same bank."""
+        if not self.n_views or (self.folder.path / VIEWS_FILE).exists():
+            return
+        n_views = self.n_views
+        if self.max_view_s is not None:
+            images = self.data.train.images[:_TIMED_IMAGES]
+            begin = time.perf_counter()
+            for source in self.sources:
+                if source.onnx_teacher is not None:
+                    self._run_teacher(source, source.onnx_teacher, images, f"teacher {source.name}, timed")
+            view_s = (time.perf_counter() - begin) * len(self.data.train) / len(images)
+            n_views = max(1, self._n_stored_views(), min(n_views, int(self.max_view_s / max(view_s, 1e-9))))
+        if n_views < self.n_views:
+            logger.warning(
+                "teachers answer %d of %d views of each training image, which takes %.0f s; more time allows more",
+                n_views, self.n_views, n_views * view_s,
+            )  # fmt: skip
+        self.folder.write(VIEWS_FILE, json.dumps({"views": n_views}))
+
+    def _n_stored_views(self) -> int:
+        """Views that all teachers have answered already, in other runs for example."""
+        sources = [source for source in self.sources if source.onnx_teacher]
+        stored = [all(self._path(s, self._view_suffix(v)).exists() for s in sources) for v in range(self.n_views)]
+        return next((view for view, is_stored in enumerate(stored) if not is_stored), self.n_views)
 
     def _needed_files(self) -> list[Path]:
         suffixes = ["logits.npy"] + ([] if self.method.required_outputs == "logits" else [self._features_suffix])
-        suffixes += [self._view_suffix(view) for view in range(self.n_views)]
+        suffixes += [self._view_suffix(view) for view in range(self._n_decided_views)]
         return [self._path(s, suffix) for s in self.sources if s.onnx_teacher for suffix in suffixes]
 
     def compute(self, should_pause: Callable[[], bool]) -> None:
@@ -118,15 +158,16 @@ class TeacherOutputs:
             if source.onnx_teacher is not None:
                 self._logits(source)
                 self._feature_maps(source)
+        self._decide_views()
         missing = [
             (source, view)
-            for view in range(self.n_views)
+            for view in range(self._n_decided_views)
             for source in self.sources
             if source.onnx_teacher and not self._path(source, self._view_suffix(view)).exists()
         ]
         for place, (source, view) in enumerate(missing):
             if place and should_pause():
-                raise StepPausedError(f"the teachers have answered {view} of {self.n_views} views")
+                raise StepPausedError(f"the teachers have answered {view} of {self._n_decided_views} views")
             self._view_logits(source, view)
 
     def build_distillation(self, *, temperature: float, alpha: float) -> Distillation:
@@ -187,13 +228,13 @@ class TeacherOutputs:
     def _all_view_logits(self, source: TeacherSource) -> npt.NDArray[np.float16] | None:
         if source.onnx_teacher is None or not self.n_views:
             return None
-        return np.stack([self._view_logits(source, view) for view in range(self.n_views)])
+        return np.stack([self._view_logits(source, view) for view in range(self._n_decided_views)])
 
     def _view_logits(self, source: TeacherSource, view: int) -> npt.NDArray[np.float16]:
         """[N, K] for one view of each image; the largest of a row is 0, where float16 is finest."""
         name = self._cache_name(source, self._view_suffix(view))
         if source.onnx_teacher is not None and not (self.folder.path / name).exists():
-            label = f"teacher {source.name}, view {view + 1} of {self.n_views}"
+            label = f"teacher {source.name}, view {view + 1} of {self._n_decided_views}"
             outputs = self._run_teacher(source, source.onnx_teacher, self.data.train.images, label, view=view)
             logits = to_logits(outputs)[:, source.class_columns]
             content = io.BytesIO()
@@ -204,7 +245,8 @@ class TeacherOutputs:
 
     @property
     def _bank(self) -> ViewBank | None:
-        return ViewBank(n_images=len(self.data.train), n_views=self.n_views) if self.n_views else None
+        n_views = self._n_decided_views
+        return ViewBank(n_images=len(self.data.train), n_views=n_views) if n_views else None
 
     def _view_suffix(self, view: int) -> str:
         settings = repr(ViewBank(n_images=len(self.data.train), n_views=1))

@@ -52,6 +52,8 @@ from nas.targets.catalog import device_runtime, load_target
 from nas.targets.environment import check_environment
 from search_spaces._base import Choice, SearchSpace, Value
 
+TEACHER_BUDGET_SHARE = 0.15
+"""Share of the time limit, at most, in which teachers answer the views of the training images."""
 HOST_TARGET = "cpu"
 """Target word of this machine."""
 HOST_RUNTIME = "onnxruntime"
@@ -232,7 +234,8 @@ def assemble(
         choices,
         inputs.make_sampler,
         rung_results=rung_results,
-        initial_picks=start.initial_picks or _initial_picks(space, compression.gene_providers, profile),
+        initial_picks=start.initial_picks
+        or _initial_picks(space, compression.gene_providers, profile, with_large=config.limits.max_latency is not None),
         context=surrogate.sampler_context(),
     )
     teacher_outputs = TeacherOutputs(
@@ -241,6 +244,7 @@ def assemble(
         data=data,
         folder=folder,
         n_views=n_teacher_views(config),
+        max_view_s=None if config.search.budget is None else TEACHER_BUDGET_SHARE * config.search.budget,
         threads=evaluator.trainer.threads,
         log=progress.publish,
     )
@@ -307,7 +311,9 @@ def check_objectives(search: SearchFields, *, can_measure_energy: bool) -> None:
 def n_teacher_views(config: SearchConfig) -> int:
     """Views that teachers answer: no more than a network of the run trains for epochs."""
     training, is_distilled_in_search = config.training, config.distillation.distill_during == "search"
-    epochs = training.final_epochs + (training.epochs if is_distilled_in_search else 0)
+    if training.final_epochs is None and config.search.budget is not None:
+        return config.distillation.teacher_views
+    epochs = training.model_epochs + (training.epochs if is_distilled_in_search else 0)
     return min(config.distillation.teacher_views, math.ceil(epochs))
 
 
@@ -345,9 +351,14 @@ def _make_evaluator(
 
 
 def _initial_picks(
-    space: SearchSpace, providers: Sequence[GeneProvider], profile: HardwareProfile
+    space: SearchSpace, providers: Sequence[GeneProvider], profile: HardwareProfile, *, with_large: bool
 ) -> list[dict[str, Value]]:
-    """Each known good network of the space with each combination of the initial settings of the other genes."""
-    settings = itertools.product(*(member.initial_settings(space.stages, profile) for member in providers))
-    configurations = space.initial_configurations(channel_multiple=profile.channel_multiple)
-    return [dict(ChainMap(each, *setting)) for setting in settings for each in configurations]
+    """Each known good network of the space with each combination of the initial settings of the other genes.
+
+    Where a latency is given, large networks come after the small ones: those beyond the limit end before any training.
+    """
+    settings = list(itertools.product(*(member.initial_settings(space.stages, profile) for member in providers)))
+    groups = [space.initial_configurations(channel_multiple=profile.channel_multiple)]
+    if with_large:
+        groups.append(space.large_configurations(channel_multiple=profile.channel_multiple))
+    return [dict(ChainMap(each, *setting)) for group in groups for setting in settings for each in group]

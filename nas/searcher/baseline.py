@@ -139,7 +139,7 @@ def read_initial_weights(evaluator: Evaluator) -> InitialWeights:
     folder, training = evaluator.folder, evaluator.config.training
     state: Mapping[str, Tensor] = torch.load(folder.path / WEIGHTS_FILE, weights_only=True)
     epochs = float(folder.read_json(ORIGIN_FILE, _Origin)["epochs"])
-    return InitialWeights(state_dict=state, epochs=epochs or float(training.final_epochs))
+    return InitialWeights(state_dict=state, epochs=epochs or training.model_epochs)
 
 
 def _check_origin(evaluator: Evaluator) -> dict[str, str | None]:
@@ -184,7 +184,7 @@ def train_baseline(evaluator: Evaluator, *, stop: ShouldStop | None) -> Mapping[
     if stop is not None and stop():
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
     part = replace(evaluator, folder=RunFolder(folder.path / "base"))
-    phase = TrainingPhase(name="the model", index=BASELINE_STAGE, epochs=float(config.training.final_epochs))
+    phase = TrainingPhase(name="the model", index=BASELINE_STAGE, epochs=config.training.model_epochs)
     net, epochs = part.trainer.train(candidate, None, phase, phase_timer, stop)
     _write_weights(folder, net, epochs=epochs)
     part.checkpoints.forget_states(candidate)

@@ -46,7 +46,7 @@ class SearchBudget:
         started: float,
     ) -> None:
         self._folder, self._records, self._search = folder, records, search
-        self._has_final_training = bool(training.verify and training.final_epochs)
+        self._has_final_training = training.verify != 0 and training.final_epochs != 0
         self._started = started
         self._clock_start = time.monotonic() - (time.time() - started)
         self._curve = HypervolumeCurve(search.objectives)

@@ -23,7 +23,6 @@ from nas.errors import WorkerDeathError
 from nas.evaluation.online_latency import SAMPLES_FILE
 from nas.files import read_text, write_atomic
 from nas.pipeline import Evaluator, Step
-from nas.results.front import representatives, search_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.seed_variance import MIN_EPOCH_SHARE
@@ -35,11 +34,6 @@ logger = logging.getLogger(__name__)
 RETRY_EPOCH_SHARE = 0.5
 """Share of the epochs in the second attempt at a member whose first one failed."""
 MAX_ATTEMPTS = 2
-
-
-def select_members(records: Sequence[Record], objectives: Sequence[str], n_members: int) -> list[Record]:
-    """At most `n_members` of the search front that represent all of it, the most informative first."""
-    return representatives(search_front(records, objectives), objectives, n_members)
 
 
 def train_member(
@@ -165,7 +159,7 @@ class FinalTraining:
         return next((r for r in reversed(self._records(member, 0)) if r.score is not None), None)
 
     def _first_seed_epochs(self, member: Record, position: int) -> float:
-        """Epochs of seed 0 on top of the search's: `final_epochs`, or fewer where time is short.
+        """Epochs of seed 0 on top of the search's: `final_epochs`, or what the time limit allows.
 
         The time that remains of all workers, less what the members before this one still need for their further seeds,
         is divided evenly among the members that follow and those in training. A member's part t has to pay for all of
@@ -177,9 +171,10 @@ class FinalTraining:
 
         so t = o + (n - 1) (o + s e) + n E e, which is solved for E.
         """
-        requested, remaining_s = float(self.training.final_epochs), self.remaining_s()
-        if remaining_s is None or not requested:
-            return requested
+        remaining_s = self.remaining_s()
+        if remaining_s is None:
+            return self.training.model_epochs
+        requested = math.inf if self.training.final_epochs is None else self.training.final_epochs
         reserved_s = sum(self._further_seeds_s(m) for m in self.members[:position])
         n_members = len(self.members) - position + self.workforce.n_under_way
         member_s = min(remaining_s, (self.n_workers * remaining_s - reserved_s) / n_members)

@@ -8,7 +8,7 @@ from nas.config import SearchFields, TrainingFields
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStage, SearchStatus, make_status
 from nas.searcher.budget import SearchBudget
-from nas.searcher.final_training import select_members
+from nas.searcher.final_plan import final_members
 
 OnStatus = Callable[[SearchStatus], None]
 
@@ -84,5 +84,5 @@ class Progress:
         """Trainings or candidates that this stage is to complete; None where only time limits it."""
         if self._stage not in ("verify", "done"):
             return self._search.trials
-        members = select_members(self._folder.records(), self._search.objectives, self._training.verify)
+        members = final_members(self._folder, self._search, self._training)
         return len(members) * self._training.verify_seeds

@@ -31,7 +31,8 @@ from nas.results.status import SearchStatus
 from nas.searcher.assembly import SearchParts, assemble
 from nas.searcher.baseline import check_compressible, prepare_baseline, read_initial_weights
 from nas.searcher.cost_probe import probe_candidate_cost
-from nas.searcher.final_training import FinalTraining, select_members
+from nas.searcher.final_plan import final_members
+from nas.searcher.final_training import FinalTraining
 from nas.searcher.study import AskedTrial
 from nas.searcher.teacher_flow import run_teachers
 from nas.searcher.workforce import Flow, Steps, Workforce
@@ -163,14 +164,17 @@ class Searcher:
     def train_final(self) -> None:
         """Train members of the front to their end and measure them again, the most informative first."""
         parts, training = self._parts, self._parts.config.training
+        remaining_s, n_workers = parts.budget.remaining_s(), parts.executor.n_workers
+        worker_s = None if remaining_s is None else n_workers * remaining_s
+        members = final_members(parts.folder, parts.config.search, training, worker_s=worker_s)
         parts.progress.enter("verify")
         FinalTraining(
             evaluator=self._evaluator,
             folder=parts.folder,
             training=training,
-            members=select_members(parts.folder.records(), parts.config.search.objectives, training.verify),
+            members=members,
             workforce=self._workforce(1.0),
-            n_workers=parts.executor.n_workers,
+            n_workers=n_workers,
             remaining_s=parts.budget.remaining_s,
             training_s=partial(parts.budget.training_s, 1.0),
             on_progress=parts.progress.refresh,

@@ -25,7 +25,7 @@ def run_teachers(outputs: TeacherOutputs) -> Steps:
     if not outputs.are_stored:
         arguments = {
             "sources": outputs.sources, "method": outputs.method, "n_views": outputs.n_views,
-            "threads": outputs.threads,
+            "max_view_s": outputs.max_view_s, "threads": outputs.threads,
         }  # fmt: skip
         yield Step(
             name="teachers", function=compute_teacher_outputs, arguments=arguments, files=(f"{TEACHER_FOLDER}/*",)
@@ -38,6 +38,7 @@ def compute_teacher_outputs(
     sources: Sequence[TeacherSource],
     method: DistillationMethod,
     n_views: int,
+    max_view_s: float | None,
     threads: int,
     stop: ShouldStop | None = None,
 ) -> None:
@@ -52,6 +53,7 @@ def compute_teacher_outputs(
         data=evaluator.data,
         folder=evaluator.folder,
         n_views=n_views,
+        max_view_s=max_view_s,
         threads=threads,
         log=evaluator.log,
     ).compute(evaluator.should_pause)

@@ -16,6 +16,12 @@ seed.
 
 The last one reaches 64.7 % on training images against 58.2 % with the full augmentation, so that longer schedules would
 overfit. The recipes for larger networks are published ones, scaled down.
+
+Long trainings on labels alone get one step more of augmentation, and large networks dropout before the head. One seed
+each: a network of 417,000 weights with the recipe of short trainings has 61.5 / 63.0 / 64.3 / 64.9 / 65.1 % after 20 /
+30 / 40 / 60 / 69 epochs, while its accuracy on training images goes to 81 %; one of 2.8 million weights with this
+recipe for large networks has 68.4 % after 58 epochs. The steps between were not measured. With teachers the recipe of
+short trainings stays, because their answers to each view regularise (see `nas.distillation.views`).
 """
 
 from dataclasses import dataclass
@@ -23,6 +29,8 @@ from typing import Literal
 
 from nas.data.augment import MEDIUM, MILD, STRONG, Augmentation
 
+LONG_EPOCHS = 40.0
+"""Epochs from which on networks overfit the recipe of short trainings, where no teacher regularises them."""
 OptimizerName = Literal["adamw", "sgd"]
 
 
@@ -70,8 +78,12 @@ def recipe_for(n_params: int, *, epochs: float = 3.0, is_distilled: bool = False
     """
     if n_params <= 0:
         raise ValueError(f"n_params must be positive, but got {n_params}; count the parameters of the network")
+    is_long = epochs >= LONG_EPOCHS and not is_distilled
     if n_params < 200_000:
-        return Recipe()
+        return Recipe(augmentation=MEDIUM if is_long else MILD)
     if n_params < 500_000:
-        return Recipe(lr=4e-3, augmentation=MEDIUM)
-    return Recipe(optimizer="sgd", lr=0.1, weight_decay=5e-4, mixup_alpha=0.2, augmentation=STRONG)
+        return Recipe(lr=4e-3, augmentation=STRONG if is_long else MEDIUM)
+    dropout = 0.2 if is_long else 0.0
+    return Recipe(
+        optimizer="sgd", lr=0.1, weight_decay=5e-4, mixup_alpha=0.2, augmentation=STRONG, head_dropout=dropout
+    )

@@ -4,6 +4,7 @@ A candidate that is to be pruned first trains at full width; then its channels a
 each. Which weights matter can be told only from a network that has trained.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from nas.distillation.base import Distillation
 from nas.distillation.teacher_gene import teacher_name
 from nas.models.seeding import forked_rng
 from nas.results.phase_timer import PhaseTimer
+from nas.results.throughput import format_duration
 from nas.training.checkpoints import Checkpoints
 from nas.training.execution_format import ExecutionFormat, choose_execution
 from nas.training.loop import predict, train
@@ -212,8 +214,14 @@ class Trainer:
         execution = self._execution_for(candidate, net, recipe.batch_size, phase_timer)
         state_path = self.checkpoints.state_path(candidate, phase.index, phase.pruning_step)
 
+        first: list[tuple[float, float]] = []
+
         def log_progress(epoch: float, loss: float) -> None:
-            self.log(f"{phase.name}: epoch {epoch:.1f} of {phase.epochs:.1f}, loss {loss:.2f}")
+            first.append((epoch, time.monotonic()))
+            rate = (epoch - first[0][0]) / max(first[-1][1] - first[0][1], 1e-9)
+            left = f", {format_duration((phase.epochs - epoch) / rate)} left" if rate else ""
+            self.log(f"{phase.name}: epoch {epoch:.1f} of {phase.epochs:.1f}, loss {loss:.2f}{left}")
+            del first[1:]
 
         context = self.builder.compression_context(candidate, CALIBRATION_IMAGES)
         with phase_timer("train"), self.builder.compression.training(net, context) as before_step:

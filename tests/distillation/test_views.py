@@ -1,6 +1,7 @@
 """A view of an image is the same for the teacher and for the student, in any batch and any process."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_teachers_answer_each_view_and_a_pause_keeps_what_is_there(tmp_path: Pat
     pauses = iter([False, True])
     with pytest.raises(StepPausedError, match="have answered 2 of 3 views"):
         asked.compute(lambda: next(pauses))
-    stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "teacher").glob("*view*")}
+    stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "teacher").glob("*-view*")}
     assert len(stored) == 2
     assert not asked.are_stored
     asked.compute(lambda: True)
@@ -121,5 +122,22 @@ def test_answers_of_another_run_beside_are_taken_over(tmp_path: Path) -> None:
     assert second.adopt_from_other_runs() == 3
     assert not second.are_stored
     assert second.adopt_from_other_runs() == 0
-    for path in (tmp_path / "runs" / "a" / "teacher").iterdir():
+    for path in (tmp_path / "runs" / "a" / "teacher").glob("*.npy"):
         assert (tmp_path / "runs" / "b" / "teacher" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_little_time_means_few_views_and_the_number_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = brightness_of_quadrants(tmp_path / "teacher.onnx", labels=CLASSES)
+    hurried = replace(outputs(tmp_path / "run", file, 5), max_view_s=0.0)
+    hurried.compute(lambda: False)
+    assert "teachers answer 1 of 5 views of each training image" in caplog.text
+    assert hurried.are_stored
+
+    patient = outputs(tmp_path / "run", file, 5)
+    assert patient.are_stored
+    bank = patient.build_distillation(temperature=1.0, alpha=0.5).ensemble.bank
+    assert bank is not None
+    assert bank.n_views == 1
+    unhurried = replace(outputs(tmp_path / "other", file, 5), max_view_s=1e6)
+    unhurried.compute(lambda: False)
+    assert len(list((tmp_path / "other" / "teacher").glob("*-view*"))) == 5

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+import nas.evaluation.trained
 from nas.latency.int8_speedup import Int8Speedup
 from nas.latency.latency import Latency
 from nas.pipeline import Evaluator
@@ -63,6 +64,7 @@ def test_a_verified_int8_network_that_is_no_faster_loses_its_place_to_the_baseli
 def test_quantisation_aware_training_follows_the_final_training(
     make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(nas.evaluation.trained, "MAX_QUANTIZATION_LOSS", -1.0)
     evaluator = make(qat=0.5)
     replace_step(monkeypatch, "int8_speedup", lambda _: faster)
     found = evaluate(evaluator, small(bits_of_stage2=8))
@@ -72,3 +74,17 @@ def test_quantisation_aware_training_follows_the_final_training(
     (note,) = record.notes
     assert "8 bits" in note
     assert record.status == "complete"
+
+
+def test_a_network_that_quantisation_costs_little_is_not_trained_on(
+    make: Callable[..., Evaluator], trainings: list[Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nas.evaluation.trained, "MAX_QUANTIZATION_LOSS", 1.0)
+    evaluator = make(qat=0.5)
+    replace_step(monkeypatch, "int8_speedup", lambda _: faster)
+    found = evaluate(evaluator, small(bits_of_stage2=8))
+    before = len(trainings)
+    (record,) = evaluator.train_final(found, epochs=1)
+    assert [t.epochs for t in trainings[before:]] == [1]
+    (note,) = record.notes
+    assert note.startswith("quantised after training, which cost ")

@@ -71,3 +71,14 @@ def test_attention_is_at_the_end_of_the_last_stage_in_use() -> None:
     net = SPACE.build(SPACE.decode(picked), input_shape=(1, 48, 48), classes=7)
     assert {name for name, _ in net.named_modules() if name.endswith("attention")} == {"stage3.attention"}
     assert [name for name, _ in net.get_submodule("stage3").named_children()] == ["block0", "block1", "attention"]
+
+
+def test_large_configurations_are_networks_that_use_a_latency_budget() -> None:
+    space = SPACE
+    for channel_multiple in (1, 4, 8, 16):
+        large = space.large_configurations(channel_multiple=channel_multiple)
+        sizes = [
+            sum(p.numel() for p in space.build(space.decode(each), input_shape=(1, 48, 48), classes=7).parameters())
+            for each in large
+        ]
+        assert [round(size, -5) for size in sizes] == [600_000, 2_800_000]

@@ -16,3 +16,10 @@ def test_small_networks_have_mild_augmentation_and_no_mixup() -> None:
 def test_params_must_be_positive() -> None:
     with pytest.raises(ValueError, match="n_params must be positive"):
         recipe_for(0)
+
+
+def test_long_trainings_on_labels_alone_are_regularised_more() -> None:
+    for size in (60_000, 300_000, 2_000_000):
+        short, long = recipe_for(size, epochs=3), recipe_for(size, epochs=60)
+        assert (long.augmentation.scale, long.head_dropout) > (short.augmentation.scale, short.head_dropout)
+        assert recipe_for(size, epochs=60, is_distilled=True) == recipe_for(size, epochs=3, is_distilled=True) == short

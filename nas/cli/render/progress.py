@@ -18,7 +18,7 @@ LOG_EVERY_CANDIDATES = 10
 LOG_EVERY_S = 60.0
 """Without a terminal a line is printed after this many candidates or seconds, and at each change of stage."""
 STAGE_TITLES = {
-    "base": "training the uncompressed model",
+    "base": "preparing the model",
     "search": "searching",
     "verify": "training the front in full",
     "done": "done",
@@ -57,6 +57,8 @@ class ProgressDisplay:
             self._console.print(format_status(status), soft_wrap=True)
 
     def _is_due(self, status: SearchStatus) -> bool:
+        if status.total == 0 and status.stage != "base":
+            return False  # nothing is searched: the figures of the model are all that follows
         if status.stage != self._logged_stage:
             return True
         has_progressed = status.done >= self._logged_done + LOG_EVERY_CANDIDATES
@@ -65,6 +67,10 @@ class ProgressDisplay:
 
 def status_panel(status: SearchStatus) -> Panel:
     """The status as a panel of a few lines."""
+    activity = Text(status.activity or "...", style="dim", no_wrap=True, overflow="ellipsis")
+    title = f"{status.run}: {STAGE_TITLES[status.stage]}"
+    if status.stage == "base":
+        return Panel(activity, title=title, title_align="left", border_style="cyan")
     figures = Table.grid(padding=(0, 3))
     for _ in range(4):
         figures.add_column()
@@ -76,14 +82,14 @@ def status_panel(status: SearchStatus) -> Panel:
     )
     best = Text.assemble("best within the limits: ", (status.best, "bold green"))
     forecast = [Text(f"forecast: {status.forecast}", overflow="fold")] if status.forecast else []
-    activity = Text(status.activity or "...", style="dim", no_wrap=True, overflow="ellipsis")
     bar = [ProgressBar(total=status.total, completed=min(status.done, status.total))] if status.total else []
-    title = f"{status.run}: {STAGE_TITLES[status.stage]}"
     return Panel(Group(figures, best, *forecast, activity, *bar), title=title, title_align="left", border_style="cyan")
 
 
 def format_status(status: SearchStatus) -> str:
     """The status as one plain line."""
+    if status.stage == "base":
+        return f"{STAGE_TITLES['base']}: {status.activity or 'begins'}"
     left = f", {format_duration(status.left_s)} left" if status.left_s is not None else ""
     forecast = f"; {status.forecast}" if status.forecast else ""
     unit = PROGRESS_UNITS[status.stage]
