@@ -34,13 +34,14 @@ FREE_FIELDS = frozenset(
 )
 """Fields that may change when a run is resumed: duration, hardware and paths. The contents of data and weights must
 stay the same, which their digests prove."""
+KEPT_DISTILLATION_FIELDS = ("teacher_views", "temperature", "alpha")
 TRAIN_FIELDS = (
     *("model", *MODEL_FIELDS, "dataset", "data", "data_options", "keep_duplicates", "target"),
     *("teacher", "teacher_classes", "teacher_output", "teacher_views", "distill", "temperature", "alpha"),
     *("seed", "threads", "device", "execution", "executor", "address", "worker_memory", "wait", "runs", "name"),
 )
 """Fields that decide about the training of a single model."""
-KEPT_FIELDS = ("sampler", "rungs", "prune_steps", "keep_duplicates", "teacher_views")
+KEPT_FIELDS = ("sampler", "rungs", "prune_steps", "keep_duplicates", *KEPT_DISTILLATION_FIELDS)
 """Fields that a resumed run keeps if they are not given again: how it searches. Fields that say what is searched must
 be given again; otherwise a command that asks for something else would silently resume the old run."""
 

@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from nas.config import KEPT_FIELDS, SearchConfig, read_run_config, without_password
+from nas.config import KEPT_DISTILLATION_FIELDS, KEPT_FIELDS, SearchConfig, read_run_config, without_password
 from nas.errors import ConfigError, one_line
 from nas.files import append_line, read_json, read_text, write_atomic
 from nas.results.false_failures import is_false_failure
@@ -281,6 +281,7 @@ def with_resumed_fields(config: SearchConfig) -> SearchConfig:
     before = read_run_config(file)
     kept = {name: before.get(name) for name in KEPT_FIELDS if name not in config.fields_set}
     for name, value in kept.items():
-        if value != config.get(name):
+        is_used = name not in KEPT_DISTILLATION_FIELDS or config.distillation.teacher
+        if value != config.get(name) and is_used:
             logger.warning("%s is %s, as in the run that is resumed", name, value)
     return config.with_fields(**kept)

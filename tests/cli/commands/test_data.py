@@ -13,7 +13,7 @@ from tests.shown import plain
 
 
 def test_data_check_counts_images_by_class(run: CliRunner, monkeypatch, faces) -> None:
-    monkeypatch.setattr("nas.data.loading.load_data", lambda name, path, options: faces)
+    monkeypatch.setattr("nas.data.loading.load_data", lambda name, path, **_: faces)
     words = plain(run.invoke(app, ["data", "check", "spots"]).stdout)
     assert "angry 32 (33.3%) 16 (33.3%)" in words
     assert "all 96 48" in words

@@ -215,7 +215,7 @@ def test_further_seeds_start_from_weights_of_their_own(go: Callable[..., RunFold
 
 
 def test_search_proposes_no_candidate_twice(go: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ASSEMBLY, "_initial_picks", lambda *_: [])
+    monkeypatch.setattr(ASSEMBLY, "_initial_picks", lambda *_, **__: [])
     fields = {"max_latency": "0.4ms", "compressors": ("prune_structured",), "proxies": ("nwot", "synflow")}
     folder = go(trials=5, **fields)
     records = searched(folder)
