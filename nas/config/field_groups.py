@@ -220,7 +220,8 @@ class DistillationFields(_Group):
 
     teacher: tuple[str, ...] = Field(
         default=(),
-        description="Teacher: ONNX file, run (RUN or RUN:KEY), .npy file of logits, or votes; =WEIGHT may follow.",
+        description="Teacher: ONNX file, run (RUN or RUN:KEY), .npy file of logits, or votes; =WEIGHT may follow. Or "
+        "self: the most accurate member is trained first and teaches the others.",
     )
     teacher_classes: tuple[str, ...] = Field(
         default=(), description="Classes of a teacher that does not name them, in the order of its outputs."
@@ -241,6 +242,13 @@ class DistillationFields(_Group):
     distill_during: Literal["final", "search"] = Field(
         default="final", description="final: final training only; search: all training, with the teacher as a gene."
     )
+
+    @field_validator("teacher")
+    @classmethod
+    def _check_teacher(cls, teacher: tuple[str, ...]) -> tuple[str, ...]:
+        if "self" in teacher and len(teacher) > 1:
+            raise ValueError(f"teacher self must be the only one, but got {', '.join(teacher)}")
+        return teacher
 
 
 class RunFields(_Group):

@@ -77,14 +77,20 @@ class TeacherOutputs:
         """
         if not (self.folder.path / TEACHER_FOLDER / "teachers.json").exists():
             return
-        entries = self.folder.read_json(f"{TEACHER_FOLDER}/teachers.json", list[dict[str, Any]])
-        recorded = {entry.get("sha256") for entry in entries}
-        changed = [source.name for source in self.sources if source.sha256 not in recorded]
+        changed = [source.name for source in self.sources if source.sha256 not in self.recorded_digests]
         if changed:
             raise ConfigError(
                 f"{self.folder.path} was started with another {', '.join(changed)}: the teacher's file has changed "
                 "since; give this run a --name of its own"
             )
+
+    @property
+    def recorded_digests(self) -> set[str]:
+        """SHA-256 of the teachers that the run has had; empty before any."""
+        if not (self.folder.path / TEACHER_FOLDER / "teachers.json").exists():
+            return set()
+        entries = self.folder.read_json(f"{TEACHER_FOLDER}/teachers.json", list[dict[str, Any]])
+        return {str(entry.get("sha256")) for entry in entries}
 
     def adopt_from_other_runs(self) -> int:
         """Copy what other runs beside this one have stored of the same teachers on the same images.

@@ -45,6 +45,8 @@ from nas.runtimes.base import Runtime
 Floats = npt.NDArray[np.float32]
 
 VOTES = "votes"
+SELF = "self"
+"""Word for the most accurate member of the front, which is trained first and teaches the others."""
 TEACHER_RUNTIME = "onnxruntime"
 PROBE_IMAGES = 512
 """Training images on which scalings of the pixels and orders of the classes are compared."""

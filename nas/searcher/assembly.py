@@ -29,7 +29,7 @@ from nas.data.loading import load_data
 from nas.distillation.base import DistillationMethod
 from nas.distillation.teacher_gene import TeacherGene
 from nas.distillation.teacher_outputs import TeacherOutputs, unique_teacher_names
-from nas.distillation.teachers import TeacherSource, find_teachers
+from nas.distillation.teachers import SELF, TeacherSource, find_teachers
 from nas.errors import ConfigError
 from nas.evaluation.proxy import Proxy
 from nas.models.user_model import load_user_model
@@ -169,7 +169,7 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
         compressors=compressors,
         proxies=proxies,
         teachers=find_teachers(
-            config.distillation.teacher,
+            [word for word in config.distillation.teacher if word != SELF],
             data,
             classes=config.distillation.teacher_classes,
             output_name=config.distillation.teacher_output,

@@ -57,6 +57,7 @@ class FinalTraining:
         remaining_s: returns the seconds that remain of the time limit, or None without one.
         training_s: returns the seconds until training has to end, or None without a time limit.
         on_progress: called after each training.
+        n_now: how many of the members, the first ones, are trained by this call; the time is divided among all.
     """
 
     evaluator: Evaluator
@@ -68,6 +69,7 @@ class FinalTraining:
     remaining_s: Callable[[], float | None]
     training_s: Callable[[], float | None]
     on_progress: Callable[[], None]
+    n_now: int | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -77,7 +79,7 @@ class FinalTraining:
     def run(self) -> None:
         """Do every training that has no record yet, as far as the time limit allows."""
         for seed in range(self.n_seeds):
-            places = iter(enumerate(self.members))
+            places = iter(enumerate(self.members[: self.n_now]))
             self.workforce.run(lambda places=places, seed=seed: self._next_flow(places, seed))  # type: ignore[misc]
 
     def _next_flow(self, places: Iterator[tuple[int, Record]], seed: int) -> Flow | None:

@@ -18,10 +18,11 @@ import torch
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
+from nas.distillation.teachers import SELF, find_teachers
 from nas.errors import ConfigError, WorkerDeathError
 from nas.latency.int8_speedup import NO_GAIN
 from nas.latency.measured.gc_control import gc_frozen
-from nas.pipeline import candidate_flow
+from nas.pipeline import Evaluator, candidate_flow
 from nas.reporting.html_report import write_report
 from nas.results.front import search_front
 from nas.results.front_table import write_front
@@ -168,7 +169,7 @@ class Searcher:
         worker_s = None if remaining_s is None else n_workers * remaining_s
         members = final_members(parts.folder, parts.config.search, training, worker_s=worker_s)
         parts.progress.enter("verify")
-        FinalTraining(
+        final = FinalTraining(
             evaluator=self._evaluator,
             folder=parts.folder,
             training=training,
@@ -178,7 +179,32 @@ class Searcher:
             remaining_s=parts.budget.remaining_s,
             training_s=partial(parts.budget.training_s, 1.0),
             on_progress=parts.progress.refresh,
-        ).run()
+        )
+        if SELF in parts.config.distillation.teacher and len(members) > 1:
+            members = sorted(members, key=lambda member: -(member.objective("accuracy") or 0.0))
+            replace(final, members=members, n_now=1).run()
+            final = replace(final, members=members, evaluator=self._taught_by(members[0]))
+        final.run()
+
+    def _taught_by(self, member: Record) -> Evaluator:
+        """The evaluator with a verified member as the teacher of what is trained next; without one if it failed.
+
+        A run that goes on after more was searched keeps the teacher that it had.
+        """
+        parts, distillation = self._parts, self._parts.config.distillation
+        verified = [r for r in parts.folder.records() if r.phase == "verified" and r.score]
+        earlier = [r for r in verified if r.sha256 in parts.teacher_outputs.recorded_digests]
+        teachers = earlier or [r for r in verified if r.key == member.key]
+        if not teachers:
+            logger.warning("trial %d was to teach the other members, but failed; they train on labels", member.trial)
+            return self._evaluator
+        sources = find_teachers([str(parts.folder.path / teachers[0].model)], self._evaluator.data)
+        outputs = replace(parts.teacher_outputs, sources=sources)
+        self._run(run_teachers(outputs), "the teacher")
+        taught = outputs.build_distillation(temperature=distillation.temperature, alpha=distillation.alpha)
+        self._evaluator = replace(self._evaluator, distillation=taught)
+        parts.executor.configure(self._evaluator)
+        return self._evaluator
 
     def close(self) -> RunFolder:
         """Write the front as tables, the gene importance and the report."""

@@ -102,7 +102,7 @@ def test_an_image_size_that_is_given_is_kept() -> None:
         ("timm:any_size:drop=0.1", "timm:any_size must be built with drop=0.1, but timm raised TypeError"),
         ("resnet18:width", "must be NAME=VALUE,NAME=VALUE, but 'resnet18:width' has 'width'"),
         ("resnet18:width=8,width=9", "must be given once, but .* has 'width' twice"),
-        ("resnet18:depth=9", "options of model resnet18 must be of width, stages, blocks, stem_stride, but"),
+        ("resnet18:depth=9", "options of model resnet18 must be of width, stages, blocks, stem_stride, widths, but"),
         ("tests.models.test_model_source:sized:depth=9", "must build a net, but raised TypeError"),
     ],
 )

@@ -53,8 +53,8 @@ def test_the_file_equals_torch_and_the_file_of_torchs_exporter(space_name: str, 
     file = exported(net, tmp_path)
     got = RUNTIME.load(file.path).predict(images)
     assert np.ptp(expected, axis=0).min() > 0.2, "constant probabilities would prove nothing"
-    np.testing.assert_allclose(got, expected, atol=1e-4)
-    np.testing.assert_allclose(got, in_torch, atol=1e-4)
+    np.testing.assert_allclose(got, expected, atol=1e-3)  # stages of 256 channels sum thousands of products
+    np.testing.assert_allclose(got, in_torch, atol=1e-3)
 
 
 def test_the_file_describes_itself(tmp_path: Path) -> None:
