@@ -1,12 +1,15 @@
-"""The examples: every TOML file is a valid configuration, and the script of teacher and students shows its table."""
+"""The examples: TOML files are valid, the script of teacher and students shows its table, and the nets are theirs."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.config import read_config
+from nas.files import file_sha256
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from tests.conftest import learnable_faces
@@ -43,3 +46,20 @@ def test_students_are_distilled_from_their_teacher_and_all_are_in_one_table(
     assert {name: [bool(r.teacher) for r in records] for name, records in records_of.items()} == {
         "m-teacher": [False], "m-tiny_xception": [True], "m-tiny_xception-alone": [False]
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in EXAMPLES.glob("fer2013-front/*/record.json")))
+def test_a_network_of_the_reference_front_is_the_one_that_its_record_and_golden_pair_tell_of(folder: Path) -> None:
+    record = json.loads((folder / "record.json").read_text())
+    golden = np.load(folder / "golden.npz")
+    assert file_sha256(folder / "model.onnx") == record["sha256"]
+    for name, tolerance in (("model.onnx", 1e-5), ("model-int8.onnx", 0.2)):
+        session = load("runtime", "onnxruntime").load(folder / name)
+        np.testing.assert_allclose(session.predict(golden["image"]), golden["probabilities"], atol=tolerance)
+        session.close()
+    assert "research" in (folder / "model_card.md").read_text()
+
+
+def test_the_reference_front_stays_small() -> None:
+    sizes = [path.stat().st_size for path in EXAMPLES.glob("fer2013-front/**/*") if path.is_file()]
+    assert 1e6 < sum(sizes) < 6e6
