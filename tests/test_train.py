@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import nas
 import nas.searcher.worker
+from nas.cli.main import app
 from nas.errors import ConfigError
 from nas.results.run import Run
 from tests.conftest import learnable_faces
@@ -67,3 +69,38 @@ def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
         nas.train("resnet8", epochs=-1)
     with pytest.raises(ConfigError, match=r"net.onnx has no source to train; give the function"):
         nas.train("net.onnx")
+
+
+def test_the_command_ends_with_the_figures_of_the_model_and_how_to_export_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        *[
+            "train",
+            "--epochs",
+            "1",
+            "--target",
+            "jetson",
+            "--threads",
+            "1",
+            "--execution",
+            "plain",
+            "--name",
+            "t",
+            "--model",
+        ],
+        TINY["model"],
+    ]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    assert "size and speed" in found.output
+    assert found.output.splitlines()[-1] == "export   nas export runs/t --trial base"
+    assert "candidates" not in found.output
+    exported = CliRunner().invoke(app, ["export", "runs/t", "--trial", "base", "--out", "out"])
+    assert exported.exit_code == 0, exported.output
+    assert (tmp_path / "out" / "model.onnx").exists()
+    for refused in (["train"], ["train", "--model", "resnet8", "--epochs", "0"]):
+        result = CliRunner().invoke(app, refused)
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1

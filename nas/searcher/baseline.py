@@ -184,7 +184,7 @@ def train_baseline(evaluator: Evaluator, *, stop: ShouldStop | None) -> Mapping[
     if stop is not None and stop():
         raise ConfigError("there is no time to train the model; raise --budget or give --weights")
     part = replace(evaluator, folder=RunFolder(folder.path / "base"))
-    phase = TrainingPhase(name="the model", index=BASELINE_STAGE, epochs=config.training.model_epochs)
+    phase = TrainingPhase(name="training", index=BASELINE_STAGE, epochs=config.training.model_epochs)
     net, epochs = part.trainer.train(candidate, None, phase, phase_timer, stop)
     _write_weights(folder, net, epochs=epochs)
     part.checkpoints.forget_states(candidate)

@@ -84,7 +84,7 @@ def train(
         raise ConfigError("nas train requires a model; give --model NAME or --model package.module:function")
     if not epochs > 0:
         raise ConfigError(f"--epochs must be positive, but got {epochs:g}")
-    _search(training_config(loaded, epochs))
+    _search(training_config(loaded, epochs), is_training=True)
 
 
 def _show_sensitivity(config: SearchConfig, out: Path | None) -> None:
@@ -106,7 +106,7 @@ def _quantize(config: SearchConfig, out: Path | None) -> None:
     show_result(terminal.make_console(), api.quantize_configured(config, out=out, log=terminal.log))
 
 
-def _search(config: SearchConfig) -> None:
+def _search(config: SearchConfig, *, is_training: bool = False) -> None:
     from nas import api
     from nas.cli.render import terminal
     from nas.cli.render.progress import ProgressDisplay
@@ -117,5 +117,9 @@ def _search(config: SearchConfig) -> None:
     terminal.show_front(console, run.folder)
     path = run.folder.path
     name = shlex.quote(str(path))
-    lines = (f"report   {path / 'report.html'}", f"pick     nas pick {name}", f"export   nas export {name} --knee")
+    lines = [f"report   {path / 'report.html'}"]
+    if is_training:
+        lines.append(f"export   nas export {name} --trial base")
+    else:
+        lines += [f"pick     nas pick {name}", f"export   nas export {name} --knee"]
     console.print("\n" + "\n".join(lines), soft_wrap=True)

@@ -53,6 +53,8 @@ def show_front(console: Console, folder: RunFolder) -> None:
     if not members:
         if costs:
             _show_costs(console, costs, show_run_name=False)
+        if baseline and len(records) == 1:  # nothing was searched
+            return
         failed = [r for r in records if r.status != "complete"]
         reason = f"; the last one: {failed[-1].reason}" if failed else ""
         console.print(f"No candidate is complete and within the limits yet ({len(records)} evaluated{reason}).")
