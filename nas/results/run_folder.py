@@ -153,7 +153,10 @@ class RunFolder:
         return stored
 
     def append_line(self, name: str, line: str) -> None:
-        """Append one line to a file of JSON lines, and wait until it is on the disk."""
+        """Append one line to a file of JSON lines, and wait until it is on the disk.
+
+        The driver of the run alone appends: a second writer could take a line that is being written for a torn one.
+        """
         append_line(self.path / name, line)
 
     def json_lines(self, name: str, form: Any = dict[str, Any]) -> list[dict[str, Any]]:
