@@ -87,7 +87,7 @@ def grids_of(graph: fx.GraphModule) -> dict[str, FakeQuantize]:
 def test_int8_training_lowers_the_loss_and_the_file_agrees(
     method: str, signed: bool, space_name: str, tmp_path: Path
 ) -> None:
-    sample, fit = net_of(space_name), Learner(steps=8)
+    sample, fit = net_of(space_name), Learner(steps=24)
     stages = list(sample.widths)
     bits = dict.fromkeys(sample.units, 8) | {stages[-1]: 16}
     context = context_with(sample, method, bits, signed=signed)
