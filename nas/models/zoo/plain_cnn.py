@@ -4,8 +4,6 @@ No size is published for this small form: 1.17 million parameters for 1x48x48 an
 from VGG: batch norm, four stages instead of five, and one linear layer instead of three.
 """
 
-from itertools import pairwise
-
 from torch import nn
 
 from nas.models.base import PublishedSize, ZooModel, assemble_stages
@@ -14,24 +12,47 @@ from search_spaces._ops import conv_bn_act, named_sequential
 
 
 def plain_cnn(
-    *, input_shape: tuple[int, int, int], classes: int, widths: tuple[int, ...] = (32, 64, 128, 256)
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    widths: tuple[int, ...] = (32, 64, 128, 256),
+    convs: tuple[int, ...] = (),
+    stem_stride: int = 1,
+    pool: bool = True,
 ) -> nn.Module:
-    """For each width two convolutions and a 2x2 max pooling, then global pooling and one linear layer.
+    """A few convolutions and a halving for each width, then global pooling and one linear layer.
 
     Args:
         input_shape: (C, H, W) of the images.
         classes: number of logits.
-        widths: channels of each stage; the first convolution is the stem.
+        widths: channels of each stage.
+        convs: convolutions of each stage, at least one; two in each by default. The stem is the first of all.
+        stem_stride: stride of the stem; 2 quarters the multiply-accumulates.
+        pool: end each stage with 2x2 max pooling, as VGG. Without, the first convolution of each stage but the first
+            has stride 2 instead, as in "Striving for simplicity" (https://arxiv.org/abs/1412.6806): a quarter of its
+            multiply-accumulates.
+
+    Raises:
+        ValueError: `convs` has not one positive number for each width.
     """
-    stem = _conv(input_shape[0], widths[0])
-    stages = [named_sequential(conv2=_conv(widths[0], widths[0]), pool=nn.MaxPool2d(2))]
-    for before, width in pairwise(widths):
-        stages.append(named_sequential(conv1=_conv(before, width), conv2=_conv(width, width), pool=nn.MaxPool2d(2)))
-    return assemble_stages(input_shape, stem=stem, stages=[*stages], head=make_head(widths[-1], classes))
-
-
-def _conv(width_in: int, width: int) -> nn.Module:
-    return conv_bn_act(width_in, width, 3, activation="relu")
+    convs = convs or (2,) * len(widths)
+    if len(convs) != len(widths) or min(convs) < 1:
+        raise ValueError(
+            f"plain_cnn needs one positive number of convolutions for each of the {len(widths)} widths, but got "
+            f"convs={convs}"
+        )
+    stages = []
+    channels = widths[0]
+    for stage, (width, n_convs) in enumerate(zip(widths, convs, strict=True)):
+        parts: dict[str, nn.Module] = {}
+        for i in range(1 if stage == 0 else 0, n_convs):
+            stride = 2 if i == 0 and not pool else 1
+            parts[f"conv{i + 1}"] = conv_bn_act(channels, width, 3, stride=stride, activation="relu")
+            channels = width
+        stages.append(named_sequential(**parts, pool=nn.MaxPool2d(2) if pool else None))
+    stem = conv_bn_act(input_shape[0], widths[0], 3, stride=stem_stride, activation="relu")
+    stages = [stage for stage in stages if len(stage)]
+    return assemble_stages(input_shape, stem=stem, stages=stages, head=make_head(widths[-1], classes))
 
 
 MODEL = ZooModel(
@@ -46,6 +67,12 @@ MODEL = ZooModel(
         PublishedSize(params=1_174_439, input_shape=(1, 48, 48), classes=7, tolerance=0.005),
         PublishedSize(
             params=295_000, input_shape=(1, 48, 48), classes=7, options={"widths": (16, 32, 64, 128)}, tolerance=0.01
+        ),
+        PublishedSize(
+            params=268_951,
+            input_shape=(1, 48, 48),
+            classes=7,
+            options={"widths": (16, 64, 96), "convs": (1, 2, 3), "stem_stride": 2, "pool": False},
         ),
     ),
 )

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from nas.compression.pruning.channel_groups import trace_channel_groups
 from nas.models.base import PublishedSize, ZooModel
+from nas.models.zoo.plain_cnn import plain_cnn
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import check_parity
@@ -101,3 +103,18 @@ def _update_running_statistics(net: torch.nn.Module, input_shape: tuple[int, int
     with torch.no_grad():
         net.train()(pixels.float())
     net.eval()
+
+
+def test_strides_replace_the_pools_of_a_plain_cnn() -> None:
+    net = plain_cnn(input_shape=(1, 48, 48), classes=7, widths=(16, 32), convs=(1, 3), stem_stride=2, pool=False).eval()
+    kinds = [type(module) for module in net.modules()]
+    assert kinds.count(nn.MaxPool2d) == 0
+    assert [module.stride[0] for module in net.modules() if isinstance(module, nn.Conv2d)] == [2, 2, 1, 1]
+    with torch.no_grad():
+        assert net[:-1](torch.zeros(1, 1, 48, 48)).shape == (1, 32, 12, 12)
+
+
+@pytest.mark.parametrize("convs", [(1,), (1, 0), (1, 2, 3)])
+def test_convolutions_of_a_plain_cnn_must_fit_its_widths(convs: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="one positive number of convolutions for each of the 2 widths"):
+        plain_cnn(input_shape=(1, 48, 48), classes=7, widths=(16, 32), convs=convs)
