@@ -15,7 +15,7 @@ def test_the_residual_equals_that_of_scipy(seed: int, rows: int, columns: int) -
     matrix, values = random.normal(size=(rows, columns)), random.normal(size=rows)
     found, (_, residual) = nnls(matrix, values), optimize.nnls(matrix, values)
     assert (found >= 0).all()
-    assert np.linalg.norm(matrix @ found - values) == pytest.approx(residual, rel=1e-6, abs=5e-4)
+    assert np.linalg.norm(matrix @ found - values) == pytest.approx(residual, rel=1e-6, abs=1e-4)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 20))
