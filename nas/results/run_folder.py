@@ -155,9 +155,11 @@ class RunFolder:
     def append_line(self, name: str, line: str) -> None:
         """Append one line to a file of JSON lines, and wait until it is on the disk.
 
-        The driver of the run alone appends: a second writer could take a line that is being written for a torn one.
+        Several processes may append at once. The lock keeps a line amid its writing from being taken for a torn one.
         """
-        append_line(self.path / name, line)
+        (self.path / "locks").mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / "locks" / f"{name}.lock", thread_local=False):
+            append_line(self.path / name, line)
 
     def json_lines(self, name: str, form: Any = dict[str, Any]) -> list[dict[str, Any]]:
         """The decoded objects of a file of JSON lines, oldest first; see `JsonLines` for torn lines.

@@ -158,6 +158,17 @@ def test_a_damaged_json_file_is_refused_in_a_line(folder: RunFolder, content: st
     assert str(refusal.value).isprintable()
 
 
+def test_concurrent_appends_lose_and_tear_no_line(folder: RunFolder) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom nas.results.run_folder import RunFolder\n"
+        "for i in range(60): RunFolder(Path(sys.argv[1])).append_line('x.jsonl', '\"' + sys.argv[2] * 5000 + '\"')"
+    )
+    with process(code, str(folder.path), "a") as one, process(code, str(folder.path), "b") as other:
+        assert (one.wait(120), other.wait(120)) == (0, 0)
+    lines = (folder.path / "x.jsonl").read_text().splitlines()
+    assert sorted(lines) == [f'"{letter * 5000}"' for letter in "ab" for _ in range(60)]
+
+
 def test_a_file_appears_whole_or_not_at_all(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.write("x.txt", "before")
 
