@@ -41,7 +41,7 @@ def plain_cnn(
             f"plain_cnn needs one positive number of convolutions for each of the {len(widths)} widths, but got "
             f"convs={convs}"
         )
-    stages = []
+    stages: list[nn.Module] = []
     channels = widths[0]
     for stage, (width, n_convs) in enumerate(zip(widths, convs, strict=True)):
         parts: dict[str, nn.Module] = {}
@@ -49,9 +49,9 @@ def plain_cnn(
             stride = 2 if i == 0 and not pool else 1
             parts[f"conv{i + 1}"] = conv_bn_act(channels, width, 3, stride=stride, activation="relu")
             channels = width
-        stages.append(named_sequential(**parts, pool=nn.MaxPool2d(2) if pool else None))
+        if parts or pool:
+            stages.append(named_sequential(**parts, pool=nn.MaxPool2d(2) if pool else None))
     stem = conv_bn_act(input_shape[0], widths[0], 3, stride=stem_stride, activation="relu")
-    stages = [stage for stage in stages if len(stage)]
     return assemble_stages(input_shape, stem=stem, stages=stages, head=make_head(widths[-1], classes))
 
 
