@@ -15,8 +15,9 @@ from nas.errors import ConfigError, StepPausedError, TrainError
 from nas.training import loop as training
 from nas.training.execution_format import ExecutionFormat
 from nas.training.learning_curve import LearningCurve
-from nas.training.loop import head_dropout, one_cycle_factor, predict, train
+from nas.training.loop import one_cycle_factor, predict, train
 from nas.training.recipe import Recipe
+from nas.training.training_run import head_dropout
 from nas.training.training_state import TrainingState
 
 PLAIN = ExecutionFormat(threads=1)
@@ -210,39 +211,6 @@ def test_predict_is_the_softmax_of_the_logits_for_any_batch_size() -> None:
         assert out.dtype == np.float32
         assert np.allclose(out, twin, atol=1e-6)
         assert np.allclose(out.sum(1), 1, atol=1e-6)
-
-
-def test_the_moving_average_against_a_loop() -> None:
-    module = nn.BatchNorm1d(2)
-    average = training._WeightEma(module, decay=0.5)
-    mean, steps = 1.0, np.random.default_rng(0).normal(size=30)
-    for t, value in enumerate(steps, start=1):
-        nn.init.constant_(module.weight, value)
-        module.running_mean.fill_(value)  # type: ignore[union-attr]
-        module.num_batches_tracked.fill_(t)  # type: ignore[union-attr]
-        average.update()
-        decay = min(0.5, (1 + t) / (10 + t))
-        mean = decay * mean + (1 - decay) * value
-    average.copy_to_net()
-    assert module.weight.tolist() == pytest.approx([mean] * 2, rel=1e-5)
-    assert module.bias.tolist() == [0, 0]
-    assert int(module.num_batches_tracked) == 30  # type: ignore[arg-type]
-
-
-def test_every_row_comes_once_in_a_pass() -> None:
-    rows = training._RowBatches(10, 4, torch.Generator().manual_seed(0))
-    batches = [rows.next() for _ in range(10)]
-    stream, passes = (torch.cat(parts).view(4, 10) for parts in zip(*batches, strict=True))
-    assert torch.equal(passes, torch.arange(4)[:, None].expand(4, 10))
-    assert torch.equal(stream.sort(1).values, torch.arange(10).expand(4, 10))
-    assert not torch.equal(stream[0], stream[1])
-
-
-def test_only_matrices_and_kernels_decay() -> None:
-    for word in ("adamw", "sgd"):
-        optimizer = training._optimizer(net(), replace(QUICK, optimizer=word, weight_decay=0.3))
-        for group in optimizer.param_groups:
-            assert all((p.ndim > 1) == (group["weight_decay"] == 0.3) for p in group["params"])
 
 
 @given(st.floats(0, 1), st.floats(0, 0.9))
