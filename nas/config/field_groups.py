@@ -236,7 +236,7 @@ class DistillationFields(_Group):
     )  # fmt: skip
     distill: str = Field(default="logits", description="Distillation method: logits, dkd, bounded, attention, hints.")
     temperature: float = Field(
-        default=2.0, gt=0, description="Temperature that divides the logits of the network and its teachers."
+        default=1.0, gt=0, description="Temperature that divides the logits of the network and its teachers."
     )
     alpha: float = Field(default=0.9, ge=0, le=1, description="Share of the distillation term in the loss, 0..1.")
     distill_during: Literal["final", "search"] = Field(

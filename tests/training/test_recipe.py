@@ -22,4 +22,11 @@ def test_long_trainings_on_labels_alone_are_regularised_more() -> None:
     for size in (60_000, 300_000, 2_000_000):
         short, long = recipe_for(size, epochs=3), recipe_for(size, epochs=60)
         assert (long.augmentation.scale, long.head_dropout) > (short.augmentation.scale, short.head_dropout)
-        assert recipe_for(size, epochs=60, is_distilled=True) == recipe_for(size, epochs=3, is_distilled=True) == short
+
+
+def test_trainings_with_teachers_take_more_steps_and_are_regularised_less() -> None:
+    for size in (60_000, 300_000, 2_000_000):
+        recipe = recipe_for(size, epochs=60, is_distilled=True)
+        assert recipe == recipe_for(size, epochs=3, is_distilled=True)
+        assert recipe.batch_size < recipe_for(size).batch_size
+        assert (recipe.optimizer, recipe.mixup_alpha, recipe.head_dropout) == ("adamw", 0, 0)
