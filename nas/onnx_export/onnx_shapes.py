@@ -13,6 +13,7 @@ from nas.onnx_export.tensor_ops import (
     ChannelChunk,
     ConcatAxis,
     DotProductAttention,
+    Mirror,
     Pad,
     Permute,
     Reduce,
@@ -82,6 +83,13 @@ def _channel_chunk(module: ChannelChunk, builder: GraphBuilder, name: str, input
 @emit.register
 def _concat_axis(module: ConcatAxis, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
     return builder.add_node("Concat", inputs, name, axis=module.axis)
+
+
+@emit.register
+def _mirror(module: Mirror, builder: GraphBuilder, name: str, inputs: list[str]) -> str:
+    # A slice with step -1 is shorter, but not every runtime reads it.
+    columns = integers(builder, f"{name}.columns", list(range(builder.shapes[inputs[0]][-1]))[::-1])
+    return builder.add_node("Gather", [*inputs, columns], name, axis=3)
 
 
 @emit.register

@@ -157,6 +157,14 @@ class ConcatAxis(Leaf):
         return torch.cat(parts, dim=self.axis)
 
 
+class Mirror(Leaf):
+    """Mirror image: the columns of maps [N, C, H, W] in reverse order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape of x."""
+        return x.flip(-1)
+
+
 class Roll(Leaf):
     """Cyclic shifts: {axis: places}, all counted from the front, 0 <= places < size."""
 
