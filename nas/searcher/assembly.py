@@ -238,16 +238,6 @@ def assemble(
         or _initial_picks(space, compression.gene_providers, profile, with_large=config.limits.max_latency is not None),
         context=surrogate.sampler_context(),
     )
-    teacher_outputs = TeacherOutputs(
-        sources=inputs.teachers,
-        method=inputs.distillation_method,
-        data=data,
-        folder=folder,
-        n_views=n_teacher_views(config),
-        max_view_s=None if config.search.budget is None else TEACHER_BUDGET_SHARE * config.search.budget,
-        threads=evaluator.trainer.threads,
-        log=progress.publish,
-    )
     return SearchParts(
         config=config,
         folder=folder,
@@ -258,10 +248,26 @@ def assemble(
         space=space,
         compression=compression,
         evaluator=evaluator,
-        teacher_outputs=teacher_outputs,
+        teacher_outputs=_make_teacher_outputs(inputs, folder, evaluator, progress),
         warm_start=start,
         study=study,
         executor=inputs.make_executor(config.run, partial(_log_task, progress)),
+    )
+
+
+def _make_teacher_outputs(
+    inputs: SearchInputs, folder: RunFolder, evaluator: Evaluator, progress: Progress
+) -> TeacherOutputs:
+    config = inputs.config
+    return TeacherOutputs(
+        sources=inputs.teachers,
+        method=inputs.distillation_method,
+        data=inputs.data,
+        folder=folder,
+        n_views=n_teacher_views(config),
+        max_view_s=None if config.search.budget is None else TEACHER_BUDGET_SHARE * config.search.budget,
+        threads=evaluator.trainer.threads,
+        log=progress.publish,
     )
 
 
