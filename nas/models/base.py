@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, get_args, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from search_spaces._ends import make_preprocessing
@@ -62,8 +64,22 @@ class ZooModel:
 
         Raises:
             TypeError: the net has no such option.
+            ValueError: an option has a value of another kind.
         """
-        return self.make(input_shape=input_shape, classes=classes, **options)
+        checked = {name: self._check_option(name, value) for name, value in options.items()}
+        return self.make(input_shape=input_shape, classes=classes, **checked)
+
+    def _check_option(self, name: str, value: Any) -> Any:
+        """The value as the factory's annotation has it: a word for a switch would count as true."""
+        factory = self.make.func if isinstance(self.make, partial) else self.make
+        kind = get_type_hints(factory).get(name)
+        if kind is None:
+            return value  # the factory refuses it
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError:
+            shown = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+            raise ValueError(f"{name} must be of {shown}, but got {value!r}") from None
 
 
 def assemble_stages(

@@ -36,7 +36,7 @@ def plain_cnn(
         ValueError: `convs` has not one positive number for each width.
     """
     convs = convs or (2,) * len(widths)
-    if len(convs) != len(widths) or min(convs) < 1:
+    if not convs or len(convs) != len(widths) or min(convs) < 1:
         raise ValueError(
             f"plain_cnn needs one positive number of convolutions for each of the {len(widths)} widths, but got "
             f"convs={convs}"

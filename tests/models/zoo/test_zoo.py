@@ -118,3 +118,16 @@ def test_strides_replace_the_pools_of_a_plain_cnn() -> None:
 def test_convolutions_of_a_plain_cnn_must_fit_its_widths(convs: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="one positive number of convolutions for each of the 2 widths"):
         plain_cnn(input_shape=(1, 48, 48), classes=7, widths=(16, 32), convs=convs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool": "maybe"}, "pool must be of bool, but got 'maybe'"),
+        ({"convs": 3}, r"convs must be of tuple\[int, ...\], but got 3"),
+        ({"stem_stride": 1.5}, "stem_stride must be of int, but got 1.5"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load("model", "plain_cnn").build(input_shape=(1, 48, 48), classes=7, **options)
