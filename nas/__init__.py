@@ -12,6 +12,7 @@ Functions:
     nas.export(run, out="my_model")                 write a member as model.onnx with model card and golden pair
     nas.measure("model.onnx", target="cpu")         latency of an ONNX file, measured or predicted
     nas.table(run, other_run)                       size, accuracy and speed of the fronts as a pandas DataFrame
+    nas.report(run, baselines=["net.onnx"])         HTML report, with published models beside the front
 
 A whole session:
 
@@ -32,7 +33,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import compress, export, measure, pick, prune, quantize, search, table, train
+    from nas.api import compress, export, measure, pick, prune, quantize, report, search, table, train
     from nas.config import SearchConfig, make_config
     from nas.errors import NasError
     from nas.results.run import Run, load_run
@@ -51,6 +52,7 @@ __all__ = [
     "pick",
     "prune",
     "quantize",
+    "report",
     "search",
     "table",
     "train",
@@ -65,7 +67,7 @@ except PackageNotFoundError:  # a checkout that is not installed
 def __getattr__(name: str) -> Any:
     """Load a public name at first use (PEP 562)."""
     module: Any
-    if name in {"search", "compress", "quantize", "prune", "pick", "export", "measure", "table", "train"}:
+    if name in {"search", "compress", "quantize", "prune", "pick", "export", "measure", "table", "train", "report"}:
         from nas import api as module
     elif name in {"Run", "load_run"}:
         from nas.results import run as module

@@ -15,7 +15,9 @@ from nas.config import FIELD_GROUPS, GROUPS, TRAIN_FIELDS
 from nas.errors import ConfigError
 from tests.fake_runs import a_model, a_run, some_record
 
-FUNCTIONS = ("search", "compress", "train", "quantize", "prune", "load_run", "pick", "export", "measure", "table")
+FUNCTIONS = (
+    "search", "compress", "train", "quantize", "prune", "load_run", "pick", "export", "measure", "table", "report",
+)  # fmt: skip
 
 
 def test_the_functions_stay_functions_when_their_modules_are_imported() -> None:

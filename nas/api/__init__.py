@@ -2,7 +2,7 @@
 
 from nas.api.measurement import calibrate, calibrations, check_target, dry_run_commands, measure, measure_all
 from nas.api.post_training import layer_sensitivity, prune, quantize, quantize_configured
-from nas.api.runs import export, pick, table
+from nas.api.runs import export, pick, report, table
 from nas.api.searching import compress, search, train
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "prune",
     "quantize",
     "quantize_configured",
+    "report",
     "search",
     "table",
     "train",

@@ -103,7 +103,7 @@ def measure_all(
         MeasureError: the runtime rejects a file, or there is no connection to the board.
     """
     paths, profile = [Path(model) for model in models], load_target(target)
-    shapes = [_input_shape(path) for path in paths]
+    shapes = [read_input_shape(path) for path in paths]
     if device := device_runtime(profile):
         results = measure_on_device(paths, device, profile, with_layers=layers, with_energy=energy, log=log)
         return [result if isinstance(result, MeasureError) else [result] for result in results]
@@ -139,7 +139,7 @@ def dry_run_commands(
     if device is None or profile.local:
         raise ConfigError(f"a dry run needs a board over ssh, but {target!r} is none; see `nas targets add --help`")
     for model in models:  # refused as by a measurement
-        _input_shape(Path(model))
+        read_input_shape(Path(model))
     commands: list[str] = []
     device.time_models(
         [Path(model) for model in models], profile, with_layers=layers, with_energy=energy, dry_run_commands=commands
@@ -238,8 +238,12 @@ def _layer_times(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> t
     return tuple((layer.name, layer.ms) for layer in runtime.layer_times(path, input_shape=shape))
 
 
-def _input_shape(path: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the file's only input."""
+def read_input_shape(path: Path) -> tuple[int, int, int]:
+    """(C, H, W) of the only input of an ONNX file.
+
+    Raises:
+        ConfigError: there is no such file, it is no ONNX file, or its input has another form.
+    """
     try:
         entry = read_onnx_input(path)
     except FileNotFoundError:

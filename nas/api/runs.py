@@ -1,10 +1,13 @@
-"""Finished and running searches: pick a member of the front, export it, and compare runs in a table."""
+"""Finished and running searches: pick a member of the front, export it, compare runs in a table, write a report."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from nas.api.baselines import evaluate_baselines
 from nas.reporting.bundle import export_model
+from nas.reporting.html_report import write_report
 from nas.results.compression_effect import find_baseline
 from nas.results.front import pareto_front
 from nas.results.front_table import table_rows
@@ -129,6 +132,43 @@ def table(*runs: Run | RunFolder | str | Path) -> pd.DataFrame:
         2      2      0.80         4.0         250.0
     """
     return pd.DataFrame([row for run in runs for row in _cost_rows(_folder_of(run))], columns=list(TABLE_COLUMNS))
+
+
+def report(
+    *runs: Run | RunFolder | str | Path,
+    baselines: Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Write the HTML report of one run, or of several on the same data.
+
+    Args:
+        *runs: the runs, or their folders.
+        baselines: ONNX files of published models that the front is compared with. Each is scored on the run's selection
+            split and timed for its target; input size, pixel scaling and order of the classes are found as for a
+            teacher. The figures stay in the run folder, and later reports show them too.
+        out: the HTML file; None takes report.html in the run folder, or comparison.html of several runs.
+        log: called with a line about each step of scoring and timing.
+
+    Returns:
+        Path of the HTML file.
+
+    Raises:
+        ConfigError: there is no such run, the runs are on different data, a baseline is missing or no ONNX file, or it
+            has other classes than the data or an unknown order of them.
+        DataError: the data set, which baselines are scored on, cannot be read.
+        MeasureError: a baseline does not run.
+
+    Examples:
+        >>> nas.report("runs/synthetic-plain-jetson")
+        PosixPath('runs/synthetic-plain-jetson/report.html')
+    """
+    folders = [_folder_of(run) for run in runs]
+    if baselines:
+        for folder in folders:
+            evaluate_baselines(folder, baselines, log=log)
+    default = folders[0].path / "report.html" if len(folders) == 1 else Path("comparison.html")
+    return write_report(folders, Path(out) if out else default)
 
 
 def _folder_of(run: Run | RunFolder | str | Path) -> RunFolder:

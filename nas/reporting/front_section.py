@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from nas.latency.latency import Latency
 from nas.reporting import plots
+from nas.reporting.published_series import published_row, published_series
 from nas.reporting.rendering import render
 from nas.reporting.run_view import RunView, format_accuracy, format_latency
 from nas.results.compression_effect import compression_ratio, size_ratio
@@ -22,6 +23,9 @@ MAX_CLOUD_POINTS = 1000
 and more of them cover each other."""
 CLOUDS = frozenset({"untrained", "infeasible", "dominated"})
 """Roles of the candidates off the front."""
+PUBLISHED_NOTE = (
+    "Crosses are published baselines, scored and timed as the candidates are; they are not members of the front."
+)
 X_AXIS_TITLES = (
     "latency on the target, ms",
     "latency on the search host, ms (5th percentile)",
@@ -31,7 +35,7 @@ X_AXIS_TITLES = (
 
 def front_section(views: Sequence[RunView]) -> Markup:
     """The plot of all fronts: every candidate, both fronts, and where full training moved each member."""
-    if not any(v.front for v in views):
+    if not any(v.front or v.published for v in views):
         return render("plot.html", title="The front", note="No candidate is complete yet.", plot="")
     series = [s for i, v in enumerate(views) for s in _plot_series(v, i, show_run_name=len(views) > 1)]
     limits = views[0].config.limits
@@ -43,6 +47,10 @@ def front_section(views: Sequence[RunView]) -> Markup:
         "where full training moved each member. Ticks at the bottom are candidates that violated a constraint before "
         "any training. Dashed lines are the constraints."
     )
+    if any(v.published for v in views):
+        note += f" {PUBLISHED_NOTE}"
+    if not any(v.front for v in views):
+        note = f"Up and to the left is better. The star is the model of this run. {PUBLISHED_NOTE}"
     if errors:
         note += f" A predicted latency may be off by about {max(errors):.0%}; switch the intervals on to see it."
     plot = plots.front_plot(
@@ -66,15 +74,21 @@ def table_section(view: RunView, *, show_run_name: bool) -> Markup:
         if any(r.test for r in view.front):
             test_note = "Test figures were taken once, on the final files."
         note = f"Trained in full and measured again after the search. Intervals are 95 % intervals. {test_note}"
+    title = f"{'Verified' if is_verified else 'Search'} front"
+    if not view.front and view.baseline:
+        title, note = "Model", "Its figures were read from the final file. Intervals are 95 % intervals."
     trained = {r.key for r in latest_by_key(view.records, "verified")}
     return render(
         "front_table.html",
-        title=f"{'Verified' if is_verified else 'Search'} front{f' of {view.name}' if show_run_name else ''}",
+        title=f"{title}{f' of {view.name}' if show_run_name else ''}",
         note=note,
         rows=[
             *([_table_row(view, view.baseline, None)] if view.baseline else []),
             *(_table_row(view, r, searched.get(r.key)) for r in view.front),
+            *(published_row(baseline) for baseline in view.published),
         ],
+        comparisons=[f"{sentence}." for sentence in view.comparisons],
+        published_notes=[note for baseline in view.published for note in baseline.notes],
         dropped=[
             f"trial {d.search.trial} ({format_accuracy(d.search)} in the search): {d.reason}"
             for d in view.fronts.dropped
@@ -112,7 +126,7 @@ def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plot
         ("verified front", "verified", main, view.fronts.verified),
         ("uncompressed model", "base", plots.INK, [view.baseline] if view.baseline else []),
     )
-    return [
+    drawn = [
         plots.PlotSeries(
             name=name + suffix + _describe_share(role, members), role=role, colour=colour,
             points=tuple(_plot_point(r) for r in _drawn(role, members)),
@@ -120,6 +134,7 @@ def _plot_series(view: RunView, index: int, *, show_run_name: bool) -> list[plot
         for name, role, colour, members in groups
         if members
     ]  # fmt: skip
+    return [*drawn, *published_series(view, colour=main if show_run_name else plots.PUBLISHED, suffix=suffix)]
 
 
 def _drawn(role: str, members: Sequence[Record]) -> Sequence[Record]:
@@ -149,7 +164,7 @@ def _plot_point(r: Record) -> plots.PlotPoint:
         y_low=100 * r.score.low if r.score else None,
         y_high=100 * r.score.high if r.score else None,
         kind=r.latency.kind if r.latency else "",
-        hover=render("hover.html", label=record_label(r), lines=_hover_lines(r)),
+        hover=render("hover.html", title=f"trial {record_label(r)}", lines=_hover_lines(r)),
     )
 
 
@@ -178,6 +193,7 @@ def _table_row(view: RunView, r: Record, searched: Record | None) -> dict[str, A
     """
     score, test, latency, host = r.score, r.test, r.latency, host_latency(r)
     return {
+        "is_published": False,
         "label": record_label(r),
         "key": "not compressed" if r is view.baseline else r.key[:8],
         "accuracy": format_accuracy(r) if score else "",

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.files import write_atomic
+from nas.metrics import Score
 from nas.pareto import knee
 from nas.reporting import plots
 from nas.reporting.class_recall_section import recall_section
@@ -140,6 +141,8 @@ def _plot_section(title: str, note: str, plot: str = "") -> Markup:
 
 def _hypervolume_section(views: Sequence[RunView]) -> Markup:
     objectives = views[0].config.search.objectives
+    if not any(v.search_records for v in views):
+        return _plot_section("Hypervolume", "Nothing was searched, so there is no hypervolume.")
     if len({v.config.search.objectives for v in views}) > 1:
         return _plot_section("Hypervolume", "The runs have different objectives, so their hypervolumes do not compare.")
     ref_point = reference_point([r for v in views for r in v.search_records], objectives)
@@ -168,25 +171,26 @@ def _importance_section(views: Sequence[RunView]) -> Markup:
 
 
 def _per_class_sections(view: RunView, *, show_run_name: bool) -> list[Markup]:
-    """Recall by class and confusion of the front's members; empty where none has a score."""
-    members = [r for r in view.front if r.score]
-    if not members or members[0].score is None:
+    """Recall by class and confusion of the front's members and of published models; empty where none has a score."""
+    members = [r for r in view.shown if r.score]
+    scores = [(f"trial {record_label(r)}", r.score) for r in _with_baseline(view.baseline, members) if r.score]
+    scores += [(f"published {baseline.name}", baseline.score) for baseline in view.published]
+    if not scores:
         return []
-    classes = list(view.data.get("classes") or members[0].score.recall)
-    if unequal := [r for r in members if r.score and len(r.score.confusion) != len(classes)]:
+    classes = list(view.data.get("classes") or scores[-1][1].recall)
+    if unequal := [label for label, score in scores if len(score.confusion) != len(classes)]:
         raise ConfigError(
-            f"{view.folder.path} must have a confusion matrix of its {len(classes)} classes in each record, but trial "
-            f"{unequal[0].trial} has another; restore data.json and records.jsonl of this run"
+            f"{view.folder.path} must have a confusion matrix of its {len(classes)} classes in each record, but "
+            f"{unequal[0]} has another; restore data.json and records.jsonl of this run"
         )
     suffix = f" of {view.name}" if show_run_name else ""
-    split = members[0].accuracy_split
-    members = [view.baseline, *members] if view.baseline else members
+    split = members[0].accuracy_split if members else view.published[0].accuracy_split
     recall = render(
         "heatmap.html",
         title=f"Recall by class{suffix}",
         note=f"Share of the faces with each label that a model classifies correctly, on {split}.",
         titles=["trial", *classes, "balanced", "macro-F1"],
-        rows=[(record_label(r), _recall_cells(r, classes)) for r in members],
+        rows=[(label.removeprefix("trial "), _recall_cells(score, classes)) for label, score in scores],
     )
     confusion = render(
         "confusion.html",
@@ -194,26 +198,26 @@ def _per_class_sections(view: RunView, *, show_run_name: bool) -> list[Markup]:
         note="Rows are the annotators' labels, columns the predictions; counts of faces, shaded by share of the row.",
         group=f"confusion-{view.name}",
         titles=["label", *classes],
-        options=[
-            (f"trial {record_label(r)}, {format_accuracy(r)}", _confusion_rows(r, classes)) for r in members if r.score
-        ],
+        options=[(f"{label}, {score.accuracy:.1%}", _confusion_rows(score, classes)) for label, score in scores],
     )
     return [recall, confusion]
 
 
-def _recall_cells(r: Record, classes: Sequence[str]) -> Cells:
-    if r.score is None:
-        return []
-    shares = [r.score.recall.get(name) for name in classes]
+def _with_baseline(baseline: Record | None, members: Sequence[Record]) -> list[Record]:
+    """The uncompressed model, if there is one, and the members; each once."""
+    return [*([baseline] if baseline else []), *(r for r in members if r is not baseline)]
+
+
+def _recall_cells(score: Score, classes: Sequence[str]) -> Cells:
+    shares = [score.recall.get(name) for name in classes]
     cells: Cells = [("" if share is None else f"{share:.0%}", share) for share in shares]
-    return [*cells, (f"{r.score.balanced_accuracy:.1%}", None), (f"{r.score.macro_f1:.3f}", None)]
+    return [*cells, (f"{score.balanced_accuracy:.1%}", None), (f"{score.macro_f1:.3f}", None)]
 
 
-def _confusion_rows(r: Record, classes: Sequence[str]) -> list[tuple[str, Cells]]:
-    rows = r.score.confusion if r.score else ()
+def _confusion_rows(score: Score, classes: Sequence[str]) -> list[tuple[str, Cells]]:
     return [
         (name, [(str(count), count / max(1, sum(row))) for count in row])
-        for name, row in zip(classes, rows, strict=True)
+        for name, row in zip(classes, score.confusion, strict=True)
     ]
 
 

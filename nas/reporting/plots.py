@@ -9,7 +9,11 @@ from plotly.offline import get_plotlyjs
 
 COLOURS = ("#0b6e69", "#c2570c", "#4357ad", "#a3387a", "#6b7f1d", "#7a4b2a")
 GREY, PALE, INK = "#8593a3", "#c3cad2", "#1b2430"
+PUBLISHED = "#a3387a"
 SYMBOLS = {"measured": "circle", "predicted": "diamond-open"}
+PUBLISHED_SYMBOLS = {"measured": "cross", "predicted": "cross-open"}
+WITH_INTERVALS = frozenset({"search", "verified", "base", "published"})
+"""Roles whose intervals can be shown."""
 FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,sans-serif'
 MAX_EQUAL_STEPS = 1000
 """Values up to which a step curve is drawn with those that equal the one before."""
@@ -44,8 +48,8 @@ class PlotSeries:
 
     Attributes:
         name: in the legend.
-        role: untrained, infeasible, dominated, moved, search, verified or base. The points of `moved` come in pairs: a
-            candidate in the search, and after full training.
+        role: untrained, infeasible, dominated, moved, search, verified, base or published. The points of `moved` come
+            in pairs: a candidate in the search, and after full training.
         colour: CSS colour.
         points: in drawing order.
     """
@@ -139,19 +143,23 @@ def _trace(layer: PlotSeries, floor: float) -> go.Scatter:
     hover = [p.hover for p in points]
     if role == "moved":
         ys, hover = _pairs_with_gaps([p.y for p in points]), _pairs_with_gaps(hover)
-    size = {"verified": 12, "search": 10, "dominated": 7, "infeasible": 7, "untrained": 9, "base": 14}.get(role, 1)
+    sizes = {"verified": 12, "search": 10, "dominated": 7, "infeasible": 7, "untrained": 9, "base": 14, "published": 13}
     fixed = {"untrained": "line-ns-open", "base": "star"}
-    symbol = fixed[role] if role in fixed else [SYMBOLS.get(p.kind, "x") for p in points]
+    by_kind = PUBLISHED_SYMBOLS if role == "published" else SYMBOLS
+    symbol = fixed[role] if role in fixed else [by_kind.get(p.kind, "x") for p in points]
     mode = {"moved": "lines"}.get(role, "lines+markers" if front_like else "markers")
     dash = {"search": "dot", "moved": "dot"}.get(role, "solid")
     trace = go.Scatter(
         x=xs, y=ys, name=layer.name, mode=mode, text=hover, hovertemplate="%{text}<extra></extra>",
-        opacity=1.0 if role in {"verified", "search", "base"} else 0.75,
+        opacity=1.0 if role in WITH_INTERVALS else 0.75,
         line={"color": layer.colour, "dash": dash, "width": 1 if role == "moved" else 2, "shape": _line_shape(role)},
-        marker={"color": layer.colour, "size": size, "symbol": symbol, "line": {"width": 1.6, "color": layer.colour}},
+        marker={
+            "color": layer.colour, "size": sizes.get(role, 1), "symbol": symbol,
+            "line": {"width": 1.6, "color": layer.colour},
+        },
         hoverinfo="skip" if role == "moved" else None, showlegend=role != "moved",
     )  # fmt: skip
-    if front_like:
+    if role in WITH_INTERVALS:
         x_low, x_high = _error_bars([p.x[0] for p in points])
         y_low, y_high = _error_bars([None if p.y is None else (p.y, p.y_low or p.y, p.y_high or p.y) for p in points])
         style = {"type": "data", "thickness": 1, "width": 3, "color": layer.colour, "visible": False}
@@ -216,9 +224,9 @@ def _axis_buttons(
 
 
 def _interval_buttons(layers: Sequence[PlotSeries]) -> dict[str, object]:
-    fronts = [i for i, layer in enumerate(layers) if layer.role in {"search", "verified"}]
+    shown = [i for i, layer in enumerate(layers) if layer.role in WITH_INTERVALS]
     buttons: list[dict[str, object]] = [
-        {"label": label, "method": "restyle", "args": [{"error_x.visible": on, "error_y.visible": on}, fronts]}
+        {"label": label, "method": "restyle", "args": [{"error_x.visible": on, "error_y.visible": on}, shown]}
         for label, on in (("points", False), ("95 % intervals", True))
     ]
     return _menu(buttons, x=1.0)

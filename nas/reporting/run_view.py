@@ -11,6 +11,8 @@ from nas.latency.latency import Latency
 from nas.results.compression_effect import find_baseline
 from nas.results.data_facts import is_synthetic, read_data_facts
 from nas.results.front import Fronts, compute_fronts, latest_by_key
+from nas.results.front_comparison import describe_comparison
+from nas.results.published_baseline import PublishedBaseline, read_baselines
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 
@@ -69,6 +71,21 @@ class RunView:
     def baseline(self) -> Record | None:
         """The uncompressed model; None in a run that searched architectures."""
         return find_baseline(self.records)
+
+    @cached_property
+    def published(self) -> list[PublishedBaseline]:
+        """Published models that the front is compared with."""
+        return read_baselines(self.folder)
+
+    @property
+    def shown(self) -> list[Record]:
+        """The front; where there is none, the model of a run that trained a single one."""
+        return self.front or ([self.baseline] if self.baseline else [])
+
+    @property
+    def comparisons(self) -> list[str]:
+        """One sentence for each published model: whether a member is more accurate and faster."""
+        return [describe_comparison(baseline, self.shown) for baseline in self.published]
 
     @property
     def name(self) -> str:

@@ -10,6 +10,8 @@ import pytest
 from nas.errors import ConfigError
 from nas.reporting import plots
 from nas.reporting.html_report import write_report
+from nas.results.published_baseline import add_baselines
+from tests.fake_baselines import some_baseline
 from tests.fake_runs import CLASSES, a_run, a_search, some_latency, some_record
 
 
@@ -166,3 +168,39 @@ def test_a_long_step_curve_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) -> N
     assert '"x":[1,2,3,4,5,6,7]' in plots.step_plot(curve, x="candidates", y="share", name="curve")
     monkeypatch.setattr(plots, "MAX_EQUAL_STEPS", 6)
     assert '"x":[1,3,6,7],"y":[0.0,0.5,0.75,0.75]' in plots.step_plot(curve, x="candidates", y="share", name="curve")
+
+
+def test_published_baselines_are_rows_and_points_that_are_marked_as_no_members(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    add_baselines(folder, [some_baseline(0.6, 3.0), some_baseline(0.6, 0.5, name="<fast>", params=None, macs=None)])
+    html = write_report([folder], folder.path / "report.html").read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html[html.index("<main>") :]))
+    assert re.search(r'"name":\s*"published"', html)
+    assert re.search(r"mini published baseline not a member 60.0% .* 3 ms predicted 1.8 to 4.5; Jetson Orin Nano", text)
+    assert "58,423 weights" in text
+    assert "Trial 1 beats mini in both accuracy and latency: +5.0 percentage points" in text
+    assert "No member of the front beats &lt;fast&gt; (60.0%, 0.5 ms predicted) in both accuracy and latency." in text
+    assert "mini.onnx gets pixels scaled to -1..1" in text
+    assert text.count("nas export") == 3  # one for each member
+    assert re.search(r"published mini 60% 60% 60%", text)
+    assert "published mini, 60.0%" in text
+    assert "Crosses are published baselines" in text
+    read(folder.path / "report.html")
+
+
+def test_a_run_of_one_model_is_shown_beside_published_baselines(tmp_path: Path) -> None:
+    base = some_record(-1, 0.9, 2.0, phase="base")
+    folder = a_run(tmp_path, records=[base], model="resnet8")
+    add_baselines(folder, [some_baseline(0.6, 3.0)])
+    words = " ".join(read(write_report([folder], folder.path / "report.html")).words)
+    assert "The star is the model of this run." in words
+    assert "The model of this run beats mini" in words
+    assert "Not verified yet" not in words
+    assert "Recall by class" in words
+
+
+def test_baselines_alone_are_shown_before_any_candidate_is_complete(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[])
+    add_baselines(folder, [some_baseline()])
+    words = " ".join(read(write_report([folder], folder.path / "report.html")).words)
+    assert "mini is not compared, because no member has both accuracy and latency yet." in words

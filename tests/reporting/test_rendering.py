@@ -17,7 +17,7 @@ def test_text_is_escaped_and_markup_is_kept() -> None:
 
 
 def test_rendered_markup_can_be_part_of_another_template() -> None:
-    inner = render("hover.html", label="7", lines=["x < y", "z"])
+    inner = render("hover.html", title="trial 7", lines=["x < y", "z"])
     assert inner == "<b>trial 7</b> x &lt; y<br>z"
     assert "x &lt; y<br>z" in render("plot.html", title="", note="", plot=inner)
 

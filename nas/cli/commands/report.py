@@ -19,15 +19,22 @@ def report(
         Path | None,
         typer.Option(help="HTML file; report.html in the run folder, or comparison.html of several runs, by default."),
     ] = None,
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE.onnx",
+            help="Published model to compare the front with, which is scored and timed; repeatable. Later reports show "
+            "it too.",
+        ),
+    ] = None,
     runs: RunsPath = Path("runs"),
 ) -> None:
     """Write the HTML report of one run, or of several on the same data, and show their fronts."""
+    from nas import api
     from nas.cli.render import terminal
-    from nas.reporting.html_report import write_report
 
     folders = open_runs(run, runs)
-    path = out or (folders[0].path / "report.html" if len(folders) == 1 else Path("comparison.html"))
-    written = write_report(folders, path)
+    written = api.report(*folders, baselines=baseline or (), out=out, log=terminal.log)
     console = terminal.make_console()
     for folder in folders:
         console.print(f"{folder.path}", style="bold", soft_wrap=True)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from nas.results.compression_effect import compression_ratio, recall_changes, size_ratio
 from nas.results.formatting import format_bits
 from nas.results.front_table import host_latency
+from nas.results.published_baseline import PublishedBaseline
 from nas.results.record import Record
 
 WIDE_COLUMNS = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "MMAC", "R kB"})
@@ -15,6 +17,8 @@ WIDE_COLUMNS = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "
 SIZE_COLUMNS = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes"})
 SPEED_COLUMNS = frozenset({"MMAC", "accuracy", "test", "target ms", "kind", "frames/s"})
 """The two halves of the costs, shown one below the other on a narrow terminal."""
+MAX_NARROW_NAME = 12
+"""Characters of a published model's name that a narrow terminal shows."""
 KIND_MARKUP = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
 
 
@@ -25,6 +29,7 @@ def front_table(
     title: str,
     is_wide: bool = True,
     baseline: Record | None = None,
+    published: Sequence[PublishedBaseline] = (),
 ) -> Table:
     """Members of a front as a table.
 
@@ -34,6 +39,7 @@ def front_table(
         title: title of the table.
         is_wide: whether to show `WIDE_COLUMNS`.
         baseline: record of the uncompressed model, for the first row.
+        published: published models, for the last rows; each is marked as such.
     """
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     rows = [_front_cells(r, search_records) for r in ([baseline, *members] if baseline else members)]
@@ -44,6 +50,9 @@ def front_table(
         table.add_column(name.replace("[", "\\["), justify="left" if left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(row[name] for name in names))
+    for model in published:
+        cells = _published_cells(model, is_wide=is_wide)
+        table.add_row(*(cells.get(name, "-") for name in names), style="italic")
     return table
 
 
@@ -119,6 +128,24 @@ def _front_cells(r: Record, search_records: Mapping[str, Record]) -> dict[str, s
         "sparsity": f"{r.candidate.sparsity:.0%}",
         "bits": format_bits(r.candidate.bits),
         "epochs": f"{r.epochs:.1f}",
+    }
+
+
+def _published_cells(model: PublishedBaseline, *, is_wide: bool) -> dict[str, str]:
+    """The row of a published model, without the columns that only candidates have."""
+    score, latency, host = model.score, model.latency, model.measured
+    name = model.name if is_wide or len(model.name) <= MAX_NARROW_NAME else f"{model.name[: MAX_NARROW_NAME - 1]}\u2026"
+    return {
+        "trial": f"published {escape(name)}",
+        "accuracy": f"[bold]{score.accuracy:.1%}[/]",
+        "[95 %]": f"{100 * score.low:.1f} to {100 * score.high:.1f}",
+        "target ms": f"[bold]{latency.latency_ms:.3g}[/]",
+        "[interval]": f"{latency.low_ms:.3g} to {latency.high_ms:.3g}",
+        "kind": KIND_MARKUP[latency.kind],
+        "host ms": f"{host.robust_ms:.3g}" if host else "-",
+        "kB": f"{model.size_bytes / 1e3:.1f}",
+        "weights": f"{model.params:,}" if model.params is not None else "-",
+        "MMAC": f"{model.macs / 1e6:.2f}" if model.macs is not None else "-",
     }
 
 

@@ -27,6 +27,8 @@ from nas.results.front import (
     search_front,
     verified_front,
 )
+from nas.results.front_comparison import describe_comparison
+from nas.results.published_baseline import PublishedBaseline, read_baselines
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.search_end import describe_search_end
@@ -49,10 +51,13 @@ def show_front(console: Console, folder: RunFolder) -> None:
     """Show the front of a run, the accuracy in the search beside the verified one, and dropped members."""
     records, objectives = folder.records(), folder.config.search.objectives
     members, baseline = pareto_front(records, objectives), find_baseline(records)
+    published = read_baselines(folder)
     costs = [("", baseline, r) for r in (baseline, *members)] if baseline else []
     if not members:
         if costs:
             _show_costs(console, costs, show_run_name=False)
+        if published:
+            _show_published(console, [baseline] if baseline else [], published)
         if baseline and len(records) == 1:  # nothing was searched
             return
         failed = [r for r in records if r.status != "complete"]
@@ -66,9 +71,11 @@ def show_front(console: Console, folder: RunFolder) -> None:
     title = f"{'verified' if verified else 'search'} front"
     console.print(
         front_table(
-            members, search_records=before, baseline=baseline, title=title, is_wide=console.width >= WIDE_MIN_COLUMNS
+            members, search_records=before, baseline=baseline, title=title, is_wide=console.width >= WIDE_MIN_COLUMNS,
+            published=published,
         )
-    )
+    )  # fmt: skip
+    _show_comparisons(console, members, published)
     if baseline:
         _show_costs(console, costs, show_run_name=False)
         show_recall(console, baseline, members)
@@ -101,6 +108,25 @@ def show_front(console: Console, folder: RunFolder) -> None:
         f"  accuracy on {members[0].accuracy_split or 'val'}, {_format_image_count(members[0])} images; "
         f"{_describe_test(members)}"
     )
+
+
+def _show_published(console: Console, members: Sequence[Record], published: Sequence[PublishedBaseline]) -> None:
+    """Show published models beside a run's only model, or alone before any candidate is complete."""
+    if members:
+        is_wide = console.width >= WIDE_MIN_COLUMNS
+        table = front_table(
+            members, search_records={}, title="beside published models", is_wide=is_wide, published=published
+        )
+        console.print(table)
+    _show_comparisons(console, members, published)
+
+
+def _show_comparisons(console: Console, members: Sequence[Record], published: Sequence[PublishedBaseline]) -> None:
+    """Show whether a member is more accurate and faster than each published model, and how that one was read."""
+    for model in published:
+        console.print(f"  {describe_comparison(model, members)}", soft_wrap=True, markup=False)
+        for note in model.notes:
+            console.print(f"    {note}", soft_wrap=True, markup=False, style="dim")
 
 
 def show_recall(console: Console, baseline: Record, members: Sequence[Record]) -> None:

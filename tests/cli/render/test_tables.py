@@ -9,6 +9,7 @@ from rich.table import Table
 
 from nas.cli.render.tables import costs_table, front_table, recall_table
 from nas.cli.render.terminal import show_costs
+from tests.fake_baselines import some_baseline
 from tests.fake_runs import a_run, some_record
 
 BASE = some_record(
@@ -55,6 +56,20 @@ def test_the_uncompressed_net_is_the_first_row_of_a_front_and_fits_beside_rows_w
     table = front_table([SMALL], search_records={}, title="search front", baseline=tested)
     assert [row["trial"] for row in cells(table)] == ["base", "3"]
     assert "test" not in cells(table)[0]
+
+
+@pytest.mark.parametrize(
+    ("is_wide", "name"), [(True, "published xception_of_2017"), (False, "published xception_of\u2026")]
+)
+def test_published_baselines_are_the_last_rows_of_a_front(is_wide: bool, name: str) -> None:
+    published = [some_baseline(0.6, 3.0, name="xception_of_2017")]
+    table = front_table([SMALL], search_records={"a": SMALL}, title="front", is_wide=is_wide, published=published)
+    last = cells(table)[-1]
+    assert last["trial"] == name
+    assert (last["accuracy"], last["target ms"], last["host ms"], last["kB"]) == (
+        "[bold]60.0%[/]", "[bold]3[/]", "0.728", "244.0",
+    )  # fmt: skip
+    assert (last["in search"], last["sparsity"], last.get("weights", "58,423")) == ("-", "-", "58,423")
 
 
 @pytest.mark.parametrize("width", [80, 140])
