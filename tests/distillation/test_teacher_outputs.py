@@ -182,7 +182,7 @@ def test_front_is_distilled_and_records_name_the_teacher(run_search: Callable[..
     plain = run_search(name="plain")
 
     sha = find_teachers([str(file)], FACES)[0].sha256[:12]
-    assert recorded_teachers(folder) == ["", f"attention from teacher.onnx {sha} (T 2, alpha 0.9)"]
+    assert recorded_teachers(folder) == ["", f"attention from teacher.onnx {sha} (T 1, alpha 0.9)"]
     assert recorded_teachers(plain) == ["", ""]
     assert folder.records()[0].sha256 == plain.records()[0].sha256
     assert folder.records()[1].sha256 != plain.records()[1].sha256
