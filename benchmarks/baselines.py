@@ -89,7 +89,8 @@ def table(place: Path, data: FaceData, baselines: list[Path], runs: int) -> list
         without = score_rows(entry.probabilities[unseen], select_rows(data.val, unseen), data.classes)
         costs = compute_costs(entry.path)
         rows.append({
-            "model": entry.name, "accuracy": figures.accuracy, "low": figures.low, "high": figures.high,
+            "model": entry.name, "path": str(entry.path), "published": entry.path in baselines,
+            "accuracy": figures.accuracy, "low": figures.low, "high": figures.high,
             "unseen": without.accuracy, "latency_ms": timed.latency_ms, "p5_ms": timed.p5_ms, "params": costs.params,
             "size_bytes": entry.path.stat().st_size, "macs": costs.macs,
             "share": (timed.p5_ms or 0) / (latencies[0].p5_ms or 1), "recall": figures.recall,
