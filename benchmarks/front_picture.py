@@ -10,6 +10,7 @@ Nano from the same files, with their 95 % intervals. The line joins the models t
 import argparse
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ def main() -> None:
     measured, predicted = [], []
     for row in rows:
         name = row["model"].replace("/model-int8", ", INT8").replace("/model", ", FP32")
+        name = re.sub(r"_\d+$", "", name).removeprefix("oarriaga_")
         about = {"name": name, "is_published": row["published"], "accuracy": 100 * row["unseen"]}
         measured.append(Point(ms=row["p5_ms"], low=row["p5_ms"], high=row["latency_ms"], **about))
         latency = predict_latency(compute_costs(Path(row["path"])), profile)
@@ -89,10 +91,11 @@ def half(points: Sequence[Point], left: float, title: str) -> str:
         at_x, at_y = x(p.ms), y(p.accuracy)
         parts.append(f'<path d="M{x(p.low):.1f} {at_y:.1f}H{x(p.high):.1f}" stroke="{colour}" stroke-opacity=".35"/>')
         parts.append(f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="4.5" fill="{colour}"/>')
-        is_right = at_x > left + WIDTH * 0.68
+        is_right = at_x > left + WIDTH * 0.78
+        is_below = "INT8" in p.name or p == next((q for q in points if q.is_published), None)
         anchor, offset = ("end", -8) if is_right else ("start", 8)
         parts.append(
-            f'<text x="{at_x + offset:.1f}" y="{at_y + (14 if "INT8" in p.name else -7):.1f}" text-anchor="{anchor}" '
+            f'<text x="{at_x + offset:.1f}" y="{at_y + (14 if is_below else -7):.1f}" text-anchor="{anchor}" '
             f'fill="{colour}">{escape(p.name)}</text>'
         )
     return "".join(parts)
