@@ -137,7 +137,9 @@ def ignore(line: str) -> None:
 
 def _collect(folder: Path, given: Mapping[str, bytes], value: object) -> TaskResult:
     """The result of a step, from what it left in the folder."""
+    # Locks are of this process; they tell the driver nothing.
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    paths = [path for path in paths if path.parent != folder / "locks"]
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     lines = {
         name: content[len(given.get(name, b"")) :].decode()
