@@ -66,6 +66,10 @@ def test_text_that_is_not_a_quantity_is_refused_with_an_example(text: str) -> No
         ({"rungs": (0.5, 0.5, 1.0)}, "rungs must ascend"),
         ({"rungs": (math.nan, 1.0)}, "rungs"),
         ({"rungs": ()}, "rungs must ascend"),
+        (
+            {"compressors": ("quantize", "flip_average", "flip_average")},
+            "compressors must name each one once, but got 'quantize,flip_average,flip_average'",
+        ),
         ({"importance": ()}, "importance must name one criterion or more, each once, but got ''"),
         ({"importance": ("l1", "l1")}, "each once, but got 'l1,l1'"),
         ({"sparsity_step": 0.3}, "sparsity_step must divide 1, such as 0.125, 0.1 or 0.25, but got 0.3"),

@@ -200,6 +200,13 @@ class CompressionFields(_Group):
         default="calibrated", description="Scales of quantisation-aware training: calibrated once, or learned as well."
     )
 
+    @field_validator("compressors")
+    @classmethod
+    def _check_compressors(cls, compressors: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(compressors)) != len(compressors):
+            raise ValueError(f"compressors must name each one once, but got {','.join(compressors)!r}")
+        return compressors
+
     @field_validator("importance")
     @classmethod
     def _check_importance(cls, importance: tuple[str, ...]) -> tuple[str, ...]:
