@@ -8,7 +8,7 @@ from nas.api.measurement import measure_all, read_input_shape
 from nas.data.base import FaceData
 from nas.data.loading import load_data
 from nas.errors import ConfigError, ExportError, MeasureError
-from nas.evaluation.published_baseline import file_digest, find_classifier, score_classifier
+from nas.evaluation.onnx_classifier import file_digest, find_classifier, score_classifier
 from nas.files import regular_file_fault
 from nas.latency.costs import Costs, compute_costs
 from nas.latency.latency import Latency

@@ -249,7 +249,9 @@ def read_input_shape(path: Path) -> tuple[int, int, int]:
     except FileNotFoundError:
         raise ConfigError(f"{path} must be an ONNX file, but there is none; `nas export` writes one") from None
     except Exception as error:  # protobuf's errors share no public base
-        raise ConfigError(f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}") from None
+        raise ConfigError(
+            f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}; export it again"
+        ) from None
     if not entry.is_single_image:
         raise ConfigError(
             f"{path} must have one input [N, C, H, W] with fixed C, H and W and one image at a time, but has "

@@ -1,4 +1,4 @@
-"""Published baselines: a foreign ONNX file on a data set, read and scored as an ONNX teacher is read.
+"""ONNX classifier from elsewhere on a data set, read and scored as an ONNX teacher is read.
 
 Input size, pixel scaling and order of the classes are found on training images (`nas.distillation.teachers`); the
 selection split gives the score alone.
@@ -39,13 +39,20 @@ def find_classifier(path: Path, data: FaceData) -> TeacherSource:
     try:
         (source,) = find_teachers([f"{path}=1"], data)  # with a weight, a name may hold "="
     except ConfigError as error:
-        # The advice, which follows the last semicolon, is about the options of teachers.
-        fault = (str(error).rpartition("; ")[0] or str(error)).removeprefix("teacher ")
-        raise ConfigError(
-            f"baseline {fault}; use a model of these classes, and name them in the order of its outputs in the ONNX "
-            "metadata property `labels`, a JSON list"
-        ) from None
+        # The advice, which follows the last semicolon, is about teachers and their options.
+        fault, _, advice = str(error).rpartition("; ")
+        raise ConfigError(f"baseline {(fault or advice).removeprefix('teacher ')}; {_advice(advice)}") from None
     return source
+
+
+def _advice(advice: str) -> str:
+    """What to do with a baseline where a teacher would be told to do this."""
+    if "--teacher-classes" in advice:
+        return (
+            "use a model of these classes, and name them in the order of its outputs in the ONNX metadata property "
+            "`labels`, a JSON list"
+        )
+    return "use an ONNX classifier that takes single images and runs in ONNX Runtime"
 
 
 def score_classifier(

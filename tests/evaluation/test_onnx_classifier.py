@@ -9,8 +9,8 @@ import pytest
 from nas.data.base import FaceData
 from nas.distillation.class_orders import KNOWN_ORDERS
 from nas.errors import ConfigError
-from nas.evaluation import published_baseline
-from nas.evaluation.published_baseline import file_digest, find_classifier, score_classifier
+from nas.evaluation import onnx_classifier
+from nas.evaluation.onnx_classifier import file_digest, find_classifier, score_classifier
 from nas.files import file_sha256
 from tests.fake_teachers import brightness_of_quadrants, expressions, in_order
 
@@ -36,7 +36,7 @@ def test_a_file_is_scored_in_its_own_order_of_classes(tmp_path: Path, order: str
 
 
 def test_progress_is_logged_where_scoring_takes_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published_baseline, "LOG_EVERY_S", -1.0)
+    monkeypatch.setattr(onnx_classifier, "LOG_EVERY_S", -1.0)
     data, lines = faces_with_wrong_labels(), list[str]()
     score_classifier(find_classifier(Path(in_order(tmp_path / "a.onnx", data.classes)), data), data, log=lines.append)
     assert lines == ["scored a.onnx on 210 of 210 images"]
