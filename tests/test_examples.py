@@ -63,6 +63,13 @@ def test_a_network_of_the_reference_front_is_the_one_that_its_record_and_golden_
     assert "research" in (folder / "model_card.md").read_text()
 
 
+def test_the_files_of_the_reference_front_are_those_that_its_sums_name() -> None:
+    front = EXAMPLES / "fer2013-front"
+    sums = dict(reversed(line.split("  ")) for line in (front / "SHA256SUMS").read_text().splitlines())
+    assert sorted(sums) == sorted(str(path.relative_to(front)) for path in front.rglob("*.onnx"))
+    assert {name: file_sha256(front / name) for name in sums} == sums
+
+
 def test_the_reference_front_stays_small() -> None:
     sizes = [path.stat().st_size for path in EXAMPLES.glob("fer2013-front/**/*") if path.is_file()]
     assert 1e6 < sum(sizes) < 6e6
