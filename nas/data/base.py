@@ -21,7 +21,9 @@ class Split:
     Attributes:
         images: [N, C, H, W] uint8, C is 1 or 3.
         labels: [N] int64, index into the classes.
-        soft_labels: [N, K] float32 shares of the annotators' votes, rows sum to 1, or None.
+        soft_labels: [N, K] float32 shares of the votes that the labels are the majority of, rows sum to 1, or None.
+        votes: [N, V] float32 numbers of votes of other annotators than the labels', whose classes may be others too
+            (`FaceData.vote_classes`), or None. An image without votes has zeros.
         subjects: [N] int64, one number per person, or None if the persons are not known.
         affect: [N, 2] float32 valence and arousal in -1..1, or None.
         groups: [N] names of groups to report figures for separately, or None.
@@ -30,6 +32,7 @@ class Split:
     images: Images
     labels: Labels
     soft_labels: npt.NDArray[np.float32] | None = None
+    votes: npt.NDArray[np.float32] | None = None
     subjects: npt.NDArray[np.int64] | None = None
     affect: npt.NDArray[np.float32] | None = None
     groups: npt.NDArray[np.str_] | None = None
@@ -56,6 +59,7 @@ class FaceData:
         val_name: the source's name of the selection split ("PublicTest").
         test_name: the source's name of the test split, or the reason why there is none.
         notes: facts that a reader of the figures needs, one sentence each.
+        vote_classes: names of the columns of the splits' `votes`; empty where they have none.
         train_rows: rows of the source's training images that `train` keeps, in order; None where it keeps all.
     """
 
@@ -68,6 +72,7 @@ class FaceData:
     val_name: str = "val"
     test_name: str = "test"
     notes: tuple[str, ...] = ()
+    vote_classes: tuple[str, ...] = ()
     train_rows: npt.NDArray[np.int64] | None = None
 
     @property

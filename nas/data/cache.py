@@ -115,7 +115,8 @@ def _read(path: Path) -> FaceData:
         arrays = {name: stored[name] for name in stored.files}
     about = json.loads(str(arrays.pop("about")))
     digest = about.pop("digest")
-    about["classes"], about["notes"] = tuple(about["classes"]), tuple(about["notes"])
+    for name in ("classes", "notes", "vote_classes"):
+        about[name] = tuple(about.get(name, ()))
     splits: dict[str, Any] = {name: _split(arrays, name) for name in _SPLITS}
     data = FaceData(**about, **splits)
     # `digest` is a cached property; setting it saves hashing every image at each start.

@@ -3,7 +3,7 @@
 `train.csv` has no column of usages: a tenth of its faces becomes the selection split, the same ones each time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from nas.data.base import FaceData, Images, Split
 from nas.data.classes import EXPRESSIONS, FER2013_CLASSES, canonical_class_name
 from nas.data.csv_archive import open_csv
 from nas.data.csv_table import read_rows
-from nas.data.ferplus import USAGES, FaceRows, join_votes, relabel, usage_index
+from nas.data.ferplus import USAGES, VOTE_CLASSES, FaceRows, join_votes, relabel, usage_index
 from nas.data.labelled_files import require_two_classes, split_off_validation
+from nas.data.leaks import select_rows
 from nas.data.paths import printable_path
 from nas.data.pixel_strings import parse_pixels
 from nas.errors import DataError
@@ -37,12 +38,13 @@ class _Table:
     has_usages: bool
 
 
-def read_fer2013_csv(source: Path, votes: Path | None) -> FaceData:
-    """The data set in `fer2013.csv`, with FER+ labels if `votes` is given.
+def read_fer2013_csv(source: Path, votes: Path | None, *, relabels: bool = False) -> FaceData:
+    """The data set in `fer2013.csv`, with FER+ labels or with FER+ votes beside its own.
 
     Args:
         source: path of the file, plain, gzipped, or in a zip or tar archive.
         votes: path of `fer2013new.csv`, or None.
+        relabels: whether the labels are those of FER+; requires `votes`.
 
     Raises:
         DataError: a row is broken, a usage is missing, there are no labels, or the two files do not fit.
@@ -51,7 +53,7 @@ def read_fer2013_csv(source: Path, votes: Path | None) -> FaceData:
     splits = _by_usage(table)
     notes: tuple[str, ...] = ()
     if votes is not None:
-        splits, notes = _relabel_with_ferplus(table, splits, votes)
+        splits, notes = (_relabel_with_ferplus if relabels else _add_votes)(table, splits, votes)
     if not table.has_usages:
         splits, note = _carve_validation(splits["Training"], source)
         notes += (note,)
@@ -61,10 +63,10 @@ def read_fer2013_csv(source: Path, votes: Path | None) -> FaceData:
             raise DataError(
                 f"{shown} must hold rows of usage Training and PublicTest, but has none of {usage}; download it again"
             )
-    classes = FER2013_CLASSES if votes is None else EXPRESSIONS
+    classes = EXPRESSIONS if relabels else FER2013_CLASSES
     require_two_classes({classes[i] for i in splits["Training"].labels}, source)
     return FaceData(
-        name="fer2013" if votes is None else "ferplus",
+        name="ferplus" if relabels else "fer2013",
         classes=classes,
         train=splits["Training"],
         val=splits["PublicTest"],
@@ -72,6 +74,7 @@ def read_fer2013_csv(source: Path, votes: Path | None) -> FaceData:
         val_name="PublicTest" if table.has_usages else "a tenth of Training",
         test_name="PrivateTest" if "PrivateTest" in splits else f"no PrivateTest rows in {file}",
         notes=notes,
+        vote_classes=() if votes is None or relabels else VOTE_CLASSES,
     )
 
 
@@ -126,12 +129,8 @@ def _carve_validation(split: Split, source: Path) -> tuple[dict[str, Split], str
         f"{printable_path(source.name)} has no column of usages: {chosen.sum()} of {len(split)} faces were split off "
         "train for selection, by class and a hash of the pixels"
     )
-    return {"Training": _rows(split, ~chosen), "PublicTest": _rows(split, chosen)}, note
-
-
-def _rows(split: Split, chosen: npt.NDArray[np.bool_]) -> Split:
-    soft = None if split.soft_labels is None else split.soft_labels[chosen]
-    return Split(images=split.images[chosen], labels=split.labels[chosen], soft_labels=soft)
+    kept, taken = (select_rows(split, np.flatnonzero(rows)) for rows in (~chosen, chosen))
+    return {"Training": kept, "PublicTest": taken}, note
 
 
 def _label(text: str, source: Path, number: int) -> int:
@@ -152,6 +151,12 @@ def _parse_pending(pending: list[tuple[int, str]], source: Path) -> npt.NDArray[
         index, reason = str(error).split(": ", 1)
         row = pending[int(index)][0]
         raise DataError(f"{printable_path(source)}, row {row}: {reason}; correct or remove the row") from None
+
+
+def _add_votes(table: _Table, splits: dict[str, Split], path: Path) -> tuple[dict[str, Split], tuple[str, ...]]:
+    votes, joined = join_votes(table.rows, path)
+    by_usage = {usage: votes[table.rows.usages == i] for i, usage in enumerate(USAGES)}
+    return {usage: replace(split, votes=by_usage[usage]) for usage, split in splits.items()}, (joined,)
 
 
 def _relabel_with_ferplus(

@@ -35,10 +35,11 @@ _MIN_CHECKED = 20
 """Faces below which agreement is no evidence."""
 _BLOCK = 500
 """Faces whose agreement is checked at once: a row that is missing shifts all faces from there on."""
-_COLUMNS = (*EXPRESSIONS, "unknown", "nf")
+VOTE_CLASSES = (*EXPRESSIONS, "unknown", "nf")
+"""What annotators may vote for: the expressions in canonical order, unknown, not a face."""
 
 Votes = npt.NDArray[np.float32]
-"""[N, 10] votes for faces: the eight expressions in canonical order, unknown, not a face."""
+"""[N, 10] votes for faces, one column for each of `VOTE_CLASSES`."""
 IntArray = npt.NDArray[np.int64]
 
 
@@ -115,11 +116,11 @@ def _read_votes(path: Path) -> _VoteRows:
         for number, row in read_rows(file, source=path, required=("usage", "unknown", "nf")):
             by_class = {canonical_class_name(name): cell for name, cell in row.items()}
             try:
-                cells = [float(by_class[name]) for name in _COLUMNS]
+                cells = [float(by_class[name]) for name in VOTE_CLASSES]
             except (KeyError, ValueError) as error:
                 raise DataError(
-                    f"{shown}, row {number}: the row must hold numbers of votes for {', '.join(_COLUMNS)}, but does "
-                    f"not: {error}; download the file again"
+                    f"{shown}, row {number}: the row must hold numbers of votes for {', '.join(VOTE_CLASSES)}, but "
+                    f"does not: {error}; download the file again"
                 ) from None
             if not all(math.isfinite(cell) and 0 <= cell <= 1000 for cell in cells):
                 raise DataError(
@@ -131,7 +132,7 @@ def _read_votes(path: Path) -> _VoteRows:
             names.append(row.get("image name", ""))
     return _VoteRows(
         path=path,
-        votes=np.array(votes, np.float32).reshape(-1, len(_COLUMNS)),
+        votes=np.array(votes, np.float32).reshape(-1, len(VOTE_CLASSES)),
         usages=np.array(usages, np.int64),
         names=names,
     )
@@ -170,7 +171,7 @@ def _join_by_name(faces: FaceRows, rows: _VoteRows) -> Votes:
             f"{printable_path(rows.path)} must name each image once, but {len(named) - len(by_name)} names repeat; "
             "download the file again"
         )
-    votes = np.zeros((len(faces.labels), len(_COLUMNS)), np.float32)
+    votes = np.zeros((len(faces.labels), len(VOTE_CLASSES)), np.float32)
     matches = [(i, by_name[name]) for i, name in enumerate(faces.names or ()) if name in by_name]
     if len(matches) < len(votes) / 2:
         raise DataError(
@@ -183,7 +184,7 @@ def _join_by_name(faces: FaceRows, rows: _VoteRows) -> Votes:
 
 
 def _join_by_row(faces: FaceRows, rows: _VoteRows) -> Votes:
-    votes = np.zeros((len(faces.labels), len(_COLUMNS)), np.float32)
+    votes = np.zeros((len(faces.labels), len(VOTE_CLASSES)), np.float32)
     for i, usage in enumerate(USAGES):
         expected, got = int(np.sum(faces.usages == i)), int(np.sum(rows.usages == i))
         if expected and got != expected:
@@ -198,7 +199,7 @@ def _join_by_row(faces: FaceRows, rows: _VoteRows) -> Votes:
 
 def _join_by_number(faces: FaceRows, rows: _VoteRows, numbers: list[int | None]) -> Votes:
     """Join rows in another order than the numbers of their images, which count the rows of `fer2013.csv` from 0."""
-    votes = np.zeros((len(faces.labels), len(_COLUMNS)), np.float32)
+    votes = np.zeros((len(faces.labels), len(VOTE_CLASSES)), np.float32)
     taken: set[int] = set()
     for row, number in enumerate(numbers):
         usage = int(rows.usages[row])

@@ -61,7 +61,7 @@ def copies_in(images: Images, others: Images) -> npt.NDArray[np.bool_]:
 
 def select_rows(split: Split, rows: npt.NDArray[np.int64]) -> Split:
     """These images of a split, with all that is known of them."""
-    optional = ("soft_labels", "subjects", "affect", "groups")
+    optional = ("soft_labels", "votes", "subjects", "affect", "groups")
     values = {name: getattr(split, name) for name in optional}
     chosen = {name: None if value is None else value[rows] for name, value in values.items()}
     return Split(images=split.images[rows], labels=split.labels[rows], **chosen)

@@ -30,7 +30,10 @@ class _Options(DatasetOptions):
 
 
 class Fer2013Dataset(Dataset):
-    """Options: `labels=fer2013` (default) or `labels=ferplus`; `ferplus=PATH` of `fer2013new.csv`."""
+    """Options: `labels=fer2013` (default) or `labels=ferplus`; `ferplus=PATH` of `fer2013new.csv`.
+
+    With FER2013's labels and a path the votes of FER+ come beside the labels, which stay as they are.
+    """
 
     name = "fer2013"
 
@@ -40,10 +43,10 @@ class Fer2013Dataset(Dataset):
         source = _find_source(path)
         settings = {"labels": checked.labels, "release": "folder" if source.is_dir() else "csv"}
         if source.is_dir():
-            if checked.labels == "ferplus":
+            if checked.labels == "ferplus" or checked.ferplus is not None:
                 raise DataError(
                     f"FER+ needs the rows of fer2013.csv in their order, but {printable_path(source)} is a folder of "
-                    "images; give the path of fer2013.csv or leave labels=ferplus out"
+                    "images; give the path of fer2013.csv or leave labels=ferplus and ferplus=PATH out"
                 )
             files, notes = list_images(source)
             return load_cached(
@@ -55,11 +58,12 @@ class Fer2013Dataset(Dataset):
                 sources=files,
                 details=notes,
             )
-        votes = find_ferplus_votes(source, checked.ferplus) if checked.labels == "ferplus" else None
+        relabels = checked.labels == "ferplus"
+        votes = find_ferplus_votes(source, checked.ferplus) if relabels or checked.ferplus is not None else None
         sources = (source,) if votes is None else (source, votes)
         return load_cached(
             cache,
-            lambda: read_fer2013_csv(source, votes),
+            lambda: read_fer2013_csv(source, votes, relabels=relabels),
             dataset=self.name,
             settings=settings,
             root=source,

@@ -207,6 +207,30 @@ def test_ferplus_majority_rule_and_shares(tmp_path: Path) -> None:
     assert "kept are 2 of 7 Training faces, 2 of 7 PublicTest faces" in data.notes[0]
 
 
+def test_ferplus_votes_beside_the_labels(tmp_path: Path) -> None:
+    usages = ["Training"] * 70 + ["PublicTest"] * 7
+    votes = ["0,0,0,0,9,0,0,0,1,0", "0,0,0,0,0,9,0,0,1,0", "0,0,0,0,0,0,9,0,0,1", "0,9,0,0,0,0,0,0,0,0",
+             "0,0,0,9,0,0,0,0,0,0", "0,0,9,0,0,0,0,0,0,0", "3,0,0,0,0,0,0,1,6,0"]  # fmt: skip
+    path = write(tmp_path / "fer2013.csv", "emotion,pixels,Usage", fer_rows(usages))
+    own = load(path)
+    file = ferplus_file(tmp_path, usages, votes * 11)
+    for _ in range(2):  # the second time from the cache
+        data = load(path, ferplus=str(file))
+        assert (data.name, data.classes, data.digest) == ("fer2013", tuple(FER), own.digest)
+        assert np.array_equal(data.train.labels, own.train.labels)
+        assert data.vote_classes == (*FER, "contempt", "unknown", "nf")
+        assert data.train.votes is not None
+        assert data.val.votes is not None
+        assert (data.train.votes.shape, data.val.votes.shape) == ((70, 10), (7, 10))
+        # The last row in FER+'s order of columns: neutral 3, contempt 1, unknown 6.
+        assert data.train.votes[6].tolist() == [0, 0, 0, 0, 0, 0, 3, 1, 6, 0]
+        assert data.train.soft_labels is None
+        assert "FER+ votes were joined by" in data.notes[0]
+    assert own.vote_classes == ()
+    with pytest.raises(DataError, match=r"gone\.csv, which does not exist"):
+        load(path, ferplus=str(tmp_path / "gone.csv"))
+
+
 def test_ferplus_shares_of_mixed_votes() -> None:
     split = Split(images=np.zeros((1, 1, 48, 48), np.uint8), labels=np.zeros(1, np.int64))
     # angry disgust fear happy sad surprise neutral contempt unknown nf
