@@ -16,6 +16,7 @@ from nas.errors import ConfigError
 Floats = npt.NDArray[np.float32]
 ALL_TEACHERS, NO_TEACHER = "all", "none"
 """Values of the teacher gene for the whole ensemble and for no distillation."""
+_MIN_PROBABILITY = 1e-8
 RequiredOutputs = Literal["logits", "attention", "features"]
 """Teacher outputs that a method needs: logits, or also the attention maps of all stages or one stage's features."""
 
@@ -42,12 +43,14 @@ class Teacher:
         weight: share of this teacher in the ensemble, 0..1.
         feature_maps: of its layers, shallow ones first; empty if the teacher has no layers or the method needs none.
         view_logits: [V, N, K] float16, for the views of the bank; None for a teacher without answers to them.
+        is_calibrated: whether the logits are of calibrated votes, see `TeacherEnsemble`.
     """
 
     logits: Floats
     weight: float
     feature_maps: tuple[FeatureMap, ...] = ()
     view_logits: npt.NDArray[np.float16] | None = None
+    is_calibrated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +59,22 @@ class TeacherEnsemble:
 
     The ensemble averages probabilities at the temperature. For the divergence of Hinton et al. (2015) the gradient of
     that average is the weighted mean of the gradients of the single teachers, at the cost of one teacher.
+
+    Calibrated votes are other evidence than networks are, and are combined with the networks' average p as a
+    logarithmic pool (Genest and Zidek, "Combining probability distributions", Statistical Science 1(1), 1986):
+    softmax(w log votes + (1 - w) log p), with the weight w of the votes. The powers are not fitted, though they could
+    be, as those of the votes alone are: networks know the labels of the faces that they were trained on, which they
+    do not of others, so that a regression on these faces trusts them too much, and hands each face its own label. On
+    3,289 faces of FER2013's PublicTest without a copy in Training (votes of FER+, three networks; log-loss in nats,
+    accuracy):
+
+        networks alone / calibrated votes alone                                       0.936  68.0 % / 0.906  66.3 %
+        arithmetic mean with the shares of the votes, as they are                     0.921  65.6 %
+        arithmetic mean with the calibrated votes                                     0.858  69.2 %
+        logarithmic pool, w = 0.3 / 0.5 / 0.7                                         0.849 / 0.835 (69.6 %) / 0.848
+        cross-fitted regression on training faces, answers to unchanged faces         0.888  68.5 %
+            and answers to a view of each                                             0.852  69.1 %
+        the same regression cross-fitted on these faces: what is possible             0.810  70.5 %
 
     Attributes:
         teachers: at least one; their weights sum to 1.
@@ -82,11 +101,20 @@ class TeacherEnsemble:
         logits = [
             t.logits if self.bank is None or t.view_logits is None else t.view_logits[view] for t in self.teachers
         ]
-        parts = [
-            t.weight * torch.from_numpy(values).double().div(temperature).softmax(1)
-            for t, values in zip(self.teachers, logits, strict=True)
-        ]
-        return torch.stack(parts).sum(0).float()
+        rows = [torch.from_numpy(values).double().div(temperature).softmax(1) for values in logits]
+        votes = [(t.weight, p) for t, p in zip(self.teachers, rows, strict=True) if t.is_calibrated]
+        others = [(t.weight, p) for t, p in zip(self.teachers, rows, strict=True) if not t.is_calibrated]
+        if not votes or not others:
+            return _sum_weighted(votes or others).float()
+        weight = sum(weight for weight, _ in votes)
+        pooled = [(weight, _sum_weighted(votes) / weight), (1 - weight, _sum_weighted(others) / (1 - weight))]
+        log_pool = _sum_weighted([(power, p.clamp_min(_MIN_PROBABILITY).log()) for power, p in pooled])
+        return log_pool.softmax(1).float()
+
+
+def _sum_weighted(parts: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Sum of weight times tensor, for at least one pair."""
+    return torch.stack([weight * values for weight, values in parts]).sum(0)
 
 
 class DistillationLoss(nn.Module, ABC):

@@ -195,6 +195,7 @@ class TeacherOutputs:
                 weight=source.weight,
                 feature_maps=self._feature_maps(source),
                 view_logits=self._all_view_logits(source),
+                is_calibrated=source.is_calibrated,
             )
             for source in self.sources
         ]
@@ -251,7 +252,8 @@ class TeacherOutputs:
 
     @property
     def _bank(self) -> ViewBank | None:
-        n_views = self._n_decided_views
+        """None too where no teacher answers views: students then see fresh changes in each epoch, not the same few."""
+        n_views = self._n_decided_views if any(source.onnx_teacher for source in self.sources) else 0
         return ViewBank(n_images=len(self.data.train), n_views=n_views) if n_views else None
 
     def _view_suffix(self, view: int) -> str:

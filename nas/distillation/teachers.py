@@ -6,11 +6,13 @@ A teacher is one of:
 - the folder of an exported model;
 - an array .npy [N, K] of logits or probabilities for the training images in order, or .npz with the arrays `answers`
   and `labels`;
-- the word `votes`: the shares of the annotators' votes that come with a data set.
+- the word `votes`: the annotators' votes that come with a data set. Votes of other annotators than the labels' are
+  calibrated to the labels (`nas.distillation.vote_calibration`); shares that the labels are the majority of stay.
 
-PATH=WEIGHT gives a teacher a weight. Classes are matched by name if the teacher or `--teacher-classes` names them;
-otherwise the orders of published data sets are compared on training images (`nas.distillation.class_orders`). Outputs
-for classes that the data does not have are dropped. A source that does not fit is refused before a run starts.
+PATH=WEIGHT gives a teacher a weight. Without one `votes` weigh as much as all other teachers together. Classes are
+matched by name if the teacher or `--teacher-classes` names them; otherwise the orders of published data sets are
+compared on training images (`nas.distillation.class_orders`). Outputs for classes that the data does not have are
+dropped. A source that does not fit is refused before a run starts.
 """
 
 import hashlib
@@ -27,6 +29,7 @@ import numpy.typing as npt
 from nas import registry
 from nas.data.base import FaceData
 from nas.data.classes import canonical_class_name
+from nas.data.quality_check import pixel_digests
 from nas.distillation.class_orders import (
     best_columns,
     candidate_orders,
@@ -36,6 +39,7 @@ from nas.distillation.class_orders import (
     order_accuracy,
 )
 from nas.distillation.onnx_teacher import PIXEL_SCALINGS, RAW_PIXELS, Images, OnnxTeacher, run_teacher
+from nas.distillation.vote_calibration import calibrate_votes
 from nas.errors import ConfigError, one_line
 from nas.files import file_sha256, regular_file_fault
 from nas.results.run_folder import RunFolder
@@ -67,6 +71,7 @@ class TeacherSource:
         onnx_teacher: the ONNX file; None if the outputs are an array.
         outputs: the array [N, outputs]; None if an ONNX file computes them.
         pixel_scaling: the scaling that the file expects, a key of `PIXEL_SCALINGS`.
+        is_calibrated: whether the outputs are calibrated votes, which are multiplied with the other teachers' average.
         notes: warnings for the user, one sentence each.
     """
 
@@ -77,6 +82,7 @@ class TeacherSource:
     onnx_teacher: OnnxTeacher | None = None
     outputs: Floats | None = None
     pixel_scaling: str = RAW_PIXELS
+    is_calibrated: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -97,10 +103,13 @@ def find_teachers(
     if not specs and (classes or output_name):
         option = "--teacher-classes" if classes else "--teacher-output"
         raise ConfigError(f"{option} requires a teacher, but none is given; add --teacher")
+    if specs.count(VOTES) > 1:
+        raise ConfigError(f"teacher {VOTES} must be named once, but is named {specs.count(VOTES)} times")
     pairs = [parse_weight(spec) for spec in specs]
-    total = sum(weight for _, weight in pairs)
+    others = sum(weight for spec, (_, weight) in zip(specs, pairs, strict=True) if spec != VOTES)
+    weights = [others if spec == VOTES and others else weight for spec, (_, weight) in zip(specs, pairs, strict=True)]
     sources = [_load_source(spec, data, tuple(classes), output_name) for spec, _ in pairs]
-    return tuple(replace(source, weight=weight / total) for source, (_, weight) in zip(sources, pairs, strict=True))
+    return tuple(replace(source, weight=w / sum(weights)) for source, w in zip(sources, weights, strict=True))
 
 
 def parse_weight(spec: str) -> tuple[str, float]:
@@ -174,16 +183,36 @@ def _model_of_run(path: Path, key: str | None) -> Path:
 
 
 def _votes_source(data: FaceData) -> TeacherSource:
+    if data.train.votes is not None:
+        return _calibrated_votes_source(data, data.train.votes)
     votes = data.train.soft_labels
     if votes is None:
         raise ConfigError(
             f"teacher {VOTES} needs annotators' votes with the data, but {data.name} has none; for FER2013 use "
-            "--data-option labels=ferplus"
+            "--data-option ferplus=PATH of fer2013new.csv, for FER+ --data-option labels=ferplus"
         )
     sha256 = hashlib.sha256(np.ascontiguousarray(votes).data).hexdigest()
     return TeacherSource(
         name=VOTES, weight=1.0, sha256=sha256, class_columns=tuple(range(votes.shape[1])), outputs=votes
     )
+
+
+def _calibrated_votes_source(data: FaceData, votes: Floats) -> TeacherSource:
+    groups = np.unique(pixel_digests(data.train.images), return_inverse=True)[1]
+    named = [canonical_class_name(word) for word in data.vote_classes]
+    columns = [named.index(name) if (name := canonical_class_name(c)) in named else -1 for c in data.classes]
+    calibrated = calibrate_votes(votes, data.train.labels, groups, class_columns=tuple(columns))
+    # The digest is of what the targets follow from: the targets themselves differ in the last bit between machines.
+    digest = hashlib.sha256(np.ascontiguousarray(votes).data)
+    digest.update(np.ascontiguousarray(data.train.labels).data)
+    note = (
+        f"{VOTES} are calibrated to the labels: {calibrated.log_loss_before:.3f} nats of log-loss before, "
+        f"{calibrated.log_loss_after:.3f} after, on held-out folds of the training images"
+    )
+    return TeacherSource(
+        name=VOTES, weight=1.0, sha256=digest.hexdigest(), class_columns=tuple(range(len(data.classes))),
+        outputs=calibrated.probabilities, is_calibrated=True, notes=(note,),
+    )  # fmt: skip
 
 
 def _array_source(path: Path, data: FaceData, given_classes: tuple[str, ...]) -> TeacherSource:

@@ -14,6 +14,7 @@ import torch
 import nas.distillation.onnx_teacher
 from nas.config import make_config
 from nas.data.augment import Augmentation
+from nas.data.base import FaceData
 from nas.distillation.base import Distillation, Teacher, TeacherEnsemble
 from nas.distillation.teacher_outputs import TeacherOutputs, to_logits
 from nas.distillation.teachers import find_teachers
@@ -244,3 +245,45 @@ def test_teacher_of_other_classes_is_refused_before_a_run_folder_exists(
     with pytest.raises(ConfigError, match="must have the classes angry, happy, sad, fear, but lacks angry, happy"):
         run_search(teacher=(str(file),))
     assert [p.name for p in tmp_path.iterdir()] == ["t.onnx"]
+
+
+def votes_beside_labels() -> FaceData:
+    """The faces with ten votes of other annotators for each: nine for the label, one for the class after it."""
+    train = FACES.train
+    votes = 9 * np.eye(len(CLASSES), dtype=np.float32)[train.labels]
+    votes += np.eye(len(CLASSES), dtype=np.float32)[(train.labels + 1) % len(CLASSES)]
+    return replace(FACES, train=replace(train, votes=votes), vote_classes=FACES.classes)
+
+
+def test_votes_and_a_file_are_pooled_in_every_view(tmp_path: Path, file: Path) -> None:
+    data = votes_beside_labels()
+    outputs = TeacherOutputs(
+        sources=find_teachers([str(file), "votes"], data), method=load("method", "logits"), data=data,
+        folder=RunFolder(tmp_path), n_views=2,
+    )  # fmt: skip
+    outputs.compute(lambda: False)
+    built = outputs.build_distillation(temperature=1.0, alpha=1.0)
+
+    got = built.ensemble.probabilities(1.0)
+
+    network, votes = (built.by_teacher[name].ensemble.probabilities(1.0) for name in (file.name, "votes"))
+    expected = (network.clamp_min(1e-8) * votes).sqrt()
+    assert got.shape == (2, len(data.train), len(CLASSES))
+    assert torch.allclose(got, expected / expected.sum(2, keepdim=True), atol=1e-5)
+    assert not torch.allclose(network[0], network[1])
+    assert torch.equal(votes[0], votes[1])
+    recorded = json.loads((tmp_path / "teacher" / "teachers.json").read_text())
+    assert "votes are calibrated to the labels" in recorded[1]["notes"][0]
+
+
+def test_votes_alone_need_no_bank_of_views(tmp_path: Path) -> None:
+    data = votes_beside_labels()
+    outputs = TeacherOutputs(
+        sources=find_teachers(["votes"], data), method=load("method", "logits"), data=data, folder=RunFolder(tmp_path),
+        n_views=32,
+    )  # fmt: skip
+
+    built = outputs.build_distillation(temperature=1.0, alpha=1.0)
+
+    assert built.ensemble.bank is None
+    assert built.ensemble.probabilities(1.0).shape == (1, len(data.train), len(CLASSES))

@@ -47,7 +47,9 @@ def test_weight_without_a_path_is_refused() -> None:
 def test_weights_are_normalised_to_sum_1(tmp_path: Path) -> None:
     sources = find_teachers([f"{save_answers(tmp_path / 'a.npy')}=3", "votes"], faces_with_votes())
 
-    assert [(s.name, s.weight) for s in sources] == [("a.npy", 0.75), ("votes", 0.25)]
+    assert [(s.name, s.weight) for s in sources] == [("a.npy", 0.5), ("votes", 0.5)]
+    sources = find_teachers([f"{tmp_path / 'a.npy'}=3", "votes=1", f"{tmp_path / 'a.npy'}"], faces_with_votes())
+    assert [s.weight for s in sources] == [0.6, 0.2, 0.2]
     assert find_teachers([], FACES) == ()
 
 
@@ -224,6 +226,33 @@ def test_votes_are_the_soft_labels_of_the_data() -> None:
     assert (source.outputs.argmax(1) == FACES.train.labels).all()
     with pytest.raises(ConfigError, match="teacher votes needs annotators' votes with the data, but spots has none"):
         find_teachers(["votes"], FACES)
+
+
+def test_votes_of_other_annotators_are_calibrated_to_the_labels() -> None:
+    # They call angry what the data calls happy and the reverse, and never vote for sad.
+    labels = FACES.train.labels
+    votes = np.zeros((len(labels), 4), np.float32)
+    votes[np.arange(len(labels)), labels] = 10
+    data = replace(
+        FACES, train=replace(FACES.train, votes=votes), vote_classes=("happiness", "anger", "other", "unknown")
+    )
+
+    (source,) = find_teachers(["votes"], data)
+
+    assert source.outputs is not None
+    assert source.is_calibrated
+    assert (source.outputs.argmax(1) == labels).all()
+    # Half a vote is added to each class: the label has 0.5 of 11.5 votes, for sad 0.5 of 1.5.
+    before = np.where(labels == FACES.classes.index("sad"), np.log(3), np.log(23)).mean()
+    (note,) = source.notes
+    assert f"votes are calibrated to the labels: {before:.3f} nats of log-loss before, 0." in note
+    swapped = replace(data, train=replace(data.train, votes=votes[:, ::-1].copy()))
+    assert find_teachers(["votes"], swapped)[0].sha256 != source.sha256
+
+
+def test_votes_are_named_once() -> None:
+    with pytest.raises(ConfigError, match="teacher votes must be named once, but is named 2 times"):
+        find_teachers(["votes", "votes"], faces_with_votes())
 
 
 def test_an_array_may_name_its_classes(tmp_path: Path) -> None:
