@@ -123,6 +123,10 @@ class Compressor(GeneProvider):
         """
         return net
 
+    def shapes_weights(self, candidate: Candidate) -> bool:
+        """Whether `training` masks or rounds weights, so that they cannot be trained as a sum of branches."""
+        return False
+
     @contextmanager
     def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
         """Context manager that changes how a net trains (masks, rounding); afterwards its weights are plain and final.

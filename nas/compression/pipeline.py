@@ -79,6 +79,10 @@ class CompressionPipeline:
         """Whether the shapes of the candidate's layers change half-way through its first training."""
         return any(member.changes_shape(candidate) for member in self.compressors)
 
+    def shapes_weights(self, candidate: Candidate) -> bool:
+        """Whether the candidate's weights are masked or rounded while they train."""
+        return any(member.shapes_weights(candidate) for member in self.compressors)
+
     def restructure(self, net: nn.Module, context: CompressionContext) -> nn.Module:
         """The restructured form of a net that already has the pruned widths; `net` may be changed in place.
 

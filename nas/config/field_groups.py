@@ -147,6 +147,19 @@ class TrainingFields(_Group):
         description="Number of members of the front that are trained in full and measured again; auto: few enough that "
         "each is trained to its end.",
     )  # fmt: skip
+    branches: bool = Field(
+        default=False,
+        description="Train dense 3x3 convolutions with parallel 1x1 and identity branches, which are fused into them "
+        "after each phase: more accuracy at no cost but training time.",
+    )
+    auxiliary_head: bool = Field(
+        default=False, description="Train with a second classifier at two thirds of the depth, which is then dropped."
+    )
+    crops: bool = Field(
+        default=False,
+        description="Train on random crops of 7/8 of an image's side or more, in the place of shifts and zooms; not on "
+        "the views of teachers.",
+    )  # fmt: skip
     verify_seeds: int = Field(
         default=1, ge=1, description="Final trainings of each member, to estimate seed variance; the first one ships."
     )
@@ -227,8 +240,8 @@ class DistillationFields(_Group):
 
     teacher: tuple[str, ...] = Field(
         default=(),
-        description="Teacher: ONNX file, run (RUN or RUN:KEY), .npy file of logits, or votes; =WEIGHT may follow. Or "
-        "self: the most accurate member is trained first and teaches the others.",
+        description="Teacher: ONNX file, run (RUN or RUN:KEY), .npy file of logits, or votes, which are calibrated to "
+        "the labels; =WEIGHT may follow. Or self: the most accurate member is trained first and teaches the others.",
     )
     teacher_classes: tuple[str, ...] = Field(
         default=(), description="Classes of a teacher that does not name them, in the order of its outputs."

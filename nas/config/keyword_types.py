@@ -41,6 +41,9 @@ class TrainKeywords(ModelKeywords, total=False):
     distill: str
     temperature: float
     alpha: float
+    branches: bool
+    auxiliary_head: bool
+    crops: bool
     seed: int
     threads: int
     device: Literal["auto", "cpu", "cuda"]
@@ -80,6 +83,9 @@ class CompressKeywords(ModelKeywords, total=False):
     rungs: Sequence[float]
     final_epochs: float | None
     verify: int | Literal["auto"]
+    branches: bool
+    auxiliary_head: bool
+    crops: bool
     verify_seeds: int
     compressors: Sequence[str]
     importance: Sequence[str]

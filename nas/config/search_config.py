@@ -38,6 +38,7 @@ KEPT_DISTILLATION_FIELDS = ("teacher_views", "temperature", "alpha")
 TRAIN_FIELDS = (
     *("model", *MODEL_FIELDS, "dataset", "data", "data_options", "keep_duplicates", "target"),
     *("teacher", "teacher_classes", "teacher_output", "teacher_views", "distill", "temperature", "alpha"),
+    *("branches", "auxiliary_head", "crops"),
     *("seed", "threads", "device", "execution", "executor", "address", "worker_memory", "wait", "runs", "name"),
 )
 """Fields that decide about the training of a single model."""

@@ -8,7 +8,7 @@ Drawing and applying are separate, so that the same change of an image can be ma
 for its student (`nas.distillation.views`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class Augmentation:
         brightness: largest offset, as a share of 255.
         contrast: largest change of contrast, as a share.
         erase_probability: probability that a rectangle of 2 to 20 % of the area is erased.
+        min_crop: smallest side of a square crop at a random place, as a share of the image's side, resized back; it
+            takes the place of shift and scale, and nothing beyond the border is seen. 1 turns crops off.
     """
 
     flip_probability: float = 0.0
@@ -36,11 +38,13 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     erase_probability: float = 0.0
+    # Not in the repr, which is part of the names of the teachers' stored answers and of stored trainings.
+    min_crop: float = field(default=1.0, repr=False)
 
     @property
     def moves(self) -> bool:
         """Whether pixels change their place."""
-        return bool(self.flip_probability or self.shift or self.rotate_degrees or self.scale)
+        return bool(self.flip_probability or self.shift or self.rotate_degrees or self.scale or self.min_crop < 1)
 
     @property
     def lights(self) -> bool:
@@ -58,6 +62,8 @@ MEDIUM = Augmentation(
     contrast=0.2,
     erase_probability=0.15,
 )
+MIN_CROP = 42 / 48
+"""Smallest random crop of a face of 48 pixels."""
 STRONG = Augmentation(
     flip_probability=0.5,
     shift=1 / 12,
@@ -132,6 +138,9 @@ def _affine(images: Tensor, augmentation: Augmentation, u: Tensor) -> Tensor:
     # Whole pixels: a shift alone then resamples without blur. grid_sample has 2 units to a side.
     dx = ((2 * u[3] - 1) * augmentation.shift * width).round() * (2 / width)
     dy = ((2 * u[4] - 1) * augmentation.shift * height).round() * (2 / height)
+    if augmentation.min_crop < 1:
+        zoom = 1 - u[2] * (1 - augmentation.min_crop)
+        dx, dy = (2 * u[3] - 1) * (1 - zoom), (2 * u[4] - 1) * (1 - zoom)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     # The grid holds the source of each output pixel, in -1..1. The affine map is the sum of a row part and a column
     # part; adding the two is ten times as fast on a CPU as the matrix product of affine_grid, whose inner size is 3.

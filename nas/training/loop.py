@@ -23,6 +23,7 @@ from nas.data.base import Images, Split
 from nas.distillation.base import Distillation
 from nas.errors import ConfigError, StepPausedError
 from nas.models.seeding import forked_rng
+from nas.training.branches import branched, statistics_images
 from nas.training.cpu_kernels import keep_freed_memory
 from nas.training.execution_format import ExecutionFormat, on_device
 from nas.training.learning_curve import LearningCurve, LearningCurveRecorder
@@ -93,7 +94,8 @@ def train(
     with ExitStack() as stack:
         for block in (
             _torch_threads(execution.threads),
-            forked_rng(seed, device=execution.device),  # for dropout
+            forked_rng(seed, device=execution.device),  # for dropout, and for the weights of branches
+            branched(net, statistics_images(split.images), enabled=recipe.branches),
             on_device(net, execution),
             head_dropout(net, recipe.head_dropout),
         ):
@@ -106,6 +108,8 @@ def train(
         recorder = LearningCurveRecorder(images_per_epoch=len(split), on_progress=on_progress)
         total = max(1, round(epochs * len(split) / run.batch_size))
         identity = f"{total} steps, {len(split)} images, seed {seed}, lr {lr_scale:g}, {execution}, {recipe}"
+        identity += "".join(f", {name}" for name in ("branches", "auxiliary_head") if getattr(recipe, name))
+        identity += f", crops {recipe.augmentation.min_crop:g}" if recipe.augmentation.min_crop < 1 else ""
         first_step = 0 if state is None else _load_state(state, identity, run, recorder, clock)
         for step in range(first_step, total):
             if should_stop is not None and should_stop():

@@ -39,7 +39,7 @@ more steps. Plain chains of 3x3 convolutions, 12 epochs, 14 views, one seed:
         80 epochs of AdamW, batches of 64, temperature 1                      68.0 %
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from nas.data.augment import MEDIUM, MILD, STRONG, Augmentation
@@ -67,6 +67,8 @@ class Recipe:
         head_dropout: probability that an input of the last linear layer is left out of a step.
         max_grad_norm: norm to which the gradient is clipped.
         augmentation: strength of the augmentation.
+        auxiliary_head: add a classifier amid the network to the loss, see `nas.training.auxiliary_head`.
+        branches: train dense 3x3 convolutions with parallel branches, see `nas.training.branches`.
     """
 
     optimizer: OptimizerName = "adamw"
@@ -80,6 +82,9 @@ class Recipe:
     head_dropout: float = 0.0
     max_grad_norm: float = 5.0
     augmentation: Augmentation = MILD
+    # Not in the repr, which identifies stored states: those from before the fields stay of use.
+    auxiliary_head: bool = field(default=False, repr=False)
+    branches: bool = field(default=False, repr=False)
 
 
 def recipe_for(n_params: int, *, epochs: float = 3.0, is_distilled: bool = False) -> Recipe:

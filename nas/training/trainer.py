@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nas.candidate import Candidate
 from nas.compression.pruning.schedule import width_schedule
 from nas.config import CompressionFields, DistillationFields, RunFields, TrainingFields
+from nas.data.augment import MIN_CROP
 from nas.data.base import FaceData
 from nas.distillation.base import Distillation
 from nas.distillation.teacher_gene import teacher_name
@@ -23,7 +24,7 @@ from nas.training.checkpoints import Checkpoints
 from nas.training.execution_format import ExecutionFormat, choose_execution
 from nas.training.loop import predict, train
 from nas.training.model_builder import CALIBRATION_IMAGES, INITIALISATION, ModelBuilder
-from nas.training.recipe import recipe_for
+from nas.training.recipe import Recipe, recipe_for
 from nas.training.training_state import TrainingState
 
 PROBE_STEPS = 3
@@ -211,6 +212,7 @@ class Trainer:
         recipe = recipe_for(
             n_params, epochs=phase.epochs + phase.previous_epochs, is_distilled=distillation is not None
         )
+        recipe = self._with_options(recipe, candidate, is_quantized=lr_scale is not None)
         execution = self._execution_for(candidate, net, recipe.batch_size, phase_timer)
         state_path = self.checkpoints.state_path(candidate, phase.index, phase.pruning_step)
 
@@ -235,6 +237,18 @@ class Trainer:
             )  # fmt: skip
         phase_timer.add("train", curve.seconds_before)
         return curve.epochs if should_stop is not None and should_stop() else phase.epochs
+
+    def _with_options(self, recipe: Recipe, candidate: Candidate, *, is_quantized: bool) -> Recipe:
+        """The recipe with what the configuration adds; a quantised graph is too close to its end for a second head."""
+        config = self.training_config
+        if config.crops:
+            recipe = replace(recipe, augmentation=replace(recipe.augmentation, min_crop=MIN_CROP))
+        shapes_weights = self.builder.compression.shapes_weights(candidate)
+        return replace(
+            recipe,
+            branches=config.branches and not is_quantized and not shapes_weights,
+            auxiliary_head=config.auxiliary_head and not is_quantized,
+        )
 
     def fit_quantized(
         self,

@@ -17,6 +17,7 @@ from torch.nn import functional
 from nas.data.augment import augment
 from nas.data.base import Images
 from nas.distillation.base import Distillation
+from nas.training.auxiliary_head import AUXILIARY_WEIGHT, AuxiliaryHead
 from nas.training.execution_format import ExecutionFormat
 from nas.training.recipe import Recipe
 
@@ -50,12 +51,16 @@ class TrainingRun:
             self.distillation_loss = (
                 None if distillation is None else distillation.make_loss(net, sample, n_images=len(images))
             )
+            self.auxiliary_head = None
+            if recipe.auxiliary_head:
+                self.auxiliary_head = AuxiliaryHead(net.eval(), sample, classes=targets.shape[1])
         self.bank = None if distillation is None else distillation.ensemble.bank
         self.first_view = seed  # the passes of different trainings begin with different views
         self.net = net.train()
         self.forward = torch.compile(net) if compiled else net
         # A distillation loss may have weights of its own, such as projections of feature maps.
-        self.trained = net if self.distillation_loss is None else nn.ModuleList([net, self.distillation_loss])
+        beside = [module for module in (self.distillation_loss, self.auxiliary_head) if module is not None]
+        self.trained = nn.ModuleList([net, *beside]) if beside else net
         self.parameters = list(self.trained.parameters())
         self.optimizer = _optimizer(self.trained, recipe)
         self.ema = _WeightEma(net, recipe.ema_decay)
@@ -85,6 +90,9 @@ class TrainingRun:
             loss = -(targets * functional.log_softmax(logits, dim=1)).sum() / len(targets)
         else:
             loss = self.distillation_loss.loss(logits, targets, teacher_parts)
+        if self.auxiliary_head is not None:
+            probabilities = teacher_parts[0] if teacher_parts else targets
+            loss = torch.lerp(loss, self.auxiliary_head.loss(probabilities), AUXILIARY_WEIGHT)
         on_phase_end("forward")
         loss.backward()  # type: ignore[no-untyped-call]
         on_phase_end("backward")
@@ -126,9 +134,10 @@ class TrainingRun:
         return [torch.cuda.get_rng_state()] if self.execution.device == "cuda" else []
 
     def close(self) -> None:
-        """Remove the hooks that the distillation has put on the network."""
-        if self.distillation_loss is not None:
-            self.distillation_loss.close()
+        """Remove the hooks that the distillation and the auxiliary head have put on the network."""
+        for part in (self.distillation_loss, self.auxiliary_head):
+            if part is not None:
+                part.close()
 
 
 class _WeightEma:

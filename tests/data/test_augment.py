@@ -92,6 +92,26 @@ def test_scale_changes_a_ramps_slope_within_its_bound() -> None:
     assert slope.max() - slope.min() > 0.3
 
 
+def test_a_crop_is_a_window_within_the_image_resized_back() -> None:
+    # Of a ramp from pixel to pixel a window of side c has the slope c and neither end beyond the image's own.
+    ramp = torch.arange(48.0).expand(400, 1, 48, 48).contiguous()
+
+    crops = run(ramp, Augmentation(min_crop=42 / 48))[:, 0]
+
+    slopes = (crops[:, 20, 30] - crops[:, 20, 20]) / 10
+    assert 42 / 48 <= slopes.min() < 0.89 < 0.985 < slopes.max() <= 1 + 1e-5
+    middle = crops[:, 20, 23:25].mean(1)  # the window's centre, which may move by half of what the window leaves
+    assert ((middle - 23.5).abs() <= 24 * (1 - slopes) + 1e-3).all()
+    assert (middle - 23.5).min() < -1.5
+    assert (middle - 23.5).max() > 1.5
+    assert torch.allclose(crops.diff(dim=1), torch.zeros(()), atol=1e-3)  # no rotation
+
+
+def test_the_whole_image_as_smallest_crop_is_no_crop() -> None:
+    assert not Augmentation(min_crop=1.0).moves
+    assert "crop" not in repr(Augmentation(min_crop=0.9))
+
+
 def test_contrast_keeps_the_mean_and_brightness_moves_it_within_its_bound() -> None:
     images = faces() * 0.2 + 100
     out = run(images, Augmentation(contrast=0.5))

@@ -1,6 +1,7 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def net(seed: int = 0, classes: int = 3) -> nn.Sequential:
             nn.Flatten(),
             nn.Linear(8, classes),
         )
+
+
+def branchable_net() -> nn.Sequential:
+    """The same with padding in the convolution that has a batch norm."""
+    module = net()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        module[1] = nn.Conv2d(1, 8, 3, stride=2, padding=1, bias=False)
+    return module
 
 
 def stripes(n: int = 192, seed: int = 0) -> Split:
@@ -235,15 +245,20 @@ def weights(module: nn.Module) -> Tensor:
     return torch.cat([v.flatten().double() for v in module.state_dict().values()])
 
 
-@pytest.mark.parametrize("word", ["adamw", "sgd"])
-def test_a_training_that_is_paused_again_and_again_ends_with_the_same_weights(tmp_path: Path, word: str) -> None:
-    recipe = replace(QUICK, optimizer=word, mixup_alpha=0.2, head_dropout=0.3)
-    undisturbed, paused = (nn.Sequential(net(), nn.Dropout(0.1)) for _ in range(2))
+@pytest.mark.parametrize(("word", "with_options"), [("adamw", False), ("sgd", False), ("adamw", True)])
+def test_a_training_that_is_paused_again_and_again_ends_with_the_same_weights(
+    tmp_path: Path, word: str, with_options: bool
+) -> None:
+    recipe = replace(QUICK, optimizer=word, mixup_alpha=0.2, head_dropout=0.3, branches=with_options)
+    recipe = replace(recipe, auxiliary_head=with_options)
+    undisturbed, paused = (nn.Sequential(branchable_net(), nn.Dropout(0.1)) for _ in range(2))
     first = go(undisturbed, stripes(), epochs=3, recipe=recipe)
     chance, pauses = random.Random(0), 0
     while True:
         state = TrainingState(path=tmp_path / "state.pt", should_pause=lambda: chance.random() < 0.3)
-        paused = nn.Sequential(net(), nn.Dropout(0.1))  # another process begins with the weights of the first call
+        paused = nn.Sequential(
+            branchable_net(), nn.Dropout(0.1)
+        )  # another process begins with the weights of the first call
         try:
             curve = go(paused, stripes(), epochs=3, recipe=recipe, state=state)
         except StepPausedError:
@@ -254,6 +269,33 @@ def test_a_training_that_is_paused_again_and_again_ends_with_the_same_weights(tm
     assert torch.equal(weights(undisturbed), weights(paused))
     assert curve.points == first.points
     assert curve.seconds > curve.seconds_before > 0
+
+
+def test_branches_learn_and_leave_a_plain_network() -> None:
+    plain, branched = branchable_net(), branchable_net()
+    go(plain, stripes(), epochs=4)
+
+    go(branched, stripes(), epochs=4, recipe=replace(QUICK, branches=True))
+
+    assert plain.state_dict().keys() == branched.state_dict().keys()
+    assert not torch.equal(plain[1].weight, branched[1].weight)
+    assert accuracy(branched, stripes(seed=1)) > 0.8
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"branches": True}, {"auxiliary_head": True}, {"augmentation": replace(QUICK.augmentation, min_crop=0.8)}],
+)
+def test_a_state_without_an_option_is_not_gone_on_with_by_a_training_with_it(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    path, steps = tmp_path / "state.pt", iter([False] * 3 + [True])
+    with pytest.raises(StepPausedError):
+        go(branchable_net(), stripes(), state=TrainingState(path=path, should_pause=lambda: next(steps)))
+    recipe, alone, beside = replace(QUICK, **changes), branchable_net(), branchable_net()
+    go(alone, stripes(), recipe=recipe)
+    go(beside, stripes(), recipe=recipe, state=TrainingState(path=path, should_pause=lambda: False))
+    assert torch.equal(weights(alone), weights(beside))
 
 
 def test_a_state_of_another_training_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ class FewBits(Compressor):
             layer.register_buffer(_FULL_WEIGHT, layer.weight.detach().clone())
         return net
 
+    def shapes_weights(self, candidate: Candidate) -> bool:
+        """Whether a stage has low-bit weights."""
+        return any(gene.startswith("weight_bits.") for gene in candidate.settings)
+
     @contextmanager
     def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
         """Layers compute with rounded weights while the full-precision weights are trained."""

@@ -68,6 +68,10 @@ class NniQuantize(Compressor):
         with self.training(net, context):
             return net
 
+    def shapes_weights(self, candidate: Candidate) -> bool:
+        """Whether weights are trained through a rounding: with `dorefa` and `bnn`."""
+        return candidate.settings.get(GENE, NEUTRAL) in MAX_LEVEL
+
     @contextmanager
     def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
         """With `dorefa` and `bnn`, the stages' weights are trained through their rounding.

@@ -70,6 +70,10 @@ class PruneUnstructured(Compressor):
             settings["zeros_scope"] = GLOBAL_SCOPE
         return settings
 
+    def shapes_weights(self, candidate: Candidate) -> bool:
+        """Whether a stage gets zeros."""
+        return any(gene.startswith("zeros.") for gene in candidate.settings)
+
     @contextmanager
     def training(self, net: nn.Module, context: CompressionContext) -> Iterator[Callable[[float], None]]:
         """Raise the sparsity from the net's current value to the target; afterwards the zeros are exact."""
