@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nas.api.measurement import measure_all, read_input_shape
+from nas.api.measurement import measure_all
 from nas.data.base import FaceData
 from nas.data.loading import load_data
 from nas.errors import ConfigError, ExportError, MeasureError
-from nas.evaluation.onnx_classifier import file_digest, find_classifier, score_classifier
-from nas.files import regular_file_fault
+from nas.evaluation.onnx_classifier import checked_file, file_digest, find_classifier, score_classifier
 from nas.latency.costs import Costs, compute_costs
 from nas.latency.latency import Latency
 from nas.results.data_facts import read_data_facts
@@ -22,7 +21,11 @@ LogFunction = Callable[[str], None]
 
 
 def evaluate_baselines(
-    folder: RunFolder, paths: Sequence[str | Path], *, log: LogFunction = lambda _: None
+    folder: RunFolder,
+    paths: Sequence[str | Path],
+    *,
+    data: FaceData | None = None,
+    log: LogFunction = lambda _: None,
 ) -> list[PublishedBaseline]:
     """Score files on a run's selection split, time them for its target, and keep the figures in the run folder.
 
@@ -32,6 +35,7 @@ def evaluate_baselines(
     Args:
         folder: the run.
         paths: ONNX files, each with one image input.
+        data: the data set of the run; None reads it where a file is scored.
         log: called with a line about each step.
 
     Returns:
@@ -44,11 +48,13 @@ def evaluate_baselines(
         MeasureError: a file does not run, or the board gives no latency that can be trusted.
     """
     target = folder.config.search.target
-    files = [_checked_path(path) for path in paths]
+    files = [checked_file(Path(path)) for path in paths]
     keys = {path: baseline_key(file_digest(path), target) for path in files}
     known = {baseline.key: baseline for baseline in read_baselines(folder)}
     new = list({keys[path]: path for path in files if keys[path] not in known}.values())
-    found = {baseline.key: baseline for baseline in _evaluate(folder, new, log)} if new else {}
+    found: dict[str, PublishedBaseline] = {}
+    if new:
+        found = {each.key: each for each in _evaluate(folder, new, data or _data_of(folder, log), log)}
     for path in files:  # a file may have moved since
         if keys[path] in known:
             found[keys[path]] = replace(known[keys[path]], name=_display_name(path), path=str(path))
@@ -56,23 +62,7 @@ def evaluate_baselines(
     return [found[key] for key in dict.fromkeys(keys[path] for path in files)]
 
 
-def _checked_path(given: str | Path) -> Path:
-    """The absolute path of an ONNX file with one image input.
-
-    Raises:
-        ConfigError: it is no such file.
-    """
-    path = Path(given)
-    if (fault := regular_file_fault(path)) is not None:
-        raise ConfigError(f"baseline {path} {fault}; give the path of an ONNX file")
-    if path.suffix != ".onnx":
-        raise ConfigError(f"a baseline must be an .onnx file, but got {path}; export the model to ONNX")
-    read_input_shape(path)
-    return path.absolute()
-
-
-def _evaluate(folder: RunFolder, paths: Sequence[Path], log: LogFunction) -> list[PublishedBaseline]:
-    data = _data_of(folder, log)
+def _evaluate(folder: RunFolder, paths: Sequence[Path], data: FaceData, log: LogFunction) -> list[PublishedBaseline]:
     log("find pixel scaling and order of the classes on training images")
     sources = [find_classifier(path, data) for path in paths]
     config = folder.config

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
 from nas import registry
-from nas.errors import ConfigError, MeasureError, one_line
+from nas.errors import ConfigError, MeasureError
 from nas.latency.costs import compute_costs
 from nas.latency.latency import Latency
 from nas.latency.measured.reference_cache import reference_cache_path
@@ -17,7 +17,7 @@ from nas.latency.predicted.learned_roofline import LearnedRoofline
 from nas.latency.predicted.predict import load_calibration, predict_latency, predict_layers_ms
 from nas.runtimes.base import Finding, Runtime
 from nas.runtimes.disturbance import DRIFT_LIMIT
-from nas.runtimes.onnx_input import read_onnx_input
+from nas.runtimes.onnx_input import read_input_shape
 from nas.runtimes.onnx_trial import check_in_child
 from nas.runtimes.reference_network import reference_path
 from nas.targets.calibration import DEFAULT_N_MODELS, DEFAULT_SPACES, calibrate_target
@@ -236,25 +236,3 @@ def _predict(path: Path, profile: HardwareProfile, *, layers: bool) -> Latency:
 
 def _layer_times(runtime: Runtime, path: Path, shape: tuple[int, int, int]) -> tuple[tuple[str, float], ...]:
     return tuple((layer.name, layer.ms) for layer in runtime.layer_times(path, input_shape=shape))
-
-
-def read_input_shape(path: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the only input of an ONNX file.
-
-    Raises:
-        ConfigError: there is no such file, it is no ONNX file, or its input has another form.
-    """
-    try:
-        entry = read_onnx_input(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} must be an ONNX file, but there is none; `nas export` writes one") from None
-    except Exception as error:  # protobuf's errors share no public base
-        raise ConfigError(
-            f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}; export it again"
-        ) from None
-    if not entry.is_single_image:
-        raise ConfigError(
-            f"{path} must have one input [N, C, H, W] with fixed C, H and W and one image at a time, but has "
-            f"{entry.form}; export it so"
-        )
-    return entry.dims[1], entry.dims[2], entry.dims[3]

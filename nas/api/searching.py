@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Unpack
 
+from nas.api.baselines import evaluate_baselines
 from nas.config import (
     CompressKeywords,
     SearchConfig,
@@ -12,9 +13,11 @@ from nas.config import (
     takes_config_fields,
     training_config,
 )
+from nas.data.base import FaceData
 from nas.errors import ConfigError
 from nas.post_training.loading import is_onnx
 from nas.results.run import Run
+from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
 from nas.searcher.searcher import search as run_search
 
@@ -52,7 +55,13 @@ def search(
     """
     if config is not None and fields:
         raise ConfigError(f"a configuration or fields must be given, not both, but got both: {', '.join(fields)}")
-    return Run(run_search(config or make_config(**fields), on_status=on_status))
+    config = config or make_config(**fields)
+    paths = config.search.baseline
+
+    def add_baselines(folder: RunFolder, data: FaceData, log: Callable[[str], None]) -> None:
+        evaluate_baselines(folder, paths, data=data, log=log)
+
+    return Run(run_search(config, on_status=on_status, add_baselines=add_baselines if paths else None))
 
 
 @takes_config_fields

@@ -85,6 +85,10 @@ class SearchFields(_Group):
     proxies: tuple[str, ...] = Field(
         default=(), description="Zero-cost proxies to record for each candidate: jacov, nwot, synflow."
     )
+    baseline: tuple[Path, ...] = Field(
+        default=(),
+        description="ONNX file of a published model to compare with, which is scored and timed at the end.",
+    )
 
     @field_validator("mean", "std", mode="before")
     @classmethod

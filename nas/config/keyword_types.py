@@ -34,6 +34,7 @@ class TrainKeywords(ModelKeywords, total=False):
     """Fields of `nas.train` besides model and epochs."""
 
     target: str
+    baseline: Sequence[str | Path]
     teacher: Sequence[str]
     teacher_classes: Sequence[str]
     teacher_output: str | None
@@ -76,6 +77,7 @@ class CompressKeywords(ModelKeywords, total=False):
     sampler: str
     warm_start: Sequence[str | Path]
     proxies: Sequence[str]
+    baseline: Sequence[str | Path]
     max_latency: float | str | None
     max_size: float | str | None
     min_accuracy: float | None

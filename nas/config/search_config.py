@@ -29,14 +29,14 @@ FREE_FIELDS = frozenset(
     {
         *("trials", "budget", "patience", "search_share", "final_epochs", "verify", "verify_seeds"),
         *("threads", "device", "workers", "executor", "address", "worker_memory", "wait"),
-        *("runs", "name", "data", "weights"),
+        *("runs", "name", "data", "weights", "baseline"),
     }
 )
 """Fields that may change when a run is resumed: duration, hardware and paths. The contents of data and weights must
 stay the same, which their digests prove."""
 KEPT_DISTILLATION_FIELDS = ("teacher_views", "temperature", "alpha")
 TRAIN_FIELDS = (
-    *("model", *MODEL_FIELDS, "dataset", "data", "data_options", "keep_duplicates", "target"),
+    *("model", *MODEL_FIELDS, "dataset", "data", "data_options", "keep_duplicates", "target", "baseline"),
     *("teacher", "teacher_classes", "teacher_output", "teacher_views", "distill", "temperature", "alpha"),
     *("branches", "auxiliary_head", "crops"),
     *("seed", "threads", "device", "execution", "executor", "address", "worker_memory", "wait", "runs", "name"),

@@ -15,10 +15,26 @@ from nas.data.base import FaceData, Images
 from nas.distillation.onnx_teacher import OnnxTeacher, teacher_session
 from nas.distillation.teachers import TEACHER_RUNTIME, TeacherSource, find_teachers
 from nas.errors import ConfigError
+from nas.files import regular_file_fault
 from nas.metrics import Floats, Score, score
+from nas.runtimes.onnx_input import read_input_shape
 
 LOG_EVERY_S = 2.0
 """Seconds between two lines about the progress."""
+
+
+def checked_file(path: Path) -> Path:
+    """The absolute path of an ONNX file with one image input.
+
+    Raises:
+        ConfigError: it is no such file.
+    """
+    if (fault := regular_file_fault(path)) is not None:
+        raise ConfigError(f"baseline {path} {fault}; give the path of an ONNX file")
+    if path.suffix != ".onnx":
+        raise ConfigError(f"a baseline must be an .onnx file, but got {path}; export the model to ONNX")
+    read_input_shape(path)
+    return path.absolute()
 
 
 def file_digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from nas.errors import one_line
+from nas.errors import ConfigError, one_line
 from nas.files import GIT_LFS_POINTER
 
 MAX_FILE_BYTES = 2**31 - 1
@@ -80,6 +80,28 @@ def read_onnx_input(model: Path) -> OnnxInput:
         element_type=kind.elem_type if kind is not None else 0,
         external_files=external_files(content),
     )
+
+
+def read_input_shape(path: Path) -> tuple[int, int, int]:
+    """(C, H, W) of the only input of an ONNX file.
+
+    Raises:
+        ConfigError: there is no such file, it is no ONNX file, or its input has another form.
+    """
+    try:
+        entry = read_onnx_input(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} must be an ONNX file, but there is none; `nas export` writes one") from None
+    except Exception as error:  # protobuf's errors share no public base
+        raise ConfigError(
+            f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}; export it again"
+        ) from None
+    if not entry.is_single_image:
+        raise ConfigError(
+            f"{path} must have one input [N, C, H, W] with fixed C, H and W and one image at a time, but has "
+            f"{entry.form}; export it so"
+        )
+    return entry.dims[1], entry.dims[2], entry.dims[3]
 
 
 def read_onnx_model(path: Path) -> ModelProto:

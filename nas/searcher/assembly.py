@@ -31,6 +31,7 @@ from nas.distillation.teacher_gene import TeacherGene
 from nas.distillation.teacher_outputs import TeacherOutputs, unique_teacher_names
 from nas.distillation.teachers import SELF, TeacherSource, find_teachers
 from nas.errors import ConfigError
+from nas.evaluation.onnx_classifier import checked_file, find_classifier
 from nas.evaluation.proxy import Proxy
 from nas.models.user_model import load_user_model
 from nas.pipeline import Evaluator
@@ -130,7 +131,8 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
     """Resolve every word, file and package that a configuration names. Writes nothing.
 
     Raises:
-        ConfigError: an earlier run to start from does not exist, or the target cannot measure energy, an objective.
+        ConfigError: an earlier run to start from does not exist, a baseline cannot be scored on the data, or the target
+            cannot measure energy, an objective.
         UserError: a member, a file or a package is missing.
         MeasureError: the target's device cannot be reached.
     """
@@ -158,6 +160,8 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
     proxies = [load("proxy", word) for word in config.search.proxies]
     for path in config.search.warm_start:
         RunFolder.open_existing(path)
+    for path in config.search.baseline:  # scored at the end, and refused now
+        find_classifier(checked_file(path), data)
     return SearchInputs(
         config=config,
         data=data,

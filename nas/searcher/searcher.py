@@ -18,8 +18,9 @@ import torch
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
+from nas.data.base import FaceData
 from nas.distillation.teachers import SELF, find_teachers
-from nas.errors import ConfigError, WorkerDeathError
+from nas.errors import ConfigError, NasError, WorkerDeathError
 from nas.latency.int8_speedup import NO_GAIN
 from nas.latency.measured.gc_control import gc_frozen
 from nas.pipeline import Evaluator, candidate_flow
@@ -47,12 +48,22 @@ BASELINE_BUDGET_SHARE = 0.2
 """Share of the budget for training a user-defined model that comes without weights; the grace comes on top."""
 
 
-def search(config: SearchConfig, *, on_status: Callable[[SearchStatus], None] | None = None) -> RunFolder:
+AddBaselines = Callable[[RunFolder, FaceData, Callable[[str], None]], object]
+"""Scores and times published models for a run: its folder, its data, and a function that takes a line on each step."""
+
+
+def search(
+    config: SearchConfig,
+    *,
+    on_status: Callable[[SearchStatus], None] | None = None,
+    add_baselines: AddBaselines | None = None,
+) -> RunFolder:
     """Search, then train the front to its end; resume where an earlier call of the same configuration stopped.
 
     Args:
         config: what to search for.
         on_status: receives the status about once a second.
+        add_baselines: scores and times the published models that the configuration names; None leaves them out.
 
     Returns:
         The run folder, with records, models, pareto.csv, pareto.json and report.html.
@@ -76,6 +87,8 @@ def search(config: SearchConfig, *, on_status: Callable[[SearchStatus], None] | 
             searcher.search()
             searcher.train_final()
             executor.close()
+            if add_baselines is not None:
+                searcher.add_baselines(add_baselines)
             return searcher.close()
     except (OSError, MemoryError) as error:
         error.add_note("the same command resumes")
@@ -104,7 +117,7 @@ def _no_folder_of_a_refused_search(config: SearchConfig) -> Iterator[None]:
 class Searcher:
     """The loop of a run's driver.
 
-    Life: `prepare`, `search`, `train_final`, `close`, each once and in this order. Promises:
+    Life: `prepare`, `search`, `train_final`, perhaps `add_baselines`, `close`, each once and in this order. Promises:
 
     - a candidate is evaluated once in a run;
     - each trial that was asked ends with its record, the record of its duplicate, or a reason;
@@ -205,6 +218,16 @@ class Searcher:
         self._evaluator = replace(self._evaluator, distillation=taught)
         parts.executor.configure(self._evaluator)
         return self._evaluator
+
+    def add_baselines(self, add: AddBaselines) -> None:
+        """Have published models scored and timed. A failure costs their rows alone, not what was searched."""
+        parts = self._parts
+        try:
+            add(parts.folder, self._evaluator.data, parts.progress.publish)
+        except NasError as error:
+            logger.warning(
+                "baselines are left out: %s; `nas report %s --baseline FILE` tries again", error, parts.folder.path
+            )
 
     def close(self) -> RunFolder:
         """Write the front as tables, the gene importance and the report."""

@@ -15,12 +15,12 @@ from nas.cli.commands._options import DATA_OPTION, parse_key_values
 from nas.config import FIELD_GROUPS, SearchConfig, field_info, make_config, read_config
 from nas.errors import ConfigError
 
-REPEATABLE_FIELDS = ("data_options", "teacher", "warm_start")
+REPEATABLE_FIELDS = ("data_options", "teacher", "warm_start", "baseline")
 """Fields with several values that may contain commas: their option is repeated, while that of other fields with several
 values takes them separated by commas."""
 FLAGS = {"data_options": DATA_OPTION}
 """Flags that are not the field's name: each use sets one option of several."""
-METAVARS = {"data_options": "NAME=VALUE", "teacher": "TEACHER", "warm_start": "RUN"}
+METAVARS = {"data_options": "NAME=VALUE", "teacher": "TEACHER", "warm_start": "RUN", "baseline": "FILE.onnx"}
 
 F = TypeVar("F", bound=Callable[..., None])
 

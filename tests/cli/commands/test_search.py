@@ -45,6 +45,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
             "--distill-during", "search", "--compressors", "quantize,low_rank", "--importance", "l1,nni_l1",
         "--sparsity-step", "0.125", "--prune-steps", "3", "--qat", "0.5",
         "--qat-scales", "learned", "--warm-start", "runs/a", "--warm-start", "runs/b", "--proxies", "nwot,jacov",
+        "--baseline", "a.onnx", "--baseline", "b,c.onnx",
     ]  # fmt: skip
     result = run.invoke(app, ["search", *flags])
     assert result.exit_code == 0, result.output
@@ -63,6 +64,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
         "sparsity_step": 0.125, "prune_steps": 3, "qat": 0.5,
         "qat_scales": "learned", "patience": 40, "verify_seeds": 3,
         "warm_start": (Path("runs/a"), Path("runs/b")), "proxies": ("nwot", "jacov"),
+        "baseline": (Path("a.onnx"), Path("b,c.onnx")),
         **dict.fromkeys(("model", *MODEL_FIELDS)),  # of nas compress
     }  # fmt: skip
 
