@@ -24,7 +24,8 @@ files
 registry config candidate runtimes onnx_export
 data latency
 metrics compression
-results models
+results
+models
 distillation targets reporting
 training
 evaluation

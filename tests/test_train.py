@@ -64,6 +64,19 @@ def test_the_trained_model_is_the_start_of_a_compression_with_the_same_words(tmp
     assert [record.phase for record in again.folder.records()] == ["base", "search"]
 
 
+def test_a_candidate_of_a_search_is_trained_whole_with_its_channels_in_fp32(tmp_path: Path) -> None:
+    searched = nas.search(
+        target="jetson", space="plain", trials=5, epochs=0.5, rungs=(1,), verify=0, threads=1, runs=tmp_path
+    )
+    record = next(r for r in searched.folder.records() if 8 in r.candidate.bits.values() and r.params)
+    fields = {name: value for name, value in TINY.items() if name != "model"}
+    run = nas.train(f"{searched.folder.path}:{record.trial}", **fields | {"epochs": 1}, runs=tmp_path)
+    (trained,) = run.folder.records()
+    assert (trained.phase, trained.epochs, trained.macs) == ("base", 1.0, record.macs)
+    assert set(trained.candidate.bits.values()) == {32}
+    assert run.folder.path != searched.folder.path
+
+
 def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="epochs must be positive, but got -1"):
         nas.train("resnet8", epochs=-1)

@@ -110,8 +110,9 @@ def train(
     `nas.compress` with the same model and name goes on from its weights.
 
     Args:
-        model: name of a published network (see `nas.models.zoo`), or a factory "package.module:function" that returns
-            a torch module.
+        model: name of a published network (see `nas.models.zoo`), a factory "package.module:function" that returns a
+            torch module, or a candidate of a run, "RUN:TRIAL" or "RUN:KEY", whose layers and channels are trained in
+            FP32 from fresh weights.
         epochs: passes over the training images.
         on_status: called with the status about once a second.
         **fields: fields of the configuration:

@@ -32,8 +32,9 @@ class SearchFields(_Group):
     space: str = Field(default="darts", description="Search space: darts, plain, ...; ignored where a model is given.")
     model: str | None = Field(
         default=None,
-        description="Network to compress: a published network, timm:NAME, torchvision:NAME, or a factory "
-        "package.module:function; options follow a colon, as in timm:resnet18:in_chans=1,drop_rate=0.1.",
+        description="Network to train or compress: a published network, timm:NAME, torchvision:NAME, a factory "
+        "package.module:function, or a candidate of a run, RUN:TRIAL or RUN:KEY, with its layers and channels, in FP32 "
+        "and from fresh weights; options follow a colon, as in timm:resnet18:in_chans=1,drop_rate=0.1.",
     )
     weights: Path | None = Field(
         default=None,

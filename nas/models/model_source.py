@@ -5,6 +5,7 @@
     timm:resnet18:in_chans=1          a net of timm, built by `timm.create_model`
     torchvision:shufflenet_v2_x0_5    a net of torchvision
     package.module:function:width=32  a function that returns a net
+    runs/NAME:19                      a candidate of a run, by its trial or key, see `nas.models.run_candidate`
 
 timm and torchvision are optional. Of torchvision only the builders are needed, so they are used even where its compiled
 operators do not fit the installed torch, as `pip install torchvision --no-deps` beside a CPU build of torch gives.
@@ -24,11 +25,12 @@ from torch import nn
 
 from nas import registry
 from nas.errors import ConfigError, MissingPackageError, one_line
+from nas.models.run_candidate import build_candidate, is_run
 from nas.onnx_export.tensor_caches import caches_left_alone, clear_caches
 
 logger = logging.getLogger(__name__)
 
-TIMM, TORCHVISION, ZOO, FACTORY = "timm", "torchvision", "zoo", "factory"
+TIMM, TORCHVISION, ZOO, FACTORY, RUN = "timm", "torchvision", "zoo", "factory", "run"
 _INSTALL = {
     TIMM: "pip install --no-deps timm torchvision && pip install huggingface_hub safetensors pyyaml",
     TORCHVISION: "pip install --no-deps torchvision",
@@ -53,8 +55,8 @@ class ModelSource:
     """The parts of a model's word.
 
     Attributes:
-        origin: zoo, timm, torchvision or factory.
-        name: of the net; "package.module:function" for a factory.
+        origin: zoo, timm, torchvision, factory or run.
+        name: of the net; "package.module:function" for a factory, "RUN:TRIAL" for a candidate of a run.
         options: keyword arguments for its builder.
     """
 
@@ -72,7 +74,7 @@ def parse_model(word: str) -> ModelSource:
     """The parts of the word after `--model`.
 
     Raises:
-        ConfigError: an option has no value or is given twice, or a library is named without a net.
+        ConfigError: an option has no value or is given twice, a library is named without a net, or a folder is no run.
 
     Examples:
         >>> parse_model("timm:resnet18:in_chans=1,drop_rate=0.1")
@@ -88,8 +90,15 @@ def parse_model(word: str) -> ModelSource:
         if not name:
             raise ConfigError(f"a model of {first} must be {first}:NAME, but got {word!r}; try {first}:resnet18")
         return ModelSource(first, name, _parse_options(options, word))
+    if first not in registry.names("model") and is_run(word):
+        return ModelSource(RUN, word)
     if ":" not in word or first in registry.names("model"):
         return ModelSource(ZOO, first, _parse_options(rest, word))
+    if "/" in first and not first.endswith(".py"):
+        raise ConfigError(
+            f"a model {word!r} must be a candidate of a run, but {first} is no run folder (it holds no config.toml); "
+            "give RUN:TRIAL, a published network, package.module:function or file.py:function"
+        )
     function, _, options = rest.partition(":")
     return ModelSource(FACTORY, f"{first}:{function}", _parse_options(options, word))
 
@@ -130,12 +139,15 @@ def make_model(word: str, *, input_shape: tuple[int, int, int], classes: int) ->
 
     Raises:
         UnknownMemberError: the zoo has no such net.
-        ConfigError: the library has no such net, its options are not the net's, or a factory fails.
+        ConfigError: the library has no such net, its options are not the net's, a factory fails, or a run has no such
+            candidate.
         MissingPackageError: timm or torchvision is not installed.
     """
     source = parse_model(word)
     if source.origin == ZOO:
         net = _zoo_net(source, input_shape, classes)
+    elif source.origin == RUN:
+        net = build_candidate(source.name, input_shape=input_shape, classes=classes)
     elif source.origin == FACTORY:
         net = _factory_net(source, input_shape, classes)
     else:
