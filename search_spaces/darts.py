@@ -12,7 +12,7 @@ each reduction. Different here:
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations
 
@@ -38,13 +38,20 @@ CELL_KINDS = ("normal", "reduce")
 NODES_PER_CELL = 4
 INPUT_PAIRS = {f"{a},{b}": (a, b) for a, b in combinations(range(NODES_PER_CELL + 1), 2)}
 """Option to the pair of inputs of a node."""
-INITIAL_CELLS = (
+CellShape = tuple[int, int, tuple[str, str, str], tuple[str, str, str]]
+INITIAL_CELLS: tuple[CellShape, ...] = (
     (3, 16, ("none", "res_conv_3x3", "none"), ("none", "conv_3x3", "none")),
     (5, 16, ("skip", "sep_conv_3x3", "none"), ("none", "conv_3x3", "none")),
     (4, 24, ("none", "res_conv_3x3", "none"), ("max_pool_3x3", "conv_3x3", "none")),
     (6, 16, ("skip", "sep_conv_3x3", "sep_conv_3x3"), ("max_pool_3x3", "sep_conv_5x5", "none")),
 )
 """Cells, width, and of normal and of reduction cells: both ops of node 0, and the op of node 1 on node 0."""
+LARGE_CELLS: tuple[CellShape, ...] = (
+    (4, 32, ("none", "res_conv_3x3", "none"), ("none", "conv_3x3", "none")),
+    (6, 32, ("res_conv_3x3", "res_conv_3x3", "res_conv_3x3"), ("conv_3x3", "conv_3x3", "res_conv_3x3")),
+)
+"""The same for a latency budget of milliseconds: residual chains of 0.4 and 1.3 million weights, 25 and 112 million
+multiply-accumulates."""
 
 
 class DartsSpace(SearchSpace):
@@ -70,9 +77,17 @@ class DartsSpace(SearchSpace):
 
     def initial_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
         """Small networks with one or two live nodes in a cell: few kernels, so fast on every device."""
+        return self._configurations(INITIAL_CELLS, channel_multiple)
+
+    def large_configurations(self, *, channel_multiple: int) -> tuple[dict[str, Value], ...]:
+        """Residual cells of dense convolutions, at the largest width."""
+        return self._configurations(LARGE_CELLS, channel_multiple)
+
+    def _configurations(self, shapes: Sequence[CellShape], channel_multiple: int) -> tuple[dict[str, Value], ...]:
+        """The configurations of shapes, as far as the options contain them."""
         options = {choice.name: choice.options for choice in self.choices(channel_multiple=channel_multiple)}
-        seeds = [_initial_configuration(*shape) for shape in INITIAL_CELLS]
-        return tuple(seed for seed in seeds if all(value in options[gene] for gene, value in seed.items()))
+        found = [_initial_configuration(*shape) for shape in shapes]
+        return tuple(each for each in found if all(value in options[gene] for gene, value in each.items()))
 
     def decode(self, configuration: Mapping[str, Value]) -> Architecture:
         """Live cells and nodes only, in the canonical form of equal networks."""

@@ -9,15 +9,16 @@ Two steps, in this order:
 No other module of a search sees both the configuration and more than one part.
 """
 
-import itertools
 import json
 import math
 import time
-from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import numpy as np
+import torch
 
 from hw_profiles._base import HardwareProfile
 from nas.compression.base import Compressor
@@ -43,6 +44,7 @@ from nas.searcher.acquisition.base import EMPTY_CONTEXT, SamplerContext
 from nas.searcher.acquisition.surrogate import SearchSurrogate
 from nas.searcher.budget import SearchBudget
 from nas.searcher.executor import Executor, Task
+from nas.searcher.initial_picks import MAX_RUNGS, Pick, affordable, covering_picks, known_picks, max_initial_macs
 from nas.searcher.progress import Progress
 from nas.searcher.promotion import RungResults, drop_uninformative_rungs
 from nas.searcher.record_index import SearchRecords
@@ -232,15 +234,15 @@ def assemble(
         prior_records=start.records,
         prior_trials=start.prior_trials if start.runs else None,
     )
+    context = surrogate.sampler_context()
     study = make_study(
         folder,
         config,
         choices,
         inputs.make_sampler,
         rung_results=rung_results,
-        initial_picks=start.initial_picks
-        or _initial_picks(space, compression.gene_providers, profile, with_large=config.limits.max_latency is not None),
-        context=surrogate.sampler_context(),
+        initial_picks=start.initial_picks or _initial_picks(inputs, compression, context),
+        context=context,
     )
     return SearchParts(
         config=config,
@@ -360,15 +362,26 @@ def _make_evaluator(
     )
 
 
-def _initial_picks(
-    space: SearchSpace, providers: Sequence[GeneProvider], profile: HardwareProfile, *, with_large: bool
-) -> list[dict[str, Value]]:
-    """Each known good network of the space with each combination of the initial settings of the other genes.
-
-    Where a latency is given, large networks come after the small ones: those beyond the limit end before any training.
-    """
-    settings = list(itertools.product(*(member.initial_settings(space.stages, profile) for member in providers)))
-    groups = [space.initial_configurations(channel_multiple=profile.channel_multiple)]
-    if with_large:
-        groups.append(space.large_configurations(channel_multiple=profile.channel_multiple))
-    return [dict(ChainMap(each, *setting)) for group in groups for setting in settings for each in group]
+def _initial_picks(inputs: SearchInputs, compression: CompressionPipeline, context: SamplerContext) -> list[Pick]:
+    """Networks known to be good; with a limit on the latency also larger ones that cover the range up to it."""
+    config, space, profile, data = inputs.config, inputs.space, inputs.profile, inputs.data
+    limit_ms, known_objectives = config.limits.max_latency, context.known_objectives
+    if limit_ms is None or known_objectives is None:
+        return known_picks(space, compression.gene_providers, profile)
+    max_macs = math.inf
+    if config.search.budget is not None and (config.run.device == "cpu" or not torch.cuda.is_available()):
+        max_macs = max_initial_macs(
+            search_s=config.search.search_share * config.search.budget,
+            n_images=config.training.rungs[0] * config.training.epochs * len(data.train),
+            threads=config.run.worker_threads,
+        )
+    is_affordable = affordable(space, input_shape=data.input_shape, classes=len(data.classes), max_macs=max_macs)
+    known = known_picks(space, compression.gene_providers, profile, is_affordable=is_affordable)
+    column = config.search.objectives.index("latency")
+    return known + covering_picks(
+        known, space.choices(channel_multiple=profile.channel_multiple),
+        neutral=compression.neutral_settings(space.stages), limit_ms=limit_ms,
+        latency_ms=lambda picks: np.asarray(known_objectives(picks))[:, column],
+        is_affordable=is_affordable, seed=config.run.seed,
+        max_picks=MAX_RUNGS if config.search.trials is None else config.search.trials // 4,
+    )  # fmt: skip

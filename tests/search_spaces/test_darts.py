@@ -207,3 +207,10 @@ def test_the_stem_and_the_reductions_set_the_size_of_the_last_map(stem_stride: i
     net(torch.rand(1, 1, 112, 112))
     side = 48 // stem_stride // 4
     assert sizes == [(1, NODES_PER_CELL * 8 * 4, side, side)]
+
+
+def test_large_configurations_are_networks_that_use_a_latency_budget() -> None:
+    for channel_multiple in (1, 4, 8, 16):
+        large = SPACE.large_configurations(channel_multiple=channel_multiple)
+        nets = [SPACE.build(SPACE.decode(each), input_shape=(1, 48, 48), classes=7) for each in large]
+        assert [round(sum(p.numel() for p in net.parameters()), -5) for net in nets] == [400_000, 1_300_000]
