@@ -7,6 +7,7 @@ from typing import Literal
 
 from nas.results.convergence import forecast_improvement, has_converged
 from nas.results.hypervolume_curve import HypervolumeCurve, hypervolume_curve
+from nas.results.limit_use import describe_limit_use
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.throughput import Throughput, estimate_throughput, format_duration, read_forecasts, search_time_s
@@ -86,7 +87,8 @@ def check_converged(folder: RunFolder, curve: HypervolumeCurve, horizon: int) ->
 
 
 def describe_search_end(folder: RunFolder, records: Sequence[Record]) -> list[str]:
-    """Stop reason, throughput, forecast of the next hour, and earlier forecasts with the outcome, one line each."""
+    """Stop reason, a limit that does not bind, throughput, forecast of the next hour, and earlier forecasts with the
+    outcome, one line each."""
     searched = [r for r in records if r.phase == "search"]
     end, seconds = read_search_end(folder), search_time_s(folder, records)
     throughput = estimate_throughput(records, seconds)
@@ -94,6 +96,7 @@ def describe_search_end(folder: RunFolder, records: Sequence[Record]) -> list[st
     if end is not None:
         more = len(searched) - end.candidates
         lines.append(f"{end}{f'; {more} more have finished since' if more > 0 else ''}")
+        lines += describe_limit_use(folder, records)
     if throughput is not None:
         lines.append(f"throughput: {throughput}")
         lines += _forecast_next_hour(folder, searched, throughput)
