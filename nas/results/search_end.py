@@ -11,6 +11,7 @@ from nas.results.limit_use import describe_limit_use
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.throughput import Throughput, estimate_throughput, format_duration, read_forecasts, search_time_s
+from nas.results.training_forecast import describe_gains
 
 SEARCH_END_FILE = "ended.json"
 StopReason = Literal["trials", "budget", "flat", "exhausted"]
@@ -100,6 +101,7 @@ def describe_search_end(folder: RunFolder, records: Sequence[Record]) -> list[st
     if throughput is not None:
         lines.append(f"throughput: {throughput}")
         lines += _forecast_next_hour(folder, searched, throughput)
+    lines += describe_gains(folder, records)
     outcome = f"the outcome was {len(searched)} candidates in {format_duration(seconds)}"
     forecasts = read_forecasts(folder)
     for name, when in (("pilot", "before the search"), ("early", "after its first candidates")):
