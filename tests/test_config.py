@@ -38,7 +38,7 @@ UNITS = {"s": 1.0, "m": 60.0}
         ("max_latency", "1S", 1000.0),
         ("max_latency", 0.00005, 0.00005), ("max_latency", "5e-2ms", 0.05), ("max_latency", ".5", 0.5),
         ("max_size", "500kB", 500_000.0), ("max_size", "1MiB", 1_048_576.0), ("max_size", "1e16", 1e16),
-        ("max_size", 12345, 12345.0),
+        ("max_size", 12345, 12345.0), ("max_memory", "8MiB", 8_388_608.0),
     ],
 )  # fmt: skip
 def test_quantities_carry_units(field: str, text: str | float, value: float) -> None:
@@ -173,7 +173,8 @@ def test_toml_round_trip(tmp_path_factory: pytest.TempPathFactory, fields: dict[
 def test_every_field_that_decides_the_result_is_a_difference(field: str) -> None:
     other = {
         "target": "cpu", "space": "plain", "dataset": "folder", "data_options": {"n": "300"}, "max_latency": 5.0,
-        "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "min_accuracy": 0.5, "sampler": "random",
+        "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "max_memory": 1.0, "min_accuracy": 0.5,
+        "sampler": "random",
         "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 4, "qat": 0.3,
         "qat_scales": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
         "keep_duplicates": True, "teacher_views": 8, "branches": True,

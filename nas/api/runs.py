@@ -19,7 +19,8 @@ from nas.results.selection import pick as pick_record
 
 TABLE_COLUMNS = (
     "run", "trial", "phase", "params", "nonzero_params", "compression_ratio", "size_bytes", "packed_bytes",
-    "size_ratio", "macs", "accuracy", "test_accuracy", "latency_ms", "latency_kind",
+    "size_ratio", "memory_bytes", "activation_bytes", "resident_bytes", "macs",
+    "accuracy", "test_accuracy", "latency_ms", "latency_kind",
     "latency_disturbed", "frames_per_s",
 )  # fmt: skip
 """Columns of `table`."""
@@ -30,19 +31,22 @@ def pick(
     *,
     max_latency: float | str | None = None,
     max_size: float | str | None = None,
+    max_memory: float | str | None = None,
     min_accuracy: float | None = None,
     knee: bool = False,
 ) -> Selection:
     """Choose one member of a run's Pareto front, and say why.
 
     - Without limits, or with `knee`: the knee of the front within the limits.
-    - With an upper limit (latency, size): the most accurate member within the limits.
+    - With an upper limit (latency, size, memory): the most accurate member within the limits.
     - With `min_accuracy` alone: the fastest member that reaches it.
 
     Args:
         run: the run, or its folder.
         max_latency: upper limit on the target in milliseconds, or text with a unit such as "5ms".
         max_size: upper limit of the file in bytes, or text with a unit such as "500kB".
+        max_memory: upper limit of weights and activations in bytes, or text with a unit such as "1MiB"; a record of an
+            earlier version, which does not know its memory, violates it.
         min_accuracy: lower limit on the selection split, 0..1.
         knee: take the knee of the members within the limits.
 
@@ -60,7 +64,7 @@ def pick(
         (1, 'the most accurate within the limits, of 3 on the verified front')
     """
     folder = _folder_of(run)
-    limits = make_limits(max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy)
+    limits = make_limits(max_latency=max_latency, max_size=max_size, max_memory=max_memory, min_accuracy=min_accuracy)
     return pick_record(folder.records(), folder.config.search.objectives, limits=limits, knee=knee)
 
 
@@ -112,6 +116,8 @@ def table(*runs: Run | RunFolder | str | Path) -> pd.DataFrame:
           model's weights divided by the latter.
         - `size_bytes`, `packed_bytes` and `size_ratio`: size of the file, its size under zlib, and the uncompressed
           file's size divided by the file's.
+        - `memory_bytes` and `activation_bytes`: weights and the activations alive at once, and the latter alone, by the
+          graph; `resident_bytes`: the process that timed the file on this machine, its runtime included.
         - `macs`: multiply-accumulate operations of one inference.
         - `accuracy` and `test_accuracy`: on the selection split and on the test split, 0..1.
         - `latency_ms`, `latency_kind` and `frames_per_s`: milliseconds of one inference on the target, "measured" or

@@ -123,6 +123,10 @@ class LimitFields(_Group):
         default=None, description="Upper limit of the latency on the target, such as 5ms."
     )
     max_size: Bytes | None = Field(default=None, description="Upper limit of the file size, such as 500kB.")
+    max_memory: Bytes | None = Field(
+        default=None,
+        description="Upper limit of the weights and the activations alive at once, without the runtime, such as 1MiB.",
+    )
     min_accuracy: float | None = Field(
         default=None, ge=0, le=1, description="Lower limit of the accuracy on the selection split, 0..1."
     )

@@ -80,6 +80,7 @@ class CompressKeywords(ModelKeywords, total=False):
     baseline: Sequence[str | Path]
     max_latency: float | str | None
     max_size: float | str | None
+    max_memory: float | str | None
     min_accuracy: float | None
     epochs: float
     rungs: Sequence[float]

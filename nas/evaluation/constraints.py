@@ -15,19 +15,21 @@ def violations(
     *,
     latency: Latency | None,
     size_bytes: int | None,
+    memory_bytes: int | None = None,
     accuracy: float | None = None,
     int8_speedup: Int8Speedup | None = None,
 ) -> dict[str, float]:
     """Violation of each constraint; zero or less satisfies it.
 
-    Latency and size give the share of the limit by which they exceed it, accuracy the difference to it, and INT8 the
-    share of the FP32 baseline's latency that is missing. Figures that are None are left out.
+    Latency, size and memory give the share of the limit by which they exceed it, accuracy the difference to it, and
+    INT8 the share of the FP32 baseline's latency that is missing. Figures that are None are left out.
 
     Args:
-        limits: upper limits of latency and size, lower limit of accuracy.
+        limits: upper limits of latency, size and memory, lower limit of accuracy.
         objectives: of the search. With "size" among them, INT8 need not be faster: the smaller file is a gain itself.
         latency: on the target. The load of a busy machine is subtracted first, so that it violates no limit.
         size_bytes: of the file.
+        memory_bytes: weights and activations of one inference.
         accuracy: on the selection split, 0..1.
         int8_speedup: of the candidate against its FP32 baseline; None where nothing is in INT8.
     """
@@ -36,6 +38,8 @@ def violations(
         found["max_latency"] = corrected_for_load(latency).latency_ms / limits.max_latency - 1
     if size_bytes and limits.max_size:
         found["max_size"] = size_bytes / limits.max_size - 1
+    if memory_bytes and limits.max_memory:
+        found["max_memory"] = memory_bytes / limits.max_memory - 1
     if accuracy is not None and limits.min_accuracy:
         found["min_accuracy"] = limits.min_accuracy - accuracy
     if int8_speedup is not None and "size" not in objectives:

@@ -121,7 +121,7 @@ class ArtifactEvaluator:
         speedup = int8_speedup(*latencies) if len(files) > 1 else record.gain
         broken = violations(
             self.limits, self.objectives, latency=latencies[0], size_bytes=file.size_bytes,
-            accuracy=scores.val.accuracy, int8_speedup=speedup,
+            memory_bytes=costs[0].memory_bytes, accuracy=scores.val.accuracy, int8_speedup=speedup,
         )  # fmt: skip
         reason = describe_violations(broken, speedup)
         parity = scores.parity
@@ -131,7 +131,8 @@ class ArtifactEvaluator:
             score=scores.val, accuracy_split=self.split_name, test=scores.test,
             parity={"max_difference": parity.max_difference, "agreement": parity.agreement, "n": parity.n_images},
             size_bytes=file.size_bytes, packed_bytes=packed_bytes(file.path), params=costs[0].params,
-            nonzero_params=costs[0].nonzero_params, macs=costs[0].macs, model=model_path, sha256=file.sha256,
+            nonzero_params=costs[0].nonzero_params, macs=costs[0].macs, activation_bytes=costs[0].activation_bytes,
+            memory_bytes=costs[0].memory_bytes, model=model_path, sha256=file.sha256,
             seconds=phase_timer.seconds, finished=utc_timestamp(),
         )  # fmt: skip
 

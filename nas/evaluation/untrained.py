@@ -54,7 +54,7 @@ class UntrainedEvaluator:
     """Builds, exports and times networks with fresh weights. Their files are deleted again.
 
     Attributes:
-        limits: a candidate that exceeds those of latency or size needs no FP32 baseline.
+        limits: a candidate that exceeds those of latency, size or memory needs no FP32 baseline.
         folder: place of the temporary files.
         builder: builds the networks.
         compression: gives the FP32 baseline.
@@ -114,6 +114,8 @@ class UntrainedEvaluator:
     def _is_infeasible(self, file: ExportedFile, file_costs: Costs, phase_timer: PhaseTimer) -> bool:
         """Whether an untrained file clearly exceeds a limit, so that timing its FP32 baseline would be wasted."""
         if self.limits.max_size and file.size_bytes > self.limits.max_size:
+            return True
+        if self.limits.max_memory and (file_costs.memory_bytes or 0) > self.limits.max_memory:
             return True
         if not self.limits.max_latency:
             return False

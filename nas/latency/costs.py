@@ -1,4 +1,4 @@
-"""Costs of an ONNX file at batch 1: multiply-accumulates, bytes and kernels after fusion, read off its graph.
+"""Costs of an ONNX file at batch 1: multiply-accumulates, bytes, memory and kernels after fusion, read off its graph.
 
 A kernel is one launch of the runtime. The fusion rules follow TensorRT's documentation ("Types of Fusions" in its
 developer guide) and ONNX Runtime:
@@ -13,7 +13,6 @@ developer guide) and ONNX Runtime:
 
 import math
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ import onnx
 from onnx import NodeProto, numpy_helper
 
 from nas.errors import ExportError, NasError, one_line
+from nas.latency.memory import KernelTensors, Memory, compute_memory
 from nas.latency.onnx_graph import WEIGHTED_OPS, ResolvedGraph
 from nas.runtimes.onnx_input import load_external_weights, read_onnx_model
 
@@ -91,20 +91,32 @@ class Costs:
         kernels: in order of execution.
         params: elements of all weights: of convolutions, linear layers, normalisations and channel-wise factors.
         nonzero_params: how many of these are not zero.
+        memory: of weights and activations; None for costs that were not read off a file.
     """
 
     kernels: tuple[Kernel, ...]
     params: int
     nonzero_params: int
+    memory: Memory | None = None
 
     @cached_property
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
         return sum(kernel.macs for kernel in self.kernels)
 
+    @property
+    def activation_bytes(self) -> int | None:
+        """Activations that are alive at once, at their peak; None where the file was not read."""
+        return self.memory.activation_bytes if self.memory else None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Weights and activations of one inference; None where the file was not read."""
+        return self.memory.total_bytes if self.memory else None
+
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Costs":
-        """The inverse of `dataclasses.asdict`, also after a JSON round trip."""
+        """The inverse of `dataclasses.asdict` without the memory, also after a JSON round trip."""
         kernels = tuple(Kernel(**{**k, "operators": tuple(k["operators"])}) for k in fields["kernels"])
         return cls(kernels=kernels, params=fields["params"], nonzero_params=fields["nonzero_params"])
 
@@ -139,10 +151,12 @@ def _compute_costs(model: onnx.ModelProto | Path) -> Costs:
         model = content
     graph = ResolvedGraph(model)
     weights = [numpy_helper.to_array(tensor) for tensor in graph.weights()]
+    fused = _fuse_kernels(graph)
     return Costs(
-        kernels=tuple(_fuse_kernels(graph)),
+        kernels=tuple(_to_kernel(graph, kernel) for kernel in fused),
         params=sum(w.size for w in weights),
         nonzero_params=sum(int(np.count_nonzero(w)) for w in weights),
+        memory=compute_memory(graph, [_to_tensors(each) for each in sorted(fused, key=lambda each: each.last_node)]),
     )
 
 
@@ -161,13 +175,16 @@ class _OpenKernel:
     channels: tuple[int, int, int] = (0, 0, 1)
     has_residual: bool = False
     operators: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)  # resolved names of the activations
+    writes: tuple[str, ...] = ()
+    last_node: int = 0  # its place in the file; the kernel can run once this node could
 
 
-def _fuse_kernels(graph: ResolvedGraph) -> Iterator[Kernel]:
+def _fuse_kernels(graph: ResolvedGraph) -> list[_OpenKernel]:
     """Kernels in order of their first nodes: each node joins an open kernel or opens its own."""
     kernels: list[_OpenKernel] = []
     open_by_output: dict[str, _OpenKernel] = {}  # by the tensor that the kernel writes so far
-    for node in graph.nodes:
+    for at, node in enumerate(graph.nodes):
         kernel = _find_fusion_target(graph, node, open_by_output)
         if kernel is None:
             kernel = _open_kernel(graph, node, index=len(kernels))
@@ -177,24 +194,34 @@ def _fuse_kernels(graph: ResolvedGraph) -> Iterator[Kernel]:
             # The intermediate stays in registers; what else the node reads, a residual, comes from memory.
             others = [i for i in graph.activation_inputs(node) if graph.resolve_view(i) != kernel.output_name]
             kernel.input_bytes += sum(graph.tensor_bytes(i) for i in others)
+            kernel.reads += map(graph.resolve_view, others)
             kernel.has_residual |= bool(others)
+        kernel.writes, kernel.last_node = tuple(name for name in node.output if name), at
         kernel.operators.append(node.op_type)
         kernel.output_name = node.output[0]
         open_by_output[kernel.output_name] = kernel
-    for kernel in kernels:
-        yield Kernel(
-            name=kernel.node.name or kernel.node.output[0],
-            kind=kernel.kind,
-            macs=kernel.macs,
-            input_bytes=kernel.input_bytes,
-            output_bytes=graph.output_bytes(kernel.output_name),
-            weight_bytes=kernel.weight_bytes,
-            bits=kernel.bits,
-            in_channels=kernel.channels[0],
-            out_channels=kernel.channels[1],
-            groups=kernel.channels[2],
-            operators=tuple(kernel.operators),
-        )
+    return kernels
+
+
+def _to_kernel(graph: ResolvedGraph, kernel: _OpenKernel) -> Kernel:
+    return Kernel(
+        name=kernel.node.name or kernel.node.output[0],
+        kind=kernel.kind,
+        macs=kernel.macs,
+        input_bytes=kernel.input_bytes,
+        output_bytes=graph.output_bytes(kernel.output_name),
+        weight_bytes=kernel.weight_bytes,
+        bits=kernel.bits,
+        in_channels=kernel.channels[0],
+        out_channels=kernel.channels[1],
+        groups=kernel.channels[2],
+        operators=tuple(kernel.operators),
+    )
+
+
+def _to_tensors(kernel: _OpenKernel) -> KernelTensors:
+    name, operators = kernel.node.name or kernel.node.output[0], tuple(kernel.operators)
+    return KernelTensors(name=name, operators=operators, reads=tuple(kernel.reads), writes=kernel.writes)
 
 
 def _find_fusion_target(
@@ -233,6 +260,7 @@ def _open_kernel(graph: ResolvedGraph, node: NodeProto, *, index: int) -> _OpenK
         kind=KIND_BY_OP.get(node.op_type, "elementwise"),
         output_name=node.output[0],
         input_bytes=sum(graph.tensor_bytes(i) for i in dict.fromkeys(data)),
+        reads=[graph.resolve_view(i) for i in data],
     )
     weights = [i for i in node.input if i in graph.constants]
     # The widest operand decides the arithmetic; 64-bit integers (shapes) count as 32.

@@ -11,6 +11,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from nas.errors import ExportError
+from nas.runtimes.onnx_input import graph_inputs
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _VIEW_OPS = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast"})
@@ -21,6 +22,8 @@ class ResolvedGraph:
     """A graph with shapes, constants and views resolved.
 
     Attributes:
+        image_inputs: names of the inputs that a caller gives.
+        outputs: names of the graph's outputs.
         nodes: nodes that depend on the input and compute something, in order.
         initializers: stored tensors by name, those of Constant nodes included.
         tensor_info: (shape at batch 1, ONNX element type) by name, where shape inference knows it.
@@ -34,6 +37,8 @@ class ResolvedGraph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.initializers = {t.name: t for t in model.graph.initializer}
+        self.image_inputs = tuple(entry.name for entry in graph_inputs(model.graph))
+        self.outputs = tuple(entry.name for entry in model.graph.output)
         self.tensor_info = _infer_tensor_info(model)
         self.constants = set(self.initializers)
         self.view_of: dict[str, str] = {}

@@ -22,12 +22,14 @@ COLUMNS = (
     "macs", "sparsity", "bits", "epochs", "model", "sha256", "phase", "space", "balanced_accuracy", "macro_f1",
     "latency_runtime", "host_device", "host_median_ms", "parity_max_difference", "test_accuracy", "test_low",
     "test_high", "compression_ratio", "size_ratio", "packed_bytes", "speedup_of_8_bits", "speedup_low", "speedup_high",
-    "settings", "notes", "teacher",
+    "settings", "notes", "teacher", "activation_bytes", "memory_bytes", "resident_bytes",
 )  # fmt: skip
 """Columns of pareto.csv, in order. `host_latency_ms` is the 5th percentile on the machine that ran the search, the
 figure that repeats on a shared machine; `host_median_ms` is the median. `sparsity` is the share of channels removed,
 0..1. `packed_bytes` is the size of the file under zlib, `speedup_of_8_bits` the latency of the FP32 baseline divided by
-that of the file. `compression_ratio` and `size_ratio` are against the uncompressed model of the run, if it has one."""
+that of the file. `memory_bytes` are the weights and the `activation_bytes` alive at once, by the graph;
+`resident_bytes` is the process that timed the file on this machine. `compression_ratio` and `size_ratio` are against
+the uncompressed model of the run, if it has one."""
 
 
 def table_rows(records: Iterable[Record], *, baseline: Record | None = None) -> list[dict[str, Any]]:
@@ -106,7 +108,7 @@ def _table_row(r: Record, baseline: Record | None) -> dict[str, Any]:
         row |= {"latency_device": r.latency.device, "latency_runtime": r.latency.runtime}
     if host := host_latency(r):
         row |= {"host_latency_ms": host.robust_ms, "host_median_ms": host.latency_ms}
-        row["host_device"] = host.device
+        row |= {"host_device": host.device, "resident_bytes": host.resident_bytes}
     if r.gain:
         row |= {"speedup_of_8_bits": r.gain.speedup, "speedup_low": r.gain.low, "speedup_high": r.gain.high}
     row |= {"settings": format_settings(r.candidate), "notes": "; ".join(r.notes)}

@@ -57,10 +57,12 @@ class Record:
         params: stored weights.
         nonzero_params: stored weights that are not zero.
         macs: multiply-accumulates for one image.
+        activation_bytes: activations of one inference that are alive at once, at their peak, by the graph.
+        memory_bytes: these and the weights, without the runtime. Both are None in records of earlier versions.
         model: path of the file, relative to the run folder.
         sha256: of the file.
-        violations: constraint to its violation (<= 0 is satisfied): for latency and size the excess as a share of the
-            limit, for accuracy the shortfall.
+        violations: constraint to its violation (<= 0 is satisfied): for latency, size and memory the excess as a share
+            of the limit, for accuracy the shortfall.
         teacher: distillation method and teacher; empty without distillation.
         seconds: phase to the seconds spent in it.
         worker: host and process.
@@ -91,6 +93,8 @@ class Record:
     params: int | None = None
     nonzero_params: int | None = None
     macs: int | None = None
+    activation_bytes: int | None = None
+    memory_bytes: int | None = None
     model: str = ""
     sha256: str = ""
     violations: dict[str, float] = field(default_factory=dict)
@@ -105,7 +109,10 @@ class Record:
         Raises:
             CandidateError: a number is impossible.
         """
-        for name in ("size_bytes", "packed_bytes", "params", "nonzero_params", "macs", "rung", "epochs", "seed"):
+        for name in (
+            "size_bytes", "packed_bytes", "params", "nonzero_params", "macs", "activation_bytes", "memory_bytes",
+            "rung", "epochs", "seed",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 <= value <= sys.float_info.max:
                 raise CandidateError(
@@ -122,14 +129,15 @@ class Record:
                     )
 
     def objective(self, name: str) -> float | None:
-        """Value of an objective: accuracy 0..1, latency in ms, size in bytes, energy in mJ; None where unknown."""
+        """Accuracy 0..1, latency in ms, size or memory in bytes, or energy in mJ; None where unknown."""
         if name == "accuracy":
             return self.score.accuracy if self.score else None
         if name == "latency":
             return self.latency.latency_ms if self.latency else None
         if name == "energy":
             return self.latency.energy_mj if self.latency else None
-        return float(self.size_bytes) if name == "size" and self.size_bytes else None
+        n_bytes = {"size": self.size_bytes, "memory": self.memory_bytes}.get(name)
+        return float(n_bytes) if n_bytes else None
 
     @cached_property
     def is_feasible(self) -> bool:

@@ -1,7 +1,7 @@
 """Selection of one member of the front, with the reason and the trade-offs against its neighbours.
 
 - With `knee`, or without limits, it is the knee of the members within the limits.
-- With a limit on latency or size, it is the most accurate member within the limits.
+- With a limit on latency, size or memory, it is the most accurate member within the limits.
 - With a minimum accuracy alone, it is the fastest member that reaches it.
 """
 
@@ -24,6 +24,7 @@ class Limits(BaseModel):
     Attributes:
         max_latency: milliseconds on the target; text may carry a unit ("5ms").
         max_size: bytes of the file; text may carry a unit ("500kB").
+        max_memory: bytes of weights and activations; text may carry a unit ("1MiB").
         min_accuracy: on the selection split, 0..1.
     """
 
@@ -31,6 +32,7 @@ class Limits(BaseModel):
 
     max_latency: Milliseconds | None = None
     max_size: Bytes | None = None
+    max_memory: Bytes | None = None
     min_accuracy: float | None = Field(default=None, ge=0, le=1)
 
     def describe_violations(self, record: Record) -> list[str]:
@@ -38,6 +40,7 @@ class Limits(BaseModel):
         checks = (
             (self.max_latency, record.objective("latency"), 1, "{:.3g} ms is above the limit of {:.3g} ms"),
             (self.max_size, record.objective("size"), 1, "{:.0f} bytes are above the limit of {:.0f}"),
+            (self.max_memory, record.objective("memory"), 1, "{:.0f} bytes of memory are above the limit of {:.0f}"),
             (self.min_accuracy, record.objective("accuracy"), -1, "accuracy {:.1%} is below the limit of {:.1%}"),
         )
         nan = float("nan")
@@ -128,7 +131,7 @@ def _select(within: list[Record], objectives: Sequence[str], limits: Limits, kne
         chosen = within[knee_of(objective_values(within, objectives), maximize_flags(objectives))]
         where = " within the limits" if limited else ""
         return chosen, f"the knee{where}: beyond it, more of one costs most of another"
-    if limits.max_latency is None and limits.max_size is None:
+    if limits.max_latency is None and limits.max_size is None and limits.max_memory is None:
         return min(within, key=lambda m: m.objective("latency") or 0.0), "the fastest that is accurate enough"
     return max(within, key=lambda m: m.objective("accuracy") or 0.0), "the most accurate within the limits"
 

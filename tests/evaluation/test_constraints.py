@@ -49,6 +49,15 @@ def test_the_load_of_a_busy_machine_violates_no_limit(slowdown: float | None, is
     ) == is_satisfied
 
 
+def test_memory_is_a_share_of_its_limit() -> None:
+    config = make_config(max_memory="1MiB")
+    found = violations_of(config, latency=None, size_bytes=None, memory_bytes=3 * 2**19)
+    assert found == {"max_memory": pytest.approx(0.5)}
+    assert describe_violations(found, None) == "max_memory exceeded by 50.0%"
+    assert violations_of(config, latency=None, size_bytes=None, memory_bytes=2**20) == {"max_memory": 0.0}
+    assert violations_of(config, latency=None, size_bytes=None) == {}
+
+
 def test_unknown_figures_and_absent_limits_are_left_out() -> None:
     assert violations_of(make_config(max_latency=2.0), latency=None, size_bytes=90) == {}
     assert violations_of(make_config(), latency=some_latency(3.0), size_bytes=90, accuracy=0.1) == {}

@@ -31,6 +31,8 @@ def test_zeros_in_a_factorised_and_pruned_network_stay_zero_in_each_training(mak
     record = evaluate(evaluator, candidate)
     verified = evaluator.train_final(record, epochs=1)[-1]
     assert [(r.status, r.reason) for r in (record, verified)] == [("complete", "")] * 2
+    assert record.memory_bytes == verified.memory_bytes == untrained.costs.memory_bytes
+    assert record.activation_bytes == untrained.costs.activation_bytes
     full = evaluator.evaluate_untrained(evaluator.compression.decode(evaluator.space, SMALL | wanted))
     assert record.params == verified.params == untrained.costs.params < full.costs.params
     fresh_biases = record.nonzero_params - untrained.costs.nonzero_params  # zero before any training
@@ -38,8 +40,10 @@ def test_zeros_in_a_factorised_and_pruned_network_stay_zero_in_each_training(mak
     assert record.nonzero_params == verified.nonzero_params < 0.6 * record.params
 
 
-@pytest.mark.parametrize(("limit", "objective"), [("max_latency", "latency"), ("max_size", "size")])
-def test_a_candidate_that_violates_latency_or_size_is_never_trained(
+@pytest.mark.parametrize(
+    ("limit", "objective"), [("max_latency", "latency"), ("max_size", "size"), ("max_memory", "memory")]
+)
+def test_a_candidate_that_violates_latency_size_or_memory_is_never_trained(
     make: Callable[..., Evaluator], trainings: list[Training], limit: str, objective: str
 ) -> None:
     evaluator = make(**{limit: 0.01})

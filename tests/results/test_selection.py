@@ -19,6 +19,16 @@ def test_limits_on_costs_select_the_most_accurate() -> None:
     assert chosen(max_latency="0.01s", max_size="2kB") == 1
 
 
+def test_a_limit_on_memory_is_kept_and_an_unknown_memory_violates_it() -> None:
+    records = [
+        some_record(i, accuracy, 1.0 + i, memory_bytes=n) for i, (accuracy, n) in enumerate([(0.5, 2000), (0.6, 4000)])
+    ]
+    assert pick(records, BOTH, limits=make_limits(max_memory="3kB")).record.trial == 0
+    assert pick(records, BOTH, limits=make_limits(max_memory="4kB")).record.trial == 1
+    with pytest.raises(ConfigError, match="nan bytes of memory are above the limit of 3000"):
+        chosen(max_memory="3kB")
+
+
 def test_a_minimum_accuracy_selects_the_fastest() -> None:
     assert chosen(min_accuracy=0.6) == 1
     assert chosen(min_accuracy=0.1) == 0

@@ -19,6 +19,9 @@ RunPaths = Annotated[
 RunsPath = Annotated[Path, typer.Option(help="Folder of all runs.")]
 MaxLatency = Annotated[str | None, typer.Option(help="Upper limit of the latency on the target, such as 5ms.")]
 MaxSize = Annotated[str | None, typer.Option(help="Upper limit of the file size, such as 500kB.")]
+MaxMemory = Annotated[
+    str | None, typer.Option(help="Upper limit of the weights and the activations alive at once, such as 1MiB.")
+]
 MinAccuracy = Annotated[float | None, typer.Option(help="Lower limit of the accuracy on the selection split, 0..1.")]
 Knee = Annotated[
     bool, typer.Option("--knee", help="Take the knee of the members within the limits; the default without limits.")

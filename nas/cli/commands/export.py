@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.commands._errors import handle_errors
-from nas.cli.commands._options import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
+from nas.cli.commands._options import Knee, MaxLatency, MaxMemory, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
 from nas.errors import ConfigError
 
 app = typer.Typer()
@@ -20,6 +20,7 @@ def export(
     knee: Knee = False,
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
+    max_memory: MaxMemory = None,
     min_accuracy: MinAccuracy = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; exported/RUN-TRIAL by default.")] = None,
     runs: RunsPath = Path("runs"),
@@ -32,10 +33,12 @@ def export(
     from nas.cli.render import terminal
 
     folder = open_run(run, runs)
-    has_limits = any(limit is not None for limit in (max_latency, max_size, min_accuracy))
+    has_limits = any(limit is not None for limit in (max_latency, max_size, max_memory, min_accuracy))
     if trial is not None and (knee or has_limits):
         raise ConfigError("give --trial, or --knee and limits, but not both: --trial already chooses the candidate")
-    which = trial or api.pick(folder, max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy, knee=knee)
+    which = trial or api.pick(
+        folder, max_latency=max_latency, max_size=max_size, max_memory=max_memory, min_accuracy=min_accuracy, knee=knee
+    )
     model = api.export(folder, which, out=out)
     console = terminal.make_console()
     for file in sorted(model.parent.iterdir()):

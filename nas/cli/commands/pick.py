@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from nas.cli.commands._errors import handle_errors
-from nas.cli.commands._options import Knee, MaxLatency, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
+from nas.cli.commands._options import Knee, MaxLatency, MaxMemory, MaxSize, MinAccuracy, RunPath, RunsPath, open_run
 
 app = typer.Typer()
 
@@ -18,6 +18,7 @@ def pick(
     knee: Knee = False,
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
+    max_memory: MaxMemory = None,
     min_accuracy: MinAccuracy = None,
     runs: RunsPath = Path("runs"),
 ) -> None:
@@ -29,7 +30,9 @@ def pick(
     from nas.cli.render import terminal
 
     folder = open_run(run, runs)
-    selection = api.pick(folder, max_latency=max_latency, max_size=max_size, min_accuracy=min_accuracy, knee=knee)
+    selection = api.pick(
+        folder, max_latency=max_latency, max_size=max_size, max_memory=max_memory, min_accuracy=min_accuracy, knee=knee
+    )
     console = terminal.make_console()
     terminal.show_selection(console, selection)
     console.print(

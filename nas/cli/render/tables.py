@@ -14,9 +14,11 @@ from nas.results.record import Record
 
 WIDE_COLUMNS = frozenset({"[95 %]", "[interval]", "weights", "epochs", "bits", "MMAC", "R kB"})
 """Columns of the front that only a wide terminal shows."""
-SIZE_COLUMNS = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes"})
+SIZE_COLUMNS = frozenset({"weights", "not zero", "R", "bytes", "packed", "R bytes", "kB memory", "MB process"})
 SPEED_COLUMNS = frozenset({"MMAC", "accuracy", "test", "target ms", "kind", "frames/s"})
 """The two halves of the costs, shown one below the other on a narrow terminal."""
+MEMORY_COLUMNS = frozenset({"kB memory", "MB process"})
+"""Columns that are left out where no record has such a figure, as in runs of earlier versions."""
 MAX_NARROW_NAME = 12
 """Characters of a published model's name that a narrow terminal shows."""
 KIND_MARKUP = {"measured": "[green]measured[/]", "predicted": "[yellow]predicted[/]"}
@@ -65,7 +67,8 @@ def costs_table(
     """Costs of networks: weights, bytes, MACs, accuracy, latency and frames per second.
 
     Frames per second are those of the classifier alone, 1000 / latency in ms; they leave out the time to find the face.
-    "busy" marks a latency that was measured while other work slowed the machine.
+    "kB memory" is that of weights and activations by the graph, "MB process" the process that timed the file, with its
+    runtime. "busy" marks a latency that was measured while other work slowed the machine.
 
     Args:
         rows: name of the run, record of its uncompressed model for ratios (None without one), and the record.
@@ -75,7 +78,10 @@ def costs_table(
     title = "size and speed; frames/s of the classifier alone"
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     all_cells = [({"run": name} if show_run_name else {}) | _cost_cells(r, baseline) for name, baseline, r in rows]
-    shown = [{head: cell for head, cell in cells.items() if head not in hidden_columns} for cells in all_cells]
+    unknown = {head for head in MEMORY_COLUMNS if all(cells[head] == "-" for cells in all_cells)}
+    shown = [
+        {head: cell for head, cell in cells.items() if head not in hidden_columns | unknown} for cells in all_cells
+    ]
     for head in shown[0]:
         table.add_column(head, justify="left" if head in {"run", "kind"} else "right", no_wrap=True)
     for cells in shown:
@@ -152,6 +158,7 @@ def _published_cells(model: PublishedBaseline, *, is_wide: bool) -> dict[str, st
 def _cost_cells(r: Record, baseline: Record | None) -> dict[str, str]:
     """One row of the table of costs: cell by column title."""
     weights, size = (compression_ratio(baseline, r), size_ratio(baseline, r)) if baseline else (None, None)
+    host = host_latency(r)
     return {
         "trial": _record_label(r),
         "weights": f"{r.params:,}" if r.params else "-",
@@ -160,6 +167,8 @@ def _cost_cells(r: Record, baseline: Record | None) -> dict[str, str]:
         "bytes": f"{r.size_bytes:,}" if r.size_bytes else "-",
         "packed": f"{r.packed_bytes:,}" if r.packed_bytes else "-",
         "R bytes": f"{size:.2f}" if size else "-",
+        "kB memory": f"{r.memory_bytes / 1e3:,.1f}" if r.memory_bytes else "-",
+        "MB process": f"{host.resident_bytes / 1e6:.0f}" if host and host.resident_bytes else "-",
         "MMAC": f"{r.macs / 1e6:.2f}" if r.macs else "-",
         "accuracy": f"{r.score.accuracy:.1%}" if r.score else "-",
         "test": f"{r.test.accuracy:.1%}" if r.test else "-",

@@ -1,4 +1,4 @@
-"""Cost model: latency or size of a network as an additive model with a log-linear residual, fitted to one search.
+"""Cost model: latency, size or memory of a network, additive with a log-linear residual, fitted to one search.
 
     cost = (columns . coefficients) * exp(features . weights),    coefficients >= 0
 
@@ -183,6 +183,19 @@ def initial_size_coefficients() -> Floats:
     for bits in BIT_WIDTHS:
         coefficients |= {f"weights{bits}": bits / 8, f"channels{bits}": 4.0 + 5.0 * (bits == 8)}
         coefficients |= {f"{part}{bits}": 300.0 for part in ("dense", "pointwise", "depthwise", "moving")}
+    return _fill_missing(coefficients)
+
+
+def initial_memory_coefficients() -> Floats:
+    """[c] Initial bytes of weights and live activations for one unit of each column.
+
+    The peak is no sum over layers; of the elements that all layers read and write, usually about a sixth are alive in
+    the widest place. The residual of the model learns the rest.
+    """
+    coefficients = {"fixed": 1000.0}
+    for bits in BIT_WIDTHS:
+        coefficients |= {f"weights{bits}": bits / 8, f"channels{bits}": 4.0 + 5.0 * (bits == 8)}
+        coefficients[f"elements{bits}"] = bits / 8 / 6
     return _fill_missing(coefficients)
 
 

@@ -1,8 +1,8 @@
 """Surrogate of a search: what is known about a candidate before its evaluation, fitted to the records of the run.
 
 Params decode to a candidate, which has a key and features. Once its untrained file has been exported, it also has an
-exact latency and size; infeasible candidates have these too, although they were never trained. For all others the two
-costs are predicted. There is no randomness: the same records give the same values in every process.
+exact latency, size and memory; infeasible candidates have these too, although they were never trained. For all others
+the costs are predicted. There is no randomness: the same records give the same values in every process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,7 @@ from nas.searcher.acquisition.cost_model import (
     CostModel,
     fit_cost_model,
     initial_latency_coefficients,
+    initial_memory_coefficients,
     initial_size_coefficients,
 )
 from nas.searcher.acquisition.subsample import newest_and_spread
@@ -33,7 +34,7 @@ from search_spaces._base import Choice, DisconnectedError, SearchSpace, Value
 
 Floats = npt.NDArray[np.float64]
 
-COST_LIMITS = {"latency": "max_latency", "size": "max_size"}
+COST_LIMITS = {"latency": "max_latency", "size": "max_size", "memory": "max_memory"}
 """Predicted costs, and the fields that limit them."""
 POOL_SCALE = 0.3
 """Decoding params takes 0.2 ms, so fewer candidates are screened for each trial than the sampler's default."""
@@ -102,6 +103,7 @@ class SearchSurrogate:
         self._initial_coefficients = {
             "latency": initial_latency_coefficients(compression.profile),
             "size": initial_size_coefficients(),
+            "memory": initial_memory_coefficients(),
         }
         self._prior_trials, self._n_read = prior_trials, 0
         self._records: dict[str, Record] = {}
@@ -155,7 +157,7 @@ class SearchSurrogate:
         return rows
 
     def feasibility(self, params_list: ParamsList) -> Floats:
-        """[n] Probability that the limits on latency and size are kept; 0 or 1 where the costs are exact.
+        """[n] Probability that the limits on latency, size and memory are kept; 0 or 1 where the costs are exact.
 
         The logarithm of a predicted cost is normal, and the costs are taken as independent.
         """
@@ -295,7 +297,7 @@ def _stack_features(candidates: Sequence[CandidateFeatures]) -> tuple[Floats, Fl
 
 
 def observed_cost(record: Record, objective: str) -> float | None:
-    """Latency [ms] or size [bytes] of a record; a latency of a busy machine is corrected to the machine at its best."""
+    """Latency [ms], size or memory [bytes] of a record; the load of a busy machine is subtracted from a latency."""
     if objective == "latency" and record.latency is not None:
         return corrected_for_load(record.latency).latency_ms
     return record.objective(objective)

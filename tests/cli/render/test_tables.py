@@ -1,6 +1,7 @@
 """The terminal's tables, read back as text."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from rich.table import Table
 from nas.cli.render.tables import costs_table, front_table, recall_table
 from nas.cli.render.terminal import show_costs
 from tests.fake_baselines import some_baseline
-from tests.fake_runs import a_run, some_record
+from tests.fake_runs import a_run, some_latency, some_record
 
 BASE = some_record(
     -1, 0.8, 4.0, phase="base", params=1000, nonzero_params=1000, size_bytes=4000, packed_bytes=3700, key_of=9
@@ -43,6 +44,15 @@ def test_unknown_figures_are_dashes() -> None:
     blank = some_record(1, None, None, params=None, nonzero_params=None, size_bytes=None, packed_bytes=None, macs=None)
     (row,) = cells(costs_table([("", None, blank)], show_run_name=False))
     assert set(row.values()) == {"1", "-"}
+
+
+def test_memory_is_shown_where_a_record_knows_it() -> None:
+    host = replace(some_latency(1.0, kind="measured"), resident_bytes=98_000_000)
+    known = some_record(1, 0.5, 1.0, memory_bytes=343_072, host=host)
+    old, new = cells(costs_table([("", None, SMALL), ("", None, known)], show_run_name=False))
+    assert (old["kB memory"], old["MB process"]) == ("-", "-")
+    assert (new["kB memory"], new["MB process"]) == ("343.1", "98")
+    assert "kB memory" not in cells(costs_table([("", None, SMALL)], show_run_name=False))[0]
 
 
 def test_recall_is_before_and_then_in_points() -> None:

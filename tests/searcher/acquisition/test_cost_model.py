@@ -12,6 +12,7 @@ from nas.searcher.acquisition.cost_model import (
     PRIOR_LOG_STD,
     fit_cost_model,
     initial_latency_coefficients,
+    initial_memory_coefficients,
     initial_size_coefficients,
 )
 from nas.targets.catalog import load_targets
@@ -93,6 +94,13 @@ def test_initial_latencies_are_positive_and_grow_with_bits(name: str) -> None:
         assert [coefficients[f"{part}{bits}"] for bits in BIT_WIDTHS] == sorted(
             coefficients[f"{part}{bits}"] for bits in BIT_WIDTHS
         )
+
+
+def test_initial_memory_follows_the_bits_of_weights_and_activations() -> None:
+    coefficients = dict(zip(COST_COLUMNS, initial_memory_coefficients(), strict=True))
+    assert [coefficients[f"weights{bits}"] for bits in BIT_WIDTHS] == [1, 2, 4]
+    assert [6 * coefficients[f"elements{bits}"] for bits in BIT_WIDTHS] == [1, 2, 4]
+    assert all(coefficient > 0 for coefficient in coefficients.values())
 
 
 def test_initial_sizes_of_weights_follow_their_bits() -> None:

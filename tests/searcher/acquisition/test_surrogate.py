@@ -174,6 +174,22 @@ def test_feasibility_is_exact_once_measured_and_predicted_for_others(tmp_path: P
     assert ((chance[60:] > 0) & (chance[60:] < 1)).any()
 
 
+def test_a_limit_on_memory_is_learned_and_exact_once_known(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_latency=None, max_memory="40kB")
+    rng = np.random.default_rng(3)
+    params_list = [bench.some_params(rng) for _ in range(140)]
+    sizes = [bench.costs(p)[1] for p in params_list]
+    limit = float(np.median(sizes))
+    bench.config = bench.config.with_fields(max_memory=limit)
+    bench.surrogate = bench.a_surrogate()
+    for number, params in enumerate(params_list[:60]):
+        bench.folder.append(replace(bench.record(number, params), memory_bytes=sizes[number]))
+    kept = np.array([size <= limit for size in sizes])
+    chance = bench.surrogate.feasibility(params_list)
+    assert chance[:60].tolist() == kept[:60].astype(float).tolist()
+    assert ((chance[60:] > 0.5) == kept[60:]).mean() > 0.85
+
+
 def test_a_search_has_no_duplicates_and_soon_keeps_the_limit(tmp_path: Path) -> None:
     bench = Bench(tmp_path, max_latency="0.12ms")
     records = bench.go_on(bench.a_study(), 24)
