@@ -93,7 +93,8 @@ class Config:
         assert pool == "WORKSPACE"
 
     def set_flag(self, flag: str) -> None:
-        assert not self.played.typed, "no precision flags on a strongly typed network"
+        is_precision = flag != "SPARSE_WEIGHTS"
+        assert not (is_precision and self.played.typed), "no precision flags on a strongly typed network"
         self.played.done["flags"].append(flag)
 
     def create_timing_cache(self, content: bytes) -> Any:
@@ -254,7 +255,9 @@ def package(version: str, memory: dict[int, np.ndarray]) -> Any:
         NetworkDefinitionCreationFlag=SimpleNamespace(
             **({"STRONGLY_TYPED": 1} if played.typed else {"EXPLICIT_BATCH": 0})
         ),
-        BuilderFlag=SimpleNamespace(**({} if played.typed else {"FP16": "FP16", "INT8": "INT8"})),
+        BuilderFlag=SimpleNamespace(
+            SPARSE_WEIGHTS="SPARSE_WEIGHTS", **({} if played.typed else {"FP16": "FP16", "INT8": "INT8"})
+        ),
         ProfilingVerbosity=SimpleNamespace(DETAILED="DETAILED"), LayerInformationFormat=SimpleNamespace(JSON="JSON"),
         TensorIOMode=SimpleNamespace(INPUT="INPUT", OUTPUT="OUTPUT"), nptype=lambda dtype: np.float32,
     )  # fmt: skip

@@ -36,18 +36,19 @@ class TimingCache:
         self.content = b""
 
 
-def build_engine(trt: Any, model: Path, timing_cache: TimingCache) -> Any:
-    """Build an engine of a file for one image.
+def build_engine(trt: Any, model: Path, timing_cache: TimingCache, *, batch: int = 1) -> Any:
+    """Build an engine of a file for one image, or for a batch.
 
     Args:
         trt: the package tensorrt.
         model: the ONNX file.
         timing_cache: read and extended.
+        batch: images of one run.
 
     Raises:
         MeasureError: TensorRT cannot parse the file, or cannot build or load its engine.
     """
-    form = read_model_format(model)
+    form = read_model_format(model, batch=batch)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
@@ -74,14 +75,14 @@ def build_engine(trt: Any, model: Path, timing_cache: TimingCache) -> Any:
 
 
 class EngineSession(Session):
-    """One engine with its buffers on the device, for one image at a time.
+    """One engine with its buffers on the device, for one image or one batch at a time.
 
     Attributes:
         device_name: name of the GPU.
-        input_shape: shape of the input, [1, C, H, W].
+        input_shape: shape of the input, [N, C, H, W].
     """
 
-    def __init__(self, trt: Any, engine: Any, device: CudaDevice) -> None:
+    def __init__(self, trt: Any, engine: Any, device: CudaDevice, *, batch: int = 1) -> None:
         self._trt, self._engine, self._device = trt, engine, device
         self.device_name = device.name
         self._context: Any = engine.create_execution_context()
@@ -89,7 +90,7 @@ class EngineSession(Session):
         modes = {name: engine.get_tensor_mode(name) for name in names}
         self._input = next(name for name in names if modes[name] == trt.TensorIOMode.INPUT)
         self._output = next(name for name in names if modes[name] == trt.TensorIOMode.OUTPUT)
-        self.input_shape = (1, *tuple(engine.get_tensor_shape(self._input))[1:])
+        self.input_shape = (batch, *tuple(engine.get_tensor_shape(self._input))[1:])
         self._context.set_input_shape(self._input, self.input_shape)
         self._addresses = {}
         for name in names:  # every output needs an address, also those that nobody reads
@@ -208,6 +209,8 @@ def _builder_config(trt: Any, builder: Any, model_format: ModelFormat) -> Any:
     if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         for flag in [*(["FP16"] if model_format.has_float16 else []), *(["INT8"] if model_format.has_qdq else [])]:
             config.set_flag(getattr(trt.BuilderFlag, flag))
+    if model_format.has_2_4_weights:
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     return config
 
 

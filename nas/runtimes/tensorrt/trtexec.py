@@ -26,6 +26,7 @@ from nas.errors import MeasureError
 from nas.intervals import TimesMs
 from nas.runtimes.base import LayerTiming
 from nas.runtimes.onnx_input import read_onnx_input
+from nas.runtimes.tensorrt.sparsity import has_2_4_weights
 
 Version = tuple[int, int, int]
 
@@ -33,6 +34,9 @@ MIN_VERSION: Version = (8, 2, 0)
 """Of JetPack 4.6.1, the last for the Jetson Nano."""
 WORKSPACE_MIB = 256
 """Scratch memory of the builder: ample for nets of a few MB, and free on a board with 2 GB."""
+SPARSITY_NOTE = (
+    "built with sparse kernels allowed, as the file has 2:4 zeros; the builder takes them where they are faster"
+)
 LOG_LINES = 20
 """Lines of a log that an error carries."""
 
@@ -49,14 +53,16 @@ class ModelFormat:
     """Properties of an ONNX file that decide the flags.
 
     Attributes:
-        dynamic_shape: `name:1xCxHxW` where the number of images is open, else empty.
+        dynamic_shape: `name:NxCxHxW` with the images of one run where the number of images is open, else empty.
         has_float16: whether it holds FP16 tensors.
         has_qdq: whether it holds Q/DQ nodes.
+        has_2_4_weights: whether a weight has the zeros that sparse tensor cores skip.
     """
 
     dynamic_shape: str
     has_float16: bool
     has_qdq: bool
+    has_2_4_weights: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +97,12 @@ class TrtexecInfo:
         return ".".join(map(str, self.version))
 
 
-def read_model_format(model: Path) -> ModelFormat:
+def read_model_format(model: Path, *, batch: int = 1) -> ModelFormat:
     """Read the format of a file with one input [N, C, H, W].
+
+    Args:
+        model: the file.
+        batch: images of one run.
 
     Raises:
         MeasureError: it is no such file, or trtexec's `--shapes` cannot take the name of its input.
@@ -101,9 +111,10 @@ def read_model_format(model: Path) -> ModelFormat:
         entry = read_onnx_input(model)
     except Exception as error:  # protobuf's errors share no public base
         raise MeasureError(f"{model.name!r} must be an ONNX file with an input: {_one_line(str(error))}") from None
-    if not entry.is_single_image:
+    if not entry.takes_images(batch):
+        n_images = "one image" if batch == 1 else f"{batch} images"
         raise MeasureError(
-            f"{model.name!r} must have one input [N, C, H, W] with fixed C, H and W and one image at a time, "
+            f"{model.name!r} must have one input [N, C, H, W] with fixed C, H and W and {n_images} at a time, "
             f"but has {entry.form}; export it so"
         )
     if entry.external_files:
@@ -111,13 +122,14 @@ def read_model_format(model: Path) -> ModelFormat:
             f"{model.name!r} must hold its weights itself, but they are in {', '.join(entry.external_files)}; merge "
             "them with onnx.save(onnx.load(path), path)"
         )
-    name, (batch, *image) = entry.names[0], entry.dims
-    if not batch and not _TENSOR_NAME_PATTERN.fullmatch(name):
+    name, (fixed_batch, *image) = entry.names[0], entry.dims
+    if not fixed_batch and not _TENSOR_NAME_PATTERN.fullmatch(name):
         raise MeasureError(f"the input must have a name of letters, digits, '_', '.', '/' and '-', but it is {name!r}")
     return ModelFormat(
-        dynamic_shape="" if batch else f"{name}:1x{'x'.join(map(str, image))}",
+        dynamic_shape="" if fixed_batch else f"{name}:{batch}x{'x'.join(map(str, image))}",
         has_float16=_has_float16(entry.graph),
         has_qdq=any(n.op_type == "QuantizeLinear" for n in entry.graph.node),
+        has_2_4_weights=has_2_4_weights(entry.graph),
     )
 
 
@@ -177,6 +189,7 @@ def build_and_time_command(
         trtexec.path,
         *flags,
         *_type_flags(trtexec, model_format),
+        *(["--sparsity=enable"] if model_format.has_2_4_weights else []),
         *_timing_flags(trtexec, model_format, times_file, duration_s),
     ]
 
@@ -186,6 +199,16 @@ def time_engine_command(
 ) -> list[str]:
     """The command that times an engine of this session. Arguments as for `build_and_time_command`."""
     return [trtexec.path, f"--loadEngine={engine_file}", *_timing_flags(trtexec, model_format, times_file, duration_s)]
+
+
+def time_application_command(trtexec: TrtexecInfo, model_format: ModelFormat, *, engine_file: str) -> list[str]:
+    """The command that times an engine as an application calls it: no CUDA graph, and with copies of input and output.
+
+    Its log holds the summary; no flag of a version 8 or 10 is needed for that, and those of 11 undo its defaults.
+    """
+    behaviour = ["--noCudaGraph", "--includeDataTransfers"] if trtexec.version >= (11, 0, 0) else ["--useSpinWait"]
+    amount = ["--warmUp=500", "--duration=1", "--iterations=200", "--avgRuns=100"]
+    return [trtexec.path, f"--loadEngine={engine_file}", *_shape_flags(model_format), *behaviour, *amount]
 
 
 def time_layers_command(
@@ -203,12 +226,13 @@ def time_layers_command(
     return [trtexec.path, *flags]
 
 
-def typing_notes(trtexec: TrtexecInfo, model_format: ModelFormat) -> tuple[str, ...]:
-    """A note on weak typing, under which the engine need not have the types of the file; empty where it has."""
+def build_notes(trtexec: TrtexecInfo, model_format: ModelFormat) -> tuple[str, ...]:
+    """Notes on weak typing, under which the engine need not have the types of the file, and on sparse kernels."""
+    sparse = (SPARSITY_NOTE,) if model_format.has_2_4_weights else ()
     if trtexec.has_strong_typing:
-        return ()
+        return sparse
     allowed = " and ".join(flag[2:].upper() for flag in _type_flags(trtexec, model_format)) or "FP32"
-    return (f"weakly typed: TensorRT {trtexec.version_text} chose each layer's type among FP32 and {allowed}",)
+    return (f"weakly typed: TensorRT {trtexec.version_text} chose each layer's type among FP32 and {allowed}", *sparse)
 
 
 def parse_times(text: str) -> TimesMs:

@@ -233,7 +233,7 @@ def test_the_first_error_is_the_reason_and_the_tail_is_short_and_printable() -> 
 
 def test_weak_typing_is_noted() -> None:
     tool = TrtexecInfo(path="/t", version=(8, 2, 5), help_text="--fp16")
-    assert _trtexec.typing_notes(tool, MIXED) == (
+    assert _trtexec.build_notes(tool, MIXED) == (
         "weakly typed: TensorRT 8.2.5 chose each layer's type among FP32 and FP16 and INT8",
     )
-    assert _trtexec.typing_notes(TrtexecInfo(path="/t", version=(11, 4, 0)), MIXED) == ()
+    assert _trtexec.build_notes(TrtexecInfo(path="/t", version=(11, 4, 0)), MIXED) == ()
