@@ -1,4 +1,5 @@
-"""Desktop NVIDIA GPUs with TensorRT: a common card of each generation that TensorRT 10 and 11 support.
+"""Desktop NVIDIA GPUs with TensorRT, a common card of each generation that TensorRT 10 and 11 support; and ONNX Runtime
+on whatever NVIDIA GPU this machine has.
 
 Networks as small as those for faces do not fill such a card: on every card their latency is about the number of kernels
 times the floor of one. The floor is a launch without a CUDA graph, reported as 6.4 us on an RTX 5070 Ti, where a node
@@ -9,7 +10,7 @@ ran in eager PyTorch and took 14 times the prediction of these constants, most o
 (`benchmarks/device_tables.py --reading all`: rank correlation 0.70).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hw_profiles._base import HardwareProfile, LatencyModel
 
@@ -95,4 +96,51 @@ def _profile(card: _Card) -> HardwareProfile:
     )
 
 
+_ASSUMED = "those of a {}, assumed and not used: this machine's own GPU is always measured"
+
+
+def _local_profile(name: str, title: str, runtime: str, precisions: tuple[int, ...], reason: str) -> HardwareProfile:
+    """ONNX Runtime on this machine's GPU by one provider, always measured.
+
+    Args:
+        name: its word after `--target`.
+        title: readable name.
+        runtime: word of the runtime.
+        precisions: bit-widths that the provider gains from.
+        reason: source of the precisions.
+    """
+    like = PROFILES["cuda"]
+    assumed = _ASSUMED.format(like.title.partition(" (")[0])
+    return replace(
+        like,
+        name=name,
+        title=title,
+        runtime=runtime,
+        precisions=precisions,
+        peak_gops={bits: like.peak_gops[bits] for bits in precisions},
+        local=True,
+        latency=None,
+        facts={},
+        sources={
+            **{key: like.sources[key] for key in ("channel_multiple", "activation_signed")},
+            "precisions": reason,
+            **dict.fromkeys(("peak_gops", "bandwidth_gb_s", "memory_gb"), assumed),
+        },
+    )
+
+
 PROFILES: dict[str, HardwareProfile] = {card.name: _profile(card) for card in _CARDS}
+PROFILES |= {
+    profile.name: profile
+    for profile in (
+        _local_profile(
+            "cuda-onnxruntime", "this machine's NVIDIA GPU, ONNX Runtime with CUDA", "onnxruntime_cuda", (16, 32),
+            "ONNX Runtime, CUDA execution provider: FP16 convolutions on tensor cores, but Q/DQ nodes run one by one, "
+            "so INT8 gains nothing",
+        ),
+        _local_profile(
+            "cuda-onnxruntime-tensorrt", "this machine's NVIDIA GPU, ONNX Runtime with TensorRT",
+            "onnxruntime_tensorrt", (8, 16, 32), "ONNX Runtime, TensorRT execution provider: FP16, and INT8 by Q/DQ",
+        ),
+    )
+}  # fmt: skip

@@ -1,7 +1,7 @@
 """The flow, on one page: from a candidate to one ONNX file, and a record of the figures that were read off the file.
 
 1. Build, prune the shape, export untrained, count, measure: seconds.
-2. Stop if a constraint on latency or size is violated: what cannot ship is not trained.
+2. Stop if a constraint on latency, size or memory is violated: what cannot ship is not trained.
 3. Train in rungs; after each, only promoted candidates continue: minutes.
 4. Compress, export, check parity, score the file, measure the file.
 
@@ -38,6 +38,7 @@ from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Phase, Record, utc_timestamp
 from nas.results.run_folder import RunFolder
 from nas.runtimes.base import DeviceRuntime, Runtime
+from nas.targets.catalog import local_runtime
 from nas.training.checkpoints import Checkpoints
 from nas.training.model_builder import ModelBuilder
 from nas.training.trainer import InitialWeights, LogFunction, ShouldStop, Trainer, never
@@ -291,7 +292,7 @@ class Evaluator:
         broken = violations(
             self.config.limits, self.config.search.objectives,
             latency=self.latency_evaluator.lower_bound(untrained.latency), size_bytes=untrained.size_bytes,
-            int8_speedup=untrained.int8_speedup,
+            memory_bytes=untrained.costs.memory_bytes, int8_speedup=untrained.int8_speedup,
         )  # fmt: skip
         reason = describe_violations(broken, untrained.int8_speedup)
         if not reason:
@@ -299,7 +300,9 @@ class Evaluator:
         return replace(
             record, status="infeasible", reason=reason, violations=broken, seconds=timer.seconds,
             host=untrained.host_latency, size_bytes=untrained.size_bytes, params=untrained.costs.params,
-            nonzero_params=untrained.costs.nonzero_params, macs=untrained.costs.macs, finished=utc_timestamp(),
+            nonzero_params=untrained.costs.nonzero_params, macs=untrained.costs.macs,
+            activation_bytes=untrained.costs.activation_bytes, memory_bytes=untrained.costs.memory_bytes,
+            finished=utc_timestamp(),
         )  # fmt: skip
 
     def train_final(self, record: Record, *, epochs: float, stop: ShouldStop | None = None) -> list[Record]:
@@ -460,8 +463,11 @@ class Evaluator:
     @cached_property
     def latency_evaluator(self) -> LatencyEvaluator:
         """Measures or predicts the latency of files."""
+        # A target that is this machine may have another runtime than the one that scores files, for example its GPU's.
+        here = local_runtime(self.profile)
         return LatencyEvaluator(
-            profile=self.profile, host_profile=self.host_profile, host_runtime=self.host_runtime,
+            profile=self.profile, host_profile=self.host_profile if here is None else self.profile,
+            host_runtime=here or self.host_runtime,
             device_runtime=self.device_runtime, input_shape=self.data.input_shape,
             measures_energy="energy" in self.config.search.objectives, folder=self.folder, log=self.log,
             timing_worker=self.timing_worker, quiet_host=self.quiet_host,

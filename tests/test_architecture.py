@@ -40,7 +40,7 @@ __main__
 
 # The order within a package, from the ground up; what is not named here stands between, in any order without circles.
 INSIDE = {
-    "runtimes": "base ort|tensorrt board backends",
+    "runtimes": "time_breakdown base ort|tensorrt board backends",
     "data": "base datasets",
     "latency": "latency measured|predicted",
     "compression": "base pruning|quantization|low_rank nni importance compressors pipeline",

@@ -1,9 +1,11 @@
 """Functions that a notebook and the command line call: search, compress, quantize, prune, pick, export and others."""
 
-from nas.api.measurement import calibrate, calibrations, check_target, dry_run_commands, measure, measure_all
+from nas.api.explanation import explain
+from nas.api.measurement import dry_run_commands, measure, measure_all
 from nas.api.post_training import layer_sensitivity, prune, quantize, quantize_configured
 from nas.api.runs import export, pick, report, table
 from nas.api.searching import compress, search, train
+from nas.api.targets import calibrate, calibrations, check_target
 
 __all__ = [
     "calibrate",
@@ -11,6 +13,7 @@ __all__ = [
     "check_target",
     "compress",
     "dry_run_commands",
+    "explain",
     "export",
     "layer_sensitivity",
     "measure",

@@ -1,4 +1,4 @@
-"""Latency of one inference as a statement: value, interval, provenance, and its correction for a busy machine."""
+"""Latency of an inference as a statement: value, interval, provenance, and its correction for a busy machine."""
 
 import sys
 from dataclasses import asdict, dataclass, field, replace
@@ -11,13 +11,15 @@ LatencyKind = Literal["measured", "predicted"]
 
 MAX_REFERENCE_SLOWDOWN = DRIFT_LIMIT
 """How much slower than at its best, as a share, the reference network may be around a round that counts."""
-OPTIONAL_FIELDS = frozenset({"energy_mj", "layers", "slowdown"})
-"""Fields that JSON omits where they are empty, so that files written before they existed read the same."""
+OPTIONAL_FIELDS: dict[str, Any] = {
+    "energy_mj": None, "layers": (), "slowdown": None, "resident_bytes": None, "batch": 1,
+}  # fmt: skip
+"""Fields that JSON omits at these values, so that files written before they existed read the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """One latency with its provenance. All times are milliseconds for one inference of one image.
+    """One latency with its provenance. All times are milliseconds for one inference, of one image where `batch` is 1.
 
     Attributes:
         kind: `measured` on the named device, or `predicted` by a model of it.
@@ -31,6 +33,9 @@ class Latency:
         runs: number of timed runs; 0 when predicted.
         threads: threads of the runtime.
         drift: relative change of the reference network across the measurement; None when predicted.
+        resident_bytes: memory of the process that ran the file, its interpreter and runtime included; None where it was
+            not read.
+        batch: images of one inference.
         slowdown: how much slower the reference network was than at its best on this machine, as a share; None where
             the best is unknown.
         notes: caveats for the reader ("busy machine: ...").
@@ -55,6 +60,8 @@ class Latency:
     energy_mj: float | None = None
     layers: tuple[tuple[str, float], ...] = ()
     slowdown: float | None = None
+    resident_bytes: int | None = None
+    batch: int = 1
 
     def __post_init__(self) -> None:
         """Question each number where it enters a record.
@@ -73,6 +80,10 @@ class Latency:
         for name, share in (("drift", self.drift), ("slowdown", self.slowdown), ("energy_mj", self.energy_mj)):
             if share is not None and not abs(share) <= sys.float_info.max:  # NaN neither
                 raise MeasureError(f"{name} must be finite, but is {share}")
+        if self.resident_bytes is not None and self.resident_bytes <= 0:
+            raise MeasureError(f"resident_bytes must be above 0, but is {self.resident_bytes}")
+        if self.batch < 1:
+            raise MeasureError(f"batch must be at least 1, but is {self.batch}")
         if self.runs < 0 or self.threads < 0:
             raise MeasureError(f"runs and threads must not be negative, but are {self.runs} and {self.threads}")
 
@@ -82,6 +93,16 @@ class Latency:
         return self.p5_ms or self.latency_ms
 
     @property
+    def images_per_s(self) -> tuple[float, float, float]:
+        """Images a second at this batch, with the ends of the 95 % interval: value, low, high.
+
+        Of inferences one after the other, so a batch of 1 gives the reciprocal of the latency. The high end is infinite
+        where the interval of the latency begins at 0.
+        """
+        value, low = (1e3 * self.batch / ms for ms in (self.latency_ms, self.high_ms))
+        return value, low, 1e3 * self.batch / self.low_ms if self.low_ms else float("inf")
+
+    @property
     def is_disturbed(self) -> bool:
         """Whether a note says that the machine or the board was busy. Notes are stored, so old records answer too."""
         return any("busy" in note for note in self.notes)
@@ -89,7 +110,7 @@ class Latency:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields, without optional ones that are empty."""
         fields = asdict(self)
-        return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v not in (None, ())}
+        return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v != OPTIONAL_FIELDS[k]}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Latency":

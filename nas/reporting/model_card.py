@@ -119,6 +119,7 @@ def describe_latency(m: Mapping[str, Any]) -> str:
     """A latency and its provenance as one phrase; `m` is `Latency.to_dict()`."""
     digits = "#.4g" if m["kind"] == "measured" else "#.3g"
     value = f"{m['latency_ms']:{digits}} ms [{m['low_ms']:{digits}}, {m['high_ms']:{digits}}] {m['kind']}"
+    value += f" for {m['batch']} images at once" if m.get("batch", 1) > 1 else ""
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
     notes = f"; {'; '.join(m['notes'])}" if m["notes"] else ""
     if m["kind"] == "predicted":
@@ -129,6 +130,7 @@ def describe_latency(m: Mapping[str, Any]) -> str:
     tail += f", 5th percentile {m['p5_ms']:#.4g} ms" if m.get("p5_ms") else ""
     tail += f", drift {m['drift']:+.1%}" if m.get("drift") is not None else ""
     tail += f", {m['energy_mj']:.3g} mJ above idle" if m.get("energy_mj") is not None else ""
+    tail += f", in a process of {m['resident_bytes'] / 1e6:.0f} MB" if m.get("resident_bytes") else ""
     return f"{value} on {m['device']}, {tail} ({versions or m['runtime']}){notes}"
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
+from nas.runtimes.time_breakdown import TimeBreakdown
 
 Floats = npt.NDArray[np.float32]
 Log = Callable[[str], None]
@@ -65,13 +66,14 @@ class DeviceTiming:
     """Timing of one file by a device's own clock.
 
     Attributes:
-        times_ms: milliseconds of each run of one image [runs].
+        times_ms: milliseconds of each run [runs].
         device: the device in words.
         drift: relative change of the reference network across the runs.
         versions: names and versions of the software, and the state of the device.
         notes: caveats for the reader.
         layers: in order of execution; empty unless requested.
         energy_mj: millijoules of one inference above idle; None where nothing measures them.
+        breakdown: where the time of an application goes; None unless requested.
     """
 
     times_ms: npt.NDArray[np.float64]
@@ -81,6 +83,7 @@ class DeviceTiming:
     notes: tuple[str, ...] = ()
     layers: tuple[LayerTiming, ...] = ()
     energy_mj: float | None = None
+    breakdown: TimeBreakdown | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +156,8 @@ class Backend(ABC):
 class Runtime(Backend):
     """A backend that runs exported files in this process.
 
-    A member implements `load`; `layer_times` and `executed_nodes` default to "cannot tell". It promises that a loaded
-    file runs on the device that its name says and nowhere else: a silent fallback is an error.
+    A member implements `load`; `layer_times`, `time_breakdown` and `executed_nodes` default to "cannot tell". It
+    promises that a loaded file runs on the device that its name says and nowhere else: a silent fallback is an error.
     """
 
     @abstractmethod
@@ -185,6 +188,18 @@ class Runtime(Backend):
             MeasureError: this runtime cannot time layers, or refuses the file.
         """
         raise MeasureError(f"{self.name} cannot time layers; measure without --layers")
+
+    def time_breakdown(self, model: Path, *, input_shape: tuple[int, int, int]) -> TimeBreakdown:
+        """Where the time of one inference of a file goes on this machine.
+
+        Args:
+            model: the ONNX file.
+            input_shape: (C, H, W) of its input.
+
+        Raises:
+            MeasureError: this runtime cannot tell, or refuses the file.
+        """
+        raise MeasureError(f"{self.name} cannot tell where its time goes; measure without --explain")
 
     def executed_nodes(self, model: Path, *, input_shape: tuple[int, int, int]) -> tuple[ExecutedNode, ...] | None:
         """Nodes of a file as they are executed on this machine; None where the runtime does not report them.
@@ -227,6 +242,8 @@ class DeviceRuntime(Backend):
         *,
         with_layers: bool = False,
         with_energy: bool = False,
+        with_breakdown: bool = False,
+        batch: int = 1,
         dry_run_commands: list[str] | None = None,
         log: Log = lambda _: None,
     ) -> list[DeviceTiming | MeasureError]:
@@ -237,6 +254,8 @@ class DeviceRuntime(Backend):
             profile: the device.
             with_layers: whether each layer is timed too, in a separate run.
             with_energy: whether energy is measured too, where the device can.
+            with_breakdown: whether it is told where the time goes, from two further runs, where the device can.
+            batch: images of one run; the files leave the number of images open, or have this one.
             dry_run_commands: takes the commands, which are then not run; the result is empty.
             log: receives progress lines.
 

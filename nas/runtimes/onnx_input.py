@@ -53,7 +53,11 @@ class OnnxInput:
     @property
     def is_single_image(self) -> bool:
         """Whether the file has one input [N, C, H, W] with fixed C, H and W, where N is open or 1."""
-        return len(self.names) == 1 and len(self.dims) == 4 and min(self.dims[1:]) >= 1 and self.dims[0] in (0, 1)
+        return self.takes_images(1)
+
+    def takes_images(self, batch: int) -> bool:
+        """Whether the file has one input [N, C, H, W] with fixed C, H and W, where N is open or so many."""
+        return len(self.names) == 1 and len(self.dims) == 4 and min(self.dims[1:]) >= 1 and self.dims[0] in (0, batch)
 
     @property
     def form(self) -> str:
@@ -82,26 +86,36 @@ def read_onnx_input(model: Path) -> OnnxInput:
     )
 
 
-def read_input_shape(path: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the only input of an ONNX file.
+def read_input_shape(path: Path, *, batch: int = 1) -> tuple[int, int, int]:
+    """(C, H, W) of the only input of an ONNX file, which takes so many images at a time.
 
     Raises:
         ConfigError: there is no such file, it is no ONNX file, or its input has another form.
     """
+    entry = read_checked_input(path)
+    if not entry.takes_images(batch):
+        n_images = "one image" if batch == 1 else f"{batch} images"
+        raise ConfigError(
+            f"{path} must have one input [N, C, H, W] with fixed C, H and W and {n_images} at a time, but has "
+            f"{entry.form}; export it so"
+        )
+    return entry.dims[1], entry.dims[2], entry.dims[3]
+
+
+def read_checked_input(path: Path) -> OnnxInput:
+    """Read the input of a file that a user names, as `read_onnx_input` does.
+
+    Raises:
+        ConfigError: there is no such file, or it is no ONNX file within the bounds.
+    """
     try:
-        entry = read_onnx_input(path)
+        return read_onnx_input(path)
     except FileNotFoundError:
         raise ConfigError(f"{path} must be an ONNX file, but there is none; `nas export` writes one") from None
     except Exception as error:  # protobuf's errors share no public base
         raise ConfigError(
             f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}; export it again"
         ) from None
-    if not entry.is_single_image:
-        raise ConfigError(
-            f"{path} must have one input [N, C, H, W] with fixed C, H and W and one image at a time, but has "
-            f"{entry.form}; export it so"
-        )
-    return entry.dims[1], entry.dims[2], entry.dims[3]
 
 
 def read_onnx_model(path: Path) -> ModelProto:

@@ -51,7 +51,7 @@ from nas.searcher.record_index import SearchRecords
 from nas.searcher.resume_check import check_same_data, check_same_target, study_identity
 from nas.searcher.study import Study
 from nas.searcher.warm_start import WarmStart, warm_start
-from nas.targets.catalog import device_runtime, load_target
+from nas.targets.catalog import HOST_RUNTIME, device_runtime, load_target, local_runtime
 from nas.targets.environment import check_environment
 from search_spaces._base import Choice, SearchSpace, Value
 
@@ -59,8 +59,6 @@ TEACHER_BUDGET_SHARE = 0.15
 """Share of the time limit, at most, in which teachers answer the views of the training images."""
 HOST_TARGET = "cpu"
 """Target word of this machine."""
-HOST_RUNTIME = "onnxruntime"
-"""Runtime that scores every file, and measures it on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +134,7 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
         ConfigError: an earlier run to start from does not exist, a baseline cannot be scored on the data, or the target
             cannot measure energy, an objective.
         UserError: a member, a file or a package is missing.
-        MeasureError: the target's device cannot be reached.
+        MeasureError: the target's device cannot be reached, or its runtime is missing here.
     """
     config = with_resumed_fields(config)
     data = load_data(
@@ -148,6 +146,7 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
     config = drop_uninformative_rungs(config, len(data.train))
     profile = load_target(config.search.target)
     runtime = device_runtime(profile)
+    local_runtime(profile)  # a runtime that is missing here is reported now too
     # An unreachable device is reported now, not after the first candidate was exported.
     findings = {f.name: f.value for f in runtime.probe_device(profile)} if runtime else {}
     check_objectives(config.search, can_measure_energy=findings.get("energy", NO_POWER_MONITOR) != NO_POWER_MONITOR)

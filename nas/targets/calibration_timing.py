@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hw_profiles._base import HardwareProfile
-from nas import registry
 from nas.errors import ConfigError, MeasureError
 from nas.latency.latency import Latency
 from nas.latency.measured.reference_cache import reference_cache_path
@@ -17,7 +16,7 @@ from nas.latency.measured.timing import measure as measure_here
 from nas.latency.measured.timing import measure_on_device
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.targets.calibration_sample import Shape
-from nas.targets.catalog import device_runtime
+from nas.targets.catalog import HOST_RUNTIME, device_runtime, local_runtime
 
 RUNS = 200
 """Timed runs of a file on this machine."""
@@ -37,6 +36,7 @@ def make_measure_files(profile: HardwareProfile, input_shape: Shape, log: Callab
 
     Raises:
         ConfigError: the target is neither this machine nor a device that can be reached.
+        MeasureError: its runtime is not available here.
     """
     if board := device_runtime(profile):
         return lambda paths: measure_on_device(paths, board, profile, log=log)
@@ -45,8 +45,11 @@ def make_measure_files(profile: HardwareProfile, input_shape: Shape, log: Callab
             f"{profile.name!r} must be this machine or a board that can be reached, but is predicted only; "
             "name yours: nas targets add NAME --like DEVICE --ssh user@host"
         )
-    runtime = registry.load("runtime", profile.runtime)
-    clock, plan = _cpu_clock_ns(), TimingPlan(runs=RUNS, idle_wait_s=IDLE_WAIT_S)
+    runtime = local_runtime(profile)
+    assert runtime is not None  # noqa: S101 - the target is this machine, and no device times itself
+    # A GPU works while the thread waits, which no processor time shows.
+    clock = _cpu_clock_ns() if profile.runtime == HOST_RUNTIME else time.perf_counter_ns
+    plan = TimingPlan(runs=RUNS, idle_wait_s=IDLE_WAIT_S)
     # A cache of its own, because its clock is not that of all other measurements.
     cache = reference_cache_path().with_name("reference-processor-time.json")
 

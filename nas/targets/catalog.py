@@ -7,6 +7,13 @@ A user's own device is a table in `nas.toml` in the working directory. It is a k
     ssh = "user@host"               # or local = true: the device is this machine
     trtexec = "/usr/src/tensorrt/bin/trtexec"     # only where it is elsewhere; likewise ssh_config, build_limit_s
 
+The runtime of a device that is this machine is the package tensorrt, or another one by its word:
+
+    [target.mygpu]
+    like = "cuda"
+    local = true
+    runtime = "onnxruntime_cuda"    # or onnxruntime_tensorrt, tensorrt
+
 or a known device in another power mode, whose latency is predicted:
 
     [target.slow]
@@ -24,14 +31,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hw_profiles._base import HardwareProfile
 from hw_profiles._power_modes import with_power_mode
 from nas import registry
-from nas.errors import ConfigError, UnknownMemberError, one_line
+from nas.errors import ConfigError, MeasureError, UnknownMemberError, one_line
 from nas.files import read_text, write_atomic
-from nas.runtimes.base import Backend, DeviceRuntime
+from nas.runtimes.base import Backend, DeviceRuntime, Runtime
 from nas.runtimes.board.ssh import parse_address
 
 CONFIG_FILE = Path("nas.toml")
 SSH_RUNTIME, LOCAL_RUNTIME = "trtexec_ssh", "tensorrt"
 """Runtimes that time files on the device itself, over ssh or here."""
+HOST_RUNTIME = "onnxruntime"
+"""Runtime of this machine's CPU."""
+GPU_RUNTIMES = ("tensorrt", "onnxruntime_cuda", "onnxruntime_tensorrt")
+"""Runtimes of this machine's GPU."""
+RUNTIME_PRECISIONS = {"onnxruntime_cuda": (16, 32)}
+"""Bit-widths that gain with a runtime, where these are fewer than the device has: ONNX Runtime's CUDA provider runs
+Q/DQ nodes one by one."""
 
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -43,6 +57,7 @@ class UserTarget(BaseModel):
         like: name of the known target that this device is an instance of.
         ssh: `[user@]host[:port]`.
         local: whether the device is this machine, used through the tensorrt package.
+        runtime: word of the runtime on this machine; only with `local`.
         power_mode: the board's power mode, where it differs from that of the known target.
         trtexec: absolute path on the board, where it is in none of the usual places.
         ssh_config: file for `ssh -F`.
@@ -54,6 +69,7 @@ class UserTarget(BaseModel):
     like: str
     ssh: str | None = None
     local: bool = False
+    runtime: str | None = None
     power_mode: str | None = None
     trtexec: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./+-]+$")
     ssh_config: Path | None = None
@@ -63,6 +79,8 @@ class UserTarget(BaseModel):
     def _check_reachable(self) -> Self:
         if (self.ssh and self.local) or not (self.ssh or self.local or self.power_mode):
             raise ValueError('a target needs either ssh = "user@host" or local = true, or else a power_mode')
+        if self.runtime and not self.local:
+            raise ValueError("runtime needs local = true, as a board over ssh runs its own trtexec")
         if self.ssh:
             parse_address(self.ssh)
         return self
@@ -75,7 +93,8 @@ class UserTarget(BaseModel):
             known_targets: name to profile of the targets in `hw_profiles`.
 
         Raises:
-            ConfigError: `like` is no known target or has no such power mode, or `name` is taken.
+            ConfigError: `like` is no known target or has no such power mode, `name` is taken, or the runtime does not
+                run files of such a device here.
         """
         if self.like not in known_targets or name in known_targets:
             fault = (
@@ -84,18 +103,31 @@ class UserTarget(BaseModel):
                 else f"like = {self.like!r} is unknown"
             )
             raise ConfigError(f"{fault}; the known targets are {', '.join(known_targets)}")
-        like = self._with_power_mode(known_targets[self.like])
-        own = self.model_dump(mode="json", exclude={"like", "local", "power_mode"})
+        like = self._with_runtime(self._with_power_mode(known_targets[self.like]))
+        own = self.model_dump(mode="json", exclude={"like", "local", "runtime", "power_mode"})
         facts = {k: v for k, v in own.items() if v is not None}
         return replace(
             like,
             name=name,
             title=f"{like.title}, yours",
-            runtime=LOCAL_RUNTIME if self.local else SSH_RUNTIME if self.ssh else like.runtime,
+            runtime=SSH_RUNTIME if self.ssh else like.runtime,
             local=self.local,
             facts={**like.facts, **facts},
             sources={**like.sources, **dict.fromkeys(facts, "the user's nas.toml")},
         )
+
+    def _with_runtime(self, like: HardwareProfile) -> HardwareProfile:
+        """The profile with the runtime that runs files on this machine, and the precisions that gain with it."""
+        word = self.runtime or (LOCAL_RUNTIME if self.local and not like.local else like.runtime)
+        if self.runtime:
+            check_local_runtime(word)
+            if (word == HOST_RUNTIME) != (like.runtime == HOST_RUNTIME):
+                fitting = HOST_RUNTIME if like.runtime == HOST_RUNTIME else ", ".join(GPU_RUNTIMES)
+                raise ConfigError(f"runtime of a device like {self.like!r} must be one of {fitting}, but got {word!r}")
+        gaining = RUNTIME_PRECISIONS.get(word, like.precisions)
+        precisions = tuple(bits for bits in like.precisions if bits in gaining)
+        rates = {bits: rate for bits, rate in like.peak_gops.items() if bits in precisions}
+        return replace(like, runtime=word, precisions=precisions, peak_gops=rates)
 
     def _with_power_mode(self, like: HardwareProfile) -> HardwareProfile:
         try:
@@ -148,6 +180,33 @@ def device_runtime(profile: HardwareProfile) -> DeviceRuntime | None:
         return None
     backend: Backend = registry.load("runtime", profile.runtime)
     return backend if isinstance(backend, DeviceRuntime) and backend.can_time_on_device(profile) else None
+
+
+def check_local_runtime(word: str) -> None:
+    """Refuse a word that is no runtime which loads files on this machine.
+
+    Raises:
+        ConfigError: there is no such runtime, or it times files on a board.
+    """
+    words = (HOST_RUNTIME, *GPU_RUNTIMES)
+    if word not in words:
+        raise ConfigError(f"runtime must be one of {', '.join(words)}, but got {word!r}{registry.near(word, words)}")
+
+
+def local_runtime(profile: HardwareProfile) -> Runtime | None:
+    """The runtime that loads files on this machine for a target which is this machine, and which the timing loop times.
+
+    None for other targets, and where the device's own clock times them (`device_runtime`).
+
+    Raises:
+        MeasureError: it cannot run here; the message says what is missing and how to get it.
+    """
+    if not profile.local or device_runtime(profile) is not None:
+        return None
+    runtime: Runtime = registry.load("runtime", profile.runtime)
+    if reason := runtime.unavailable_reason():
+        raise MeasureError(f"target {profile.name!r} cannot be measured here: {reason}")
+    return runtime
 
 
 def load_user_targets(file: Path | None = None) -> dict[str, UserTarget]:

@@ -98,6 +98,37 @@ def test_files_are_reported_in_full_and_compared(board: PlayedBoard, folder: Pat
     assert "stage1.0.conv || stage1.1.conv 20.0 33.3%" in told
 
 
+def test_a_board_explains_where_its_time_goes(board: PlayedBoard, folder: Path) -> None:
+    board.play(ms={"*": 0.2})
+    add(board)
+    found = nas("measure", "float.onnx", "--target", "mynano", "--explain")
+    assert found.exit_code == 0, found.output
+    told = plain(found.stdout)
+    # The stand-in: 0.2 ms in a graph, half as much again without one, and 4 and 3 us for the copies.
+    for line in ("copy to the GPU 0.0040", "kernels 0.2000", "launch gaps 0.1000", "copy from the GPU 0.0030"):
+        assert line in told
+    assert "sum 0.3070" in told
+    assert "the host needs 0.28 ms to enqueue what the GPU does in 0.3 ms" in told
+    assert "power mode 15W, clocks locked at 918 MHz: figures of another mode differ by their clocks" in told
+    plain_run = [call for call in board.calls() if not any("exportTimes" in word or "Profile" in word for word in call)]
+    assert [word for word in plain_run[-1] if "raph" in word or "Transfers" in word] == []
+    assert nas("measure", "float.onnx", "--target", "mynano", "--explain", "--batch", "8").exit_code == 2
+
+
+def test_images_a_second_of_a_board_are_of_engines_built_for_each_batch(board: PlayedBoard, folder: Path) -> None:
+    board.play(ms={"*": 0.5})
+    add(board)
+    found = nas("measure", "float.onnx", "--target", "mynano", "--batch", "1,8")
+    assert found.exit_code == 0, found.output
+    told = plain(found.stdout)
+    assert "measured for 8 images at once on NVIDIA Jetson Orin Nano" in told
+    assert "GPU time of 8 images in a CUDA graph" in told
+    assert re.search(r" 1 1 0\.5000 \[[^\]]*\] 2,000 \[", told)
+    assert re.search(r" 8 1 0\.5000 \[[^\]]*\] 16,000 \[", told)
+    shapes = {word for call in board.calls() for word in call if word.startswith("--shapes=") and "8x" in word[:20]}
+    assert len(shapes) == 1
+
+
 def test_a_file_that_fails_shows_its_log_and_the_other_its_figure(board: PlayedBoard, folder: Path) -> None:
     board.play(do={"candidate-1": "fail"})
     add(board)

@@ -3,11 +3,12 @@
 import tomllib
 from pathlib import Path
 
+import onnxruntime as ort
 import pytest
 
 from hw_profiles import cpu
 from nas import registry
-from nas.errors import ConfigError, UnknownMemberError
+from nas.errors import ConfigError, MeasureError, UnknownMemberError
 from nas.targets import catalog as targets
 
 
@@ -59,6 +60,54 @@ def test_user_target_can_be_this_machine(file: Path) -> None:
     targets.add_target("here", {"like": "jetson", "local": True}, file)
     here = targets.load_target("here", file)
     assert (here.runtime, here.local) == ("tensorrt", True)
+
+
+@pytest.mark.parametrize(
+    ("like", "runtime", "precisions"),
+    [
+        ("cuda", "onnxruntime_cuda", (16, 32)), ("cuda", "onnxruntime_tensorrt", (8, 16, 32)),
+        ("jetson-nano", "onnxruntime_cuda", (16, 32)), ("cuda", "tensorrt", (8, 16, 32)),
+    ],
+)  # fmt: skip
+def test_this_machine_may_have_another_runtime(
+    file: Path, like: str, runtime: str, precisions: tuple[int, ...]
+) -> None:
+    targets.add_target("here", {"like": like, "local": True, "runtime": runtime}, file)
+    here = targets.load_target("here", file)
+    assert (here.runtime, here.local, here.precisions) == (runtime, True, precisions)
+    assert set(here.peak_gops) == set(precisions)
+    assert "runtime" not in here.facts
+    assert tomllib.loads(file.read_text())["target"]["here"]["runtime"] == runtime
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"like": "cuda", "ssh": "nano", "runtime": "tensorrt"}, "runtime needs local = true"),
+        ({"like": "cuda", "local": True, "runtime": "trtexec_ssh"}, "runtime must be one of onnxruntime, tensorrt, "),
+        ({"like": "cuda", "local": True, "runtime": "onnxruntime_cud"}, "but got 'onnxruntime_cud'"),
+        ({"like": "cuda", "local": True, "runtime": "onnxruntime"}, "like 'cuda' must be one of tensorrt, "),
+        ({"like": "cpu", "local": True, "runtime": "tensorrt"}, "like 'cpu' must be one of onnxruntime, "),
+    ],
+)
+def test_a_runtime_that_does_not_fit_is_refused(file: Path, fields: dict[str, object], line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        targets.add_target("here", fields, file)
+    assert not file.exists()
+
+
+def test_a_local_runtime_is_looked_for_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = targets.local_runtime(targets.load_target("cpu"))
+    assert here is not None
+    assert here.name == "onnxruntime"
+    assert targets.local_runtime(targets.load_target("jetson")) is None
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(MeasureError, match=r"'cuda-onnxruntime' cannot be measured .* pip install onnxruntime-gpu"):
+        targets.local_runtime(targets.load_target("cuda-onnxruntime"))
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    found = targets.local_runtime(targets.load_target("cuda-onnxruntime"))
+    assert found is not None
+    assert found.name == "onnxruntime_cuda"
 
 
 def test_known_board_in_another_power_mode_is_predicted(file: Path) -> None:

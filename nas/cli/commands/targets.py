@@ -46,6 +46,10 @@ def targets_add(
     local: Annotated[
         bool, typer.Option("--local", help="The device is this machine, measured with the tensorrt package.")
     ] = False,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="Runtime on this machine, with --local: tensorrt, onnxruntime_cuda, onnxruntime_tensorrt."),
+    ] = None,
     power_mode: Annotated[
         str | None, typer.Option(help="Power mode, if not the known target's; `nas targets show` lists them.")
     ] = None,
@@ -60,8 +64,8 @@ def targets_add(
     from nas.targets.catalog import add_target
 
     fields = {
-        "like": like, "ssh": ssh, "local": local or None, "power_mode": power_mode, "trtexec": trtexec,
-        "ssh_config": ssh_config,
+        "like": like, "ssh": ssh, "local": local or None, "runtime": runtime, "power_mode": power_mode,
+        "trtexec": trtexec, "ssh_config": ssh_config,
     }  # fmt: skip
     profile = add_target(name, fields)
     next_command = f"check   nas targets check {name}" if ssh or local else f"show    nas targets show {name}"

@@ -1,6 +1,6 @@
-"""Output of the commands: fronts, selections, costs, targets, latencies and findings.
+"""Output of the commands: fronts, selections, costs, targets and findings.
 
-The progress of a search is in `nas.cli.render.progress`.
+The progress of a search is in `nas.cli.render.progress`, latencies are in `nas.cli.render.measurements`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hw_profiles._base import HardwareProfile
-from nas.cli.render.tables import SIZE_COLUMNS, SPEED_COLUMNS, costs_table, front_table, plain_table, recall_table
-from nas.errors import MeasureError
-from nas.latency.latency import Latency
+from nas.cli.render.tables import SIZE_COLUMNS, SPEED_COLUMNS, costs_table, front_table, recall_table
 from nas.latency.predicted.learned_roofline import LearnedRoofline
-from nas.reporting.model_card import describe_latency
 from nas.results.compression_effect import MAX_RECALL_LOSS, find_baseline, large_recall_losses
 from nas.results.data_facts import read_data_facts
 from nas.results.formatting import format_int8_speedup, format_settings, format_widths
@@ -187,6 +184,7 @@ def targets_table(profiles: Mapping[str, HardwareProfile], calibrations: Mapping
         learned = f"calibrated, +-{model.half_width:.0%}" if model else ""
         if p.local or "ssh" in p.facts:
             latency = "measured here" if p.local else f"measured at {p.facts['ssh']}"
+            latency += " with onnxruntime-gpu" if p.runtime.startswith("onnxruntime_") else ""
             latency += f"; {learned}" if learned else ""
         elif learned:
             latency = f"predicted, {learned}"
@@ -194,41 +192,6 @@ def targets_table(profiles: Mapping[str, HardwareProfile], calibrations: Mapping
         bits = " ".join(str(b) for b in p.precisions)
         table.add_row(f"[bold]{name}[/]{alias}", p.title, p.runtime, bits, f"x{p.channel_multiple}", escape(latency))
     return table
-
-
-def show_latencies(console: Console, results: Mapping[str, list[Latency] | MeasureError]) -> bool:
-    """Show the latencies of each file, its layers where they were timed, and how the files compare.
-
-    Returns:
-        Whether every file has a latency.
-    """
-    first: tuple[str, Latency] | None = None
-    for name, measured in results.items():
-        if len(results) > 1:
-            console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
-        if isinstance(measured, MeasureError):
-            console.print(f"no latency: {measured}", soft_wrap=True, markup=False)
-            for line in measured.log_lines:
-                console.print(f"  {line}", soft_wrap=True, markup=False, style="dim")
-            continue
-        for m in measured:
-            console.print(describe_latency(m.to_dict()), soft_wrap=True, markup=False)
-        if measured[0].layers:
-            console.print(layers_table(measured[0]))
-        if first is None:
-            first = (name, measured[0])
-        else:
-            share = measured[0].latency_ms / first[1].latency_ms
-            console.print(f"takes {share:.3f} times as long as {first[0]}", soft_wrap=True, markup=False)
-    return not any(isinstance(measured, MeasureError) for measured in results.values())
-
-
-def layers_table(latency: Latency) -> Table:
-    """Layers in order of execution, each with its share of the sum of all layers."""
-    total = sum(ms for _, ms in latency.layers) or 1.0
-    rows = [(name, f"{1e3 * ms:.1f}", f"{ms / total:.1%}") for name, ms in latency.layers]
-    summed = f"{len(rows)} layers, timed one by one: {total:.3f} ms"
-    return plain_table([("layer", "us", "share"), *rows, (summed, f"{1e3 * total:.1f}", "")])
 
 
 def device_checks_table(findings: Iterable[Finding]) -> Table:

@@ -8,7 +8,7 @@ how busy the machine was.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +20,7 @@ from nas.errors import MeasureError
 from nas.intervals import TimesMs, bootstrap_median_interval
 from nas.latency.latency import MAX_REFERENCE_SLOWDOWN, Latency
 from nas.latency.measured import host_load
+from nas.latency.measured.process_memory import resident_bytes
 from nas.latency.measured.reference_cache import load_best_ms, machine_id, store_best_ms
 from nas.latency.measured.timing_loop import (
     NanosecondClock,
@@ -29,7 +30,7 @@ from nas.latency.measured.timing_loop import (
     run_timing_loop,
 )
 from nas.runtimes import reference_network as _reference
-from nas.runtimes.base import DeviceRuntime, DeviceTiming, Runtime
+from nas.runtimes.base import DeviceRuntime, DeviceTiming, Runtime, Session
 from nas.runtimes.disturbance import DRIFT_LIMIT, drift_note
 
 Shape = tuple[int, int, int]
@@ -46,11 +47,12 @@ def measure(
     input_shape: Shape,
     runs: int = 300,
     threads: int = 1,
+    batch: int = 1,
     plan: TimingPlan | None = None,
     reference_cache: Path | None = None,
     clock_ns: NanosecondClock = time.perf_counter_ns,
 ) -> Latency:
-    """Time one file on one image of random pixels, in rounds between blocks of the reference network.
+    """Time one file on an image of random pixels or a batch of them, in rounds between blocks of the reference network.
 
     Args:
         model: the ONNX file.
@@ -59,6 +61,7 @@ def measure(
         input_shape: (C, H, W) of the file's input.
         runs: timed single runs; 200 or more for a figure that is quoted.
         threads: threads inside an operator.
+        batch: images of one run.
         plan: when to stop; replaces `runs` and the default idle wait.
         reference_cache: file of the reference network's best times (`nas.latency.measured.reference_cache`). Without
             one a machine that is busy throughout goes unnoticed.
@@ -74,7 +77,14 @@ def measure(
     """
     plan = plan or TimingPlan(runs=runs, idle_wait_s=IDLE_WAIT_S)
     (latency,) = _time_interleaved(
-        [(model, input_shape)], runtime, device, threads, plan, reference_cache, clock_ns, ()
+        [_TimedFile(path=model, shape=(batch, *input_shape))],
+        runtime,
+        device,
+        threads,
+        plan,
+        reference_cache,
+        clock_ns,
+        (),
     )
     return latency
 
@@ -87,6 +97,7 @@ def measure_interleaved(
     input_shape: Shape | Sequence[Shape],
     runs: int = 300,
     threads: int = 1,
+    batches: Sequence[int] = (),
     plan: TimingPlan | None = None,
     reference_cache: Path | None = None,
     clock_ns: NanosecondClock = time.perf_counter_ns,
@@ -103,6 +114,7 @@ def measure_interleaved(
         runs: timed single runs of each file, at least.
         threads: threads inside an operator. All sessions are open at once: with more than one thread, those of
             different sessions spin at the same time, and the notes say so.
+        batches: images of one run of each file; one image where it is empty.
         plan: when to stop; replaces `runs` and the default idle wait.
         reference_cache: file of the reference network's best times; see `measure`.
         clock_ns: monotonic clock, nanoseconds.
@@ -113,14 +125,16 @@ def measure_interleaved(
 
     Raises:
         MeasureError: the runtime refuses a file or an image.
-        ValueError: `runs` is below 2, or there are not as many shapes as files.
+        ValueError: `runs` is below 2, or there are not as many shapes or batches as files.
     """
     plan = plan or TimingPlan(runs=runs, idle_wait_s=IDLE_WAIT_S)
     shapes = _shape_per_model(input_shape, len(models))
     notes = (f"{len(models)} files interleaved", *(("several sessions spin side by side",) if threads > 1 else ()))
-    return _time_interleaved(
-        [*zip(models, shapes, strict=True)], runtime, device, threads, plan, reference_cache, clock_ns, notes
-    )
+    files = [
+        _TimedFile(path=path, shape=(batch, *shape))
+        for path, shape, batch in zip(models, shapes, batches or [1] * len(models), strict=True)
+    ]
+    return _time_interleaved(files, runtime, device, threads, plan, reference_cache, clock_ns, notes)
 
 
 def measure_on_device(
@@ -130,6 +144,7 @@ def measure_on_device(
     *,
     with_layers: bool = False,
     with_energy: bool = False,
+    batch: int = 1,
     log: Callable[[str], None] = lambda _: None,
 ) -> list[Latency | MeasureError]:
     """Measure files on a device that times them itself: a board over ssh, or a GPU by its own clock.
@@ -140,6 +155,7 @@ def measure_on_device(
         profile: the device.
         with_layers: whether each layer is timed too.
         with_energy: whether energy is measured too, where the device can.
+        batch: images of one run.
         log: receives progress lines.
 
     Returns:
@@ -148,12 +164,22 @@ def measure_on_device(
     Raises:
         MeasureError: the device cannot be reached, or nothing runs on it.
     """
-    timings = runtime.time_models(models, profile, with_layers=with_layers, with_energy=with_energy, log=log)
-    return [t if isinstance(t, MeasureError) else _to_latency(t, runtime) for t in timings]
+    timings = runtime.time_models(
+        models, profile, with_layers=with_layers, with_energy=with_energy, batch=batch, log=log
+    )
+    return [t if isinstance(t, MeasureError) else replace(_to_latency(t, runtime), batch=batch) for t in timings]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TimedFile:
+    """One file, and the shape [N, C, H, W] of the images of one run."""
+
+    path: Path
+    shape: tuple[int, int, int, int]
 
 
 def _time_interleaved(
-    files: Sequence[tuple[Path, Shape]], runtime: Runtime, device: str, threads: int, plan: TimingPlan,
+    files: Sequence[_TimedFile], runtime: Runtime, device: str, threads: int, plan: TimingPlan,
     reference_cache: Path | None, clock_ns: NanosecondClock, notes: tuple[str, ...],
 ) -> list[Latency]:  # fmt: skip
     """Latencies of files that are timed side by side."""
@@ -164,12 +190,15 @@ def _time_interleaved(
     )
     before = host_load.snapshot()
     best_ms = load_best_ms(reference_cache, key)
-    entries = [(_reference.reference_path(), _reference.INPUT_SHAPE), *files]
-    sessions = []
+    entries = [_TimedFile(path=_reference.reference_path(), shape=(1, *_reference.INPUT_SHAPE)), *files]
+    sessions: list[Session] = []
+    calls: list[Callable[[], None]] = []
+    sizes: list[int | None] = []  # resident bytes of this process before and after each file
     try:
-        for path, _ in entries:
-            sessions.append(runtime.load(path, threads=threads))
-        calls = [session.bound_run(_random_image(shape)) for session, (_, shape) in zip(sessions, entries, strict=True)]
+        for entry in entries:
+            sessions.append(runtime.load(entry.path, threads=threads))
+            calls.append(sessions[-1].bound_run(_random_images(entry.shape)))
+            sizes.append(resident_bytes())
         first_ms = float("inf")
         if reference_cache is not None and best_ms is None:
             best_ms = first_ms = measure_best_reference_ms(calls[0], clock_ns)
@@ -186,9 +215,9 @@ def _time_interleaved(
         _summarize_times(
             times, runtime=runtime.name, device=device, threads=threads, drift=result.drift, notes=notes,
             slowdown=result.slowdown, versions={**runtime.versions(), "reference": str(_reference.REFERENCE_VERSION)},
-            n_rounds=result.rounds_kept,
+            n_rounds=result.rounds_kept, batch=file.shape[0], resident=_with_growth(sizes, at),
         )
-        for times in result.times_ms
+        for at, (times, file) in enumerate(zip(result.times_ms, files, strict=True), start=1)
     ]  # fmt: skip
 
 
@@ -218,6 +247,8 @@ def _summarize_times(
     versions: dict[str, str],
     slowdown: float | None = None,
     n_rounds: int | None = None,
+    batch: int = 1,
+    resident: int | None = None,
 ) -> Latency:
     low, high = bootstrap_median_interval(times_ms, n_rounds)
     p5, median, p99 = (float(v) for v in np.percentile(times_ms, [5, 50, 99]))
@@ -236,7 +267,15 @@ def _summarize_times(
         notes=notes,
         versions=versions,
         slowdown=slowdown,
+        batch=batch,
+        resident_bytes=resident,
     )
+
+
+def _with_growth(sizes: Sequence[int | None], at: int) -> int | None:
+    """Resident bytes of the process with the reference network, and what loading and running file `at` added."""
+    base, before, after = sizes[0], sizes[at - 1], sizes[at]
+    return None if base is None or before is None or after is None else base + max(0, after - before)
 
 
 def _to_latency(timing: DeviceTiming, runtime: DeviceRuntime) -> Latency:
@@ -248,9 +287,9 @@ def _to_latency(timing: DeviceTiming, runtime: DeviceRuntime) -> Latency:
     return replace(latency, energy_mj=timing.energy_mj, layers=layers)
 
 
-def _random_image(shape: Shape) -> npt.NDArray[np.uint8]:
-    """[1, C, H, W], the same pixels for every call."""
-    return np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
+def _random_images(shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
+    """[N, C, H, W], the same pixels for every call."""
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def _shape_per_model(shape: Shape | Sequence[Shape], count: int) -> list[Shape]:

@@ -69,7 +69,7 @@ class TimingWorker:
 
     def measure(
         self, models: Sequence[Path], *, runtime: str, device: str, input_shape: Sequence[Shape], plan: TimingPlan,
-        threads: int = 1,
+        threads: int = 1, batches: Sequence[int] = (),
     ) -> list[Latency]:  # fmt: skip
         """Time files side by side as `measure_interleaved` does, or one file alone as `measure` does.
 
@@ -80,6 +80,7 @@ class TimingWorker:
             input_shape: (C, H, W) of each file's input.
             plan: when to stop.
             threads: threads inside an operator.
+            batches: images of one run of each file; one image where it is empty.
 
         Returns:
             One measured latency for each file, in order.
@@ -96,6 +97,7 @@ class TimingWorker:
             input_shape=[list(shape) for shape in input_shape],
             plan=asdict(plan),
             threads=threads,
+            batches=list(batches) or [1] * len(models),
             reference_cache=str(self._reference_cache.resolve()) if self._reference_cache else None,
         )
         per_file_s = self._time_limit_s if plan.max_duration_s is None else plan.max_duration_s + self._grace_s
@@ -199,6 +201,7 @@ class TimingTask(TypedDict):
         input_shape: [C, H, W] of each file's input.
         plan: fields of a `TimingPlan`.
         threads: threads inside an operator.
+        batches: images of one run of each file.
         reference_cache: absolute path of the reference network's best times; None without.
     """
 
@@ -208,6 +211,7 @@ class TimingTask(TypedDict):
     input_shape: list[list[int]]
     plan: dict[str, Any]
     threads: int
+    batches: list[int]
     reference_cache: str | None
 
 
@@ -232,13 +236,14 @@ def handle_task(task: TimingTask) -> dict[str, Any]:
             latencies = [
                 measure(
                     paths[0], runtime, device=device, input_shape=shapes[0], threads=threads, plan=plan,
-                    reference_cache=cache,
+                    batch=task["batches"][0], reference_cache=cache,
                 )
             ]  # fmt: skip
         else:
             latencies = measure_interleaved(
-                paths, runtime, device=device, input_shape=shapes, threads=threads, plan=plan, reference_cache=cache
-            )
+                paths, runtime, device=device, input_shape=shapes, threads=threads, batches=task["batches"], plan=plan,
+                reference_cache=cache,
+            )  # fmt: skip
     except (NasError, OSError, MemoryError) as error:
         if fault := find_system_error(error):
             return {"lacks": [fault.errno, fault.strerror] if isinstance(fault, OSError) else []}

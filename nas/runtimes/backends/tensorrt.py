@@ -67,10 +67,14 @@ class TensorRtRuntime(Runtime, DeviceRuntime):
         Raises:
             MeasureError: a package or the device is missing, or TensorRT refuses the file.
         """
+        return self._load(model, batch=1)
+
+    def _load(self, model: Path, batch: int) -> EngineSession:
         trt = _import_tensorrt()
         device = _cuda.open_cuda_device()
         try:
-            return EngineSession(trt, _engine.build_engine(trt, model, self._timing_cache), device)
+            engine = _engine.build_engine(trt, model, self._timing_cache, batch=batch)
+            return EngineSession(trt, engine, device, batch=batch)
         except BaseException:
             device.close()
             raise
@@ -101,9 +105,11 @@ class TensorRtRuntime(Runtime, DeviceRuntime):
 
     def time_models(
         self, models: Sequence[Path], profile: HardwareProfile, *, with_layers: bool = False, with_energy: bool = False,
-        dry_run_commands: list[str] | None = None, log: Log = lambda _: None,
+        with_breakdown: bool = False, batch: int = 1, dry_run_commands: list[str] | None = None,
+        log: Log = lambda _: None,
     ) -> list[DeviceTiming | MeasureError]:  # fmt: skip
-        """Time files on this machine's GPU. A file that fails does not affect the others. Energy is not measured.
+        """Time files on this machine's GPU. A file that fails does not affect the others. Neither energy nor a
+        breakdown is measured: ask trtexec on that machine for the latter.
 
         Raises:
             MeasureError: a package or the device is missing.
@@ -113,19 +119,22 @@ class TensorRtRuntime(Runtime, DeviceRuntime):
             dry_run_commands.append("# no commands: the tensorrt package drives this machine's GPU")
             return []
         with closing(self.load(_reference.reference_path())) as reference:
-            return [self._time_model(model, reference, with_layers=with_layers, log=log) for model in models]
+            return [
+                self._time_model(model, reference, batch=batch, with_layers=with_layers, log=log) for model in models
+            ]
 
     def _time_model(
-        self, model: Path, reference: EngineSession, *, with_layers: bool, log: Log
+        self, model: Path, reference: EngineSession, *, batch: int, with_layers: bool, log: Log
     ) -> DeviceTiming | MeasureError:
         log(f"{model.name!r}: build the engine and time it")
         try:
-            with closing(self.load(model)) as session:
+            with closing(self._load(model, batch)) as session:
                 best, _ = time_least_disturbed(lambda _: _time_once(session, reference))
                 layers = session.layer_times() if with_layers else ()
         except MeasureError as error:
             return error
-        notes = ["GPU time of one image in a CUDA graph, copies not included; clocks as they were, not looked at"]
+        n_images = "one image" if batch == 1 else f"{batch} images"
+        notes = [f"GPU time of {n_images} in a CUDA graph, copies not included; clocks as they were, not looked at"]
         if abs(best.drift) > DRIFT_LIMIT:
             notes.append(drift_note(best.drift))
         return DeviceTiming(

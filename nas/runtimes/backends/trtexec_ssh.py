@@ -84,7 +84,8 @@ class TrtexecSshRuntime(DeviceRuntime):
 
     def time_models(
         self, models: Sequence[Path], profile: HardwareProfile, *, with_layers: bool = False, with_energy: bool = False,
-        dry_run_commands: list[str] | None = None, log: Log = lambda _: None,
+        with_breakdown: bool = False, batch: int = 1, dry_run_commands: list[str] | None = None,
+        log: Log = lambda _: None,
     ) -> list[DeviceTiming | MeasureError]:  # fmt: skip
         """Time files on the board. A file that fails does not affect the others.
 
@@ -107,6 +108,8 @@ class TrtexecSshRuntime(DeviceRuntime):
                         profile,
                         with_layers=with_layers,
                         with_energy=with_energy,
+                        with_breakdown=with_breakdown,
+                        batch=batch,
                         timing_caches=self._timing_caches,
                         log=log,
                     )

@@ -31,7 +31,9 @@ from nas.runtimes.board.ssh import CompletedCommand, SshConnection
 from nas.runtimes.board.state import Board, BoardState
 from nas.runtimes.disturbance import DRIFT_LIMIT, TimingAttempt, drift_note, time_least_disturbed
 from nas.runtimes.tensorrt import trtexec as _trtexec
+from nas.runtimes.tensorrt.breakdown import explain_board, parse_summary
 from nas.runtimes.tensorrt.trtexec import ModelFormat
+from nas.runtimes.time_breakdown import TimeBreakdown
 
 BUILD_TIMEOUT_S = 300
 """Seconds for building and timing one file, unless nas.toml has `build_limit_s`."""
@@ -63,7 +65,7 @@ class RemoteBenchmark:
 
     def __init__(
         self, connection: SshConnection, profile: HardwareProfile, *, with_layers: bool, with_energy: bool,
-        timing_caches: dict[tuple[str, str], bytes], log: Log,
+        with_breakdown: bool, batch: int, timing_caches: dict[tuple[str, str], bytes], log: Log,
     ) -> None:  # fmt: skip
         """Identify the board, and build and time the reference network.
 
@@ -72,6 +74,8 @@ class RemoteBenchmark:
             profile: the target; its facts may name `trtexec` and `build_limit_s`.
             with_layers: whether each layer is timed too.
             with_energy: whether energy is measured too.
+            with_breakdown: whether it is told where the time goes.
+            batch: images of one run of a file; the reference network runs one.
             timing_caches: timing caches of the boards by address and TensorRT version, read and extended.
             log: receives progress lines.
 
@@ -80,7 +84,8 @@ class RemoteBenchmark:
             UnreachableError: the connection broke.
         """
         self._connection, self._log = connection, log
-        self._with_layers, self._timing_caches = with_layers, timing_caches
+        self._with_layers, self._with_breakdown = with_layers, with_breakdown
+        self._batch, self._timing_caches = batch, timing_caches
         self._build_timeout_s = float(profile.facts.get("build_limit_s", BUILD_TIMEOUT_S))
         self._board = identify_board(connection)
         self._trtexec_info = probe_trtexec(connection, profile)
@@ -127,7 +132,7 @@ class RemoteBenchmark:
             self._timing_caches[self._timing_cache_key] = content
 
     def _time_model(self, model: Path, remote_name: str) -> DeviceTiming:
-        form = _trtexec.read_model_format(model)
+        form = _trtexec.read_model_format(model, batch=self._batch)
         self._connection.upload([(model, f"{remote_name}.onnx")])
         engine, runs = f"{remote_name}.plan", f"{remote_name}.json"
         build = _trtexec.build_and_time_command(
@@ -150,6 +155,7 @@ class RemoteBenchmark:
             versions=self._versions(best), notes=self._notes(best, form, n_attempts),
             layers=self._layer_times(form, remote_name) if self._with_layers else (),
             energy_mj=self._measure_energy_mj(form, remote_name) if self._rails else None,
+            breakdown=self._explain(best, form, remote_name, model.name) if self._with_breakdown else None,
         )  # fmt: skip
 
     def _run_attempt(self, command: list[str], times_file: str, what: str) -> _BoardAttempt:
@@ -242,6 +248,20 @@ class RemoteBenchmark:
             return ()
         return _trtexec.parse_layers(content.decode(errors="replace"))
 
+    def _explain(
+        self, best: _BoardAttempt, model_format: ModelFormat, remote_name: str, what: str
+    ) -> TimeBreakdown | None:
+        """The breakdown of a timed engine, from a run as an application calls it and a profile of its layers."""
+        command = _trtexec.time_application_command(self._trtexec_info, model_format, engine_file=f"{remote_name}.plan")
+        log = self._run_trtexec(command, what)
+        layers = self._layer_times(model_format, remote_name)
+        if self._connection.dry_run_commands is not None:
+            return None
+        return explain_board(
+            title=f"{what} on {self._device(best.board)}", graph_ms=float(np.median(best.times_ms)),
+            application=parse_summary(log), layers=layers, remarks=[best.board.clock_remark],
+        )  # fmt: skip
+
     def _measure_energy_mj(self, model_format: ModelFormat, name: str) -> float | None:
         """Energy of one inference above idle in mJ: power at rest first, then under a steady loop."""
         steps = round(_power.IDLE_DURATION_S / _power.SAMPLE_INTERVAL_S)
@@ -289,7 +309,8 @@ class RemoteBenchmark:
         }  # fmt: skip
 
     def _notes(self, best: _BoardAttempt, model_format: ModelFormat, n_attempts: int) -> tuple[str, ...]:
-        notes = [METHOD_NOTE, *_trtexec.typing_notes(self._trtexec_info, model_format)]
+        method = METHOD_NOTE.replace("one image", f"{self._batch} images") if self._batch > 1 else METHOD_NOTE
+        notes = [method, *_trtexec.build_notes(self._trtexec_info, model_format)]
         if not best.board.has_locked_clocks:
             notes.append("clocks not locked: expect a spread of several percent; sudo jetson_clocks steadies them")
         if best.disturbance:

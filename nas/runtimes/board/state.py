@@ -125,6 +125,17 @@ class Board:
             return "unknown"
         return f"{'locked at' if self.has_locked_clocks else 'not locked, up to'} {self.max_gpu_hz / 1e6:.0f} MHz"
 
+    @property
+    def clock_remark(self) -> str:
+        """What the clocks do to a comparison with a published or predicted figure, as a sentence."""
+        state = f"power mode {self.power_mode or 'unknown'}, clocks {self.clocks_text}"
+        if self.has_locked_clocks:
+            return f"{state}: figures of another mode differ by their clocks"
+        return (
+            f"{state}: between two images a slow camera lets them fall, and the first kernels then run slower; sudo "
+            "jetson_clocks holds them, as most published figures assume"
+        )
+
     def versions(self) -> dict[str, str]:
         """Software and state of the board that every timing carries."""
         known = {"l4t": self.l4t, "jetpack": self.jetpack, "power_mode": self.power_mode, "clocks": self.clocks_text}

@@ -120,6 +120,28 @@ def test_interleaving_gives_each_file_its_own_latency() -> None:
     assert machine.open == 0
 
 
+def test_batches_are_timed_on_as_many_images_and_say_so() -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    class Seen(FakeMachine):
+        def load(self, model: Path, *, threads: int = 1) -> FakeSession:
+            session = super().load(model, threads=threads)
+            bound_run = session.bound_run
+            session.bound_run = lambda images: (shapes.append(images.shape), bound_run(images))[1]  # type: ignore[method-assign]
+            return session
+
+    machine = Seen()
+    found = measure_interleaved(
+        [MODEL, MODEL], machine, device="here", input_shape=(1, 8, 8), batches=[1, 32], runs=20, clock_ns=machine.clock
+    )
+    assert shapes[1:] == [(1, 1, 8, 8), (32, 1, 8, 8)]
+    assert [m.batch for m in found] == [1, 32]
+    assert [m.images_per_s[0] for m in found] == [pytest.approx(10_000), pytest.approx(320_000)]
+    assert on(Seen(), batch=8, runs=20).batch == 8
+    with pytest.raises(ValueError, match="shorter than"):
+        measure_interleaved([MODEL, MODEL], machine, device="here", input_shape=(1, 8, 8), batches=[1], runs=20)
+
+
 def test_the_number_of_shapes_must_be_that_of_the_files() -> None:
     with pytest.raises(ValueError, match="one for each of 2, but got 1"):
         measure_interleaved([MODEL, MODEL], FakeMachine(), device="here", input_shape=[(1, 8, 8)])
@@ -138,6 +160,7 @@ def test_a_real_measurement_is_ordered_and_survives_json() -> None:
     assert found.p99_ms is not None
     assert 0 < found.p5_ms <= found.low_ms <= found.latency_ms <= found.high_ms <= found.p99_ms
     assert Latency.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert found.resident_bytes is None or 10 * 2**20 < found.resident_bytes < 100 * 2**30
 
 
 def test_a_wrong_shape_is_a_measure_error() -> None:

@@ -28,7 +28,7 @@ def timed(timer: TimingWorker, *models: Path) -> list[float]:
 
 def a_task(reference_cache: Path | None) -> TimingTask:
     return TimingTask(
-        models=[str(reference_path())], runtime="onnxruntime", device="here", threads=1,
+        models=[str(reference_path())], runtime="onnxruntime", device="here", threads=1, batches=[1],
         input_shape=[list(INPUT_SHAPE)], plan={"runs": 20},
         reference_cache=None if reference_cache is None else str(reference_cache),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper, save
 
 from hw_profiles._base import HardwareProfile
 from nas.errors import MeasureError
@@ -17,6 +18,7 @@ from nas.runtimes.reference_network import INPUT_SHAPE, reference_path
 from nas.runtimes.tensorrt import cuda as _cuda
 from nas.targets.catalog import load_target
 from tests.runtimes.stand_in_tensorrt import PlayedCuda, package
+from tests.runtimes.tensorrt.test_sparsity import graph_of, sparse
 from tests.runtimes.tensorrt.test_trtexec import a_file
 
 HERE: HardwareProfile = replace(load_target("jetson-orin-nano"), runtime="tensorrt", local=True)
@@ -71,6 +73,22 @@ def test_without_strong_typing_the_types_of_the_file_are_allowed(
     trt = played("8.6.1", monkeypatch)
     TensorRtRuntime().load(a_file(tmp_path / "mixed.onnx", batch=1))
     assert trt.done["flags"] == ["FP16", "INT8"]
+
+
+def test_sparse_weights_are_allowed_where_the_file_has_2_4_zeros(trt: Any, tmp_path: Path) -> None:
+    graph = graph_of(sparse((4, 8, 1, 1)))
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    TensorRtRuntime().load(tmp_path / "m.onnx")
+    assert "SPARSE_WEIGHTS" in trt.done["flags"]
+    trt.done["flags"].clear()
+    TensorRtRuntime().load(reference_path())
+    assert "SPARSE_WEIGHTS" not in trt.done["flags"]
+
+
+def test_an_engine_of_a_batch_is_timed_on_the_batch(trt: Any) -> None:
+    (found,) = TensorRtRuntime().time_models([reference_path()], HERE, batch=8)
+    assert isinstance(found, DeviceTiming)
+    assert found.notes[0].startswith("GPU time of 8 images in a CUDA graph")
 
 
 def test_the_timing_cache_is_passed_to_the_next_build(trt: Any) -> None:
