@@ -174,7 +174,7 @@ class Context:
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         entry = next(t for t in (*self.session.get_inputs(), *self.session.get_outputs()) if t.name == name)
-        return (1, *entry.shape[1:])
+        return (self.shape[0], *entry.shape[1:])
 
     def set_tensor_address(self, name: str, address: int) -> None:
         self.addresses[name] = address
