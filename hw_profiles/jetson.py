@@ -132,7 +132,8 @@ _AGX_ORIN = _Fit(
 
 @dataclass(frozen=True, kw_only=True)
 class _Board:
-    """A module in one power mode; `borrowed_from` is the title of the board whose constants it has, if not its own."""
+    """A module in one power mode; `borrowed_from` is the title of the board whose constants it has, if not its own.
+    `dla_cores` is the number of deep-learning accelerators beside the GPU."""
 
     name: str
     title: str
@@ -143,6 +144,7 @@ class _Board:
     bandwidth_gb_s: float
     fit: _Fit
     borrowed_from: str = ""
+    dla_cores: int = 0
 
     @property
     def clocks(self) -> tuple[float, int]:
@@ -167,10 +169,11 @@ _BOARDS = (
     _Board(
         name="jetson-xavier-nx", title="Jetson Xavier NX", gpu=_VOLTA, compute_capability="7.2",
         power_mode="MODE_20W_6CORE", memory_gb=8, bandwidth_gb_s=59.7, fit=_XAVIER_NX,
+        dla_cores=2,
     ),
     _Board(
         name="jetson-agx-xavier", title="Jetson AGX Xavier", gpu=_VOLTA, compute_capability="7.2", power_mode="MAXN",
-        memory_gb=32, bandwidth_gb_s=136.5, fit=_AGX_XAVIER,
+        memory_gb=32, bandwidth_gb_s=136.5, fit=_AGX_XAVIER, dla_cores=2,
     ),
     _Board(
         name="jetson-orin-nano-4gb", title="Jetson Orin Nano 4 GB", gpu=_AMPERE, compute_capability="8.7",
@@ -187,18 +190,20 @@ _BOARDS = (
     _Board(
         name="jetson-orin-nx-8gb", title="Jetson Orin NX 8 GB", gpu=_AMPERE, compute_capability="8.7",
         power_mode="MAXN", memory_gb=8, bandwidth_gb_s=102.4, fit=_ORIN_NX, borrowed_from="Orin NX 16 GB",
+        dla_cores=1,
     ),
     _Board(
         name="jetson-orin-nx", title="Jetson Orin NX 16 GB", gpu=_AMPERE, compute_capability="8.7",
-        power_mode="MAXN", memory_gb=16, bandwidth_gb_s=102.4, fit=_ORIN_NX,
+        power_mode="MAXN", memory_gb=16, bandwidth_gb_s=102.4, fit=_ORIN_NX, dla_cores=2,
     ),
     _Board(
         name="jetson-agx-orin-32gb", title="Jetson AGX Orin 32 GB", gpu=_AMPERE, compute_capability="8.7",
         power_mode="MAXN", memory_gb=32, bandwidth_gb_s=204.8, fit=_AGX_ORIN, borrowed_from="AGX Orin 64 GB",
+        dla_cores=2,
     ),
     _Board(
         name="jetson-agx-orin", title="Jetson AGX Orin 64 GB", gpu=_AMPERE, compute_capability="8.7",
-        power_mode="MAXN", memory_gb=64, bandwidth_gb_s=204.8, fit=_AGX_ORIN,
+        power_mode="MAXN", memory_gb=64, bandwidth_gb_s=204.8, fit=_AGX_ORIN, dla_cores=2,
     ),
     _Board(
         name="jetson-thor", title="Jetson Thor T5000", gpu=_BLACKWELL, compute_capability="11.0",
@@ -229,6 +234,7 @@ def _profile(board: _Board) -> HardwareProfile:
             "gpu_mhz": mhz,
             "power_mode": board.power_mode,
             "tensorrt": board.gpu.tensorrt,
+            **({"dla_cores": board.dla_cores} if board.dla_cores else {}),
         },
         sources={
             "*": sheet,

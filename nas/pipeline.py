@@ -471,6 +471,7 @@ class Evaluator:
             device_runtime=self.device_runtime, input_shape=self.data.input_shape,
             measures_energy="energy" in self.config.search.objectives, folder=self.folder, log=self.log,
             timing_worker=self.timing_worker, quiet_host=self.quiet_host,
+            measures_placement=self.config.limits.max_dla_fallback is not None,
         )  # fmt: skip
 
     @cached_property

@@ -173,8 +173,8 @@ def test_toml_round_trip(tmp_path_factory: pytest.TempPathFactory, fields: dict[
 def test_every_field_that_decides_the_result_is_a_difference(field: str) -> None:
     other = {
         "target": "cpu", "space": "plain", "dataset": "folder", "data_options": {"n": "300"}, "max_latency": 5.0,
-        "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "max_memory": 1.0, "min_accuracy": 0.5,
-        "sampler": "random",
+        "objectives": ("accuracy", "latency", "size"), "max_size": 1.0, "max_memory": 1.0, "max_dla_fallback": 0,
+        "min_accuracy": 0.5, "sampler": "random",
         "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 4, "qat": 0.3,
         "qat_scales": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
         "keep_duplicates": True, "teacher_views": 8, "branches": True,

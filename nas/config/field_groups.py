@@ -127,6 +127,9 @@ class LimitFields(_Group):
         default=None,
         description="Upper limit of the weights and the activations alive at once, without the runtime, such as 1MiB.",
     )
+    max_dla_fallback: int | None = Field(
+        default=None, ge=0, description="Upper limit of the layers that fall back from a DLA to the GPU, such as 0."
+    )
     min_accuracy: float | None = Field(
         default=None, ge=0, le=1, description="Lower limit of the accuracy on the selection split, 0..1."
     )

@@ -81,6 +81,7 @@ class CompressKeywords(ModelKeywords, total=False):
     max_latency: float | str | None
     max_size: float | str | None
     max_memory: float | str | None
+    max_dla_fallback: int | None
     min_accuracy: float | None
     epochs: float
     rungs: Sequence[float]

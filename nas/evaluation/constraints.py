@@ -22,7 +22,8 @@ def violations(
     """Violation of each constraint; zero or less satisfies it.
 
     Latency, size and memory give the share of the limit by which they exceed it, accuracy the difference to it, and
-    INT8 the share of the FP32 baseline's latency that is missing. Figures that are None are left out.
+    INT8 the share of the FP32 baseline's latency that is missing; layers that fall back from a DLA are counted beyond
+    the limit. Figures that are None are left out.
 
     Args:
         limits: upper limits of latency, size and memory, lower limit of accuracy.
@@ -40,6 +41,8 @@ def violations(
         found["max_size"] = size_bytes / limits.max_size - 1
     if memory_bytes and limits.max_memory:
         found["max_memory"] = memory_bytes / limits.max_memory - 1
+    if latency and latency.dla_fallback is not None and limits.max_dla_fallback is not None:
+        found["max_dla_fallback"] = float(latency.dla_fallback - limits.max_dla_fallback)
     if accuracy is not None and limits.min_accuracy:
         found["min_accuracy"] = limits.min_accuracy - accuracy
     if int8_speedup is not None and "size" not in objectives:
@@ -54,8 +57,12 @@ def describe_violations(violation_by_name: Mapping[str, float], int8_speedup: In
         violation_by_name: what `violations` returned.
         int8_speedup: the one that was given there; needed where the constraint on INT8 is violated.
     """
-    return "; ".join(
-        f"8 bits: {int8_speedup}" if name == NO_GAIN else f"{name} {_VERBS.get(name, 'exceeded')} by {share:.1%}"
-        for name, share in violation_by_name.items()
-        if share > 0
-    )
+    return "; ".join(_describe(name, share, int8_speedup) for name, share in violation_by_name.items() if share > 0)
+
+
+def _describe(name: str, share: float, int8_speedup: Int8Speedup | None) -> str:
+    if name == NO_GAIN:
+        return f"8 bits: {int8_speedup}"
+    if name == "max_dla_fallback":
+        return f"{name} exceeded by {share:.0f} layer{'s' if share != 1 else ''}"
+    return f"{name} {_VERBS.get(name, 'exceeded')} by {share:.1%}"

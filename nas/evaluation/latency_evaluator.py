@@ -64,6 +64,7 @@ class LatencyEvaluator:
         device_runtime: times files on the target device; None where it cannot be reached, or is this machine.
         input_shape: (C, H, W) of the files' input.
         measures_energy: whether the device measures energy too.
+        measures_placement: whether every candidate is measured on the device, as layers that fall back are limited.
         folder: of the run; logs of failures and samples of the device's latencies go there.
         log: receives one line of text about the progress.
         timing_worker: process that times files on this machine; None times them in this process.
@@ -80,6 +81,7 @@ class LatencyEvaluator:
     log: Callable[[str], None]
     timing_worker: TimingWorker | None = None
     quiet_host: QuietHost | None = None
+    measures_placement: bool = False
 
     def measure_untrained(
         self, paths: Sequence[Path], file_costs: Sequence[Costs], *, key: str = "", limit_ms: float | None = None
@@ -109,7 +111,8 @@ class LatencyEvaluator:
             return self.measure_on_host(paths, plan)
         predicted = [self._predict(costs) for costs in file_costs]
         is_infeasible = limit_ms is not None and predicted[0].low_ms > limit_ms
-        if self.device_runtime is None or is_infeasible or all(map(is_confident, predicted)):
+        is_enough = all(map(is_confident, predicted)) and not self.measures_placement
+        if self.device_runtime is None or is_infeasible or is_enough:
             return predicted
         return self._measure_on_device(paths, file_costs, key)
 

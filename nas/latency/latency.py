@@ -12,7 +12,7 @@ LatencyKind = Literal["measured", "predicted"]
 MAX_REFERENCE_SLOWDOWN = DRIFT_LIMIT
 """How much slower than at its best, as a share, the reference network may be around a round that counts."""
 OPTIONAL_FIELDS: dict[str, Any] = {
-    "energy_mj": None, "layers": (), "slowdown": None, "resident_bytes": None, "batch": 1,
+    "energy_mj": None, "layers": (), "slowdown": None, "resident_bytes": None, "batch": 1, "dla_fallback": None,
 }  # fmt: skip
 """Fields that JSON omits at these values, so that files written before they existed read the same."""
 
@@ -36,6 +36,7 @@ class Latency:
         resident_bytes: memory of the process that ran the file, its interpreter and runtime included; None where it was
             not read.
         batch: images of one inference.
+        dla_fallback: layers that fell back from a DLA to the GPU; None where it was not measured on a DLA.
         slowdown: how much slower the reference network was than at its best on this machine, as a share; None where
             the best is unknown.
         notes: caveats for the reader ("busy machine: ...").
@@ -62,6 +63,7 @@ class Latency:
     slowdown: float | None = None
     resident_bytes: int | None = None
     batch: int = 1
+    dla_fallback: int | None = None
 
     def __post_init__(self) -> None:
         """Question each number where it enters a record.
@@ -82,6 +84,8 @@ class Latency:
                 raise MeasureError(f"{name} must be finite, but is {share}")
         if self.resident_bytes is not None and self.resident_bytes <= 0:
             raise MeasureError(f"resident_bytes must be above 0, but is {self.resident_bytes}")
+        if self.dla_fallback is not None and self.dla_fallback < 0:
+            raise MeasureError(f"dla_fallback must not be negative, but is {self.dla_fallback}")
         if self.batch < 1:
             raise MeasureError(f"batch must be at least 1, but is {self.batch}")
         if self.runs < 0 or self.threads < 0:

@@ -109,6 +109,7 @@ def _format_limits(config: SearchConfig) -> list[tuple[str, str]]:
         ("max latency", f"{limits.max_latency:g} ms" if limits.max_latency else ""),
         ("max size", f"{limits.max_size / 1e3:g} kB" if limits.max_size else ""),
         ("max memory", f"{limits.max_memory / 1e3:g} kB" if limits.max_memory else ""),
+        ("max DLA fallback", f"{n} layers" if (n := limits.max_dla_fallback) is not None else ""),
         ("min accuracy", f"{limits.min_accuracy:.1%}" if limits.min_accuracy else ""),
     )
     return [(name, text) for name, text in texts if text]

@@ -74,6 +74,7 @@ class DeviceTiming:
         layers: in order of execution; empty unless requested.
         energy_mj: millijoules of one inference above idle; None where nothing measures them.
         breakdown: where the time of an application goes; None unless requested.
+        dla_fallback: layers that fell back from a DLA to the GPU; None where there is no DLA in use.
     """
 
     times_ms: npt.NDArray[np.float64]
@@ -84,6 +85,7 @@ class DeviceTiming:
     layers: tuple[LayerTiming, ...] = ()
     energy_mj: float | None = None
     breakdown: TimeBreakdown | None = None
+    dla_fallback: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from hw_profiles._base import HardwareProfile
 from nas.compression.base import Compressor
 from nas.compression.gene_provider import GeneProvider
 from nas.compression.pipeline import CompressionPipeline
-from nas.config import SearchConfig, SearchFields
+from nas.config import LimitFields, SearchConfig, SearchFields
 from nas.data.base import FaceData
 from nas.data.loading import load_data
 from nas.distillation.base import DistillationMethod
@@ -146,6 +146,7 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
     config = drop_uninformative_rungs(config, len(data.train))
     profile = load_target(config.search.target)
     runtime = device_runtime(profile)
+    check_dla_limit(config.limits, profile)
     local_runtime(profile)  # a runtime that is missing here is reported now too
     # An unreachable device is reported now, not after the first candidate was exported.
     findings = {f.name: f.value for f in runtime.probe_device(profile)} if runtime else {}
@@ -316,6 +317,19 @@ def check_objectives(search: SearchFields, *, can_measure_energy: bool) -> None:
         raise ConfigError(
             f"objective energy needs a target that measures it, but {search.target!r} does not; "
             "use --objectives accuracy,latency or add size"
+        )
+
+
+def check_dla_limit(limits: LimitFields, profile: HardwareProfile) -> None:
+    """Refuse a limit on layers that fall back from a DLA where the target uses none.
+
+    Raises:
+        ConfigError: there is such a limit, and no DLA.
+    """
+    if limits.max_dla_fallback is not None and "dla" not in profile.facts:
+        raise ConfigError(
+            f"max_dla_fallback needs a target on a DLA, but {profile.name!r} is none; "
+            "add one: nas targets add NAME --like jetson-agx-orin --ssh user@host --dla 0"
         )
 
 

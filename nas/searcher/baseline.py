@@ -41,7 +41,7 @@ BASELINE_TRIAL = -1
 """Trial number of the uncompressed model in tables."""
 WEIGHTS_FILE, ORIGIN_FILE = "base/weights.pt", "base/origin.json"
 BASELINE_FILES = ("base/*", "base/checkpoints/*")
-NO_LIMITS = {"max_latency": None, "max_size": None, "max_memory": None, "min_accuracy": None}
+NO_LIMITS = {"max_latency": None, "max_size": None, "max_memory": None, "max_dla_fallback": None, "min_accuracy": None}
 PROBE_SPARSITY = 0.5
 """Sparsity in every stage at which a model must export before anything is trained."""
 

@@ -5,6 +5,7 @@ A user's own device is a table in `nas.toml` in the working directory. It is a k
     [target.mynano]
     like = "jetson-orin-nano"
     ssh = "user@host"               # or local = true: the device is this machine
+    dla = 0                         # the DLA core that networks run on, on boards that have one
     trtexec = "/usr/src/tensorrt/bin/trtexec"     # only where it is elsewhere; likewise ssh_config, build_limit_s
 
 The runtime of a device that is this machine is the package tensorrt, or another one by its word:
@@ -28,8 +29,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hw_profiles._base import HardwareProfile
-from hw_profiles._power_modes import with_power_mode
+from hw_profiles._base import FLOAT16_BITS, FLOAT32_BITS, HardwareProfile
+from hw_profiles._power_modes import MAX_RELATIVE_ERROR, with_power_mode
 from nas import registry
 from nas.errors import ConfigError, MeasureError, UnknownMemberError, one_line
 from nas.files import read_text, write_atomic
@@ -58,6 +59,7 @@ class UserTarget(BaseModel):
         ssh: `[user@]host[:port]`.
         local: whether the device is this machine, used through the tensorrt package.
         runtime: word of the runtime on this machine; only with `local`.
+        dla: DLA core of the board that networks run on; what it does not support falls back to the GPU.
         power_mode: the board's power mode, where it differs from that of the known target.
         trtexec: absolute path on the board, where it is in none of the usual places.
         ssh_config: file for `ssh -F`.
@@ -70,6 +72,7 @@ class UserTarget(BaseModel):
     ssh: str | None = None
     local: bool = False
     runtime: str | None = None
+    dla: int | None = Field(default=None, ge=0)
     power_mode: str | None = None
     trtexec: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./+-]+$")
     ssh_config: Path | None = None
@@ -81,6 +84,8 @@ class UserTarget(BaseModel):
             raise ValueError('a target needs either ssh = "user@host" or local = true, or else a power_mode')
         if self.runtime and not self.local:
             raise ValueError("runtime needs local = true, as a board over ssh runs its own trtexec")
+        if self.dla is not None and not self.ssh:
+            raise ValueError('dla needs ssh = "user@host", as a DLA is timed by the board\'s own trtexec')
         if self.ssh:
             parse_address(self.ssh)
         return self
@@ -103,7 +108,7 @@ class UserTarget(BaseModel):
                 else f"like = {self.like!r} is unknown"
             )
             raise ConfigError(f"{fault}; the known targets are {', '.join(known_targets)}")
-        like = self._with_runtime(self._with_power_mode(known_targets[self.like]))
+        like = self._with_dla(self._with_runtime(self._with_power_mode(known_targets[self.like])))
         own = self.model_dump(mode="json", exclude={"like", "local", "runtime", "power_mode"})
         facts = {k: v for k, v in own.items() if v is not None}
         return replace(
@@ -128,6 +133,28 @@ class UserTarget(BaseModel):
         precisions = tuple(bits for bits in like.precisions if bits in gaining)
         rates = {bits: rate for bits, rate in like.peak_gops.items() if bits in precisions}
         return replace(like, runtime=word, precisions=precisions, peak_gops=rates)
+
+    def _with_dla(self, like: HardwareProfile) -> HardwareProfile:
+        """The profile with networks on a DLA core: files in FP32, which the builder computes in half precision.
+
+        Casts and Q/DQ nodes would fall back to the GPU, so neither FP16 nor INT8 is put into files. Until the board has
+        measured enough, its GPU's constants stand in, with the widest interval.
+        """
+        if self.dla is None:
+            return like
+        cores = int(like.facts.get("dla_cores", 0))
+        if self.dla >= cores:
+            has = f"cores 0 to {cores - 1}" if cores > 1 else "core 0 only" if cores else "no DLA"
+            raise ConfigError(f"dla must be a core of the board, but {self.like!r} has {has}, and got {self.dla}")
+        half = like.peak_gops.get(FLOAT16_BITS, like.peak_gops[FLOAT32_BITS])
+        model = like.latency and replace(
+            like.latency, relative_error=MAX_RELATIVE_ERROR,
+            source=f"constants of the GPU, as none are published for the DLA; {like.latency.source}",
+        )  # fmt: skip
+        return replace(
+            like, title=f"{like.title}, DLA core {self.dla}", precisions=(FLOAT32_BITS,), latency=model,
+            peak_gops={FLOAT32_BITS: half},
+        )  # fmt: skip
 
     def _with_power_mode(self, like: HardwareProfile) -> HardwareProfile:
         try:

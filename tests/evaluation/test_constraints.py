@@ -58,6 +58,19 @@ def test_memory_is_a_share_of_its_limit() -> None:
     assert violations_of(config, latency=None, size_bytes=None) == {}
 
 
+def test_layers_that_fall_back_from_a_dla_are_counted_beyond_the_limit() -> None:
+    config = make_config(max_dla_fallback=1)
+    for fallback, excess, words in ((1, 0.0, ""), (2, 1.0, "by 1 layer"), (4, 3.0, "by 3 layers")):
+        latency = replace(some_latency(3.0, kind="measured"), dla_fallback=fallback)
+        found = violations_of(config, latency=latency, size_bytes=None)
+        assert found == {"max_dla_fallback": excess}
+        assert describe_violations(found, None) == (f"max_dla_fallback exceeded {words}" if words else "")
+    assert violations_of(config, latency=some_latency(3.0), size_bytes=None) == {}  # not measured on a DLA
+    strict = make_config(max_dla_fallback=0)
+    one = replace(some_latency(3.0, kind="measured"), dla_fallback=1)
+    assert violations_of(strict, latency=one, size_bytes=None) == {"max_dla_fallback": 1.0}
+
+
 def test_unknown_figures_and_absent_limits_are_left_out() -> None:
     assert violations_of(make_config(max_latency=2.0), latency=None, size_bytes=90) == {}
     assert violations_of(make_config(), latency=some_latency(3.0), size_bytes=90, accuracy=0.1) == {}

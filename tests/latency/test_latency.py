@@ -47,7 +47,11 @@ def test_optional_fields_are_omitted_as_long_as_they_say_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "line"),
-    [("batch", 0, "batch must be at least 1, but is 0"), ("resident_bytes", 0, "resident_bytes must be above 0")],
+    [
+        ("batch", 0, "batch must be at least 1, but is 0"),
+        ("resident_bytes", 0, "resident_bytes must be above 0"),
+        ("dla_fallback", -1, "dla_fallback must not be negative, but is -1"),
+    ],
 )
 def test_an_impossible_batch_or_memory_is_refused(field: str, value: int, line: str) -> None:
     fields = {"latency_ms": 2.0, "low_ms": 1.0, "high_ms": 3.0, field: value}

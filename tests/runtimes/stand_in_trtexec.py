@@ -22,7 +22,7 @@ BANNERS = {"8.2": "v8205", "8.5": "v8502", "8.6": "v8602", "10.3": "v100300", "1
 ALWAYS = (
     "help onnx saveEngine loadEngine exportTimes exportProfile exportOutput dumpProfile timingCacheFile avgTiming "
     "shapes warmUp duration iterations avgRuns useCudaGraph useSpinWait noDataTransfers separateProfileRun percentile "
-    "verbose sparsity"
+    "verbose sparsity useDLACore allowGPUFallback"
 )
 OPTIONS = {
     "8.2": f"{ALWAYS} fp16 int8 best workspace minTiming buildOnly explicitBatch streams",
@@ -79,6 +79,8 @@ def main() -> int:
         Path(given["timingCacheFile"]).write_bytes(b"timing cache")
     elif not Path(given["loadEngine"]).read_bytes().startswith(b"stand-in "):
         return failed(banner, command)
+    if "onnx" in given and "useDLACore" in given:
+        placement(todo)
     if todo == "hang":
         time.sleep(60)
     if todo == "drop":
@@ -103,6 +105,20 @@ def main() -> int:
     summary(version, given, base)
     print(f"&&&& PASSED {banner} # {command}")
     return 0
+
+
+def placement(todo: str) -> None:
+    """As TensorRT 8.4 to 10 list where layers run; what a DLA cannot run is on the GPU."""
+    if todo == "no dla":
+        return
+    if todo == "fall back":
+        log("W", "[TRT] Layer 'head.softmax' (SOFTMAX): Unsupported on DLA. Switching this layer's device type to GPU.")
+    log("I", "[TRT] ---------- Layers Running on DLA ----------")
+    log("I", "[TRT] [DlaLayer] {ForeignNode[stem.conv...stage1.act]}")
+    log("I", "[TRT] ---------- Layers Running on GPU ----------")
+    if todo == "fall back":
+        log("I", "[TRT] [GpuLayer] SHUFFLE: reshape_after_head.linear")
+        log("I", "[TRT] [GpuLayer] SOFTMAX: head.softmax")
 
 
 def summary(version: str, given: dict[str, str], base: float) -> None:

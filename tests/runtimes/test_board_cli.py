@@ -112,7 +112,6 @@ def test_a_board_explains_where_its_time_goes(board: PlayedBoard, folder: Path) 
     assert "power mode 15W, clocks locked at 918 MHz: figures of another mode differ by their clocks" in told
     plain_run = [call for call in board.calls() if not any("exportTimes" in word or "Profile" in word for word in call)]
     assert [word for word in plain_run[-1] if "raph" in word or "Transfers" in word] == []
-    assert nas("measure", "float.onnx", "--target", "mynano", "--explain", "--batch", "8").exit_code == 2
 
 
 def test_images_a_second_of_a_board_are_of_engines_built_for_each_batch(board: PlayedBoard, folder: Path) -> None:
@@ -127,6 +126,37 @@ def test_images_a_second_of_a_board_are_of_engines_built_for_each_batch(board: P
     assert re.search(r" 8 1 0\.5000 \[[^\]]*\] 16,000 \[", told)
     shapes = {word for call in board.calls() for word in call if word.startswith("--shapes=") and "8x" in word[:20]}
     assert len(shapes) == 1
+
+
+def test_a_dla_is_a_target_whose_fallback_is_counted(board: PlayedBoard, folder: Path) -> None:
+    board.play("8.5", do={"candidate-1": "fall back"})
+    places = ["--trtexec", str(board.root / "bin/trtexec"), "--ssh-config", str(board.config), "--ssh", "board"]
+    added = nas("targets", "add", "mydla", "--like", "jetson-agx-orin", "--dla", "0", *places)
+    assert added.exit_code == 0, added.output
+    assert "yours" in added.stdout
+    assert load_target("mydla").title.endswith("DLA core 0, yours")
+    found = nas("measure", "float.onnx", "int8.onnx", "--target", "mydla")
+    assert found.exit_code == 0, found.output
+    told = plain(found.stdout)
+    assert (
+        "DLA core 0: 2 layers fell back to the GPU (SHUFFLE: reshape_after_head.linear, SOFTMAX: head.softmax)" in told
+    )
+    assert "DLA core 0: no layer fell back to the GPU" in told
+    builds = [call for call in board.calls() if any(word.startswith("--onnx=") for word in call)]
+    assert all({"--useDLACore=0", "--allowGPUFallback", "--fp16"} <= set(call) for call in builds)
+    (first, second) = api.measure_all(["float.onnx", "int8.onnx"], target="mydla")
+    assert isinstance(first, list)
+    assert isinstance(second, list)
+    assert [first[0].dla_fallback, second[0].dla_fallback] == [2, 0]
+
+
+def test_a_board_whose_tensorrt_has_no_dla_is_one_line(board: PlayedBoard, folder: Path) -> None:
+    board.play("11.4")
+    places = ["--trtexec", str(board.root / "bin/trtexec"), "--ssh-config", str(board.config), "--ssh", "board"]
+    nas("targets", "add", "mydla", "--like", "jetson-agx-orin", "--dla", "0", *places)
+    found = nas("measure", "float.onnx", "--target", "mydla")
+    assert found.exit_code == 2
+    assert "a DLA needs TensorRT 8.2 to 10.7, but board has 11.4.0" in plain(found.output)
 
 
 def test_a_file_that_fails_shows_its_log_and_the_other_its_figure(board: PlayedBoard, folder: Path) -> None:

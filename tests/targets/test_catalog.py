@@ -96,6 +96,31 @@ def test_a_runtime_that_does_not_fit_is_refused(file: Path, fields: dict[str, ob
     assert not file.exists()
 
 
+def test_a_dla_takes_fp32_files_and_a_wide_interval(file: Path) -> None:
+    targets.add_target("mydla", {"like": "jetson-xavier-nx", "ssh": "nano", "dla": 1}, file)
+    mine, like = targets.load_target("mydla", file), targets.load_target("jetson-xavier-nx")
+    assert (mine.facts["dla"], mine.precisions, mine.runtime) == (1, (32,), "trtexec_ssh")
+    assert mine.peak_gops == {32: like.peak_gops[16]}
+    assert mine.latency is not None
+    assert mine.latency.relative_error == 0.95
+    assert mine.latency.source.startswith("constants of the GPU, as none are published for the DLA")
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"like": "jetson-agx-orin", "local": True, "dla": 0}, "dla needs ssh"),
+        ({"like": "jetson-orin-nano", "ssh": "nano", "dla": 0}, "'jetson-orin-nano' has no DLA, and got 0"),
+        ({"like": "jetson-orin-nx-8gb", "ssh": "nano", "dla": 1}, "has core 0 only, and got 1"),
+        ({"like": "jetson-agx-orin", "ssh": "nano", "dla": 2}, "has cores 0 to 1, and got 2"),
+        ({"like": "jetson-agx-orin", "ssh": "nano", "dla": -1}, "dla: Input should be greater than or equal to 0"),
+    ],
+)
+def test_a_dla_that_the_board_lacks_is_refused(file: Path, fields: dict[str, object], line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        targets.add_target("here", fields, file)
+
+
 def test_a_local_runtime_is_looked_for_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     here = targets.local_runtime(targets.load_target("cpu"))
     assert here is not None

@@ -53,6 +53,9 @@ def targets_add(
     power_mode: Annotated[
         str | None, typer.Option(help="Power mode, if not the known target's; `nas targets show` lists them.")
     ] = None,
+    dla: Annotated[
+        int | None, typer.Option(help="DLA core of the board that networks run on; the rest falls back to the GPU.")
+    ] = None,
     trtexec: Annotated[str | None, typer.Option(help="Path of trtexec on the board, if not the usual one.")] = None,
     ssh_config: Annotated[Path | None, typer.Option(help="Configuration file for ssh -F.")] = None,
 ) -> None:
@@ -65,7 +68,7 @@ def targets_add(
 
     fields = {
         "like": like, "ssh": ssh, "local": local or None, "runtime": runtime, "power_mode": power_mode,
-        "trtexec": trtexec, "ssh_config": ssh_config,
+        "dla": dla, "trtexec": trtexec, "ssh_config": ssh_config,
     }  # fmt: skip
     profile = add_target(name, fields)
     next_command = f"check   nas targets check {name}" if ssh or local else f"show    nas targets show {name}"

@@ -284,7 +284,7 @@ def _to_latency(timing: DeviceTiming, runtime: DeviceRuntime) -> Latency:
         versions={**timing.versions, "reference": str(_reference.REFERENCE_VERSION)},
     )  # fmt: skip
     layers = tuple((layer.name, layer.ms) for layer in timing.layers)
-    return replace(latency, energy_mj=timing.energy_mj, layers=layers)
+    return replace(latency, energy_mj=timing.energy_mj, layers=layers, dla_fallback=timing.dla_fallback)
 
 
 def _random_images(shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:

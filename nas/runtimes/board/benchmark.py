@@ -32,6 +32,7 @@ from nas.runtimes.board.state import Board, BoardState
 from nas.runtimes.disturbance import DRIFT_LIMIT, TimingAttempt, drift_note, time_least_disturbed
 from nas.runtimes.tensorrt import trtexec as _trtexec
 from nas.runtimes.tensorrt.breakdown import explain_board, parse_summary
+from nas.runtimes.tensorrt.dla import DlaPlacement, parse_placement
 from nas.runtimes.tensorrt.trtexec import ModelFormat
 from nas.runtimes.time_breakdown import TimeBreakdown
 
@@ -96,7 +97,7 @@ class RemoteBenchmark:
             )
         self._rails = _power.parse_rails(connection.run(_power.RAILS_SCRIPT).stdout_text) if with_energy else ()
         self._timing_cache_key = (connection.address, self._trtexec_info.version_text)
-        self._n_models = 0
+        self._n_models, self._build_log = 0, ""
         self._send_timing_cache()
         self._reference_ms = self._build_reference()
 
@@ -150,13 +151,21 @@ class RemoteBenchmark:
             return self._run_attempt(repeat if earlier else build, runs, model.name)
 
         best, n_attempts = time_least_disturbed(time_once)
+        placement = self._dla_placement()
         return DeviceTiming(
             times_ms=best.times_ms, device=self._device(best.board), drift=best.drift,
-            versions=self._versions(best), notes=self._notes(best, form, n_attempts),
+            versions=self._versions(best), notes=self._notes(best, form, n_attempts, placement),
+            dla_fallback=None if placement is None else len(placement.on_gpu),
             layers=self._layer_times(form, remote_name) if self._with_layers else (),
             energy_mj=self._measure_energy_mj(form, remote_name) if self._rails else None,
             breakdown=self._explain(best, form, remote_name, model.name) if self._with_breakdown else None,
         )  # fmt: skip
+
+    def _dla_placement(self) -> DlaPlacement | None:
+        """Where the layers of the engine built last run; None on the GPU, and in a dry run."""
+        if self._trtexec_info.dla_core is None or self._connection.dry_run_commands is not None:
+            return None
+        return parse_placement(self._build_log)
 
     def _run_attempt(self, command: list[str], times_file: str, what: str) -> _BoardAttempt:
         before = self._board
@@ -171,6 +180,8 @@ class RemoteBenchmark:
     def _run_timing(self, command: list[str], times_file: str, what: str) -> tuple[TimesMs, list[BoardState]]:
         """Times [runs] and the states of the board meanwhile; `what` names the file in errors."""
         log = self._run_trtexec(command, what, watch_script=_board.watch_script("states"))
+        if any(word.startswith("--onnx=") for word in command):
+            self._build_log = log
         if self._connection.dry_run_commands is not None:
             self._fetch(times_file), self._fetch("states")  # so that a dry run lists these commands too
             return np.ones(2), []
@@ -308,9 +319,13 @@ class RemoteBenchmark:
             "temperature": format_temperature(attempt.board.state), "throttled": attempt.disturbance or "no",
         }  # fmt: skip
 
-    def _notes(self, best: _BoardAttempt, model_format: ModelFormat, n_attempts: int) -> tuple[str, ...]:
+    def _notes(
+        self, best: _BoardAttempt, model_format: ModelFormat, n_attempts: int, placement: DlaPlacement | None
+    ) -> tuple[str, ...]:
         method = METHOD_NOTE.replace("one image", f"{self._batch} images") if self._batch > 1 else METHOD_NOTE
         notes = [method, *_trtexec.build_notes(self._trtexec_info, model_format)]
+        if placement is not None and self._trtexec_info.dla_core is not None:
+            notes.append(placement.describe(self._trtexec_info.dla_core))
         if not best.board.has_locked_clocks:
             notes.append("clocks not locked: expect a spread of several percent; sudo jetson_clocks steadies them")
         if best.disturbance:

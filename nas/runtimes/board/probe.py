@@ -8,6 +8,7 @@ from nas.runtimes.board import state as _board
 from nas.runtimes.board.ssh import SshConnection
 from nas.runtimes.board.state import Board, BoardState
 from nas.runtimes.tensorrt import trtexec as _trtexec
+from nas.runtimes.tensorrt.dla import LAST_VERSION
 from nas.runtimes.tensorrt.trtexec import TrtexecInfo
 
 TRTEXEC_PATHS = (
@@ -50,7 +51,7 @@ def probe_trtexec(connection: SshConnection, profile: HardwareProfile) -> Trtexe
     """Path, version and flags of the board's trtexec. A dry run assumes the profile's version.
 
     Raises:
-        MeasureError: the board has no trtexec, or it does not name its version.
+        MeasureError: the board has no trtexec, it does not name its version, or that has no support for the DLA.
         UnreachableError: the connection broke.
     """
     named = profile.facts.get("trtexec")
@@ -61,14 +62,25 @@ def probe_trtexec(connection: SshConnection, profile: HardwareProfile) -> Trtexe
         connection.dry_run_commands.append(
             f"# the flags below are for TensorRT {'.'.join(assumed)}; the board's trtexec names its version"
         )
-        return TrtexecInfo(path=paths[0], version=(int(assumed[0]), int(assumed[1]), 0))
+        return TrtexecInfo(path=paths[0], version=(int(assumed[0]), int(assumed[1]), 0), dla_core=_dla_core(profile))
     first, _, rest = done.stdout_text.partition("\n")
     if done.exit_code or not first.startswith("path="):
         raise MeasureError(
             f"{connection.address} must have trtexec at {' or '.join(paths)}, but has none; install TensorRT's samples "
             'with JetPack, or name its path in nas.toml: trtexec = "/..."'
         )
-    return TrtexecInfo(path=first.removeprefix("path="), version=_trtexec.parse_version(rest), help_text=rest)
+    version, core = _trtexec.parse_version(rest), _dla_core(profile)
+    if core is not None and version > LAST_VERSION:
+        raise MeasureError(
+            f"a DLA needs TensorRT 8.2 to 10.7, but {connection.address} has {'.'.join(map(str, version))}; remove dla "
+            "from this target in nas.toml to measure the GPU"
+        )
+    return TrtexecInfo(path=first.removeprefix("path="), version=version, help_text=rest, dla_core=core)
+
+
+def _dla_core(profile: HardwareProfile) -> int | None:
+    """The DLA core that the target names; None for the GPU."""
+    return int(profile.facts["dla"]) if "dla" in profile.facts else None
 
 
 def format_temperature(state: BoardState) -> str:

@@ -73,18 +73,23 @@ class TrtexecInfo:
         path: absolute path on the device.
         version: major, minor, patch.
         help_text: its own list of flags; empty where it was not read.
+        dla_core: DLA core that engines are built for; None for the GPU.
     """
 
     path: str
     version: Version
     help_text: str = ""
+    dla_core: int | None = None
 
     @property
     def has_strong_typing(self) -> bool:
         """Whether networks can be strongly typed, so that the engine has the types of the file.
 
-        The list of flags decides, as 8.6 has the flag on some devices; without a list, versions from 10 on have it.
+        The list of flags decides, as 8.6 has the flag on some devices; without a list, versions from 10 on have it. A
+        DLA has no FP32, so its networks are weakly typed.
         """
+        if self.dla_core is not None:
+            return False
         return (
             self.version >= (11, 0, 0)
             or "--stronglyTyped" in self.help_text
@@ -190,6 +195,8 @@ def build_and_time_command(
         *flags,
         *_type_flags(trtexec, model_format),
         *(["--sparsity=enable"] if model_format.has_2_4_weights else []),
+        *([] if trtexec.dla_core is None else ["--allowGPUFallback"]),
+        *_place_flags(trtexec),
         *_timing_flags(trtexec, model_format, times_file, duration_s),
     ]
 
@@ -198,7 +205,12 @@ def time_engine_command(
     trtexec: TrtexecInfo, model_format: ModelFormat, *, engine_file: str, times_file: str, duration_s: float
 ) -> list[str]:
     """The command that times an engine of this session. Arguments as for `build_and_time_command`."""
-    return [trtexec.path, f"--loadEngine={engine_file}", *_timing_flags(trtexec, model_format, times_file, duration_s)]
+    return [
+        trtexec.path,
+        f"--loadEngine={engine_file}",
+        *_place_flags(trtexec),
+        *_timing_flags(trtexec, model_format, times_file, duration_s),
+    ]
 
 
 def time_application_command(trtexec: TrtexecInfo, model_format: ModelFormat, *, engine_file: str) -> list[str]:
@@ -208,7 +220,8 @@ def time_application_command(trtexec: TrtexecInfo, model_format: ModelFormat, *,
     """
     behaviour = ["--noCudaGraph", "--includeDataTransfers"] if trtexec.version >= (11, 0, 0) else ["--useSpinWait"]
     amount = ["--warmUp=500", "--duration=1", "--iterations=200", "--avgRuns=100"]
-    return [trtexec.path, f"--loadEngine={engine_file}", *_shape_flags(model_format), *behaviour, *amount]
+    place = _place_flags(trtexec)
+    return [trtexec.path, f"--loadEngine={engine_file}", *place, *_shape_flags(model_format), *behaviour, *amount]
 
 
 def time_layers_command(
@@ -217,6 +230,7 @@ def time_layers_command(
     """The command that times each layer: without a CUDA graph and with events around each, so the sum is too large."""
     flags = [
         f"--loadEngine={engine_file}",
+        *_place_flags(trtexec),
         *_shape_flags(model_format),
         f"--exportProfile={profile_file}",
         "--warmUp=200",
@@ -301,11 +315,18 @@ def first_error(log_text: str) -> str:
 
 def _type_flags(trtexec: TrtexecInfo, model_format: ModelFormat) -> list[str]:
     """Flags that give the engine the types of the file; without strong typing, they allow the types of the file."""
+    if trtexec.dla_core is not None:
+        return ["--fp16"]
     if trtexec.version >= (11, 0, 0):
         return []
     if trtexec.has_strong_typing:
         return ["--stronglyTyped"]
     return [*(["--fp16"] if model_format.has_float16 else []), *(["--int8"] if model_format.has_qdq else [])]
+
+
+def _place_flags(trtexec: TrtexecInfo) -> list[str]:
+    """Flags that put an engine on a DLA core; empty for the GPU."""
+    return [] if trtexec.dla_core is None else [f"--useDLACore={trtexec.dla_core}"]
 
 
 def _timing_flags(trtexec: TrtexecInfo, model_format: ModelFormat, times_file: str, duration_s: float) -> list[str]:

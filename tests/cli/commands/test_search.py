@@ -33,7 +33,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
     flags = [
         "--target", "cpu", "--space", "plain", "--dataset", "folder", "--data", "faces", "--data-option", "size=48",
         "--data-option", "gray=yes", "--objectives", "accuracy,latency,size", "--max-latency", "5ms",
-        "--max-memory", "8MiB", "--max-size",
+        "--max-memory", "8MiB", "--max-dla-fallback", "0", "--max-size",
         "500kB", "--min-accuracy", "0.6", "--trials", "7", "--budget", "30m", "--sampler", "random", "--epochs", "9",
         "--search-share", "0.7", "--patience", "40", "--verify-seeds", "3",
         "--rungs", "0.1,0.3,1", "--final-epochs", "4", "--verify", "2", "--seed", "3", "--threads", "1", "--device",
@@ -53,7 +53,7 @@ def test_every_field_of_the_configuration_has_a_flag(run: CliRunner, monkeypatch
     assert {name: configs[0].get(name) for name in FIELD_GROUPS} == {
         "target": "cpu", "space": "plain", "dataset": "folder", "data": Path("faces"),
         "data_options": {"size": "48", "gray": "yes"}, "objectives": ("accuracy", "latency", "size"),
-        "max_latency": 5.0, "max_memory": 8 * 2**20, "max_size": 500e3,
+        "max_latency": 5.0, "max_memory": 8 * 2**20, "max_dla_fallback": 0, "max_size": 500e3,
         "min_accuracy": 0.6, "trials": 7, "budget": 1800.0, "search_share": 0.7,
         "sampler": "random", "epochs": 9.0, "rungs": (0.1, 0.3, 1.0), "final_epochs": 4, "verify": 2, "seed": 3,
         "threads": 1, "device": "cpu", "execution": "plain", "workers": 4, "executor": "ray", "address": "auto",
