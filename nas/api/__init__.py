@@ -1,6 +1,6 @@
 """Functions that a notebook and the command line call: search, compress, quantize, prune, pick, export and others."""
 
-from nas.api.explanation import explain
+from nas.api.explanation import explain, read_memories
 from nas.api.measurement import dry_run_commands, measure, measure_all
 from nas.api.post_training import layer_sensitivity, prune, quantize, quantize_configured
 from nas.api.runs import export, pick, report, table
@@ -22,6 +22,7 @@ __all__ = [
     "prune",
     "quantize",
     "quantize_configured",
+    "read_memories",
     "report",
     "search",
     "table",

@@ -1,12 +1,13 @@
-"""Where the time of an inference goes: by a board's own trtexec, by ONNX Runtime's profiler, or by the prediction."""
+"""What a latency does not tell: where the time of an inference goes, and how much memory it takes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nas import registry
 from nas.api.measurement import with_runtime
-from nas.errors import MeasureError
+from nas.errors import ExportError, MeasureError
 from nas.latency.costs import compute_costs
+from nas.latency.memory import Memory
 from nas.latency.predicted.breakdown import explain_prediction
 from nas.runtimes.base import DeviceTiming, Runtime
 from nas.runtimes.onnx_input import read_input_shape
@@ -53,6 +54,29 @@ def explain(
         predicted = [] if profile.local else [explain_prediction(path.name, compute_costs(path), profile)]
         found.append([*predicted, here.time_breakdown(path, input_shape=shape)])
     return found
+
+
+def read_memories(models: Sequence[str | Path], *, target: str = "cpu") -> dict[str, Memory | str]:
+    """Memory of each file by its name, read off its graph, or in words why the graph does not tell.
+
+    Args:
+        models: files that were measured on the target.
+        target: a target of `nas targets`. What was sent to a board was not tried here yet, and is first.
+
+    Raises:
+        UnknownMemberError: there is no such target.
+    """
+    is_untried = device_runtime(load_target(target)) is not None
+    return {str(model): _read_memory(Path(model), is_untried=is_untried) for model in models}
+
+
+def _read_memory(path: Path, *, is_untried: bool) -> Memory | str:
+    try:
+        if is_untried:
+            check_in_child(path)
+        return compute_costs(path).memory or "its graph was not read"
+    except (ExportError, MeasureError) as error:
+        return str(error)
 
 
 def _breakdown_of(timing: DeviceTiming | MeasureError, runtime: str) -> list[TimeBreakdown] | MeasureError:

@@ -144,6 +144,7 @@ def dry_run_commands(
     batch: int | Sequence[int] = 1,
     layers: bool = False,
     energy: bool = False,
+    explain: bool = False,
 ) -> list[str]:
     """Every command that measuring these files on a board would run, in order; none is run.
 
@@ -160,8 +161,9 @@ def dry_run_commands(
     for n_images in batches:
         if paths := [file.path for file in files if n_images in file.batches]:
             device.time_models(
-                paths, profile, with_layers=layers, with_energy=energy, batch=n_images, dry_run_commands=commands
-            )
+                paths, profile, with_layers=layers, with_energy=energy, with_breakdown=explain, batch=n_images,
+                dry_run_commands=commands,
+            )  # fmt: skip
     return commands
 
 

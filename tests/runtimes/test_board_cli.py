@@ -114,6 +114,16 @@ def test_a_board_explains_where_its_time_goes(board: PlayedBoard, folder: Path) 
     assert [word for word in plain_run[-1] if "raph" in word or "Transfers" in word] == []
 
 
+def test_a_dry_run_lists_the_runs_of_an_explanation_and_of_each_batch(board: PlayedBoard, folder: Path) -> None:
+    add(board)
+    found = nas("measure", "float.onnx", "--target", "mynano", "--dry-run", "--explain", "--batch", "1,8")
+    assert found.exit_code == 0, found.output
+    lines = [line for line in found.stdout.splitlines() if "--loadEngine=candidate-1.plan" in line]
+    assert sum("--exportProfile=" in line for line in lines) == 2
+    assert sum("--exportTimes=" not in line and "--exportProfile=" not in line for line in lines) == 2
+    assert not (board.root / "calls.jsonl").exists()
+
+
 def test_images_a_second_of_a_board_are_of_engines_built_for_each_batch(board: PlayedBoard, folder: Path) -> None:
     board.play(ms={"*": 0.5})
     add(board)

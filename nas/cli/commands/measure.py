@@ -2,15 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nas.cli.commands._errors import handle_errors
-from nas.errors import ConfigError, ExportError
-
-if TYPE_CHECKING:
-    from nas.latency.memory import Memory
+from nas.errors import ConfigError
 
 app = typer.Typer()
 
@@ -50,14 +47,16 @@ def measure(
     ] = False,
 ) -> None:
     """Measure the latency of ONNX files on this machine or a board over ssh, or predict it for another target."""
-    from nas.api import dry_run_commands, measure_all
+    from nas.api import dry_run_commands, measure_all, read_memories
     from nas.api import explain as explain_files
     from nas.cli.render import measurements, terminal
 
     console = terminal.make_console()
     batches = _parse_numbers("--batch", batch, "numbers of images", "1,8,32")
     if dry_run:
-        for command in dry_run_commands(model, target=target, batch=batches, layers=layers, energy=energy):
+        for command in dry_run_commands(
+            model, target=target, batch=batches, layers=layers, energy=energy, explain=explain
+        ):
             console.print(command, soft_wrap=True, markup=False)
         return
     cores = _parse_numbers("--pin", pin, "core numbers", "1") if pin else ()
@@ -67,22 +66,12 @@ def measure(
         pin=cores, log=terminal.log,
     )  # fmt: skip
     by_name = dict(zip(map(str, model), results, strict=True))
-    is_whole = measurements.show_latencies(console, by_name, {str(path): _memory_of(path) for path in model})
+    is_whole = measurements.show_latencies(console, by_name, read_memories(model, target=target))
     if explain:
         found = explain_files(model, target=target, runtime=runtime, log=terminal.log)
         is_whole &= measurements.show_breakdowns(console, dict(zip(map(str, model), found, strict=True)))
     if not is_whole:
         raise typer.Exit(2)
-
-
-def _memory_of(model: Path) -> "Memory | str":
-    """Memory of a file that was measured, or why its graph does not tell."""
-    from nas.latency.costs import compute_costs
-
-    try:
-        return compute_costs(model).memory or "the graph was not read"
-    except ExportError as error:
-        return str(error)
 
 
 def _usable_cores() -> int:
