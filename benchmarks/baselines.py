@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from nas.data.base import FaceData, Split
-from nas.data.leaks import copies_in, select_rows
+from nas.data.leaks import copies_in
 from nas.data.loading import load_data
 from nas.latency.costs import compute_costs
 from nas.latency.measured.timing import measure_interleaved
@@ -86,7 +86,7 @@ def table(place: Path, data: FaceData, baselines: list[Path], runs: int) -> list
     rows = []
     for entry, timed in zip(entries, latencies, strict=True):
         figures = score_rows(entry.probabilities, data.val, data.classes)
-        without = score_rows(entry.probabilities[unseen], select_rows(data.val, unseen), data.classes)
+        without = score_rows(entry.probabilities[unseen], data.val.select(unseen), data.classes)
         costs = compute_costs(entry.path)
         rows.append({
             "model": entry.name, "path": str(entry.path), "published": entry.path in baselines,

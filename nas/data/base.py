@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -25,8 +25,8 @@ class Split:
         votes: [N, V] float32 numbers of votes of other annotators than the labels', whose classes may be others too
             (`FaceData.vote_classes`), or None. An image without votes has zeros.
         subjects: [N] int64, one number per person, or None if the persons are not known.
-        affect: [N, 2] float32 valence and arousal in -1..1, or None.
-        groups: [N] names of groups to report figures for separately, or None.
+        affect: [N, 2] float32 valence and arousal in -1..1; NaN in rows without a label; None if no row has one.
+        groups: [N] names of groups to report figures for separately; "" in rows without one; None if no row has one.
     """
 
     images: Images
@@ -43,6 +43,11 @@ class Split:
     def evenly_spread_rows(self, max_rows: int) -> npt.NDArray[np.int64]:
         """Row numbers of at most `max_rows` images, evenly spread from the first to the last."""
         return np.linspace(0, len(self) - 1, min(max_rows, len(self))).astype(np.int64)
+
+    def select(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "Split":
+        """These images, by row numbers in their order or by a mask [N], with all that is known of them."""
+        known = {f.name: values[rows] for f in fields(self) if (values := getattr(self, f.name)) is not None}
+        return Split(**known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +88,18 @@ class FaceData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over classes, images and labels of all splits, 64 hexadecimal digits."""
+        """SHA-256 over classes, images, labels, affect and groups of all splits, 64 hexadecimal digits.
+
+        Affect of drawn faces is left out: the options that the images depend on decide it too.
+        """
         h = hashlib.sha256(",".join(self.classes).encode())
         for split in (self.train, self.val, self.test):
             if split is not None:
                 h.update(np.ascontiguousarray(split.images).data)
                 h.update(np.ascontiguousarray(split.labels).data)
+                for values in () if self.synthetic else (split.affect, split.groups):
+                    if values is not None:
+                        h.update(np.ascontiguousarray(values).tobytes())
         return h.hexdigest()
 
 
@@ -100,6 +111,10 @@ class Dataset(ABC):
     """
 
     name: str
+
+    def recognises(self, folder: Path) -> bool:
+        """Whether a folder has the layout of this data set, at its own level; no message is based on it by default."""
+        return False
 
     @abstractmethod
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:

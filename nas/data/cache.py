@@ -26,7 +26,7 @@ from nas.data.base import FaceData, Split
 from nas.errors import one_line
 from nas.files import whole_file
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 """To be raised whenever a loader reads the same source differently, so that older files are not used."""
 
 _SPLITS = ("train", "val", "test")

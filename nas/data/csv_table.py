@@ -7,7 +7,7 @@ import csv
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from nas.data.paths import printable_path, printable_text
 from nas.errors import DataError, one_line
@@ -22,8 +22,15 @@ MAX_LINES = 5_000_000
 """Lines of a file; AffectNet has one million images."""
 
 
+class Lines(Protocol):
+    """Text that is read line by line."""
+
+    def readline(self, size: int, /) -> str:
+        """The next line, at most `size` characters of it; empty at the end."""
+
+
 def read_rows(
-    file: IO[str], *, source: Path, required: tuple[str, ...], advice: str = "add the column or choose another data set"
+    file: Lines, *, source: Path, required: tuple[str, ...], advice: str = "add the column or choose another data set"
 ) -> Iterator[tuple[int, Row]]:
     """Data rows of a CSV file; empty lines are skipped.
 
@@ -83,7 +90,7 @@ def _delimiter(header: str, required: tuple[str, ...]) -> str:
     return next(fitting, ",")
 
 
-def _bounded_lines(file: IO[str], shown: str) -> Iterator[str]:
+def _bounded_lines(file: Lines, shown: str) -> Iterator[str]:
     characters = 0
     for number in range(1, MAX_LINES + 2):
         line = file.readline(MAX_LINE_LENGTH + 1)

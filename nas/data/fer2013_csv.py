@@ -14,10 +14,10 @@ from nas.data.classes import EXPRESSIONS, FER2013_CLASSES, canonical_class_name
 from nas.data.csv_archive import open_csv
 from nas.data.csv_table import read_rows
 from nas.data.ferplus import USAGES, VOTE_CLASSES, FaceRows, join_votes, relabel, usage_index
-from nas.data.labelled_files import require_two_classes, split_off_validation
-from nas.data.leaks import select_rows
+from nas.data.labelled_files import require_two_classes
 from nas.data.paths import printable_path
 from nas.data.pixel_strings import parse_pixels
+from nas.data.splits import split_off
 from nas.errors import DataError
 
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")
@@ -124,13 +124,12 @@ def _by_usage(table: _Table) -> dict[str, Split]:
 
 def _carve_validation(split: Split, source: Path) -> tuple[dict[str, Split], str]:
     everything = np.ones(len(split), bool)
-    chosen = split_off_validation(split.images, split.labels, None, eligible=everything, share=VAL_SHARE)
+    chosen = split_off(split.images, split.labels, None, eligible=everything, share=VAL_SHARE)
     note = (
         f"{printable_path(source.name)} has no column of usages: {chosen.sum()} of {len(split)} faces were split off "
         "train for selection, by class and a hash of the pixels"
     )
-    kept, taken = (select_rows(split, np.flatnonzero(rows)) for rows in (~chosen, chosen))
-    return {"Training": kept, "PublicTest": taken}, note
+    return {"Training": split.select(~chosen), "PublicTest": split.select(chosen)}, note
 
 
 def _label(text: str, source: Path, number: int) -> int:

@@ -13,7 +13,7 @@ FER2013's, and 62.6 % in the lowest of all blocks of 500 faces; shuffled rows ag
 import itertools
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -270,10 +270,13 @@ def relabel(split: Split, votes: Votes) -> Split:
         The faces that are kept. Soft labels are shares of the votes for the eight expressions, without single votes.
     """
     label, keep = majority_labels(votes)
-    votes = np.where(votes > 1, votes, 0)
-    shares = votes[keep, : len(EXPRESSIONS)]
-    return Split(
-        images=split.images[keep],
-        labels=label[keep],
-        soft_labels=(shares / shares.sum(axis=1, keepdims=True)).astype(np.float32),
-    )
+    return replace(split.select(keep), labels=label[keep], soft_labels=expression_shares(votes[keep]))
+
+
+def expression_shares(votes: Votes) -> npt.NDArray[np.float32]:
+    """Shares [N, 8] of the votes [N, 10] for the eight expressions, without single votes; rows sum to 1.
+
+    Every row must have more than one vote for an expression, as the kept rows of `majority_labels` have.
+    """
+    shares = np.where(votes > 1, votes, 0)[:, : len(EXPRESSIONS)]
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)

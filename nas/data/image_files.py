@@ -8,7 +8,7 @@ from pydantic import Field
 
 from nas.data.base import FaceData
 from nas.data.cache import load_cached
-from nas.data.labelled_files import Item, build_face_data
+from nas.data.labelled_files import NOTHING_PUBLISHED, Item, PublishedForm, build_face_data
 from nas.data.options import DatasetOptions
 from nas.data.paths import printable_path
 from nas.errors import DataError
@@ -24,7 +24,7 @@ class ImageFileOptions(DatasetOptions):
         val_share: share of the training images that becomes the selection split where the source has none.
     """
 
-    size: int | None = Field(default=None, ge=32, le=112)
+    size: int | None = Field(default=None, ge=32, le=256)
     channels: Literal["1", "3"] | None = None
     val_share: float = Field(default=0.1, gt=0, lt=1)
 
@@ -38,6 +38,7 @@ def load_image_files(
     cache_dir: Path,
     index_files: Sequence[Path] = (),
     notes: tuple[str, ...] = (),
+    form: PublishedForm = NOTHING_PUBLISHED,
 ) -> FaceData:
     """A data set of image files.
 
@@ -49,6 +50,7 @@ def load_image_files(
         cache_dir: folder of the cache; files are read again when one of them has changed.
         index_files: further files that the items depend on.
         notes: further facts of the source.
+        form: what is known of a published set.
 
     Raises:
         DataError: there are no images for training or for selection, fewer than two classes have training images, or
@@ -65,6 +67,7 @@ def load_image_files(
             channels=int(options.channels) if options.channels else None,
             val_share=options.val_share,
             notes=notes,
+            form=form,
         )
 
     for item in items:
@@ -79,5 +82,5 @@ def load_image_files(
         settings=options.model_dump(),
         root=source,
         sources=[*index_files, *(item.path for item in items)],
-        details=[*items, *notes],
+        details=[*items, *notes, *([] if form == NOTHING_PUBLISHED else [form])],
     )

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jfif"})
+SQUARE: Literal["square"] = "square"
+"""The largest square in the middle of a picture, as a box."""
+Box = tuple[int, int, int, int] | Literal["square"]
+"""Part of a picture: left, top, right and bottom edge in pixels, the last two outside of it, or `SQUARE`."""
 MAX_PIXELS = 2**26
 """Bound of one image, 67 million pixels: more than a camera's, and below pillow's own of 89 million."""
 MAX_BYTES = 2**33
@@ -36,6 +40,7 @@ def read_images(
     size: int | None,
     channels: int | None,
     locations: Sequence[str] | None = None,
+    boxes: Sequence[Box | None] | None = None,
 ) -> Images:
     """Pixels [N, C, H, W] uint8 of N >= 1 files.
 
@@ -44,6 +49,7 @@ def read_images(
         size: height and width to resize to (bilinear, antialiased); None keeps the files' size, which all must share.
         channels: 1 for grey, 3 for RGB, None for the channels of the first file.
         locations: name of each file in error messages; its path if None.
+        boxes: part of each picture to read; None for all of it.
 
     Raises:
         DataError: a file is missing, broken, too large or of an unsupported pixel type, all images of more than 8 bits
@@ -52,8 +58,9 @@ def read_images(
         MissingPackageError: pillow is not installed.
     """
     locations = locations or [printable_path(path) for path in files]
+    boxes = boxes or [None] * len(files)
     levels = _DeepLevels()
-    first = _read(files[0], locations[0], size, channels, levels)
+    first = _read(files[0], locations[0], size, channels, levels, boxes[0])
     if (total := len(files) * first.size) > MAX_BYTES:
         c, h, w = first.shape
         raise DataError(
@@ -62,7 +69,7 @@ def read_images(
         )
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, path in enumerate(files):
-        image = _read(path, locations[index], size, len(first), levels)
+        image = _read(path, locations[index], size, len(first), levels, boxes[index])
         if image.shape != first.shape:
             (_, h, w), (_, h0, w0) = image.shape, first.shape
             raise DataError(
@@ -95,7 +102,7 @@ class _DeepLevels:
 
 
 def _read(
-    path: Path, location: str, size: int | None, channels: int | None, levels: _DeepLevels
+    path: Path, location: str, size: int | None, channels: int | None, levels: _DeepLevels, box: Box | None
 ) -> npt.NDArray[np.uint8]:
     try:
         from PIL import Image, UnidentifiedImageError
@@ -110,7 +117,7 @@ def _read(
             warnings.simplefilter("ignore")
             # Given a path, pillow maps TIFF into memory with height and width exchanged where they are to be turned.
             with path.open("rb") as file, Image.open(file) as image:
-                return _pixels(image, size, channels, levels)
+                return _pixels(image, size, channels, levels, box)
     except MemoryError:
         raise
     except _UnsupportedPixelsError as error:
@@ -126,7 +133,9 @@ class _UnsupportedPixelsError(Exception):
     """An image is readable, but its pixels cannot become bytes without a guess, or are too many."""
 
 
-def _pixels(image: "Image.Image", size: int | None, channels: int | None, levels: _DeepLevels) -> npt.NDArray[np.uint8]:
+def _pixels(
+    image: "Image.Image", size: int | None, channels: int | None, levels: _DeepLevels, box: Box | None
+) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     width, height = image.size
@@ -144,10 +153,33 @@ def _pixels(image: "Image.Image", size: int | None, channels: int | None, levels
         image = image.transpose(turn)
     grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA", "La"))
     plain = image.convert("L" if grey else "RGB")
+    if box is not None:
+        plain = plain.crop(_corners(box, plain.size))
     if size is not None and plain.size != (size, size):
         plain = plain.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(plain, np.uint8)
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
+
+
+def _corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a box within a picture of this width and height.
+
+    Raises:
+        _UnsupportedPixelsError: nothing of the box is in the picture.
+    """
+    width, height = size
+    if isinstance(box, str):
+        side = min(size)
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
+    left, top, right, bottom = (int(edge) for edge in box)
+    inside = max(0, left), max(0, top), min(width, right), min(height, bottom)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise _UnsupportedPixelsError(
+            f"the face's box must lie in the picture of {width}x{height}, but reaches from ({left}, {top}) to "
+            f"({right}, {bottom}); correct the box or remove its entry"
+        )
+    return inside
 
 
 def _grey_levels(image: "Image.Image") -> tuple[int, bool] | None:

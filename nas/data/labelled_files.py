@@ -1,13 +1,11 @@
 """Items: image files with labels and splits, assembled into a `FaceData`.
 
-A source without a selection split gets one from its training images. Whole subjects are moved if the persons are known;
-otherwise a share of each class, in the order of a hash of the pixels. The split therefore does not depend on the order
-of the files, and exact copies of an image stay in one split.
+A source without a selection split gets one from its training images, and so does a published set without a test
+split, see `nas.data.splits`.
 """
 
-import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +14,9 @@ import numpy.typing as npt
 
 from nas.data.base import FaceData, Images, Labels, Split
 from nas.data.classes import canonical_class_name, sort_class_names
-from nas.data.images import read_images
+from nas.data.images import Box, read_images
 from nas.data.paths import printable_path
+from nas.data.splits import split_off
 from nas.errors import DataError
 
 SPLIT_ALIASES = {
@@ -38,13 +37,16 @@ SPLIT_ALIASES = {
 }
 """Split by the names that sources use."""
 
+_NUMBERED = (
+    "the classes are numbers, whose meaning is not known: 0 is angry in FER2013 and neutral in AffectNet, and RAF-DB "
+    "counts from 1; rename the classes so that models and figures name expressions"
+)
 MAX_LABEL_LENGTH = 100
 """Characters of a class name."""
 MAX_CLASSES = 100
 """More are persons, numbered parts or measurements: compound expressions, the finest in use, are 21."""
 
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,8 @@ class Item:
         subject: name of the person; None if it is not known.
         group: name of a group to report figures for separately, or None.
         affect: valence and arousal in -1..1, or None.
+        soft_label: share of the votes for each class, in the order of the classes, or None.
+        box: part of the picture that holds the face, or None for all of it.
     """
 
     path: Path
@@ -68,6 +72,26 @@ class Item:
     subject: str | None = None
     group: str | None = None
     affect: tuple[float, float] | None = None
+    soft_label: tuple[float, ...] | None = None
+    box: Box | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedForm:
+    """What is known of a published set besides its files.
+
+    Attributes:
+        classes: names of its classes in their order; None for those that occur, see `sort_class_names`.
+        test_share: share of the faces that becomes the test split where the set has none; None for no test split.
+        test_name: the set's name of its test split.
+    """
+
+    classes: tuple[str, ...] | None = None
+    test_share: float | None = None
+    test_name: str = "test"
+
+
+NOTHING_PUBLISHED = PublishedForm()
 
 
 def build_face_data(
@@ -79,6 +103,7 @@ def build_face_data(
     channels: int | None,
     val_share: float,
     notes: tuple[str, ...] = (),
+    form: PublishedForm = NOTHING_PUBLISHED,
 ) -> FaceData:
     """Read the images and assemble the splits.
 
@@ -90,30 +115,34 @@ def build_face_data(
         channels: 1, 3, or None for those of the first file.
         val_share: share of the training images that becomes the selection split where the source has none.
         notes: further facts of the source.
+        form: what is known of a published set.
 
     Raises:
         DataError: there are no images for training or for selection, fewer than two classes have training images, or
             an image is broken.
         MissingPackageError: pillow is not installed.
     """
-    shown, source_name = printable_path(source), printable_path(source.absolute().name)
+    shown = printable_path(source)
     if not items:
         raise DataError(f"{shown} must hold faces, but has none; see the documentation of data set {name} for its form")
     _check_labels(items)
-    require_few_classes({canonical_class_name(item.label) for item in items}, source)
-    classes = sort_class_names(canonical_class_name(item.label) for item in items)
+    named = {canonical_class_name(item.label) for item in items}
+    require_few_classes(named, source)
+    classes = form.classes or sort_class_names(named)
     labels = np.array([classes.index(canonical_class_name(item.label)) for item in items], np.int64)
     subjects = _subjects(items)
     splits = np.array([item.split or "train" for item in items])
     if "train" in splits:
         require_two_classes({classes[i] for i in labels[splits == "train"]}, source)
-    images = read_images([i.path for i in items], size=size, channels=channels, locations=[i.location for i in items])
+    images = read_images(
+        [i.path for i in items], size=size, channels=channels, locations=[i.location for i in items],
+        boxes=[i.box for i in items],
+    )  # fmt: skip
     notes = _notes(items, classes, labels[splits == "train"]) + _unused_columns(items) + notes
-    if "val" not in splits:
-        chosen = split_off_validation(images, labels, subjects, eligible=splits == "train", share=val_share)
-        splits = np.where(chosen, "val", splits)
-        rule = "subject" if subjects is not None else "class and a hash of the pixels"
-        notes += (f"{source_name} has no val split: {chosen.sum()} faces were split off train, by {rule}",)
+    splits, carved = _carve_missing(
+        splits, images, labels, subjects, source, {"test": form.test_share, "val": val_share}
+    )
+    notes += carved
     for required in ("train", "val"):
         if required not in splits:
             raise DataError(
@@ -122,20 +151,40 @@ def build_face_data(
     require_two_classes({classes[i] for i in labels[splits == "train"]}, source, advice="name more subjects of each")
     if subjects is not None:
         notes += _shared_subjects(subjects, splits)
-
-    def split(name: str) -> Split:
-        return _split(items, images, labels, subjects, np.flatnonzero(splits == name))
-
+    everything = _all_items(items, images, labels, subjects)
     has_test = "test" in splits
     return FaceData(
         name=name,
         classes=classes,
-        train=split("train"),
-        val=split("val"),
-        test=split("test") if has_test else None,
-        test_name="test" if has_test else f"no test split in {source_name}",
+        train=everything.select(splits == "train"),
+        val=everything.select(splits == "val"),
+        test=everything.select(splits == "test") if has_test else None,
+        test_name=form.test_name if has_test else f"no test split in {printable_path(source.absolute().name)}",
         notes=notes,
     )
+
+
+def _carve_missing(
+    splits: npt.NDArray[np.str_],
+    images: Images,
+    labels: Labels,
+    subjects: IntArray | None,
+    source: Path,
+    shares: Mapping[str, float | None],
+) -> tuple[npt.NDArray[np.str_], tuple[str, ...]]:
+    """The split [N] of each image once missing splits are taken off train, in the order of `shares`, and notes."""
+    notes = []
+    for name, share in shares.items():
+        if share is None or name in splits:
+            continue
+        chosen = split_off(images, labels, subjects, eligible=splits == "train", share=share)
+        splits = np.where(chosen, name, splits)
+        rule = "subject" if subjects is not None else "class and a hash of the pixels"
+        notes.append(
+            f"{printable_path(source.absolute().name)} has no {name} split: {chosen.sum()} faces were split off train, "
+            f"by {rule}"
+        )
+    return splits, tuple(notes)
 
 
 def require_two_classes(trained: set[str], source: Path, *, advice: str = "") -> None:
@@ -171,46 +220,6 @@ def require_few_classes(classes: set[str], source: Path) -> None:
         )
 
 
-def split_off_validation(
-    images: Images, labels: Labels, subjects: IntArray | None, *, eligible: BoolArray, share: float
-) -> BoolArray:
-    """Choose the images of a selection split.
-
-    Args:
-        images: [N, C, H, W].
-        labels: [N].
-        subjects: [N] person of each image, or None if the persons are not known.
-        eligible: [N] images that may be chosen.
-        share: share of the eligible images to choose, 0..1.
-
-    Returns:
-        [N] whether each image is chosen: whole subjects, or about the same share of each class without subjects.
-    """
-    rows = np.flatnonzero(eligible)
-    chosen = np.zeros(len(labels), bool)
-    if subjects is not None:
-        hashes = np.array([_hash(str(subject).encode()) for subject in subjects])
-        return _mark_first_by_hash(hashes, rows, share, chosen)
-    hashes = np.array([_hash(image.tobytes()) for image in images])
-    for label in np.unique(labels[rows]):
-        _mark_first_by_hash(hashes, rows[labels[rows] == label], share, chosen)
-    return chosen
-
-
-def _mark_first_by_hash(hashes: npt.NDArray[np.str_], rows: IntArray, share: float, chosen: BoolArray) -> BoolArray:
-    """Mark the first `share` of `rows` by their hashes; equal hashes stay together, and at least one stays unmarked."""
-    values, counts = np.unique(hashes[rows], return_counts=True)
-    n_before = np.cumsum(counts) - counts
-    # A hash is taken while fewer images than the share come before it; -0.5 rounds the share to whole images.
-    taken = values[: len(values) - 1][n_before[: len(values) - 1] < max(1, share * len(rows)) - 0.5]
-    chosen[rows[np.isin(hashes[rows], taken)]] = True
-    return chosen
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 def _check_labels(items: Sequence[Item]) -> None:
     """Refuse labels that no file of results could hold."""
     for item in items:
@@ -235,15 +244,17 @@ def _subjects(items: Sequence[Item]) -> IntArray | None:
     return np.unique(np.array(subjects), return_inverse=True)[1].astype(np.int64)
 
 
-def _split(items: Sequence[Item], images: Images, labels: Labels, subjects: IntArray | None, rows: IntArray) -> Split:
-    affect = [items[i].affect for i in rows]
-    groups = [items[i].group for i in rows]
+def _all_items(items: Sequence[Item], images: Images, labels: Labels, subjects: IntArray | None) -> Split:
+    """All images in one split, with what is known of them; a column of which nothing is known is None."""
+    affect, groups, soft = ([getattr(item, name) for item in items] for name in ("affect", "group", "soft_label"))
+    unknown = (np.nan, np.nan)
     return Split(
-        images=images[rows],
-        labels=labels[rows],
-        subjects=None if subjects is None else subjects[rows],
-        affect=None if None in affect else np.array(affect, np.float32),
-        groups=None if None in groups else np.array(groups, np.str_),
+        images=images,
+        labels=labels,
+        subjects=subjects,
+        soft_labels=np.array(soft, np.float32) if all(soft) else None,
+        affect=np.array([pair or unknown for pair in affect], np.float32) if any(affect) else None,
+        groups=np.array([group or "" for group in groups], np.str_) if any(groups) else None,
     )
 
 
@@ -252,9 +263,11 @@ def _notes(items: Sequence[Item], classes: tuple[str, ...], train: Labels) -> tu
         (unicodedata.normalize("NFC", item.label.strip().lower()), canonical_class_name(item.label)) for item in items
     }
     renamed = [f"{written} is read as {name}" for written, name in sorted(names) if written != name]
+    is_numbered = all(name.isdecimal() for name in classes)
     untrained = [name for i, name in enumerate(classes) if i not in train]
     return (
         *(["class names: " + ", ".join(renamed)] if renamed else []),
+        *([_NUMBERED] if is_numbered else []),
         *([f"classes without training faces: {', '.join(untrained)}"] if untrained else []),
     )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from nas.data.base import FaceData, Images, Split
+from nas.data.base import FaceData, Images
 from nas.data.quality_check import (
     NEAR_DUPLICATE_MAX_BITS,
     NEAR_DUPLICATE_MIN_CORRELATION,
@@ -35,7 +35,7 @@ def without_leaks(data: FaceData) -> FaceData:
         f"{leaked.sum()} of {len(leaked)} training images are left out, because they are copies or near copies of "
         "images in val or test; --keep-duplicates keeps them"
     )
-    return replace(data, train=select_rows(data.train, kept), train_rows=kept, notes=(*data.notes, note))
+    return replace(data, train=data.train.select(kept), train_rows=kept, notes=(*data.notes, note))
 
 
 def copies_in(images: Images, others: Images) -> npt.NDArray[np.bool_]:
@@ -57,14 +57,6 @@ def copies_in(images: Images, others: Images) -> npt.NDArray[np.bool_]:
             close = pixel_correlations(both, chunk) > NEAR_DUPLICATE_MIN_CORRELATION
             found[chunk[close, 0]] = True
     return found
-
-
-def select_rows(split: Split, rows: npt.NDArray[np.int64]) -> Split:
-    """These images of a split, with all that is known of them."""
-    optional = ("soft_labels", "votes", "subjects", "affect", "groups")
-    values = {name: getattr(split, name) for name in optional}
-    chosen = {name: None if value is None else value[rows] for name, value in values.items()}
-    return Split(images=split.images[rows], labels=split.labels[rows], **chosen)
 
 
 def _is_varied(images: Images) -> npt.NDArray[np.bool_]:

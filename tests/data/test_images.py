@@ -202,3 +202,17 @@ def test_sixteen_bits_that_hold_fewer_are_refused(tmp_path: Path, highest: int, 
     if not is_read:  # a dark image among others is one
         pillow.fromarray(np.full((40, 40), 65_535, np.uint16)).save(tmp_path / "c.png")
         assert len(read_images([tmp_path / "a.png", tmp_path / "c.png"], size=None, channels=1)) == 2
+
+
+def test_boxes_cut_a_part_out_and_are_clipped_to_the_picture(tmp_path: Path) -> None:
+    picture = pixels(1, side=60)[0][:40]  # 40 high, 60 wide
+    path = tmp_path / "a.png"
+    Image.fromarray(picture).save(path)
+    boxes = {(5, 10, 25, 30): picture[10:30, 5:25], (-9, 30, 20, 99): picture[30:40, 0:20], "square": picture[:, 10:50]}
+    for box, expected in boxes.items():
+        got = read_images([path], size=None, channels=None, boxes=[box])
+        np.testing.assert_array_equal(got[0, 0], expected)
+    assert read_images([path, path], size=8, channels=3, boxes=[(0, 0, 8, 8), None]).shape == (2, 3, 8, 8)
+    for outside in ((60, 0, 80, 20), (5, 5, 5, 9)):
+        with pytest.raises(DataError, match=r"the face's box must lie in the picture of 60x40, but reaches from "):
+            read_images([path], size=None, channels=None, boxes=[outside])

@@ -4,12 +4,13 @@
 - Labels are class names; names of expressions are canonicalised ("happiness" is "happy").
 - Without val rows, a tenth of the training images becomes the selection split: whole subjects if the table names them.
 - Without test rows, there is no test split.
-- Valence and arousal are in -1..1.
+- Valence and arousal are in -1..1; both are empty or -2 where there is none.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from nas.data.affect_labels import parse_affect
 from nas.data.base import Dataset, FaceData
 from nas.data.csv_table import Row, read_rows
 from nas.data.image_files import ImageFileOptions, load_image_files
@@ -68,7 +69,7 @@ def _item(row: Row, source: Path, location: str) -> Item:
         split=_split(row.get("split", ""), location),
         subject=row.get("subject") or None,
         group=row.get("group") or None,
-        affect=_affect(row, location),
+        affect=parse_affect(row.get("valence", ""), row.get("arousal", ""), location),
     )
 
 
@@ -76,24 +77,6 @@ def _split(text: str, location: str) -> str | None:
     if text and text.lower() not in SPLIT_ALIASES:
         raise DataError(f"{location}: split must be train, val or test, but got {text!r}; correct or remove the row")
     return SPLIT_ALIASES[text.lower()] if text else None
-
-
-def _affect(row: Row, location: str) -> tuple[float, float] | None:
-    """Valence and arousal; None if both are empty."""
-    cells = {name: row.get(name, "") for name in ("valence", "arousal")}
-    if not any(cells.values()):
-        return None
-    try:
-        valence, arousal = (float(cell) for cell in cells.values())
-    except ValueError:
-        raise DataError(
-            f"{location}: valence and arousal must be numbers, but got {cells}; fill in both or leave both empty"
-        ) from None
-    if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
-        raise DataError(
-            f"{location}: valence and arousal must be in -1..1, but got {cells}; remove rows marked as unknown"
-        )
-    return valence, arousal
 
 
 DATASET = CsvDataset()

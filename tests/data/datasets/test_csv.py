@@ -82,7 +82,7 @@ def test_changed_image_is_read_again(tmp_path: Path) -> None:
         ("path,label,split", "1.png,happy,holdout", "split must be train, val or test, but got 'holdout'"),
         ("path,label,valence,arousal", "1.png,happy,high,0", "valence and arousal must be numbers"),
         ("path,label,valence,arousal", "1.png,happy,0.5,", "valence and arousal must be numbers"),
-        ("path,label,valence,arousal", "1.png,happy,-2,-2", "valence and arousal must be in -1..1"),
+        ("path,label,valence,arousal", "1.png,happy,-2,0.5", "valence and arousal must be in -1..1"),
         ("path,label,valence,arousal", "1.png,happy,nan,0", "valence and arousal must be in -1..1"),
     ],
 )
