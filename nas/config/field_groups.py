@@ -54,7 +54,11 @@ class SearchFields(_Group):
     keep: tuple[str, ...] | None = Field(
         default=None, description="Layers of the model that stay as they are, by module name, such as 'blocks.3.*'."
     )
-    dataset: str = Field(default="synthetic", description="Data set: synthetic, fer2013, folder or csv.")
+    dataset: str = Field(
+        default="synthetic",
+        description="Data set: synthetic, fer2013, folder, csv, or a published one: affectnet, ckplus, expw, fairface, "
+        "ferplus, jaffe, kdef, rafd, rafdb, sfew.",
+    )
     data: Path | None = Field(default=None, description="File or folder of the data set.")
     data_options: dict[str, str] = Field(
         default_factory=dict, description="Options of the data set by name: NAME=VALUE, or a table in a TOML file."

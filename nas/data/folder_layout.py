@@ -3,16 +3,21 @@
 A path one level too high or too low still holds folders with images, whose names would become classes.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nas.data.classes import EXPRESSIONS, canonical_class_name
 from nas.data.labelled_files import SPLIT_ALIASES
 from nas.data.paths import printable_path
+from nas.registry import load, names
 
 _RAF_DB_FILE = re.compile(r"(train|test)_\d+(_aligned)?", re.IGNORECASE)
 """File names of RAF-DB's basic part, without suffix; their labels are in a text file."""
+_LEVELS_UP = 4
+_MAX_FOLDERS = 100
 _CONTAINERS = frozenset(
     {"aligned", "original", "image", "images", "img", "imgs", "faces", "data", "dataset", "pictures"}
 )
@@ -50,21 +55,41 @@ def find_layout_fault(root: Path, files: Mapping[Path, Sequence[Path]], loose: S
     )
 
 
+def other_data_set(folder: Path) -> str | None:
+    """The published set whose layout a folder has, or a folder above or directly below it, as words; None if none has.
+
+    Every member of the family is asked, see `nas.data.base.Dataset.recognises`.
+    """
+    below = itertools.islice((entry for entry in folder.iterdir() if entry.is_dir()), _MAX_FOLDERS)
+    for place in (folder, *itertools.islice(folder.absolute().parents, _LEVELS_UP), *sorted(below)):
+        if (member := recognised_set(place)) is not None:
+            return f"{member.title}: use the data set {member.name} with the path {printable_path(place)}"
+    return None
+
+
+def recognised_set(folder: Path) -> Any:
+    """The published set whose layout a folder has, at its own level; None if none has."""
+    members = (load("dataset", name) for name in names("dataset"))
+    return next((member for member in members if member.recognises(folder)), None)
+
+
 def _known_data_set(root: Path, used: Mapping[Path, Sequence[Path]], loose: Sequence[Path]) -> str | None:
     flat = not used and len(loose) > 0
     containers = all(folder.name.lower() in _CONTAINERS for folder in used)
+    if containers and (other := other_data_set(root)):
+        return f"it looks like {other}"
     sample = [path for images in (loose, *used.values()) for path in images[:20]]
     if containers and sample and all(_RAF_DB_FILE.fullmatch(path.stem) for path in sample):
         return (
-            "it looks like RAF-DB, whose labels are in EmoLabel/list_patition_label.txt: write a CSV table of path, "
-            "label and split from it and use the data set csv"
+            "it looks like RAF-DB, whose labels are in EmoLabel/list_patition_label.txt: unpack them beside Image and "
+            "use the data set rafdb"
         )
     # The annotations are beside the folder of images, which is a class folder here, or the root itself.
     parents = {folder.parent for folder in used} | ({root.parent, root} if flat else set())
     if containers and any((parent / "annotations").is_dir() for parent in parents):
         return (
-            "it looks like AffectNet, whose labels are in annotations/*_exp.npy: write a CSV table of path, label and "
-            "split from them and use the data set csv"
+            "it looks like AffectNet, whose labels are in annotations/*_exp.npy: use the data set affectnet with the "
+            "folder of train_set and val_set"
         )
     return None
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nas.data.base import Dataset, FaceData
-from nas.data.folder_layout import find_layout_fault
+from nas.data.folder_layout import find_layout_fault, recognised_set
 from nas.data.image_files import ImageFileOptions, load_image_files
 from nas.data.images import IMAGE_SUFFIXES
 from nas.data.labelled_files import SPLIT_ALIASES, Item
@@ -67,7 +67,10 @@ def _items(root: Path, listing: FolderListing) -> tuple[list[Item], tuple[str, .
         for folder, split in classes
         for path in files[folder]
     ]
-    return items, ((f"images outside class folders were left out: {len(loose)}",) if loose else ())
+    notes = [f"images outside class folders were left out: {len(loose)}"] if loose else []
+    if (known := recognised_set(root)) is not None:
+        notes.append(f"the folder looks like {known.title}: the data set {known.name} knows its labels and subjects")
+    return items, tuple(notes)
 
 
 DATASET = FolderDataset()

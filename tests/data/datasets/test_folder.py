@@ -175,10 +175,10 @@ AFFECT = ("train_set/images/1.jpg", "train_set/images/2.jpg", "val_set/images/3.
 @pytest.mark.parametrize(
     ("names", "given", "reason"),
     [
-        (RAF, "", "looks like RAF-DB, .*list_patition_label.txt: write a CSV table"),
+        (RAF, "", "looks like RAF-DB, .*list_patition_label.txt: .* use the data set rafdb"),
         (RAF, "Image", "looks like RAF-DB"),
         (RAF, "Image/aligned", "looks like RAF-DB"),
-        (AFFECT, "", "looks like AffectNet, .*annotations/.*_exp.npy: write a CSV table"),
+        (AFFECT, "", "looks like AffectNet: use the data set affectnet with the path .*faces$"),
         (AFFECT, "train_set", "looks like AffectNet"),
         (AFFECT, "train_set/images", "looks like AffectNet"),
         (("x/happy/1.png", "x/sad/1.png"), "", r"faces looks one level too high; give .*faces/x$"),
@@ -208,6 +208,13 @@ def test_sentence_says_what_the_folder_looks_like(
             (root / part / "annotations" / "1_exp.npy").write_bytes(b"")
     with pytest.raises(DataError, match=reason):
         load(root / given)
+
+
+def test_numbered_classes_are_said_to_have_no_known_order(tmp_path: Path) -> None:
+    root = tree(tmp_path / "faces", *(f"{c}/{i}.png" for c in ("0", "1", "2") for i in range(3)))
+    assert any("the classes are numbers, whose meaning is not known" in note for note in load(root).notes)
+    (root / "0").rename(root / "angry")
+    assert not any("whose meaning is not known" in note for note in load(root).notes)
 
 
 def test_classes_with_folders_of_persons_are_read(tmp_path: Path) -> None:
