@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.base import FaceData, Images, Split
+from nas.errors import DataError
 
 NEAR_DUPLICATE_MAX_BITS = 4
 NEAR_DUPLICATE_MIN_CORRELATION = 0.98
@@ -38,6 +39,11 @@ class QualityReport:
         near_duplicates_within: pairs of near duplicates by split.
         constant_images: images by split whose pixels all have one value.
         shared_subjects: persons who occur in both splits, by (first, second); empty if the persons are not known.
+        leaked: training images with an exact or near copy in val or test, which the search leaves out.
+        subjects: persons by split; empty if they are not known.
+        group_counts: images by split and group, "" for those without one; empty if there are no groups.
+        affect: by split the number of images with valence and arousal, and the lowest and highest value of both; empty
+            if no image has them.
         notes: of the data set.
     """
 
@@ -52,23 +58,19 @@ class QualityReport:
     near_duplicates_within: dict[str, int]
     constant_images: dict[str, int]
     shared_subjects: dict[tuple[str, str], int]
+    leaked: int
+    subjects: dict[str, int]
+    group_counts: dict[str, dict[str, int]]
+    affect: dict[str, tuple[int, float, float]]
     notes: tuple[str, ...]
 
     def class_balance_rows(self) -> list[tuple[str, ...]]:
         """Class balance as rows of text: a header, one row per class with count and share, and the totals."""
-        splits = tuple(self.class_counts)
-        totals = {split: sum(by_class.values()) for split, by_class in self.class_counts.items()}
-        rows = [
-            (
-                name,
-                *(
-                    f"{self.class_counts[s][name]} ({self.class_counts[s][name] / max(1, totals[s]):.1%})"
-                    for s in splits
-                ),
-            )
-            for name in next(iter(self.class_counts.values()))
-        ]
-        return [("class", *splits), *rows, ("all", *(str(totals[s]) for s in splits))]
+        return _share_rows("class", self.class_counts)
+
+    def group_rows(self) -> list[tuple[str, ...]]:
+        """Groups as rows of text, as `class_balance_rows`; empty if there are none."""
+        return _share_rows("group", self.group_counts) if self.group_counts else []
 
     def count_findings(self) -> list[tuple[str, int]]:
         """Description and count of every kind of finding, zeros included."""
@@ -80,8 +82,41 @@ class QualityReport:
             *((f"pairs of near duplicates in {s}", n) for s, n in self.near_duplicates_within.items()),
             *((f"{a} images with a near duplicate in {b}", n) for (a, b), n in self.near_duplicates_across.items()),
             *((f"constant images in {s}", n) for s, n in self.constant_images.items()),
+            *((f"subjects in {s}", n) for s, n in self.subjects.items()),
             *((f"subjects in both {a} and {b}", n) for (a, b), n in self.shared_subjects.items()),
+            *((f"{s} images with valence and arousal", n) for s, (n, _, _) in self.affect.items()),
         ]
+
+    def consequences(self) -> list[str]:
+        """What a search does about the findings, one sentence each; and the range of valence and arousal."""
+        n_train = sum(self.class_counts["train"].values())
+        lines = []
+        if 0 < self.leaked < n_train:
+            lines.append(
+                f"a search trains without the {self.leaked} training images that are copies or near copies of images "
+                "in val or test; --keep-duplicates keeps them"
+            )
+        elif self.leaked:
+            lines.append(
+                "every training image is a copy of one in val or test: a search keeps them all, and no figure holds"
+            )
+        if self.duplicates_across.get(("test", "val"), 0) + self.near_duplicates_across.get(("test", "val"), 0):
+            lines.append("copies of val images stay in test, so that the test split is the published one")
+        if shared := [f"{a} and {b}" for (a, b), n in self.shared_subjects.items() if n]:
+            lines.append(
+                f"subjects in both {', and in both '.join(shared)} stay there, so that the splits are the source's "
+                "own: accuracies are those on known persons"
+            )
+        elif self.subjects:
+            lines.append("no subject is in two splits")
+        else:
+            lines.append("subjects are not known: near copies are the only sign of one person in two splits")
+        if self.label_conflict_groups:
+            lines.append("identical images with different labels stay: no network can be right on all of them")
+        for split, (count, low, high) in self.affect.items():
+            total = sum(self.class_counts[split].values())
+            lines.append(f"valence and arousal of {count} of {total} {split} images are from {low:.2f} to {high:.2f}")
+        return lines
 
 
 def check_quality(data: FaceData) -> QualityReport:
@@ -117,6 +152,10 @@ def check_quality(data: FaceData) -> QualityReport:
         },
         constant_images={name: int(constant[split_ids == i].sum()) for i, name in enumerate(names)},
         shared_subjects=_shared_subjects(splits, pairs),
+        leaked=_count_leaked(near, group, split_ids),
+        subjects={name: len(np.unique(s.subjects)) for name, s in splits.items() if s.subjects is not None},
+        group_counts=_group_counts(splits),
+        affect=_affect_ranges(splits),
         notes=data.notes,
     )
 
@@ -140,6 +179,20 @@ def _cell_means(values: npt.NDArray[np.float32], cells: int, *, axis: int) -> np
     shape = [1] * values.ndim
     shape[axis] = cells
     return np.asarray(sums / np.diff(edges).reshape(shape), np.float32)
+
+
+def _share_rows(title: str, counts: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
+    """Counts by split and name as rows: a header, count and share of each name, and the totals."""
+    totals = {split: sum(by_name.values()) for split, by_name in counts.items()}
+    names = dict.fromkeys(name for by_name in counts.values() for name in by_name)
+    rows = [
+        (
+            name or "none",
+            *(f"{by.get(name, 0)} ({by.get(name, 0) / max(1, totals[s]):.1%})" for s, by in counts.items()),
+        )
+        for name in names
+    ]
+    return [(title, *counts), *rows, ("all", *(str(total) for total in totals.values()))]
 
 
 def _class_counts(split: Split, classes: tuple[str, ...]) -> dict[str, int]:
@@ -192,6 +245,44 @@ def _count_near_duplicates_across(near: IntArray, group: IntArray, split_ids: In
     ordered = np.concatenate([near, near[:, ::-1]])
     rows = np.unique(ordered[(split_ids[ordered[:, 0]] == a) & (split_ids[ordered[:, 1]] == b), 0])
     return int(np.sum(~np.isin(group[rows], group[split_ids == b])))
+
+
+def _count_leaked(near: IntArray, group: IntArray, split_ids: IntArray) -> int:
+    """Number of images of the first split, train, that have an exact or near copy in a later one."""
+    in_train = split_ids == 0
+    ordered = np.concatenate([near, near[:, ::-1]])
+    across = ordered[in_train[ordered[:, 0]] & ~in_train[ordered[:, 1]], 0]
+    leaked = in_train & np.isin(group, group[~in_train])
+    leaked[across] = True
+    return int(leaked.sum())
+
+
+def _group_counts(splits: dict[str, Split]) -> dict[str, dict[str, int]]:
+    known = {name: split.groups for name, split in splits.items() if split.groups is not None}
+    return {
+        name: dict(zip(*(column.tolist() for column in np.unique(groups, return_counts=True)), strict=True))
+        for name, groups in known.items()
+    }
+
+
+def _affect_ranges(splits: dict[str, Split]) -> dict[str, tuple[int, float, float]]:
+    """Number of labelled images, lowest and highest valence or arousal, by split.
+
+    Raises:
+        DataError: a label is outside of -1..1.
+    """
+    ranges = {}
+    for name, split in splits.items():
+        if split.affect is None or not (labelled := ~np.isnan(split.affect).any(axis=1)).any():
+            continue
+        low, high = float(split.affect[labelled].min()), float(split.affect[labelled].max())
+        if low < -1 or high > 1:
+            raise DataError(
+                f"valence and arousal must be in -1..1, but those of {name} reach from {low:g} to {high:g}; correct "
+                "the reader of the data set"
+            )
+        ranges[name] = int(labelled.sum()), low, high
+    return ranges
 
 
 def _shared_subjects(splits: dict[str, Split], pairs: list[tuple[str, str]]) -> dict[tuple[str, str], int]:

@@ -1,10 +1,15 @@
 """The quality check, on images with planted duplicates."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from nas.data.base import FaceData, Split
+from nas.data.leaks import without_leaks
 from nas.data.quality_check import check_quality, difference_hash
+from nas.errors import DataError
 
 
 def smooth(n: int, seed: int) -> npt.NDArray[np.uint8]:
@@ -45,6 +50,61 @@ def test_planted_duplicates_are_counted() -> None:
     assert result.shared_subjects == {("val", "train"): 2}
     assert result.class_counts == {"train": {"angry": 20, "happy": 0}, "val": {"angry": 0, "happy": 10}}
     assert result.notes == ("a note",)
+    assert result.subjects == {"train": 20, "val": 10}
+    # Train 0 is repeated in val, and train 1 nearly.
+    assert result.leaked == 2 == len(planted().train) - len(without_leaks(planted()).train)
+
+
+def test_consequences_say_what_a_search_does() -> None:
+    lines = check_quality(planted()).consequences()
+    assert lines[0].startswith("a search trains without the 2 training images that are copies or near copies")
+    assert "subjects in both val and train stay there" in lines[1]
+    assert lines[2].startswith("identical images with different labels stay")
+    same = replace(planted(), val=planted().train)
+    assert check_quality(same).consequences()[0].startswith("every training image is a copy of one in val or test")
+
+
+def test_copies_between_val_and_test_stay() -> None:
+    data = planted()
+    test = Split(images=data.val.images[4:6], labels=data.val.labels[4:6], subjects=np.array([90, 91]))
+    lines = check_quality(replace(data, test=test)).consequences()
+    assert "copies of val images stay in test, so that the test split is the published one" in lines
+
+
+def test_known_and_unknown_subjects_are_told_apart() -> None:
+    data = planted()
+    apart = replace(data, val=replace(data.val, subjects=np.arange(30, 40)))
+    assert "no subject is in two splits" in check_quality(apart).consequences()
+    unknown = replace(data, train=replace(data.train, subjects=None), val=replace(data.val, subjects=None))
+    assert any(line.startswith("subjects are not known") for line in check_quality(unknown).consequences())
+    assert check_quality(unknown).subjects == {}
+
+
+def test_groups_and_affect_are_counted() -> None:
+    data = planted()
+    affect = np.full((20, 2), np.nan, np.float32)
+    affect[:4] = [[0.5, -0.25], [-0.75, 0], [0, 0], [0.25, 1]]
+    train = replace(data.train, groups=np.array(["a"] * 12 + ["b"] * 6 + [""] * 2), affect=affect)
+    result = check_quality(replace(data, train=train))
+    assert result.group_rows() == [
+        ("group", "train"),
+        ("none", "2 (10.0%)"),
+        ("a", "12 (60.0%)"),
+        ("b", "6 (30.0%)"),
+        ("all", "20"),
+    ]
+    assert "valence and arousal of 4 of 20 train images are from -0.75 to 1.00" in result.consequences()
+    assert dict(result.count_findings())["train images with valence and arousal"] == 4
+    assert check_quality(data).group_rows() == []
+
+
+def test_affect_beyond_its_range_is_refused() -> None:
+    data = planted()
+    train = replace(data.train, affect=np.full((20, 2), -2, np.float32))
+    with pytest.raises(
+        DataError, match=r"valence and arousal must be in -1\.\.1, but those of train reach from -2 to -2"
+    ):
+        check_quality(replace(data, train=train))
 
 
 def test_class_balance_has_a_row_per_class_and_the_totals() -> None:

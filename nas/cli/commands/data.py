@@ -13,11 +13,13 @@ app = typer.Typer(no_args_is_help=True, help="Check data sets.", epilog="Example
 @app.command("check", epilog="Example: nas data check fer2013 --data fer2013.csv")
 @handle_errors
 def data_check(
-    dataset: Annotated[str, typer.Argument(help="Data set: synthetic, fer2013, folder or csv.")] = "synthetic",
+    dataset: Annotated[
+        str, typer.Argument(help="Data set: synthetic, fer2013, folder, csv, or a published one, such as rafdb.")
+    ] = "synthetic",
     data: DataPath = None,
     data_option: DataOption = None,
 ) -> None:
-    """Count faces by class, and find duplicates within and across splits and constant images."""
+    """Count faces by class, subjects and groups, and find copies within and across splits; say what a search does."""
     from nas.cli.render import terminal
     from nas.cli.render.tables import plain_table
     from nas.data.loading import load_data
@@ -28,5 +30,7 @@ def data_check(
     console.print(plain_table(result.class_balance_rows()))
     counts = [(finding, str(count)) for finding, count in result.count_findings()]
     console.print(plain_table([("finding", "count"), *counts]))
-    for note in (*result.notes, f"digest {result.digest}"):
+    if rows := result.group_rows():
+        console.print(plain_table(rows))
+    for note in (*result.consequences(), *result.notes, f"digest {result.digest}"):
         console.print(note, soft_wrap=True)
