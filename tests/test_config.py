@@ -177,7 +177,7 @@ def test_every_field_that_decides_the_result_is_a_difference(field: str) -> None
         "min_accuracy": 0.5, "sampler": "random",
         "epochs": 1.0, "rungs": (1.0,), "seed": 1, "storage": "sqlite://", "prune_steps": 4, "qat": 0.3,
         "qat_scales": "learned", "warm_start": ("runs/a",), "proxies": ("nwot",),
-        "keep_duplicates": True, "teacher_views": 8, "branches": True,
+        "keep_duplicates": True, "protocol": "kfold:5", "teacher_views": 8, "branches": True,
         "auxiliary_head": True, "crops": True,
         "teacher": ("votes",), "teacher_classes": ("a", "b"), "teacher_output": "y",
         "distill": "dkd", "temperature": 3.0, "alpha": 0.5, "distill_during": "search",
@@ -288,3 +288,26 @@ def test_a_password_in_another_place_is_no_difference() -> None:
 def test_a_url_without_a_password_is_shown_as_it_is() -> None:
     for url in ("sqlite:///a:b@c.db", "sqlite:////tmp/x.db", "postgresql://ada@db/nas?x=a:b@c", "postgresql://db:1/n"):
         assert make_config(storage=url).flat()["storage"] == url
+
+
+@pytest.mark.parametrize(
+    "text", ["kfold", "kfold:1", "kfold:x", "kfold:1001", "folds:", "loso:3", "random", "", "kfold:²"]
+)
+def test_other_forms_of_a_protocol_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="protocol must be official, holdout, kfold:K, loso or folds:FILE"):
+        make_config(protocol=text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"model": "resnet8"}, "is for searches, but a model is given, whose weights have seen faces of other folds"),
+        ({"teacher": ("votes",)}, "must be without teachers, but one is given, which has seen faces of other folds"),
+        ({"verify_seeds": 2}, "trains each member once in each fold, but verify_seeds is 2; leave it out"),
+    ],
+)
+def test_folds_are_refused_with_networks_that_have_seen_other_folds(fields: dict[str, Any], reason: str) -> None:
+    for protocol in ("kfold:5", "loso", "folds:a.csv"):
+        with pytest.raises(ConfigError, match=f"protocol {protocol} {reason}"):
+            make_config(protocol=protocol, **fields)
+    assert make_config(protocol=" holdout ", **fields).search.protocol == "holdout"

@@ -95,7 +95,10 @@ def _data_of(folder: RunFolder, log: LogFunction) -> FaceData:
     """
     search = folder.config.search
     log(f"read data set {search.dataset}")
-    data = load_data(search.dataset, search.data, options=search.data_options, keep_duplicates=search.keep_duplicates)
+    data = load_data(
+        search.dataset, search.data, options=search.data_options, keep_duplicates=search.keep_duplicates,
+        protocol=search.protocol,
+    )  # fmt: skip
     expected = read_data_facts(folder).get("digest")
     if expected and expected != data.digest:
         raise ConfigError(

@@ -197,7 +197,7 @@ def _load_configured(
     log(f"read data set {config.search.dataset}")
     data = load_data(
         config.search.dataset, config.search.data, options=config.search.data_options,
-        keep_duplicates=config.search.keep_duplicates,
+        keep_duplicates=config.search.keep_duplicates, protocol=config.search.protocol,
     )  # fmt: skip
     log(f"read {config.search.model}")
     loaded = load_model(config, data, profile, classes=classes)

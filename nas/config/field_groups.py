@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator, model_validator
 
+from nas.config.protocol import parse_protocol
 from nas.config.storage_url import without_password
 from nas.config.units import Bytes, Milliseconds, Seconds
 
@@ -66,6 +67,12 @@ class SearchFields(_Group):
     keep_duplicates: bool = Field(
         default=False, description="Train on images too that are copies or near copies of images in val or test."
     )
+    protocol: str = Field(
+        default="official",
+        description="Division of the faces: official (the source's splits), holdout, kfold:K, loso (leave one subject "
+        "out) or folds:FILE (a table of subject and fold). By subject where they are known; a search sees one fold, "
+        "and the front is trained and tested in each.",
+    )
     objectives: tuple[str, ...] = Field(
         default=("accuracy", "latency"), description="Objectives: accuracy and latency, and any of size and energy."
     )
@@ -107,6 +114,12 @@ class SearchFields(_Group):
         if info.field_name == "std" and min(given) <= 0:
             raise ValueError(f"must be greater than 0, but got {min(given):g}")
         return tuple(map(float, given)) if len(given) > 1 else float(given[0])
+
+    @field_validator("protocol")
+    @classmethod
+    def _check_protocol(cls, protocol: str) -> str:
+        parse_protocol(protocol)
+        return protocol.strip()
 
     @field_validator("objectives")
     @classmethod

@@ -28,6 +28,7 @@ class ModelKeywords(TypedDict, total=False):
     data: str | Path | None
     data_options: Mapping[str, str]
     keep_duplicates: bool
+    protocol: str
 
 
 class TrainKeywords(ModelKeywords, total=False):

@@ -19,6 +19,7 @@ from nas.config.field_groups import (
     SearchFields,
     TrainingFields,
 )
+from nas.config.protocol import parse_protocol
 from nas.config.storage_url import HIDDEN
 
 DEFAULT_BUDGET_S = 240.0
@@ -36,7 +37,7 @@ FREE_FIELDS = frozenset(
 stay the same, which their digests prove."""
 KEPT_DISTILLATION_FIELDS = ("teacher_views", "temperature", "alpha")
 TRAIN_FIELDS = (
-    *("model", *MODEL_FIELDS, "dataset", "data", "data_options", "keep_duplicates", "target", "baseline"),
+    *("model", *MODEL_FIELDS, "dataset", "data", "data_options", "keep_duplicates", "protocol", "target", "baseline"),
     *("teacher", "teacher_classes", "teacher_output", "teacher_views", "distill", "temperature", "alpha"),
     *("branches", "auxiliary_head", "crops"),
     *("seed", "threads", "device", "execution", "executor", "address", "worker_memory", "wait", "runs", "name"),
@@ -104,6 +105,29 @@ class SearchConfig(BaseModel):
             raise ValueError("trials must be at least 1, but got 0; only nas compress accepts 0")
         if self.search.model is not None and "epochs" not in self.fields_set:
             self._set_default("epochs", COMPRESS_EPOCHS)
+        return self
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> Self:
+        """Folds need networks that have seen no face of another fold, and one training in each."""
+        if not parse_protocol(self.search.protocol).has_folds:
+            return self
+        what = f"protocol {self.search.protocol}"
+        if self.search.model is not None:
+            raise ValueError(
+                f"{what} is for searches, but a model is given, whose weights have seen faces of other folds; use "
+                "official or holdout"
+            )
+        if self.distillation.teacher:
+            raise ValueError(
+                f"{what} must be without teachers, but one is given, which has seen faces of other folds; use official "
+                "or holdout"
+            )
+        if "verify_seeds" in self.fields_set and self.training.verify_seeds > 1:
+            raise ValueError(
+                f"{what} trains each member once in each fold, but verify_seeds is {self.training.verify_seeds}; leave "
+                "it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -66,6 +66,8 @@ class FaceData:
         notes: facts that a reader of the figures needs, one sentence each.
         vote_classes: names of the columns of the splits' `votes`; empty where they have none.
         train_rows: rows of the source's training images that `train` keeps, in order; None where it keeps all.
+        subject_names: name of each number in `Split.subjects`; empty where the source has none.
+        n_folds: divisions that the protocol has, of which this is one; 1 without folds.
     """
 
     name: str
@@ -79,6 +81,8 @@ class FaceData:
     notes: tuple[str, ...] = ()
     vote_classes: tuple[str, ...] = ()
     train_rows: npt.NDArray[np.int64] | None = None
+    subject_names: tuple[str, ...] = ()
+    n_folds: int = 1
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

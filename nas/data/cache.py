@@ -115,7 +115,7 @@ def _read(path: Path) -> FaceData:
         arrays = {name: stored[name] for name in stored.files}
     about = json.loads(str(arrays.pop("about")))
     digest = about.pop("digest")
-    for name in ("classes", "notes", "vote_classes"):
+    for name in ("classes", "notes", "vote_classes", "subject_names"):
         about[name] = tuple(about.get(name, ()))
     splits: dict[str, Any] = {name: _split(arrays, name) for name in _SPLITS}
     data = FaceData(**about, **splits)

@@ -130,7 +130,7 @@ def build_face_data(
     require_few_classes(named, source)
     classes = form.classes or sort_class_names(named)
     labels = np.array([classes.index(canonical_class_name(item.label)) for item in items], np.int64)
-    subjects = _subjects(items)
+    subjects, subject_names = _subjects(items)
     splits = np.array([item.split or "train" for item in items])
     if "train" in splits:
         require_two_classes({classes[i] for i in labels[splits == "train"]}, source)
@@ -161,6 +161,7 @@ def build_face_data(
         test=everything.select(splits == "test") if has_test else None,
         test_name=form.test_name if has_test else f"no test split in {printable_path(source.absolute().name)}",
         notes=notes,
+        subject_names=subject_names,
     )
 
 
@@ -231,17 +232,21 @@ def _check_labels(items: Sequence[Item]) -> None:
             )
 
 
-def _subjects(items: Sequence[Item]) -> IntArray | None:
-    """A number per person, or None if no item names its subject. Both Unicode forms of a name are one person."""
+def _subjects(items: Sequence[Item]) -> tuple[IntArray | None, tuple[str, ...]]:
+    """A number per person and the names of the numbers, or None and nothing if no item names its subject.
+
+    Both Unicode forms of a name are one person.
+    """
     subjects = [item.subject and unicodedata.normalize("NFC", item.subject) for item in items]
     if not any(subjects):
-        return None
+        return None, ()
     if missing := next((item for item in items if not item.subject), None):
         raise DataError(
             f"{missing.location}: either all faces must name their subject or none, but this one does not and others "
             "do; fill in the subject"
         )
-    return np.unique(np.array(subjects), return_inverse=True)[1].astype(np.int64)
+    names, numbers = np.unique(np.array(subjects), return_inverse=True)
+    return numbers.astype(np.int64), tuple(names.tolist())
 
 
 def _all_items(items: Sequence[Item], images: Images, labels: Labels, subjects: IntArray | None) -> Split:

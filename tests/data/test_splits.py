@@ -1,11 +1,12 @@
 """Splits by a hash: properties."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.data.splits import split_off
 
+QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 SHARES = st.floats(0.05, 0.6)
 
 
@@ -15,6 +16,7 @@ def images_of(labels: np.ndarray, copies: int = 1) -> np.ndarray:
     return np.stack([np.frombuffer(int(n).to_bytes(4, "little"), np.uint8).reshape(1, 2, 2) for n in numbers])
 
 
+@QUICK
 @given(n=st.integers(2, 60), n_subjects=st.integers(2, 8), share=SHARES, seed=st.integers(0, 99))
 def test_subjects_stay_whole_and_the_order_does_not_matter(n: int, n_subjects: int, share: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -29,6 +31,7 @@ def test_subjects_stay_whole_and_the_order_does_not_matter(n: int, n_subjects: i
     np.testing.assert_array_equal(again, chosen[order])
 
 
+@QUICK
 @given(n=st.integers(12, 90), copies=st.integers(1, 3), share=SHARES)
 def test_without_subjects_each_class_gives_its_share_and_copies_stay(n: int, copies: int, share: float) -> None:
     labels = (np.arange(n) // copies) % 2

@@ -18,14 +18,24 @@ def data_check(
     ] = "synthetic",
     data: DataPath = None,
     data_option: DataOption = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="Division of the faces: official, holdout, kfold:K, loso or folds:FILE; of fold 1."),
+    ] = "official",
 ) -> None:
     """Count faces by class, subjects and groups, and find copies within and across splits; say what a search does."""
     from nas.cli.render import terminal
     from nas.cli.render.tables import plain_table
+    from nas.config import make_config
     from nas.data.loading import load_data
     from nas.data.quality_check import check_quality
 
-    result = check_quality(load_data(dataset, data, options=parse_key_values(data_option or []), keep_duplicates=True))
+    config = make_config(dataset=dataset, data=data, protocol=protocol)
+    loaded = load_data(
+        dataset, data, options=parse_key_values(data_option or []), keep_duplicates=True,
+        protocol=config.search.protocol,
+    )  # fmt: skip
+    result = check_quality(loaded)
     console = terminal.make_console()
     console.print(plain_table(result.class_balance_rows()))
     counts = [(finding, str(count)) for finding, count in result.count_findings()]
