@@ -30,9 +30,9 @@ def seed_variance_section(view: RunView, *, show_run_name: bool) -> Markup:
     """Each verified member's rank in the search and after full training, and its accuracy across seeds.
 
     Returns:
-        The section; empty with fewer than two verified members.
+        The section; empty with fewer than two verified members, and where trainings are those of folds.
     """
-    ranked = rank_changes(view.records)
+    ranked = rank_changes(view.records) if int(view.data.get("n_folds", 1)) == 1 else []
     if len(ranked) < 2:
         return Markup()
     return render(

@@ -16,6 +16,7 @@ from nas.metrics import Score
 from nas.pareto import knee
 from nas.reporting import plots
 from nas.reporting.class_recall_section import recall_section
+from nas.reporting.fold_section import fold_section
 from nas.reporting.forecast_section import forecast_section, seed_variance_section
 from nas.reporting.front_section import front_section, table_section
 from nas.reporting.model_card import ETHICS, describe_latency
@@ -79,6 +80,7 @@ def _section_groups(views: Sequence[RunView], *, show_run_name: bool) -> list[li
     groups = [
         [front_section(views)],
         *([table_section(v, show_run_name=show_run_name)] for v in views),
+        *([fold_section(v, show_run_name=show_run_name)] for v in views),
         *([seed_variance_section(v, show_run_name=show_run_name)] for v in views),
         *([recall_section(v, show_run_name=show_run_name)] for v in views),
         [_hypervolume_section(views), _importance_section(views)],

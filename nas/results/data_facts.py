@@ -23,6 +23,7 @@ class DataFacts(BaseModel):
     train: int = 0
     val: int = 0
     test: int = 0
+    n_folds: int = 1
     val_name: str = ""
     test_name: str = ""
 

@@ -9,6 +9,7 @@ from nas.config import SearchConfig
 from nas.errors import ConfigError
 from nas.results.compression_effect import find_baseline
 from nas.results.data_facts import DATA_FILE, DataFacts
+from nas.results.fold_statistics import fold_statistics
 from nas.results.front import dropped_members, pareto_front, search_front
 from nas.results.front_table import COLUMNS, table_rows
 from nas.results.record import Record
@@ -73,16 +74,36 @@ class Run:
 
     @property
     def seed_statistics(self) -> pd.DataFrame:
-        """Verified members by mean accuracy across seeds, best first: its 95 % interval, and ranks before and after."""
+        """Verified members by mean accuracy across seeds, best first: its 95 % interval, and ranks before and after.
+
+        With a protocol of folds the trainings are no seeds: only the first one counts, see `fold_statistics`.
+        """
+        has_folds = int(self.data.get("n_folds", 1)) > 1
+        records = [r for r in self.all_records if not (has_folds and r.seed)]
         table = [
             {
                 "trial": s.record.trial, "seeds": len(s.accuracies), "failed": s.n_failed, "mean": s.mean, "low": s.low,
                 "high": s.high, "rank_in_search": change.search_rank, "rank_verified": change.verified_rank,
             }
-            for change in rank_changes(self.all_records)
+            for change in rank_changes(records)
             for s in (change.statistics,)
         ]  # fmt: skip
         return pd.DataFrame(table, columns=list(SEED_COLUMNS))
+
+    @property
+    def fold_statistics(self) -> pd.DataFrame:
+        """Verified members by mean test accuracy across the folds of the protocol, best first; empty without folds."""
+        n_folds = int(self.data.get("n_folds", 1))
+        members = fold_statistics(self.all_records, n_folds) if n_folds > 1 else []
+        table = [
+            {
+                "trial": m.record.trial, "mean": m.mean, "low": m.low, "high": m.high, "pooled": m.pooled,
+                **{f"fold_{fold + 1}": m.accuracies.get(fold) for fold in range(n_folds)},
+            }
+            for m in members
+        ]  # fmt: skip
+        folds = [f"fold_{fold + 1}" for fold in range(n_folds)] if n_folds > 1 else []
+        return pd.DataFrame(table, columns=["trial", "mean", "low", "high", "pooled", *folds])
 
     @property
     def baseline(self) -> Record | None:

@@ -142,6 +142,7 @@ def load_inputs(config: SearchConfig) -> SearchInputs:
         config.search.data,
         options=config.search.data_options,
         keep_duplicates=config.search.keep_duplicates,
+        protocol=config.search.protocol,
     )
     config = drop_uninformative_rungs(config, len(data.train))
     profile = load_target(config.search.target)
@@ -203,6 +204,8 @@ def assemble(
     inputs = load_inputs(config)
     config, data, space, profile = inputs.config, inputs.data, inputs.space, inputs.profile
     folder = RunFolder.open(config)
+    if data.n_folds > 1:  # each member is trained once in each fold; the folder keeps what was asked
+        config = config.with_fields(verify_seeds=data.n_folds)
     records, rung_results = SearchRecords(folder), RungResults(folder, config.search.objectives)
     budget = SearchBudget(folder, records, search=config.search, training=config.training, started=started)
     check_same_data(folder, data)

@@ -4,7 +4,8 @@ Each member is trained with one seed or several. Seed 0 continues from the weigh
 The best of several seeds by validation accuracy does not ship instead: it would be selected by the very figure that is
 reported, so the figure would be biased upwards. Further seeds start from weights of their own, with their own order of
 images, and train for as many epochs as seed 0 did in all; they show how much of a member's rank is chance. All members
-complete seed 0 before any starts seed 1.
+complete seed 0 before any starts seed 1. With a protocol of folds the further trainings are those of the further folds:
+they start from fresh weights too, on the data of their fold, and `seed` is the number of the fold.
 
 A training that has its record is not repeated. One that failed is tried once more with half of the epochs, which also
 lowers the learning rate where training continues from trained weights. One that keeps crashing its worker is abandoned,
@@ -58,6 +59,8 @@ class FinalTraining:
         training_s: returns the seconds until training has to end, or None without a time limit.
         on_progress: called after each training.
         n_now: how many of the members, the first ones, are trained by this call; the time is divided among all.
+        enter_fold: hands the data of a fold to the workers, before the trainings of that number from 1 on; None where
+            further trainings are on the same data.
     """
 
     evaluator: Evaluator
@@ -70,6 +73,7 @@ class FinalTraining:
     training_s: Callable[[], float | None]
     on_progress: Callable[[], None]
     n_now: int | None = None
+    enter_fold: Callable[[int], None] | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -79,7 +83,10 @@ class FinalTraining:
     def run(self) -> None:
         """Do every training that has no record yet, as far as the time limit allows."""
         for seed in range(self.n_seeds):
-            places = iter(enumerate(self.members[: self.n_now]))
+            members = self.members[: self.n_now]
+            if seed and self.enter_fold and any(self._needs_training(self._records(m, seed)) for m in members):
+                self.enter_fold(seed)
+            places = iter(enumerate(members))
             self.workforce.run(lambda places=places, seed=seed: self._next_flow(places, seed))  # type: ignore[misc]
 
     def _next_flow(self, places: Iterator[tuple[int, Record]], seed: int) -> Flow | None:

@@ -52,7 +52,7 @@ def check_same_data(folder: RunFolder, data: FaceData) -> None:
     file = folder.path / "data.json"
     facts = {"digest": data.digest, "classes": data.classes, "notes": data.notes, "synthetic": data.synthetic}
     facts |= {"train": len(data.train), "val": len(data.val), "test": len(data.test) if data.test else 0}
-    facts |= {"name": data.name, "val_name": data.val_name, "test_name": data.test_name}
+    facts |= {"n_folds": data.n_folds, "name": data.name, "val_name": data.val_name, "test_name": data.test_name}
     if not file.exists():
         folder.write("data.json", json.dumps(facts, indent=1))
     elif (before := folder.read_json("data.json", DataFacts).get("digest", "")) != data.digest:

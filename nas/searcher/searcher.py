@@ -19,6 +19,7 @@ import torch
 from nas.candidate import Candidate
 from nas.config import SearchConfig
 from nas.data.base import FaceData
+from nas.data.loading import load_data
 from nas.distillation.teachers import SELF, find_teachers
 from nas.errors import ConfigError, NasError, WorkerDeathError
 from nas.latency.int8_speedup import NO_GAIN
@@ -192,12 +193,27 @@ class Searcher:
             remaining_s=parts.budget.remaining_s,
             training_s=partial(parts.budget.training_s, 1.0),
             on_progress=parts.progress.refresh,
+            enter_fold=self._enter_fold if self._evaluator.data.n_folds > 1 else None,
         )
         if SELF in parts.config.distillation.teacher and len(members) > 1:
             members = sorted(members, key=lambda member: -(member.objective("accuracy") or 0.0))
             replace(final, members=members, n_now=1).run()
             final = replace(final, members=members, evaluator=self._taught_by(members[0]))
         final.run()
+
+    def _enter_fold(self, fold: int) -> None:
+        """Hand the data of a fold to the workers.
+
+        Raises:
+            DataError: the data set can no longer be read.
+        """
+        search = self._parts.config.search
+        data = load_data(
+            search.dataset, search.data, options=search.data_options, keep_duplicates=search.keep_duplicates,
+            protocol=search.protocol, fold=fold,
+        )  # fmt: skip
+        self._parts.progress.publish(f"fold {fold + 1} of {data.n_folds}")
+        self._parts.executor.configure(replace(self._evaluator, data=data, data_digest=data.digest))
 
     def _taught_by(self, member: Record) -> Evaluator:
         """The evaluator with a verified member as the teacher of what is trained next; without one if it failed.

@@ -111,6 +111,17 @@ def records(training: FinalTraining) -> list[Record]:
     return training.evaluator.folder.records()
 
 
+def test_a_fold_is_entered_before_its_trainings_and_only_if_one_is_left(tmp_path: Path) -> None:
+    training = final_training(tmp_path, verify_seeds=3)
+    entered: list[tuple[int, int]] = []
+    folds = replace(training, enter_fold=lambda fold: entered.append((fold, len(calls(training)))))
+    folds.run()
+    assert entered == [(1, 2), (2, 4)], "two members were trained in each fold before"
+    again = replace(final_training(tmp_path, verify_seeds=4), enter_fold=lambda fold: entered.append((fold, 0)))
+    again.run()
+    assert entered[2:] == [(3, 0)]
+
+
 def test_all_members_complete_a_seed_before_the_next_one_starts(tmp_path: Path) -> None:
     training = final_training(tmp_path, verify_seeds=3)
     training.run()

@@ -15,6 +15,7 @@ from nas.cli.render.tables import SIZE_COLUMNS, SPEED_COLUMNS, costs_table, fron
 from nas.latency.predicted.learned_roofline import LearnedRoofline
 from nas.results.compression_effect import MAX_RECALL_LOSS, find_baseline, large_recall_losses
 from nas.results.data_facts import read_data_facts
+from nas.results.fold_statistics import describe_folds
 from nas.results.formatting import format_int8_speedup, format_settings, format_widths
 from nas.results.front import (
     count_without_int8_speedup,
@@ -94,9 +95,10 @@ def show_front(console: Console, folder: RunFolder) -> None:
     )
     if verified and n_unverified:
         console.print(f"  {n_unverified} further members of the search front were not trained in full")
+    n_folds = int(read_data_facts(folder).get("n_folds", 1))
     for line in (
         *warm_start_lines(folder.path),
-        *describe_seed_variance(records),
+        *(describe_folds(records, n_folds) if n_folds > 1 else describe_seed_variance(records)),
         *describe_search_end(folder, records),
         *(f"data: {note}" for note in read_data_facts(folder).get("notes", ())),
     ):
