@@ -68,7 +68,7 @@ def divide(data: FaceData, protocol: Protocol, *, fold: int = 0) -> FaceData:
             f"protocol {protocol.kind} must leave training faces of at least two classes, but {name} has only "
             f"{len(np.unique(train.labels))}; use fewer folds or another protocol"
         )
-    notes = [f"protocol {protocol.kind}: {rule}"]
+    notes = [f"protocol {protocol.kind}, in place of the source's own splits: {rule}"]
     if n_folds > 1:
         notes.append("a search sees one fold, whose training and selection faces are tested in other folds")
     return replace(

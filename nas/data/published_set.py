@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nas.data.base import Dataset, FaceData
 from nas.data.folder_layout import other_data_set
@@ -60,7 +60,7 @@ class PublishedDataset(Dataset):
     title: str
     layout: str
     options: type[ImageFileOptions] = ImageFileOptions
-    default_size: int | None = DEFAULT_SIZE
+    default_size: ClassVar[int | None] = DEFAULT_SIZE
 
     def load(self, path: Path | None, *, cache: Path, options: Mapping[str, str]) -> FaceData:
         """Read the data set; see `Dataset.load`."""

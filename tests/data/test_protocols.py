@@ -132,7 +132,9 @@ def test_official_is_the_same_object_and_others_have_another_digest() -> None:
 def test_holdout_takes_a_seventh_each_and_says_so() -> None:
     data = divide(faces(140, n_subjects=None), parse_protocol("holdout"))
     assert [len(split) for split in splits(data)] == [100, 20, 20]
-    assert data.notes == ("protocol holdout: about a seventh of the faces each, by image",)
+    assert data.notes == (
+        "protocol holdout, in place of the source's own splits: about a seventh of the faces each, by image",
+    )
     assert (data.test_name, data.val_name) == ("holdout", "selection split of holdout")
 
 

@@ -63,6 +63,7 @@ class SfewDataset(PublishedDataset):
     def read(self, root: Path, options: _Options) -> Reading:
         """See `PublishedDataset.read`."""
         listing = FolderListing(IMAGE_SUFFIXES)
+        _check_same_kind(root)
         items = [item for split in _PARTS for item in _split_items(root, split, listing, options)]
         units = "films" if any(_STILL.fullmatch(item.path.stem) for item in items[:1]) else "videos"
         return Reading(
@@ -80,6 +81,23 @@ def _faces_folder(root: Path, split: str) -> Path | None:
         if part != root and part.is_dir() and _holds_stills(part):
             return part
     return None
+
+
+def _check_same_kind(root: Path) -> None:
+    """Refuse aligned faces in one split and whole stills in the other.
+
+    Raises:
+        DataError: they are of two kinds.
+    """
+    parts = {name for names in _PARTS.values() for name in names}
+    folders = {split: _faces_folder(root, split) for split in _PARTS}
+    aligned = {split for split, folder in folders.items() if folder and folder.name not in parts}
+    if len(aligned) == 1:
+        (split,) = aligned
+        raise DataError(
+            f"{printable_path(root)} must hold aligned faces in both Train and Val or in neither, but has them only in "
+            f"{printable_path(folders[split] or root)}; unpack those of the other one, or move these away"
+        )
 
 
 def _holds_stills(folder: Path) -> bool:

@@ -30,7 +30,7 @@ def test_data_check_divides_by_a_protocol_and_says_what_a_search_does(
     words = plain(run.invoke(app, ["data", "check", "jaffe", "--data", str(root), "--protocol", "loso"]).stdout)
     assert "subjects in train 4 subjects in val 1 subjects in test 1" in words
     assert "no subject is in two splits" in words
-    assert "protocol loso: 6 folds by subject" in words
+    assert "protocol loso, in place of the source's own splits: 6 folds by subject" in words
     wrong = run.invoke(app, ["data", "check", "jaffe", "--data", str(root), "--protocol", "kfold"])
     assert wrong.exit_code == 2
     assert "protocol must be official, holdout, kfold:K, loso or folds:FILE" in plain(wrong.stderr)

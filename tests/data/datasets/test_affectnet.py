@@ -31,7 +31,7 @@ def test_labels_affect_and_splits(miniature: Miniature, tmp_path: Path, form: st
     assert data.classes == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
     assert [len(split) for split in splits(data)] == [16, 8, 8]
     assert data.test_name == "val, the published test split"
-    assert data.input_shape == (3, 96, 96)
+    assert data.input_shape == (3, 64, 64)
     for split in splits(data):
         assert split.affect is not None
         for label, (valence, arousal) in zip(split.labels, split.affect, strict=True):

@@ -37,6 +37,14 @@ def test_aligned_faces_are_preferred(miniature: Miniature, tmp_path: Path) -> No
     assert len(load(root, tmp_path / "cache").train) == 28
 
 
+def test_aligned_faces_in_one_split_only_are_refused(miniature: Miniature, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(miniature("sfew"), root)
+    shutil.copytree(root / "Train", root / "Train" / "Train_Aligned_Faces")
+    with pytest.raises(DataError, match=r"aligned faces in both Train and Val .*, but has them only in .*_Faces"):
+        load(root, tmp_path / "cache")
+
+
 def test_frames_of_videos_take_the_class_of_the_video(miniature: Miniature, tmp_path: Path) -> None:
     data = load(miniature("afew"), tmp_path, frames="2")
     assert data.test is not None
