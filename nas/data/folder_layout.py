@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.data.base import Dataset
 from nas.data.classes import EXPRESSIONS, canonical_class_name
 from nas.data.labelled_files import SPLIT_ALIASES
 from nas.data.paths import printable_path
@@ -60,7 +61,7 @@ def other_data_set(folder: Path) -> str | None:
 
     Every member of the family is asked, see `nas.data.base.Dataset.recognises`.
     """
-    below = itertools.islice((entry for entry in folder.iterdir() if entry.is_dir()), _MAX_FOLDERS)
+    below = itertools.islice((entry for entry in folder.iterdir() if is_folder(entry)), _MAX_FOLDERS)
     for place in (folder, *itertools.islice(folder.absolute().parents, _LEVELS_UP), *sorted(below)):
         if (member := recognised_set(place)) is not None:
             return f"{member.title}: use the data set {member.name} with the path {printable_path(place)}"
@@ -70,7 +71,23 @@ def other_data_set(folder: Path) -> str | None:
 def recognised_set(folder: Path) -> Any:
     """The published set whose layout a folder has, at its own level; None if none has."""
     members = (load("dataset", name) for name in names("dataset"))
-    return next((member for member in members if member.recognises(folder)), None)
+    return next((member for member in members if is_recognised(member, folder)), None)
+
+
+def is_recognised(member: Dataset, folder: Path) -> bool:
+    """Whether a folder has the layout of a data set; False where it cannot be read."""
+    try:
+        return member.recognises(folder)
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False where that cannot be read, as of another user's processes."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _known_data_set(root: Path, used: Mapping[Path, Sequence[Path]], loose: Sequence[Path]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nas.data.base import Dataset, FaceData
-from nas.data.folder_layout import other_data_set
+from nas.data.folder_layout import is_folder, is_recognised, other_data_set
 from nas.data.image_files import ImageFileOptions, load_image_files
 from nas.data.labelled_files import NOTHING_PUBLISHED, Item, PublishedForm
 from nas.data.options import parse_options
@@ -100,12 +100,13 @@ class PublishedDataset(Dataset):
             )
         if self.recognises(path):
             return path
-        if (below := next((folder for folder in _folders_below(path) if self.recognises(folder)), None)) is not None:
+        below = next((folder for folder in _folders_below(path) if is_recognised(self, folder)), None)
+        if below is not None:
             raise DataError(
                 f"{shown} is {_levels(path, below)} too high for {self.title}; give {printable_path(below)}"
             )
         parents = itertools.islice(path.absolute().parents, LEVELS_UP)
-        if (above := next((folder for folder in parents if self.recognises(folder)), None)) is not None:
+        if (above := next((folder for folder in parents if is_recognised(self, folder)), None)) is not None:
             levels = _levels(above, path.absolute())
             raise DataError(f"{shown} is {levels} too low for {self.title}; give {printable_path(above)}")
         other = other_data_set(path)
@@ -140,6 +141,6 @@ def _folders_below(root: Path) -> Iterator[Path]:
     """Folders below a root, level by level."""
     level = [root]
     for _ in range(LEVELS_DOWN):
-        level = [entry for folder in level for entry in first_entries(folder) if entry.is_dir()]
+        level = [entry for folder in level for entry in first_entries(folder) if is_folder(entry)]
         level = sorted(entry for entry in level if not entry.is_symlink())[:MAX_FOLDERS]
         yield from level

@@ -104,3 +104,22 @@ def test_one_class_is_refused(miniature: Miniature, tmp_path: Path) -> None:
             path.unlink()
     with pytest.raises(DataError, match="must hold training faces of at least two classes, but has only 'happy'"):
         load(tmp_path / "set", "jaffe", tmp_path)
+
+
+def test_folders_that_cannot_be_read_are_passed_over(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(miniature("jaffe"), tmp_path / "data" / "set")
+    (tmp_path / "data" / "locked").mkdir()
+    genuine = Path.is_dir
+
+    def is_dir(path: Path) -> bool:
+        if path.name == "locked" or path.parent.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return genuine(path)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)  # for root nothing is locked
+    with pytest.raises(DataError, match=r"one level too high for JAFFE; give .*data/set$"):
+        load(tmp_path / "data", "jaffe", tmp_path)
+    with pytest.raises(DataError, match=r"it looks like JAFFE: use the data set jaffe with the path .*data/set$"):
+        load(tmp_path / "data", "rafdb", tmp_path)
