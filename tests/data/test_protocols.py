@@ -46,7 +46,7 @@ def images_of(split: Split | None) -> set[bytes]:
     return set() if split is None else {image.tobytes() for image in split.images}
 
 
-QUICK = settings(max_examples=25, deadline=None, derandomize=True)
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 PROTOCOLS = st.sampled_from(["holdout", "kfold:2", "kfold:5", "loso"])
 
 

@@ -51,7 +51,9 @@ def seen(monkeypatch: pytest.MonkeyPatch, trainings: list[Training]) -> list[Spl
     return splits
 
 
-def test_the_front_is_trained_and_tested_in_each_fold(go: Callable[..., RunFolder], seen: list[Split]) -> None:
+def test_the_front_is_trained_and_tested_in_each_fold_and_resumed_only_so(
+    go: Callable[..., RunFolder], seen: list[Split]
+) -> None:
     folder = go(**FOLDS)
     members = [r for r in verified(folder) if r.score is not None]
     assert len({r.key for r in members}) == 1
@@ -75,12 +77,6 @@ def test_the_front_is_trained_and_tested_in_each_fold(go: Callable[..., RunFolde
     n_searched = len(searched(folder))
     assert trained[: n_searched + 1] == [people[0]] * (n_searched + 1)
     assert trained[-2:] == people[1:]
-
-
-def test_a_run_with_folds_resumes_and_another_protocol_is_refused(
-    go: Callable[..., RunFolder], seen: list[Split]
-) -> None:
-    go(**FOLDS)
     n_trainings = len(seen)
     go(**FOLDS)
     assert len(seen) == n_trainings, "repeating the command trains nothing"
@@ -88,14 +84,6 @@ def test_a_run_with_folds_resumes_and_another_protocol_is_refused(
         go(**FOLDS | {"protocol": "kfold:4"})
     with pytest.raises(ConfigError, match="protocol: 'kfold:3' there, 'official' asked"):
         go(trials=2, verify=1)
-
-
-def test_holdout_trains_each_member_once(go: Callable[..., RunFolder]) -> None:
-    folder = go(**FOLDS | {"protocol": "holdout"})
-    assert [r.seed for r in verified(folder)] == [0]
-    data = divided(protocol="holdout")
-    assert data.test is not None
-    assert [r.test.n for r in verified(folder) if r.test] == [len(data.test)]
 
 
 def test_one_subject_at_a_time_is_left_out(go: Callable[..., RunFolder]) -> None:
