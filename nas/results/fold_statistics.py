@@ -4,16 +4,24 @@ The interval is Student's t on the folds' accuracies. Their training parts overl
 see Nadeau and Bengio, "Inference for the generalization error" (Machine Learning 52, 2003).
 """
 
+import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from nas.intervals import student_t_975
+from nas.results.data_facts import read_data_facts
 from nas.results.front import latest_by_key
 from nas.results.record import Record
+from nas.results.run_folder import RunFolder
 from nas.results.seed_variance import MIN_EPOCH_SHARE
+
+COLUMNS = ("trial", "key", "fold", "test_accuracy", "balanced_accuracy", "faces", "epochs", "model", "sha256")
+"""Columns of folds.csv; folds count from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +74,32 @@ def format_folds(member: FoldStatistics) -> str:
     """The accuracy of each fold; a dash where there is none."""
     folds = (member.accuracies.get(fold) for fold in range(member.n_folds))
     return ", ".join("-" if accuracy is None else f"{accuracy:.1%}" for accuracy in folds)
+
+
+def write_folds(folder: RunFolder) -> Path | None:
+    """Write folds.csv of a run: one row for each verified member and fold, the best mean first.
+
+    Returns:
+        Its path; None where the protocol has no folds.
+    """
+    n_folds = int(read_data_facts(folder).get("n_folds", 1))
+    if n_folds < 2:
+        return None
+    records = folder.records()
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for member in fold_statistics(records, n_folds):
+        tests = {
+            r.seed: r for r in records if r.phase == "verified" and r.key == member.record.key and r.test is not None
+        }
+        for fold, accuracy in member.accuracies.items():
+            record = tests[fold]
+            score = record.test
+            figures = (f"{score.balanced_accuracy:.6f}", score.n) if score else ("", "")
+            row = (record.trial, record.key, fold + 1, f"{accuracy:.6f}", *figures)
+            writer.writerow([*row, f"{record.epochs:g}", record.model, record.sha256])
+    return folder.write("folds.csv", text.getvalue())
 
 
 def _statistics(first: Record, records: Sequence[Record], n_folds: int) -> FoldStatistics:

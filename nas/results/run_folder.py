@@ -7,6 +7,7 @@
         models/  checkpoints/  locks/  clocks/       ONNX files; weights between rungs; locks; time worked
         forecast.json  ended.json                    forecasts of the duration; why the search ended
         pareto.csv  pareto.json  report.html         derived from the records
+        folds.csv                                    members in each fold, where the protocol has folds
         baselines.json                               figures of published models, for the report
 
 One process at a time drives a run: it holds a lock of the operating system, which releases it when the process ends for

@@ -26,6 +26,7 @@ from nas.latency.int8_speedup import NO_GAIN
 from nas.latency.measured.gc_control import gc_frozen
 from nas.pipeline import Evaluator, candidate_flow
 from nas.reporting.html_report import write_report
+from nas.results.fold_statistics import write_folds
 from nas.results.front import search_front
 from nas.results.front_table import write_front
 from nas.results.record import Record
@@ -246,9 +247,10 @@ class Searcher:
             )
 
     def close(self) -> RunFolder:
-        """Write the front as tables, the gene importance and the report."""
+        """Write the front and the folds as tables, the gene importance and the report."""
         folder = self._parts.folder
         write_front(folder, self._parts.config.search.objectives)
+        write_folds(folder)
         folder.write("importance.json", json.dumps(self._parts.study.importance(), indent=1))
         write_report([folder], folder.path / "report.html")
         self._parts.progress.enter("done")

@@ -1,12 +1,16 @@
 """Accuracy across folds, against scipy and by hand."""
 
+import csv
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from nas.results.fold_statistics import describe_folds, fold_statistics, format_folds
+from nas.results.fold_statistics import describe_folds, fold_statistics, format_folds, write_folds
 from nas.results.record import Record
-from tests.fake_runs import some_record, some_score
+from tests.fake_runs import a_run, some_record, some_score
 
 
 def in_folds(trial: int, *accuracies: float | None, n: int = 300, epochs: float = 23.0) -> list[Record]:
@@ -46,3 +50,19 @@ def test_the_best_mean_is_first_and_missing_folds_are_dashes() -> None:
     assert describe_folds(records, 3)[1].startswith("trial 1: 55.0% (")
     assert describe_folds(records, 3)[1].endswith("across 2 of 3 folds, 55.0% of all tested faces [50.0%, 60.0%, -]")
     assert describe_folds(records, 1) == []
+
+
+def test_table_has_a_row_for_each_member_and_fold(tmp_path: Path) -> None:
+    folder = a_run(tmp_path, records=[*in_folds(1, 0.5, 0.6), *in_folds(2, 0.7, 0.9)])
+    assert write_folds(folder) is None
+    folder.write("data.json", json.dumps({"name": "x", "n_folds": 2}))
+    path = write_folds(folder)
+    assert path is not None
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["trial"], r["fold"], float(r["test_accuracy"]), r["faces"]) for r in rows] == [
+        ("2", "1", 0.7, "300"),
+        ("2", "2", 0.9, "300"),
+        ("1", "1", 0.5, "300"),
+        ("1", "2", 0.6, "300"),
+    ]

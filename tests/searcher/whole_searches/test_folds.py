@@ -51,7 +51,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, trainings: list[Training]) -> list[Spl
     return splits
 
 
-def test_the_front_is_trained_and_tested_in_each_fold_and_resumed_only_so(
+def test_the_front_is_trained_and_tested_in_each_fold_and_resumes(
     go: Callable[..., RunFolder], seen: list[Split]
 ) -> None:
     folder = go(**FOLDS)
@@ -70,6 +70,7 @@ def test_the_front_is_trained_and_tested_in_each_fold_and_resumed_only_so(
     assert sum(r.test.n for r in members if r.test) == len(FACES.train) + len(FACES.val) + 12
     (statistics,) = fold_statistics(folder.records(), 3)
     assert sorted(statistics.accuracies) == [0, 1, 2]
+    assert len((folder.path / "folds.csv").read_text().splitlines()) == 1 + 3
     # The search and fold 0 train on fold 0's persons; no other fold's network has seen those that it is tested on.
     trained = [set(split.subjects.tolist()) for split in seen if split.subjects is not None]
     by_fold = [divided(protocol="kfold:3", fold=fold).train for fold in range(3)]
