@@ -10,6 +10,7 @@ Functions:
     nas.load_run("runs/NAME")                       open the run of an earlier search
     nas.pick(run, max_latency="5ms")                choose one member of the Pareto front, with the reason
     nas.export(run, out="my_model")                 write a member as model.onnx with model card and golden pair
+    nas.predict("model.onnx", "photo.jpg")          faces of pictures, videos and cameras, labelled by a model
     nas.measure("model.onnx", target="cpu")         latency of an ONNX file, measured or predicted
     nas.table(run, other_run)                       size, accuracy and speed of the fronts as a pandas DataFrame
     nas.report(run, baselines=["net.onnx"])         HTML report, with published models beside the front
@@ -33,7 +34,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import compress, export, measure, pick, prune, quantize, report, search, table, train
+    from nas.api import compress, export, measure, pick, predict, prune, quantize, report, search, table, train
     from nas.config import SearchConfig, make_config
     from nas.errors import NasError
     from nas.results.run import Run, load_run
@@ -50,6 +51,7 @@ __all__ = [
     "make_config",
     "measure",
     "pick",
+    "predict",
     "prune",
     "quantize",
     "report",
@@ -67,7 +69,9 @@ except PackageNotFoundError:  # a checkout that is not installed
 def __getattr__(name: str) -> Any:
     """Load a public name at first use (PEP 562)."""
     module: Any
-    if name in {"search", "compress", "quantize", "prune", "pick", "export", "measure", "table", "train", "report"}:
+    if name in {
+        "search", "compress", "quantize", "prune", "pick", "predict", "export", "measure", "table", "train", "report",
+    }:  # fmt: skip
         from nas import api as module
     elif name in {"Run", "load_run"}:
         from nas.results import run as module

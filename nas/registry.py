@@ -28,6 +28,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "method": ("nas.distillation.methods", "METHOD"),
     "model": ("nas.models.zoo", "MODEL"),
     "proxy": ("nas.evaluation.proxies", "PROXY"),
+    "detector": ("nas.vision.detectors", "DETECTOR"),
 }
 """Folder of each family, and the constant that its members end with."""
 TITLES = {"method": "distillation method", "importance": "importance criterion"}

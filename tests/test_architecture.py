@@ -29,7 +29,7 @@ models
 distillation targets reporting
 training
 evaluation
-pipeline post_training
+pipeline post_training vision
 searcher
 dashboard
 api
@@ -47,6 +47,7 @@ INSIDE = {
     "models": "blocks zoo",
     "distillation": "losses base methods",
     "evaluation": "proxy proxies",
+    "vision": "base detectors",
     "dashboard": "artifacts study_view server",
     "searcher": "acquisition samplers study searcher",
     "cli": "render commands main",
@@ -61,6 +62,8 @@ DOORS = {
     "nni": ("nas.compression.nni.*",),
     "importlib": ("nas.registry",),
     "ray": ("nas.searcher.executors.ray",),
+    "cv2": ("nas.vision.*",),
+    "dlib": ("nas.vision.detectors.dlib",),
     "typer": ("nas.cli.*",),
     "rich": ("nas.cli.*",),
     "torch": ("search_spaces*", "nas*"),

@@ -22,6 +22,7 @@ DISTRIBUTION = "fer-nas"
 
 EXTRA_PURPOSES = {
     "dashboard": "`nas dashboard`",
+    "dlib": "the face detector dlib",
     "images": "data sets that are image files",
     "models": "networks of timm and torchvision",
     "nni": "NNI's pruners and quantisers",
@@ -29,6 +30,7 @@ EXTRA_PURPOSES = {
     "postgres": "a study on a PostgreSQL server",
     "ray": "workers on a cluster",
     "tensorrt": "engines on an NVIDIA device",
+    "vision": "`nas predict` and `nas data crop`",
 }
 """Purpose of each extra that a user may want. Extras that are not listed are for developers and are not checked."""
 

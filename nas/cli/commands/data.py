@@ -1,13 +1,19 @@
-"""`nas data`: checks of data sets."""
+"""`nas data`: checks of data sets, and data sets of face crops."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from nas.cli.commands._errors import handle_errors
+from nas.cli.commands._errors import USER_ERROR_STATUS, handle_errors
 from nas.cli.commands._options import DataOption, DataPath, parse_key_values
+from nas.cli.commands.predict import DetectorFile, DetectorName, MinFace
 
-app = typer.Typer(no_args_is_help=True, help="Check data sets.", epilog="Example: nas data check synthetic")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check data sets, and make them of photographs.",
+    epilog="Example: nas data check synthetic",
+)
 
 
 @app.command("check", epilog="Example: nas data check fer2013 --data fer2013.csv")
@@ -44,3 +50,47 @@ def data_check(
         console.print(plain_table(rows))
     for note in (*result.consequences(), *result.notes, f"digest {result.digest}"):
         console.print(note, soft_wrap=True)
+
+
+@app.command("crop", epilog="Example: nas data crop photos --out crops")
+@handle_errors
+def data_crop(
+    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Folder of photographs, in class folders.")],
+    out: Annotated[Path, typer.Option(help="Folder of the crops: new, or of an earlier call, which is resumed.")],
+    size: Annotated[int, typer.Option(help="Side of the crops in pixels.")] = 96,
+    grey: Annotated[bool, typer.Option("--grey", help="Write grey crops instead of colour.")] = False,
+    faces: Annotated[Literal["largest", "all"], typer.Option(help="Faces to take of each photograph.")] = "largest",
+    framing: Annotated[str, typer.Option(help="Data set whose crops to imitate.")] = "fer2013",
+    detector: DetectorName = "haar",
+    detector_model: DetectorFile = None,
+    min_face: MinFace = 40,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew, and write over earlier crops.")] = False,
+) -> None:
+    """Cut the faces out of photographs: a data set `folder`, whose class folders are those of the photographs."""
+    from nas.cli.render import terminal
+    from nas.cli.render.vision import crop_table, describe_crops
+    from nas.registry import load
+    from nas.vision.face_crops import LEFT_OUT, CropSettings, crop_faces
+    from nas.vision.framing import find_framing
+
+    settings = CropSettings(detector=detector, framing=framing, size=size, grey=grey, faces=faces, min_face=min_face)
+    detect = load("detector", detector).load(model=detector_model, min_face=min_face)
+    found, note = find_framing(detector, framing)
+    if note:
+        terminal.log(note)
+    summary = crop_faces(photos, out, settings, detect=detect, framing=found, force=force, log=terminal.log)
+    console = terminal.make_console()
+    console.print(describe_crops(summary), style="bold", soft_wrap=True)
+    console.print(crop_table(summary))
+    for line in summary.notes:
+        console.print(line, soft_wrap=True, markup=False)
+    if summary.changed:
+        console.print(
+            f"{len(summary.changed)} photographs have changed since they were cropped, such as {summary.changed[0]}; "
+            "--force crops them again", soft_wrap=True, markup=False,
+        )  # fmt: skip
+    if summary.left_out:
+        console.print(f"left out   {out / LEFT_OUT}", soft_wrap=True, markup=False)
+    if not summary.crops:
+        raise typer.Exit(USER_ERROR_STATUS)
+    console.print(f"use it   nas data check folder --data {out}", soft_wrap=True, markup=False)

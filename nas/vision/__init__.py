@@ -1,0 +1,1 @@
+"""From a photograph to labels: sources of frames, face detectors, framing, classifier, tracking, drawing, outputs."""

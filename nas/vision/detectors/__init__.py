@@ -1,0 +1,1 @@
+"""Face detectors: each module is a member, see `nas.vision.base`."""
