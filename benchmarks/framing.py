@@ -4,8 +4,8 @@
     python -m benchmarks.framing --data fer2013.csv --measure
     python -m benchmarks.framing ... --detector haar --detector dlib --yunet face_detection_yunet_2023mar.onnx
 
-FER2013 has crops alone, so a photograph is made of each: the face is enlarged by three and its edges are continued
-outwards, by half of its side. On such a picture a detector works as on a photograph, and where the crop was is known.
+FER2013 has crops alone, so a photograph is made of each: the face is enlarged by 3.0 to 3.5, and its edges are
+continued outwards by half of its side. On such a picture a detector works as on a photograph, and where the crop was is known.
 
 - `--measure` takes faces of Training. It prints the medians that `nas.vision.framing` holds: side and centre of the
   given crop against the detected box, whose width is the unit.
@@ -34,9 +34,12 @@ from nas.vision.classifier import FaceClassifier
 from nas.vision.framing import Framing, crop, find_framing, frame_box
 from nas.vision.opencv import import_cv2
 
-ENLARGEMENT, MARGIN_SHARE = 3, 0.5
+ENLARGEMENT, MARGIN_SHARE = 3.0, 0.5
+STEP, PHASES = 1.2, 12
+"""Sizes of faces within the largest step of a detector, which is dlib's: boxes come in steps, so one size alone would
+measure where it lies between two of them."""
 MIN_FACE = 64
-"""Pixels; under half of a face's side, which is 144."""
+"""Pixels; under half of the side of the smallest face, which is 144."""
 BARE = Framing(scale=1.0, right=0.0, down=0.0, source="the detector's own box")
 
 
@@ -57,10 +60,10 @@ class Row:
     high: float
 
 
-def photograph(face: Images) -> tuple[Pixels, Box]:
-    """A picture with a face [1, 48, 48], and where the face's crop is in it."""
+def photograph(face: Images, index: int) -> tuple[Pixels, Box]:
+    """A picture with a face [1, 48, 48], and where the face's crop is in it; the index sets the size."""
     cv2 = import_cv2()
-    side = ENLARGEMENT * face.shape[1]
+    side = round(ENLARGEMENT * face.shape[1] * STEP ** (index % PHASES / PHASES))
     margin = round(MARGIN_SHARE * side)
     large = cv2.resize(face[0], (side, side), interpolation=cv2.INTER_CUBIC)
     padded = np.pad(large, margin, mode="edge")
@@ -71,8 +74,8 @@ def photograph(face: Images) -> tuple[Pixels, Box]:
 def measure(faces: Images, detect: DetectFunction) -> tuple[int, npt.NDArray[np.float64]]:
     """Number of detected faces, and quartiles [3, 3] of scale, right and down of the given crop against the box."""
     rows = []
-    for face in faces:
-        pixels, truth = photograph(face)
+    for index, face in enumerate(faces):
+        pixels, truth = photograph(face, index)
         if boxes := detect(pixels):
             box = boxes[0]
             rows.append(
@@ -93,7 +96,7 @@ def score(name: str, split: Split, classes: Sequence[str], detect: DetectFunctio
         columns = np.array([net.classes.index(c) for c in classes])
         given = net.probabilities(split.images)[:, columns].argmax(1) == split.labels
         for index, face in enumerate(split.images):
-            pixels, _ = photograph(face)
+            pixels, _ = photograph(face, index)
             if boxes := detect(pixels):
                 found.append(index)
                 chain.append(crop(pixels, frame_box(boxes[0], framing), net.input_shape))

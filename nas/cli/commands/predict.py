@@ -79,13 +79,13 @@ def predict(
         model, source, options, out=out, json=json, csv=csv, show=show,
         limits=prediction.Limits(frames=frames, seconds=seconds), log=terminal.log,
     )  # fmt: skip
+    if not summary.sources and not summary.is_interrupted:  # the reasons were said
+        raise typer.Exit(USER_ERROR_STATUS)
     console.print(describe_summary(summary), style="bold", soft_wrap=True)
     if summary.faces:
         console.print(labels_table(summary))
     for path in (out, json, csv):
-        if path is not None and summary.sources:
+        if path is not None:
             console.print(f"written   {path}", soft_wrap=True, markup=False)
     if summary.is_interrupted and not source.isdigit():  # a camera is ended in no other way
         raise typer.Exit(INTERRUPTED_STATUS)
-    if not summary.sources:
-        raise typer.Exit(USER_ERROR_STATUS)

@@ -37,7 +37,7 @@ class HaarDetector(Detector):
         try:
             cascade = cv2.CascadeClassifier(str(path))
             is_empty = cascade.empty()
-        except cv2.error:
+        except (cv2.error, SystemError):  # the latter where OpenCV's constructor fails
             is_empty = True
         if is_empty:
             raise ConfigError(f"detector haar needs a cascade of OpenCV (.xml), but {path} is none; give another file")
