@@ -5,7 +5,8 @@
     python -m benchmarks.framing ... --detector haar --detector dlib --yunet face_detection_yunet_2023mar.onnx
 
 FER2013 has crops alone, so a photograph is made of each: the face is enlarged by 3.0 to 3.5, and its edges are
-continued outwards by half of its side. On such a picture a detector works as on a photograph, and where the crop was is known.
+continued outwards by half of its side. On such a picture a detector works as on a photograph, and where the crop was is
+known.
 
 - `--measure` takes faces of Training. It prints the medians that `nas.vision.framing` holds: side and centre of the
   given crop against the detected box, whose width is the unit.

@@ -11,10 +11,12 @@ import pytest
 
 import nas
 from tests.fake_runs import a_model, a_run, a_search, some_record
+from tests.vision.pictures import astronaut, write_picture
 
 MODULES = (
     "nas.api.measurement",
     "nas.api.post_training",
+    "nas.api.prediction",
     "nas.api.runs",
     "nas.api.searching",
     "nas.config.reading",
@@ -43,13 +45,14 @@ def examples_of(name: str) -> list[doctest.DocTest]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: runs/synthetic-plain-jetson, whose trial 8 can be exported, and model.onnx."""
+    """The current folder: runs/synthetic-plain-jetson, whose trial 8 can be exported, model.onnx, and photo.png."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nas.api.measurement.IDLE_WAIT_S", 0.0)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     run = a_run(Path("runs"), records=a_search())
     run.append(some_record(8, 0.1, 50.0, **a_model(run, "models/8.onnx")))
     shutil.copy(run.path / "models/8.onnx", "model.onnx")
+    write_picture(tmp_path / "photo.png", astronaut())
     return tmp_path
 
 

@@ -16,7 +16,8 @@ from nas.errors import ConfigError
 from tests.fake_runs import a_model, a_run, some_record
 
 FUNCTIONS = (
-    "search", "compress", "train", "quantize", "prune", "load_run", "pick", "export", "measure", "table", "report",
+    "search", "compress", "train", "quantize", "prune", "load_run", "pick", "predict", "export", "measure", "table",
+    "report",
 )  # fmt: skip
 
 

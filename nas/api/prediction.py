@@ -111,7 +111,7 @@ def predict(
     Examples:
         >>> faces = nas.predict("runs/synthetic-plain-jetson:8", "photo.png", pixels="0..255", classes=("a", "b", "c"))
         >>> faces["label"].tolist()
-        ['a']
+        ['c']
         >>> list(faces.columns[-3:])
         ['a', 'b', 'c']
     """

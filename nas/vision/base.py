@@ -89,8 +89,7 @@ class Detector(ABC):
 
 def reduction(pixels: Pixels) -> float:
     """Factor 0..1 by which a picture is made smaller before it is searched."""
-    height, width = pixels.shape[:2]
-    return min(1.0, MAX_DETECTION_SIDE / max(height, width))
+    return min(1.0, MAX_DETECTION_SIDE / float(max(pixels.shape[:2])))
 
 
 def sorted_boxes(boxes: Sequence[Box], pixels: Pixels) -> list[Box]:

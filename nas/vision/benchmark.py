@@ -51,7 +51,7 @@ class PredictionBenchmark:
 
 def run_benchmark(
     source: Source, predictor: FacePredictor, *, model: Path, detector: str, frames: int = DEFAULT_FRAMES,
-    seconds: float | None = None, warm_up: int = WARM_UP_FRAMES,
+    seconds: float | None = None, warm_up: int | None = None,
 ) -> PredictionBenchmark:  # fmt: skip
     """Time a predictor on a source.
 
@@ -62,13 +62,14 @@ def run_benchmark(
         detector: name of the predictor's detector.
         frames: timed frames, 1 or more.
         seconds: seconds of the clock after which the timing ends early; at least one frame is timed.
-        warm_up: frames before.
+        warm_up: frames before; `WARM_UP_FRAMES` if None.
 
     Raises:
         ConfigError: the source has no frame that can be read, or ends while it is timed, as a lost camera does.
     """
     if frames < 1:
         raise ConfigError(f"--frames must be 1 or more, but got {frames}")
+    warm_up = WARM_UP_FRAMES if warm_up is None else warm_up
     stream, times, meter = _endless(source), predictor.times, ProcessMeter()
     n_faces, size, begin = 0, (0, 0), time.monotonic()
     for index in range(warm_up + frames):

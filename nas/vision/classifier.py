@@ -176,7 +176,8 @@ def _with_output(teacher: OnnxTeacher, n_classes: int, runtime: Runtime) -> Onnx
 
 def _softmax(rows: Floats) -> Floats:
     powers = np.exp(rows - rows.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    shares: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _as_model_error(error: ConfigError) -> str:

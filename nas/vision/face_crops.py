@@ -119,18 +119,18 @@ def crop_faces(
     summary = CropSummary(photos=len(files), notes=listing.notes())
     for index, path in enumerate(files):
         name = printable_path(path.relative_to(photos))
-        stamp = path.stat() if path.exists() else None
-        facts = {"photo": name, "bytes": stamp.st_size if stamp else 0, "mtime_ns": stamp.st_mtime_ns if stamp else 0}
+        size, mtime_ns = _stamp(path)
         old = done.get(name)
         if old is None:
-            entry = _Done(**facts, **_crop_photo(path, out / path.relative_to(photos), out, settings, detect, framing))
+            crops, reason = _crop_photo(path, out / path.relative_to(photos), out, settings, detect, framing)
+            entry = _Done(photo=name, bytes=size, mtime_ns=mtime_ns, crops=crops, reason=reason)
             append_line(out / JOURNAL, json.dumps(asdict(entry)))
             if entry.reason:
                 log(f"{name}: {entry.reason}")
         else:
             entry = old
             summary.resumed += 1
-            if (old.bytes, old.mtime_ns) != (facts["bytes"], facts["mtime_ns"]):
+            if (old.bytes, old.mtime_ns) != (size, mtime_ns):
                 summary.changed.append(name)
         _count(summary, entry)
         if (index + 1) % LOG_EVERY == 0:
@@ -194,18 +194,18 @@ def _read_journal(path: Path) -> Iterator[_Done]:
 
 def _crop_photo(
     path: Path, place: Path, out: Path, settings: CropSettings, detect: DetectFunction, framing: Framing
-) -> dict[str, tuple[str, ...] | str]:
+) -> tuple[tuple[str, ...], str]:
     """Write the crops of one photograph.
 
     Returns:
-        Fields of the journal: names of the crops, or the reason why there are none.
+        Names of the crops, and the reason where there are none.
     """
     picture = read_picture(path)
     if isinstance(picture, ReadFault):
-        return {"reason": picture.reason}
+        return (), picture.reason
     boxes = detect(picture.pixels)
     if not boxes:
-        return {"reason": "no face"}
+        return (), "no face"
     shape = (1 if settings.grey else 3, settings.size, settings.size)
     names = []
     for number, box in enumerate(boxes if settings.faces == "all" else boxes[:1], start=1):
@@ -214,7 +214,16 @@ def _crop_photo(
         file.parent.mkdir(parents=True, exist_ok=True)
         _write_png(file, pixels)
         names.append(printable_path(file.relative_to(out)))
-    return {"crops": tuple(names)}
+    return tuple(names), ""
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Bytes of a file, and when it was written in nanoseconds; zeros where it cannot be told."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _write_png(path: Path, pixels: Pixels) -> None:

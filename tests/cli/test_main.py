@@ -21,6 +21,7 @@ COMMANDS = (
     "quantize",
     "prune",
     "pick",
+    "predict",
     "export",
     "measure",
     "report",
@@ -33,6 +34,7 @@ COMMANDS = (
     "targets calibrate",
     "doctor",
     "data check",
+    "data crop",
 )
 
 

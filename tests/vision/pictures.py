@@ -1,4 +1,4 @@
-"""Pictures, videos and models with known content: real faces of scikit-image, and a net that sees the brightest quadrant."""
+"""Pictures, videos and models with known content: faces of scikit-image, and a net that sees the brightest quadrant."""
 
 from collections.abc import Sequence
 from functools import cache

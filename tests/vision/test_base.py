@@ -30,7 +30,13 @@ def test_overlap_is_intersection_over_union_and_symmetric(other: Box, expected: 
 def test_the_largest_box_comes_first_and_those_outside_or_without_size_are_left_out() -> None:
     picture = np.zeros((10, 20, 3), np.uint8)
     small, large, partly = a_box(1, 1, 2, 2), a_box(3, 3, 4, 4), a_box(-2, 8, 3, 3)
-    outside = [a_box(20, 0, 5, 5), a_box(0, 10, 5, 5), a_box(-5, 0, 5, 5), a_box(0, 0, 0, 5), a_box(0, float("nan"), 1, 1)]
+    outside = [
+        a_box(20, 0, 5, 5),
+        a_box(0, 10, 5, 5),
+        a_box(-5, 0, 5, 5),
+        a_box(0, 0, 0, 5),
+        a_box(0, float("nan"), 1, 1),
+    ]
     assert sorted_boxes([small, *outside, large, partly], picture) == [large, partly, small]
 
 

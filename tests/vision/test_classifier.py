@@ -52,15 +52,17 @@ def test_an_own_export_needs_nothing_and_says_its_data_set() -> None:
 
 
 def test_an_own_export_refuses_another_range() -> None:
-    with pytest.raises(ConfigError, match=r"takes pixels 0..255, as every file of this package, but --pixels says 0..1"):
+    with pytest.raises(
+        ConfigError, match=r"takes pixels 0..255, as every file of this package, but --pixels says 0..1"
+    ):
         FaceClassifier(FRONT / "resnet-56k" / "model.onnx", pixel_range="0..1")
 
 
 def test_a_foreign_file_must_get_its_range_and_a_known_one(tmp_path: Path) -> None:
     net = quadrant_net(tmp_path / "net.onnx")
-    with pytest.raises(ConfigError, match="does not say which range of pixels it takes; give --pixels, one of 0..255"):
+    with pytest.raises(ConfigError, match=r"does not say which range of pixels it takes; give --pixels, one of 0..255"):
         FaceClassifier(net)
-    with pytest.raises(ConfigError, match="--pixels must be one of 0..255, 0..1, -1..1, imagenet, but got '0-1'"):
+    with pytest.raises(ConfigError, match=r"--pixels must be one of 0..255, 0..1, -1..1, imagenet, but got '0-1'"):
         FaceClassifier(net, pixel_range="0-1")
 
 
@@ -117,7 +119,11 @@ def test_what_is_no_model_is_one_line_about_a_model(tmp_path: Path) -> None:
         [onnx.helper.make_tensor_value_info("x", 1, [1, 4])], [onnx.helper.make_tensor_value_info("y", 1, [1, 4])],
     )  # fmt: skip
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), flat)
-    for path, fault in ((tmp_path / "none.onnx", "does not exist"), (text, "must be an ONNX file"), (flat, "has 2 axes")):
+    for path, fault in (
+        (tmp_path / "none.onnx", "does not exist"),
+        (text, "must be an ONNX file"),
+        (flat, "has 2 axes"),
+    ):
         with pytest.raises(ConfigError, match=fault) as error:
             FaceClassifier(path, pixel_range="0..255", classes=("a", "b"))
         assert "teacher" not in str(error.value)

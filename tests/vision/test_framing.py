@@ -75,4 +75,7 @@ def test_detectors_frame_the_same_face_alike(detector: str) -> None:
 
 def test_the_benchmark_that_is_the_source_exists() -> None:
     root = Path(__file__).resolve().parents[2]
-    assert all((root / f.source.partition("benchmarks/")[2].split()[0].join(("benchmarks/", ""))).is_file() for f in FRAMINGS.values())
+    assert all(
+        (root / f.source.partition("benchmarks/")[2].split()[0].join(("benchmarks/", ""))).is_file()
+        for f in FRAMINGS.values()
+    )

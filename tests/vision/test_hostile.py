@@ -1,4 +1,4 @@
-"""Hostile pictures and videos: each is one line, or what a viewer would show, without a traceback or a word of C code."""
+"""Hostile pictures and videos: each is one line, or what a viewer would show, without a traceback or a word from C."""
 
 import os
 import struct
@@ -26,7 +26,10 @@ def encoded(kind: str, pixels: np.ndarray = NOISE, **options: object) -> bytes:
 
 
 def holds(content: bytes | Callable[[], bytes]) -> Make:
-    return lambda path: None if path.write_bytes(content() if callable(content) else content) else None
+    def make(path: Path) -> None:
+        path.write_bytes(content() if callable(content) else content)
+
+    return make
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:

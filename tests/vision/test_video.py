@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -19,9 +19,9 @@ SHADES = [np.full((48, 64, 3), (shade, 255 - shade, 30), np.uint8) for shade in 
 class Camera:
     """A stand-in for cv2.VideoCapture: gives frames of a script, in which None is a failed read."""
 
-    script: list[Any] = []
-    opened: list[int] = []
-    can_open: Iterator[bool] = iter(())
+    script: ClassVar[list[Any]] = []
+    opened: ClassVar[list[int]] = []
+    can_open: ClassVar[Iterator[bool]] = iter(())
 
     def __init__(self, number: int) -> None:
         self.opened.append(number)

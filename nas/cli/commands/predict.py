@@ -58,6 +58,8 @@ def predict(
     from nas.api import prediction
     from nas.cli.render import terminal
     from nas.cli.render.vision import benchmark_tables, describe_benchmark, describe_summary, labels_table
+    from nas.vision.benchmark import DEFAULT_FRAMES
+    from nas.vision.labelling import Limits
 
     options = prediction.ModelOptions(
         detector=detector, detector_model=detector_model, min_face=min_face, framing=framing, pixels=pixels,
@@ -69,7 +71,7 @@ def predict(
         if out or json or csv or show:
             raise ConfigError("--benchmark writes and shows nothing; leave --out, --json, --csv and --show out")
         figures = prediction.benchmark_prediction(
-            model, source, options, frames=frames or prediction.DEFAULT_FRAMES, seconds=seconds, log=terminal.log
+            model, source, options, frames=frames or DEFAULT_FRAMES, seconds=seconds, log=terminal.log
         )
         console.print(describe_benchmark(figures), style="bold", soft_wrap=True)
         for table in benchmark_tables(figures):
@@ -77,7 +79,7 @@ def predict(
         return
     summary = prediction.label_faces(
         model, source, options, out=out, json=json, csv=csv, show=show,
-        limits=prediction.Limits(frames=frames, seconds=seconds), log=terminal.log,
+        limits=Limits(frames=frames, seconds=seconds), log=terminal.log,
     )  # fmt: skip
     if not summary.sources and not summary.is_interrupted:  # the reasons were said
         raise typer.Exit(USER_ERROR_STATUS)

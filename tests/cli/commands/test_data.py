@@ -12,6 +12,7 @@ from nas.cli.main import app
 from tests.data.miniatures import write_jaffe
 from tests.data.sources import write_folder
 from tests.shown import plain
+from tests.vision.pictures import astronaut, write_picture
 
 
 def test_data_check_counts_images_by_class(run: CliRunner, monkeypatch, faces) -> None:
@@ -52,3 +53,29 @@ def test_names_beyond_ascii_are_escaped_where_the_terminal_lacks_them_and_a_miss
     assert "visages \\xe9 has no val split" in ended.stdout
     assert ended.stderr.startswith("WARNING: cache folder /dev/null/fer-nas cannot be written")
     assert ended.stderr.count("\n") == 1
+
+
+def test_data_crop_makes_a_data_set_of_photographs_and_resumes(run: CliRunner, tmp_path: Path) -> None:
+    for name in ("happy", "sad"):
+        for i in range(3):  # the frames differ, so that none is a copy of another
+            write_picture(tmp_path / "photos" / name / f"{i}.png", astronaut()[10 * i : 400, 10 * (name == "sad") :])
+    (tmp_path / "photos" / "sad" / "torn.png").write_bytes(b"torn")
+    out = tmp_path / "crops"
+    words = ["data", "crop", str(tmp_path / "photos"), "--out", str(out), "--size", "48", "--grey", "--min-face", "60"]
+    first = run.invoke(app, words)
+    assert first.exit_code == 0, first.output
+    assert "6 crops of 7 photographs; 1 left out" in plain(first.stdout)
+    assert "sad/torn.png: " in first.stderr
+    assert "7 were done before" in plain(run.invoke(app, words).stdout)
+    other = run.invoke(app, [*words, "--faces", "all"])
+    assert (other.exit_code, len(other.stderr.splitlines())) == (2, 1)
+    assert "made with other settings (faces)" in other.stderr
+    checked = run.invoke(app, ["data", "check", "folder", "--data", str(out), "--data-option", "val_share=0.4"])
+    assert "all" in plain(checked.stdout), checked.output
+
+
+def test_data_crop_without_a_face_is_status_2(run: CliRunner, tmp_path: Path) -> None:
+    write_picture(tmp_path / "photos" / "a.png", astronaut()[300:])
+    ended = run.invoke(app, ["data", "crop", str(tmp_path / "photos"), "--out", str(tmp_path / "crops")])
+    assert ended.exit_code == 2
+    assert ended.stderr.splitlines() == ["a.png: no face"]

@@ -16,5 +16,5 @@ def test_a_missing_dlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_is_refused() -> None:
-    with pytest.raises(ConfigError, match="takes no file, but got a.dat"):
+    with pytest.raises(ConfigError, match=r"takes no file, but got a.dat"):
         DETECTOR.load(model=Path("a.dat"))

@@ -32,7 +32,12 @@ def bright_cells(path: Path) -> Path:
             helper.make_node("AveragePool", ["input"], [pooled], kernel_shape=[stride] * 2, strides=[stride] * 2)
         )
         cells = (SIDE // stride) ** 2
-        for name, weight, depth in (("cls", "grey", 1), ("obj", "grey", 1), ("bbox", "none4", 4), ("kps", "none10", 10)):
+        for name, weight, depth in (
+            ("cls", "grey", 1),
+            ("obj", "grey", 1),
+            ("bbox", "none4", 4),
+            ("kps", "none10", 10),
+        ):
             maps, rows, out = f"{name}_maps_{stride}", f"{name}_rows_{stride}", f"{name}_{stride}"
             weights[f"{out}_shape"] = np.array([1, cells, depth])
             nodes += [
@@ -71,11 +76,11 @@ def test_the_error_says_how_to_get_the_file(tmp_path: Path) -> None:
 
 
 def test_another_net_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="net.onnx is another one"):
+    with pytest.raises(ConfigError, match=r"net.onnx is another one"):
         DETECTOR.load(model=quadrant_net(tmp_path / "net.onnx"))
     text = tmp_path / "text.onnx"
     text.write_text("no net")
-    with pytest.raises(ConfigError, match="text.onnx is another one"):
+    with pytest.raises(ConfigError, match=r"text.onnx is another one"):
         DETECTOR.load(model=text)
 
 
