@@ -89,26 +89,36 @@ def measure(faces: Images, detect: DetectFunction) -> tuple[int, npt.NDArray[np.
     return len(rows), np.percentile(np.array(rows), [25, 50, 75], axis=0).T
 
 
-def score(name: str, split: Split, classes: Sequence[str], detect: DetectFunction, model: Path) -> Row:
-    """The whole chain beside the given crops."""
+def find_faces(faces: Images, detect: DetectFunction) -> dict[int, tuple[Pixels, Box]]:
+    """The photograph and the largest box of each face that is found, by index."""
+    found = {}
+    for index, face in enumerate(faces):
+        pixels, _ = photograph(face, index)
+        if boxes := detect(pixels):
+            found[index] = (pixels, boxes[0])
+    return found
+
+
+def score(name: str, split: Split, classes: Sequence[str], found: dict[int, tuple[Pixels, Box]], model: Path) -> Row:
+    """The whole chain beside the given crops, on the faces that detector `name` found."""
     framing, _ = find_framing(name, "fer2013")
-    chain, bare, found = [], [], []
+    rows = list(found)
     with FaceClassifier(model) as net:
         columns = np.array([net.classes.index(c) for c in classes])
-        given = net.probabilities(split.images)[:, columns].argmax(1) == split.labels
-        for index, face in enumerate(split.images):
-            pixels, _ = photograph(face, index)
-            if boxes := detect(pixels):
-                found.append(index)
-                chain.append(crop(pixels, frame_box(boxes[0], framing), net.input_shape))
-                bare.append(crop(pixels, frame_box(boxes[0], BARE), net.input_shape))
-        labels = split.labels[found]
-        right = net.probabilities(np.concatenate(chain))[:, columns].argmax(1) == labels
-        right_bare = net.probabilities(np.concatenate(bare))[:, columns].argmax(1) == labels
-    low, high = wilson_interval(int(right.sum()), len(found))
+
+        def right_with(crops: Images, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+            return net.probabilities(crops)[:, columns].argmax(1) == labels
+
+        def framed(frame: Framing) -> Images:
+            return np.concatenate([crop(p, frame_box(box, frame), net.input_shape) for p, box in found.values()])
+
+        given = right_with(split.images, split.labels)
+        right = right_with(framed(framing), split.labels[rows])
+        bare = right_with(framed(BARE), split.labels[rows])
+    low, high = wilson_interval(int(right.sum()), len(rows))
     return Row(
-        model=model.parent.name, detector=name, faces=len(split), found=len(found), given=float(given[found].mean()),
-        chain=float(right.mean()), bare=float(right_bare.mean()), chain_of_all=float(right.sum() / len(split)),
+        model=model.parent.name, detector=name, faces=len(split), found=len(rows), given=float(given[rows].mean()),
+        chain=float(right.mean()), bare=float(bare.mean()), chain_of_all=float(right.sum() / len(split)),
         given_of_all=float(given.mean()), low=low, high=high,
     )  # fmt: skip
 
@@ -145,8 +155,9 @@ def main() -> None:
             cells = [f"{middle:+.3f} [{low:+.3f}, {high:+.3f}]" for low, middle, high in quartiles]
             print(f"{name:8}  {n / len(split):.1%}  " + "   ".join(f"{cell:>26}" for cell in cells), flush=True)
             continue
+        found = find_faces(split.images, detect)
         for model in args.model:
-            row = score(name, split, data.classes, detect, model)
+            row = score(name, split, data.classes, found, model)
             rows.append(asdict(row))
             print(
                 f"{row.model:15}  {name:8}  {row.found / row.faces:.1%}  {row.given:10.1%}   {row.chain:.1%} "

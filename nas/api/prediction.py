@@ -158,14 +158,19 @@ def label_faces(
         for note in (*chain.notes, *opened.notes):
             log(note)
         outputs: list[Output] = []
-        if out is not None:
-            outputs += _annotated(out, opened)
-        if json is not None:
-            outputs.append(JsonLines(json))
-        if csv is not None:
-            outputs.append(CsvTable(csv, chain.classifier.classes))
-        if show:
-            outputs.append(Window())
+        try:
+            if out is not None:
+                outputs += _annotated(out, opened)
+            if show:
+                outputs.append(Window())
+            if json is not None:
+                outputs.append(JsonLines(json))
+            if csv is not None:
+                outputs.append(CsvTable(csv, chain.classifier.classes))
+        except BaseException:  # those that are open already must not stay so
+            for output in outputs:
+                output.close()
+            raise
         return label_source(opened, chain.predictor, outputs, limits=limits, log=log)
 
 

@@ -141,11 +141,16 @@ class AnnotatedFiles(Output):
             is_single: whether there is one source.
 
         Raises:
-            ConfigError: it is a file for several sources.
+            ConfigError: it is a file for several sources, or is among them.
         """
         self._is_file = out.suffix.lower() in IMAGE_SUFFIXES | {VIDEO_SUFFIX} and not out.is_dir()
         if self._is_file and not is_single:
             raise ConfigError(f"--out must be a folder for several pictures, but got {out}; leave the suffix out")
+        if root is not None and out.resolve().is_relative_to(root.resolve()):
+            raise ConfigError(
+                f"--out must be outside of the folder of pictures, but {out} is in {root}: the next call would label "
+                "its own output; give another folder"
+            )
         if not self._is_file and out.exists() and not out.is_dir():
             raise ConfigError(f"--out must be a folder, a picture or an .mp4 file, but {out} is another file")
         self._out, self._root = out, root

@@ -86,9 +86,9 @@ def file_frames(path: Path) -> Iterator[Frame | ReadFault]:
         yield ReadFault(source=printable_path(path), reason=f"{fault}; restore the file, or leave it out")
         return
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        yield from _first_that_reads(video_frames(path), iter([read_picture(path)]))
+        yield from _first_that_reads(video_frames(path), _picture_frames(path))
     else:
-        yield from _first_that_reads(iter([read_picture(path)]), video_frames(path))
+        yield from _first_that_reads(_picture_frames(path), video_frames(path))
 
 
 def read_picture(path: Path) -> Frame | ReadFault:
@@ -98,6 +98,11 @@ def read_picture(path: Path) -> Frame | ReadFault:
     except DataError as error:
         return ReadFault(source=printable_path(path), reason=_without_location(str(error), path))
     return Frame(source=printable_path(path), pixels=images[0].transpose(1, 2, 0))
+
+
+def _picture_frames(path: Path) -> Iterator[Frame | ReadFault]:
+    """The picture as a stream of one, which is read when it is asked for."""
+    yield read_picture(path)
 
 
 def _first_that_reads(

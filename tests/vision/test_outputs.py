@@ -81,10 +81,10 @@ def test_a_video_appears_whole_with_the_times_of_its_source(tmp_path: Path) -> N
 
 
 def test_each_video_of_a_folder_gets_a_file_of_its_own(tmp_path: Path) -> None:
-    output = AnnotatedFiles(tmp_path / "out", root=tmp_path, is_single=False)
+    output = AnnotatedFiles(tmp_path / "out", root=tmp_path / "in", is_single=False)
     for name in ("a.avi", "b.mp4"):
         for index in range(2):
-            output.write(labelled(str(tmp_path / name), index=index, time_s=index / 10, is_video=True), PICTURE)
+            output.write(labelled(str(tmp_path / "in" / name), index=index, time_s=index / 10, is_video=True), PICTURE)
     output.close()
     assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["a.avi.mp4", "b.mp4"]
 
@@ -99,10 +99,16 @@ def test_a_camera_gets_a_name_and_frames_of_another_size_are_fitted(tmp_path: Pa
 
 def test_the_sources_are_never_written_over(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "a.png", PICTURE)
-    for out, root in ((tmp_path, tmp_path), (path, None)):
-        output = AnnotatedFiles(out, root=root, is_single=root is None)
+    for out in (tmp_path, path):
+        output = AnnotatedFiles(out, root=None, is_single=True)
         with pytest.raises(ConfigError, match=r"must not be the place of the pictures, but .*a.png is one of them"):
             output.write(labelled(str(path)), PICTURE)
+
+
+def test_a_folder_of_pictures_does_not_get_its_own_output(tmp_path: Path) -> None:
+    for out in (tmp_path, tmp_path / "labelled"):
+        with pytest.raises(ConfigError, match="must be outside of the folder of pictures"):
+            AnnotatedFiles(out, root=tmp_path, is_single=False)
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -17,13 +17,18 @@ def labels_table(summary: LabelSummary) -> Table:
 
 def describe_summary(summary: LabelSummary) -> str:
     """One line: what was read, what has no face, and frames per second."""
+    faces = _count(summary.faces, "face")
     parts = [
-        f"{summary.faces:,} faces in {summary.frames:,} frames of {len(summary.sources):,} sources",
-        f"{summary.frames_without_face:,} frames without a face",
+        f"{faces} in {_count(summary.frames, 'frame')} of {_count(len(summary.sources), 'source')}",
+        f"{_count(summary.frames_without_face, 'frame')} without a face",
         f"{len(summary.faults):,} not read",
         f"{summary.frames_per_s:.1f} frames/s with reading and writing",
     ]
     return "; ".join([*parts, *(["stopped"] if summary.is_interrupted else [])])
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def describe_benchmark(figures: PredictionBenchmark) -> str:
@@ -73,4 +78,5 @@ def crop_table(summary: CropSummary) -> Table:
 def describe_crops(summary: CropSummary) -> str:
     """One line: crops, photographs, and those without one."""
     before = f"; {summary.resumed:,} were done before" if summary.resumed else ""
-    return f"{summary.crops:,} crops of {summary.photos:,} photographs; {len(summary.left_out):,} left out{before}"
+    crops = f"{_count(summary.crops, 'crop')} of {_count(summary.photos, 'photograph')}"
+    return f"{crops}; {len(summary.left_out):,} left out{before}"

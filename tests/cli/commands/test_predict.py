@@ -33,7 +33,7 @@ def test_faces_are_counted_and_written_and_faults_are_said(run: CliRunner, words
     ended = run.invoke(app, [*words, "--out", str(tmp_path / "out"), "--json", str(tmp_path / "faces.jsonl")])
     assert ended.exit_code == 0, ended.output
     shown = plain(ended.stdout)
-    assert "1 faces in 2 frames of 2 sources; 1 frames without a face; 1 not read" in shown
+    assert "1 face in 2 frames of 2 sources; 1 frame without a face; 1 not read" in shown
     assert f"written {tmp_path / 'out'}" in shown
     said = ended.stderr.splitlines()
     assert [line.rpartition("/")[2].split(":")[0] for line in said] == ["torn.png", "wall.png"]
