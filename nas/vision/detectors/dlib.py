@@ -5,6 +5,7 @@ is compiled into the package dlib-bin. The score is the distance from the classi
 """
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class DlibDetector(Detector):
         """The detector compiled into dlib; see `Detector.load`."""
         if model is not None:
             raise ConfigError(f"detector dlib takes no file, but got {model}; leave it out")
-        detector = _import_dlib().get_frontal_face_detector()
+        detector = _frontal_detector(_import_dlib())
 
         def detect(pixels: Pixels) -> list[Box]:
             factor = min(WINDOW / min_face, MAX_SIDE / max(pixels.shape))
@@ -61,6 +62,12 @@ def _import_dlib() -> Any:
         sys.modules.pop("dlib", None)
         raise MissingPackageError("detector dlib needs dlib: pip install 'fer-nas[dlib]'") from None
     return dlib
+
+
+@cache
+def _frontal_detector(dlib: Any) -> Any:
+    """The detector compiled into dlib, unpacked once a process: that takes as long as ten pictures."""
+    return dlib.get_frontal_face_detector()
 
 
 def _resized(pixels: Pixels, factor: float) -> Pixels:
