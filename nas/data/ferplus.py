@@ -77,7 +77,7 @@ def find_ferplus_votes(source: Path, explicit_path: Path | None) -> Path:
     path = explicit_path or source.with_name("fer2013new.csv")
     if (fault := regular_file_fault(path)) is not None:
         raise DataError(
-            f"labels=ferplus needs {printable_path(path)}, which {fault}; download it from "
+            f"FER+ needs {printable_path(path)}, which {fault}; download it from "
             "github.com/microsoft/FERPlus and give its path as ferplus=PATH"
         )
     return path

@@ -103,9 +103,11 @@ def find_teachers(
     if not specs and (classes or output_name):
         option = "--teacher-classes" if classes else "--teacher-output"
         raise ConfigError(f"{option} requires a teacher, but none is given; add --teacher")
-    if specs.count(VOTES) > 1:
-        raise ConfigError(f"teacher {VOTES} must be named once, but is named {specs.count(VOTES)} times")
     pairs = [parse_weight(spec) for spec in specs]
+    if (n_votes := sum(path == VOTES for path, _ in pairs)) > 1:
+        raise ConfigError(
+            f"teacher {VOTES} must be named once, but is named {n_votes} times; give it a weight, as in {VOTES}=2"
+        )
     others = sum(weight for spec, (_, weight) in zip(specs, pairs, strict=True) if spec != VOTES)
     weights = [others if spec == VOTES and others else weight for spec, (_, weight) in zip(specs, pairs, strict=True)]
     sources = [_load_source(spec, data, tuple(classes), output_name) for spec, _ in pairs]

@@ -252,7 +252,7 @@ def test_votes_of_other_annotators_are_calibrated_to_the_labels() -> None:
 
 def test_votes_are_named_once() -> None:
     with pytest.raises(ConfigError, match="teacher votes must be named once, but is named 2 times"):
-        find_teachers(["votes", "votes"], faces_with_votes())
+        find_teachers(["votes", "votes=2"], faces_with_votes())
 
 
 def test_an_array_may_name_its_classes(tmp_path: Path) -> None:
