@@ -36,4 +36,5 @@ def import_cv2() -> ModuleType:
     except ImportError:
         raise MissingPackageError("faces in pictures need OpenCV: pip install 'fer-nas[vision]'") from None
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    return cv2
+    module: ModuleType = cv2
+    return module

@@ -24,6 +24,7 @@ from nas.files import whole_file
 from nas.vision.base import Pixels
 from nas.vision.opencv import import_cv2
 from nas.vision.predictor import LabelledFrame
+from nas.vision.sources import VIDEO_SUFFIXES
 
 VIDEO_SUFFIX, CODEC = ".mp4", "mp4v"
 """What OpenCV's own FFmpeg encodes everywhere: MPEG-4 part 2 in MP4."""
@@ -141,8 +142,12 @@ class AnnotatedFiles(Output):
             is_single: whether there is one source.
 
         Raises:
-            ConfigError: it is a file for several sources, or is among them.
+            ConfigError: it is a file for several sources or of another kind, or is among the sources.
         """
+        if out.suffix.lower() in VIDEO_SUFFIXES - {VIDEO_SUFFIX} and not out.is_dir():
+            raise ConfigError(
+                f"--out must be a folder, a picture or an .mp4 file, but got {out}; name it {out.stem}.mp4"
+            )
         self._is_file = out.suffix.lower() in IMAGE_SUFFIXES | {VIDEO_SUFFIX} and not out.is_dir()
         if self._is_file and not is_single:
             raise ConfigError(f"--out must be a folder for several pictures, but got {out}; leave the suffix out")

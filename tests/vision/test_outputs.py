@@ -114,6 +114,8 @@ def test_a_folder_of_pictures_does_not_get_its_own_output(tmp_path: Path) -> Non
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must be a folder for several pictures, but got a.png"):
         AnnotatedFiles(Path("a.png"), root=tmp_path, is_single=False)
+    with pytest.raises(ConfigError, match=r"a picture or an .mp4 file, but got a.avi; name it a.mp4"):
+        AnnotatedFiles(Path("a.avi"), root=None, is_single=True)
     (tmp_path / "other").touch()
     with pytest.raises(ConfigError, match="other is another file"):
         AnnotatedFiles(tmp_path / "other", root=None, is_single=True)
