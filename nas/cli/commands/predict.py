@@ -73,7 +73,8 @@ def predict(
         figures = prediction.benchmark_prediction(
             model, source, options, frames=frames or DEFAULT_FRAMES, seconds=seconds, log=terminal.log
         )
-        console.print(describe_benchmark(figures), style="bold", soft_wrap=True)
+        for line in describe_benchmark(figures):
+            console.print(line, style="bold", soft_wrap=True)
         for table in benchmark_tables(figures):
             console.print(table)
         return

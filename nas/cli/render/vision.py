@@ -7,6 +7,9 @@ from nas.vision.benchmark import PredictionBenchmark
 from nas.vision.face_crops import CropSummary
 from nas.vision.labelling import LabelSummary
 
+MIN_CPU_SHARE = 0.8
+"""CPU time by wall time below which the process waited for something: its stages have no pauses of their own."""
+
 
 def labels_table(summary: LabelSummary) -> Table:
     """Faces by label, the most frequent first."""
@@ -31,13 +34,18 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def describe_benchmark(figures: PredictionBenchmark) -> str:
-    """One line: what was timed."""
+def describe_benchmark(figures: PredictionBenchmark) -> list[str]:
+    """What was timed, and a warning where the process did not run for much of the time."""
     width, height = figures.frame_size
-    return (
-        f"{figures.frames:,} frames of {width}x{height} with {figures.faces:.1f} faces, after a warm-up; CPU 100 % is "
-        f"one of {figures.use.cores} cores"
-    )
+    share, fps = figures.use.cpu_share, figures.stages[-1].frames_per_s
+    timed = f"{_count(figures.frames, 'frame')} of {width}x{height} with {figures.faces:.1f} faces, after a warm-up"
+    lines = [f"{timed}; {1e3 * share / fps:.1f} ms of CPU time a frame; CPU 100 % is one of {figures.use.cores} cores"]
+    if share < MIN_CPU_SHARE:
+        lines.append(
+            f"the process ran for {share:.0%} of the time and waited for a camera, a disk or other programs for the "
+            "rest; without them FPS would be higher"
+        )
+    return lines
 
 
 def benchmark_tables(figures: PredictionBenchmark) -> list[Table]:
