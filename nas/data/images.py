@@ -136,8 +136,6 @@ class _UnsupportedPixelsError(Exception):
 def _pixels(
     image: "Image.Image", size: int | None, channels: int | None, levels: _DeepLevels, box: Box | None
 ) -> npt.NDArray[np.uint8]:
-    from PIL import Image
-
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _UnsupportedPixelsError(
@@ -152,11 +150,30 @@ def _pixels(
     if turn is not None:
         image = image.transpose(turn)
     grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA", "La"))
+    part = image if box is None else image.crop(_corners(box, image.size))
+    return fit_picture(part, size=None if size is None else (size, size), grey=grey)
+
+
+def fit_picture(image: "Image.Image", *, size: tuple[int, int] | None, grey: bool) -> npt.NDArray[np.uint8]:
+    """Pixels [C, H, W] of a picture: to grey or RGB first, then resized (bilinear, antialiased), the width first.
+
+    Pillow rounds to bytes after each of the two passes. From version 13 on it begins with the height of tall pictures
+    (python-pillow/Pillow#9549), which changes one byte in seven by one. Two calls keep the order of all versions the
+    same, and that of exported files that take any size (`nas.onnx_export.pillow_resize`).
+
+    Args:
+        image: of 8 bits.
+        size: (H, W) in pixels; None keeps the picture's own.
+        grey: whether C is 1, of the luma of ITU-R BT.601; else 3.
+    """
+    from PIL import Image
+
     plain = image.convert("L" if grey else "RGB")
-    if box is not None:
-        plain = plain.crop(_corners(box, plain.size))
-    if size is not None and plain.size != (size, size):
-        plain = plain.resize((size, size), Image.Resampling.BILINEAR)
+    if size is not None:
+        height, width = size
+        for step in ((width, plain.height), (width, height)):
+            if plain.size != step:
+                plain = plain.resize(step, Image.Resampling.BILINEAR)
     pixels = np.asarray(plain, np.uint8)
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 

@@ -216,3 +216,13 @@ def test_boxes_cut_a_part_out_and_are_clipped_to_the_picture(tmp_path: Path) -> 
     for outside in ((60, 0, 80, 20), (5, 5, 5, 9)):
         with pytest.raises(DataError, match=r"the face's box must lie in the picture of 60x40, but reaches from "):
             read_images([path], size=None, channels=None, boxes=[outside])
+
+
+@pytest.mark.parametrize("size", [(247, 139), (139, 247), (1, 90), (48, 48)])
+def test_the_width_is_resized_first_in_every_version_of_pillow(size: tuple[int, int], tmp_path: Path) -> None:
+    """One axis at a time, which no version can do in another order."""
+    levels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "face.png")
+    narrow = Image.fromarray(levels).resize((48, size[0]), Image.Resampling.BILINEAR)
+    expected = np.asarray(narrow.resize((48, 48), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(read_images([tmp_path / "face.png"], size=48, channels=1)[0, 0], expected)
