@@ -20,7 +20,7 @@ TREES = ("search_spaces", "hw_profiles", "nas")
 # From the ground up, in the order of the flow: what stands on a floor imports from lower floors only.
 FLOORS = """
 search_spaces hw_profiles errors pareto intervals
-files
+files input_form
 registry config candidate runtimes onnx_export
 data latency
 metrics compression

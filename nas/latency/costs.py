@@ -25,6 +25,7 @@ from onnx import NodeProto, numpy_helper
 from nas.errors import ExportError, NasError, one_line
 from nas.latency.memory import KernelTensors, Memory, compute_memory
 from nas.latency.onnx_graph import WEIGHTED_OPS, ResolvedGraph
+from nas.onnx_export.input_rewrite import at_network_size
 from nas.runtimes.onnx_input import load_external_weights, read_onnx_model
 
 PACK_LEVEL = 9
@@ -122,7 +123,7 @@ class Costs:
 
 
 def compute_costs(model: onnx.ModelProto | Path) -> Costs:
-    """Read the costs off a file or a model.
+    """Read the costs off a file or a model; of one that takes pictures of any size, at the size of its network.
 
     Raises:
         ExportError: the file is no ONNX file, the shape of a tensor is unknown at batch 1, or its shapes and weights
@@ -149,7 +150,7 @@ def _compute_costs(model: onnx.ModelProto | Path) -> Costs:
                 f"{model} must be an ONNX file, but cannot be read as one: {one_line(error)}; export it again"
             ) from None
         model = content
-    graph = ResolvedGraph(model)
+    graph = ResolvedGraph(at_network_size(model))
     weights = [numpy_helper.to_array(tensor) for tensor in graph.weights()]
     fused = _fuse_kernels(graph)
     return Costs(
