@@ -24,8 +24,15 @@ from torch.nn import functional
 
 from nas.errors import ConfigError, MeasureError, one_line
 from nas.files import file_sha256
+from nas.input_form import CHANNELS_LAST, InputForm
 from nas.runtimes.base import Runtime
-from nas.runtimes.onnx_input import external_files, graph_inputs, load_external_weights, read_onnx_model
+from nas.runtimes.onnx_input import (
+    external_files,
+    graph_inputs,
+    load_external_weights,
+    read_onnx_model,
+    stated_input_form,
+)
 from nas.runtimes.onnx_trial import check_in_child
 
 Images = npt.NDArray[np.uint8]
@@ -140,6 +147,14 @@ class OnnxTeacher:
             names = [names[str(i)] for i in range(len(names))]
         return tuple(map(str, names)) if isinstance(names, list) and len(names) > 1 else None
 
+    @cached_property
+    def stated_form(self) -> InputForm | None:
+        """The input form that the file's metadata state; None where they state none."""
+        try:
+            return stated_input_form(self.model)
+        except ValueError as error:
+            raise self._unreadable(error) from None
+
     @property
     def is_own_export(self) -> bool:
         """Whether this package wrote the file, which therefore takes raw pixels."""
@@ -147,7 +162,9 @@ class OnnxTeacher:
 
     @cached_property
     def is_channels_last(self) -> bool:
-        """Whether the input is [N, H, W, C]."""
+        """Whether the input is [N, H, W, C]: as the metadata state, else by its dimensions."""
+        if self.stated_form is not None:
+            return self.stated_form.layout == CHANNELS_LAST
         _, second, _, fourth = self._input_dims
         return second not in (1, 3) and fourth in (1, 3)
 

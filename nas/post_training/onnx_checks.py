@@ -22,6 +22,11 @@ def check_input(path: Path) -> None:
         raise ConfigError(f"{path} must be an ONNX file, but there is none; check the path") from None
     except Exception as error:  # protobuf's errors share no public base
         raise ConfigError(f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}") from None
+    if entry.stated_form is not None and not entry.stated_form.is_plain:
+        raise ConfigError(
+            f"{path} must take the plain input of its network, but was exported with --input "
+            f"{','.join(entry.stated_form.words)}; give the file from before"
+        )
     if len(entry.names) != 1 or len(entry.dims) != 4:
         raise ConfigError(
             f"{path} must have one input of images with 4 axes, but has {entry.form}; export it with images alone"

@@ -17,6 +17,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from nas.errors import ConfigError, one_line
 from nas.files import GIT_LFS_POINTER
+from nas.input_form import INPUT_FORM_PROPERTY, InputForm, derived_form, read_input_form
 
 MAX_FILE_BYTES = 2**31 - 1
 """Limit of protobuf for one message."""
@@ -42,6 +43,7 @@ class OnnxInput:
         dims: of the first input; 0 for a dimension that is left open, empty without inputs.
         element_type: ONNX type of the first input; 0 without inputs.
         external_files: files beside this one that hold weights, as the file names them.
+        stated_form: the input form that the file's metadata state; None where they state none.
     """
 
     graph: GraphProto
@@ -49,15 +51,37 @@ class OnnxInput:
     dims: tuple[int, ...]
     element_type: int = TensorProto.FLOAT
     external_files: tuple[str, ...] = ()
+    stated_form: InputForm | None = None
 
     @property
     def is_single_image(self) -> bool:
-        """Whether the file has one input [N, C, H, W] with fixed C, H and W, where N is open or 1."""
+        """Whether the file has one input of four dimensions, the first of which is open or 1.
+
+        The others are fixed, or open where the metadata state an input form of any size.
+        """
         return self.takes_images(1)
 
     def takes_images(self, batch: int) -> bool:
-        """Whether the file has one input [N, C, H, W] with fixed C, H and W, where N is open or so many."""
-        return len(self.names) == 1 and len(self.dims) == 4 and min(self.dims[1:]) >= 1 and self.dims[0] in (0, batch)
+        """The same with the first dimension open or so many."""
+        return len(self.names) == 1 and len(self.dims) == 4 and min(self.image_dims) >= 1 and self.dims[0] in (0, batch)
+
+    @property
+    def image_dims(self) -> tuple[int, ...]:
+        """`dims` without the first; open sizes of a file of any size are those of the network inside it."""
+        if self.stated_form is None or self.stated_form.size is not None:
+            return self.dims[1:]
+        return tuple(int(n) for n in self.stated_form.dims(size=self.stated_form.network[1:])[1:])
+
+    @property
+    def picture_form(self) -> InputForm | None:
+        """How the file takes pictures: as its metadata state, else as its input tells; None where neither does.
+
+        The input alone does not tell the scale of the pixels: a file from elsewhere may take other values than 0..255.
+        """
+        if self.stated_form is not None or len(self.names) != 1:
+            return self.stated_form
+        dtypes: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
+        return derived_form(self.dims, dtypes.get(self.element_type, ""))
 
     @property
     def form(self) -> str:
@@ -77,17 +101,21 @@ def read_onnx_input(model: Path) -> OnnxInput:
     content = read_onnx_model(model)
     entries = graph_inputs(content.graph)
     kind = entries[0].type.tensor_type if entries else None
+    dims = tuple(d.dim_value for d in kind.shape.dim) if kind is not None else ()
     return OnnxInput(
         graph=content.graph,
         names=tuple(entry.name for entry in entries),
-        dims=tuple(d.dim_value for d in kind.shape.dim) if kind is not None else (),
+        dims=dims,
         element_type=kind.elem_type if kind is not None else 0,
         external_files=external_files(content),
+        stated_form=stated_input_form(content),
     )
 
 
 def read_input_shape(path: Path, *, batch: int = 1) -> tuple[int, int, int]:
-    """(C, H, W) of the only input of an ONNX file, which takes so many images at a time.
+    """(C, H, W) of the only input of an ONNX file, or (H, W, C) as it takes pictures, so many at a time.
+
+    A file of any size, from `nas export --input any-size`, counts with the size of the network inside it.
 
     Raises:
         ConfigError: there is no such file, it is no ONNX file, or its input has another form.
@@ -99,7 +127,8 @@ def read_input_shape(path: Path, *, batch: int = 1) -> tuple[int, int, int]:
             f"{path} must have one input [N, C, H, W] with fixed C, H and W and {n_images} at a time, but has "
             f"{entry.form}; export it so"
         )
-    return entry.dims[1], entry.dims[2], entry.dims[3]
+    first, second, third = entry.image_dims
+    return first, second, third
 
 
 def read_checked_input(path: Path) -> OnnxInput:
@@ -116,6 +145,25 @@ def read_checked_input(path: Path) -> OnnxInput:
         raise ConfigError(
             f"{path} must be an ONNX file, but cannot be read as one: {one_line(error)}; export it again"
         ) from None
+
+
+def stated_input_form(model: ModelProto) -> InputForm | None:
+    """The input form that a model's metadata state; None where they state none.
+
+    Raises:
+        ValueError: the statement cannot be read, or contradicts the model's input.
+    """
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if INPUT_FORM_PROPERTY not in metadata:
+        return None
+    entries = graph_inputs(model.graph)
+    kind = entries[0].type.tensor_type if len(entries) == 1 else None
+    form = read_input_form(metadata, [d.dim_value for d in kind.shape.dim] if kind is not None else [])
+    expected = TensorProto.UINT8 if form is not None and form.dtype == "uint8" else TensorProto.FLOAT
+    if kind is not None and kind.elem_type != expected:
+        name = TensorProto.DataType.Name(kind.elem_type).lower()
+        raise ValueError(f"its metadata say that it takes {form.dtype if form else ''}, but its input is {name}")
+    return form
 
 
 def read_onnx_model(path: Path) -> ModelProto:

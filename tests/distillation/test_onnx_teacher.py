@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
 from nas.distillation.onnx_teacher import RAW_PIXELS, Images, OnnxTeacher, TeacherLayer, fit_to_shape, run_teacher
 from nas.distillation.teacher_features import layer_features
 from nas.errors import ConfigError
+from nas.input_form import WORDS, requested_form
+from nas.onnx_export.input_rewrite import with_input_form
 from nas.registry import load
+from tests.fake_models import a_classifier
 from tests.fake_teachers import brightness_of_quadrants
 from tests.random_nets import pictures
 
@@ -131,3 +135,24 @@ def test_file_that_the_runtime_refuses_is_a_config_error(tmp_path: Path) -> None
 
     with pytest.raises(ConfigError, match="must run on this machine, but does not"):
         run_teacher(teacher, pictures(1, seed=0), runtime=RUNTIME)
+
+
+@pytest.mark.parametrize("words", [("uint8",), ("nhwc",), WORDS])
+def test_a_file_of_another_input_form_answers_as_the_plain_one(tmp_path: Path, words: tuple[str, ...]) -> None:
+    plain, changed = a_classifier(tmp_path / "plain.onnx", shape=(1, 32, 32)), tmp_path / "changed.onnx"
+    onnx.save(with_input_form(onnx.load(plain), requested_form(words, (1, 32, 32))), changed)
+    images = pictures(6, seed=0)
+    expected, got = (
+        run_teacher(OnnxTeacher(path=path, image_shape=(1, 32, 32)), images, runtime=RUNTIME)
+        for path in (plain, changed)
+    )
+    np.testing.assert_array_equal(got, expected)
+    OnnxTeacher(path=changed, image_shape=(1, 32, 32)).check_runs()
+
+
+def test_a_file_whose_form_contradicts_its_input_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(a_classifier(tmp_path / "m.onnx"))
+    model.metadata_props.add(key="input_form", value=requested_form(["nhwc"], (1, 8, 8)).to_json())
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ConfigError, match="cannot be read as one: its metadata say that it takes"):
+        OnnxTeacher(path=tmp_path / "m.onnx", image_shape=(1, 8, 8)).check_runs()

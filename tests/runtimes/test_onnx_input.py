@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, save, save_model
 
+from nas.input_form import WORDS, requested_form
+from nas.onnx_export.input_rewrite import with_input_form
 from nas.runtimes.onnx_input import (
     MAX_NODES,
     check_bounds,
@@ -16,6 +18,7 @@ from nas.runtimes.onnx_input import (
     read_onnx_input,
     read_onnx_model,
 )
+from tests.fake_models import a_classifier
 
 
 def a_file(path: Path, *shapes: list[int | str]) -> Path:
@@ -186,3 +189,29 @@ def test_weights_outside_the_file_are_named_and_loaded(tmp_path: Path) -> None:
 def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -> None:
     with pytest.raises(ValueError, match="must be in files of its own folder"):
         external_files(read_onnx_model(save_external(tmp_path, location)))
+
+
+def test_an_input_form_is_read_from_the_metadata_or_from_the_dimensions(tmp_path: Path) -> None:
+    plain = a_classifier(tmp_path / "plain.onnx", shape=(1, 8, 6))
+    derived = read_onnx_input(plain)
+    assert derived.stated_form is None
+    assert derived.picture_form == requested_form([], (1, 8, 6))
+    changed = tmp_path / "changed.onnx"
+    form = requested_form(WORDS, (1, 8, 6))
+    save_model(with_input_form(read_onnx_model(plain), form), changed)
+    entry = read_onnx_input(changed)
+    assert entry.picture_form == entry.stated_form == form
+    assert (entry.dims, entry.image_dims, entry.is_single_image) == ((0, 0, 0, 3), (8, 6, 3), True)
+    two = read_onnx_input(a_file(tmp_path / "two.onnx", [1, 1, 4, 4], [1]))
+    assert two.picture_form is None
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"), [(("uint8",), "its input is float"), (("nhwc",), "its input is .0, 1, 8, 8")]
+)
+def test_metadata_that_contradict_the_input_are_refused(tmp_path: Path, words: tuple[str, ...], fault: str) -> None:
+    model = read_onnx_model(a_classifier(tmp_path / "m.onnx"))
+    model.metadata_props.add(key="input_form", value=requested_form(words, (1, 8, 8)).to_json())
+    save_model(model, tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=f"its metadata say that it takes .*{fault}"):
+        read_onnx_input(tmp_path / "m.onnx")

@@ -89,6 +89,6 @@ def _read_input_shape(model: Path) -> tuple[int, ...]:
         MeasureError: the file cannot be read.
     """
     try:
-        return read_onnx_input(model).dims[1:]
+        return read_onnx_input(model).image_dims
     except Exception as error:  # protobuf's errors share no public base
         raise MeasureError(f"{model} must be an ONNX file, but cannot be read: {one_line(error)}") from error
