@@ -53,7 +53,8 @@ class ModelFormat:
     """Properties of an ONNX file that decide the flags.
 
     Attributes:
-        dynamic_shape: `name:NxCxHxW` with the images of one run where the number of images is open, else empty.
+        dynamic_shape: `name:NxCxHxW` with the images of one run where the number of images is open, else empty. Of a
+            file that takes pictures of any size, the size is that of the network inside it.
         has_float16: whether it holds FP16 tensors.
         has_qdq: whether it holds Q/DQ nodes.
         has_2_4_weights: whether a weight has the zeros that sparse tensor cores skip.
@@ -127,7 +128,7 @@ def read_model_format(model: Path, *, batch: int = 1) -> ModelFormat:
             f"{model.name!r} must hold its weights itself, but they are in {', '.join(entry.external_files)}; merge "
             "them with onnx.save(onnx.load(path), path)"
         )
-    name, (fixed_batch, *image) = entry.names[0], entry.dims
+    name, fixed_batch, image = entry.names[0], entry.dims[0], entry.image_dims
     if not fixed_batch and not _TENSOR_NAME_PATTERN.fullmatch(name):
         raise MeasureError(f"the input must have a name of letters, digits, '_', '.', '/' and '-', but it is {name!r}")
     return ModelFormat(
@@ -184,21 +185,33 @@ def build_and_time_command(
         duration_s: seconds of timing.
         optimization_level: builder optimisation level, from 8.6 on; the same for all files of a comparison.
     """
-    flags = [f"--onnx={model_file}", f"--saveEngine={engine_file}", f"--timingCacheFile={timing_cache_file}"]
-    flags.append(
-        f"--memPoolSize=workspace:{WORKSPACE_MIB}" if trtexec.version >= (8, 4, 0) else f"--workspace={WORKSPACE_MIB}"
-    )
-    if trtexec.version >= (8, 6, 0):
-        flags.append(f"--builderOptimizationLevel={optimization_level}")
     return [
         trtexec.path,
-        *flags,
+        f"--onnx={model_file}",
+        f"--saveEngine={engine_file}",
+        f"--timingCacheFile={timing_cache_file}",
+        *build_flags(trtexec, model_format, optimization_level=optimization_level),
+        *_timing_flags(trtexec, model_format, times_file, duration_s),
+    ]
+
+
+def build_flags(trtexec: TrtexecInfo, model_format: ModelFormat, *, optimization_level: int = 3) -> list[str]:
+    """The flags that decide what engine is built: scratch memory, builder level, types, sparse kernels and the DLA."""
+    workspace = "--memPoolSize=workspace:" if trtexec.version >= (8, 4, 0) else "--workspace="
+    level = [f"--builderOptimizationLevel={optimization_level}"] if trtexec.version >= (8, 6, 0) else []
+    return [
+        f"{workspace}{WORKSPACE_MIB}",
+        *level,
         *_type_flags(trtexec, model_format),
         *(["--sparsity=enable"] if model_format.has_2_4_weights else []),
         *([] if trtexec.dla_core is None else ["--allowGPUFallback"]),
         *_place_flags(trtexec),
-        *_timing_flags(trtexec, model_format, times_file, duration_s),
     ]
+
+
+def build_only_flag(version: Version) -> str:
+    """The flag that builds an engine without timing it."""
+    return "--skipInference" if version >= (8, 6, 0) else "--buildOnly"
 
 
 def time_engine_command(

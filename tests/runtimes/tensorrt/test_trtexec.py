@@ -8,6 +8,8 @@ import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
 from nas.errors import MeasureError
+from nas.input_form import WORDS, requested_form
+from nas.onnx_export.input_rewrite import with_input_form
 from nas.runtimes.reference_network import reference_path
 from nas.runtimes.tensorrt import trtexec as _trtexec
 from nas.runtimes.tensorrt.trtexec import (
@@ -20,6 +22,7 @@ from nas.runtimes.tensorrt.trtexec import (
     parse_version,
     read_model_format,
 )
+from tests.fake_models import a_classifier
 
 PLAIN = ModelFormat(dynamic_shape="image:1x1x48x48", has_float16=False, has_qdq=False)
 MIXED = ModelFormat(dynamic_shape="", has_float16=True, has_qdq=True)
@@ -237,3 +240,15 @@ def test_weak_typing_is_noted() -> None:
         "weakly typed: TensorRT 8.2.5 chose each layer's type among FP32 and FP16 and INT8",
     )
     assert _trtexec.build_notes(TrtexecInfo(path="/t", version=(11, 4, 0)), MIXED) == ()
+
+
+def test_a_file_of_any_size_is_timed_at_the_size_of_its_network(tmp_path: Path) -> None:
+    form = requested_form(WORDS, (1, 8, 6))
+    save(with_input_form(load(a_classifier(tmp_path / "m.onnx", shape=(1, 8, 6))), form), tmp_path / "m.onnx")
+    assert read_model_format(tmp_path / "m.onnx").dynamic_shape == "image:1x8x6x3"
+
+
+def test_an_engine_is_built_without_timing_by_the_flag_of_its_version() -> None:
+    assert [_trtexec.build_only_flag(v) for v in ((8, 5, 2), (8, 6, 0), (11, 0, 0))] == [
+        "--buildOnly", "--skipInference", "--skipInference",
+    ]  # fmt: skip
