@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from hw_profiles._base import HardwareProfile
 from nas.api.baselines import evaluate_baselines
+from nas.errors import UnknownMemberError
 from nas.reporting.bundle import export_model
 from nas.reporting.html_report import write_report
 from nas.results.compression_effect import find_baseline
@@ -16,6 +18,7 @@ from nas.results.run import Run, load_run
 from nas.results.run_folder import RunFolder
 from nas.results.selection import Selection, make_limits
 from nas.results.selection import pick as pick_record
+from nas.targets.catalog import load_target
 
 TABLE_COLUMNS = (
     "run", "trial", "phase", "params", "nonzero_params", "compression_ratio", "size_bytes", "packed_bytes",
@@ -73,20 +76,38 @@ def export(
     which: int | str | Record | Selection | None = None,
     *,
     out: str | Path | None = None,
+    target: str | None = None,
+    input: str | Sequence[str] = (),
+    force: bool = False,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Write one candidate as a folder with model.onnx, model card, golden pair and record.
+    """Write one candidate as a folder: model.onnx, model card, golden pair, record, and what its target needs.
+
+    For a target that runs ONNX Runtime that is a script, its requirements, labels and a page; for one that runs
+    TensorRT also the line of trtexec that builds the engine, a script for it, and DeepStream's configuration.
 
     Args:
         run: the run, or its folder.
         which: number of a trial, first digits of a key, a record, or what `pick` returned; None takes the knee of the
             front.
         out: the folder to write; None takes `exported/RUN-TRIAL`.
+        target: the device that the files are for; None takes the run's own.
+        input: how the file takes pictures, words or text such as "uint8,any-size": `uint8` for bytes, `nhwc` for
+            channels last, `rgb` for colour from which grey is computed, `any-size` for pictures of any size. The
+            rewritten file is proved to compute what the measured one does.
+        force: whether an export in that folder may be overwritten.
+        log: called with a line where the run's own target is not known here, and its files are left out.
 
     Returns:
         Path of model.onnx.
 
     Raises:
-        ConfigError: there is no such run or candidate, or its file is not the one that was measured.
+        ConfigError: there is no such run or candidate, its file is not the one that was measured, the folder holds an
+            export, or a word of `input` is unknown.
+        UnknownMemberError: there is no such target.
+        ExportError: the file cannot take pictures so.
+        ParityError: the rewritten file does not compute what the measured one does.
+        MissingPackageError: pillow, which the proof needs, is not installed.
 
     Examples:
         >>> nas.export("runs/synthetic-plain-jetson", 8, out="my_model")
@@ -98,7 +119,23 @@ def export(
     if isinstance(which, Selection):
         which = which.record
     name = which.trial if isinstance(which, Record) else which
-    return export_model(folder, which, Path(out) if out else Path("exported") / f"{folder.path.name}-{name}")
+    words = [word.strip() for word in input.split(",")] if isinstance(input, str) else list(input)
+    return export_model(
+        folder, which, Path(out) if out else Path("exported") / f"{folder.path.name}-{name}",
+        profile=_device_of(folder, target, log), input_words=words if words != [""] else (), force=force,
+    )  # fmt: skip
+
+
+def _device_of(folder: RunFolder, target: str | None, log: Callable[[str], None]) -> HardwareProfile:
+    """The target to write files for: the named one, else the run's own, else this machine's CPU."""
+    if target is not None:
+        return load_target(target)
+    own = str(folder.config.flat()["target"])
+    try:
+        return load_target(own)
+    except UnknownMemberError:
+        log(f"the run's target {own!r} is not known here, so the files are for ONNX Runtime; name one with --target")
+        return load_target("cpu")
 
 
 def table(*runs: Run | RunFolder | str | Path) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas.input_form import InputForm
 from nas.results.data_facts import is_synthetic
 
 ETHICS = (
@@ -23,6 +24,7 @@ ETHICS = (
 def render_model_card(
     record: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str, Any], shape: Sequence[int], *,
     compression: Mapping[str, str] | None = None, baseline_recall: Mapping[str, float] | None = None,
+    input_form: InputForm | None = None, input_lines: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """The card as Markdown.
 
@@ -33,18 +35,20 @@ def render_model_card(
         shape: (C, H, W) of the input.
         compression: compression and its effect, title to text.
         baseline_recall: recall by class, 0..1, of the uncompressed model on the same split.
+        input_form: of a file that takes another input than the measured one.
+        input_lines: digest and parity of such a file.
     """
     parts = (
         f"# Facial-expression model {record['key']}",
         "\n".join(
             (_summary(record, data, config), *(f"| {k} | {words} |" for k, words in (compression or {}).items()))
         ),
-        "## Input and output\n\n" + _interface(record, data, shape),
+        "## Input and output\n\n" + _interface(record, data, shape, input_form),
         "## Accuracy\n\n" + _accuracy(record, data, config, baseline_recall or {}),
         "## Latency\n\n" + "\n".join(_latency(record)),
         "## Data and training\n\n" + _training(record, data, config),
         "## Limits and ethics\n\n" + "\n".join(f"- {line}" for line in ETHICS),
-        "## Check it\n\n" + _verification(record),
+        "## Check it\n\n" + _verification(record, input_form, input_lines),
     )
     return "\n\n".join(parts) + "\n"
 
@@ -69,11 +73,15 @@ def _summary(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str,
     )
 
 
-def _interface(r: Mapping[str, Any], data: Mapping[str, Any], shape: Sequence[int]) -> str:
+def _interface(
+    r: Mapping[str, Any], data: Mapping[str, Any], shape: Sequence[int], input_form: InputForm | None
+) -> str:
     labels = data.get("classes") or list((r.get("score") or {}).get("recall", {}))
+    taken = f"float32 [N, {', '.join(map(str, shape))}], a cropped face, raw pixel values 0..255"
+    if input_form is not None:
+        taken = f"{input_form.describe()}, a cropped face"
     return (
-        f"- `image`: float32 [N, {', '.join(map(str, shape))}], a cropped face, raw pixel values 0..255. "
-        "Resizing and normalisation are inside the file.\n"
+        f"- `image`: {taken}. Resizing and normalisation are inside the file.\n"
         f"- `probabilities`: float32 [N, {len(labels)}], in this order: {', '.join(labels)}. "
         "The names are in the file's metadata as `labels`, too.\n"
     ).rstrip()
@@ -146,20 +154,21 @@ def _training(r: Mapping[str, Any], data: Mapping[str, Any], config: Mapping[str
     return "\n".join(f"- {fact}" for fact in facts)
 
 
-def _verification(r: Mapping[str, Any]) -> str:
-    parity = r.get("parity") or {}
+def _verification(r: Mapping[str, Any], input_form: InputForm | None, input_lines: Sequence[str]) -> str:
+    parity, dtype = r.get("parity") or {}, input_form.dtype if input_form else "float32"
     agreed = (
         f" PyTorch and ONNX Runtime differed by at most {parity['max_difference']:.2g} in probability on "
         f"{parity['n']:.0f} faces and predicted the same class for {parity['agreement']:.1%} of them."
         if {"max_difference", "n", "agreement"} <= set(parity)
         else ""
     )
+    rewritten = "".join(f"{line}\n\n" for line in input_lines)
     return (
-        f"SHA-256 of model.onnx: `{r['sha256']}`.{agreed}\n\n"
+        f"{rewritten}SHA-256 of {'the measured file' if input_lines else 'model.onnx'}: `{r['sha256']}`.{agreed}\n\n"
         "golden.npz holds one `image` and the `probabilities` that the file computed for it; another machine should "
         "agree to within 0.001:\n\n"
         "```python\nimport numpy as np, onnxruntime as ort\n"
         'pair = np.load("golden.npz")\n'
-        'got = ort.InferenceSession("model.onnx").run(None, {"image": pair["image"].astype("float32")})[0]\n'
+        'got = ort.InferenceSession("model.onnx").run(None, {"image": pair["image"].astype("' + dtype + '")})[0]\n'
         'print(abs(got - pair["probabilities"]).max())\n```'
     )

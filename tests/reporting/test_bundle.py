@@ -4,15 +4,20 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nas.errors import ConfigError
+from nas.errors import ConfigError, ExportError
+from nas.input_form import WORDS
 from nas.latency.int8_speedup import Int8Speedup
 from nas.reporting.bundle import export_model, golden_image
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
+from nas.runtimes.onnx_input import read_onnx_input
+from nas.targets.catalog import load_target
+from tests.fake_models import a_classifier
 from tests.fake_runs import CLASSES, a_model, a_run, expected_probabilities, some_record
 
 
@@ -104,3 +109,81 @@ def test_a_changed_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
 def test_a_record_without_a_file_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trial 1 has no model file \(too slow\)"):
         export_model(folder, 1, tmp_path / "out")
+
+
+def with_classifier(folder: RunFolder, trial: int, **model: Any) -> RunFolder:
+    """A record whose file names its classes, as those of a search do."""
+    path = a_classifier(folder.path / "models" / f"{trial}.onnx", **model)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    folder.append(some_record(trial, 0.5, 1.0, model=f"models/{trial}.onnx", sha256=digest))
+    return folder
+
+
+def test_a_target_gets_its_files_and_an_executable_script(folder: RunFolder, tmp_path: Path) -> None:
+    with_classifier(folder, 2)
+    export_model(folder, 2, tmp_path / "out", profile=load_target("jetson"))
+    script = tmp_path / "out" / "build_engine.sh"
+    assert script.stat().st_mode & 0o111
+    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(CLASSES)
+
+
+def test_classes_come_from_the_data_where_the_file_names_none(folder: RunFolder, tmp_path: Path) -> None:
+    export_model(folder, 0, tmp_path / "out", profile=load_target("cpu"))
+    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(CLASSES)
+
+
+def test_a_rewritten_file_has_its_golden_pair_and_its_provenance(folder: RunFolder, tmp_path: Path) -> None:
+    with_classifier(folder, 2)
+    model = export_model(folder, 2, tmp_path / "out", profile=load_target("jetson"), input_words=WORDS)
+    form = read_onnx_input(model).picture_form
+    assert form is not None
+    assert set(form.words) == set(WORDS)
+    with np.load(tmp_path / "out" / "golden.npz") as pair:
+        assert (pair["image"].dtype, pair["image"].shape) == (np.uint8, (1, 19, 16, 3))
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    stored = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert Record.from_json(json.dumps(stored)) == folder.records()[-1]
+    assert stored["export"]["sha256"] == digest
+    assert stored["export"]["parity"]["differing_pixels"] == 0
+    card, page = ((tmp_path / "out" / name).read_text() for name in ("model_card.md", "README.md"))
+    for words in (
+        digest,
+        "measured file: `",
+        "0 of 2,304 pixels",
+        "`image`: uint8 [N, height, width, 3], rgb",
+        '"uint8"',
+    ):
+        assert words in card, words
+    assert "On 36 test pictures of 9 sizes, all 2,304 pixels" in page
+
+
+def test_an_input_that_the_file_cannot_take_is_refused(folder: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--input must be among .* but got 'gray'"):
+        export_model(folder, 0, tmp_path / "out", input_words=("gray",))
+    with_classifier(folder, 2, shape=(2, 8, 8))
+    with pytest.raises(ExportError, match="must take grey or RGB to be given RGB"):
+        export_model(folder, 2, tmp_path / "out", input_words=("rgb",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_is_overwritten_by_force_alone_and_leaves_nothing_of_the_old_one(
+    folder: RunFolder, tmp_path: Path
+) -> None:
+    with_classifier(folder, 2)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    export_model(folder, 2, out, profile=load_target("jetson"))
+    (out / "model.engine").write_bytes(b"of the old model")
+    before = (out / "model.onnx").read_bytes()
+    with pytest.raises(
+        ConfigError, match=r"must not hold an export yet, but has README.md, .* overwrite it with --force"
+    ):
+        export_model(folder, 0, out, profile=load_target("cpu"))
+    assert (out / "model.onnx").read_bytes() == before
+    export_model(folder, 0, out, profile=load_target("cpu"), force=True)
+    assert (out / "model.onnx").read_bytes() != before
+    assert {path.name for path in out.iterdir()} == {
+        "notes.txt", "model.onnx", "model_card.md", "golden.npz", "record.json", "infer_onnxruntime.py", "README.md",
+        "requirements.txt", "labels.txt",
+    }  # fmt: skip

@@ -210,7 +210,7 @@ class Engine:
         return (-1, *next(e for e in self.entries if e.name == name).shape[1:])
 
     def get_tensor_dtype(self, name: str) -> str:
-        return "FLOAT"
+        return "UINT8" if next(e for e in self.entries if e.name == name).type == "tensor(uint8)" else "FLOAT"
 
     def create_execution_context(self) -> Context:
         return Context(self.played, self.session)
@@ -259,5 +259,6 @@ def package(version: str, memory: dict[int, np.ndarray]) -> Any:
             SPARSE_WEIGHTS="SPARSE_WEIGHTS", **({} if played.typed else {"FP16": "FP16", "INT8": "INT8"})
         ),
         ProfilingVerbosity=SimpleNamespace(DETAILED="DETAILED"), LayerInformationFormat=SimpleNamespace(JSON="JSON"),
-        TensorIOMode=SimpleNamespace(INPUT="INPUT", OUTPUT="OUTPUT"), nptype=lambda dtype: np.float32,
+        TensorIOMode=SimpleNamespace(INPUT="INPUT", OUTPUT="OUTPUT"),
+        nptype=lambda dtype: np.uint8 if dtype == "UINT8" else np.float32,
     )  # fmt: skip

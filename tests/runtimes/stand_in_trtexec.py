@@ -21,7 +21,8 @@ from pathlib import Path
 BANNERS = {"8.2": "v8205", "8.5": "v8502", "8.6": "v8602", "10.3": "v100300", "11.4": "v110400"}
 ALWAYS = (
     "help onnx saveEngine loadEngine exportTimes exportProfile exportOutput dumpProfile timingCacheFile avgTiming "
-    "shapes warmUp duration iterations avgRuns useCudaGraph useSpinWait noDataTransfers separateProfileRun percentile "
+    "shapes minShapes optShapes maxShapes "
+    "warmUp duration iterations avgRuns useCudaGraph useSpinWait noDataTransfers separateProfileRun percentile "
     "verbose sparsity useDLACore allowGPUFallback"
 )
 OPTIONS = {
@@ -91,6 +92,9 @@ def main() -> int:
     if todo == "garbage":
         sys.stdout.buffer.write(bytes(range(256)) * 20)
         Path(given["exportTimes"]).write_bytes(b"\x00\xff<html>not json")
+        return 0
+    if "skipInference" in given or "buildOnly" in given:
+        print(f"&&&& PASSED {banner} # {command}")
         return 0
     if "exportProfile" in given:
         Path(given["exportProfile"]).write_text(layers(version))
