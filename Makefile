@@ -2,6 +2,7 @@
 # make test   installs what tests need and runs them all
 # make test-nni   the tests of what NNI does, with NNI, in an environment of its own: it wants older packages
 # make lint   ruff and mypy
+# make docs   the site, in site/: open site/index.html; needs no network but for the installation
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 NNI_PIP := $(NNI_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c $(NNI_VENV)/constraints.txt
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test test-nni lint clean
+.PHONY: help demo test test-nni lint docs clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -34,9 +35,13 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
 	$(BIN)/mypy --strict examples
+	MYPYPATH=docs $(BIN)/mypy --strict docs/hooks.py
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) $(NNI_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf site $(VENV) $(NNI_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.created:
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Python must be 3.11 or newer, but $(PYTHON) is not; type: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
@@ -55,6 +60,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-lint: $(VENV)/.installed
 	$(PIP) -e '.[dashboard,images,lint]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e '.[dashboard,docs]'
 	touch $@
 
 $(NNI_VENV)/.installed: constraints.txt constraints-nni.txt pyproject.toml Makefile
