@@ -42,7 +42,7 @@ def config_page() -> str:
         title, _, purpose = inspect.cleandoc(fields.__doc__ or "").partition(": ")
         rows = [_row(name, field) for name, field in fields.model_fields.items()]
         parts += [f"## [{group}] {{ #{title.lower()} }}", f"{purpose[:1].upper()}{purpose[1:]}"]
-        parts.append(table(["field", "flag", "type", "default", "meaning", ""], rows))
+        parts.append(table(["field and flag", "type", "default", "meaning", ""], rows))
     return "\n\n".join([*parts, _example()]) + "\n"
 
 
@@ -53,7 +53,13 @@ def _row(name: str, field: FieldInfo) -> list[str]:
         if name in fields
     ]
     kind = UNITS.get(name) or _type_text(field.annotation)
-    return [code(name), code(flag_of(name)), kind, _default_text(field), field.description or "", ", ".join(marks)]
+    return [
+        f"{code(name)}<br>{code(flag_of(name))}",
+        kind,
+        _default_text(field),
+        field.description or "",
+        ", ".join(marks),
+    ]
 
 
 def _type_text(annotation: Any) -> str:
@@ -66,7 +72,7 @@ def _type_text(annotation: Any) -> str:
     if origin is typing.Annotated:
         return _type_text(parts[0])
     if origin is tuple:
-        return f"several: {_type_text(parts[0])}"
+        return f"several {_type_text(parts[0])}s".replace("several texts", "words")
     if origin is dict:
         return "table"
     words = {bool: "yes or no", int: "integer", float: "number", str: "text"}
