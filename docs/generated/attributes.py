@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import re
-import typing
 
 _ATTRIBUTE = re.compile(r"    (\w+): (.+)")
 
@@ -48,7 +47,7 @@ def type_text(cls: type, name: str) -> str:
         'dict[str, float]'
     """
     annotation = cls.__annotations__[name]
-    if typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
+    if hasattr(annotation, "__metadata__"):  # Annotated
+        annotation = annotation.__origin__
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return re.sub(r"\b(?:typing|nas|hw_profiles)\.(?:\w+\.)*", "", text)

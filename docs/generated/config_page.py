@@ -4,12 +4,13 @@ import inspect
 import re
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from nas.cli.commands._config_options import flag_of
-from nas.config import GROUPS, MODEL_FIELDS, TRAIN_FIELDS, SearchConfig
+from nas.config import GROUPS, MODEL_FIELDS, TRAIN_FIELDS, make_config
 from nas.config.search_config import FREE_FIELDS
 
 from .markdown import code, table
@@ -92,8 +93,8 @@ def _default_text(field: FieldInfo) -> str:
 
 def _example() -> str:
     """A file with some fields set, as `SearchConfig` itself writes it."""
-    config = SearchConfig(
-        target="cpu", space="plain", dataset="fer2013", data="fer2013.csv", budget="90m", max_latency="2ms"
+    config = make_config(
+        target="cpu", space="plain", dataset="fer2013", data=Path("fer2013.csv"), budget="90m", max_latency="2ms"
     )
     groups = config.to_toml().split("\n\n")
     given = [

@@ -25,18 +25,20 @@ def repository_page(text: str, *, source: str, page: str, pages: Mapping[str, st
         if not target or "://" in target:
             return match[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-        if anchor and path + anchor in pages:
-            place, _, anchor = pages[path + anchor].partition("#")
-            return f"{opening}{posixpath.relpath(place, posixpath.dirname(page) or '.')}#{anchor}{closing}"
-        place = pages.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
-        if place is None:
-            return code_of(opening, path)
-        return f"{opening}{posixpath.relpath(place, posixpath.dirname(page) or '.')}{anchor}{closing}"
+        place = pages.get(path + anchor) or _place_of(path, pages) + anchor
+        if place == anchor:
+            return _path_as_code(opening, path)
+        return f"{opening}{posixpath.relpath(place, posixpath.dirname(page) or '.')}{closing}"
 
     return LINK.sub(replace, text)
 
 
-def code_of(opening: str, path: str) -> str:
+def _place_of(path: str, pages: Mapping[str, str]) -> str:
+    """Where a file of the repository is on the site; empty where it is not."""
+    return pages.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else "")
+
+
+def _path_as_code(opening: str, path: str) -> str:
     """A link's words, and the path in brackets where they do not name it already."""
     words = opening[1:-2].lstrip("[")
     return f"`{path}`" if words.strip("`").rstrip("/") in path else f"{words} (`{path}`)"

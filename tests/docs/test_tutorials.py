@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import nas.api.measurement
 import nas.api.post_training
+import nas.latency.measured.timing_loop
 import nas.post_training.file_timer
 import search_spaces
 from nas.cli.main import app
@@ -30,6 +31,7 @@ SYNTHETIC = "nas.data.datasets.synthetic.SyntheticDataset.load"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which commands run quickly."""
     make_quick(monkeypatch)
+    monkeypatch.setattr(nas.latency.measured.timing_loop, "INITIAL_REFERENCE_S", 0.1)
     for name, value in QUICK_TIMING.items():
         monkeypatch.setattr(nas.post_training.file_timer, name, value)
     for module in (nas.api.post_training, nas.api.measurement):
@@ -37,14 +39,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(search_spaces, "__path__", [*search_spaces.__path__, str(tmp_path / "search_spaces")])
     monkeypatch.setattr(sys, "path", [*sys.path])  # a factory's folder is added to it
-    monkeypatch.setattr(SYNTHETIC, lambda *_, **__: learnable_faces(train=64, val=35, test=14, size=48, classes=FER))
+    monkeypatch.setattr(SYNTHETIC, lambda *_, **__: learnable_faces(train=42, val=28, test=14, size=32, classes=FER))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda path: path.stem)
 def test_the_blocks_of_a_tutorial_run(page: Path, folder: Path) -> None:
-    faces, text = learnable_faces(train=70, val=35, test=14, size=48, classes=FER), page.read_text(encoding="utf-8")
+    faces, text = learnable_faces(train=42, val=28, test=14, size=48, classes=FER), page.read_text(encoding="utf-8")
     if "--data fer2013.csv" in text:
         _write_fer2013(folder / "fer2013.csv", faces)
     if "--data faces" in text:
