@@ -1,7 +1,6 @@
 """Hooks of mkdocs: pages that are generated from the code, and a check that no page loads anything from elsewhere."""
 
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from generated.command_page import command_page
 from generated.config_page import config_page
 from generated.member_page import member_page
 from generated.profile_page import profile_page
+from generated.remote_content import find_remote_content
 from generated.repository_page import repository_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -38,9 +38,6 @@ HOME = {
     "README.md#more-than-one-machine": "tutorials/several-machines.md#more-than-one-machine",
 }
 """Places on the site that say what README.md and its sections say."""
-REMOTE = re.compile(
-    r"""<(?:script|img|iframe)\b[^>]*\bsrc=["']?https?:|<link\b(?![^>]*rel=["']?canonical)[^>]*href=["']?https?:"""
-)
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
@@ -56,6 +53,6 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Warn, which ends a strict build, where a page loads a script, style or picture from another host."""
-    if match := REMOTE.search(output):
-        logger.warning("%s loads from another host, but a page must open without a network: %s", page.url, match[0])
+    if tag := find_remote_content(output):
+        logger.warning("%s must open without a network, but loads from another host: %s; remove it", page.url, tag)
     return output

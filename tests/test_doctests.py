@@ -14,6 +14,10 @@ from tests.fake_runs import a_model, a_run, a_search, some_record
 from tests.vision.pictures import astronaut, write_picture
 
 MODULES = (
+    "docs.generated.attributes",
+    "docs.generated.markdown",
+    "docs.generated.member_page",
+    "docs.generated.remote_content",
     "nas.api.measurement",
     "nas.api.post_training",
     "nas.api.prediction",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 
+import nas
 from nas.cli.commands._config_options import config_fields
 from nas.cli.main import app
 from nas.config import FIELD_GROUPS, make_config
@@ -83,6 +84,15 @@ def test_commands_of_a_page_are_commands_of_this_version(path: Path) -> None:
         except Exception as error:  # every fault of a page in one message
             faults.append(f"{place}: {line}\n    {getattr(error, 'message', None) or error}")
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: str(path.relative_to(DOCS)))
+def test_python_of_a_page_compiles_and_its_names_of_nas_exist(path: Path) -> None:
+    for block in blocks(path):
+        if block.language == "python":
+            compile(block.text, str(block), "exec")
+    for name in re.findall(r"(?<![\w./])nas\.([A-Za-z]\w*)\(", path.read_text(encoding="utf-8")):
+        assert name in nas.__all__, f"{path.name}: nas.{name}"
 
 
 def test_benchmarks_that_pages_name_exist() -> None:
