@@ -38,7 +38,8 @@ lint: $(VENV)/.installed-lint
 	MYPYPATH=docs $(BIN)/mypy --strict docs/hooks.py
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html is written; with its search: $(BIN)/python -m http.server -d site"
 
 clean:
 	rm -rf site $(VENV) $(NNI_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

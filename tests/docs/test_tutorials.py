@@ -44,6 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow  # all pages together
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda path: path.stem)
 def test_the_blocks_of_a_tutorial_run(page: Path, folder: Path) -> None:
     faces, text = learnable_faces(train=42, val=28, test=14, size=48, classes=FER), page.read_text(encoding="utf-8")
