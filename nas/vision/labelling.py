@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from nas.vision.annotation import annotate
@@ -81,13 +82,13 @@ def label_source(
         OSError: an output cannot be written.
     """
     summary, begin = LabelSummary(), time.monotonic()
-    try:
-        _label_frames(source.frames(), predictor, outputs, summary, limits, log)
-    except KeyboardInterrupt:
-        summary.is_interrupted = True
-    finally:
+    with ExitStack() as closing:
         for output in outputs:
-            output.close()
+            closing.callback(output.close)  # each one, also where another one fails
+        try:
+            _label_frames(source.frames(), predictor, outputs, summary, limits, log)
+        except KeyboardInterrupt:
+            summary.is_interrupted = True
     summary.elapsed_s = time.monotonic() - begin
     return summary
 
@@ -96,7 +97,7 @@ def _label_frames(
     frames: Iterator[Frame | ReadFault], predictor: FacePredictor, outputs: Sequence[Output], summary: LabelSummary,
     limits: Limits, log: Callable[[str], None],
 ) -> None:  # fmt: skip
-    times, begin = predictor.times, time.monotonic()
+    begin = time.monotonic()
     needs_pixels = any(output.needs_pixels for output in outputs)
     current, found = "", 0
 
@@ -106,8 +107,7 @@ def _label_frames(
             log(f"{current}: no face")
 
     while limits.frames is None or summary.frames < limits.frames:
-        with times.measure("read"):
-            frame = next(frames, None)
+        frame = next(frames, None)
         if frame is None or (limits.seconds is not None and time.monotonic() - begin > limits.seconds):
             break
         if isinstance(frame, ReadFault):
@@ -119,14 +119,12 @@ def _label_frames(
             current, found = frame.source, 0
             summary.sources.append(current)
         labelled = predictor.predict(frame)
-        with times.measure("draw"):
-            annotated = annotate(labelled) if needs_pixels else None
+        annotated = annotate(labelled) if needs_pixels else None
         summary.frames += 1
         summary.frames_without_face += not labelled.faces
         summary.labels.update(face.label for face in labelled.faces)
         found += len(labelled.faces)
         wants_more = [output.write(labelled, annotated) for output in outputs]
-        times.end_frame()
         if not all(wants_more):
             break
     end_of_source()

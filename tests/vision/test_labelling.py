@@ -14,7 +14,6 @@ from nas.vision.labelling import NO_LIMITS, LabelSummary, Limits, label_source
 from nas.vision.outputs import Output
 from nas.vision.predictor import Face, LabelledFrame
 from nas.vision.sources import open_source
-from nas.vision.stage_times import StageTimes
 from tests.vision.pictures import bright_quadrant, write_picture
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
@@ -45,9 +44,6 @@ class Recorder(Output):
 
 class Predictor:
     """Labels a frame that is not black with one happy face."""
-
-    def __init__(self) -> None:
-        self.times = StageTimes()
 
     def predict(self, frame: Frame) -> LabelledFrame:
         face = Face(box=Box(x=0, y=0, width=8, height=8), label="happy", probabilities={"happy": 1.0})
@@ -113,6 +109,18 @@ def test_outputs_are_closed_after_an_error() -> None:
         label(frames_of("a.png", WHITE_CORNER), recorder, broken)
     assert recorder.is_closed
     assert broken.is_closed
+
+
+def test_an_output_that_cannot_be_closed_leaves_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, last = Recorder(), Recorder()
+
+    def full() -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(last, "close", full)
+    with pytest.raises(OSError, match="disk full"):
+        label(frames_of("a.png", WHITE_CORNER), first, last)
+    assert first.is_closed
 
 
 def test_a_source_of_files_is_read(tmp_path: Path) -> None:
