@@ -36,6 +36,7 @@ COPIED = {
 HOME = {
     "README.md": "index.md",
     "README.md#more-than-one-machine": "tutorials/several-machines.md#more-than-one-machine",
+    "README.md#from-a-photograph-to-labels": "tutorials/photographs.md",
 }
 """Places on the site that say what README.md and its sections say."""
 

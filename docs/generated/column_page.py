@@ -48,6 +48,7 @@ OWN_COLUMNS = {
     "speedup_of_8_bits": "latency of the FP32 baseline divided by that of the file; empty without INT8 units",
     "speedup_low": "lower end of its 95 % interval; INT8 pays where it is above 1",
     "speedup_high": "upper end of it",
+    "resident_bytes": "memory of the process that timed the file on this machine, interpreter and runtime included",
     "settings": "further settings of compressors that have an effect",
     "notes": "remarks on how the file was produced, separated by semicolons",
 }

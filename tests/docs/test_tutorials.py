@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import nas.api.measurement
@@ -21,6 +22,7 @@ from tests.conftest import learnable_faces
 from tests.data.sources import FER, write_image
 from tests.docs.blocks import DOCS, ROOT, SHELL, Block, blocks
 from tests.tiny_search import make_quick
+from tests.vision.pictures import astronaut
 
 TUTORIALS = [DOCS / "index.md", *sorted((DOCS / "tutorials").glob("[!i]*.md"))]
 QUICK_TIMING = {"DRAFT_RUNS": 20, "FINAL_RUNS": 20, "MIN_DRAFT_SECONDS": 0.2, "DRAFT_SECONDS": 0.05}
@@ -52,6 +54,8 @@ def test_the_blocks_of_a_tutorial_run(page: Path, folder: Path) -> None:
         _write_fer2013(folder / "fer2013.csv", faces)
     if "--data faces" in text:
         _write_images(folder, faces)
+    if "photos/holiday.jpg" in text:
+        _write_photographs(folder)
     names: dict[str, object] = {}
     for block in blocks(page):
         words = {word for word, _ in block.marks}
@@ -96,6 +100,17 @@ def _write_images(root: Path, faces: FaceData) -> None:
             file = write_image(root / "faces" / name / FER[label] / f"{i:04d}.png", image)
             rows.append(f"{file.relative_to(root)},{FER[label]},{name}{i // 7},{name}")
     (root / "faces.csv").write_text("\n".join(rows) + "\n")
+
+
+def _write_photographs(root: Path) -> None:
+    """One portrait, `photos/holiday.jpg`, and differently cut copies of it in `albums/CLASS`."""
+    (root / "photos").mkdir()
+    portrait = Image.fromarray(astronaut())
+    portrait.save(root / "photos" / "holiday.jpg")
+    for i in range(12):
+        album = root / "albums" / ("happy", "sad")[i % 2]
+        album.mkdir(parents=True, exist_ok=True)
+        portrait.crop((5 * i, 3 * i, 400 + 5 * i, 300 + 3 * i)).save(album / f"{i}.jpg")
 
 
 def _pairs(split: Split | None) -> list[tuple[np.ndarray, int]]:
