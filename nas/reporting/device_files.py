@@ -155,7 +155,7 @@ def _engine_facts(model_format: ModelFormat, form: InputForm) -> dict[str, Any]:
     size = form.size or form.network[1:]
     min_version = UINT8_VERSION if form.dtype == "uint8" else _VERSIONS[-1][0]
     rows = [_version_row(version, needs_typed, model_format, form) for version, needs_typed in _VERSIONS]
-    largest = min(MAX_ENGINE_SIDE, form.max_side)
+    largest = min(max(MAX_ENGINE_SIDE, 3 * max(size)), form.max_side)  # the golden picture is twice as large, too
     return {
         "has_float16": model_format.has_float16,
         "trtexec_paths": " ".join(map(shlex.quote, TRTEXEC_PATHS)),
