@@ -15,6 +15,9 @@ OPTIONAL_FIELDS: dict[str, Any] = {
     "energy_mj": None, "layers": (), "slowdown": None, "resident_bytes": None, "batch": 1, "dla_fallback": None,
 }  # fmt: skip
 """Fields that JSON omits at these values, so that files written before they existed read the same."""
+RECORD_OMITS = ("resident_bytes", "batch", "dla_fallback")
+"""Those of them that a record omits too. It has always written the others, and an old record must be written as it was
+read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pydantic import PlainValidator, TypeAdapter, ValidationError
 from nas.candidate import Candidate
 from nas.errors import CandidateError, one_line
 from nas.latency.int8_speedup import Int8Speedup
-from nas.latency.latency import Latency
+from nas.latency.latency import OPTIONAL_FIELDS, RECORD_OMITS, Latency
 from nas.metrics import Score
 
 RecordStatus = Literal["complete", "infeasible", "failed"]
@@ -156,7 +156,12 @@ class Record:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        fields = asdict(self)
+        for latency in (fields["latency"], fields["host"]):
+            for name in RECORD_OMITS if latency else ():
+                if latency[name] == OPTIONAL_FIELDS[name]:
+                    del latency[name]
+        return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> "Record":
