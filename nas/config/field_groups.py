@@ -179,7 +179,7 @@ class TrainingFields(_Group):
     branches: bool = Field(
         default=False,
         description="Train dense 3x3 convolutions with parallel 1x1 and identity branches, which are fused into them "
-        "after each phase: more accuracy at no cost but training time.",
+        "after each phase; up to twice the training time, the same network.",
     )
     auxiliary_head: bool = Field(
         default=False, description="Train with a second classifier at two thirds of the depth, which is then dropped."
