@@ -24,6 +24,7 @@ def whole_split() -> Split:
         images=np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2),
         labels=np.array([0, 1, 0]),
         soft_labels=np.eye(3, 2, dtype=np.float32),
+        votes=np.array([[9, 1], [0, 0], [4, 6]], np.float32),
         subjects=np.array([5, 6, 7]),
         affect=np.array([[0.5, 0], [np.nan, np.nan], [-1, 1]], np.float32),
         groups=np.array(["a", "", "b"]),

@@ -41,7 +41,7 @@ def test_packages_are_those_of_the_metadata_without_the_developers_extras(monkey
 def test_each_extra_with_a_purpose_is_in_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    assert module.EXTRA_PURPOSES.keys() == project["optional-dependencies"].keys() - {"test", "lint"}
+    assert module.EXTRA_PURPOSES.keys() == project["optional-dependencies"].keys() - {"test", "lint", "docs"}
     assert project["name"] == module.DISTRIBUTION
 
 

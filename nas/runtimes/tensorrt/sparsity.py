@@ -20,24 +20,40 @@ def has_2_4_weights(graph: GraphProto) -> bool:
 
 
 def _weights(graph: GraphProto) -> Iterator[npt.NDArray[np.float64]]:
-    """Weights [outputs, inputs, ...] of layers of one group, also behind DequantizeLinear and Cast."""
+    """Weights [outputs, inputs, ...] of layers of one group, also behind DequantizeLinear and Cast.
+
+    Weights that cannot be read are passed over: what runs the file says what is wrong with it.
+    """
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    makers = {node.output[0]: node for node in graph.node if node.op_type in {"DequantizeLinear", "Cast"}}
+    sources = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type in {"DequantizeLinear", "Cast"} and node.input and node.output
+    }
     for node in graph.node:
         if node.op_type not in {"Conv", "Gemm", "MatMul"} or len(node.input) < 2:
             continue
         name = node.input[1]
-        while name in makers:
-            name = makers[name].input[0]
-        tensor = stored.get(name)
-        if tensor is None or tensor.data_location == TensorProto.EXTERNAL or len(tensor.dims) < 2:
+        for _ in sources:  # nodes of a damaged file may feed each other
+            name = sources.get(name, name)
+        values = _values(stored.get(name))
+        if values is None:
             continue
-        values = numpy_helper.to_array(tensor).astype(np.float64)
         if node.op_type == "Conv":
             if _attribute(node, "group", 1) == 1:
                 yield values
         elif values.ndim == 2:
             yield values if _attribute(node, "transB", 0) else values.T
+
+
+def _values(tensor: TensorProto | None) -> npt.NDArray[np.float64] | None:
+    """The numbers of a stored weight of two dimensions or more; None where there are none, or none that can be read."""
+    if tensor is None or tensor.data_location == TensorProto.EXTERNAL or len(tensor.dims) < 2:
+        return None
+    try:
+        return numpy_helper.to_array(tensor).astype(np.float64)
+    except (TypeError, ValueError):
+        return None
 
 
 def _is_2_4(weight: npt.NDArray[np.float64]) -> bool:

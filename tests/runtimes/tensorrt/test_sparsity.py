@@ -89,3 +89,19 @@ def test_trtexec_may_use_sparse_kernels_where_the_file_has_the_zeros(
     is_sparse = bool((weight == 0).any())
     assert ("--sparsity=enable" in command) == is_sparse
     assert (SPARSITY_NOTE in build_notes(tool, form)) == is_sparse
+
+
+def test_weights_of_a_damaged_file_are_passed_over() -> None:
+    graph = graph_of(sparse((4, 8, 3, 3)))
+    assert has_2_4_weights(graph)
+    for data_type, raw in ((TensorProto.UNDEFINED, b""), (TensorProto.FLOAT, b"123")):
+        del graph.initializer[:]
+        graph.initializer.append(TensorProto(name="w", dims=(4, 8, 3, 3), data_type=data_type, raw_data=raw))
+        assert not has_2_4_weights(graph)
+
+
+def test_nodes_that_feed_each_other_end() -> None:
+    graph = graph_of(sparse((4, 8, 3, 3)), through="Cast")
+    del graph.initializer[:]
+    graph.node[0].input[0] = graph.node[0].output[0]
+    assert not has_2_4_weights(graph)
