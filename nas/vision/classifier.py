@@ -43,7 +43,7 @@ class FaceClassifier:
     Attributes:
         path: the ONNX file.
         classes: class names, in the order of the probabilities; expressions by their canonical names.
-        input_shape: (C, H, W) of a crop.
+        input_shape: (C, H, W) of a crop; of the network inside a file that takes another colour or any size.
         dataset: what it was trained on, by its metadata; None if it does not say.
         notes: what the user should know, one sentence each.
     """
@@ -71,7 +71,10 @@ class FaceClassifier:
         try:
             teacher = OnnxTeacher(path=path, image_shape=DEFAULT_SHAPE)
             teacher.check_runs()
-            self.input_shape = teacher.input_shape
+            if (form := teacher.stated_form) is not None:
+                teacher = replace(teacher, image_shape=form.network)  # the size of a file that takes any
+            # Crops are made for the network: grey ones repeated to RGB have themselves as luma.
+            self.input_shape = form.network if form is not None else teacher.input_shape
             self.dataset = teacher.metadata.get("dataset")
             scaling = self._pixel_scaling(teacher, pixel_range)
             self.classes = self._class_names(teacher, classes)

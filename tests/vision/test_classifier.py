@@ -7,7 +7,11 @@ import onnx
 import pytest
 
 from nas.errors import ConfigError
+from nas.input_form import requested_form
+from nas.onnx_export.input_rewrite import with_input_form
 from nas.vision.classifier import FaceClassifier
+from nas.vision.models import find_model
+from tests.fake_models import a_classifier
 from tests.fake_teachers import brightness_of_quadrants
 from tests.vision.pictures import CLASSES, bright_quadrant, quadrant_net
 
@@ -138,3 +142,24 @@ def test_outputs_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(ConfigError, match=r"model .* must give a finite row .*NaN or infinity"):
         FaceClassifier(path, pixel_range="0..255")
+
+
+@pytest.mark.parametrize(
+    "words", [["uint8"], ["nhwc", "rgb"], ["any-size"], ["uint8", "nhwc", "rgb", "any-size"]], ids=",".join
+)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 64, 64)], ids=str)
+def test_a_file_of_another_input_form_labels_as_the_plain_one(
+    tmp_path: Path, words: list[str], shape: tuple[int, int, int]
+) -> None:
+    """Crops are the network's, in size and colour, so that both files see the same pixels."""
+    plain = a_classifier(tmp_path / "plain.onnx", shape=shape)
+    model = with_input_form(onnx.load(plain), requested_form(words, shape))
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    onnx.save(model, exported / "model.onnx")
+    found = find_model(exported, pick_file=lambda run: run)
+    crops = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    with FaceClassifier(plain) as expected, FaceClassifier(found) as net:
+        assert net.classes == expected.classes
+        assert net.input_shape == expected.input_shape == shape
+        assert net.probabilities(crops) == pytest.approx(expected.probabilities(crops), abs=1e-6)
