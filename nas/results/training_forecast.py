@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, FiniteFloat
 
+from nas.results.data_facts import read_data_facts
 from nas.results.front import latest_by_key, verified_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
@@ -118,6 +119,7 @@ def describe_gains(folder: RunFolder, records: Sequence[Record]) -> list[str]:
     """A line for each member of the verified front of a search of architectures: what twice its epochs would gain."""
     if folder.config.search.model is not None:
         return []
+    n_trainings = int(read_data_facts(folder).get("n_folds", 1))  # the command trains once in each fold
     lines = []
     for member in verified_front(records, folder.config.search.objectives):
         points = learning_points(folder, records, member) if member.score else []
@@ -131,7 +133,6 @@ def describe_gains(folder: RunFolder, records: Sequence[Record]) -> list[str]:
             lines.append(f"{line}, not worth it")
             continue
         searched_s = sum(r.seconds.get("train", 0.0) for r in records if r.key == member.key and not r.seed)
-        lines.append(
-            f"{line} in about {format_duration(FACTOR * searched_s)}: {train_command(folder, member, epochs=longer)}"
-        )
+        time = format_duration(n_trainings * FACTOR * searched_s)
+        lines.append(f"{line} in about {time}: {train_command(folder, member, epochs=longer)}")
     return lines

@@ -86,4 +86,6 @@ def test_members_that_would_gain_come_with_the_command_that_trains_them_on(tmp_p
     assert f"in about 4:00: nas train --model {folder.path}:{records[1].key[:8]} --epochs 20" in steep
     assert set(describe_gains(folder, records)) <= set(describe_search_end(folder, records))
     assert describe_gains(folder, records[:2]) == []
+    folder.write("data.json", json.dumps({"n_folds": 3}))
+    assert "in about 12:00: nas train" in describe_gains(folder, records)[1]
     assert describe_gains(a_run(tmp_path / "m", records=[], model="resnet8"), records) == []
