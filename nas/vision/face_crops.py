@@ -103,7 +103,7 @@ def crop_faces(
         settings: how crops are made.
         detect: finds faces.
         framing: how crops lie around them.
-        force: begin anew, and write over the crops of an earlier call.
+        force: begin anew; the crops of an earlier call are removed, other files stay.
         log: called with a line about each photograph without a crop, and about the progress.
 
     Raises:
@@ -163,7 +163,7 @@ def _begin(out: Path, settings: CropSettings, *, force: bool) -> dict[str, _Done
     """
     out.mkdir(parents=True, exist_ok=True)
     if force:
-        (out / JOURNAL).unlink(missing_ok=True)
+        _remove_crops(out)
     elif (out / SETTINGS).is_file():
         if (found := read_json(out / SETTINGS)) != asdict(settings):
             differing = [k for k, v in asdict(settings).items() if not isinstance(found, dict) or found.get(k) != v]
@@ -178,6 +178,16 @@ def _begin(out: Path, settings: CropSettings, *, force: bool) -> dict[str, _Done
         )
     write_atomic(out / SETTINGS, json.dumps(asdict(settings), indent=1) + "\n")
     return {entry.photo: entry for entry in _read_journal(out / JOURNAL)}
+
+
+def _remove_crops(out: Path) -> None:
+    """Remove what an earlier call has written: else its crops would stay in the data set beside the new ones."""
+    for entry in _read_journal(out / JOURNAL):
+        for name in entry.crops:
+            file = out / name
+            if file.suffix == ".png" and file.resolve().is_relative_to(out.resolve()):  # a journal can be edited
+                file.unlink(missing_ok=True)
+    (out / JOURNAL).unlink(missing_ok=True)
 
 
 def _read_journal(path: Path) -> Iterator[_Done]:

@@ -120,6 +120,23 @@ def test_crops_of_other_settings_are_kept_unless_forced(tmp_path: Path) -> None:
         run(photos, out, other)
 
 
+def test_a_forced_call_leaves_no_crop_of_the_earlier_one(tmp_path: Path) -> None:
+    photos, out = photos_in(tmp_path / "photos"), tmp_path / "crops"
+    run(photos, out, replace(SETTINGS_48, faces="all"), detect=two_halves)
+    assert len(list(out.rglob("*.2.png"))) > 0
+    outside, mine = tmp_path / "x.png", out / "happy" / "mine.png"
+    for file in (outside, mine):
+        write_picture(file, bright_quadrant(0))
+    with (out / JOURNAL).open("a") as journal:
+        journal.write(json.dumps({"photo": "a", "bytes": 1, "mtime_ns": 1, "crops": ["../x.png"], "reason": ""}) + "\n")
+
+    summary = run(photos, out, replace(SETTINGS_48, faces="largest"), force=True)
+
+    assert len(list(out.rglob("*.png"))) == summary.crops + 1
+    assert outside.is_file()
+    assert mine.is_file()
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "crops"
     write_picture(out / "mine.png", bright_quadrant(0))
