@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, FiniteFloat
 
 from nas.results.data_facts import read_data_facts
 from nas.results.front import latest_by_key, verified_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
+from nas.results.rungs import read_rungs, rung_objectives
 from nas.results.throughput import format_duration
 from nas.results.train_command import train_command
 
@@ -53,14 +53,6 @@ class GainForecast:
 
     def __str__(self) -> str:
         return f"{100 * self.gain:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
-
-
-class _RungLine(BaseModel):
-    """Form of a line of rungs.jsonl."""
-
-    key: str
-    rung: int
-    values: list[FiniteFloat]
 
 
 def forecast_gain(
@@ -96,18 +88,20 @@ def learning_points(folder: RunFolder, records: Sequence[Record], member: Record
     """Epochs and accuracy after each rung, after the search, and after the final training of a verified member.
 
     Where the final training had teachers and the search had none, the points of the search are of another curve, and
-    only the last one is returned.
+    only the last one is returned. A member without a score has none.
     """
-    assert member.score is not None  # noqa: S101
+    if member.score is None:
+        return []
     last = (member.epochs, member.score.accuracy)
     searched = next((r for r in latest_by_key(records, "search") if r.key == member.key), None)
     if searched is None or searched.teacher != member.teacher:
         return [last]
     training = folder.config.training
-    column = [o for o in folder.config.search.objectives if o != "energy"].index("accuracy")
+    objectives = folder.config.search.objectives
+    column = rung_objectives(objectives).index("accuracy")
     points = {
         training.epochs * training.rungs[line["rung"] - 1]: float(line["values"][column])
-        for line in folder.json_lines("rungs.jsonl", _RungLine)
+        for line in read_rungs(folder, objectives)
         if line["key"] == member.key and 1 <= line["rung"] <= len(training.rungs)
     }
     if searched.score is not None and searched.epochs > 0:
@@ -122,7 +116,7 @@ def describe_gains(folder: RunFolder, records: Sequence[Record]) -> list[str]:
     n_trainings = int(read_data_facts(folder).get("n_folds", 1))  # the command trains once in each fold
     lines = []
     for member in verified_front(records, folder.config.search.objectives):
-        points = learning_points(folder, records, member) if member.score else []
+        points = learning_points(folder, records, member)
         if len(points) < 2 or member.score is None:
             continue
         epochs, accuracies = zip(*points, strict=True)

@@ -4,15 +4,11 @@ The rule is asynchronous: a candidate that reaches a rung is compared with those
 other, as in ASHA (Li et al. 2018, https://arxiv.org/abs/1810.05934). The comparison is Pareto dominance instead of a
 single objective, as in MO-ASHA (Schmucker et al. 2021, https://arxiv.org/abs/2106.12639). Unlike in both, no fixed
 share of a rung is promoted: every candidate is, unless an earlier one is at least as good in all objectives.
-
-    runs/NAME/rungs.jsonl    one line per candidate and rung: key, rung, values in the order of `rung_objectives`
 """
 
 import itertools
 import json
 from collections.abc import Sequence
-
-from pydantic import BaseModel, FiniteFloat
 
 from nas.candidate import Candidate
 from nas.config import SearchConfig
@@ -21,19 +17,14 @@ from nas.pareto import non_dominated
 from nas.pipeline import Promote
 from nas.results.front import maximize_flags
 from nas.results.run_folder import RunFolder
+from nas.results.rungs import RUNGS_FILE, read_rungs, rung_objectives
 
-RUNGS_FILE = "rungs.jsonl"
 MIN_IMAGES_SEEN = 8000
 """Training images before a rung's accuracy is informative.
 
 After 4,800 images of the synthetic faces networks were still at chance; after 9,570 images of FER2013 the rank
 correlation with the next rung was 0.81 (benchmarks/rung_ranking.py).
 """
-
-
-def rung_objectives(objectives: Sequence[str]) -> list[str]:
-    """The objectives that are known at a rung: all but energy, which only a finished file has."""
-    return [objective for objective in objectives if objective != "energy"]
 
 
 def drop_uninformative_rungs(config: SearchConfig, images_per_epoch: int) -> SearchConfig:
@@ -53,14 +44,6 @@ def drop_uninformative_rungs(config: SearchConfig, images_per_epoch: int) -> Sea
         if share * config.training.epochs * images_per_epoch >= MIN_IMAGES_SEEN or share == 1
     )
     return config.with_fields(rungs=late)
-
-
-class _RungLine(BaseModel):
-    """Form of a line of rungs.jsonl."""
-
-    key: str
-    rung: int
-    values: list[FiniteFloat]
 
 
 class RungResults:
@@ -119,8 +102,8 @@ class RungResults:
 
     def _read_rung(self, rung: int) -> dict[str, list[float]]:
         """Key to values of the candidates that reached a rung, in order of arrival."""
-        lines = self._folder.json_lines(RUNGS_FILE, _RungLine)
-        for line in lines[self._n_read :]:
+        new = read_rungs(self._folder, self._objectives, first=self._n_read)
+        for line in new:
             self._values_by_rung.setdefault(line["rung"], {}).setdefault(line["key"], line["values"])
-        self._n_read = len(lines)
+        self._n_read += len(new)
         return self._values_by_rung.get(rung, {})

@@ -31,6 +31,7 @@ from nas.results.front import search_front
 from nas.results.front_table import write_front
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
+from nas.results.rungs import RUNGS_FILE
 from nas.results.status import SearchStatus
 from nas.searcher.assembly import SearchParts, assemble
 from nas.searcher.baseline import check_compressible, prepare_baseline, read_initial_weights
@@ -107,7 +108,7 @@ def _no_folder_of_a_refused_search(config: SearchConfig) -> Iterator[None]:
     try:
         yield
     except Exception:
-        results = ("records.jsonl", "rungs.jsonl", "checkpoints/*", "base/*", "base/checkpoints/*", "models/*")
+        results = ("records.jsonl", RUNGS_FILE, "checkpoints/*", "base/*", "base/checkpoints/*", "models/*")
         if not was_there and not any(path.is_file() for name in results for path in folder.glob(name)):
             shutil.rmtree(folder, ignore_errors=True)
             if not runs_were_there:
