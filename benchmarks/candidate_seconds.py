@@ -21,10 +21,10 @@ import torch
 from nas.compression.pipeline import CompressionPipeline
 from nas.config import make_config
 from nas.data.loading import load_data
+from nas.evaluation.evaluator import Evaluator
 from nas.latency.measured.reference_cache import reference_cache_path
 from nas.latency.measured.timing_loop import TimingPlan
 from nas.latency.measured.worker import TimingWorker
-from nas.pipeline import Evaluator
 from nas.registry import load
 from nas.results.phase_timer import PhaseTimer
 from nas.results.run_folder import RunFolder

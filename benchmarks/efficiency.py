@@ -23,7 +23,8 @@ from pathlib import Path
 from benchmarks._sleeping_steps import sleep
 from nas import registry
 from nas.config import RunFields, SearchConfig
-from nas.pipeline import Evaluator, Step
+from nas.evaluation.evaluator import Evaluator
+from nas.pipeline import Step
 from nas.results.run_folder import RunFolder
 from nas.searcher.assembly import assemble
 from nas.searcher.workforce import Flow, Steps, Workforce

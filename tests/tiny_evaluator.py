@@ -9,10 +9,12 @@ from nas import registry
 from nas.candidate import Candidate, decode
 from nas.compression.pipeline import CompressionPipeline
 from nas.data.base import FaceData
+from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.untrained import UntrainedMetrics
-from nas.pipeline import Evaluator
+from nas.pipeline import Promote, candidate_flow
 from nas.results.record import Record
 from nas.targets.catalog import load_target
+from nas.training.trainer import ShouldStop
 from search_spaces._base import Value
 from tests.fake_runs import a_run
 
@@ -54,8 +56,32 @@ def never(rung: int, accuracy: float, untrained: UntrainedMetrics) -> bool:
     return False
 
 
-def evaluate(evaluator: Evaluator, candidate: Candidate | None = None, **more: Any) -> Record:
-    return evaluator.evaluate(candidate or small(), **({"trial": 0, "promote": always} | more))
+def evaluate(
+    evaluator: Evaluator,
+    candidate: Candidate | None = None,
+    *,
+    trial: int = 0,
+    promote: Promote = always,
+    is_search_over: Callable[[], bool] = lambda: False,
+    stop: ShouldStop | None = None,
+) -> Record:
+    """All steps of a candidate, one after the other in this process, as a worker takes them."""
+    candidate = candidate or small()
+    flow = candidate_flow(
+        evaluator.empty_record(candidate, trial, "search"),
+        rung=evaluator.checkpoints.last_rung(candidate),
+        n_rungs=len(evaluator.config.training.rungs),
+        promote=promote,
+        is_search_over=is_search_over,
+    )
+    result: Any = None
+    while True:
+        try:
+            step = flow.send(result)
+        except StopIteration as end:
+            record: Record = end.value
+            return record
+        result = step.function(evaluator, stop=stop, **step.arguments)
 
 
 def fields_of(record: Record) -> dict[str, Any]:

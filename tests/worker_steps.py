@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from nas.pipeline import Evaluator
+from nas.evaluation.evaluator import Evaluator
 
 LONG_S = 120.0
 

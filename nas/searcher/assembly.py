@@ -32,10 +32,10 @@ from nas.distillation.teacher_gene import TeacherGene
 from nas.distillation.teacher_outputs import TeacherOutputs, unique_teacher_names
 from nas.distillation.teachers import SELF, TeacherSource, find_teachers
 from nas.errors import ConfigError
+from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.onnx_classifier import checked_file, find_classifier
 from nas.evaluation.proxy import Proxy
 from nas.models.user_model import load_user_model
-from nas.pipeline import Evaluator
 from nas.registry import load
 from nas.results.run_folder import RunFolder, with_resumed_fields
 from nas.results.status import SearchStatus

@@ -20,12 +20,13 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from nas.errors import CandidateError, ConfigError
+from nas.evaluation.evaluator import Evaluator
 from nas.files import file_sha256
 from nas.onnx_export.exporter import export_onnx
 from nas.onnx_export.folding import fold
 from nas.onnx_export.parity import check_logits
 from nas.onnx_export.rewrite_check import probe_images, randomised
-from nas.pipeline import Evaluator, Step
+from nas.pipeline import Step
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from nas.candidate import Candidate
 from nas.config import TrainingFields
 from nas.errors import CandidateError, NasError
-from nas.pipeline import Evaluator, Step
+from nas.evaluation.evaluator import Evaluator
+from nas.pipeline import Step
 from nas.results.phase_timer import PhaseTimer
 from nas.results.throughput import format_probe_forecast, read_forecasts, write_forecast_once
 from nas.searcher.workforce import Steps

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from nas.config import RunFields
-from nas.pipeline import Evaluator, Step
+from nas.evaluation.evaluator import Evaluator
+from nas.pipeline import Step
 
 OnLog = Callable[["Task", str], None]
 """Receives a task and one line about what it does at the moment."""

@@ -21,9 +21,10 @@ from typing import Any
 
 from nas.config import TrainingFields
 from nas.errors import WorkerDeathError
+from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.online_latency import SAMPLES_FILE
 from nas.files import read_text, write_atomic
-from nas.pipeline import Evaluator, Step
+from nas.pipeline import Step
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.seed_variance import MIN_EPOCH_SHARE

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.config import RunFields
+from nas.evaluation.evaluator import Evaluator
 from nas.latency.measured.worker_death import describe_death
-from nas.pipeline import Evaluator
 from nas.runtimes.oom_kills import OomKills, read_oom_kills
 from nas.searcher.executor import Death, Executor, OnLog, Outcome, Task, read_message, write_message
 from nas.searcher.worker import PickledEvaluator

@@ -22,9 +22,10 @@ from nas.data.base import FaceData
 from nas.data.loading import load_data
 from nas.distillation.teachers import SELF, find_teachers
 from nas.errors import ConfigError, NasError, WorkerDeathError
+from nas.evaluation.evaluator import Evaluator
 from nas.latency.int8_speedup import NO_GAIN
 from nas.latency.measured.gc_control import gc_frozen
-from nas.pipeline import Evaluator, candidate_flow
+from nas.pipeline import candidate_flow
 from nas.reporting.html_report import write_report
 from nas.results.fold_statistics import write_folds
 from nas.results.front import search_front

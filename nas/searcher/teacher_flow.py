@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from nas.distillation.base import DistillationMethod
 from nas.distillation.teacher_outputs import TEACHER_FOLDER, TeacherOutputs
 from nas.distillation.teachers import TeacherSource
-from nas.pipeline import Evaluator, Step
+from nas.evaluation.evaluator import Evaluator
+from nas.pipeline import Step
 from nas.searcher.workforce import Steps
 from nas.training.trainer import ShouldStop
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from nas.data.base import FaceData
 from nas.errors import StepPausedError
+from nas.evaluation.evaluator import Evaluator
 from nas.latency.measured.quiet_host import QuietHost
 from nas.latency.measured.worker import TimingWorker
 from nas.models.user_model import load_user_model
-from nas.pipeline import Evaluator
 from nas.registry import load
 from nas.results.run_folder import RunFolder
 from nas.searcher.executor import Task, TaskResult

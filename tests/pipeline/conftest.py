@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nas.data.base import FaceData
-from nas.pipeline import Evaluator
+from nas.evaluation.evaluator import Evaluator
 from nas.results.record import Record
 from tests.tiny_evaluator import an_evaluator, evaluate
 from tests.tiny_search import Training, make_quick

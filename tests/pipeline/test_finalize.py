@@ -14,7 +14,7 @@ from nas import registry
 from nas.candidate import Candidate
 from nas.compression.base import CompressionContext
 from nas.data.base import FaceData
-from nas.pipeline import Evaluator
+from nas.evaluation.evaluator import Evaluator
 from nas.training.model_builder import UNTRAINED_CALIBRATION_IMAGES
 from tests.tiny_evaluator import Make, evaluate, never, small
 from tests.tiny_search import Training, accuracy, probabilities, session

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 import nas.evaluation.trained
+from nas.evaluation.evaluator import Evaluator
 from nas.latency.int8_speedup import Int8Speedup
 from nas.latency.latency import Latency
-from nas.pipeline import Evaluator
 from nas.results.record import Record
 from tests.tiny_evaluator import evaluate, never, small
 from tests.tiny_search import Training, replace_step

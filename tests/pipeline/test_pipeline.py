@@ -12,7 +12,7 @@ import torch
 import nas.training.trainer
 from nas import registry
 from nas.errors import ConfigError, ExportError, TrainError
-from nas.pipeline import Evaluator
+from nas.evaluation.evaluator import Evaluator
 from nas.results.phase_timer import PhaseTimer
 from nas.results.record import Record
 from nas.training.trainer import InitialWeights

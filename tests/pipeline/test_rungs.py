@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import nas.training.trainer
+from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.untrained import UntrainedMetrics
-from nas.pipeline import Evaluator
 from nas.training.execution_format import ExecutionFormat
 from tests.tiny_evaluator import evaluate, never, small
 from tests.tiny_search import Killed, Training

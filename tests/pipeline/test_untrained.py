@@ -8,7 +8,7 @@ import pytest
 import nas.evaluation.untrained
 import nas.training.model_builder
 from nas.errors import ExportError
-from nas.pipeline import Evaluator
+from nas.evaluation.evaluator import Evaluator
 from nas.runtimes.backends import onnxruntime_cuda
 from nas.runtimes.backends.onnxruntime import OrtCpuRuntime
 from tests.tiny_evaluator import Make, small

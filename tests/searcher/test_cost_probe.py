@@ -9,7 +9,7 @@ import pytest
 import nas.searcher.cost_probe
 from nas.config import make_config
 from nas.errors import BuildError
-from nas.pipeline import Evaluator
+from nas.evaluation.evaluator import Evaluator
 from nas.results.throughput import read_forecasts
 from nas.searcher.assembly import assemble
 from nas.searcher.cost_probe import CostProbe, probe_candidate_cost, time_candidate

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from nas.config import RunFields
 from nas.errors import ConfigError
+from nas.evaluation.evaluator import Evaluator
 from nas.latency.measured.reference_cache import reference_cache_path
 from nas.latency.measured.worker import TimingWorker
-from nas.pipeline import Evaluator
 from nas.searcher.executor import Executor, OnLog, Outcome, Task
 from nas.searcher.worker import Worker
 

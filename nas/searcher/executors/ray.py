@@ -23,7 +23,7 @@ from typing import Any
 
 from nas.config import RunFields
 from nas.errors import ConfigError, MissingPackageError, one_line
-from nas.pipeline import Evaluator
+from nas.evaluation.evaluator import Evaluator
 from nas.searcher.executor import Death, Executor, OnLog, Outcome, Task
 from nas.searcher.process_pool import ProcessPool
 from nas.searcher.worker import PickledEvaluator

@@ -14,7 +14,8 @@ import nas.searcher.process_pool
 from nas import registry
 from nas.config import RunFields
 from nas.errors import ConfigError, ExportError
-from nas.pipeline import Evaluator, Step
+from nas.evaluation.evaluator import Evaluator
+from nas.pipeline import Step
 from nas.searcher.executor import Executor, Outcome, Task
 from tests.conftest import learnable_faces
 from tests.tiny_evaluator import an_evaluator

@@ -14,7 +14,8 @@ import pytest
 from nas import registry
 from nas.config import RunFields
 from nas.errors import ConfigError, MissingPackageError
-from nas.pipeline import Evaluator, Step
+from nas.evaluation.evaluator import Evaluator
+from nas.pipeline import Step
 from nas.searcher.executor import Executor, Outcome, Task
 from nas.searcher.executors.ray import Plan, plan_workers
 from nas.targets.catalog import load_target

@@ -15,7 +15,7 @@ import nas.results.run_folder
 from nas import registry
 from nas.config import make_config
 from nas.errors import ConfigError
-from nas.pipeline import Evaluator, Progress
+from nas.evaluation.evaluator import Evaluator, Progress
 from nas.results.record import Record
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus

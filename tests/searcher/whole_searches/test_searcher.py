@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from nas import registry
 from nas.config import make_config
 from nas.errors import ConfigError, ExportError, UserError
+from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.untrained import UntrainedMetrics
-from nas.pipeline import Evaluator
 from nas.results.front import search_front
 from nas.results.run_folder import RunFolder
 from nas.results.status import SearchStatus
